@@ -1,0 +1,50 @@
+//! Every bound of the product, in one place, so that a reader can see what is limited and an
+//! error message can name the limit it enforces.
+
+use core::time::Duration;
+
+/// Longest key, in bytes. The shortest is 1.
+pub const KEY_BYTES_MAX: usize = 4 << 10;
+/// Longest value, in bytes. The shortest is 0.
+pub const VALUE_BYTES_MAX: usize = 1 << 20;
+/// Longest table name, in bytes.
+pub const TABLE_NAME_BYTES_MAX: usize = 64;
+/// Longest node name, in bytes.
+pub const NODE_NAME_BYTES_MAX: usize = 32;
+/// Longest zone name, in bytes.
+pub const ZONE_BYTES_MAX: usize = 32;
+/// Largest replication factor. The receipt's bitmap of answers is this wide.
+pub const REPLICAS_MAX: u8 = 15;
+/// Most partitions a ring may have; the stored partition number is 16 bits.
+pub const PARTITIONS_MAX: u32 = 1 << 16;
+/// Most members a cluster may have.
+pub const MEMBERS_MAX: usize = 4096;
+/// Most entries in one page of a scan.
+pub const SCAN_PAGE_ENTRIES_MAX: u32 = 1000;
+/// Most bytes of keys and values in one page of a scan; a page ends early when it is reached.
+pub const SCAN_PAGE_BYTES_MAX: usize = 2 << 20;
+/// Largest message on any stream: a value, its key and room for the envelope, several times over.
+pub const MESSAGE_BYTES_MAX: usize = 8 << 20;
+
+/// How far ahead of its clock of record a node reserves stamps on disk.
+pub const CEILING_RESERVE: Duration = Duration::from_millis(200);
+/// A fresh client write stamped further ahead than this is refused by a replica.
+pub const CLOCK_AHEAD_MAX: Duration = Duration::from_millis(500);
+/// A node whose clock of record is further ahead than this does not coordinate writes.
+pub const CLOCK_COORDINATE_MAX: Duration = Duration::from_millis(300);
+/// The window of stamps one attempt of a write may use, from its start in server time.
+pub const ATTEMPT_WINDOW: Duration = Duration::from_millis(200);
+
+/// Longest time a request may ask for.
+pub const REQUEST_TIMEOUT_MAX: Duration = Duration::from_secs(60);
+
+/// Lowest version of the peer protocol this build speaks.
+pub const PROTOCOL_MIN: u32 = 1;
+/// Highest version of the peer protocol this build speaks.
+pub const PROTOCOL_MAX: u32 = 1;
+/// The feature level this build writes into a new cluster.
+pub const FEATURE_LEVEL: u32 = 1;
+
+const _: () = assert!(VALUE_BYTES_MAX + KEY_BYTES_MAX < SCAN_PAGE_BYTES_MAX);
+const _: () = assert!(2 * SCAN_PAGE_BYTES_MAX <= MESSAGE_BYTES_MAX);
+const _: () = assert!(PROTOCOL_MIN <= PROTOCOL_MAX);
