@@ -1,1 +1,28 @@
-//! Filled in by its own commit.
+//! The closed vocabulary between the pure modules and everything around them: plain enums that
+//! say what may be asked, answered, persisted and published. Nothing here decides anything.
+
+mod client;
+mod disk;
+mod error;
+mod event;
+mod hello;
+mod peer;
+mod view;
+
+pub use client::{
+    AdminRequest, Attempt, ClientBody, ClientRequest, ClientResult, Get, GetReply, Locate,
+    LocateReply, NodeStatus, Principal, Put, PutReply, Receipt, Reply, Scan, ScanEntry, ScanReply,
+    StatusReply,
+};
+pub use disk::{
+    BirthRecord, BootRecord, DiskAnswer, DiskError, DiskRequest, DiskToken, LifeRecord, MetaRecord,
+    RangePage, ReplicaFacts, Restored, WriteOutcome,
+};
+pub use error::{Applied, ErrorCode, Facts, OpError};
+pub use event::{Effect, Event, Level, Note};
+pub use hello::{Hello, HelloRefusal};
+pub use peer::{
+    BirthNews, FounderNonce, Lane, LifeAnswer, PeerMessage, ProbeFacts, ReadAnswer, ReadAsk,
+    Refusal, RoundId, ScanAnswer, ScanAsk, WriteAnswer, WriteAsk,
+};
+pub use view::{Liveness, MemberView, Phase, View};

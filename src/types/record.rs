@@ -23,6 +23,6 @@ impl Record {
 
     /// Bytes this record accounts for in queues and memory.
     pub fn bytes(&self) -> usize {
-        core::mem::size_of::<Record>() + self.value.as_ref().map_or(0, |v| v.as_bytes().len())
+        size_of::<Record>() + self.value.as_ref().map_or(0, |v| v.as_bytes().len())
     }
 }

@@ -1,0 +1,266 @@
+//! What clients and operators may ask, and what they are answered.
+
+use bytes::Bytes;
+use core::time::Duration;
+
+use crate::types::{
+    Epoch, Key, NodeId, NodeName, Partition, Quorum, Record, RequestId, Role, Stamp, TableName,
+    Time, TraceId, Unit, Value, WallTime, Zone,
+};
+
+use super::{Liveness, OpError};
+
+/// Who asks. Anonymous until there are roles.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Principal {
+    /// Nobody in particular.
+    #[default]
+    Anonymous,
+}
+
+/// One operation of a client, already checked field by field.
+#[derive(Clone, Debug)]
+pub struct ClientRequest {
+    /// When the answer is no longer wanted, by the node's monotonic clock.
+    pub deadline: Time,
+    /// Returned in the receipt.
+    pub trace: TraceId,
+    /// Who asks.
+    pub principal: Principal,
+    /// What is asked.
+    pub body: ClientBody,
+}
+
+/// The operations of the data plane.
+#[derive(Clone, Debug)]
+pub enum ClientBody {
+    /// Read one key.
+    Get(Get),
+    /// Write or delete one key.
+    Put(Put),
+    /// Read a page of keys in byte order.
+    Scan(Scan),
+}
+
+/// A read.
+#[derive(Clone, Debug)]
+pub struct Get {
+    /// Where.
+    pub table: TableName,
+    /// Which.
+    pub key: Key,
+    /// How many answers; the table's r when absent.
+    pub r: Option<Quorum>,
+}
+
+/// A write; without a value, a delete.
+#[derive(Clone, Debug)]
+pub struct Put {
+    /// Where.
+    pub table: TableName,
+    /// Which.
+    pub key: Key,
+    /// What; `None` deletes.
+    pub value: Option<Value>,
+    /// How many acknowledgements; the table's w when absent.
+    pub w: Option<Quorum>,
+    /// The read quorum this writer's readers will use, for the receipt's `weak` flag.
+    pub r: Option<Quorum>,
+    /// Which try of which write this is.
+    pub attempt: Attempt,
+}
+
+/// One try of a write. A client abandons a try before it starts the next, and gives the next one
+/// a window of stamps above the last one's: a try that wakes up late can only lose.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Attempt {
+    /// The write.
+    pub id: RequestId,
+    /// The try, from 0.
+    pub number: u32,
+    /// The stamp must be above this time; 0 when there is no bound.
+    pub lower: WallTime,
+    /// The stamp must not be above this time; `None` when the client does not know server time yet.
+    pub upper: Option<WallTime>,
+}
+
+/// A page of a scan, forward.
+#[derive(Clone, Debug)]
+pub struct Scan {
+    /// Where.
+    pub table: TableName,
+    /// Keys that begin with this.
+    pub prefix: Bytes,
+    /// Keys strictly above this; empty for the first page.
+    pub after: Bytes,
+    /// At most this many entries, 1..=[`SCAN_PAGE_ENTRIES_MAX`](crate::types::limits::SCAN_PAGE_ENTRIES_MAX).
+    pub limit: u32,
+    /// Leave values out.
+    pub keys_only: bool,
+    /// How many answers each key needs; the table's r when absent.
+    pub r: Option<Quorum>,
+}
+
+/// What an answer rests on. Fixed fields; cheap enough for every answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Receipt {
+    /// The coordinator's epoch.
+    pub epoch: Epoch,
+    /// The version read or written; of a miss, the tombstone's, or zero.
+    pub stamp: Stamp,
+    /// Bit `i` is set when owner `i` of the preference list had answered by then.
+    pub answered: u16,
+    /// Owners of the key.
+    pub n: u8,
+    /// Answers the request asked for.
+    pub needed: u8,
+    /// The request was below the table's floor: its promises do not cover this answer.
+    pub weak: bool,
+    /// The owners that answered did not agree, and repair was sent.
+    pub repaired: bool,
+    /// Server time: the next attempt's window starts here.
+    pub server_time: WallTime,
+    /// The request's.
+    pub trace: TraceId,
+}
+
+/// The answer to a read. A miss counts like any answer: it rests on r of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GetReply {
+    /// The version, when there is a visible one.
+    pub record: Option<Record>,
+    /// What it rests on.
+    pub receipt: Receipt,
+}
+
+/// The answer to a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PutReply {
+    /// What it rests on.
+    pub receipt: Receipt,
+}
+
+/// One entry of a page.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScanEntry {
+    /// The key.
+    pub key: Key,
+    /// Its version; without its value when only keys were asked for.
+    pub record: Record,
+}
+
+/// The answer to a scan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScanReply {
+    /// In byte order.
+    pub entries: Vec<ScanEntry>,
+    /// Where the next page starts (`after`); `None` when this was the last.
+    pub resume: Option<Bytes>,
+    /// What it rests on; `answered` is the weakest unit's.
+    pub receipt: Receipt,
+}
+
+/// What operators may ask one node.
+#[derive(Clone, Debug)]
+pub enum AdminRequest {
+    /// The cluster as this node sees it.
+    Status,
+    /// Where a key lives.
+    Locate(Locate),
+    /// Write this node's memtable out.
+    Flush,
+}
+
+/// Asks where a key lives.
+#[derive(Clone, Debug)]
+pub struct Locate {
+    /// Where.
+    pub table: TableName,
+    /// Which.
+    pub key: Key,
+}
+
+/// Where a key lives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocateReply {
+    /// The key's place on the circle.
+    pub token: u64,
+    /// The unit that holds it.
+    pub unit: Unit,
+    /// Owners, in preference order.
+    pub owners: Vec<NodeName>,
+    /// The rest of the walk.
+    pub stand_ins: Vec<NodeName>,
+}
+
+/// One member in [`StatusReply`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeStatus {
+    /// Its number.
+    pub id: NodeId,
+    /// Its name.
+    pub name: NodeName,
+    /// Where it listens for clients; empty until it has said so.
+    pub address: String,
+    /// Where it listens for peers.
+    pub peer_address: String,
+    /// Its zone.
+    pub zone: Zone,
+    /// Whether it answers.
+    pub liveness: Liveness,
+    /// What it is there for.
+    pub role: Role,
+    /// Virtual nodes of the ring it holds: partitions it is the first owner of.
+    pub partitions: u32,
+    /// Copies it owns.
+    pub replica_partitions: u32,
+    /// Bytes its store uses; 0 until it has said so.
+    pub disk_bytes: u64,
+    /// Hints it holds.
+    pub hints: u64,
+    /// Its clock against this node's, in nanoseconds; positive when it is ahead.
+    pub clock_offset_ns: i64,
+}
+
+/// The cluster as one node sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StatusReply {
+    /// The cluster's name.
+    pub cluster_name: String,
+    /// The cluster's id, in hex.
+    pub cluster_id: String,
+    /// The epoch.
+    pub epoch: Epoch,
+    /// Partitions of the ring.
+    pub partitions: u32,
+    /// The ring: the member of each virtual node.
+    pub ring: Vec<NodeId>,
+    /// The answering node.
+    pub me: NodeName,
+    /// All members.
+    pub nodes: Vec<NodeStatus>,
+    /// How long this node has served.
+    pub uptime: Duration,
+    /// Partitions without a live quorum.
+    pub unavailable: Vec<Partition>,
+}
+
+/// The answer to any operation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// To [`ClientBody::Get`].
+    Get(GetReply),
+    /// To [`ClientBody::Put`].
+    Put(PutReply),
+    /// To [`ClientBody::Scan`].
+    Scan(ScanReply),
+    /// To [`AdminRequest::Status`].
+    Status(Box<StatusReply>),
+    /// To [`AdminRequest::Locate`].
+    Locate(LocateReply),
+    /// To [`AdminRequest::Flush`].
+    Flushed,
+}
+
+/// The outcome of any operation.
+pub type ClientResult = Result<Reply, OpError>;

@@ -1,0 +1,187 @@
+//! What the node asks of its disk, and what it is told. The answer to a write arrives when it is
+//! as durable as was asked: an acknowledgement can only be made out of one.
+
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::types::{ClusterState, Key, NodeId, Nonce, Record, Stamp, TableId, Unit, WallTime};
+
+/// Ties an answer to its request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DiskToken(pub u64);
+
+/// What the node asks of its disk.
+#[derive(Clone, Debug)]
+pub enum DiskRequest {
+    /// Merges a version into a key of a unit.
+    Write {
+        /// The unit.
+        unit: Unit,
+        /// The table.
+        table: TableId,
+        /// The key.
+        key: Key,
+        /// The version.
+        record: Record,
+    },
+    /// Reads a key of a unit.
+    Read {
+        /// The unit.
+        unit: Unit,
+        /// The table.
+        table: TableId,
+        /// The key.
+        key: Key,
+    },
+    /// Reads the keys of a table in byte order, over all given units, tombstones included.
+    Range {
+        /// The units.
+        units: Arc<Vec<Unit>>,
+        /// The table.
+        table: TableId,
+        /// Keys that begin with this.
+        prefix: Bytes,
+        /// Keys strictly above this.
+        after: Bytes,
+        /// Most entries.
+        limit: u32,
+        /// Leave values out (whether there is one is still told: an empty value stands for it).
+        keys_only: bool,
+    },
+    /// Stores records of the node itself, atomically; always fsynced before it is answered.
+    Persist(Vec<MetaRecord>),
+    /// Writes the memtable out.
+    Flush,
+    /// Measures the store.
+    Measure,
+}
+
+/// What the disk answers.
+#[derive(Clone, Debug)]
+pub enum DiskAnswer {
+    /// To a write, once what the key now holds is durable.
+    Written(WriteOutcome),
+    /// To a read.
+    Read(Option<Record>),
+    /// To a range read.
+    Range(RangePage),
+    /// To [`DiskRequest::Persist`].
+    Persisted,
+    /// To [`DiskRequest::Flush`].
+    Flushed,
+    /// To [`DiskRequest::Measure`].
+    Measured(ReplicaFacts),
+}
+
+/// What became of a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WriteOutcome {
+    /// The key now holds this version (or held it already).
+    Stored,
+    /// The key held, and keeps, a version with this higher stamp.
+    Superseded(Stamp),
+}
+
+/// A page of a range read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RangePage {
+    /// Keys and versions in byte order.
+    pub entries: Vec<(Key, Record)>,
+    /// Whether the range has been read to its end.
+    pub complete: bool,
+}
+
+/// Sizes of the store, for status and metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReplicaFacts {
+    /// Bytes of all files.
+    pub disk_bytes: u64,
+    /// Bytes of memtables.
+    pub memory_bytes: u64,
+    /// How full its write path is, 0 (idle) to 1000 (refusing).
+    pub pressure_milli: u16,
+}
+
+/// Why the disk could not.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DiskError {
+    /// The store has latched read-only after a failed write or fsync.
+    #[error("the store is read-only: {0}")]
+    ReadOnly(String),
+    /// There is no room.
+    #[error("the disk is full")]
+    Full,
+    /// A queue of the store is full.
+    #[error("the store is overloaded")]
+    Overloaded,
+    /// Stored bytes are damaged; says where.
+    #[error("corruption: {0}")]
+    Corruption(String),
+    /// Anything else of the operating system's.
+    #[error("input/output error: {0}")]
+    Io(String),
+}
+
+/// One record of the node itself. Keys are the variants (and ids within); the last one stored wins.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MetaRecord {
+    /// Written once, before the node first says that it is empty.
+    Birth(BirthRecord),
+    /// The one epoch-1 state this founder has pledged itself to, by hash.
+    Pledge(u128),
+    /// The newest cluster state.
+    State(Arc<ClusterState>),
+    /// This boot.
+    Boot(BootRecord),
+    /// No stamp at or above this has been given.
+    Ceiling(WallTime),
+    /// What is known of another member's lives.
+    Life(NodeId, LifeRecord),
+}
+
+/// A founder's birth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BirthRecord {
+    /// Random.
+    pub nonce: Nonce,
+}
+
+/// A boot of this node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BootRecord {
+    /// From 1.
+    pub number: u64,
+    /// Random.
+    pub nonce: Nonce,
+}
+
+/// What a council member remembers of a member's latest life.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LifeRecord {
+    /// Its boot.
+    pub boot: BootRecord,
+    /// The highest clock ceiling it was seen with.
+    pub ceiling: WallTime,
+}
+
+/// What the store held when it was opened.
+#[derive(Clone, Debug, Default)]
+pub struct Restored {
+    /// See [`MetaRecord::Birth`].
+    pub birth: Option<BirthRecord>,
+    /// See [`MetaRecord::Pledge`].
+    pub pledge: Option<u128>,
+    /// See [`MetaRecord::State`].
+    pub state: Option<Arc<ClusterState>>,
+    /// See [`MetaRecord::Boot`].
+    pub boot: Option<BootRecord>,
+    /// See [`MetaRecord::Ceiling`].
+    pub ceiling: WallTime,
+    /// See [`MetaRecord::Life`].
+    pub lives: BTreeMap<NodeId, LifeRecord>,
+    /// Damage found while opening, in words with file and offset: the node must not serve.
+    pub damage: Vec<String>,
+}

@@ -1,0 +1,277 @@
+//! What nodes say to each other. Messages are one-way; an answer is a message of its own that
+//! carries the round it answers. All are safe to lose, repeat and reorder.
+
+use bytes::Bytes;
+use core::time::Duration;
+use std::sync::Arc;
+
+use crate::types::{ClusterState, Epoch, Key, NodeName, Nonce, Record, TableId, Unit, WallTime};
+
+use super::{BootRecord, LifeRecord, ReplicaFacts, WriteOutcome};
+
+/// Which stream carries a message: long answers must not delay short ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Lane {
+    /// Reads and writes of single keys, probes, births and boots.
+    Small,
+    /// Pages of scans; later transfers and repair.
+    Bulk,
+}
+
+/// One round of questions of one operation. Answers to an older round do not count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RoundId {
+    /// The operation, unique in one boot of its coordinator.
+    pub op: u64,
+    /// The round within it.
+    pub round: u32,
+}
+
+/// Asks a replica to merge a version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WriteAsk {
+    /// Which round asks.
+    pub round: RoundId,
+    /// The unit of the key.
+    pub unit: Unit,
+    /// The epoch at which the coordinator believes the unit's owners last changed.
+    pub changed_at: Epoch,
+    /// The table.
+    pub table: TableId,
+    /// The key.
+    pub key: Key,
+    /// The version.
+    pub record: Record,
+    /// A client's write on its first way in: the clock bound applies. Repairs are not fresh.
+    pub fresh: bool,
+    /// What is left of the deadline.
+    pub remaining: Duration,
+}
+
+/// Answers a [`WriteAsk`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WriteAnswer {
+    /// Which round it answers.
+    pub round: RoundId,
+    /// What became of it.
+    pub result: Result<WriteOutcome, Refusal>,
+}
+
+/// Asks a replica for its version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReadAsk {
+    /// Which round asks.
+    pub round: RoundId,
+    /// The unit of the key.
+    pub unit: Unit,
+    /// As in [`WriteAsk`].
+    pub changed_at: Epoch,
+    /// The table.
+    pub table: TableId,
+    /// The key.
+    pub key: Key,
+    /// What is left of the deadline.
+    pub remaining: Duration,
+}
+
+/// Answers a [`ReadAsk`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReadAnswer {
+    /// Which round it answers.
+    pub round: RoundId,
+    /// Its version, tombstones included.
+    pub result: Result<Option<Record>, Refusal>,
+}
+
+/// Asks a replica for a page of all units of a class that it owns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScanAsk {
+    /// Which round asks.
+    pub round: RoundId,
+    /// The coordinator's epoch: a replica in another one refuses, so that both mean the same units.
+    pub epoch: Epoch,
+    /// The table; its class says which units.
+    pub table: TableId,
+    /// As in a client's scan.
+    pub prefix: Bytes,
+    /// As in a client's scan.
+    pub after: Bytes,
+    /// Most entries.
+    pub limit: u32,
+    /// Leave values out.
+    pub keys_only: bool,
+    /// What is left of the deadline.
+    pub remaining: Duration,
+}
+
+/// Answers a [`ScanAsk`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScanAnswer {
+    /// Which round it answers.
+    pub round: RoundId,
+    /// Entries in byte order and whether the end was reached, or a refusal.
+    pub result: Result<(Vec<(Key, Record)>, bool), Refusal>,
+}
+
+/// Why a replica did not do what it was asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// It knows a later change of the unit's owners; its epoch is attached, the state follows.
+    Fenced {
+        /// Its epoch.
+        epoch: Epoch,
+    },
+    /// It has yet to learn the epoch the message speaks of.
+    Behind {
+        /// Its epoch.
+        epoch: Epoch,
+    },
+    /// It does not own the unit in the epoch both know.
+    NotOwner,
+    /// A fresh write is stamped too far ahead of its clocks.
+    ClockAhead {
+        /// Its clock of record.
+        clock: WallTime,
+    },
+    /// Its queues are full.
+    Overloaded,
+    /// It does not serve yet, or no more.
+    NotServing,
+    /// The deadline had passed before it began.
+    Expired,
+    /// Its store is read-only.
+    ReadOnly,
+    /// Its disk is full.
+    DiskFull,
+    /// Its store failed; damage is reported here, never as a value or an absence.
+    Storage(String),
+}
+
+/// What a probe and its answer carry.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ProbeFacts {
+    /// The sender's epoch.
+    pub epoch: Epoch,
+    /// Whether the sender serves.
+    pub serving: bool,
+    /// The sender's wall clock when it sent this.
+    pub wall: WallTime,
+    /// The sender's clock of record.
+    pub clock: WallTime,
+    /// The sender's durable clock ceiling.
+    pub ceiling: WallTime,
+    /// The sender's boot.
+    pub boot: BootRecord,
+    /// Where the sender listens for clients.
+    pub client_address: String,
+    /// Sizes of the sender's store.
+    pub replica: ReplicaFacts,
+}
+
+/// What one founder has heard of another's birth.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FounderNonce {
+    /// The founder.
+    pub name: NodeName,
+    /// The nonce it was born with.
+    pub nonce: Nonce,
+}
+
+/// What founders tell each other until the cluster is born.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BirthNews {
+    /// Hash of the founders list and settings: a typo shows here.
+    pub founders: u128,
+    /// The sender's own birth.
+    pub own: FounderNonce,
+    /// All births the sender has heard of from the founders themselves.
+    pub known: Vec<FounderNonce>,
+    /// The epoch-1 hash the sender has durably pledged itself to.
+    pub pledge: Option<u128>,
+}
+
+/// A council member's word on a boot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LifeAnswer {
+    /// It is new, and durably noted.
+    Noted,
+    /// It contradicts what was seen: an old or empty disk. Says what was seen.
+    Refused {
+        /// What was seen.
+        seen: LifeRecord,
+    },
+}
+
+/// Everything one node may say to another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PeerMessage {
+    /// Merge a version.
+    Write(Box<WriteAsk>),
+    /// Merged, or not.
+    WriteAnswer(WriteAnswer),
+    /// Read a version.
+    Read(Box<ReadAsk>),
+    /// Read, or not.
+    ReadAnswer(Box<ReadAnswer>),
+    /// Read a page.
+    Scan(Box<ScanAsk>),
+    /// Read, or not.
+    ScanAnswer(Box<ScanAnswer>),
+    /// Are you there?
+    Probe {
+        /// Echoed in the answer.
+        seq: u64,
+        /// About the sender.
+        facts: Box<ProbeFacts>,
+    },
+    /// I am.
+    ProbeAck {
+        /// Of the probe.
+        seq: u64,
+        /// About the sender.
+        facts: Box<ProbeFacts>,
+    },
+    /// News of births.
+    Birth(Box<BirthNews>),
+    /// Asks a council member to note a boot.
+    Register {
+        /// The newest state the asker knows.
+        epoch: Epoch,
+        /// Its boot and ceiling.
+        life: LifeRecord,
+    },
+    /// Answers a registration of the boot `boot`.
+    Registered {
+        /// The boot that was asked about.
+        boot: BootRecord,
+        /// The word on it.
+        answer: LifeAnswer,
+    },
+    /// Asks for the sender's state if it is newer than this.
+    StateAsk {
+        /// The newest the asker knows; 0 for none.
+        epoch: Epoch,
+    },
+    /// A state.
+    StateNews(Arc<ClusterState>),
+}
+
+impl PeerMessage {
+    /// The stream it travels on.
+    pub fn lane(&self) -> Lane {
+        match self {
+            PeerMessage::Scan(_) | PeerMessage::ScanAnswer(_) => Lane::Bulk,
+            PeerMessage::Write(_)
+            | PeerMessage::WriteAnswer(_)
+            | PeerMessage::Read(_)
+            | PeerMessage::ReadAnswer(_)
+            | PeerMessage::Probe { .. }
+            | PeerMessage::ProbeAck { .. }
+            | PeerMessage::Birth(_)
+            | PeerMessage::Register { .. }
+            | PeerMessage::Registered { .. }
+            | PeerMessage::StateAsk { .. }
+            | PeerMessage::StateNews(_) => Lane::Small,
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! What a node publishes about itself for the parts around it: immutable, replaced whole.
+
+use std::sync::Arc;
+
+use crate::types::{ClusterState, NodeId, NodeName, Time};
+
+use super::{Hello, ProbeFacts};
+
+/// What membership says of a member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Liveness {
+    /// It answers.
+    Alive,
+    /// It has not answered for a while.
+    Suspect,
+    /// It is held to be down.
+    Down,
+    /// It has left.
+    Left,
+}
+
+impl Liveness {
+    /// As scripts read it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Liveness::Alive => "alive",
+            Liveness::Suspect => "suspect",
+            Liveness::Down => "down",
+            Liveness::Left => "left",
+        }
+    }
+}
+
+/// How far a node has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Waiting for the founders; says for whom and why.
+    Founding(String),
+    /// Waiting for a majority of the council to note this boot; says for whom.
+    Registering(String),
+    /// Serving.
+    Serving,
+    /// Finishing what was begun; takes nothing new.
+    Draining,
+    /// Will not run as itself; says why and what to do.
+    Refused(String),
+}
+
+/// One member, as the publishing node sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberView {
+    /// Its number.
+    pub id: NodeId,
+    /// Its name.
+    pub name: NodeName,
+    /// Where it listens for peers.
+    pub peer_address: String,
+    /// Whether it answers.
+    pub liveness: Liveness,
+    /// What it last said of itself.
+    pub facts: Option<Arc<ProbeFacts>>,
+    /// Its clock against ours, in nanoseconds; positive when it is ahead.
+    pub clock_offset_ns: i64,
+}
+
+/// What a node publishes about itself.
+#[derive(Clone, Debug)]
+pub struct View {
+    /// How far it has come.
+    pub phase: Phase,
+    /// Its greeting, but for `to`: what it opens streams with and judges others' by.
+    pub hello: Hello,
+    /// The newest state in force; `None` before birth.
+    pub state: Option<Arc<ClusterState>>,
+    /// All others it may talk to: members, or founders before birth.
+    pub members: Vec<MemberView>,
+    /// When it began to serve.
+    pub serving_since: Option<Time>,
+}
