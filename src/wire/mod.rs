@@ -6,6 +6,8 @@
 #[allow(
     missing_docs,
     unreachable_pub,
+    unused_qualifications,
+    clippy::allow_attributes_without_reason,
     clippy::all,
     clippy::pedantic,
     clippy::too_many_lines,
