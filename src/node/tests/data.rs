@@ -293,3 +293,30 @@ fn the_node_stays_within_its_bounds_and_says_overloaded() {
         assert_eq!(result.unwrap_err().code, ErrorCode::Overloaded);
     }
 }
+
+#[test]
+fn operators_see_where_a_key_lives_and_who_is_down() {
+    let mut bench = Bench::serving(5);
+    let locate = crate::message::AdminRequest::Locate(crate::message::Locate {
+        table: "default".to_owned().try_into().unwrap(),
+        key: crate::types::Key::new("k").unwrap(),
+    });
+    let Ok(Reply::Locate(place)) = bench.admin(A, locate.clone()) else { panic!() };
+    assert_eq!((place.owners.len(), place.stand_ins.len()), (3, 2));
+    assert_eq!(bench.admin(C, locate), Ok(Reply::Locate(place)));
+    bench.stop(B);
+    bench.pass(Duration::from_secs(12));
+    let Ok(Reply::Status(status)) = bench.admin(A, crate::message::AdminRequest::Status) else {
+        panic!()
+    };
+    let copies: u32 = status.nodes.iter().map(|node| node.replica_partitions).sum();
+    assert_eq!(copies, 3 * 16);
+    let down: Vec<NodeId> = status
+        .nodes
+        .iter()
+        .filter(|node| node.liveness == crate::message::Liveness::Down)
+        .map(|node| node.id)
+        .collect();
+    assert_eq!(down, [B]);
+    assert!(status.unavailable.is_empty());
+}
