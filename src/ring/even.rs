@@ -241,9 +241,8 @@ impl<'a> Table<'a> {
                     return Some((partition, slot));
                 }
             }
-            if self.prefer.is_none() {
-                return None;
-            }
+            // Without owners to prefer, the second pass would only repeat the first.
+            self.prefer?;
         }
         None
     }
