@@ -345,11 +345,11 @@ impl<'a> Board<'a> {
     }
 }
 
-fn at<T: Copy>(values: &[T], index: usize) -> T {
+pub(super) fn at<T: Copy>(values: &[T], index: usize) -> T {
     *values.get(index).expect("members, zones and spots are numbered below their tables' lengths")
 }
 
-fn wide(value: usize) -> u64 {
+pub(super) fn wide(value: usize) -> u64 {
     u64::try_from(value).expect("a usize has at most 64 bits")
 }
 
