@@ -58,30 +58,32 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::{BootRecord, MetaRecord};
-    use crate::types::{NodeId, Nonce, WallTime};
+    use crate::types::{Epoch, NodeId, Stamp, WallTime};
     use proptest::prelude::*;
 
     #[test]
     fn the_bytes_of_a_record_stay_what_they_are() {
-        let boot = MetaRecord::Boot(BootRecord { number: 3, nonce: Nonce(5) });
-        assert_eq!(encode(&boot).unwrap(), [1, 3, 3, 5]);
-        let ceiling = MetaRecord::Ceiling(WallTime(250));
-        assert_eq!(encode(&ceiling).unwrap(), [1, 4, 250]);
-        assert_eq!(decode::<MetaRecord>(&[1, 4, 250]), Ok(ceiling));
-        assert_eq!(
-            decode::<NodeId>(&[1, 7, 7]).unwrap_err().to_string(),
-            "record does not decode: 1 bytes left over"
-        );
+        let stamp = Stamp { time: WallTime(250), counter: 2, node: NodeId(3) };
+        let bytes = [1, 250, 2, 3];
+        assert_eq!(encode(&stamp).unwrap(), bytes);
+        assert_eq!(decode::<Stamp>(&bytes), Ok(stamp));
+        assert_eq!(encode(&Some(Epoch(300))).unwrap(), [1, 1, 251, 44, 1]);
+    }
+
+    #[test]
+    fn bytes_of_another_version_or_left_over_are_said_so() {
+        assert_eq!(decode::<NodeId>(&[2, 7]), Err(CodecError::Version(2)));
+        let left = decode::<NodeId>(&[1, 7, 7]).unwrap_err();
+        assert_eq!(left.to_string(), "record does not decode: 1 bytes left over");
     }
 
     proptest! {
         #[test]
         fn foreign_bytes_are_an_error_and_never_a_panic(bytes: Vec<u8>) {
-            let _ = decode::<MetaRecord>(&bytes);
+            let _ = decode::<Vec<(String, Option<Stamp>)>>(&bytes);
             let mut versioned = vec![VERSION];
             versioned.extend(bytes);
-            let _ = decode::<MetaRecord>(&versioned);
+            let _ = decode::<Vec<(String, Option<Stamp>)>>(&versioned);
         }
     }
 }

@@ -108,6 +108,9 @@ impl Core {
                 Err(_) if operation.is_write() => Error::deadline().with_applied(Applied::Unknown),
                 Err(_) => Error::deadline(),
             };
+            if let Some(time) = error.facts().server_time {
+                self.server_time.learn(time, self.clock.now());
+            }
             self.judge(&endpoint, &error);
             let applied = error.applied();
             attempts.failed(applied);

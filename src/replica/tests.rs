@@ -137,3 +137,13 @@ fn a_page_merges_all_units_in_key_order_and_resumes_where_it_stopped() {
     assert_eq!((keys(&rest).as_str(), rest.complete), ("ac ad", true));
     assert_eq!(rest.entries[1].1.value, Some(Value::new("").unwrap()));
 }
+
+#[test]
+fn the_bytes_of_own_records_stay_what_they_are() {
+    let boot = MetaRecord::Boot(BootRecord { number: 3, nonce: Nonce(5) });
+    assert_eq!(crate::codec::encode(&boot).unwrap(), [1, 3, 3, 5]);
+    assert_eq!(crate::codec::encode(&MetaRecord::Ceiling(WallTime(250))).unwrap(), [1, 4, 250]);
+    let birth = MetaRecord::Birth(BirthRecord { nonce: Nonce(1) });
+    assert_eq!(crate::codec::encode(&birth).unwrap(), [1, 0, 1]);
+    assert_eq!(crate::codec::encode(&MetaRecord::Pledge(2)).unwrap(), [1, 1, 2]);
+}
