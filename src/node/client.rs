@@ -8,7 +8,7 @@ use crate::coordinator::{Get, GetOrder, Put, PutOrder, Scan, ScanOrder, Step, Ta
 use crate::message::{self, ClientBody, ClientRequest, Effect, ErrorCode, OpError, Phase};
 use crate::ring;
 use crate::types::{
-    ClusterState, Key, Now, OpId, Quorum, Table, TableKind, TableName, Unit, limits,
+    ClusterState, Key, Now, OpId, Quorum, Table, TableKind, TableName, Time, TraceId, Unit, limits,
 };
 
 impl Node {
@@ -32,6 +32,7 @@ impl Node {
                     trace: request.trace,
                     deadline: request.deadline,
                     hedge_after: self.config.hedge_after,
+                    retry_interval: self.config.retry_interval,
                     nearest: target.index(self.me),
                 };
                 self.begin(now, op, target, |target, step| {
@@ -40,7 +41,7 @@ impl Node {
             }
             ClientBody::Put(put) => {
                 let table = table(&state, &put.table)?;
-                let order = self.put_order(now, table, &put, &request.trace, request.deadline)?;
+                let order = self.put_order(now, table, &put, (request.trace, request.deadline))?;
                 let target = self.target(&state, table, put.key);
                 self.raise_ceiling_early(now);
                 self.begin(now, op, target, |target, step| {
@@ -122,8 +123,7 @@ impl Node {
         now: Now,
         table: &Table,
         put: &message::Put,
-        trace: &crate::types::TraceId,
-        deadline: crate::types::Time,
+        (trace, deadline): (TraceId, Time),
     ) -> Result<PutOrder, OpError> {
         if table.kind != TableKind::Lww {
             let message = format!("writes to tables of kind {} are not available yet", table.kind);
@@ -143,7 +143,7 @@ impl Node {
             attempt: put.attempt,
             w,
             weak: w < table.w_min || (put.r.is_some() && r < table.r_min),
-            trace: *trace,
+            trace,
             deadline,
             retry_interval: self.config.retry_interval,
         })
@@ -192,7 +192,8 @@ impl Node {
     ) {
         let reachable = self.reachable(&target.owners);
         let mut out = Vec::with_capacity(4);
-        let step = &mut Step { now, clock: &mut self.clock, reachable, out: &mut out };
+        let (clock, hedges) = (&mut self.clock, &mut self.hedges);
+        let step = &mut Step { now, clock, reachable, hedges, out: &mut out };
         let machine = make(target, step);
         self.insert_operation(op, machine);
         self.finish_step(now, out);
@@ -202,7 +203,8 @@ impl Node {
         let mut out = Vec::new();
         let (members, me) = (&self.members, self.me);
         let reachable = |member| member == me || members.is_reachable(member);
-        let step = &mut Step { now, clock: &mut self.clock, reachable: 0, out: &mut out };
+        let (clock, hedges) = (&mut self.clock, &mut self.hedges);
+        let step = &mut Step { now, clock, reachable: 0, hedges, out: &mut out };
         let machine = Machine::Scan(Box::new(Scan::begin(order, reachable, step)));
         self.insert_operation(op, machine);
         self.finish_step(now, out);

@@ -103,13 +103,13 @@ impl Node {
                 self.refuse(
                     "the store cannot be written: see the log; start again when it can".to_owned(),
                 );
-                self.publish(now);
+                self.publish();
             }
             return;
         }
         match pending {
             Pending::BootPersisted => self.on_boot_persisted(now),
-            Pending::PledgePersisted => self.on_pledge_persisted(now),
+            Pending::PledgePersisted => self.on_pledge_persisted(),
             Pending::StatePersisted(state) => self.install(now, state),
             Pending::LifePersisted(member, life) => self.on_life_persisted(member, life),
             Pending::Write { .. }

@@ -79,20 +79,20 @@ impl Node {
     pub(super) fn on_boot_persisted(&mut self, now: Now) {
         if let Some(birth) = &mut self.birth {
             let actions = birth.on_nonce_durable();
-            self.run_birth(now, actions);
+            self.run_birth(actions);
         }
         let actions = self.lives.on_boot_durable();
         self.run_lives(now, actions);
     }
 
-    pub(super) fn on_pledge_persisted(&mut self, now: Now) {
+    pub(super) fn on_pledge_persisted(&mut self) {
         if let Some(birth) = &mut self.birth {
             let actions = birth.on_pledge_durable();
-            self.run_birth(now, actions);
+            self.run_birth(actions);
         }
     }
 
-    pub(super) fn on_birth_news(&mut self, now: Now, from: NodeId, news: &BirthNews) {
+    pub(super) fn on_birth_news(&mut self, from: NodeId, news: &BirthNews) {
         if let Some(state) = self.state.clone() {
             let member = state.member(from);
             if member.is_some_and(|m| m.name == news.own.name && m.birth == news.own.nonce) {
@@ -100,11 +100,11 @@ impl Node {
             }
         } else if let Some(birth) = &mut self.birth {
             let actions = birth.on_news(from, news);
-            self.run_birth(now, actions);
+            self.run_birth(actions);
         }
     }
 
-    fn run_birth(&mut self, now: Now, actions: Vec<BirthAction>) {
+    fn run_birth(&mut self, actions: Vec<BirthAction>) {
         for action in actions {
             match action {
                 BirthAction::Tell(news) => {
@@ -121,7 +121,7 @@ impl Node {
                 BirthAction::Refuse(reason) => self.refuse(reason),
             }
         }
-        self.update_phase(now);
+        self.update_phase();
     }
 
     /// Makes a state durable; it is installed when it is.
@@ -152,11 +152,11 @@ impl Node {
         self.state = Some(state.clone());
         let actions = self.lives.on_state(&state);
         self.run_lives(now, actions);
-        self.update_phase(now);
-        self.publish(now);
+        self.update_phase();
+        self.publish();
     }
 
-    pub(super) fn on_state_news(&mut self, now: Now, state: &Arc<ClusterState>) {
+    pub(super) fn on_state_news(&mut self, state: &Arc<ClusterState>) {
         if self.is_refused() {
             return;
         }
@@ -182,7 +182,7 @@ impl Node {
                 state.cluster, self.config.name
             )),
         }
-        self.publish(now);
+        self.publish();
     }
 
     pub(super) fn on_state_ask(&mut self, from: NodeId, epoch: Epoch) {
@@ -206,7 +206,7 @@ impl Node {
                     self.phase = Phase::Serving;
                     self.serving_since = Some(now.mono);
                     self.note(Level::Info, None, format!("serving as member {}", self.me));
-                    self.publish(now);
+                    self.publish();
                 }
                 LivesAction::Refused(by, seen) => {
                     self.refuse(format!(
@@ -214,7 +214,7 @@ impl Node {
                          this is boot {} with {}: the directory is empty, older or a copy; {RETURN_HINT}",
                         seen.boot.number, seen.ceiling.0, self.boot.number, self.clock.ceiling().0
                     ));
-                    self.publish(now);
+                    self.publish();
                 }
             }
         }
@@ -273,25 +273,25 @@ impl Node {
         }
     }
 
-    pub(super) fn on_rejected(&mut self, now: Now, peer: NodeId, reason: &HelloRefusal) {
+    pub(super) fn on_rejected(&mut self, peer: NodeId, reason: &HelloRefusal) {
         let about_us =
             matches!(reason, HelloRefusal::Stranger { name, .. } if *name == self.config.name);
-        if about_us {
+        if about_us && self.state.is_none() {
             self.refuse(format!("member {peer} refuses this node: {reason}"));
-            self.publish(now);
+            self.publish();
         } else {
             self.note(Level::Warn, Some(peer), format!("stream refused: {reason}"));
             if let Some(birth) = &mut self.birth {
                 birth.on_trouble(format!("member {peer} refuses this founder: {reason}"));
-                self.update_phase(now);
+                self.update_phase();
             }
         }
     }
 
-    pub(super) fn on_drain(&mut self, now: Now) {
+    pub(super) fn on_drain(&mut self) {
         if self.phase == Phase::Serving {
             self.phase = Phase::Draining;
-            self.publish(now);
+            self.publish();
         }
     }
 
@@ -304,14 +304,14 @@ impl Node {
             }
         }
         let actions = self.birth.as_mut().map(Birth::on_time).unwrap_or_default();
-        self.run_birth(now, actions);
+        self.run_birth(actions);
         let actions = self.lives.on_time();
         self.run_lives(now, actions);
-        self.update_phase(now);
+        self.update_phase();
         if changed {
             crate::sometimes!("members: a liveness changes");
         }
-        self.publish(now);
+        self.publish();
     }
 
     pub(super) fn on_facts(&mut self, now: Now, from: NodeId, facts: ProbeFacts, seq: Option<u64>) {
@@ -356,7 +356,7 @@ impl Node {
         self.state.as_ref().map_or(Epoch(0), |state| state.epoch)
     }
 
-    fn update_phase(&mut self, now: Now) {
+    fn update_phase(&mut self) {
         let phase = match (&self.phase, &self.birth) {
             (Phase::Founding(_), Some(birth)) => Phase::Founding(birth.waits_for()),
             (Phase::Founding(_) | Phase::Registering(_), None) if self.state.is_some() => {
@@ -371,7 +371,7 @@ impl Node {
         };
         if phase != self.phase {
             self.phase = phase;
-            self.publish(now);
+            self.publish();
         }
     }
 }

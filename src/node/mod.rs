@@ -23,7 +23,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use crate::control::{Birth, Ceilings, Lives};
-use crate::coordinator::Clock;
+use crate::coordinator::{Clock, HedgeBudget};
 use crate::membership::{Members, Timing};
 use crate::message::{
     BirthRecord, BootRecord, Effect, Event, Level, LifeRecord, Note, PeerMessage, Phase,
@@ -55,6 +55,7 @@ pub struct Node {
     serving_since: Option<Time>,
     members: Members,
     clock: Clock,
+    hedges: HedgeBudget,
     replica: ReplicaFacts,
     /// Client operations in flight, by their number in rounds.
     operations: BTreeMap<u64, Operation>,
@@ -110,6 +111,7 @@ impl Node {
             serving_since: None,
             members: Members::new(now, timing),
             clock: Clock::new(id, restored.ceiling),
+            hedges: HedgeBudget::default(),
             replica: ReplicaFacts::default(),
             operations: BTreeMap::new(),
             operation_bytes: 0,
@@ -144,7 +146,7 @@ impl Node {
                 restored.state,
             );
         }
-        node.publish(now);
+        node.publish();
         node
     }
 
@@ -157,8 +159,8 @@ impl Node {
             Event::Peer { from, message } => self.on_peer(now, from, message),
             Event::DiskDone { token, result } => self.on_disk_done(now, token, result),
             Event::Unreachable { peer } => self.on_unreachable(now, peer),
-            Event::Rejected { peer, reason } => self.on_rejected(now, peer, &reason),
-            Event::Drain => self.on_drain(now),
+            Event::Rejected { peer, reason } => self.on_rejected(peer, &reason),
+            Event::Drain => self.on_drain(),
             Event::Tick => {}
         }
         self.run_local(now);

@@ -73,7 +73,8 @@ impl Node {
             Machine::Scan(_) => 0,
         };
         let mut out = Vec::new();
-        let step = &mut Step { now, clock: &mut self.clock, reachable, out: &mut out };
+        let (clock, hedges) = (&mut self.clock, &mut self.hedges);
+        let step = &mut Step { now, clock, reachable, hedges, out: &mut out };
         run(&mut operation.machine, step);
         self.operations.insert(id, operation);
         self.current = id;
@@ -144,9 +145,9 @@ impl Node {
                 self.ask_write(now, to, ask);
             }
             Ask::Write(ask) => self.ask_write(now, to, ask),
-            Ask::Read(ask) if to == self.me => self.on_read_ask(now, to, *ask),
+            Ask::Read(ask) if to == self.me => self.on_read_ask(to, *ask),
             Ask::Read(ask) => self.send(to, PeerMessage::Read(ask)),
-            Ask::Scan(ask) if to == self.me => self.on_scan_ask(now, to, *ask),
+            Ask::Scan(ask) if to == self.me => self.on_scan_ask(to, *ask),
             Ask::Scan(ask) => self.send(to, PeerMessage::Scan(ask)),
         }
     }
@@ -184,7 +185,8 @@ impl Node {
         if let Machine::Scan(scan) = &mut operation.machine {
             let (members, me) = (&self.members, self.me);
             let reachable = |member| member == me || members.is_reachable(member);
-            let step = &mut Step { now, clock: &mut self.clock, reachable: 0, out: &mut out };
+            let (clock, hedges) = (&mut self.clock, &mut self.hedges);
+            let step = &mut Step { now, clock, reachable: 0, hedges, out: &mut out };
             run(scan, &reachable, step);
         }
         self.operations.insert(id, operation);

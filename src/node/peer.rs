@@ -18,14 +18,14 @@ impl Node {
             return;
         }
         if self.members.on_heard(now, from) {
-            self.publish(now);
+            self.publish();
         }
         match message {
             PeerMessage::Write(ask) => self.on_write_ask(now, from, *ask),
             PeerMessage::WriteAnswer(answer) => self.on_write_answer(now, from, answer),
-            PeerMessage::Read(ask) => self.on_read_ask(now, from, *ask),
+            PeerMessage::Read(ask) => self.on_read_ask(from, *ask),
             PeerMessage::ReadAnswer(answer) => self.on_read_answer(now, from, *answer),
-            PeerMessage::Scan(ask) => self.on_scan_ask(now, from, *ask),
+            PeerMessage::Scan(ask) => self.on_scan_ask(from, *ask),
             PeerMessage::ScanAnswer(answer) => self.on_scan_answer(now, from, *answer),
             PeerMessage::Probe { seq, facts } => {
                 self.on_facts(now, from, *facts, None);
@@ -33,13 +33,13 @@ impl Node {
                 self.send(from, PeerMessage::ProbeAck { seq, facts });
             }
             PeerMessage::ProbeAck { seq, facts } => self.on_facts(now, from, *facts, Some(seq)),
-            PeerMessage::Birth(news) => self.on_birth_news(now, from, &news),
+            PeerMessage::Birth(news) => self.on_birth_news(from, &news),
             PeerMessage::Register { epoch, life } => self.on_register(from, epoch, life),
             PeerMessage::Registered { boot, answer } => {
                 self.on_registered(now, from, boot, &answer);
             }
             PeerMessage::StateAsk { epoch } => self.on_state_ask(from, epoch),
-            PeerMessage::StateNews(state) => self.on_state_news(now, &state),
+            PeerMessage::StateNews(state) => self.on_state_news(&state),
         }
     }
 
@@ -59,11 +59,11 @@ impl Node {
         self.disk(Pending::Write { from, round }, request);
     }
 
-    pub(super) fn on_read_ask(&mut self, now: Now, from: NodeId, ask: ReadAsk) {
+    pub(super) fn on_read_ask(&mut self, from: NodeId, ask: ReadAsk) {
         let round = ask.round;
         let judged = self
             .judge(from, ask.unit, ask.changed_at)
-            .and_then(|()| self.judge_load(now, ask.remaining));
+            .and_then(|()| self.judge_load(ask.remaining));
         if let Err(refusal) = judged {
             return self.answer_read(from, ReadAnswer { round, result: Err(refusal) });
         }
@@ -72,11 +72,11 @@ impl Node {
         self.disk(Pending::Read { from, round }, DiskRequest::Read { unit, table, key });
     }
 
-    pub(super) fn on_scan_ask(&mut self, now: Now, from: NodeId, ask: ScanAsk) {
+    pub(super) fn on_scan_ask(&mut self, from: NodeId, ask: ScanAsk) {
         let round = ask.round;
         let epoch = self.epoch();
         let judged =
-            self.judge_epoch(ask.epoch, epoch).and_then(|()| self.judge_load(now, ask.remaining));
+            self.judge_epoch(ask.epoch, epoch).and_then(|()| self.judge_load(ask.remaining));
         if let Err(refusal) = judged {
             return self.answer_scan(from, ScanAnswer { round, result: Err(refusal) });
         }
@@ -97,7 +97,7 @@ impl Node {
 
     fn judge_write(&mut self, now: Now, from: NodeId, ask: &WriteAsk) -> Result<(), Refusal> {
         self.judge(from, ask.unit, ask.changed_at)?;
-        self.judge_load(now, ask.remaining)?;
+        self.judge_load(ask.remaining)?;
         if ask.fresh && ask.record.stamp.time > self.fresh_bound(now) {
             crate::sometimes!("replica: refuses a write too far ahead");
             let clock = self.clock.of_record(now.wall);
@@ -136,7 +136,7 @@ impl Node {
         }
     }
 
-    fn judge_load(&self, _now: Now, remaining: core::time::Duration) -> Result<(), Refusal> {
+    fn judge_load(&self, remaining: core::time::Duration) -> Result<(), Refusal> {
         if remaining.is_zero() {
             return Err(Refusal::Expired);
         }

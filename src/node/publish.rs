@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Node;
 use crate::control::founders_hash;
 use crate::message::{Effect, Hello, Liveness, MemberView, View};
-use crate::types::{Lineage, NodeId, Now, limits};
+use crate::types::{Lineage, NodeId, limits};
 
 /// Counts and sizes for metrics; counts since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,8 +36,7 @@ impl Node {
         }
     }
 
-    pub(super) fn publish(&mut self, now: Now) {
-        let _ = now;
+    pub(super) fn publish(&mut self) {
         let view = View {
             phase: self.phase.clone(),
             hello: self.hello(),
