@@ -83,7 +83,8 @@ fn never_sent(status: &Status) -> bool {
 
 /// The innermost causes say more than tonic's "transport error".
 fn reason(status: &Status) -> String {
-    let causes = causes(status).filter(|cause| cause != "transport error").collect::<Vec<_>>();
+    let mut causes = causes(status).filter(|cause| cause != "transport error").collect::<Vec<_>>();
+    causes.dedup();
     if causes.is_empty() { status.message().to_owned() } else { causes.join(": ") }
 }
 
