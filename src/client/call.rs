@@ -5,12 +5,13 @@ use core::time::Duration;
 use tokio::time::timeout_at;
 
 use crate::message::{Applied, Attempt, ErrorCode, Receipt};
+use crate::types::Time;
 
 use super::attempt::Attempts;
 use super::budget::Budget;
 use super::endpoint::{Endpoint, Pool};
 use super::server_time::ServerTime;
-use super::{Clock, Entropy, Error, ErrorKind, Lane};
+use super::{Clock, Entropy, Error, Lane};
 
 /// The pause before the second attempt; doubled for each one after, and drawn from its upper half.
 const PAUSE_MIN: Duration = Duration::from_millis(4);
@@ -65,6 +66,13 @@ pub(crate) trait Operation: Sync {
     ) -> impl Future<Output = Result<Self::Answer, Error>> + Send;
 }
 
+/// A failed attempt.
+struct Failed {
+    error: Error,
+    /// Whom not to ask next.
+    address: String,
+}
+
 impl Core {
     /// Runs `operation` until it succeeds, fails for good, or `timeout` has passed.
     ///
@@ -77,75 +85,81 @@ impl Core {
     ) -> Result<O::Answer, Error> {
         let deadline = self.clock.now().plus(timeout.unwrap_or(self.timeout));
         let mut attempts = Attempts::new(self.entropy.request_id());
-        let mut avoid: Option<String> = None;
-        let mut last: Option<Error> = None;
+        let mut last: Option<Failed> = None;
         self.budget.deposit();
-        for number in 0..self.attempts_max {
-            let now = self.clock.now();
-            let remaining = deadline.since(now);
-            if remaining.is_zero() {
-                break;
-            }
-            let endpoint = self.pool.pick(avoid.as_deref(), now, &self.entropy);
-            let attempt = attempts.begin(self.server_time.estimate(now));
-            let attempt = operation.is_write().then_some(attempt);
-            let this = Try { remaining: server_share(remaining), attempt, lane: self.lane };
-            let last_one = number + 1 == self.attempts_max
-                || self.pool.len() == 1
-                || (operation.is_write() && !attempts.may_follow(Applied::Unknown));
-            let until = now.plus(if last_one { remaining } else { patience(remaining) });
-            let outcome =
-                timeout_at(self.clock.instant(until), operation.send(&endpoint, this)).await;
-            let error = match outcome {
-                Ok(Ok(answer)) => {
-                    endpoint.answered();
-                    if let Some(receipt) = O::receipt(&answer) {
-                        self.server_time.learn(receipt.server_time, self.clock.now());
-                    }
-                    return Ok(answer);
-                }
-                Ok(Err(error)) => error,
-                Err(_) if operation.is_write() => Error::deadline().with_applied(Applied::Unknown),
-                Err(_) => Error::deadline(),
+        for number in 1..=self.attempts_max {
+            let avoid = last.as_ref().map(|failed| failed.address.as_str());
+            let final_one = number == self.attempts_max;
+            let attempt = self.attempt(operation, &mut attempts, avoid, (deadline, final_one));
+            let failed = match attempt.await {
+                Ok(answer) => return Ok(answer),
+                Err(failed) => failed,
             };
-            if let Some(time) = error.facts().server_time {
+            if let Some(time) = failed.error.facts().server_time {
                 self.server_time.learn(time, self.clock.now());
             }
-            self.judge(&endpoint, &error);
-            let applied = error.applied();
+            let applied = failed.error.applied();
             attempts.failed(applied);
-            let again = error.is_retryable()
-                && attempts.may_follow(applied)
-                && number + 1 < self.attempts_max;
-            let pause = self.pause(number, &error);
-            let error = error.at(&endpoint.address);
-            avoid = Some(endpoint.address.clone());
-            drop(endpoint);
-            let wake = self.clock.now().plus(pause);
-            last = Some(error);
+            let again = !final_one && failed.error.is_retryable() && attempts.may_follow(applied);
+            let wake = self.clock.now().plus(self.pause(number, &failed.error));
+            last = Some(failed);
             if !again || wake >= deadline || !self.budget.withdraw() {
                 break;
             }
             tokio::time::sleep_until(self.clock.instant(wake)).await;
         }
-        let error = last.unwrap_or_else(Error::deadline);
+        let error = last.map_or_else(Error::deadline, |failed| failed.error);
         Err(error.with_applied(attempts.applied()))
     }
 
-    /// Whether the failure speaks against the endpoint.
-    fn judge(&self, endpoint: &Endpoint, error: &Error) {
-        let against = error.code() == Error::UNAVAILABLE
-            || error.code() == ErrorCode::NotReady.as_str()
-            || error.kind() == ErrorKind::DeadlineExceeded;
-        if against {
-            endpoint.failed(self.clock.now());
-        } else {
-            endpoint.answered();
-        }
+    /// One attempt. When it returns, it has been given up or is over: a late answer finds nobody.
+    async fn attempt<O: Operation>(
+        &self,
+        operation: &O,
+        attempts: &mut Attempts,
+        avoid: Option<&str>,
+        (deadline, final_one): (Time, bool),
+    ) -> Result<O::Answer, Failed> {
+        let now = self.clock.now();
+        let remaining = deadline.since(now);
+        let endpoint = self.pool.pick(avoid, now, &self.entropy);
+        let attempt = attempts.begin(self.server_time.estimate(now));
+        let attempt = operation.is_write().then_some(attempt);
+        let unbounded = operation.is_write() && !attempts.may_follow(Applied::Unknown);
+        let patient = final_one || self.pool.len() == 1 || unbounded;
+        let until = now.plus(if patient { remaining } else { patience(remaining) });
+        let this = Try { remaining: server_share(remaining), attempt, lane: self.lane };
+        let sent = operation.send(&endpoint, this);
+        let error = match timeout_at(self.clock.instant(until), sent).await {
+            Ok(Ok(answer)) => {
+                endpoint.answered();
+                if let Some(receipt) = O::receipt(&answer) {
+                    self.server_time.learn(receipt.server_time, self.clock.now());
+                }
+                return Ok(answer);
+            }
+            Ok(Err(error)) => {
+                let serves = error.code() != Error::UNAVAILABLE
+                    && error.code() != ErrorCode::NotReady.as_str();
+                if serves {
+                    endpoint.answered()
+                } else {
+                    endpoint.failed(self.clock.now())
+                }
+                error
+            }
+            Err(_) => {
+                endpoint.failed(self.clock.now());
+                let lost = if operation.is_write() { Applied::Unknown } else { Applied::No };
+                Error::deadline().with_applied(lost)
+            }
+        };
+        let address = endpoint.address.clone();
+        Err(Failed { error: error.at(&address), address })
     }
 
     fn pause(&self, number: u32, error: &Error) -> Duration {
-        let longest = PAUSE_MIN.saturating_mul(1 << number.min(16)).min(PAUSE_MAX);
+        let longest = PAUSE_MIN.saturating_mul(1 << (number - 1).min(16)).min(PAUSE_MAX);
         let micros = usize::try_from(longest.as_micros()).unwrap_or(usize::MAX);
         let jitter = self.entropy.below(micros / 2);
         let drawn = longest / 2 + Duration::from_micros(u64::try_from(jitter).unwrap_or(0));

@@ -164,3 +164,6 @@ impl Client {
         VersionRequest::new(self.core.clone())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -293,7 +293,7 @@ mod tests {
         assert_eq!(just_below(b"ab\0"), "ab");
         let below = just_below(b"ab");
         assert_eq!((below.len(), &below[..3]), (limits::KEY_BYTES_MAX, &b"aa\xff"[..]));
-        assert!(below < Bytes::from("ab"));
+        assert!(below.as_ref() < &b"ab"[..]);
         let longest = vec![b'x'; limits::KEY_BYTES_MAX];
         assert_eq!(just_below(&longest).len(), limits::KEY_BYTES_MAX);
     }

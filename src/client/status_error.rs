@@ -33,8 +33,10 @@ pub(crate) fn from_status(status: &Status, write: bool) -> Error {
             Error::new(ErrorCode::Internal, format!("answer over the size limit: {text}"))
         }
         Code::ResourceExhausted => Error::new(ErrorCode::Overloaded, text),
+        // Whoever says this has not looked at the request.
         Code::Unimplemented => {
-            Error::new(ErrorCode::NotAvailableYet, "the server does not offer this call")
+            let why = "the server does not offer this call";
+            return Error::new(ErrorCode::NotAvailableYet, why);
         }
         Code::InvalidArgument | Code::FailedPrecondition | Code::NotFound | Code::OutOfRange => {
             Error::new(ErrorCode::RequestMalformed, text)
@@ -79,21 +81,23 @@ fn detail_of(status: &Status) -> Option<v1::ErrorDetail> {
 
 /// Whether the request cannot have left, because there was no connection to leave by.
 fn never_sent(status: &Status) -> bool {
-    causes(status).any(|cause| cause.contains("connect error") || cause.contains("dns error"))
+    sources(status).any(|cause| cause.is::<tonic::ConnectError>())
 }
 
 /// The innermost causes say more than tonic's "transport error".
 fn reason(status: &Status) -> String {
-    let causes = causes(status).filter(|cause| cause != "transport error").collect::<Vec<_>>();
+    let mut causes = sources(status).map(ToString::to_string).collect::<Vec<_>>();
+    causes.retain(|cause| cause != "transport error");
+    causes.dedup();
     if causes.is_empty() { status.message().to_owned() } else { causes.join(": ") }
 }
 
-fn causes(status: &Status) -> impl Iterator<Item = String> {
+fn sources(status: &Status) -> impl Iterator<Item = &(dyn core::error::Error + 'static)> {
     let mut next = status.source();
-    std::iter::from_fn(move || {
+    core::iter::from_fn(move || {
         let cause = next?;
         next = cause.source();
-        Some(cause.to_string())
+        Some(cause)
     })
 }
 
@@ -141,7 +145,9 @@ mod tests {
         for (status, kind) in cases {
             let error = from_status(&status, true);
             assert_eq!(error.kind(), kind, "{status:?}");
-            assert_eq!(error.applied(), Applied::Unknown, "{status:?}");
+            let unlooked = kind == ErrorKind::NotAvailableYet;
+            let applied = if unlooked { Applied::No } else { Applied::Unknown };
+            assert_eq!(error.applied(), applied, "{status:?}");
         }
     }
 
