@@ -1,1 +1,3 @@
-//! Filled in by its own commit.
+//! What the members agree on, and who may take part.
+
+pub mod admission;
