@@ -57,7 +57,7 @@ pub enum Sync {
 }
 
 macro_rules! section {
-    ($name:ident { $($(#[$attribute:meta])* $field:ident: $type:ty = $default:expr,)* }) => {
+    ($name:ident { $($(#[$attribute:meta])* $field:ident: $type:ty = $default:expr),* $(,)? }) => {
         /// A section; `config/node.toml` describes its keys.
         #[derive(Clone, Debug, PartialEq, Deserialize)]
         #[serde(default, deny_unknown_fields)]
