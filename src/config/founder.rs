@@ -1,7 +1,6 @@
 //! One entry of `[cluster] founders`: `name=host:peerport[@zone][;weight=W][;role=reserved]`.
 
-use crate::node::Founder;
-use crate::types::{Role, Zone};
+use crate::types::{Founder, Role, Zone};
 
 /// Largest weight, in units of 1.
 const WEIGHT_MAX: f64 = 1000.0;

@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use crate::node::{Founder, NodeConfig};
+use crate::node::NodeConfig;
 use crate::storage;
 use crate::transport::TransportConfig;
-use crate::types::{Role, limits};
+use crate::types::{Charter, Founder, Role, limits};
 
 use super::founder::{check_address, parse_founder};
 use super::{Config, ConfigError, LogSection, Sync};
@@ -134,11 +134,14 @@ fn node(config: &Config) -> Result<NodeConfig, ConfigError> {
     }
     ring(config, &founders)?;
     Ok(NodeConfig {
-        cluster_name: cluster.name.clone(),
-        partitions: cluster.partitions,
-        replication: cluster.replication,
-        read_quorum: cluster.read_quorum,
-        write_quorum: cluster.write_quorum,
+        charter: Charter {
+            cluster_name: cluster.name.clone(),
+            founders: founders.clone(),
+            partitions: cluster.partitions,
+            replication: cluster.replication,
+            read_quorum: cluster.read_quorum,
+            write_quorum: cluster.write_quorum,
+        },
         request_timeout: config.request.timeout,
         retry_interval: config.request.retry_interval,
         hedge_after: config.request.hedge_after,
@@ -298,7 +301,7 @@ mod tests {
         assert_eq!(settings.storage, storage::Options::default());
         let expected = NodeConfig {
             client_address: "127.0.0.1:7450".to_owned(),
-            ..NodeConfig::new(settings.node.name.clone(), settings.node.founders.clone())
+            ..NodeConfig::new(settings.node.name.clone(), settings.node.charter.founders.clone())
         };
         assert_eq!(format!("{:?}", settings.node), format!("{expected:?}"));
     }

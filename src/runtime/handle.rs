@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use core::time::Duration;
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 
 use crate::message::{
     AdminRequest, Applied, ClientRequest, ClientResult, ErrorCode, Event, OpError,
@@ -84,6 +85,7 @@ struct Shared {
     clock: Clock,
     default_timeout: Duration,
     telemetry: Telemetry,
+    draining: CancellationToken,
 }
 
 /// The services' way to the driver; cheap to clone.
@@ -103,7 +105,16 @@ impl Handle {
     ) -> (Handle, ClientInputs) {
         let (clients, inputs) = mpsc::channel(CLIENT_INPUTS_MAX);
         let next_op = AtomicU64::new(1);
-        let shared = Shared { clients, next_op, mailbox, view, clock, default_timeout, telemetry };
+        let shared = Shared {
+            clients,
+            next_op,
+            mailbox,
+            view,
+            clock,
+            default_timeout,
+            telemetry,
+            draining: CancellationToken::new(),
+        };
         (Handle(Arc::new(shared)), inputs)
     }
 
@@ -191,8 +202,14 @@ impl Handle {
         }
     }
 
+    /// Cancelled when the node has been told to drain: streams of clients end themselves then.
+    pub fn draining(&self) -> &CancellationToken {
+        &self.0.draining
+    }
+
     /// Tells the node to finish what was begun and take nothing new.
     pub fn drain(&self) {
+        self.0.draining.cancel();
         self.0.mailbox.drain();
     }
 

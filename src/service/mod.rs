@@ -6,10 +6,10 @@ mod health;
 mod kv;
 mod session;
 
-use core::future::Future;
 use core::time::Duration;
 
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 use tonic::metadata::MetadataMap;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
@@ -33,14 +33,14 @@ const STREAMS_PER_CONNECTION: u32 = 4096;
 /// Idle time after which a client's connection is tested, and how long the answer may take.
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(5));
 
-/// Serves clients and operators on `listener` until `shutdown` resolves and all calls have ended.
+/// Serves clients and operators on `listener` until `closing` is cancelled and all calls have ended.
 ///
 /// # Errors
 /// The listener failed.
 pub async fn serve_clients(
     listener: TcpListener,
     handle: Handle,
-    shutdown: impl Future<Output = ()>,
+    closing: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
     let most = limits::MESSAGE_BYTES_MAX;
     let kv = KvServer::new(KvService::new(handle.clone()))
@@ -63,7 +63,7 @@ pub async fn serve_clients(
         .serve_with_incoming_shutdown(
             // `serve_with_incoming` ignores the builder's nodelay.
             TcpIncoming::from(listener).with_nodelay(Some(true)),
-            shutdown,
+            closing.cancelled_owned(),
         )
         .await
 }

@@ -17,6 +17,7 @@ use tonic::{Status, Streaming};
 use crate::message::{Applied, ClientResult, ErrorCode, OpError, Principal, Reply};
 use crate::runtime::{AnswerSink, Handle, Ticket};
 use crate::wire::client::{Call, SessionKind, session_answer, session_op_from_wire};
+use crate::wire::error::status_of;
 use crate::wire::proto::v1 as pb;
 
 /// Operations a session may have open: asked, and not yet answered on the stream.
@@ -82,6 +83,11 @@ impl AnswerSink for Sink {
     }
 }
 
+/// What a session hears when the node drains, once its open operations are answered.
+fn leaving() -> Status {
+    status_of(&OpError::new(ErrorCode::NotReady, "the node is draining"))
+}
+
 fn unread() -> OpError {
     let text = "the session's answers are not being read";
     OpError::new(ErrorCode::Overloaded, text).with_applied(Applied::No)
@@ -145,7 +151,11 @@ pub(super) fn open(
 async fn read(handle: Handle, mut incoming: Streaming<pb::SessionRequest>, sink: Arc<Sink>) {
     let _counted = handle.telemetry().session();
     let ended = loop {
-        match incoming.message().await {
+        let message = tokio::select! {
+            message = incoming.message() => message,
+            () = handle.draining().cancelled() => break Err(leaving()),
+        };
+        match message {
             Ok(Some(request)) => {
                 if !take(&handle, request, &sink).await {
                     break Ok(());

@@ -89,6 +89,7 @@ impl Collector for Snapshot {
         self.operations(&mut encoder)?;
         self.process(&mut encoder)?;
         self.peers(&mut encoder)?;
+        self.store(&mut encoder)?;
         self.view.as_ref().map_or(Ok(()), |view| members(&mut encoder, view))
     }
 }
@@ -170,6 +171,35 @@ impl Snapshot {
         ];
         let (name, help) = ("kv_build_info", "What is running");
         gauges(encoder, Family { name, help, unit: None, samples: vec![(build, 1.0)] })
+    }
+
+    fn store(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let Some(replica) = self.telemetry.0.replica.get() else {
+            return Ok(());
+        };
+        let stats = replica.stats();
+        let memory = u64::try_from(stats.memtable_bytes).unwrap_or(u64::MAX);
+        let pending = u64::try_from(stats.pending_bytes).unwrap_or(u64::MAX);
+        for (name, help, value) in [
+            ("kv_store_disk", "Tables and log together", stats.disk_bytes),
+            ("kv_store_memory", "Memtables", memory),
+            ("kv_store_pending", "Batches that wait for the log", pending),
+        ] {
+            let samples = one(float(value));
+            gauges(encoder, Family { name, help, unit: Some(&Unit::Bytes), samples })?;
+        }
+        let read_only = if stats.read_only.is_some() { 1.0 } else { 0.0 };
+        let (name, help) = ("kv_store_read_only", "1 after a failed write or sync of the disk");
+        gauges(encoder, Family { name, help, unit: None, samples: one(read_only) })?;
+        for (name, help, value) in [
+            ("kv_store_batches", "Batches submitted", stats.batches),
+            ("kv_store_fsyncs", "Syncs of the log", stats.fsyncs),
+            ("kv_store_flushes", "Memtables written out", stats.flushes),
+        ] {
+            let samples = vec![(Labels::new(), value)];
+            counters(encoder, Family { name, help, unit: None, samples })?;
+        }
+        Ok(())
     }
 
     fn peers(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {

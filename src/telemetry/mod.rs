@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 
 use crate::message::{ClientBody, ErrorCode, Event};
+use crate::replica::Replica;
 use crate::transport::TransportStats;
 
 use histogram::Histogram;
@@ -93,6 +94,7 @@ struct Shared {
     shed: AtomicU64,
     sessions: AtomicU64,
     transport: OnceLock<TransportStats>,
+    replica: OnceLock<Replica>,
 }
 
 /// The counters of one process; cheap to clone.
@@ -107,6 +109,7 @@ impl Default for Telemetry {
             shed: AtomicU64::new(0),
             sessions: AtomicU64::new(0),
             transport: OnceLock::new(),
+            replica: OnceLock::new(),
         }))
     }
 }
@@ -151,6 +154,11 @@ impl Telemetry {
     pub(crate) fn set_transport(&self, stats: TransportStats) {
         // Set once, by the one runtime of the process.
         let _ = self.0.transport.set(stats);
+    }
+
+    pub(crate) fn set_replica(&self, replica: Replica) {
+        // Set once, by the one server of the process.
+        let _ = self.0.replica.set(replica);
     }
 }
 

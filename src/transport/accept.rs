@@ -1,13 +1,13 @@
 //! The incoming half: judges greetings, decodes batches, hands them to the driver. A stream that
 //! breaks a rule ends with a typed refusal or an error; the node goes on.
 
-use core::future::Future;
 use core::time::Duration;
 use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status, Streaming};
@@ -31,6 +31,7 @@ pub struct PeerService {
     inbox: Inbox,
     view: ViewReceiver,
     hello_timeout: Duration,
+    closing: CancellationToken,
 }
 
 /// Streams one connection may have open: two lanes, and those being replaced.
@@ -38,7 +39,7 @@ const STREAMS_PER_CONNECTION: u32 = 16;
 /// Resets of streams by a peer that do not count as an attack. h2 closes the whole connection at 20.
 const RESETS_MAX: usize = 1_000_000;
 
-/// Serves peers on `listener` until `shutdown` resolves and all streams have ended.
+/// Serves peers on `listener` until the service's token is cancelled; its streams end then.
 ///
 /// # Errors
 /// The listener failed.
@@ -46,8 +47,8 @@ pub async fn serve_peers(
     listener: TcpListener,
     service: PeerService,
     config: &TransportConfig,
-    shutdown: impl Future<Output = ()>,
 ) -> Result<(), tonic::transport::Error> {
+    let closing = service.closing.clone();
     let server = PeerServer::new(service)
         .max_decoding_message_size(limits::MESSAGE_BYTES_MAX)
         .max_encoding_message_size(limits::MESSAGE_BYTES_MAX);
@@ -62,7 +63,7 @@ pub async fn serve_peers(
         .add_service(server)
         .serve_with_incoming_shutdown(
             TcpIncoming::from(listener).with_nodelay(Some(true)),
-            shutdown,
+            closing.cancelled_owned(),
         )
         .await
 }
@@ -84,17 +85,24 @@ impl From<Malformed> for Verdict {
 }
 
 impl PeerService {
-    /// A service that hands what peers say to `inbox`, and judges them by the newest `view`.
-    pub fn new(inbox: Inbox, view: ViewReceiver, config: &TransportConfig) -> PeerService {
-        PeerService { inbox, view, hello_timeout: config.connect_timeout }
+    /// A service that hands what peers say to `inbox`, and judges them by the newest `view`, until
+    /// `closing` is cancelled.
+    pub fn new(
+        inbox: Inbox,
+        view: ViewReceiver,
+        config: &TransportConfig,
+        closing: CancellationToken,
+    ) -> PeerService {
+        PeerService { inbox, view, hello_timeout: config.connect_timeout, closing }
     }
 
     async fn serve(self, mut stream: Streaming<pb::PeerBatch>, answers: Answers) {
-        let inbox = self.inbox.clone();
+        let (inbox, closing) = (self.inbox.clone(), self.closing.clone());
         let verdict = tokio::select! {
             verdict = self.converse(&mut stream, &answers) => verdict,
             // The opener has gone without ending its half.
             () = answers.closed() => Verdict::Over,
+            () = closing.cancelled() => Verdict::Over,
         };
         // The opener may be gone already; then nobody needs the answer.
         match verdict {

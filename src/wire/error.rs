@@ -9,7 +9,7 @@ use tonic::metadata::MetadataValue;
 use tonic::{Code, Status};
 
 use crate::message::{Applied, ErrorCode, Facts, OpError};
-use crate::types::Epoch;
+use crate::types::{Epoch, WallTime};
 
 use super::proto::v1 as pb;
 
@@ -66,6 +66,7 @@ pub fn error_detail(error: &OpError) -> pb::ErrorDetail {
         epoch: error.facts.epoch.map(|epoch| epoch.0),
         retry_after_ms: retry_after
             .map(|after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX)),
+        server_time_ns: error.facts.server_time.map(|time| time.0),
     }
 }
 
@@ -96,6 +97,7 @@ pub fn error_from_detail(detail: pb::ErrorDetail) -> OpError {
             got: detail.got,
             epoch: detail.epoch.map(Epoch),
             retry_after: detail.retry_after_ms.map(Duration::from_millis),
+            server_time: detail.server_time_ns.map(WallTime),
         },
         applied,
     }
@@ -164,6 +166,7 @@ mod tests {
                 got: Some(3),
                 epoch: Some(Epoch(4)),
                 retry_after: Some(Duration::from_millis(5)),
+                server_time: Some(WallTime(6)),
             };
             let status = status_of(&error);
             assert_eq!(status.code(), grpc_code(*code));
