@@ -2,6 +2,7 @@
 //! members, and the admission of streams. Pure; told what was heard and what is durable, says what
 //! to send and what to persist. `docs/protocol/birth.md` is the page of its states and invariants.
 
+pub mod admission;
 mod birth;
 mod canonical;
 mod founding;
