@@ -17,7 +17,7 @@ use crate::wire::proto::v1::{self, session_request::op::Op, session_response::An
 
 /// What to do with the next operation; without a script, it is done.
 #[derive(Clone, Debug)]
-pub(super) enum Act {
+pub(crate) enum Act {
     /// Do it.
     Serve,
     /// Answer with an error.
@@ -31,7 +31,8 @@ pub(super) enum Act {
 #[derive(Debug, Default)]
 struct State {
     script: VecDeque<Act>,
-    data: BTreeMap<Bytes, Bytes>,
+    data: BTreeMap<Bytes, (Bytes, u64)>,
+    stamped: u64,
     attempts: Vec<v1::Attempt>,
     timeouts: Vec<u32>,
     messages: usize,
@@ -39,15 +40,15 @@ struct State {
 
 /// The server, and what it saw.
 #[derive(Clone, Debug)]
-pub(super) struct Fake {
-    pub(super) address: String,
+pub(crate) struct Fake {
+    pub(crate) address: String,
     clock_ns: u64,
     state: Arc<Mutex<State>>,
 }
 
 impl Fake {
     /// Starts a server whose clock stands at `clock_ns`; 0 says no time.
-    pub(super) async fn start(clock_ns: u64, script: impl IntoIterator<Item = Act>) -> Fake {
+    pub(crate) async fn start(clock_ns: u64, script: impl IntoIterator<Item = Act>) -> Fake {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let state = State { script: script.into_iter().collect(), ..State::default() };
@@ -60,34 +61,34 @@ impl Fake {
     }
 
     /// An address at which nobody listens.
-    pub(super) async fn nobody() -> String {
+    pub(crate) async fn nobody() -> String {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         listener.local_addr().unwrap().to_string()
     }
 
     /// Appends to the script.
-    pub(super) fn then(&self, act: Act) {
+    pub(crate) fn then(&self, act: Act) {
         self.state.lock().script.push_back(act);
     }
 
     /// The attempts of all writes so far.
-    pub(super) fn attempts(&self) -> Vec<v1::Attempt> {
+    pub(crate) fn attempts(&self) -> Vec<v1::Attempt> {
         self.state.lock().attempts.clone()
     }
 
     /// The timeouts of all requests so far, in milliseconds.
-    pub(super) fn timeouts(&self) -> Vec<u32> {
+    pub(crate) fn timeouts(&self) -> Vec<u32> {
         self.state.lock().timeouts.clone()
     }
 
     /// Messages that came in over sessions.
-    pub(super) fn messages(&self) -> usize {
+    pub(crate) fn messages(&self) -> usize {
         self.state.lock().messages
     }
 
     /// Stores a pair.
-    pub(super) fn store(&self, key: &'static str, value: &'static str) {
-        self.state.lock().data.insert(key.into(), value.into());
+    pub(crate) fn store(&self, key: &'static str, value: &'static str) {
+        self.state.lock().data.insert(key.into(), (value.into(), 0));
     }
 
     /// Does one operation; `Ok(None)`: no answer, `Err`: the end of the stream.
@@ -120,27 +121,33 @@ impl Fake {
                 return Ok(Some(Body::Error(detail)));
             }
         }
-        let receipt = self.receipt();
         Ok(Some(match op {
             Op::Get(get) => {
-                let value = state.data.get(&get.key).cloned();
-                let found = value.is_some();
-                let value = value.unwrap_or_default();
+                let pair = state.data.get(&get.key).cloned();
+                let found = pair.is_some();
+                let (value, stamp) = pair.unwrap_or_default();
+                let receipt = self.receipt(stamp);
                 Body::Get(v1::GetResponse { found, value, receipt })
             }
             Op::Put(put) => {
-                state.data.insert(put.key, put.value);
-                Body::Put(v1::PutResponse { receipt })
+                state.stamped += 1;
+                let stamp = state.stamped;
+                state.data.insert(put.key, (put.value, stamp));
+                Body::Put(v1::PutResponse { receipt: self.receipt(stamp) })
             }
             Op::Delete(delete) => {
+                state.stamped += 1;
                 state.data.remove(&delete.key);
-                Body::Delete(v1::DeleteResponse { receipt })
+                Body::Delete(v1::DeleteResponse { receipt: self.receipt(state.stamped) })
             }
         }))
     }
 
-    fn receipt(&self) -> Option<v1::Receipt> {
-        let stamp = vec![0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0, 1].into();
+    fn receipt(&self, counter: u64) -> Option<v1::Receipt> {
+        let stamp = match u128::from(counter) {
+            0 => Bytes::new(),
+            counter => Bytes::copy_from_slice(&(counter << 64 | 1).to_be_bytes()),
+        };
         let server_time_ns = self.clock_ns;
         Some(v1::Receipt { epoch: 1, stamp, n: 3, needed: 2, server_time_ns, ..Default::default() })
     }
@@ -200,14 +207,14 @@ impl v1::kv_server::Kv for Fake {
         let fits =
             |key: &Bytes| *key > scan.after && key.starts_with(&scan.prefix) && !key.is_empty();
         let mut left = state.data.iter().filter(|(key, _)| fits(key));
-        let entry = |(key, value): (&Bytes, &Bytes)| v1::scan_response::Entry {
+        let entry = |(key, (value, _)): (&Bytes, &(Bytes, u64))| v1::scan_response::Entry {
             key: key.clone(),
             value: if scan.keys_only { Bytes::new() } else { value.clone() },
             stamp: Bytes::new(),
         };
         let entries = left.by_ref().take(limit).map(entry).collect::<Vec<_>>();
         let resume = entries.last().map_or(Bytes::new(), |entry| entry.key.clone());
-        let (more, receipt) = (left.next().is_some(), self.receipt());
+        let (more, receipt) = (left.next().is_some(), self.receipt(0));
         Ok(Response::new(v1::ScanResponse { entries, more, resume, receipt }))
     }
 

@@ -1,6 +1,6 @@
 //! The client against a scripted server, over real sockets.
 
-mod fake;
+pub(crate) mod fake;
 
 use std::time::Duration;
 
