@@ -12,6 +12,7 @@ use tokio_stream::Stream;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::wire::proto::admin;
 use crate::wire::proto::v1::session_response::answer::Answer as Body;
 use crate::wire::proto::v1::{self, session_request::op::Op, session_response::Answer};
 
@@ -36,6 +37,8 @@ struct State {
     attempts: Vec<v1::Attempt>,
     timeouts: Vec<u32>,
     messages: usize,
+    flushes: usize,
+    unavailable: Vec<u32>,
 }
 
 /// The server, and what it saw.
@@ -55,7 +58,9 @@ impl Fake {
         let fake = Fake { address, clock_ns, state: Arc::new(Mutex::new(state)) };
         let service = v1::kv_server::KvServer::new(fake.clone());
         let incoming = TcpListenerStream::new(listener);
-        let server = tonic::transport::Server::builder().add_service(service);
+        let server = tonic::transport::Server::builder()
+            .add_service(service)
+            .add_service(admin::admin_server::AdminServer::new(fake.clone()));
         tokio::spawn(server.serve_with_incoming(incoming));
         fake
     }
@@ -84,6 +89,22 @@ impl Fake {
     /// Messages that came in over sessions.
     pub(crate) fn messages(&self) -> usize {
         self.state.lock().messages
+    }
+
+    /// How often it was told to flush.
+    pub(crate) fn flushes(&self) -> usize {
+        self.state.lock().flushes
+    }
+
+    /// Makes it say that these partitions lack a quorum.
+    pub(crate) fn set_unavailable(&self, partitions: Vec<u32>) {
+        self.state.lock().unavailable = partitions;
+    }
+
+    /// All pairs it holds.
+    pub(crate) fn pairs(&self) -> BTreeMap<Bytes, Bytes> {
+        let state = self.state.lock();
+        state.data.iter().map(|(key, (value, _))| (key.clone(), value.clone())).collect()
     }
 
     /// Stores a pair.
@@ -246,5 +267,67 @@ impl v1::kv_server::Kv for Fake {
             }
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(answers))))
+    }
+}
+
+#[tonic::async_trait]
+impl admin::admin_server::Admin for Fake {
+    async fn status(
+        &self,
+        _: Request<admin::StatusRequest>,
+    ) -> Result<Response<admin::StatusResponse>, Status> {
+        let node = |id: u32, state: &str| admin::status_response::Node {
+            id,
+            name: format!("n{id}"),
+            address: self.address.clone(),
+            zone: "a".to_owned(),
+            state: state.to_owned(),
+            role: "active".to_owned(),
+            partitions: 4,
+            replica_partitions: 12,
+            ..Default::default()
+        };
+        Ok(Response::new(admin::StatusResponse {
+            cluster_name: "fake".to_owned(),
+            epoch: 1,
+            partitions: 12,
+            me: "n1".to_owned(),
+            nodes: vec![node(1, "alive"), node(2, "alive"), node(3, "down")],
+            unavailable: self.state.lock().unavailable.clone(),
+            ..Default::default()
+        }))
+    }
+
+    async fn locate(
+        &self,
+        _: Request<admin::LocateRequest>,
+    ) -> Result<Response<admin::LocateResponse>, Status> {
+        Ok(Response::new(admin::LocateResponse {
+            token: u64::MAX,
+            class: 0,
+            partition: 11,
+            owners: vec!["n3".to_owned(), "n1".to_owned()],
+            stand_ins: vec!["n2".to_owned()],
+        }))
+    }
+
+    async fn flush(
+        &self,
+        _: Request<admin::FlushRequest>,
+    ) -> Result<Response<admin::FlushResponse>, Status> {
+        self.state.lock().flushes += 1;
+        Ok(Response::new(admin::FlushResponse {}))
+    }
+
+    async fn version(
+        &self,
+        _: Request<admin::VersionRequest>,
+    ) -> Result<Response<admin::VersionResponse>, Status> {
+        Ok(Response::new(admin::VersionResponse {
+            version: "9.9.9".to_owned(),
+            protocol_min: 1,
+            protocol_max: 2,
+            feature_level: 3,
+        }))
     }
 }
