@@ -95,6 +95,9 @@ impl Core {
                 Ok(answer) => return Ok(answer),
                 Err(failed) => failed,
             };
+            if let Some(time) = failed.error.facts().server_time {
+                self.server_time.learn(time, self.clock.now());
+            }
             let applied = failed.error.applied();
             attempts.failed(applied);
             let again = !final_one && failed.error.is_retryable() && attempts.may_follow(applied);

@@ -9,7 +9,7 @@ use prost::Message;
 use tonic::{Code, Status};
 
 use crate::message::{Applied, ErrorCode, Facts};
-use crate::types::Epoch;
+use crate::types::{Epoch, WallTime};
 use crate::wire::proto::v1;
 
 use super::Error;
@@ -67,6 +67,7 @@ pub(crate) fn from_detail(detail: v1::ErrorDetail, write: bool) -> Error {
         got: detail.got,
         epoch: detail.epoch.map(Epoch),
         retry_after: detail.retry_after_ms.map(Duration::from_millis),
+        server_time: detail.server_time_ns.map(WallTime),
     };
     Error::from_server(detail.code, detail.retryable, detail.message)
         .with_applied(applied)

@@ -1,1 +1,20 @@
-//! Filled in by its own commit.
+//! Drives one client operation over the owners of its key: put, get and scan, each a machine that
+//! takes answers in and yields actions, over a [`Tally`] of distinct owners. Knows no transport,
+//! no disk and no membership: who can be reached is told with each step.
+//!
+//! States, messages and invariants: `docs/protocol/coordinator.md`.
+
+mod clock;
+mod failure;
+mod get;
+mod put;
+mod scan;
+mod step;
+mod tally;
+
+pub use clock::{Clock, StampError};
+pub use get::{Get, GetOrder};
+pub use put::{Put, PutOrder};
+pub use scan::{Scan, ScanOrder};
+pub use step::{Action, Ask, HedgeBudget, Step, Target};
+pub use tally::{Outcome, Tally};

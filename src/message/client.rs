@@ -156,7 +156,7 @@ pub struct ScanReply {
     pub entries: Vec<ScanEntry>,
     /// Where the next page starts (`after`); `None` when this was the last.
     pub resume: Option<Bytes>,
-    /// What it rests on; `answered` is the weakest unit's.
+    /// What it rests on; `answered` and `stamp` do not apply and are 0.
     pub receipt: Receipt,
 }
 

@@ -4,7 +4,7 @@
 use core::fmt;
 use core::time::Duration;
 
-use crate::types::Epoch;
+use crate::types::{Epoch, WallTime};
 
 /// What is known of a write whose request failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,6 +127,8 @@ pub struct Facts {
     pub epoch: Option<Epoch>,
     /// When to try again.
     pub retry_after: Option<Duration>,
+    /// Server time: a retried write's window starts here.
+    pub server_time: Option<WallTime>,
 }
 
 /// A failed operation.

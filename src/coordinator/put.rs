@@ -1,0 +1,312 @@
+//! One put or delete: stamp, ask every owner, answer at w, go on counting and asking again.
+//!
+//! A put that finds a higher stamp at a replica is stamped once more, above the highest stamp
+//! among the answers that made its first round, and sent again before it is acknowledged: with
+//! 2w > n every earlier acknowledged put is among those answers, so a put that begins after
+//! another was acknowledged wins, whatever the clocks said. What a second round finds above it
+//! was not acknowledged before this put began: it supersedes, and that owner counts.
+
+use core::time::Duration;
+
+use crate::message::{
+    Applied, Attempt, ErrorCode, OpError, PutReply, Receipt, Refusal, Reply, RoundId, WriteOutcome,
+};
+use crate::types::{Record, Stamp, Time, TraceId, Value, WallTime};
+
+use super::failure::Failures;
+use super::{Action, Ask, Outcome, StampError, Step, Tally, Target};
+
+/// A put or delete in flight.
+#[derive(Clone, Debug)]
+pub struct Put {
+    target: Target,
+    value: Option<Value>,
+    attempt: Attempt,
+    weak: bool,
+    trace: TraceId,
+    deadline: Time,
+    retry_interval: Duration,
+    state: State,
+    stamp: Stamp,
+    /// The highest stamp that superseded ours in this round.
+    highest: Stamp,
+    round: u32,
+    w: u8,
+    tally: Tally,
+    failures: Failures,
+    /// Some owner may hold, or come to hold, one of our versions.
+    traces_left: bool,
+    retry_at: Time,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// The stamp waits for the clock's ceiling.
+    Stamping,
+    /// Owners have been asked.
+    Asking,
+    /// The client has its answer; the other owners are still counted and asked.
+    Answered,
+}
+
+/// What a put is made of, beside its place.
+#[derive(Clone, Debug)]
+pub struct PutOrder {
+    /// The value; `None` deletes.
+    pub value: Option<Value>,
+    /// The client's attempt.
+    pub attempt: Attempt,
+    /// The quorum.
+    pub w: u8,
+    /// Below the floors.
+    pub weak: bool,
+    /// The request's.
+    pub trace: TraceId,
+    /// When the answer is no longer wanted.
+    pub deadline: Time,
+    /// How long an owner may take before it is asked again.
+    pub retry_interval: Duration,
+}
+
+impl Put {
+    /// Begins a put. INVARIANT: `order.w` is 1..=n.
+    pub fn begin(target: Target, order: PutOrder, step: &mut Step<'_>) -> Put {
+        let tally = Tally::new(target.n(), order.w);
+        let mut put = Put {
+            target,
+            value: order.value,
+            attempt: order.attempt,
+            weak: order.weak,
+            trace: order.trace,
+            deadline: order.deadline,
+            retry_interval: order.retry_interval,
+            state: State::Stamping,
+            stamp: Stamp::ZERO,
+            highest: Stamp::ZERO,
+            round: 0,
+            w: order.w,
+            tally,
+            failures: Failures::default(),
+            traces_left: false,
+            retry_at: Time(u64::MAX),
+        };
+        put.stamp_and_ask(step);
+        put
+    }
+
+    /// The key's place.
+    pub fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// Bytes of the key and value it holds.
+    pub fn bytes(&self) -> usize {
+        let value = self.value.as_ref().map_or(0, |value| value.as_bytes().len());
+        self.target.key.as_bytes().len() + value
+    }
+
+    /// When [`Put::on_time`] is next wanted.
+    pub fn next_deadline(&self) -> Time {
+        self.deadline.min(self.retry_at)
+    }
+
+    /// The clock's ceiling has been raised.
+    pub fn on_ceiling(&mut self, step: &mut Step<'_>) {
+        if self.state == State::Stamping {
+            self.stamp_and_ask(step);
+        }
+    }
+
+    /// An owner has answered.
+    pub fn on_answer(
+        &mut self,
+        index: u8,
+        round: RoundId,
+        result: Result<WriteOutcome, Refusal>,
+        step: &mut Step<'_>,
+    ) {
+        if round.round != self.round && !crate::mutant!("stale-round-counts") {
+            crate::sometimes!("put: answer to an older round");
+            return;
+        }
+        let Some(&owner) = self.target.owners.get(usize::from(index)) else { return };
+        match result {
+            Ok(outcome) => {
+                if let WriteOutcome::Superseded(by) = outcome {
+                    self.highest = self.highest.max(by);
+                    step.clock.observe(step.now.wall, by);
+                }
+                self.traces_left = true;
+                self.failures.cleared(owner);
+                self.tally.succeed(index);
+            }
+            Err(refusal) => {
+                // A store that failed while writing may have kept the version.
+                self.traces_left |= matches!(refusal, Refusal::ReadOnly | Refusal::Storage(_));
+                self.failures.refused(owner, refusal);
+                self.tally.fail(index);
+            }
+        }
+        self.settle(step);
+    }
+
+    /// An owner cannot be reached any more; what it was asked may have arrived.
+    pub fn on_unreachable(&mut self, index: u8, step: &mut Step<'_>) {
+        let Some(&owner) = self.target.owners.get(usize::from(index)) else { return };
+        if self.state != State::Stamping && self.tally.open() & (1 << index) != 0 {
+            self.traces_left = true;
+            self.failures.unreachable(owner);
+            self.tally.fail(index);
+            self.settle(step);
+        }
+    }
+
+    /// A deadline has come.
+    pub fn on_time(&mut self, step: &mut Step<'_>) {
+        if step.now.mono >= self.deadline {
+            if self.state != State::Answered {
+                let applied = self.applied();
+                let message = match self.state {
+                    State::Stamping => "deadline passed while waiting for the clock's ceiling",
+                    State::Asking | State::Answered => "deadline passed before w owners answered",
+                };
+                self.reply_error(ErrorCode::DeadlineExceeded, message, applied, step);
+            }
+            step.out.push(Action::Done);
+        } else if step.now.mono >= self.retry_at {
+            crate::sometimes!("put: asks an owner again");
+            let missing = !self.tally.answered() & step.reachable;
+            self.ask(missing, step);
+        }
+    }
+
+    fn stamp_and_ask(&mut self, step: &mut Step<'_>) {
+        let reachable = super::tally::count(step.reachable);
+        if reachable < self.w {
+            for owner in self.target.members(!step.reachable) {
+                self.failures.unreachable(owner);
+            }
+            let applied = self.applied();
+            let time = step.clock.of_record(step.now.wall);
+            let error = self.failures.error(&self.tally, applied, self.target.epoch, time);
+            return self.reply(Err(error), step);
+        }
+        let Attempt { lower, upper, .. } = self.attempt;
+        match step.clock.stamp(step.now.wall, self.highest, lower, upper) {
+            Ok(stamp) => {
+                self.stamp = stamp;
+                self.state = State::Asking;
+                self.round += 1;
+                self.tally = Tally::new(self.target.n(), self.w);
+                self.ask(step.reachable, step);
+                for owner in self.target.members(!step.reachable) {
+                    self.failures.unreachable(owner);
+                    if let Some(index) = self.target.index(owner) {
+                        self.tally.fail(index);
+                    }
+                }
+            }
+            Err(StampError::Ceiling) => {
+                crate::sometimes!("put: waits for the ceiling");
+                self.state = State::Stamping;
+                let wanted = self.highest.time.max(lower).max(step.clock.of_record(step.now.wall));
+                step.out.push(Action::RaiseCeiling(wanted));
+            }
+            Err(StampError::AboveUpper) => {
+                let message = "the attempt's window of stamps has passed; try again with a new one";
+                let applied = self.applied();
+                self.reply_error(ErrorCode::AttemptExpired, message, applied, step);
+            }
+            Err(StampError::TooFarAhead) => {
+                let message = "a version of the key is too far ahead of this node's clock to \
+                               stamp above it; check the clocks of the nodes";
+                let applied = self.applied();
+                self.reply_error(ErrorCode::ClockBehind, message, applied, step);
+            }
+        }
+    }
+
+    fn ask(&mut self, owners: u16, step: &mut Step<'_>) {
+        let remaining = step.remaining(self.deadline);
+        let record = Record { stamp: self.stamp, expiry: None, value: self.value.clone() };
+        for owner in self.target.members(owners) {
+            let ask = self.target.write_ask(self.round, record.clone(), true, remaining);
+            step.out.push(Action::Ask(owner, Ask::Write(Box::new(ask))));
+        }
+        self.retry_at = step.now.mono.plus(self.retry_interval);
+    }
+
+    fn settle(&mut self, step: &mut Step<'_>) {
+        match (self.state, self.tally.outcome()) {
+            (State::Asking, Outcome::Reached) => {
+                let superseded = self.highest > self.stamp;
+                let may_restamp = self.round == 1 || crate::mutant!("restamp-unbounded");
+                if superseded && may_restamp && !crate::mutant!("no-restamp") {
+                    crate::sometimes!("put: stamped again");
+                    self.stamp_and_ask(step);
+                } else {
+                    let receipt = self.receipt(step);
+                    self.reply(Ok(Reply::Put(PutReply { receipt })), step);
+                }
+            }
+            (State::Asking, Outcome::Impossible) => {
+                crate::sometimes!("put: fails fast");
+                let applied = self.applied();
+                let time = step.clock.of_record(step.now.wall);
+                let error = self.failures.error(&self.tally, applied, self.target.epoch, time);
+                self.reply(Err(error), step);
+            }
+            (State::Answered, _) if self.tally.open() == 0 => step.out.push(Action::Done),
+            (State::Stamping | State::Asking | State::Answered, _) => {}
+        }
+    }
+
+    fn applied(&self) -> Applied {
+        let asked = self.state != State::Stamping || self.round > 0;
+        let open = asked && self.tally.open() != 0;
+        if self.traces_left || open { Applied::Unknown } else { Applied::No }
+    }
+
+    fn receipt(&self, step: &Step<'_>) -> Receipt {
+        Receipt {
+            epoch: self.target.epoch,
+            stamp: self.stamp,
+            answered: self.tally.answered(),
+            n: self.target.n(),
+            needed: self.w,
+            weak: self.weak,
+            repaired: false,
+            server_time: server_time(step, self.stamp.time.max(self.highest.time)),
+            trace: self.trace,
+        }
+    }
+
+    fn reply_error(
+        &mut self,
+        code: ErrorCode,
+        message: &str,
+        applied: Applied,
+        step: &mut Step<'_>,
+    ) {
+        let mut error = OpError::new(code, message).with_applied(applied);
+        error.facts.epoch = Some(self.target.epoch);
+        error.facts.needed = Some(u64::from(self.w));
+        error.facts.got = Some(u64::from(self.tally.got()));
+        error.facts.server_time = Some(server_time(step, self.highest.time));
+        self.reply(Err(error), step);
+    }
+
+    fn reply(&mut self, result: Result<Reply, OpError>, step: &mut Step<'_>) {
+        let failed = result.is_err();
+        step.out.push(Action::Reply(Box::new(result)));
+        self.state = State::Answered;
+        if failed || self.tally.open() == 0 {
+            step.out.push(Action::Done);
+        }
+    }
+}
+
+/// The time a client's next window starts at.
+fn server_time(step: &Step<'_>, seen: WallTime) -> WallTime {
+    step.clock.of_record(step.now.wall).max(seen)
+}

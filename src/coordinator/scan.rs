@@ -1,0 +1,260 @@
+//! One page of a scan: every member reads its own units in byte order; the page is the merge of
+//! their answers up to the lowest key any of them has stopped at, once r owners of every unit
+//! have answered. Each key of the page so rests on r owners, like a get.
+
+use bytes::Bytes;
+use core::time::Duration;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::message::{
+    Applied, ErrorCode, OpError, Receipt, Refusal, Reply, RoundId, ScanAsk, ScanEntry, ScanReply,
+};
+use crate::types::{ClassId, ClusterState, Key, NodeId, Record, TableId, Time, TraceId, limits};
+
+use super::{Action, Ask, Step};
+
+/// A scan in flight.
+#[derive(Clone, Debug)]
+pub struct Scan {
+    order: ScanOrder,
+    /// All members that own a unit of the class, in order of id.
+    members: Vec<NodeId>,
+    answered: Vec<NodeId>,
+    failed: BTreeMap<NodeId, String>,
+    /// The newest version of every key in the answers so far.
+    newest: BTreeMap<Key, Record>,
+    /// The lowest of the keys at which answers stopped.
+    frontier: Option<Key>,
+    retry_at: Time,
+}
+
+/// What a scan is made of.
+#[derive(Clone, Debug)]
+pub struct ScanOrder {
+    /// The operation's number.
+    pub op: u64,
+    /// The state whose units are read.
+    pub state: Arc<ClusterState>,
+    /// The table.
+    pub table: TableId,
+    /// Its class.
+    pub class: ClassId,
+    /// The quorum of each unit.
+    pub r: u8,
+    /// Below the floors.
+    pub weak: bool,
+    /// Keys that begin with this.
+    pub prefix: Bytes,
+    /// Keys strictly above this.
+    pub after: Bytes,
+    /// Most entries.
+    pub limit: u32,
+    /// Leave values out.
+    pub keys_only: bool,
+    /// The request's.
+    pub trace: TraceId,
+    /// When the answer is no longer wanted.
+    pub deadline: Time,
+    /// How long a member may take before it is asked again.
+    pub retry_interval: Duration,
+}
+
+impl Scan {
+    /// Begins a scan; `reachable` tells of each member whether it can be asked now.
+    pub fn begin(
+        order: ScanOrder,
+        reachable: impl Fn(NodeId) -> bool,
+        step: &mut Step<'_>,
+    ) -> Scan {
+        let mut members: Vec<NodeId> = order
+            .state
+            .class(order.class)
+            .map_or(&[][..], |class| &class.owners)
+            .iter()
+            .flatten()
+            .copied()
+            .collect();
+        members.sort_unstable();
+        members.dedup();
+        let (answered, failed) = (Vec::new(), BTreeMap::new());
+        let (newest, frontier, retry_at) = (BTreeMap::new(), None, Time(u64::MAX));
+        let mut scan = Scan { order, members, answered, failed, newest, frontier, retry_at };
+        for member in scan.members.clone() {
+            if !reachable(member) {
+                scan.failed.insert(member, "cannot be reached".to_owned());
+            }
+        }
+        if scan.is_impossible() {
+            scan.fail(step);
+        } else {
+            scan.ask_missing(&reachable, step);
+        }
+        scan
+    }
+
+    /// When [`Scan::on_time`] is next wanted.
+    pub fn next_deadline(&self) -> Time {
+        self.order.deadline.min(self.retry_at)
+    }
+
+    /// A member has answered.
+    pub fn on_answer(
+        &mut self,
+        member: NodeId,
+        result: Result<(Vec<(Key, Record)>, bool), Refusal>,
+        step: &mut Step<'_>,
+    ) {
+        if self.answered.contains(&member) || !self.members.contains(&member) {
+            return;
+        }
+        match result {
+            Ok((entries, complete)) => {
+                self.failed.remove(&member);
+                self.answered.push(member);
+                if !complete && let Some((last, _)) = entries.last() {
+                    let lower = self.frontier.as_ref().is_none_or(|frontier| last < frontier);
+                    if lower {
+                        self.frontier = Some(last.clone());
+                    }
+                }
+                for (key, record) in entries {
+                    step.clock.observe(step.now.wall, record.stamp);
+                    let newer = self.newest.get(&key).is_none_or(|held| held.stamp < record.stamp);
+                    if newer {
+                        self.newest.insert(key, record);
+                    }
+                }
+                if self.weakest_unit() >= self.order.r {
+                    self.reply(step);
+                }
+            }
+            Err(refusal) => {
+                self.failed.insert(member, format!("refused: {refusal:?}"));
+                if self.is_impossible() {
+                    self.fail(step);
+                }
+            }
+        }
+    }
+
+    /// A member cannot be reached any more.
+    pub fn on_unreachable(&mut self, member: NodeId, step: &mut Step<'_>) {
+        if self.members.contains(&member) && !self.answered.contains(&member) {
+            self.failed.insert(member, "cannot be reached".to_owned());
+            if self.is_impossible() {
+                self.fail(step);
+            }
+        }
+    }
+
+    /// A deadline has come.
+    pub fn on_time(&mut self, reachable: impl Fn(NodeId) -> bool, step: &mut Step<'_>) {
+        if step.now.mono >= self.order.deadline {
+            let message = "deadline passed before r owners of every unit answered";
+            let mut error = OpError::new(ErrorCode::DeadlineExceeded, message);
+            error.facts.epoch = Some(self.order.state.epoch);
+            step.out.push(Action::Reply(Box::new(Err(error))));
+            step.out.push(Action::Done);
+        } else if step.now.mono >= self.retry_at {
+            self.ask_missing(&reachable, step);
+        }
+    }
+
+    fn ask_missing(&mut self, reachable: &dyn Fn(NodeId) -> bool, step: &mut Step<'_>) {
+        let order = &self.order;
+        for &member in &self.members {
+            if self.answered.contains(&member) || !reachable(member) {
+                continue;
+            }
+            let ask = ScanAsk {
+                round: RoundId { op: order.op, round: 1 },
+                epoch: order.state.epoch,
+                table: order.table,
+                prefix: order.prefix.clone(),
+                after: order.after.clone(),
+                limit: order.limit,
+                keys_only: order.keys_only,
+                remaining: step.remaining(order.deadline),
+            };
+            step.out.push(Action::Ask(member, Ask::Scan(Box::new(ask))));
+        }
+        // Pages are large: asking again too early would only add to the load.
+        self.retry_at = step.now.mono.plus(order.retry_interval.saturating_mul(4));
+    }
+
+    fn owners(&self) -> impl Iterator<Item = &Vec<NodeId>> {
+        let class = self.order.state.class(self.order.class);
+        class.into_iter().flat_map(|class| class.owners.iter())
+    }
+
+    /// The fewest owners of any unit that have answered.
+    fn weakest_unit(&self) -> u8 {
+        let answered = |owners: &Vec<NodeId>| {
+            owners.iter().filter(|owner| self.answered.contains(owner)).count()
+        };
+        let fewest = self.owners().map(answered).min().unwrap_or(0);
+        u8::try_from(fewest).unwrap_or(u8::MAX)
+    }
+
+    /// Whether some unit has too few owners left that have not failed.
+    fn is_impossible(&self) -> bool {
+        let left = |owners: &Vec<NodeId>| {
+            owners.iter().filter(|owner| !self.failed.contains_key(owner)).count()
+        };
+        self.owners().any(|owners| left(owners) < usize::from(self.order.r))
+    }
+
+    fn reply(&mut self, step: &mut Step<'_>) {
+        let mut entries = Vec::new();
+        let (mut bytes, mut resume) = (0, self.frontier.clone());
+        let newest = core::mem::take(&mut self.newest);
+        for (key, record) in newest {
+            let beyond = self.frontier.as_ref().is_some_and(|frontier| key > *frontier);
+            if beyond {
+                break;
+            }
+            if !record.is_visible(step.now.wall) {
+                continue;
+            }
+            bytes += key.as_bytes().len() + record.bytes();
+            let full = entries.len() >= self.order.limit as usize
+                || (bytes > limits::SCAN_PAGE_BYTES_MAX && !entries.is_empty());
+            if full {
+                resume = entries.last().map(|entry: &ScanEntry| entry.key.clone());
+                break;
+            }
+            entries.push(ScanEntry { key, record });
+        }
+        let receipt = Receipt {
+            epoch: self.order.state.epoch,
+            needed: self.order.r,
+            n: self.order.state.class(self.order.class).map_or(0, |class| class.n),
+            weak: self.order.weak,
+            server_time: step.clock.of_record(step.now.wall),
+            trace: self.order.trace,
+            ..Receipt::default()
+        };
+        let resume = resume.map(|key| key.bytes().clone());
+        let reply = Reply::Scan(ScanReply { entries, resume, receipt });
+        step.out.push(Action::Reply(Box::new(Ok(reply))));
+        step.out.push(Action::Done);
+    }
+
+    fn fail(&mut self, step: &mut Step<'_>) {
+        let reasons: Vec<String> =
+            self.failed.iter().map(|(id, reason)| format!("member {id} {reason}")).collect();
+        let message = format!(
+            "some units have fewer than {} owners that can answer: {}",
+            self.order.r,
+            reasons.join(", ")
+        );
+        let mut error =
+            OpError::new(ErrorCode::QuorumNotReached, message).with_applied(Applied::No);
+        error.facts.needed = Some(u64::from(self.order.r));
+        error.facts.got = Some(u64::from(self.weakest_unit()));
+        error.facts.epoch = Some(self.order.state.epoch);
+        step.out.push(Action::Reply(Box::new(Err(error))));
+        step.out.push(Action::Done);
+    }
+}

@@ -1,0 +1,142 @@
+//! What the machines of this module share: the key's place, what a step is told, and what it
+//! yields.
+
+use core::time::Duration;
+
+use crate::message::{ClientResult, RoundId, WriteAsk};
+use crate::types::{Epoch, Key, NodeId, Now, Record, TableId, Time, Unit, WallTime};
+
+use super::Clock;
+
+/// A key and where it lives, as of one epoch.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// The operation's number, unique over all boots of this coordinator.
+    pub op: u64,
+    /// The coordinator's epoch.
+    pub epoch: Epoch,
+    /// The key's unit.
+    pub unit: Unit,
+    /// When the unit's owners last changed.
+    pub changed_at: Epoch,
+    /// The table.
+    pub table: TableId,
+    /// The key.
+    pub key: Key,
+    /// The owners, in preference order; at most 15.
+    pub owners: Vec<NodeId>,
+}
+
+impl Target {
+    /// The place of `member` among the owners.
+    pub fn index(&self, member: NodeId) -> Option<u8> {
+        let index = self.owners.iter().position(|owner| *owner == member)?;
+        u8::try_from(index).ok()
+    }
+
+    /// The members of a bitmap of owners, with their places.
+    pub fn members(&self, bits: u16) -> impl Iterator<Item = NodeId> + '_ {
+        self.owners
+            .iter()
+            .enumerate()
+            .filter_map(move |(i, id)| (bits & (1 << i) != 0).then_some(*id))
+    }
+
+    /// How many owners there are.
+    pub fn n(&self) -> u8 {
+        u8::try_from(self.owners.len()).expect("at most 15 owners")
+    }
+
+    /// Asks an owner to merge `record`.
+    pub fn write_ask(
+        &self,
+        round: u32,
+        record: Record,
+        fresh: bool,
+        remaining: Duration,
+    ) -> WriteAsk {
+        WriteAsk {
+            round: RoundId { op: self.op, round },
+            unit: self.unit,
+            changed_at: self.changed_at,
+            table: self.table,
+            key: self.key.clone(),
+            record,
+            fresh,
+            remaining,
+        }
+    }
+}
+
+/// What a machine is told with each step.
+#[derive(Debug)]
+pub struct Step<'a> {
+    /// The time.
+    pub now: Now,
+    /// The node's clock.
+    pub clock: &'a mut Clock,
+    /// Owners that can be reached now, as a bitmap of [`Target::owners`].
+    pub reachable: u16,
+    /// What extra reads may still cost.
+    pub hedges: &'a mut HedgeBudget,
+    /// Where its actions go.
+    pub out: &'a mut Vec<Action>,
+}
+
+impl Step<'_> {
+    /// What is left until `deadline`.
+    pub fn remaining(&self, deadline: Time) -> Duration {
+        deadline.since(self.now.mono)
+    }
+}
+
+/// Keeps reads that are asked of one more owner, because the others are slow, to a twentieth of
+/// all reads: a node that is slow because it is loaded must not load the others more.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct HedgeBudget {
+    /// In twentieths of a read.
+    saved: u32,
+}
+
+impl HedgeBudget {
+    const COST: u32 = 20;
+    const SAVED_MAX: u32 = 100 * Self::COST;
+
+    /// A read has begun.
+    pub(super) fn deposit(&mut self) {
+        self.saved = (self.saved + 1).min(Self::SAVED_MAX);
+    }
+
+    /// Takes one extra read, if it can be afforded.
+    pub(super) fn withdraw(&mut self) -> bool {
+        let affordable = self.saved >= Self::COST;
+        if affordable {
+            self.saved -= Self::COST;
+        }
+        affordable
+    }
+}
+
+/// A question to an owner.
+#[derive(Clone, Debug)]
+pub enum Ask {
+    /// Merge a version.
+    Write(Box<WriteAsk>),
+    /// Read a version.
+    Read(Box<crate::message::ReadAsk>),
+    /// Read a page.
+    Scan(Box<crate::message::ScanAsk>),
+}
+
+/// What a machine yields.
+#[derive(Clone, Debug)]
+pub enum Action {
+    /// Ask an owner, which may be this node.
+    Ask(NodeId, Ask),
+    /// Raise the clock's durable ceiling so that it covers this time, then step again.
+    RaiseCeiling(WallTime),
+    /// Answer the client.
+    Reply(Box<ClientResult>),
+    /// Nothing is left to do: forget the operation.
+    Done,
+}
