@@ -139,9 +139,7 @@ impl Core {
                 return Ok(answer);
             }
             Ok(Err(error)) => {
-                let serves = error.code() != Error::UNAVAILABLE
-                    && error.code() != ErrorCode::NotReady.as_str();
-                if serves {
+                if serves(&error) {
                     endpoint.answered()
                 } else {
                     endpoint.failed(self.clock.now())
@@ -165,6 +163,13 @@ impl Core {
         let drawn = longest / 2 + Duration::from_micros(u64::try_from(jitter).unwrap_or(0));
         error.facts().retry_after.map_or(drawn, |after| after.max(drawn))
     }
+}
+
+/// Whether a node that answers with `error` is worth asking. One that refuses at once looks idle, so
+/// it would draw more and more requests, were it not taken out.
+fn serves(error: &Error) -> bool {
+    let refusals = [ErrorCode::NotReady, ErrorCode::ClockAhead].map(ErrorCode::as_str);
+    error.code() != Error::UNAVAILABLE && !refusals.contains(&error.code())
 }
 
 /// How long an attempt may take while there are others to ask. Half of what is left, so that one

@@ -135,6 +135,11 @@ impl Members {
         clocks.get(clocks.len() / 2).copied()
     }
 
+    /// Everybody should hear of this node's news now, not at the next period.
+    pub fn probe_soon(&mut self, now: Now) {
+        self.probe_at = now.mono;
+    }
+
     /// When [`Members::on_time`] is next wanted.
     pub fn next_deadline(&self) -> Time {
         self.probe_at
