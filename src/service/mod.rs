@@ -14,8 +14,7 @@ use tonic::metadata::MetadataMap;
 use tonic::transport::Server;
 
 use crate::message::Principal;
-use crate::runtime::Handle;
-use crate::transport::incoming;
+use crate::runtime::{Handle, incoming};
 use crate::types::limits;
 use crate::wire::client::Call;
 use crate::wire::proto;

@@ -1,8 +1,8 @@
 //! Whole nodes in one process, on ports of their own.
 
 use roundtable::client::{Client, Lane};
-use roundtable::config::{Settings, Sources, load};
-use roundtable::server::{Listeners, Server};
+use roundtable::config::{Sources, load};
+use roundtable::server::{Listeners, Server, Settings};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio_stream::StreamExt;
