@@ -174,6 +174,7 @@ impl PeerService {
         judge(&view, &hello).map_err(|reason| Verdict::Refused(hello.id, reason))?;
         tracing::debug!(peer = %hello.id, ?lane, "stream accepted");
         answers.send(Ok(ack_batch(&hello))).await.map_err(|_| Verdict::Over)?;
+        self.inbox.greeted(hello.id);
         Ok(hello)
     }
 }
