@@ -47,6 +47,8 @@ impl Link {
     /// Keeps the stream open until the task is aborted.
     pub(super) async fn run<C: Connector>(mut self, connector: C, seed: u64) {
         let mut backoff = Backoff::new(self.config.backoff_min, self.config.backoff_max, seed);
+        // From before the first try: a greeting that comes while a try is failing counts too.
+        let mut greetings = self.inbox.greetings();
         loop {
             let ended = match self.converse(&connector, &mut backoff).await {
                 Ok(never) => match never {},
@@ -64,7 +66,7 @@ impl Link {
             let pause = backoff.fail();
             tokio::select! {
                 biased;
-                () = greeted(self.peer, self.inbox.greetings()) => {}
+                () = greeted(self.peer, &mut greetings) => {}
                 () = sleep(pause) => {}
             }
         }
@@ -116,7 +118,7 @@ impl Link {
 }
 
 /// Waits until `peer` has opened its own stream to us: then it is there, whatever our last try said.
-async fn greeted(peer: NodeId, mut greetings: broadcast::Receiver<NodeId>) {
+async fn greeted(peer: NodeId, greetings: &mut broadcast::Receiver<NodeId>) {
     loop {
         match greetings.recv().await {
             Ok(other) if other != peer => {}

@@ -201,3 +201,32 @@ async fn a_peer_that_does_not_read_fills_its_queue_and_no_more() {
     assert_eq!(well.messages().await.1, vec![question(1)]);
     deaf.abort();
 }
+
+#[tokio::test]
+async fn a_peer_that_greets_is_greeted_back_without_waiting_for_the_back_off() {
+    let pause = std::time::Duration::from_secs(3600);
+    let patient = TransportConfig { backoff_min: pause, backoff_max: pause, ..brisk() };
+    // B's socket listens, but hangs up: the first try of each lane fails, and A pauses.
+    let (listener, address) = listen().await;
+    let (publish, views) = watch::channel(Some(view(1, &[(2, &address)])));
+    let (inbox, inputs) = Inbox::new(&patient);
+    let (own, _) = listen().await;
+    let a = Port::on(own, view(1, &[]), (inbox.clone(), inputs)).await;
+    let mut out = Transport::new(patient, TcpConnector, inbox, views, 1);
+    out.update(&view(1, &[(2, &address)]));
+    let stats = out.stats().peers().into_iter().next().unwrap().1;
+    for _ in 0..2 {
+        drop(within("a try", listener.accept()).await.unwrap());
+    }
+    // B comes up and greets A.
+    let (b_inbox, b_inputs) = Inbox::new(&brisk());
+    let _b = Port::on(listener, view(2, &[]), (b_inbox, b_inputs)).await;
+    let _from_b = Node::new(brisk(), view(2, &[(1, &a.address)]));
+    let both = async {
+        while PeerStats::read(&stats.open) < 2 {
+            tokio::task::yield_now().await;
+        }
+    };
+    within("A's streams to B", both).await;
+    drop(publish);
+}

@@ -109,10 +109,20 @@ pub(crate) struct Port {
 
 impl Port {
     pub(crate) async fn open(view: Arc<View>) -> Port {
-        let (listener, address) = listen().await;
+        let (listener, _) = listen().await;
+        let (inbox, inputs) = Inbox::new(&brisk());
+        Port::on(listener, view, (inbox, inputs)).await
+    }
+
+    /// The same on a listener and an inbox of the test's.
+    pub(crate) async fn on(
+        listener: TcpListener,
+        view: Arc<View>,
+        (inbox, inputs): (Inbox, PeerInputs),
+    ) -> Port {
         let config = brisk();
+        let address = listener.local_addr().unwrap().to_string();
         let (publish, views) = watch::channel(Some(view));
-        let (inbox, inputs) = Inbox::new(&config);
         let closing = CancellationToken::new();
         let service = PeerService::new(inbox, views, &config, closing.clone());
         let server = tokio::spawn(async move {
