@@ -85,12 +85,16 @@ impl Core {
     ) -> Result<O::Answer, Error> {
         let deadline = self.clock.now().plus(timeout.unwrap_or(self.timeout));
         let mut attempts = Attempts::new(self.entropy.request_id());
-        let mut last: Option<Failed> = None;
+        let mut avoid: Vec<String> = Vec::new();
+        let mut told: Option<Error> = None;
         self.budget.deposit();
         for number in 1..=self.attempts_max {
-            let avoid = last.as_ref().map(|failed| failed.address.as_str());
+            // Ask everybody once before anybody twice.
+            if avoid.len() >= self.pool.len() {
+                avoid.clear();
+            }
             let final_one = number == self.attempts_max;
-            let attempt = self.attempt(operation, &mut attempts, avoid, (deadline, final_one));
+            let attempt = self.attempt(operation, &mut attempts, &avoid, (deadline, final_one));
             let failed = match attempt.await {
                 Ok(answer) => return Ok(answer),
                 Err(failed) => failed,
@@ -100,15 +104,19 @@ impl Core {
             }
             let applied = failed.error.applied();
             attempts.failed(applied);
+            // What a server said tells more than that another could not be reached.
+            if told.is_none() || failed.error.code() != Error::UNAVAILABLE {
+                told = Some(failed.error.clone());
+            }
             let again = !final_one && failed.error.is_retryable() && attempts.may_follow(applied);
             let wake = self.clock.now().plus(self.pause(number, &failed.error));
-            last = Some(failed);
+            avoid.push(failed.address);
             if !again || wake >= deadline || !self.budget.withdraw() {
                 break;
             }
             tokio::time::sleep_until(self.clock.instant(wake)).await;
         }
-        let error = last.map_or_else(Error::deadline, |failed| failed.error);
+        let error = told.unwrap_or_else(Error::deadline);
         Err(error.with_applied(attempts.applied()))
     }
 
@@ -117,7 +125,7 @@ impl Core {
         &self,
         operation: &O,
         attempts: &mut Attempts,
-        avoid: Option<&str>,
+        avoid: &[String],
         (deadline, final_one): (Time, bool),
     ) -> Result<O::Answer, Failed> {
         let now = self.clock.now();

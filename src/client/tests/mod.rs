@@ -151,6 +151,18 @@ async fn a_dead_endpoint_is_worked_around() {
 }
 
 #[tokio::test]
+async fn what_a_server_said_is_not_hidden_by_another_that_is_dead() {
+    let refuse = Act::Refuse("QUORUM_NOT_REACHED", Told::No);
+    let fake = Fake::start(CLOCK_NS, vec![refuse; 99]).await;
+    let dead = [Fake::nobody().await, Fake::nobody().await];
+    let kv = client(&[&dead[0], &fake.address, &dead[1]], Lane::Session);
+    for _ in 0..10 {
+        let error = kv.put("k", "v").await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::QuorumNotReached);
+    }
+}
+
+#[tokio::test]
 async fn an_endpoint_that_swallows_requests_does_not_cost_the_whole_timeout() {
     let mute = Fake::start(CLOCK_NS, vec![Act::Swallow; 99]).await;
     let fake = Fake::start(CLOCK_NS, []).await;
