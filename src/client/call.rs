@@ -133,8 +133,8 @@ impl Core {
         let endpoint = self.pool.pick(avoid, now, &self.entropy);
         let attempt = attempts.begin(self.server_time.estimate(now));
         let attempt = operation.is_write().then_some(attempt);
-        let unbounded = operation.is_write() && !attempts.may_follow(Applied::Unknown);
-        let patient = final_one || self.pool.len() == 1 || unbounded;
+        let windowless = operation.is_write() && !attempts.may_follow(Applied::Unknown);
+        let patient = final_one || self.pool.len() == 1 || windowless;
         let until = now.plus(if patient { remaining } else { patience(remaining) });
         let this = Try { remaining: server_share(remaining), attempt, lane: self.lane };
         let sent = operation.send(&endpoint, this);

@@ -20,5 +20,5 @@ mod scripted;
 #[allow(dead_code, reason = "each test target uses what it needs of it")]
 mod fake;
 
-// `fake` names the protocol as the library's own modules do.
-use roundtable::wire;
+// `fake` names these as the library's own modules do.
+use roundtable::{client, wire};
