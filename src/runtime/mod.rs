@@ -26,6 +26,8 @@ use driver::{Driver, Inputs};
 use mailbox::Mailbox;
 use readers::Readers;
 
+pub use crate::transport::ViewReceiver;
+pub(crate) use crate::transport::incoming;
 pub use handle::{AnswerSink, Asked, ClientInput, ClientInputs, Handle, Responder, Ticket};
 
 /// What a runtime is started with.

@@ -5,6 +5,7 @@ pub mod dev;
 mod http;
 pub mod probe;
 pub mod run;
+mod settings;
 
 use core::time::Duration;
 use std::io;
@@ -16,14 +17,15 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Settings;
 use crate::message::{Phase, View};
 use crate::replica::{Replica, ReplicaError};
 use crate::runtime::{self, Handle, Running, Setup};
 use crate::service::serve_clients;
 use crate::storage::RealVfs;
-use crate::telemetry::Telemetry;
+use crate::telemetry::{StoreFacts, Telemetry};
 use crate::transport::{PeerService, TcpConnector, serve_peers};
+
+pub use settings::Settings;
 
 /// Why a server did not start.
 #[derive(Debug, thiserror::Error)]
@@ -124,7 +126,8 @@ impl Server {
         let vfs = Arc::new(RealVfs);
         let (replica, restored) = Replica::open(vfs, &settings.data_dir, settings.storage.clone())?;
         let telemetry = Telemetry::default();
-        telemetry.set_replica(replica.clone());
+        let store = replica.clone();
+        telemetry.set_store(Box::new(move || store_facts(&store)));
         let Running { handle, inbox, driver } = runtime::start(Setup {
             node: settings.node.clone(),
             transport: settings.transport.clone(),
@@ -213,6 +216,21 @@ impl Server {
                 return;
             }
         }
+    }
+}
+
+/// The store's figures, as metrics show them.
+fn store_facts(replica: &Replica) -> StoreFacts {
+    let stats = replica.stats();
+    let wide = |bytes: usize| u64::try_from(bytes).unwrap_or(u64::MAX);
+    StoreFacts {
+        disk_bytes: stats.disk_bytes,
+        memory_bytes: wide(stats.memtable_bytes),
+        pending_bytes: wide(stats.pending_bytes),
+        read_only: stats.read_only.is_some(),
+        batches: stats.batches,
+        fsyncs: stats.fsyncs,
+        flushes: stats.flushes,
     }
 }
 
