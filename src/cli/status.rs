@@ -41,6 +41,7 @@ fn as_json(status: &Status) -> Json {
             "disk_bytes": node.disk_bytes,
             "hints": node.hints,
             "clock_offset_ns": node.clock_offset_ns,
+            "serving": node.serving,
         })
     };
     json!({

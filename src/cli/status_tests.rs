@@ -19,6 +19,7 @@ fn node(id: u32, state: &str, role: &str) -> NodeStatus {
         disk_bytes: if state == "alive" { 412 << 20 } else { 0 },
         hints: u64::from(id) * 1000,
         clock_offset_ns: 0,
+        serving: state == "alive",
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::json;
 
-use crate::client::{Client, Clock, Status};
+use crate::client::{Client, Clock, NodeStatus, Status};
 
 use super::Context;
 use super::exit::Failure;
@@ -18,7 +18,7 @@ const ASK_TIMEOUT: Duration = Duration::from_secs(2);
 /// `kvctl wait`
 #[derive(Args, Debug)]
 pub(crate) struct WaitArgs {
-    /// ready: every partition has a live quorum; nodes=N: at least N nodes are up
+    /// ready: every partition has a live quorum; nodes=N: at least N nodes serve
     #[arg(long = "for", value_name = "WHAT", value_parser = condition)]
     what: Condition,
 }
@@ -47,7 +47,8 @@ fn condition(text: &str) -> Result<Condition, String> {
 impl Condition {
     /// Whether it holds; if not, what is missing.
     fn holds(self, status: &Status) -> Result<(), String> {
-        let up = status.nodes.iter().filter(|node| node.state == "alive").count();
+        let serving = |node: &&NodeStatus| node.state == "alive" && node.serving;
+        let up = status.nodes.iter().filter(serving).count();
         match self {
             Condition::Ready if status.epoch.0 == 0 => Err("the cluster is not founded".to_owned()),
             Condition::Ready if status.unavailable.is_empty() => Ok(()),
@@ -56,7 +57,7 @@ impl Condition {
                 Err(format!("{lost} of {all} partitions lack a live quorum"))
             }
             Condition::Nodes(wanted) if up >= wanted => Ok(()),
-            Condition::Nodes(wanted) => Err(format!("{up} of {wanted} nodes are up")),
+            Condition::Nodes(wanted) => Err(format!("{up} of {wanted} nodes serve")),
             Condition::Later(_) => Err("not available yet".to_owned()),
         }
     }

@@ -69,6 +69,8 @@ pub struct NodeStatus {
     pub hints: u64,
     /// Its clock against that of the node that answered; positive when it is ahead.
     pub clock_offset_ns: i64,
+    /// Whether it says that it serves: an alive one may still be starting, or draining.
+    pub serving: bool,
 }
 
 /// Where a key lives.
@@ -210,6 +212,7 @@ fn status(response: admin::StatusResponse) -> Status {
         disk_bytes: node.disk_bytes,
         hints: node.hints,
         clock_offset_ns: node.clock_offset_ns,
+        serving: node.serving,
     };
     Status {
         cluster_name: response.cluster_name,

@@ -60,6 +60,7 @@ impl Node {
                 replica_partitions: copies.get(&member.id).copied().unwrap_or(0),
                 disk_bytes: facts.as_ref().map_or(0, |facts| facts.replica.disk_bytes),
                 hints: 0,
+                serving: facts.as_ref().is_some_and(|facts| facts.serving),
                 clock_offset_ns: known.map_or(0, |known| known.clock_offset_ns),
             }
         });

@@ -139,6 +139,7 @@ impl Node {
         self.birth = None;
         let others = state.members.iter().map(|member| member.id).filter(|id| *id != self.me);
         self.members.set_peers(now, others);
+        self.members.probe_soon(now);
         let classes = state.classes.iter().flat_map(|class| {
             state.partitions().map(|partition| Unit { class: class.id, partition })
         });
@@ -205,6 +206,7 @@ impl Node {
                 LivesAction::Registered => {
                     self.phase = Phase::Serving;
                     self.serving_since = Some(now.mono);
+                    self.members.probe_soon(now);
                     self.note(Level::Info, None, format!("serving as member {}", self.me));
                     self.publish();
                 }
@@ -288,9 +290,10 @@ impl Node {
         }
     }
 
-    pub(super) fn on_drain(&mut self) {
+    pub(super) fn on_drain(&mut self, now: Now) {
         if self.phase == Phase::Serving {
             self.phase = Phase::Draining;
+            self.members.probe_soon(now);
             self.publish();
         }
     }

@@ -160,7 +160,7 @@ impl Node {
             Event::DiskDone { token, result } => self.on_disk_done(now, token, result),
             Event::Unreachable { peer } => self.on_unreachable(now, peer),
             Event::Rejected { peer, reason } => self.on_rejected(peer, &reason),
-            Event::Drain => self.on_drain(),
+            Event::Drain => self.on_drain(now),
             Event::Tick => {}
         }
         self.run_local(now);

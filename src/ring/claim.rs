@@ -322,13 +322,14 @@ impl Players {
     /// first that is fair and moves little, or else the fairest, or else the one that moves least.
     fn choose(&self, walked: Owners, before: Option<Before<'_>>) -> (Owners, ClaimReport) {
         let mut best: Option<(u64, u64, Owners, ClaimReport)> = None;
+        let fair = self.report(&walked, before).excess_micro(self.n) == 0;
         for step in [Step::Walk, Step::Mend, Step::Patch, Step::Loosely] {
             let owners = match (step, before) {
                 (Step::Walk, _) => walked.clone(),
-                (Step::Mend, _) => self.mend(&walked, before),
-                (Step::Patch, Some(before)) => self.patch(before, Aim::Exact),
-                (Step::Loosely, Some(before)) => self.patch(before, Aim::InRange),
-                (Step::Patch | Step::Loosely, None) => continue,
+                (Step::Mend, _) if !fair => self.mend(&walked, before),
+                (Step::Patch, Some(before)) => self.patch(&walked, before, Aim::Exact),
+                (Step::Loosely, Some(before)) => self.patch(&walked, before, Aim::InRange),
+                _ => continue,
             };
             let report = self.report(&owners, before);
             let excess = report.excess_micro(self.n);
@@ -348,19 +349,26 @@ impl Players {
     /// The owners of the walk with single copies moved until all are in range.
     fn mend(&self, walked: &Owners, before: Option<Before<'_>>) -> Owners {
         let start = self.numbered(walked);
-        let prefer = before.map(|before| self.numbered(before.owners));
+        let guide = before.map_or_else(Vec::new, |before| self.numbered(before.owners));
         let ranges = self.ranges(&start, Aim::InRange);
-        self.even(start, prefer.as_ref(), &ranges)
+        self.even(start, &guide, &ranges)
     }
 
-    /// The owners before with as few copies replaced as the aim allows.
-    fn patch(&self, before: Before<'_>, aim: Aim) -> Owners {
+    /// The owners before with as few copies replaced as the aim allows, in the order of the walk
+    /// where they are those of the walk.
+    fn patch(&self, walked: &Owners, before: Before<'_>, aim: Aim) -> Owners {
         let mut start = self.numbered(before.owners);
         for owners in &mut start {
             owners.resize(usize::from(self.n), None);
         }
         let ranges = self.ranges(&start, aim);
-        self.even(start, None, &ranges)
+        let mut patched = self.even(start, &self.numbered(walked), &ranges);
+        for (owners, walk) in patched.iter_mut().zip(walked) {
+            if walk.iter().all(|id| owners.contains(id)) {
+                owners.clone_from(walk);
+            }
+        }
+        patched
     }
 
     fn ranges(&self, start: &Copies, aim: Aim) -> Vec<Range> {
@@ -374,9 +382,9 @@ impl Players {
         self.ids.iter().zip(&aims).map(range).collect()
     }
 
-    fn even(&self, start: Copies, prefer: Option<&Copies>, ranges: &[Range]) -> Owners {
+    fn even(&self, start: Copies, guide: &Copies, ranges: &[Range]) -> Owners {
         let rules = Rules { zone_of: &self.zone_of, limits: &self.limits, ranges };
-        let copies = even::even(&rules, start, prefer);
+        let copies = even::even(&rules, start, guide);
         let names = |owners: Vec<Option<usize>>| {
             owners.into_iter().flatten().map(|member| self.id(member)).collect()
         };

@@ -229,3 +229,18 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn few_partitions_of_a_small_ring_have_owners_that_are_not_the_walks() {
+    let mut members = equals(6);
+    let mut now = claim(&members, 256, 3, None).unwrap();
+    for id in [3, 5] {
+        members.retain(|member| member.id != NodeId(id));
+        now = again(&members, 3, &now);
+        assert_rules(&members, 3, &now, true);
+        let ring = Ring::new(&now.ring, &BTreeMap::new());
+        let numbered = (0..256).map(Partition).zip(&now.owners);
+        let mended = numbered.filter(|(spot, owners)| ring.owners(*spot, 3) != **owners).count();
+        assert!(mended <= 64, "{mended} of 256");
+    }
+}

@@ -29,10 +29,11 @@ pub(super) struct Rules<'a> {
 pub(super) type Copies = Vec<Vec<Option<usize>>>;
 
 /// Fills the gaps, mixes the zones rightly, and then moves single copies until every member is in
-/// its range or the search ends. `prefer` are owners that cost nothing, since they hold the
-/// partition already.
-pub(super) fn even(rules: &Rules<'_>, start: Copies, prefer: Option<&Copies>) -> Copies {
-    let mut table = Table::new(rules, start, prefer);
+/// its range or the search ends. Where it has a choice it goes towards the owners of `guide`: those
+/// before when the start is the walk, so that little moves; the walk when the start is those before,
+/// so that owners stay the next on the ring.
+pub(super) fn even(rules: &Rules<'_>, start: Copies, guide: &Copies) -> Copies {
+    let mut table = Table::new(rules, start, guide);
     for partition in 0..table.copies.len() {
         table.fill(partition);
         table.mix(partition);
@@ -55,7 +56,7 @@ enum Uneven {
 struct Table<'a> {
     rules: &'a Rules<'a>,
     copies: Copies,
-    prefer: Option<&'a Copies>,
+    guide: &'a Copies,
     held: Vec<u64>,
     /// Where the last swap was found: the next search goes on from there.
     cursor: usize,
@@ -63,13 +64,13 @@ struct Table<'a> {
 }
 
 impl<'a> Table<'a> {
-    fn new(rules: &'a Rules<'a>, copies: Copies, prefer: Option<&'a Copies>) -> Table<'a> {
+    fn new(rules: &'a Rules<'a>, copies: Copies, guide: &'a Copies) -> Table<'a> {
         let mut held = vec![0; rules.ranges.len()];
         for member in copies.iter().flatten().flatten() {
             *held.get_mut(*member).expect("members are numbered from 0") += 1;
         }
         let budget = copies.len() * SEARCH_PER_PARTITION;
-        Table { rules, copies, prefer, held, cursor: 0, budget }
+        Table { rules, copies, guide, held, cursor: 0, budget }
     }
 
     fn owners(&self, partition: usize) -> &[Option<usize>] {
@@ -111,7 +112,14 @@ impl<'a> Table<'a> {
         (0..self.held.len())
             .filter(|member| zone_is_right(at(self.rules.zone_of, *member)))
             .filter(|member| !self.holds(partition, *member))
-            .min_by_key(|member| (self.load(*member), *member))
+            .min_by_key(|member| {
+                let load = self.load(*member);
+                (load >= 0, !self.is_guided(partition, *member), load, *member)
+            })
+    }
+
+    fn is_guided(&self, partition: usize, member: usize) -> bool {
+        self.guide.get(partition).is_some_and(|owners| owners.contains(&Some(member)))
     }
 
     /// Gives the copies without a holder to those who need them most: zones that must have one
@@ -221,28 +229,21 @@ impl<'a> Table<'a> {
         allowed.then_some(slot)
     }
 
-    /// Whether the swap adds no move, since `from` is new here or `to` is not.
-    fn is_free(&self, partition: usize, from: usize, to: usize) -> bool {
-        let before = self.prefer.and_then(|prefer| prefer.get(partition));
-        before.is_some_and(|before| !before.contains(&Some(from)) || before.contains(&Some(to)))
-    }
-
     fn find(&mut self, from: usize, to: usize) -> Option<(usize, usize)> {
         let len = self.copies.len();
-        let passes = if self.prefer.is_some() { [true, false] } else { [false, false] };
-        for must_be_free in passes {
+        for steps_to_the_guide in [2, 1, 0] {
             for step in 0..len {
                 self.budget = self.budget.checked_sub(1)?;
                 let partition = (self.cursor + step) % len;
-                if must_be_free && !self.is_free(partition, from, to) {
+                let steps = u8::from(!self.is_guided(partition, from))
+                    + u8::from(self.is_guided(partition, to));
+                if steps < steps_to_the_guide {
                     continue;
                 }
                 if let Some(slot) = self.slot_for(partition, from, to) {
                     return Some((partition, slot));
                 }
             }
-            // Without owners to prefer, the second pass would only repeat the first.
-            self.prefer?;
         }
         None
     }

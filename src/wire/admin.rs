@@ -55,6 +55,7 @@ fn node_to_wire(node: NodeStatus) -> pb::status_response::Node {
         disk_bytes: node.disk_bytes,
         hints: node.hints,
         clock_offset_ns: node.clock_offset_ns,
+        serving: node.serving,
     }
 }
 

@@ -62,8 +62,8 @@ pub(crate) const LAYERS: &[Layer] = &[
     layer("storage", Sync, &["types::limits", "codec"]),
     layer("replica", Sync, &["types", "causality", "message", "storage", "codec"]),
     layer("wire", Shell, &["types", "causality", "ring", "message"]),
-    layer("telemetry", Shell, &["types", "message", "transport"]),
-    layer("config", Shell, &["types"]),
+    layer("telemetry", Shell, &["types", "message", "replica", "transport"]),
+    layer("config", Shell, &["types", "node", "storage", "transport", "telemetry"]),
     layer(
         "transport",
         Shell,
@@ -85,7 +85,7 @@ pub(crate) const LAYERS: &[Layer] = &[
         ],
     ),
     layer("service", Shell, &["types", "message", "wire", "runtime", "telemetry"]),
-    layer("status_page", Shell, &["types", "message", "picture", "runtime", "telemetry"]),
+    layer("status_page", Shell, &["types", "message", "wire", "picture", "runtime", "telemetry"]),
     layer(
         "server",
         Shell,
@@ -130,7 +130,7 @@ pub(crate) const LAYERS: &[Layer] = &[
             "client",
         ],
     ),
-    layer("load", Shell, &["types", "message", "client"]),
+    layer("load", Shell, &["types", "message", "wire::proto", "client"]),
     layer("testing", Shell, &[]),
 ];
 

@@ -78,7 +78,12 @@ fn wrong_word(file: &File, tail: &[Token], in_test: bool) -> Option<String> {
             return Some(format!("`{}`: {}", word.tokens.concat(), word.instead));
         }
     }
-    if first.starts_with("unbounded") && !in_test {
+    // A local variable may be called so; a call, a path to it and a type are the real thing.
+    let is_queue = starts_with(&["unbounded", "("])
+        || ["unbounded_", "Unbounded"]
+            .iter()
+            .any(|start| first.len() > start.len() && first.starts_with(start));
+    if is_queue && !in_test {
         return Some(format!("`{first}`: every queue has a bound"));
     }
     let prints = ["println", "print"].iter().any(|word| starts_with(&[word, "!"]));

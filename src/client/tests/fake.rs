@@ -12,12 +12,13 @@ use tokio_stream::Stream;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::wire::proto::admin;
 use crate::wire::proto::v1::session_response::answer::Answer as Body;
 use crate::wire::proto::v1::{self, session_request::op::Op, session_response::Answer};
 
 /// What to do with the next operation; without a script, it is done.
 #[derive(Clone, Debug)]
-pub(super) enum Act {
+pub(crate) enum Act {
     /// Do it.
     Serve,
     /// Answer with an error.
@@ -31,63 +32,84 @@ pub(super) enum Act {
 #[derive(Debug, Default)]
 struct State {
     script: VecDeque<Act>,
-    data: BTreeMap<Bytes, Bytes>,
+    data: BTreeMap<Bytes, (Bytes, u64)>,
+    stamped: u64,
     attempts: Vec<v1::Attempt>,
     timeouts: Vec<u32>,
     messages: usize,
+    flushes: usize,
+    unavailable: Vec<u32>,
 }
 
 /// The server, and what it saw.
 #[derive(Clone, Debug)]
-pub(super) struct Fake {
-    pub(super) address: String,
+pub(crate) struct Fake {
+    pub(crate) address: String,
     clock_ns: u64,
     state: Arc<Mutex<State>>,
 }
 
 impl Fake {
     /// Starts a server whose clock stands at `clock_ns`; 0 says no time.
-    pub(super) async fn start(clock_ns: u64, script: impl IntoIterator<Item = Act>) -> Fake {
+    pub(crate) async fn start(clock_ns: u64, script: impl IntoIterator<Item = Act>) -> Fake {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let state = State { script: script.into_iter().collect(), ..State::default() };
         let fake = Fake { address, clock_ns, state: Arc::new(Mutex::new(state)) };
         let service = v1::kv_server::KvServer::new(fake.clone());
         let incoming = TcpListenerStream::new(listener);
-        let server = tonic::transport::Server::builder().add_service(service);
+        let server = tonic::transport::Server::builder()
+            .add_service(service)
+            .add_service(admin::admin_server::AdminServer::new(fake.clone()));
         tokio::spawn(server.serve_with_incoming(incoming));
         fake
     }
 
     /// An address at which nobody listens.
-    pub(super) async fn nobody() -> String {
+    pub(crate) async fn nobody() -> String {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         listener.local_addr().unwrap().to_string()
     }
 
     /// Appends to the script.
-    pub(super) fn then(&self, act: Act) {
+    pub(crate) fn then(&self, act: Act) {
         self.state.lock().script.push_back(act);
     }
 
     /// The attempts of all writes so far.
-    pub(super) fn attempts(&self) -> Vec<v1::Attempt> {
+    pub(crate) fn attempts(&self) -> Vec<v1::Attempt> {
         self.state.lock().attempts.clone()
     }
 
     /// The timeouts of all requests so far, in milliseconds.
-    pub(super) fn timeouts(&self) -> Vec<u32> {
+    pub(crate) fn timeouts(&self) -> Vec<u32> {
         self.state.lock().timeouts.clone()
     }
 
     /// Messages that came in over sessions.
-    pub(super) fn messages(&self) -> usize {
+    pub(crate) fn messages(&self) -> usize {
         self.state.lock().messages
     }
 
+    /// How often it was told to flush.
+    pub(crate) fn flushes(&self) -> usize {
+        self.state.lock().flushes
+    }
+
+    /// Makes it say that these partitions lack a quorum.
+    pub(crate) fn set_unavailable(&self, partitions: Vec<u32>) {
+        self.state.lock().unavailable = partitions;
+    }
+
+    /// All pairs it holds.
+    pub(crate) fn pairs(&self) -> BTreeMap<Bytes, Bytes> {
+        let state = self.state.lock();
+        state.data.iter().map(|(key, (value, _))| (key.clone(), value.clone())).collect()
+    }
+
     /// Stores a pair.
-    pub(super) fn store(&self, key: &'static str, value: &'static str) {
-        self.state.lock().data.insert(key.into(), value.into());
+    pub(crate) fn store(&self, key: &'static str, value: &'static str) {
+        self.state.lock().data.insert(key.into(), (value.into(), 0));
     }
 
     /// Does one operation; `Ok(None)`: no answer, `Err`: the end of the stream.
@@ -120,27 +142,33 @@ impl Fake {
                 return Ok(Some(Body::Error(detail)));
             }
         }
-        let receipt = self.receipt();
         Ok(Some(match op {
             Op::Get(get) => {
-                let value = state.data.get(&get.key).cloned();
-                let found = value.is_some();
-                let value = value.unwrap_or_default();
+                let pair = state.data.get(&get.key).cloned();
+                let found = pair.is_some();
+                let (value, stamp) = pair.unwrap_or_default();
+                let receipt = self.receipt(stamp);
                 Body::Get(v1::GetResponse { found, value, receipt })
             }
             Op::Put(put) => {
-                state.data.insert(put.key, put.value);
-                Body::Put(v1::PutResponse { receipt })
+                state.stamped += 1;
+                let stamp = state.stamped;
+                state.data.insert(put.key, (put.value, stamp));
+                Body::Put(v1::PutResponse { receipt: self.receipt(stamp) })
             }
             Op::Delete(delete) => {
+                state.stamped += 1;
                 state.data.remove(&delete.key);
-                Body::Delete(v1::DeleteResponse { receipt })
+                Body::Delete(v1::DeleteResponse { receipt: self.receipt(state.stamped) })
             }
         }))
     }
 
-    fn receipt(&self) -> Option<v1::Receipt> {
-        let stamp = vec![0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0, 1].into();
+    fn receipt(&self, counter: u64) -> Option<v1::Receipt> {
+        let stamp = match u128::from(counter) {
+            0 => Bytes::new(),
+            counter => Bytes::copy_from_slice(&(counter << 64 | 1).to_be_bytes()),
+        };
         let server_time_ns = self.clock_ns;
         Some(v1::Receipt { epoch: 1, stamp, n: 3, needed: 2, server_time_ns, ..Default::default() })
     }
@@ -200,14 +228,14 @@ impl v1::kv_server::Kv for Fake {
         let fits =
             |key: &Bytes| *key > scan.after && key.starts_with(&scan.prefix) && !key.is_empty();
         let mut left = state.data.iter().filter(|(key, _)| fits(key));
-        let entry = |(key, value): (&Bytes, &Bytes)| v1::scan_response::Entry {
+        let entry = |(key, (value, _)): (&Bytes, &(Bytes, u64))| v1::scan_response::Entry {
             key: key.clone(),
             value: if scan.keys_only { Bytes::new() } else { value.clone() },
             stamp: Bytes::new(),
         };
         let entries = left.by_ref().take(limit).map(entry).collect::<Vec<_>>();
         let resume = entries.last().map_or(Bytes::new(), |entry| entry.key.clone());
-        let (more, receipt) = (left.next().is_some(), self.receipt());
+        let (more, receipt) = (left.next().is_some(), self.receipt(0));
         Ok(Response::new(v1::ScanResponse { entries, more, resume, receipt }))
     }
 
@@ -239,5 +267,67 @@ impl v1::kv_server::Kv for Fake {
             }
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(answers))))
+    }
+}
+
+#[tonic::async_trait]
+impl admin::admin_server::Admin for Fake {
+    async fn status(
+        &self,
+        _: Request<admin::StatusRequest>,
+    ) -> Result<Response<admin::StatusResponse>, Status> {
+        let node = |id: u32, state: &str| admin::status_response::Node {
+            id,
+            name: format!("n{id}"),
+            address: self.address.clone(),
+            zone: "a".to_owned(),
+            state: state.to_owned(),
+            role: "active".to_owned(),
+            partitions: 4,
+            replica_partitions: 12,
+            ..Default::default()
+        };
+        Ok(Response::new(admin::StatusResponse {
+            cluster_name: "fake".to_owned(),
+            epoch: 1,
+            partitions: 12,
+            me: "n1".to_owned(),
+            nodes: vec![node(1, "alive"), node(2, "alive"), node(3, "down")],
+            unavailable: self.state.lock().unavailable.clone(),
+            ..Default::default()
+        }))
+    }
+
+    async fn locate(
+        &self,
+        _: Request<admin::LocateRequest>,
+    ) -> Result<Response<admin::LocateResponse>, Status> {
+        Ok(Response::new(admin::LocateResponse {
+            token: u64::MAX,
+            class: 0,
+            partition: 11,
+            owners: vec!["n3".to_owned(), "n1".to_owned()],
+            stand_ins: vec!["n2".to_owned()],
+        }))
+    }
+
+    async fn flush(
+        &self,
+        _: Request<admin::FlushRequest>,
+    ) -> Result<Response<admin::FlushResponse>, Status> {
+        self.state.lock().flushes += 1;
+        Ok(Response::new(admin::FlushResponse {}))
+    }
+
+    async fn version(
+        &self,
+        _: Request<admin::VersionRequest>,
+    ) -> Result<Response<admin::VersionResponse>, Status> {
+        Ok(Response::new(admin::VersionResponse {
+            version: "9.9.9".to_owned(),
+            protocol_min: 1,
+            protocol_max: 2,
+            feature_level: 3,
+        }))
     }
 }

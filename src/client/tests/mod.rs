@@ -1,6 +1,6 @@
 //! The client against a scripted server, over real sockets.
 
-mod fake;
+pub(crate) mod fake;
 
 use std::time::Duration;
 
@@ -204,4 +204,21 @@ async fn scans_cross_pages_and_stop_where_they_are_told() {
         let keys = entries.into_iter().map(|entry| entry.unwrap().key).collect::<Vec<_>>();
         assert_eq!(keys, expected);
     }
+}
+
+#[tokio::test]
+async fn a_node_is_asked_about_the_cluster_and_itself() {
+    let fake = Fake::start(CLOCK_NS, []).await;
+    let kv = client(&[&fake.address], Lane::Session);
+    let status = kv.status().await.unwrap();
+    assert_eq!((status.nodes.len(), status.me.as_str()), (3, "n1"));
+    let location = kv.locate("k").table("t").await.unwrap();
+    assert_eq!(location.owners, ["n3", "n1"]);
+    assert_eq!(kv.locate("").await.unwrap_err().code(), "KEY_EMPTY");
+    kv.flush().await.unwrap();
+    assert_eq!(fake.flushes(), 1);
+    assert_eq!(kv.version().await.unwrap().version, "9.9.9");
+    fake.set_unavailable(vec![3]);
+    assert_eq!(kv.status().await.unwrap().unavailable, [3]);
+    assert!(fake.pairs().is_empty());
 }
