@@ -106,6 +106,7 @@ pub struct Server {
     client_task: JoinHandle<()>,
     other_tasks: Vec<JoinHandle<()>>,
     driver: JoinHandle<()>,
+    ended: CancellationToken,
 }
 
 /// How long connections may take to close once all operations are answered.
@@ -128,7 +129,7 @@ impl Server {
         let telemetry = Telemetry::default();
         let store = replica.clone();
         telemetry.set_store(Box::new(move || store_facts(&store)));
-        let Running { handle, inbox, driver } = runtime::start(Setup {
+        let Running { handle, inbox, driver, ended } = runtime::start(Setup {
             node: settings.node.clone(),
             transport: settings.transport.clone(),
             connector: TcpConnector,
@@ -161,6 +162,7 @@ impl Server {
             client_task,
             other_tasks,
             driver,
+            ended,
         })
     }
 
@@ -183,6 +185,12 @@ impl Server {
         if self.handle.view().wait_for(serves).await.is_err() {
             core::future::pending::<()>().await;
         }
+    }
+
+    /// Resolves when the driver has ended without having been told to: a defect. The process should
+    /// end too, so that whatever supervises it starts it again.
+    pub async fn failed(&self) {
+        self.ended.cancelled().await;
     }
 
     /// Takes nothing new, finishes what was begun within the drain timeout, and stops.

@@ -59,6 +59,7 @@ async fn serve(settings: &Settings) -> anyhow::Result<ExitCode> {
                 seen_serving = true;
                 tracing::info!(node = %settings.node.name, "serving");
             }
+            () = server.failed() => anyhow::bail!("the node has ended itself, which is a defect"),
         }
     }
     let _watchdog = watchdog(settings.drain_timeout + WATCHDOG_GRACE)?;
