@@ -109,7 +109,7 @@ impl Core {
                 told = Some(failed.error.clone());
             }
             let again = !final_one && failed.error.is_retryable() && attempts.may_follow(applied);
-            let wake = self.clock.now().plus(self.pause(number, &failed.error));
+            let wake = self.wake(&attempts, deadline, self.pause(number, &failed.error));
             avoid.push(failed.address);
             if !again || wake >= deadline || !self.budget.withdraw() {
                 break;
@@ -162,6 +162,15 @@ impl Core {
         };
         let address = endpoint.address.clone();
         Err(Failed { error: error.at(&address), address })
+    }
+
+    /// When to try again: after `pause`, or once the last window is over, if that leaves half of the
+    /// time.
+    fn wake(&self, attempts: &Attempts, deadline: Time, pause: Duration) -> Time {
+        let now = self.clock.now();
+        let ahead = attempts.ahead(self.server_time.estimate(now));
+        let affordable = ahead <= deadline.since(now) / 2;
+        now.plus(if affordable { pause.max(ahead) } else { pause })
     }
 
     fn pause(&self, number: u32, error: &Error) -> Duration {

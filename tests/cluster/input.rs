@@ -154,7 +154,7 @@ async fn kvctl_refuses_bad_input_with_its_code_and_exit_2() {
         ("USAGE", "key is empty", &["del", ""]),
         ("USAGE", "the limit is 4096 bytes", &["put", &key, "v"]),
         ("USAGE", "a quorum is at least 1", &["put", "k", "v", "-w", "0"]),
-        ("USAGE", "the limit is 1048576 bytes", &["put", "k", &file]),
+        ("USAGE", "the limit of 1048576 bytes", &["put", "k", &file]),
         ("QUORUM_INVALID", "w is 4", &["put", "k", "v", "-w", "4"]),
         ("QUORUM_INVALID", "r is 4", &["get", "k", "-r", "4"]),
         ("TABLE_UNKNOWN", "nowhere", &["-t", "nowhere", "get", "k"]),

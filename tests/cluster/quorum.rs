@@ -47,6 +47,8 @@ async fn a_strict_quorum_stands_with_one_node_down_and_fails_at_once_with_two() 
     assert_eq!(error.code(), "QUORUM_NOT_REACHED");
     assert_eq!(error.kind(), ErrorKind::QuorumNotReached);
     assert_eq!(error.facts().needed, Some(2));
+    // It may have been written where it was not refused, and must say so.
+    let may_be_there = error.applied() != Applied::No;
     let error = client.get("key").timeout(patience).await.unwrap_err();
     assert_eq!((error.code(), error.applied()), ("QUORUM_NOT_REACHED", Applied::No));
     assert!(now().duration_since(started) < patience / 4, "it waited for what cannot come");
@@ -62,7 +64,8 @@ async fn a_strict_quorum_stands_with_one_node_down_and_fails_at_once_with_two() 
     let value = until("two nodes serve again", Duration::from_secs(5), async || {
         client.get("key").await.ok()?.value
     });
-    assert_eq!(value.await, "after");
+    let value = value.await;
+    assert!(value == "after" || may_be_there && value == "never", "{value:?}");
 }
 
 #[tokio::test]
