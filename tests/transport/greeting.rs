@@ -59,8 +59,9 @@ pub(crate) async fn is_well(port: &mut Port) {
 #[tokio::test]
 async fn each_wrong_greeting_gets_its_own_refusal_and_the_node_lives() {
     type Change = fn(&mut Hello);
+    type Expected = fn(&HelloRefusal) -> bool;
     let mut port = Port::open(view(1, &[])).await;
-    let cases: [(Change, fn(&HelloRefusal) -> bool); 6] = [
+    let cases: [(Change, Expected); 6] = [
         (
             |h| (h.protocol_min, h.protocol_max) = (2, 9),
             |r| matches!(r, HelloRefusal::Protocol { theirs_min: 2, theirs_max: 9, .. }),
