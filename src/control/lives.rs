@@ -139,18 +139,28 @@ pub struct Ceilings {
 impl Ceilings {
     /// A member of boot `boot` has told its durable ceiling.
     pub fn hear(&mut self, lives: &BTreeMap<NodeId, LifeRecord>, from: NodeId, life: LifeRecord) {
-        let known = lives.get(&from);
-        let newer =
-            known.is_some_and(|known| known.boot == life.boot && known.ceiling < life.ceiling);
-        if newer {
+        let heard = self.fresh.get(&from);
+        if newer(lives.get(&from), &life) && (newer(heard, &life) || !same_boot(heard, &life)) {
             self.fresh.insert(from, life);
         }
     }
 
-    /// Takes what should be written out.
-    pub fn take(&mut self) -> BTreeMap<NodeId, LifeRecord> {
-        core::mem::take(&mut self.fresh)
+    /// Takes what should be written out. What was heard of a boot before the one in `lives` is
+    /// dropped: written out, it would make the council forget the later boot.
+    pub fn take(&mut self, lives: &BTreeMap<NodeId, LifeRecord>) -> BTreeMap<NodeId, LifeRecord> {
+        let mut heard = core::mem::take(&mut self.fresh);
+        heard.retain(|from, life| newer(lives.get(from), life));
+        heard
     }
+}
+
+fn same_boot(known: Option<&LifeRecord>, life: &LifeRecord) -> bool {
+    known.is_some_and(|known| known.boot == life.boot)
+}
+
+/// Whether `life` is of the boot that is known, with a later ceiling.
+fn newer(known: Option<&LifeRecord>, life: &LifeRecord) -> bool {
+    same_boot(known, life) && known.is_some_and(|known| known.ceiling < life.ceiling)
 }
 
 #[cfg(test)]
@@ -161,6 +171,19 @@ mod tests {
     fn life(number: u64, nonce: u128, ceiling: u64) -> LifeRecord {
         let boot = BootRecord { number, nonce: Nonce(nonce) };
         LifeRecord { boot, ceiling: WallTime(ceiling) }
+    }
+
+    #[test]
+    fn what_was_heard_of_an_earlier_boot_does_not_displace_a_later_one() {
+        let (member, mut ceilings) = (NodeId(2), Ceilings::default());
+        let first = BTreeMap::from([(member, life(1, 7, 100))]);
+        ceilings.hear(&first, member, life(1, 7, 200));
+        ceilings.hear(&first, member, life(1, 7, 150));
+        let second = BTreeMap::from([(member, life(2, 8, 160))]);
+        assert_eq!(ceilings.take(&second), BTreeMap::new());
+        ceilings.hear(&first, member, life(1, 7, 200));
+        ceilings.hear(&second, member, life(2, 8, 300));
+        assert_eq!(ceilings.take(&second), BTreeMap::from([(member, life(2, 8, 300))]));
     }
 
     #[test]

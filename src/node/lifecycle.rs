@@ -332,7 +332,7 @@ impl Node {
         if self.is_refused() {
             return;
         }
-        let heard = self.ceilings.take();
+        let heard = self.ceilings.take(&self.noted);
         self.noted.extend(heard.iter().map(|(id, life)| (*id, *life)));
         let records: Vec<MetaRecord> =
             heard.into_iter().map(|(id, life)| MetaRecord::Life(id, life)).collect();
