@@ -17,6 +17,8 @@ pub mod membership;
 
 pub mod node;
 
+pub mod picture;
+
 pub mod codec;
 pub mod replica;
 pub mod storage;

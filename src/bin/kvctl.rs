@@ -1,1 +1,5 @@
-fn main() {}
+//! `kvctl`: everything is in `roundtable::cli`.
+
+fn main() -> std::process::ExitCode {
+    roundtable::cli::main()
+}

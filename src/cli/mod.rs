@@ -1,1 +1,144 @@
-//! Filled in by its own commit.
+//! `kvctl`, the operator's and the script's command line: one file a command, each of which asks
+//! the client library and hands what it learned to [`output`], the only place that prints. What
+//! scripts may rely on (names, exit codes, JSON shapes) is in `docs/kvctl.md`.
+//!
+//! It decides nothing about the cluster and knows nothing of the server side.
+
+mod args;
+mod del;
+mod exit;
+mod export;
+mod flush;
+mod get;
+mod import;
+mod item;
+mod later;
+mod line;
+mod lines;
+mod locate;
+mod output;
+mod put;
+mod scan;
+mod status;
+mod text;
+mod version;
+mod wait;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{CommandFactory, FromArgMatches};
+
+use crate::client::Client;
+
+use args::{Cli, Command, Global};
+use exit::Failure;
+use output::Output;
+
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Runs the command that the process's arguments ask for.
+pub fn main() -> ExitCode {
+    let argv: Vec<OsString> = std::env::args_os().collect();
+    let matches = match Cli::command().try_get_matches_from(&argv) {
+        Ok(matches) => matches,
+        Err(error) if error.use_stderr() => {
+            return exit::report(&Failure::from_clap(&error), args::asks_for_json(&argv));
+        }
+        Err(help) => {
+            // Help and version: a reader that has gone away is no failure of theirs.
+            let _ = help.print();
+            return ExitCode::SUCCESS;
+        }
+    };
+    let cli = match Cli::from_arg_matches(&matches) {
+        Ok(cli) => cli,
+        Err(error) => {
+            return exit::report(&Failure::from_clap(&error), args::asks_for_json(&argv));
+        }
+    };
+    let json = cli.global.is_json() || args::asks_for_json(&argv);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let outcome = match runtime {
+        Ok(runtime) => {
+            let outcome = runtime.block_on(interruptible(cli));
+            // A reader of stdin may be blocked for ever: do not wait for it.
+            runtime.shutdown_background();
+            outcome
+        }
+        Err(error) => Err(Failure::internal(format!("cannot start the runtime: {error}"))),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => exit::report(&failure, json),
+    }
+}
+
+async fn interruptible(cli: Cli) -> Result<(), Failure> {
+    tokio::select! {
+        outcome = run(cli) => outcome,
+        _ = tokio::signal::ctrl_c() => Err(Failure::interrupted()),
+    }
+}
+
+async fn run(cli: Cli) -> Result<(), Failure> {
+    let Cli { global, command } = cli;
+    let mut output = Output::new(&global);
+    let context = Context { global: &global };
+    let outcome = match command {
+        Command::Put(args) => put::run(&context, args, &mut output).await,
+        Command::Get(args) => get::run(&context, args, &mut output).await,
+        Command::Del(args) => del::run(&context, args, &mut output).await,
+        Command::Scan(args) => scan::run(&context, args, &mut output).await,
+        Command::Import(args) => import::run(&context, args, &mut output).await,
+        Command::Export(args) => export::run(&context, args, &mut output).await,
+        Command::Status => status::run(&context, &mut output).await,
+        Command::Locate(args) => locate::run(&context, args, &mut output).await,
+        Command::Wait(args) => wait::run(&context, args, &mut output).await,
+        Command::Flush(args) => flush::run(&context, args, &mut output).await,
+        Command::Version(args) => version::run(&context, &args, &mut output).await,
+        Command::Completion(args) => completion(&args, &mut output),
+        Command::Later(command) => Err(later::refuse(&command)),
+    };
+    let finished = output.finish();
+    outcome.and(finished)
+}
+
+/// Writes the completion script of one shell.
+fn completion(args: &args::CompletionArgs, output: &mut Output) -> Result<(), Failure> {
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut Cli::command(), "kvctl", &mut script);
+    output.bytes(&script)
+}
+
+/// What every command is given.
+pub(crate) struct Context<'a> {
+    pub(crate) global: &'a Global,
+}
+
+impl Context<'_> {
+    /// A client over the endpoints of the command line.
+    pub(crate) fn client(&self) -> Result<Client, Failure> {
+        self.client_over(self.global.endpoints.iter())
+    }
+
+    /// A client over the given endpoints.
+    pub(crate) fn client_over<'e>(
+        &self,
+        endpoints: impl IntoIterator<Item = &'e String>,
+    ) -> Result<Client, Failure> {
+        let builder = Client::builder().endpoints(endpoints).timeout(self.timeout());
+        Ok(builder.connect_lazy()?)
+    }
+
+    /// How long a request may take.
+    pub(crate) fn timeout(&self) -> Duration {
+        self.global.timeout.unwrap_or(TIMEOUT)
+    }
+
+    /// The table that is meant.
+    pub(crate) fn table(&self) -> &str {
+        &self.global.table
+    }
+}

@@ -1,1 +1,169 @@
-//! Filled in by its own commit.
+//! The client library: reads, writes and scans over any number of endpoints, with retries of what
+//! is safe, typed errors that say what is known of the outcome, and a receipt for every answer.
+//!
+//! ```no_run
+//! use roundtable::client::{Client, Quorum};
+//!
+//! # async fn example() -> Result<(), roundtable::client::Error> {
+//! let kv = Client::builder()
+//!     .endpoints(["127.0.0.1:7450", "127.0.0.1:7460", "127.0.0.1:7470"])
+//!     .timeout(std::time::Duration::from_secs(1))
+//!     .connect_lazy()?;
+//!
+//! kv.put("user:42", "Ada").await?;
+//! let reply = kv.get("user:42").r(Quorum::All).await?;
+//! assert_eq!(reply.value.as_deref(), Some(&b"Ada"[..]));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Deadlines and retries
+//! A timeout is a budget for the whole request, over all its attempts; each attempt tells the
+//! server what is left of it. A read is tried again on any failure that another attempt may mend.
+//! A write is tried again when the last attempt is known to have had no effect, or when it carried
+//! a window of stamps, so that the next one, which is stamped above the window, wins over whatever
+//! the last one may yet do; the servers treat both as one write. The window needs an idea of server
+//! time, which comes with the first receipt of any request. Retries draw on a budget of their own:
+//! when most requests fail, they stop multiplying the load.
+//!
+//! # Lanes
+//! Requests travel over one stream per endpoint, many in a message when many are waiting; dropping
+//! a request's future removes a map entry and leaves the connection alone. [`Lane::Unary`] makes
+//! each request a call of its own instead.
+//!
+//! # What this module does not know
+//! The server side: it speaks the published protocol only. It places no keys: any node coordinates
+//! any request.
+
+mod admin;
+mod attempt;
+mod budget;
+mod builder;
+mod call;
+mod clock;
+mod convert;
+mod data;
+mod endpoint;
+mod entropy;
+mod error;
+mod health;
+mod scan;
+mod server_time;
+mod session;
+mod status_error;
+
+use std::sync::Arc;
+
+pub use crate::message::{Applied, ErrorCode, Facts, Receipt};
+pub use crate::types::{Epoch, NodeId, Quorum, Stamp, TraceId, WallTime};
+
+pub use admin::{FlushRequest, LocateRequest, Location, NodeStatus, Status, StatusRequest};
+pub use admin::{Version, VersionRequest};
+pub use builder::ClientBuilder;
+pub use data::{DeleteRequest, GetReply, GetRequest, PutRequest};
+pub use error::{Error, ErrorKind};
+pub use scan::{Entries, Entry, Page, Pages, ScanRequest};
+
+pub(crate) use clock::Clock;
+pub(crate) use entropy::Entropy;
+
+use call::Core;
+
+/// How requests travel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Lane {
+    /// Batched on one long-lived stream per endpoint: several times cheaper per request.
+    #[default]
+    Session,
+    /// Each request is a gRPC call of its own.
+    Unary,
+}
+
+/// A handle to a cluster. Cheap to clone; clones share connections, health and budgets.
+#[derive(Clone, Debug)]
+pub struct Client {
+    core: Arc<Core>,
+}
+
+impl Client {
+    /// Starts to configure a client.
+    pub fn builder() -> ClientBuilder {
+        ClientBuilder::default()
+    }
+
+    /// Reads `key`.
+    ///
+    /// ```no_run
+    /// # async fn example(kv: roundtable::client::Client) -> Result<(), roundtable::client::Error> {
+    /// if let Some(value) = kv.get("user:42").table("people").await?.value {
+    ///     println!("{} bytes", value.len());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn get(&self, key: impl Into<bytes::Bytes>) -> GetRequest {
+        GetRequest::new(self.core.clone(), key.into())
+    }
+
+    /// Writes `value` under `key`.
+    ///
+    /// ```no_run
+    /// # async fn example(kv: roundtable::client::Client) -> Result<(), roundtable::client::Error> {
+    /// use roundtable::client::{Applied, Quorum};
+    /// match kv.put("user:42", "Ada").w(Quorum::All).await {
+    ///     Ok(receipt) => println!("written as {}", receipt.stamp),
+    ///     Err(error) if error.applied() == Applied::No => println!("nothing happened: {error}"),
+    ///     Err(error) => println!("may have happened: {error}"),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn put(&self, key: impl Into<bytes::Bytes>, value: impl Into<bytes::Bytes>) -> PutRequest {
+        PutRequest::new(self.core.clone(), key.into(), value.into())
+    }
+
+    /// Deletes `key`. Deleting an absent key succeeds.
+    pub fn delete(&self, key: impl Into<bytes::Bytes>) -> DeleteRequest {
+        DeleteRequest::new(self.core.clone(), key.into())
+    }
+
+    /// Reads keys in byte order, page by page.
+    ///
+    /// ```no_run
+    /// # async fn example(kv: roundtable::client::Client) -> Result<(), roundtable::client::Error> {
+    /// use tokio_stream::StreamExt;
+    /// let mut entries = kv.scan().prefix("user:").limit(10_000).entries();
+    /// while let Some(entry) = entries.next().await {
+    ///     println!("{}", entry?.key.escape_ascii());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn scan(&self) -> ScanRequest {
+        ScanRequest::new(self.core.clone())
+    }
+
+    /// Asks one node how it sees the cluster.
+    pub fn status(&self) -> StatusRequest {
+        StatusRequest::new(self.core.clone())
+    }
+
+    /// Asks where `key` lives.
+    pub fn locate(&self, key: impl Into<bytes::Bytes>) -> LocateRequest {
+        LocateRequest::new(self.core.clone(), key.into(), String::new())
+    }
+
+    /// Asks one node to write its memtable out. Which node is up to the picker: use a client with
+    /// one endpoint to choose.
+    pub fn flush(&self) -> FlushRequest {
+        FlushRequest::new(self.core.clone())
+    }
+
+    /// Asks one node for its build.
+    pub fn version(&self) -> VersionRequest {
+        VersionRequest::new(self.core.clone())
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,1 +1,162 @@
-//! Filled in by its own commit.
+//! What an operator may set, where each value came from, and what must hold between them. Decides
+//! nothing about the cluster: founders' settings are compared by the founders themselves.
+//!
+//! Layers, each over the one before: the defaults (`config/node.toml`), the file, the environment
+//! (`KVD_SECTION__KEY`), `--set section.key=value`.
+
+mod founder;
+mod layers;
+mod settings;
+mod units;
+
+use core::time::Duration;
+use serde::Deserialize;
+
+use crate::telemetry::log::LogFormat;
+
+pub use founder::parse_founder;
+pub use layers::{Loaded, Origin, Sources, load};
+pub use settings::Settings;
+use units::{duration, size};
+
+/// The defaults, as a file with comments.
+pub const DEFAULT_FILE: &str = include_str!("../../config/node.toml");
+
+/// Why a configuration is refused. Says where the value came from.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ConfigError(pub String);
+
+/// All sections. `config/node.toml` describes each key.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[expect(missing_docs, reason = "each key is described in config/node.toml")]
+pub struct Config {
+    pub node: NodeSection,
+    pub listen: ListenSection,
+    pub cluster: ClusterSection,
+    pub request: RequestSection,
+    pub membership: MembershipSection,
+    pub storage: StorageSection,
+    pub transport: TransportSection,
+    pub log: LogSection,
+    pub shutdown: ShutdownSection,
+    pub runtime: RuntimeSection,
+}
+
+/// When a write counts as durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Sync {
+    /// When it is on disk.
+    Always,
+    /// When the operating system has it; synced at an interval.
+    Interval,
+    /// When the operating system has it.
+    None,
+}
+
+macro_rules! section {
+    ($name:ident { $($(#[$attribute:meta])* $field:ident: $type:ty = $default:expr),* $(,)? }) => {
+        /// A section; `config/node.toml` describes its keys.
+        #[derive(Clone, Debug, PartialEq, Deserialize)]
+        #[serde(default, deny_unknown_fields)]
+        #[expect(missing_docs, reason = "each key is described in config/node.toml")]
+        pub struct $name { $($(#[$attribute])* pub $field: $type,)* }
+
+        impl Default for $name {
+            fn default() -> Self {
+                $name { $($field: $default,)* }
+            }
+        }
+    };
+}
+
+section!(NodeSection {
+    name: String = String::new(),
+    data_dir: String = "/var/lib/kvd".to_owned(),
+});
+section!(ListenSection {
+    client: String = "127.0.0.1:7450".to_owned(),
+    peer: String = "127.0.0.1:7451".to_owned(),
+    http: String = "127.0.0.1:7452".to_owned(),
+    advertise_client: String = String::new(),
+});
+section!(ClusterSection {
+    name: String = "kv".to_owned(),
+    founders: Vec<String> = Vec::new(),
+    partitions: u32 = 256,
+    replication: u8 = 3,
+    read_quorum: u8 = 2,
+    write_quorum: u8 = 2,
+});
+section!(RequestSection {
+    #[serde(with = "duration")]
+    timeout: Duration = Duration::from_secs(1),
+    #[serde(with = "duration")]
+    retry_interval: Duration = Duration::from_millis(250),
+    #[serde(with = "duration")]
+    hedge_after: Duration = Duration::from_millis(20),
+    max_in_flight: usize = 4096,
+    #[serde(with = "size")]
+    max_in_flight_bytes: usize = 64 << 20,
+    max_replica_in_flight: usize = 16_384,
+});
+section!(MembershipSection {
+    #[serde(with = "duration")]
+    probe_interval: Duration = Duration::from_millis(500),
+    #[serde(with = "duration")]
+    suspect_after: Duration = Duration::from_secs(2),
+    #[serde(with = "duration")]
+    down_after: Duration = Duration::from_secs(10),
+});
+section!(StorageSection {
+    sync: Sync = Sync::Always,
+    #[serde(with = "duration")]
+    sync_interval: Duration = Duration::from_millis(10),
+    #[serde(with = "size")]
+    memtable: usize = 64 << 20,
+    #[serde(with = "size")]
+    memory: usize = 256 << 20,
+    reader_threads: usize = 4,
+});
+section!(TransportSection {
+    queue_ops: usize = 8192,
+    #[serde(with = "size")]
+    queue_bytes: usize = 32 << 20,
+    batch_ops: usize = 128,
+    #[serde(with = "size")]
+    batch_bytes: usize = 64 << 10,
+    #[serde(with = "duration")]
+    connect_timeout: Duration = Duration::from_secs(1),
+    #[serde(with = "duration")]
+    keepalive: Duration = Duration::from_secs(2),
+    #[serde(with = "duration")]
+    keepalive_timeout: Duration = Duration::from_secs(2),
+});
+section!(LogSection { filter: String = "info".to_owned(), format: LogFormat = LogFormat::Auto });
+section!(ShutdownSection {
+    #[serde(with = "duration")]
+    drain_timeout: Duration = Duration::from_secs(20),
+});
+section!(RuntimeSection { workers: usize = 0 });
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_printed_defaults_are_the_defaults_of_the_code() {
+        assert_eq!(toml::from_str::<Config>(DEFAULT_FILE).unwrap(), Config::default());
+    }
+
+    #[test]
+    fn the_files_that_come_with_the_product_load() {
+        for name in ["dev", "production"] {
+            let path = format!("{}/config/{name}.toml", env!("CARGO_MANIFEST_DIR"));
+            let sources = Sources { file: Some(path.into()), ..Sources::default() };
+            let loaded = load(&sources).unwrap();
+            Settings::from_config(&loaded.config).unwrap();
+        }
+    }
+}

@@ -23,6 +23,9 @@ pub struct Get {
     trace: TraceId,
     deadline: Time,
     hedge_after: Duration,
+    retry_interval: Duration,
+    /// An extra read could not be afforded; the next time is at the retry interval, for free.
+    postponed: bool,
     tally: Tally,
     failures: Failures,
     /// Owners asked so far.
@@ -47,6 +50,8 @@ pub struct GetOrder {
     pub deadline: Time,
     /// How long the owners asked may take before one more is asked.
     pub hedge_after: Duration,
+    /// When one more is asked though extra reads have used up their share.
+    pub retry_interval: Duration,
     /// The owner to ask first: this node, if it is one.
     pub nearest: Option<u8>,
 }
@@ -64,6 +69,8 @@ impl Get {
             trace: order.trace,
             deadline: order.deadline,
             hedge_after: order.hedge_after,
+            retry_interval: order.retry_interval,
+            postponed: false,
             tally,
             failures: Failures::default(),
             asked: 0,
@@ -72,6 +79,7 @@ impl Get {
             answered: false,
             hedge_at: Time(u64::MAX),
         };
+        step.hedges.deposit();
         for owner in get.target.members(!step.reachable) {
             get.failures.unreachable(owner);
             if let Some(index) = get.target.index(owner) {
@@ -168,6 +176,11 @@ impl Get {
             }
             step.out.push(Action::Done);
         } else if step.now.mono >= self.hedge_at && !self.answered {
+            if !self.postponed && !step.hedges.withdraw() {
+                self.postponed = true;
+                self.hedge_at = step.now.mono.plus(self.retry_interval);
+                return;
+            }
             crate::sometimes!("get: asks one more owner");
             if !self.ask_one_more(step) {
                 // All have been asked: ask those that are silent again, less and less often.

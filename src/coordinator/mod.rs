@@ -16,5 +16,5 @@ pub use clock::{Clock, StampError};
 pub use get::{Get, GetOrder};
 pub use put::{Put, PutOrder};
 pub use scan::{Scan, ScanOrder};
-pub use step::{Action, Ask, Step, Target};
+pub use step::{Action, Ask, HedgeBudget, Step, Target};
 pub use tally::{Outcome, Tally};

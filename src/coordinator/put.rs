@@ -99,6 +99,12 @@ impl Put {
         &self.target
     }
 
+    /// Bytes of the key and value it holds.
+    pub fn bytes(&self) -> usize {
+        let value = self.value.as_ref().map_or(0, |value| value.as_bytes().len());
+        self.target.key.as_bytes().len() + value
+    }
+
     /// When [`Put::on_time`] is next wanted.
     pub fn next_deadline(&self) -> Time {
         self.deadline.min(self.retry_at)

@@ -77,6 +77,8 @@ pub struct Step<'a> {
     pub clock: &'a mut Clock,
     /// Owners that can be reached now, as a bitmap of [`Target::owners`].
     pub reachable: u16,
+    /// What extra reads may still cost.
+    pub hedges: &'a mut HedgeBudget,
     /// Where its actions go.
     pub out: &'a mut Vec<Action>,
 }
@@ -85,6 +87,33 @@ impl Step<'_> {
     /// What is left until `deadline`.
     pub fn remaining(&self, deadline: Time) -> Duration {
         deadline.since(self.now.mono)
+    }
+}
+
+/// Keeps reads that are asked of one more owner, because the others are slow, to a twentieth of
+/// all reads: a node that is slow because it is loaded must not load the others more.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct HedgeBudget {
+    /// In twentieths of a read.
+    saved: u32,
+}
+
+impl HedgeBudget {
+    const COST: u32 = 20;
+    const SAVED_MAX: u32 = 100 * Self::COST;
+
+    /// A read has begun.
+    pub(super) fn deposit(&mut self) {
+        self.saved = (self.saved + 1).min(Self::SAVED_MAX);
+    }
+
+    /// Takes one extra read, if it can be afforded.
+    pub(super) fn withdraw(&mut self) -> bool {
+        let affordable = self.saved >= Self::COST;
+        if affordable {
+            self.saved -= Self::COST;
+        }
+        affordable
     }
 }
 

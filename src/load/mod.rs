@@ -1,1 +1,19 @@
-//! Filled in by its own commit.
+//! Load and its judgement: histories of operations, the checkers that read them, and a generator
+//! that drives a real cluster.
+//!
+//! [`history`] and [`check`] are pure and shared by the simulator and by tests over real
+//! processes: they know no client, no clock and no network. So are [`keys`], [`mix`] and
+//! [`schedule`], which say what is asked and when. The generator itself stands on the client
+//! library.
+
+pub mod check;
+#[cfg(feature = "client")]
+pub mod generator;
+pub mod history;
+pub mod keys;
+#[cfg(feature = "client")]
+pub mod latency;
+pub mod mix;
+pub mod schedule;
+#[cfg(feature = "client")]
+mod worker;

@@ -1,1 +1,9 @@
-//! Filled in by its own commit.
+//! Who answers. Says of each member whether it is alive and whether it can be asked right now, and
+//! what it last said of itself; who *belongs* is the cluster state's business.
+//!
+//! For now every member probes every other one; the interface is the one that the full protocol
+//! (SWIM; Das, Gupta, Motivala, 2002) will stand behind.
+
+mod members;
+
+pub use members::{MemberFacts, Members, Timing};

@@ -220,6 +220,8 @@ pub struct NodeStatus {
     pub hints: u64,
     /// Its clock against this node's, in nanoseconds; positive when it is ahead.
     pub clock_offset_ns: i64,
+    /// Whether it says that it serves.
+    pub serving: bool,
 }
 
 /// The cluster as one node sees it.

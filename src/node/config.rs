@@ -3,47 +3,22 @@
 
 use core::time::Duration;
 
-use crate::types::{NodeName, Role, Zone};
-
-/// One entry of the founders list: `name=host:peerport[@zone][;weight=W][;role=reserved]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Founder {
-    /// Its name.
-    pub name: NodeName,
-    /// Where it listens for peers, `host:port`.
-    pub peer_address: String,
-    /// Its zone.
-    pub zone: Zone,
-    /// Its share, in thousandths of a weight of 1.
-    pub weight_milli: u32,
-    /// Active or reserved.
-    pub role: Role,
-}
+use crate::types::{Charter, Founder, NodeName};
 
 /// The settings of one node.
 #[derive(Clone, Debug)]
 pub struct NodeConfig {
     /// The operator's name for this node; one of the founders'.
     pub name: NodeName,
-    /// The cluster's name: nodes of another one are refused.
-    pub cluster_name: String,
     /// Where clients reach this node, told to peers.
     pub client_address: String,
-    /// The founders, the same list on every one of them; member ids follow its order.
-    pub founders: Vec<Founder>,
+    /// What all founders are told alike. Ignored once the node has a state.
+    pub charter: Charter,
     /// Founders the operator has typed away: the cluster is founded without waiting for them.
     pub found_without: Vec<NodeName>,
-    /// Partitions of the ring, a power of two; fixed at birth.
-    pub partitions: u32,
-    /// n of table `default`; fewer when there are fewer founders. Fixed at birth.
-    pub replication: u8,
-    /// r of table `default`.
-    pub read_quorum: u8,
-    /// w of table `default`.
-    pub write_quorum: u8,
-    /// Deadline of a request that names none.
+    /// Deadline of a request that names none, for the parts around the node.
     pub request_timeout: Duration,
-    /// How long an owner may take before the operation asks it (or another one) again.
+    /// How long an owner may take to acknowledge a write before it is asked again.
     pub retry_interval: Duration,
     /// How long a read waits for the owners it asked before it asks one more.
     pub hedge_after: Duration,
@@ -66,14 +41,16 @@ impl NodeConfig {
     pub fn new(name: NodeName, founders: Vec<Founder>) -> NodeConfig {
         NodeConfig {
             name,
-            cluster_name: "kv".to_owned(),
             client_address: String::new(),
-            founders,
+            charter: Charter {
+                cluster_name: "kv".to_owned(),
+                founders,
+                partitions: 256,
+                replication: 3,
+                read_quorum: 2,
+                write_quorum: 2,
+            },
             found_without: Vec::new(),
-            partitions: 256,
-            replication: 3,
-            read_quorum: 2,
-            write_quorum: 2,
             request_timeout: Duration::from_secs(1),
             retry_interval: Duration::from_millis(250),
             hedge_after: Duration::from_millis(20),

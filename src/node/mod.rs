@@ -2,40 +2,215 @@
 //! `control` and `coordinator`, routes events to them and holds what they share; it decides
 //! nothing itself. It reads no clock, owns no thread and touches no file, so a whole cluster of
 //! them runs in one thread from one seed.
+//!
+//! One file per family of events: `lifecycle` (birth, boots, states), `client` and `operation`
+//! (what clients ask), `peer` (what peers ask of this replica), `disk` (what the disk answers),
+//! `admin`, `publish`.
 
+mod admin;
+mod client;
 mod config;
+mod disk;
+mod lifecycle;
+mod operation;
+mod peer;
+mod publish;
+#[cfg(test)]
+#[allow(clippy::cast_possible_truncation, reason = "small numbers of a test")]
+mod tests;
 
-pub use config::{Founder, NodeConfig};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
-use crate::message::{Effect, Event, Restored};
-use crate::types::{Now, Time};
+use crate::control::{Birth, Ceilings, Lives};
+use crate::coordinator::{Clock, HedgeBudget};
+use crate::membership::{Members, Timing};
+use crate::message::{
+    BirthRecord, BootRecord, Effect, Event, Level, LifeRecord, Note, PeerMessage, Phase,
+    ReplicaFacts, Restored,
+};
+use crate::types::{ClusterState, NodeId, Nonce, Now, Time, WallTime};
+
+pub use config::NodeConfig;
+pub use publish::Gauges;
+
+use disk::Pending;
+use operation::{LocalAnswer, Operation};
 
 /// One node of the ring.
 #[derive(Debug)]
 pub struct Node {
     config: NodeConfig,
+    me: NodeId,
+    phase: Phase,
+    boot: BootRecord,
+    birth_nonce: Nonce,
+    /// `Some` until the cluster is born.
+    birth: Option<Birth>,
+    lives: Lives,
+    /// What this node, as a council member, has durably noted of the others' lives.
+    noted: BTreeMap<NodeId, LifeRecord>,
+    ceilings: Ceilings,
+    state: Option<Arc<ClusterState>>,
+    serving_since: Option<Time>,
+    members: Members,
+    clock: Clock,
+    hedges: HedgeBudget,
+    replica: ReplicaFacts,
+    /// Client operations in flight, by their number in rounds.
+    operations: BTreeMap<u64, Operation>,
+    operation_bytes: usize,
+    /// The operation whose actions are being carried out.
+    current: u64,
+    /// Operations that have been answered and still count late answers.
+    lingering: usize,
+    /// The next operation's number. Starts at random, so that an answer that wanders in from
+    /// before a restart cannot be taken for one to an operation of this boot.
+    next_operation: u64,
+    timers: BTreeSet<(Time, u64)>,
+    waiting_for_ceiling: Vec<u64>,
+    /// Disk requests in flight.
+    pending: BTreeMap<u64, Pending>,
+    next_token: u64,
+    replica_operations: usize,
+    /// Answers of this node's own replica that need no disk.
+    local: VecDeque<LocalAnswer>,
+    units: Arc<Vec<crate::types::Unit>>,
+    gauges: Gauges,
+    housekeeping_at: Time,
+    effects: VecDeque<Effect>,
 }
 
 impl Node {
     /// A node that has just been started on what its store held. `seed` feeds its random choices
-    /// (nonces, jitter); the driver draws it from the operating system, the simulator from its run.
+    /// (nonces, operation numbers); the driver draws it from the operating system, the simulator
+    /// from its run. Two boots must not share a seed.
     pub fn new(now: Now, config: NodeConfig, restored: Restored, seed: u64) -> Node {
-        let _ = (now, restored, seed);
-        Node { config }
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let number = restored.boot.map_or(0, |boot| boot.number) + 1;
+        let boot = BootRecord { number, nonce: Nonce(rng.u128(1..)) };
+        let birth_nonce = restored.birth.map_or(Nonce(rng.u128(1..)), |birth| birth.nonce);
+        let me = lifecycle::own_id(&config, restored.state.as_deref());
+        let timing = Timing {
+            probe_interval: config.probe_interval,
+            suspect_after: config.suspect_after,
+            down_after: config.down_after,
+        };
+        let id = *me.as_ref().unwrap_or(&NodeId(0));
+        let mut node = Node {
+            config,
+            me: id,
+            phase: Phase::Founding("starting".to_owned()),
+            boot,
+            birth_nonce,
+            birth: None,
+            lives: Lives::new(id, boot),
+            noted: restored.lives,
+            ceilings: Ceilings::default(),
+            state: None,
+            serving_since: None,
+            members: Members::new(now, timing),
+            clock: Clock::new(id, restored.ceiling),
+            hedges: HedgeBudget::default(),
+            replica: ReplicaFacts::default(),
+            operations: BTreeMap::new(),
+            operation_bytes: 0,
+            current: 0,
+            lingering: 0,
+            next_operation: if crate::mutant!("operations-from-one") {
+                1
+            } else {
+                rng.u64(1..1 << 62)
+            },
+            timers: BTreeSet::new(),
+            waiting_for_ceiling: Vec::new(),
+            pending: BTreeMap::new(),
+            next_token: 1,
+            replica_operations: 0,
+            local: VecDeque::new(),
+            units: Arc::default(),
+            gauges: Gauges::default(),
+            housekeeping_at: now.mono,
+            effects: VecDeque::new(),
+        };
+        if let Err(reason) = me {
+            node.refuse(reason);
+        } else if !restored.damage.is_empty() {
+            node.refuse(lifecycle::damage_reason(&restored.damage));
+        } else {
+            let birth = BirthRecord { nonce: birth_nonce };
+            node.begin_life(
+                now,
+                restored.birth.is_none().then_some(birth),
+                restored.pledge,
+                restored.state,
+            );
+        }
+        node.publish();
+        node
     }
 
     /// Takes one event in. Never fails, never blocks.
     pub fn handle(&mut self, now: Now, event: Event) {
-        let _ = (now, event, &self.config);
+        match event {
+            Event::Client { op, request } => self.on_client(now, op, request),
+            Event::Admin { op, deadline, request } => self.on_admin(now, op, deadline, request),
+            Event::Abandon { op } => self.on_abandon(op),
+            Event::Peer { from, message } => self.on_peer(now, from, message),
+            Event::DiskDone { token, result } => self.on_disk_done(now, token, result),
+            Event::Unreachable { peer } => self.on_unreachable(now, peer),
+            Event::Rejected { peer, reason } => self.on_rejected(peer, &reason),
+            Event::Drain => self.on_drain(now),
+            Event::Tick => {}
+        }
+        self.run_local(now);
+        self.run_timers(now);
+        self.run_local(now);
     }
 
     /// Takes one effect out; `None` when there is none left.
     pub fn poll_effect(&mut self) -> Option<Effect> {
-        None
+        self.effects.pop_front()
     }
 
-    /// When [`Event::Tick`] is next due; `None` when nothing is waited for.
+    /// When [`Event::Tick`] is next due.
     pub fn next_deadline(&self) -> Option<Time> {
-        None
+        let operation = self.timers.first().map(|(time, _)| *time);
+        let housekeeping = self.housekeeping_at.min(self.members.next_deadline());
+        Some(operation.map_or(housekeeping, |time| time.min(housekeeping)))
+    }
+
+    fn run_timers(&mut self, now: Now) {
+        while let Some(&(time, id)) = self.timers.first() {
+            if time > now.mono {
+                break;
+            }
+            self.timers.pop_first();
+            self.on_operation_time(now, id);
+        }
+        if self.members.next_deadline() <= now.mono {
+            self.on_probe_time(now);
+        }
+        if self.housekeeping_at <= now.mono {
+            self.on_housekeeping(now);
+        }
+    }
+
+    fn send(&mut self, to: NodeId, message: PeerMessage) {
+        self.effects.push_back(Effect::Send { to, message });
+    }
+
+    fn note(&mut self, level: Level, peer: Option<NodeId>, message: impl Into<String>) {
+        let message = message.into();
+        self.effects.push_back(Effect::Note(Note { level, message, peer }));
+    }
+
+    fn is_serving(&self) -> bool {
+        matches!(self.phase, Phase::Serving | Phase::Draining)
+    }
+
+    /// The clock bound for a fresh write that arrives here.
+    fn fresh_bound(&self, now: Now) -> WallTime {
+        self.clock.of_record(now.wall).plus(crate::types::limits::CLOCK_AHEAD_MAX)
     }
 }

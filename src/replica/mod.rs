@@ -1,7 +1,129 @@
 //! What one node stores: the key layout over the engine, merging on write, and what is restored at
 //! boot. Synchronous; knows no ring, no peer and no clock.
+//!
+//! Writing is read, merge, write under a lock of the key's stripe. A version that is already
+//! there, or that loses to what is there, is answered like one that was stored: only when all that
+//! came before it is durable. Otherwise an acknowledgement could rest on a version that a crash
+//! still takes away.
 
-use crate::message::{DiskAnswer, DiskError};
+mod execute;
+mod keyspace;
+mod record;
+mod restore;
+mod scan;
 
-/// Called once with the outcome of a request, from whichever thread finished it.
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::message::{DiskAnswer, DiskError, DiskRequest, Restored};
+use crate::storage::vfs::Vfs;
+use crate::storage::{self, Engine, Options, Stats};
+
+/// Called once with the outcome of a request, from whichever thread finished it. Must not block.
 pub type Done = Box<dyn FnOnce(Result<DiskAnswer, DiskError>) + Send>;
+
+/// Why a store could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplicaError {
+    /// The engine refuses; says which file and why.
+    #[error("{0}")]
+    Storage(#[from] storage::Error),
+    /// A record of the node itself does not decode.
+    #[error("{}: the node's own record {record:?} is damaged: {reason}", dir.display())]
+    Meta {
+        /// The store.
+        dir: PathBuf,
+        /// Its key.
+        record: Vec<u8>,
+        /// What does not hold.
+        reason: String,
+    },
+}
+
+/// How many stripes of keys are locked apart from each other.
+const STRIPES: usize = 256;
+
+/// One node's store. A handle: clones share it.
+#[derive(Clone, Debug)]
+pub struct Replica {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    engine: Engine,
+    /// Held over the read, the merge and the submission of one write, never over a sync.
+    stripes: Vec<Mutex<()>>,
+}
+
+impl Replica {
+    /// Opens the store in `dir`, or makes one, and reads the node's own records.
+    ///
+    /// # Errors
+    /// See [`ReplicaError`]; nothing is changed then but torn tails of the log.
+    pub fn open(
+        vfs: Arc<dyn Vfs>,
+        dir: &Path,
+        options: Options,
+    ) -> Result<(Replica, Restored), ReplicaError> {
+        let (engine, recovery) = Engine::open(vfs, dir, options)?;
+        restore::note_damage(&engine, &recovery)?;
+        let restored = restore::restore(&engine, dir)?;
+        let stripes = (0..STRIPES).map(|_| Mutex::new(())).collect();
+        Ok((Replica { shared: Arc::new(Shared { engine, stripes }) }, restored))
+    }
+
+    /// Carries out a request if memory can answer it, without ever waiting for a disk; hands it
+    /// back otherwise. `done` may be called before this returns.
+    pub fn try_execute(&self, request: DiskRequest, done: Done) -> Option<(DiskRequest, Done)> {
+        execute::try_execute(&self.shared, request, done)
+    }
+
+    /// Carries out a request; may wait for reads of the disk, never for a sync unless the request
+    /// is a flush.
+    pub fn execute(&self, request: DiskRequest, done: Done) {
+        execute::execute(&self.shared, request, done);
+    }
+
+    /// Does one pending piece of work of an inline store, for simulators. Returns whether there
+    /// was any.
+    pub fn step(&self) -> bool {
+        self.shared.engine.step()
+    }
+
+    /// The interval of `SyncMode::Interval` is over, for simulators.
+    pub fn interval_elapsed(&self) {
+        self.shared.engine.interval_elapsed();
+    }
+
+    /// Figures of the engine.
+    pub fn stats(&self) -> Stats {
+        self.shared.engine.stats()
+    }
+
+    /// Finishes what was begun, syncs the log, and unlocks the directory.
+    ///
+    /// # Errors
+    /// When the engine had failed: what was not acknowledged may be lost.
+    pub fn close(&self) -> Result<(), ReplicaError> {
+        Ok(self.shared.engine.close()?)
+    }
+}
+
+/// The error as the node knows it.
+fn disk_error(error: &storage::Error) -> DiskError {
+    match error {
+        storage::Error::ReadOnly { cause } => DiskError::ReadOnly(cause.to_string()),
+        storage::Error::DiskFull => DiskError::Full,
+        storage::Error::Overloaded { .. } => DiskError::Overloaded,
+        storage::Error::Corrupt { .. } | storage::Error::Missing { .. } => {
+            DiskError::Corruption(error.to_string())
+        }
+        other => DiskError::Io(other.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

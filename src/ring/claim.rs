@@ -8,6 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use thiserror::Error;
 
+use super::even::{self, Copies, Range, Rules};
+use super::place::wide;
 use super::place::{self, Wanted};
 use super::share::{MICRO, target_shares, zone_limits};
 use super::walk::Ring;
@@ -60,9 +62,23 @@ pub struct ClaimReport {
     pub shares: BTreeMap<NodeId, Share>,
     /// Copies held by a member that did not hold them before. All of them for a first claim.
     pub moved: u64,
-    /// The fewest copies that any claim would have to move: those whose holder goes, or those that
-    /// members lack of their targets (rounded down), whichever is more.
+    /// What has to move whatever the claim: the copies whose holder goes, or the targets of
+    /// newcomers (rounded down) and what other members lack of their range, whichever is more.
+    /// Zones may force more, and a newcomer at the lower end of its range takes less.
     pub moved_min: u64,
+}
+
+impl ClaimReport {
+    /// The largest breach of the share rule, in millionths of a copy beyond 5 % of the target or
+    /// `n` copies, whichever is more. 0 when everybody is within it.
+    pub fn excess_micro(&self, n: u8) -> u64 {
+        let unit = u64::from(n) * MICRO;
+        let excess = |share: &Share| {
+            let off = (share.copies * MICRO).abs_diff(share.target_micro);
+            off.saturating_sub((share.target_micro / 20).max(unit))
+        };
+        self.shares.values().map(excess).max().unwrap_or(0)
+    }
 }
 
 /// One member's part of the copies.
@@ -147,7 +163,8 @@ pub fn claim(
     let len = usize::try_from(partitions).expect("at most 2^16");
 
     let old = before.map(|before| players.inherit(before.ring));
-    let quota = players.quotas(len, old.as_deref());
+    let held = players.count(old.iter().flatten().flatten().copied());
+    let quota = players.apportion(u64::from(n) * MICRO, len, &held);
     let wanted = Wanted {
         n: usize::from(n),
         zone_of: &players.zone_of,
@@ -159,11 +176,11 @@ pub fn claim(
         None => place::deal(&wanted, len),
     };
     let ring: Vec<NodeId> = spots.into_iter().map(|member| players.id(member)).collect();
-    let owners = players.owners(&ring, n);
-    if !players.are_safe(&owners, n) {
+    let walked = players.walk(&ring);
+    if !players.are_safe(&walked) {
         return Err(ClaimError::TooFewPartitions { partitions, n });
     }
-    let report = players.report(&owners, before);
+    let (owners, report) = players.choose(walked, before);
     Ok(Claim { ring, owners, report })
 }
 
@@ -270,52 +287,131 @@ impl Players {
         ring.iter().map(|id| heirs.get(id).copied()).collect()
     }
 
-    /// How many virtual nodes each is to have: its target rounded down or up, first within zones
-    /// and then within a zone, so that rounding never tilts a zone. Who already has the one more
-    /// keeps it.
-    fn quotas(&self, len: usize, old: Option<&[Option<usize>]>) -> Vec<usize> {
-        let mut held = vec![0; self.ids.len()];
-        for member in old.unwrap_or(&[]).iter().flatten() {
-            *held.get_mut(*member).expect("members are numbered from 0") += 1;
+    fn count(&self, held: impl Iterator<Item = usize>) -> Vec<usize> {
+        let mut counts = vec![0; self.ids.len()];
+        for member in held {
+            *counts.get_mut(member).expect("members are numbered from 0") += 1;
         }
+        counts
+    }
+
+    /// Divides `total` things of `unit` millionths of a copy: to each its target rounded down or
+    /// up, first among zones and then within each, so that rounding never tilts a zone. Who has
+    /// the one more already, as `held` says, keeps it.
+    fn apportion(&self, unit: u64, total: usize, held: &[usize]) -> Vec<usize> {
         let mut zones = vec![Stake::default(); self.limits.len()];
-        let mut stakes = Vec::new();
-        for ((id, zone), held) in self.ids.iter().zip(&self.zone_of).zip(&held) {
-            let stake = Stake { target: self.target(*id), held: *held };
-            stakes.push(stake);
+        let mut inside: Vec<Vec<(usize, Stake)>> = vec![Vec::new(); self.limits.len()];
+        for (member, (id, zone)) in self.ids.iter().zip(&self.zone_of).enumerate() {
+            let stake = Stake { target: self.target(*id), held: place::at(held, member) };
             let sum = zones.get_mut(*zone).expect("zones are numbered from 0");
             sum.target += stake.target;
             sum.held += stake.held;
+            inside.get_mut(*zone).expect("zones are numbered from 0").push((member, stake));
         }
-        let unit = u64::from(self.n) * MICRO;
-        let mut quota = vec![0; self.ids.len()];
-        for (zone, total) in apportion(&zones, unit, len).into_iter().enumerate() {
-            let inside: Vec<usize> = (0..self.ids.len())
-                .filter(|member| self.zone_of.get(*member) == Some(&zone))
-                .collect();
-            let own: Vec<Stake> =
-                inside.iter().filter_map(|member| stakes.get(*member)).copied().collect();
-            for (member, spots) in inside.iter().zip(apportion(&own, unit, total)) {
-                *quota.get_mut(*member).expect("members are numbered from 0") = spots;
+        let mut shares = vec![0; self.ids.len()];
+        for (members, total) in inside.iter().zip(apportion(&zones, unit, total)) {
+            let stakes: Vec<Stake> = members.iter().map(|(_, stake)| *stake).collect();
+            for ((member, _), share) in members.iter().zip(apportion(&stakes, unit, total)) {
+                *shares.get_mut(*member).expect("members are numbered from 0") = share;
             }
         }
-        quota
+        shares
     }
 
-    fn owners(&self, ring: &[NodeId], n: u8) -> Vec<Vec<NodeId>> {
+    /// Decides between the owners of the walk, the same mended, and those before patched: the
+    /// first that is fair and moves little, or else the fairest, or else the one that moves least.
+    fn choose(&self, walked: Owners, before: Option<Before<'_>>) -> (Owners, ClaimReport) {
+        let mut best: Option<(u64, u64, Owners, ClaimReport)> = None;
+        let fair = self.report(&walked, before).excess_micro(self.n) == 0;
+        for step in [Step::Walk, Step::Mend, Step::Patch, Step::Loosely] {
+            let owners = match (step, before) {
+                (Step::Walk, _) => walked.clone(),
+                (Step::Mend, _) if !fair => self.mend(&walked, before),
+                (Step::Patch, Some(before)) => self.patch(&walked, before, Aim::Exact),
+                (Step::Loosely, Some(before)) => self.patch(&walked, before, Aim::InRange),
+                _ => continue,
+            };
+            let report = self.report(&owners, before);
+            let excess = report.excess_micro(self.n);
+            let allowed = (report.moved_min / 10).max(u64::from(self.n));
+            let over = report.moved.saturating_sub(report.moved_min + allowed);
+            if excess == 0 && (over == 0 || before.is_none()) {
+                return (owners, report);
+            }
+            if best.as_ref().is_none_or(|best| (excess, report.moved) < (best.0, best.1)) {
+                best = Some((excess, report.moved, owners, report));
+            }
+        }
+        let (_, _, owners, report) = best.expect("the walk is always a candidate");
+        (owners, report)
+    }
+
+    /// The owners of the walk with single copies moved until all are in range.
+    fn mend(&self, walked: &Owners, before: Option<Before<'_>>) -> Owners {
+        let start = self.numbered(walked);
+        let guide = before.map_or_else(Vec::new, |before| self.numbered(before.owners));
+        let ranges = self.ranges(&start, Aim::InRange);
+        self.even(start, &guide, &ranges)
+    }
+
+    /// The owners before with as few copies replaced as the aim allows, in the order of the walk
+    /// where they are those of the walk.
+    fn patch(&self, walked: &Owners, before: Before<'_>, aim: Aim) -> Owners {
+        let mut start = self.numbered(before.owners);
+        for owners in &mut start {
+            owners.resize(usize::from(self.n), None);
+        }
+        let ranges = self.ranges(&start, aim);
+        let mut patched = self.even(start, &self.numbered(walked), &ranges);
+        for (owners, walk) in patched.iter_mut().zip(walked) {
+            if walk.iter().all(|id| owners.contains(id)) {
+                owners.clone_from(walk);
+            }
+        }
+        patched
+    }
+
+    fn ranges(&self, start: &Copies, aim: Aim) -> Vec<Range> {
+        let n = usize::from(self.n);
+        let counts = self.count(start.iter().flatten().flatten().copied());
+        let aims = self.apportion(MICRO, start.len() * n, &counts);
+        let range = |(id, whole): (&NodeId, &usize)| match aim {
+            Aim::Exact => Range { low: wide(*whole), aim: wide(*whole), high: wide(*whole) },
+            Aim::InRange => even::range(self.target(*id), wide(*whole), n),
+        };
+        self.ids.iter().zip(&aims).map(range).collect()
+    }
+
+    fn even(&self, start: Copies, guide: &Copies, ranges: &[Range]) -> Owners {
+        let rules = Rules { zone_of: &self.zone_of, limits: &self.limits, ranges };
+        let copies = even::even(&rules, start, guide);
+        let names = |owners: Vec<Option<usize>>| {
+            owners.into_iter().flatten().map(|member| self.id(member)).collect()
+        };
+        copies.into_iter().map(names).collect()
+    }
+
+    /// Owners by number; `None` for those who own nothing any more.
+    fn numbered(&self, owners: &[Vec<NodeId>]) -> Copies {
+        let number = |id: &NodeId| self.ids.binary_search(id).ok();
+        owners.iter().map(|owners| owners.iter().map(number).collect()).collect()
+    }
+
+    fn walk(&self, ring: &[NodeId]) -> Owners {
         let ring = Ring::new(ring, &self.zones);
         let last = u16::try_from(ring.partitions() - 1).expect("at most 2^16 partitions");
-        (0..=last).map(|number| ring.owners(Partition(number), n)).collect()
+        (0..=last).map(|number| ring.owners(Partition(number), self.n)).collect()
     }
 
     /// Whether all owners are `n` different members in the zones they can be in.
-    fn are_safe(&self, owners: &[Vec<NodeId>], n: u8) -> bool {
-        let zones = self.limits.len().min(usize::from(n));
+    fn are_safe(&self, owners: &[Vec<NodeId>]) -> bool {
+        let n = usize::from(self.n);
+        let zones = self.limits.len().min(n);
         owners.iter().all(|owners| {
             let members: BTreeSet<&NodeId> = owners.iter().collect();
             let in_zones: BTreeSet<Option<&Zone>> =
                 owners.iter().map(|id| self.zones.get(id)).collect();
-            members.len() == usize::from(n) && in_zones.len() >= zones
+            members.len() == n && in_zones.len() >= zones
         })
     }
 
@@ -340,13 +436,36 @@ impl Players {
             let was = old.get(partition).unwrap_or(&empty);
             moved += new.iter().filter(|id| !was.contains(id)).map(|_| 1).sum::<u64>();
         }
-        let lack = |(id, target): (&NodeId, &u64)| {
-            (target / MICRO).saturating_sub(held.get(id).copied().unwrap_or(0))
+        // A newcomer is there to hold its target; for the others being in range is enough.
+        let lack = |(id, target): (&NodeId, &u64)| match held.get(id) {
+            None => target / MICRO,
+            Some(held) => even::range(*target, u64::MAX, self.n.into()).low.saturating_sub(*held),
         };
         let lacking = self.targets.iter().map(lack).sum::<u64>();
         ClaimReport { shares, moved, moved_min: lacking.max(orphans) }
     }
 }
+
+/// The ways to owners, in the order in which they are tried.
+#[derive(Clone, Copy)]
+enum Step {
+    Walk,
+    Mend,
+    Patch,
+    Loosely,
+}
+
+/// How near to its target mending brings a member.
+#[derive(Clone, Copy)]
+enum Aim {
+    /// To the copy.
+    Exact,
+    /// Just into the range that the share rule allows.
+    InRange,
+}
+
+/// Owners of each partition, in preference order.
+type Owners = Vec<Vec<NodeId>>;
 
 /// What somebody ought to have and has.
 #[derive(Clone, Copy, Default)]

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
-use super::{Before, Claim, ClaimError, ClaimMember, MICRO, claim};
-use crate::types::{NodeId, Zone};
+use super::{Before, Claim, ClaimError, ClaimMember, ClaimReport, MICRO, Ring, Share, claim};
+use crate::types::{NodeId, Partition, Zone};
 
 fn zone(number: u32) -> Zone {
     format!("z{number}").parse().unwrap()
@@ -41,15 +41,13 @@ fn assert_safe(members: &[ClaimMember], n: u8, claim: &Claim) {
     }
 }
 
-/// The largest breach of the share rule, in virtual nodes beyond max(5 %, one virtual node).
-fn excess(n: u8, claim: &Claim) -> f64 {
-    let unit = f64::from(n);
-    let over = |share: &super::Share| {
-        let target = share.target_micro as f64 / MICRO as f64;
-        let off = (share.copies as f64 - target).abs();
-        (off - (target * 0.05).max(unit)) / unit
-    };
-    claim.report.shares.values().map(over).fold(f64::MIN, f64::max)
+/// All four rules; the last only where `moves_are_bounded`.
+fn assert_rules(members: &[ClaimMember], n: u8, claim: &Claim, moves_are_bounded: bool) {
+    assert_safe(members, n, claim);
+    assert_eq!(claim.report.excess_micro(n), 0, "{:?}", claim.report);
+    let ClaimReport { moved, moved_min, .. } = claim.report;
+    let allowed = (moved_min / 10).max(n.into());
+    assert!(!moves_are_bounded || moved <= moved_min + allowed, "{moved} of {moved_min}");
 }
 
 #[test]
@@ -81,27 +79,168 @@ fn what_cannot_be_placed_is_refused_with_the_reason() {
     assert_eq!(error, ClaimError::Before { partitions: 256, got: 1 });
 }
 
+#[test]
+fn the_order_of_the_list_of_members_does_not_matter() {
+    let mut members: Vec<_> = (1..=9).map(|id| member(id, id % 4, 500 * id)).collect();
+    let one = claim(&members, 128, 3, None).unwrap();
+    members.reverse();
+    assert_eq!(claim(&members, 128, 3, None).unwrap(), one);
+}
+
+#[test]
+fn members_that_take_no_share_own_nothing_and_are_in_the_report() {
+    let mut members = equals(5);
+    members[4].takes_share = false;
+    let claim = claim(&members, 64, 3, None).unwrap();
+    assert_eq!(claim.report.shares[&NodeId(5)], Share::default());
+    assert!(!claim.ring.contains(&NodeId(5)));
+    assert_rules(&members[..4], 3, &claim, false);
+}
+
+#[test]
+fn one_member_owns_everything() {
+    let claim = claim(&equals(1), 1, 1, None).unwrap();
+    assert_eq!(claim.ring, [NodeId(1)]);
+    assert_eq!(claim.owners, [[NodeId(1)]]);
+}
+
+#[test]
+fn a_large_ring_of_equals_is_exactly_the_next_n_members_clockwise() {
+    let claim = claim(&equals(20), 256, 3, None).unwrap();
+    for (partition, owners) in claim.owners.iter().enumerate() {
+        let window: Vec<NodeId> = (0..3).map(|step| claim.ring[(partition + step) % 256]).collect();
+        assert_eq!(owners, &window, "partition {partition}");
+    }
+}
+
+#[test]
+fn a_replacement_takes_over_its_predecessors_places_and_nothing_else() {
+    let mut members: Vec<_> = (1..=12).map(|id| member(id, id % 3, 1000)).collect();
+    let old = claim(&members, 256, 3, None).unwrap();
+    let lost = old.report.shares[&NodeId(5)].copies;
+    members[4].takes_share = false;
+    members.push(member(13, 5 % 3, 1000));
+    let new = again(&members, 3, &old);
+    let swapped: Vec<NodeId> =
+        old.ring.iter().map(|id| if *id == NodeId(5) { NodeId(13) } else { *id }).collect();
+    assert_eq!(new.ring, swapped);
+    assert_eq!((new.report.moved, new.report.moved_min), (lost, lost));
+}
+
+#[test]
+fn a_claim_that_changes_nothing_moves_nothing() {
+    let members: Vec<_> = (1..=17).map(|id| member(id, id % 5, 700 + 100 * id)).collect();
+    let old = claim(&members, 512, 3, None).unwrap();
+    let new = again(&members, 3, &old);
+    assert_eq!(new.report.moved, 0);
+    assert_eq!((new.ring, new.owners), (old.ring, old.owners));
+}
+
+#[test]
+fn the_load_of_a_member_that_is_down_falls_on_many_others() {
+    let claim = claim(&equals(30), 4096, 3, None).unwrap();
+    let ring = Ring::new(&claim.ring, &BTreeMap::new());
+    let mut heirs: BTreeMap<NodeId, u32> = BTreeMap::new();
+    for partition in (0..4096).map(Partition) {
+        let list = ring.preference_list(partition, 3);
+        if list.owners().contains(&NodeId(1)) {
+            *heirs.entry(list.stand_ins()[0]).or_default() += 1;
+        }
+    }
+    assert_eq!(heirs.len(), 29, "everybody inherits something");
+    let (most, all) = (heirs.values().max().unwrap(), heirs.values().sum::<u32>());
+    assert!(most * 10 < all, "nobody inherits a tenth: {heirs:?}");
+}
+
+/// One change of a membership: join, leave or replacement, of the member at `index`, in `zone`,
+/// with `weight`.
+#[derive(Clone, Debug)]
+struct Change {
+    kind: u8,
+    index: prop::sample::Index,
+    zone: u32,
+    weight: u32,
+}
+
+fn change(zones: u32) -> impl Strategy<Value = Change> {
+    (0u8..4, any::<prop::sample::Index>(), 0..zones, 200u32..4000)
+        .prop_map(|(kind, index, zone, weight)| Change { kind, index, zone, weight })
+}
+
+/// Applies a change; the newcomer, if any, has the number `id`.
+fn apply(members: &mut Vec<ClaimMember>, n: u8, change: &Change, id: u32) {
+    let index = change.index.index(members.len());
+    match change.kind {
+        0 => members.push(member(id, change.zone, change.weight)),
+        1 if members.len() > usize::from(n) => drop(members.remove(index)),
+        2 => members[index].id = NodeId(id),
+        _ => members[index].weight_milli = change.weight,
+    }
+}
+
+prop_compose! {
+    fn any_members(zones: u32)(
+        list in prop::collection::vec((0..zones, 200u32..4000), 5..40),
+    ) -> Vec<ClaimMember> {
+        (1..).zip(list).map(|(id, (zone, weight))| member(id, zone, weight)).collect()
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(100))]
+    #![proptest_config(ProptestConfig::with_cases(300))]
 
     #[test]
-    fn a_first_claim_of_equal_members_is_safe_and_even(
-        count in 1u32..40, n in 1u8..6, bits in 3u32..10,
+    fn any_membership_and_any_change_of_it_is_safe_and_fair(
+        (mut members, changes) in (1u32..9).prop_flat_map(|zones| {
+            (any_members(zones), prop::collection::vec(change(zones), 0..6))
+        }),
+        n in 1u8..6,
+        bits in 5u32..10,
     ) {
-        let members = equals(count.max(n.into()));
-        let claim = claim(&members, 1 << bits, n, None).unwrap();
-        assert_safe(&members, n, &claim);
-        prop_assert!(excess(n, &claim) <= 0.0, "{:?}", claim.report);
+        let mut now = claim(&members, 1 << bits, n, None).unwrap();
+        assert_rules(&members, n, &now, false);
+        for (id, change) in (100..).zip(&changes) {
+            apply(&mut members, n, change, id);
+            now = again(&members, n, &now);
+            assert_rules(&members, n, &now, false);
+        }
     }
 
     #[test]
-    fn a_join_of_equals_moves_its_own_share_only(count in 6u32..40, bits in 6u32..10) {
-        let old = claim(&equals(count), 1 << bits, 3, None).unwrap();
-        let members = equals(count + 1);
-        let new = again(&members, 3, &old);
-        assert_safe(&members, 3, &new);
-        prop_assert!(excess(3, &new) <= 0.0, "{:?}", new.report);
-        let bound = new.report.moved_min + new.report.moved_min / 10 + 3;
-        prop_assert!(new.report.moved <= bound, "{:?}", new.report);
+    fn one_change_among_equals_moves_little_more_than_it_must(
+        per_zone in 1u32..12, zones in 1u32..5, n in 1u8..6, bits in 5u32..11,
+        index in any::<prop::sample::Index>(), kind in 0u8..3, steps in 1u32..4,
+    ) {
+        let count = (per_zone * zones).max(u32::from(n));
+        let mut members: Vec<_> = (0..count).map(|i| member(i + 1, i % zones, 1000)).collect();
+        let mut now = claim(&members, 1 << bits, n, None).unwrap();
+        for step in 0..steps {
+            let old = members.clone();
+            let change = Change { kind, index, zone: step % zones, weight: 1000 };
+            apply(&mut members, n, &change, 1000 + step);
+            if members == old || members.len() > 1 << bits {
+                break;
+            }
+            now = again(&members, n, &now);
+            // With fewer or more zones than copies, a zone that shrinks has to give away more than
+            // the leaver held (docs/ring.md): measured there, not bounded here.
+            let bounded = kind != 1 || zones == 1 || zones == u32::from(n);
+            assert_rules(&members, n, &now, bounded);
+        }
+    }
+}
+
+#[test]
+fn few_partitions_of_a_small_ring_have_owners_that_are_not_the_walks() {
+    let mut members = equals(6);
+    let mut now = claim(&members, 256, 3, None).unwrap();
+    for id in [3, 5] {
+        members.retain(|member| member.id != NodeId(id));
+        now = again(&members, 3, &now);
+        assert_rules(&members, 3, &now, true);
+        let ring = Ring::new(&now.ring, &BTreeMap::new());
+        let numbered = (0..256).map(Partition).zip(&now.owners);
+        let mended = numbered.filter(|(spot, owners)| ring.owners(*spot, 3) != **owners).count();
+        assert!(mended <= 64, "{mended} of 256");
     }
 }

@@ -4,6 +4,7 @@
 //! (DeCandia et al., 2007), sections 4.2, 4.3 and 6.2 (strategy 3); `docs/ring.md`.
 
 mod claim;
+mod even;
 mod place;
 mod share;
 mod token;
@@ -16,5 +17,9 @@ pub use walk::{PreferenceList, Ring};
 
 #[cfg(test)]
 mod claim_tests;
+#[cfg(test)]
+mod large_tests;
+#[cfg(test)]
+mod share_tests;
 #[cfg(test)]
 mod walk_tests;

@@ -309,27 +309,25 @@ impl<'a> Board<'a> {
             return;
         }
         for _pass in 0..3 {
-            let mut clean = true;
+            let mut swapped = false;
             for spot in 0..len {
                 if self.cost(spot) > 0 {
-                    clean &= self.mend_at(spot);
+                    swapped |= self.mend_at(spot);
                 }
             }
-            if clean {
+            if !swapped {
                 return;
             }
         }
     }
 
-    /// Returns whether the windows around `spot` are good now.
+    /// Returns whether a swap made the windows around `spot` better.
     fn mend_at(&mut self, spot: usize) -> bool {
         let (n, len) = (self.wanted.n, self.spots.len());
+        let mut swapped = false;
         for step in n..=(len - n) {
             let here = self.cost(spot);
-            if here == 0 {
-                return true;
-            }
-            let Some(budget) = self.budget.checked_sub(1) else { return false };
+            let Some(budget) = self.budget.checked_sub(1).filter(|_| here > 0) else { break };
             self.budget = budget;
             let other = (spot + step) % len;
             let (mine, theirs) = (self.owner(spot), self.owner(other));
@@ -339,17 +337,19 @@ impl<'a> Board<'a> {
             if self.cost(spot) + self.cost(other) >= before {
                 self.set(spot, mine);
                 self.set(other, theirs);
+            } else {
+                swapped = true;
             }
         }
-        self.cost(spot) == 0
+        swapped
     }
 }
 
-fn at<T: Copy>(values: &[T], index: usize) -> T {
+pub(super) fn at<T: Copy>(values: &[T], index: usize) -> T {
     *values.get(index).expect("members, zones and spots are numbered below their tables' lengths")
 }
 
-fn wide(value: usize) -> u64 {
+pub(super) fn wide(value: usize) -> u64 {
     u64::try_from(value).expect("a usize has at most 64 bits")
 }
 

@@ -1,1 +1,85 @@
-//! Filled in by its own commit.
+//! The loop around the pure node: one task that owns it, feeds it events and performs its effects.
+//! Everything that waits, blocks, reads a clock or draws randomness is here or beside it; nothing
+//! here decides anything about data.
+
+pub mod clock;
+mod driver;
+pub mod entropy;
+mod handle;
+mod mailbox;
+mod readers;
+
+use std::io;
+use std::sync::Arc;
+
+use core::time::Duration;
+use tokio::sync::watch;
+
+use crate::message::{Restored, View};
+use crate::node::{Node, NodeConfig};
+use crate::replica::Replica;
+use crate::telemetry::Telemetry;
+use crate::transport::{Connector, Inbox, Transport, TransportConfig};
+
+use clock::Clock;
+use driver::{Driver, Inputs};
+use mailbox::Mailbox;
+use readers::Readers;
+
+pub use handle::{AnswerSink, Asked, ClientInput, ClientInputs, Handle, Responder, Ticket};
+
+/// What a runtime is started with.
+pub struct Setup<C> {
+    /// The node's settings.
+    pub node: NodeConfig,
+    /// The streams' settings.
+    pub transport: TransportConfig,
+    /// How peers are reached.
+    pub connector: C,
+    /// The store.
+    pub replica: Replica,
+    /// What the store held.
+    pub restored: Restored,
+    /// Threads for disk requests that block.
+    pub reader_threads: usize,
+    /// What is counted.
+    pub telemetry: Telemetry,
+}
+
+/// A running node.
+pub struct Running {
+    /// The services' way in.
+    pub handle: Handle,
+    /// The peers' way in.
+    pub inbox: Inbox,
+    /// The driver; ends after [`Handle::stop`].
+    pub driver: tokio::task::JoinHandle<()>,
+}
+
+/// Starts the driver of a node. Must run inside a tokio runtime.
+///
+/// # Errors
+/// The system gives no thread.
+pub fn start<C: Connector>(setup: Setup<C>) -> io::Result<Running> {
+    let clock = Clock::start();
+    let mailbox = Arc::new(Mailbox::default());
+    let (publish, view) = watch::channel::<Option<Arc<View>>>(None);
+    let (inbox, peers) = Inbox::new(&setup.transport);
+    let timeout: Duration = setup.node.request_timeout;
+    let telemetry = setup.telemetry;
+    let (handle, clients) =
+        Handle::new(clock, timeout, mailbox.clone(), view.clone(), telemetry.clone());
+    let transport =
+        Transport::new(setup.transport, setup.connector, inbox.clone(), view, entropy::seed());
+    telemetry.set_transport(transport.stats());
+    let readers = Readers::start(&setup.replica, setup.reader_threads)?;
+    let node = Node::new(clock.now(), setup.node, setup.restored, entropy::seed());
+    let driver = Driver::new(
+        node,
+        Inputs { mailbox, peers, clients },
+        transport,
+        driver::Disk { replica: setup.replica, readers },
+        driver::Outside { clock, publish, telemetry },
+    );
+    Ok(Running { handle, inbox, driver: tokio::spawn(driver.run()) })
+}

@@ -1,1 +1,172 @@
-//! Filled in by its own commit.
+//! What is counted, and how it is shown: metrics for machines, log lines for people. Counting on
+//! the hot path is a few relaxed atomic additions; formatting happens when somebody asks.
+
+mod histogram;
+pub mod log;
+mod metrics;
+
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use core::time::Duration;
+
+use crate::message::{ClientBody, ErrorCode, Event};
+use crate::replica::Replica;
+use crate::transport::TransportStats;
+
+use histogram::Histogram;
+
+pub use metrics::render;
+
+/// What is told apart in metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OpKind {
+    /// A read.
+    Get,
+    /// A write.
+    Put,
+    /// A delete.
+    Delete,
+    /// A page.
+    Scan,
+    /// An operator's question.
+    Admin,
+}
+
+impl OpKind {
+    /// Every kind.
+    pub const ALL: [OpKind; 5] =
+        [OpKind::Get, OpKind::Put, OpKind::Delete, OpKind::Scan, OpKind::Admin];
+
+    /// The kind of an operation's event.
+    pub fn of(event: &Event) -> OpKind {
+        match event {
+            Event::Client { request, .. } => match &request.body {
+                ClientBody::Get(_) => OpKind::Get,
+                ClientBody::Put(put) if put.value.is_none() => OpKind::Delete,
+                ClientBody::Put(_) => OpKind::Put,
+                ClientBody::Scan(_) => OpKind::Scan,
+            },
+            Event::Admin { .. }
+            | Event::Abandon { .. }
+            | Event::Peer { .. }
+            | Event::DiskDone { .. }
+            | Event::Unreachable { .. }
+            | Event::Rejected { .. }
+            | Event::Drain
+            | Event::Tick => OpKind::Admin,
+        }
+    }
+
+    /// As metrics name it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            OpKind::Get => "get",
+            OpKind::Put => "put",
+            OpKind::Delete => "delete",
+            OpKind::Scan => "scan",
+            OpKind::Admin => "admin",
+        }
+    }
+}
+
+/// Counters of one kind of operation.
+struct OpCounters {
+    ok: AtomicU64,
+    failed: Vec<AtomicU64>,
+    latency: Histogram,
+}
+
+impl OpCounters {
+    fn new() -> OpCounters {
+        OpCounters {
+            ok: AtomicU64::new(0),
+            failed: ErrorCode::ALL.iter().map(|_| AtomicU64::new(0)).collect(),
+            latency: Histogram::default(),
+        }
+    }
+}
+
+struct Shared {
+    ops: [OpCounters; OpKind::ALL.len()],
+    in_flight: AtomicU64,
+    shed: AtomicU64,
+    sessions: AtomicU64,
+    transport: OnceLock<TransportStats>,
+    replica: OnceLock<Replica>,
+}
+
+/// The counters of one process; cheap to clone.
+#[derive(Clone)]
+pub struct Telemetry(Arc<Shared>);
+
+impl Default for Telemetry {
+    fn default() -> Self {
+        Telemetry(Arc::new(Shared {
+            ops: core::array::from_fn(|_| OpCounters::new()),
+            in_flight: AtomicU64::new(0),
+            shed: AtomicU64::new(0),
+            sessions: AtomicU64::new(0),
+            transport: OnceLock::new(),
+            replica: OnceLock::new(),
+        }))
+    }
+}
+
+impl Telemetry {
+    /// Counts a finished operation; `code` is its error, if it failed.
+    pub fn operation(&self, kind: OpKind, code: Option<ErrorCode>, latency: Duration) {
+        let Some(counters) = self.0.ops.get(kind as usize) else {
+            return;
+        };
+        counters.latency.record(latency);
+        let counter = match code {
+            None => Some(&counters.ok),
+            Some(code) => counters.failed.get(code as usize),
+        };
+        if let Some(counter) = counter {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Counts an operation that was refused because the driver's queue was full.
+    pub fn shed(&self) {
+        self.0.shed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Sets the number of operations without an answer.
+    pub fn set_in_flight(&self, count: usize) {
+        self.0.in_flight.store(count as u64, Ordering::Relaxed);
+    }
+
+    /// Operations without an answer.
+    pub fn in_flight(&self) -> u64 {
+        self.0.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Counts a session that opens; the guard counts it out.
+    pub fn session(&self) -> SessionGuard {
+        self.0.sessions.fetch_add(1, Ordering::Relaxed);
+        SessionGuard(self.clone())
+    }
+
+    pub(crate) fn set_transport(&self, stats: TransportStats) {
+        // Set once, by the one runtime of the process.
+        let _ = self.0.transport.set(stats);
+    }
+
+    pub(crate) fn set_replica(&self, replica: Replica) {
+        // Set once, by the one server of the process.
+        let _ = self.0.replica.set(replica);
+    }
+}
+
+/// Counts a session out when it is dropped.
+pub struct SessionGuard(Telemetry);
+
+impl Drop for SessionGuard {
+    fn drop(&mut self) {
+        self.0.0.sessions.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,1 +1,194 @@
-//! Filled in by its own commit.
+//! Outgoing streams: for each peer and lane one long-lived stream that this node opens, a bounded
+//! queue before it, and a task that keeps it open. Also the way in for what peers say. Decides when
+//! to reconnect and what is dropped; knows nothing of what the messages mean.
+//!
+//! Nothing here ever blocks the driver: a message that cannot be queued is handed back at once.
+//! Cancelling an operation never resets a stream, because no operation has a stream of its own; the
+//! reset flood that kills a shared connection (h2's `too_many_resets`) cannot happen by design.
+
+mod accept;
+mod backoff;
+mod connect;
+mod inbox;
+mod link;
+mod queue;
+mod stats;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use core::time::Duration;
+use tokio::sync::watch;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::message::{Lane, PeerMessage, View};
+use crate::types::NodeId;
+use queue::Queue;
+
+pub use accept::{PeerService, serve_peers};
+pub use connect::{Connector, TcpConnector};
+pub use inbox::{Inbox, PeerInput, PeerInputs};
+pub use stats::{PeerStats, TransportStats};
+
+/// The published view; `None` until the node has published one.
+pub type ViewReceiver = watch::Receiver<Option<Arc<View>>>;
+
+/// Bounds and times of the streams.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TransportConfig {
+    /// Messages that may wait for one stream.
+    pub queue_ops_max: usize,
+    /// Bytes that may wait for one stream.
+    pub queue_bytes_max: usize,
+    /// Messages in one batch.
+    pub batch_ops: usize,
+    /// Bytes in one batch; a larger single message travels alone.
+    pub batch_bytes: usize,
+    /// How long connecting may take, and how long the answer to the greeting.
+    pub connect_timeout: Duration,
+    /// First pause before connecting again; doubled each time, jittered.
+    pub backoff_min: Duration,
+    /// Longest pause before connecting again.
+    pub backoff_max: Duration,
+    /// Idle time after which the connection is tested.
+    pub keepalive: Duration,
+    /// How long the answer to a test may take.
+    pub keepalive_timeout: Duration,
+    /// Bytes of messages from peers that may wait for the driver.
+    pub inbox_bytes_max: usize,
+    /// Batches from peers that may wait for the driver.
+    pub inbox_batches_max: usize,
+}
+
+impl Default for TransportConfig {
+    fn default() -> Self {
+        TransportConfig {
+            queue_ops_max: 8192,
+            queue_bytes_max: 32 << 20,
+            batch_ops: 128,
+            batch_bytes: 64 << 10,
+            connect_timeout: Duration::from_secs(1),
+            backoff_min: Duration::from_millis(50),
+            backoff_max: Duration::from_secs(1),
+            keepalive: Duration::from_secs(2),
+            keepalive_timeout: Duration::from_secs(2),
+            inbox_bytes_max: 64 << 20,
+            inbox_batches_max: 1024,
+        }
+    }
+}
+
+/// The two lanes to one peer; dropping it closes them.
+struct Links {
+    address: String,
+    small: Arc<Queue>,
+    bulk: Arc<Queue>,
+    _tasks: [AbortOnDropHandle<()>; 2],
+}
+
+/// All outgoing streams of a node. Owned by the driver.
+pub struct Transport<C> {
+    config: Arc<TransportConfig>,
+    connector: C,
+    inbox: Inbox,
+    view: ViewReceiver,
+    links: BTreeMap<NodeId, Links>,
+    /// Queues that have got something since the last flush.
+    touched: Vec<Arc<Queue>>,
+    stats: TransportStats,
+    rng: fastrand::Rng,
+}
+
+impl<C: Connector> Transport<C> {
+    /// A transport without peers; [`Transport::update`] gives it some. `seed` feeds the jitter of
+    /// reconnects. Streams are opened with the greeting of the newest `view`.
+    pub fn new(
+        config: TransportConfig,
+        connector: C,
+        inbox: Inbox,
+        view: ViewReceiver,
+        seed: u64,
+    ) -> Self {
+        Transport {
+            config: Arc::new(config),
+            connector,
+            inbox,
+            view,
+            links: BTreeMap::new(),
+            touched: Vec::new(),
+            stats: TransportStats::default(),
+            rng: fastrand::Rng::with_seed(seed),
+        }
+    }
+
+    /// Counters of all streams, for metrics; shared, live.
+    pub fn stats(&self) -> TransportStats {
+        self.stats.clone()
+    }
+
+    /// Follows the directory of a view: opens streams to new peers, closes those to peers that are
+    /// gone, and starts over with peers that have moved. Must run inside a tokio runtime.
+    pub fn update(&mut self, view: &View) {
+        let me = view.hello.id;
+        let wanted = |id: &NodeId| view.members.iter().find(|m| m.id == *id && m.id != me);
+        self.links.retain(|id, links| wanted(id).is_some_and(|m| m.peer_address == links.address));
+        for member in &view.members {
+            let skip = member.id == me || member.peer_address.is_empty();
+            if !skip && !self.links.contains_key(&member.id) {
+                let links = self.open(member.id, member.peer_address.clone());
+                self.links.insert(member.id, links);
+            }
+        }
+        self.stats.retain(|id| self.links.contains_key(&id));
+    }
+
+    fn open(&mut self, peer: NodeId, address: String) -> Links {
+        let stats = self.stats.of(peer);
+        let mut lane = |lane: Lane| {
+            let queue = Arc::new(Queue::new(&self.config, stats.clone()));
+            let link = link::Link {
+                peer,
+                lane,
+                address: address.clone(),
+                config: self.config.clone(),
+                queue: queue.clone(),
+                inbox: self.inbox.clone(),
+                view: self.view.clone(),
+                stats: stats.clone(),
+            };
+            let task = tokio::spawn(link.run(self.connector.clone(), self.rng.u64(..)));
+            (queue, AbortOnDropHandle::new(task))
+        };
+        let (small, small_task) = lane(Lane::Small);
+        let (bulk, bulk_task) = lane(Lane::Bulk);
+        Links { address, small, bulk, _tasks: [small_task, bulk_task] }
+    }
+
+    /// Queues a message; [`Transport::flush`] sends it on its way. False when there is no stream to
+    /// `to` or its queue is full: the message is dropped, and the node should be told.
+    #[must_use]
+    pub fn enqueue(&mut self, to: NodeId, message: PeerMessage) -> bool {
+        let Some(links) = self.links.get(&to) else {
+            return false;
+        };
+        let queue = match message.lane() {
+            Lane::Small => &links.small,
+            Lane::Bulk => &links.bulk,
+        };
+        match queue.push(message) {
+            queue::Pushed::First => {
+                self.touched.push(queue.clone());
+                true
+            }
+            queue::Pushed::Queued => true,
+            queue::Pushed::Refused => false,
+        }
+    }
+
+    /// Wakes the streams that have something to send.
+    pub fn flush(&mut self) {
+        for queue in self.touched.drain(..) {
+            queue.wake();
+        }
+    }
+}

@@ -3,6 +3,7 @@
 //! decides nothing and knows no ring, no peer and no disk.
 
 mod cluster;
+mod founder;
 mod id;
 mod key;
 pub mod limits;
@@ -13,6 +14,7 @@ mod table;
 mod time;
 
 pub use cluster::{Addresses, Class, ClusterState, Member, Role, Settings};
+pub use founder::{Charter, Founder};
 pub use id::{
     ClassId, ClusterId, Epoch, Lineage, NodeId, NodeName, Nonce, OpId, Partition, RequestId,
     TableId, TraceId, Unit, Zone,

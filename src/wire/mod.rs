@@ -2,6 +2,18 @@
 //! the wire, and all validation of what foreigners send. What has passed here is never checked
 //! again.
 
+pub mod admin;
+pub mod client;
+pub mod error;
+pub mod hello;
+pub mod peer;
+mod state;
+#[cfg(test)]
+mod tests;
+
+pub use peer::Malformed;
+pub use state::{state_from_wire, state_to_wire};
+
 /// The generated code of `proto/`.
 #[allow(
     missing_docs,

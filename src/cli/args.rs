@@ -1,0 +1,244 @@
+//! The command line, as data. What it means is up to each command.
+
+use std::ffi::OsString;
+use std::io::IsTerminal;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::types::Quorum;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  ok                        5    deadline passed
+  1  internal error            6    conflict
+  2  usage                     7    authentication or TLS
+  3  key not found             8    done in part
+  4  unavailable, or the       130  interrupted
+     quorum was not reached
+
+Keys and values are bytes. JSON shows them as \"key\" and \"value\" when they are UTF-8 and as
+\"key_b64\" and \"value_b64\" when not; plain output and tsv escape \\t \\n \\r and \\\\.";
+
+/// The command line.
+#[derive(Debug, Parser)]
+#[command(
+    name = "kvctl",
+    version,
+    about = "Reads, writes and operates a Roundtable cluster",
+    after_help = EXIT_CODES,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    disable_help_subcommand = true
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options of every command.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct Global {
+    /// Addresses of the cluster, host:port, separated by commas; any nodes will do
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_name = "LIST",
+        value_delimiter = ',',
+        env = "KVCTL_ENDPOINTS",
+        hide_env_values = true,
+        default_value = "127.0.0.1:7450"
+    )]
+    pub(crate) endpoints: Vec<String>,
+    /// The table
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_name = "TABLE",
+        env = "KVCTL_TABLE",
+        hide_env_values = true,
+        default_value = "default"
+    )]
+    pub(crate) table: String,
+    /// What output looks like; table on a terminal, plain elsewhere
+    #[arg(short, long, global = true, value_enum, env = "KVCTL_OUTPUT", hide_env_values = true)]
+    pub(crate) output: Option<Format>,
+    /// How long a request may take, e.g. 500ms or 5s (5s; for wait: 60s in all)
+    #[arg(long, global = true, value_name = "D", value_parser = duration, env = "KVCTL_TIMEOUT", hide_env_values = true)]
+    pub(crate) timeout: Option<Duration>,
+    /// When to use colour; NO_COLOR is honoured
+    #[arg(long, global = true, value_enum, default_value = "auto", hide_default_value = true)]
+    pub(crate) color: Color,
+    /// No progress bars
+    #[arg(long, global = true)]
+    pub(crate) no_progress: bool,
+    /// Nothing on stderr but errors
+    #[arg(short, long, global = true)]
+    pub(crate) quiet: bool,
+}
+
+impl Global {
+    /// The output format, chosen or by what stdout is.
+    pub(crate) fn format(&self) -> Format {
+        let terminal = || std::io::stdout().is_terminal();
+        self.output.unwrap_or_else(|| if terminal() { Format::Table } else { Format::Plain })
+    }
+
+    /// Whether output and errors are JSON.
+    pub(crate) fn is_json(&self) -> bool {
+        self.format().is_json()
+    }
+}
+
+/// What output looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people.
+    Table,
+    /// One JSON document.
+    Json,
+    /// One JSON object a line.
+    Jsonl,
+    /// Tab-separated lines.
+    Plain,
+}
+
+impl Format {
+    /// Whether this is JSON of either kind.
+    pub(crate) fn is_json(self) -> bool {
+        matches!(self, Format::Json | Format::Jsonl)
+    }
+}
+
+/// When to use colour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Color {
+    /// On a terminal, unless NO_COLOR is set.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Write one key
+    Put(super::put::PutArgs),
+    /// Read one key: its raw value on stdout
+    Get(super::get::GetArgs),
+    /// Delete one key; deleting an absent key succeeds
+    Del(super::del::DelArgs),
+    /// List keys in byte order
+    Scan(super::scan::ScanArgs),
+    /// Write many keys from a file or stdin
+    Import(super::import::ImportArgs),
+    /// Write all keys to a file or stdout, sorted, as import reads them
+    Export(super::export::ExportArgs),
+    /// Show the cluster
+    Status,
+    /// Show where a key lives
+    Locate(super::locate::LocateArgs),
+    /// Wait until the cluster is as wanted
+    Wait(super::wait::WaitArgs),
+    /// Write memtables out, on all nodes or one
+    Flush(super::flush::FlushArgs),
+    /// Show versions
+    Version(super::version::VersionArgs),
+    /// Write a shell's completion script
+    Completion(CompletionArgs),
+    #[command(flatten)]
+    Later(super::later::Later),
+}
+
+/// `kvctl completion`
+#[derive(Args, Debug)]
+pub(crate) struct CompletionArgs {
+    /// The shell
+    pub(crate) shell: clap_complete::Shell,
+}
+
+/// A key on the command line.
+#[derive(Args, Debug)]
+pub(crate) struct KeyArgs {
+    /// The key
+    #[arg(value_name = "KEY", required_unless_present = "key_b64")]
+    pub(crate) key: Option<String>,
+    /// The key, in base64
+    #[arg(long, value_name = "B64", conflicts_with = "key")]
+    pub(crate) key_b64: Option<String>,
+}
+
+/// Reads a duration such as `500ms`.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    let parsed: Duration = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if parsed.is_zero() { Err("it must be above zero".to_owned()) } else { Ok(parsed) }
+}
+
+/// Reads a quorum.
+pub(crate) fn quorum(text: &str) -> Result<Quorum, String> {
+    match text.parse()? {
+        Quorum::Count(0) => Err("a quorum is at least 1".to_owned()),
+        quorum => Ok(quorum),
+    }
+}
+
+/// Whether a command line that could not be parsed asks for JSON, so that the error can be JSON.
+pub(crate) fn asks_for_json(argv: &[OsString]) -> bool {
+    let words = argv.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>();
+    let is_json = |text: &str| matches!(text, "json" | "jsonl");
+    let mut asked = std::env::var("KVCTL_OUTPUT").is_ok_and(|text| is_json(&text));
+    for (word, next) in words.iter().zip(words.iter().skip(1).map(Some).chain([None])) {
+        let value = match word.as_ref() {
+            "--" => break,
+            "-o" | "--output" => next.map(AsRef::as_ref),
+            other => other
+                .strip_prefix("--output=")
+                .or_else(|| other.strip_prefix("-o="))
+                .or_else(|| other.strip_prefix("-o")),
+        };
+        if let Some(value) = value {
+            asked = is_json(value);
+        }
+    }
+    asked
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn json_is_found_in_command_lines_that_do_not_parse() {
+        let asks = |line: &str| {
+            let argv = line.split(' ').map(OsString::from).collect::<Vec<_>>();
+            asks_for_json(&argv)
+        };
+        for line in ["kvctl -o json get", "kvctl get -ojson", "kvctl x --output=jsonl y"] {
+            assert!(asks(line), "{line}");
+        }
+        for line in ["kvctl get", "kvctl -o table get", "kvctl get -- -o json"] {
+            assert!(!asks(line), "{line}");
+        }
+    }
+
+    #[test]
+    fn zero_is_no_quorum_and_no_timeout() {
+        assert!(quorum("0").is_err() && quorum("many").is_err());
+        assert_eq!(quorum("2"), Ok(Quorum::Count(2)));
+        assert!(duration("0s").is_err() && duration("5").is_err());
+        assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
+    }
+}

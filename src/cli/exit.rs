@@ -1,0 +1,196 @@
+//! How a command ends when it does not end well: one exit code and one error, shown as text or as
+//! a JSON object on stderr. Codes and shape are fixed by `docs/kvctl.md`.
+
+use std::process::ExitCode;
+
+use clap::error::ErrorKind as ClapKind;
+use serde_json::json;
+
+use crate::client::{Applied, Error, ErrorKind};
+
+use super::output;
+
+/// Exit codes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exit {
+    Internal = 1,
+    Usage = 2,
+    NotFound = 3,
+    Unavailable = 4,
+    Deadline = 5,
+    Auth = 7,
+    Partial = 8,
+    Interrupted = 130,
+}
+
+/// Why a command did not do what it was asked.
+#[derive(Clone, Debug)]
+pub(crate) struct Failure {
+    pub(crate) exit: Exit,
+    code: String,
+    message: String,
+    hint: Option<String>,
+    retryable: bool,
+    applied: Applied,
+    /// Nothing is shown: whoever would read it is gone, or has seen it.
+    silent: bool,
+}
+
+impl Failure {
+    fn new(exit: Exit, code: &str, message: impl Into<String>) -> Failure {
+        Failure {
+            exit,
+            code: code.to_owned(),
+            message: message.into(),
+            hint: None,
+            retryable: false,
+            applied: Applied::No,
+            silent: false,
+        }
+    }
+
+    /// The command line is at fault.
+    pub(crate) fn usage(message: impl Into<String>) -> Failure {
+        Failure::new(Exit::Usage, "USAGE", message)
+    }
+
+    /// A command or option of a later version.
+    pub(crate) fn not_available_yet(what: &str) -> Failure {
+        Failure::new(Exit::Usage, "NOT_AVAILABLE_YET", format!("{what} is not available yet"))
+    }
+
+    /// There is no such key.
+    pub(crate) fn key_not_found() -> Failure {
+        Failure::new(Exit::NotFound, "KEY_NOT_FOUND", "key not found")
+    }
+
+    /// No node, or too few of them, could do it.
+    pub(crate) fn unavailable(message: impl Into<String>) -> Failure {
+        let failure = Failure::new(Exit::Unavailable, Error::UNAVAILABLE, message);
+        Failure { retryable: true, ..failure }
+    }
+
+    /// Time ran out.
+    pub(crate) fn deadline(message: impl Into<String>) -> Failure {
+        let failure = Failure::new(Exit::Deadline, "DEADLINE_EXCEEDED", message);
+        Failure { retryable: true, ..failure }
+    }
+
+    /// Some of it was done.
+    pub(crate) fn partial(message: impl Into<String>) -> Failure {
+        let failure = Failure::new(Exit::Partial, "PARTIAL", message);
+        Failure { applied: Applied::Unknown, ..failure }
+    }
+
+    /// A file, or a defect.
+    pub(crate) fn internal(message: impl Into<String>) -> Failure {
+        Failure::new(Exit::Internal, "INTERNAL", message)
+    }
+
+    /// Someone pressed Ctrl-C.
+    pub(crate) fn interrupted() -> Failure {
+        let failure = Failure::new(Exit::Interrupted, "INTERRUPTED", "interrupted");
+        Failure { applied: Applied::Unknown, ..failure }
+    }
+
+    /// A command line that clap refused.
+    pub(crate) fn from_clap(error: &clap::Error) -> Failure {
+        if error.kind() == ClapKind::DisplayHelpOnMissingArgumentOrSubcommand {
+            let help = error.render().to_string();
+            return Failure::usage(format!("a command is needed\n\n{}", help.trim_end()));
+        }
+        let text = error.render().to_string();
+        let text = text.trim().strip_prefix("error: ").unwrap_or(text.trim());
+        Failure::usage(text)
+    }
+
+    /// What came of writing to stdout.
+    pub(crate) fn from_stdout(error: &std::io::Error) -> Failure {
+        let failure = Failure::internal(format!("cannot write to stdout: {error}"));
+        // A reader that has seen enough, as `head` has, is no failure.
+        Failure { silent: error.kind() == std::io::ErrorKind::BrokenPipe, ..failure }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Failure {
+        let exit = match error.kind() {
+            ErrorKind::InvalidArgument | ErrorKind::NotAvailableYet => Exit::Usage,
+            ErrorKind::Unavailable
+            | ErrorKind::QuorumNotReached
+            | ErrorKind::Overloaded
+            | ErrorKind::Corruption => Exit::Unavailable,
+            ErrorKind::DeadlineExceeded => Exit::Deadline,
+            ErrorKind::Unauthenticated => Exit::Auth,
+            ErrorKind::Internal => Exit::Internal,
+        };
+        Failure {
+            exit,
+            code: error.code().to_owned(),
+            message: error.message().to_owned(),
+            hint: hint(&error).map(str::to_owned),
+            retryable: error.is_retryable(),
+            applied: error.applied(),
+            silent: false,
+        }
+    }
+}
+
+fn hint(error: &Error) -> Option<&'static str> {
+    if error.applied() == Applied::Unknown {
+        return Some("the write may have taken effect; read the key before deciding");
+    }
+    match error.kind() {
+        ErrorKind::Unavailable if error.code() == Error::UNAVAILABLE => {
+            Some("is the cluster running, and are the addresses after -e its client ports?")
+        }
+        ErrorKind::QuorumNotReached => Some("`kvctl status` shows which nodes are down"),
+        ErrorKind::Overloaded => Some("try again more slowly"),
+        _ => None,
+    }
+}
+
+/// Shows `failure` on stderr and turns it into the process's exit code.
+pub(crate) fn report(failure: &Failure, json: bool) -> ExitCode {
+    if failure.silent {
+        return ExitCode::SUCCESS;
+    }
+    let Failure { code, message, hint, retryable, applied, .. } = failure;
+    if json {
+        let applied = match applied {
+            Applied::No => "no",
+            Applied::Yes => "yes",
+            Applied::Unknown => "unknown",
+        };
+        let error = json!({
+            "code": code, "message": message, "hint": hint,
+            "retryable": retryable, "applied": applied,
+        });
+        output::error_line(&json!({ "error": error }).to_string());
+    } else {
+        output::error_line(&format!("error: {message}"));
+        if let Some(hint) = hint {
+            output::error_line(&format!("hint: {hint}"));
+        }
+    }
+    ExitCode::from(failure.exit as u8)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::ErrorCode;
+
+    #[test]
+    fn each_kind_of_error_has_its_exit_code() {
+        let exit = |code| Failure::from(Error::new(code, "")).exit;
+        assert_eq!(exit(ErrorCode::KeyEmpty), Exit::Usage);
+        assert_eq!(exit(ErrorCode::NotAvailableYet), Exit::Usage);
+        assert_eq!(exit(ErrorCode::NotReady), Exit::Unavailable);
+        assert_eq!(exit(ErrorCode::QuorumNotReached), Exit::Unavailable);
+        assert_eq!(exit(ErrorCode::DeadlineExceeded), Exit::Deadline);
+        assert_eq!(exit(ErrorCode::Internal), Exit::Internal);
+        assert_eq!(Failure::from(Error::unavailable("")).exit, Exit::Unavailable);
+        assert_eq!(Failure::from(Error::unauthenticated("")).exit, Exit::Auth);
+    }
+}

@@ -1,0 +1,74 @@
+//! `kvctl flush`
+
+use clap::Args;
+use serde_json::json;
+
+use crate::client::NodeStatus;
+
+use super::Context;
+use super::exit::Failure;
+use super::output::Output;
+
+/// `kvctl flush`
+#[derive(Args, Debug)]
+pub(crate) struct FlushArgs {
+    /// Only this node; all nodes that are up when left out
+    #[arg(long, value_name = "NAME")]
+    node: Option<String>,
+}
+
+/// Writes memtables out.
+pub(crate) async fn run(
+    context: &Context<'_>,
+    args: FlushArgs,
+    output: &mut Output,
+) -> Result<(), Failure> {
+    let status = context.client()?.status().await?;
+    let chosen = |node: &&NodeStatus| match &args.node {
+        Some(name) => node.name == *name,
+        None => node.state != "left",
+    };
+    let nodes = status.nodes.iter().filter(chosen).collect::<Vec<_>>();
+    if let (Some(name), []) = (&args.node, nodes.as_slice()) {
+        return Err(Failure::usage(format!("there is no node {name:?}")));
+    }
+    let (mut flushed, mut failed, mut last) = (Vec::new(), Vec::new(), None);
+    for node in &nodes {
+        match flush(context, node).await {
+            Ok(()) => flushed.push(node.name.clone()),
+            Err((failure, error)) => {
+                output.note(&format!("{}: {error}", node.name));
+                failed.push(json!({ "node": node.name, "error": error }));
+                last = Some(failure);
+            }
+        }
+    }
+    if output.format().is_json() {
+        output.json(&json!({ "flushed": flushed, "failed": failed }))?;
+    } else {
+        flushed.iter().try_for_each(|name| output.line(&format!("flushed {name}")))?;
+    }
+    match last {
+        None => Ok(()),
+        Some(failure) if flushed.is_empty() => Err(failure),
+        Some(_) => {
+            let (failed, all) = (failed.len(), nodes.len());
+            Err(Failure::partial(format!("{failed} of {all} nodes were not flushed")))
+        }
+    }
+}
+
+async fn flush(context: &Context<'_>, node: &NodeStatus) -> Result<(), (Failure, String)> {
+    if node.address.is_empty() {
+        let why = "its address is not known".to_owned();
+        return Err((Failure::unavailable(format!("{}: {why}", node.name)), why));
+    }
+    let client = context.client_over([&node.address]).map_err(|failure| {
+        let why = format!("its address {:?} is of no use", node.address);
+        (failure, why)
+    })?;
+    client.flush().await.map_err(|error| {
+        let why = error.to_string();
+        (error.into(), why)
+    })
+}

@@ -1,0 +1,54 @@
+//! `kvctl get`
+
+use clap::Args;
+use serde_json::{Map, json};
+
+use crate::types::Quorum;
+
+use super::args::{KeyArgs, quorum};
+use super::exit::Failure;
+use super::output::Output;
+use super::{Context, text};
+
+/// `kvctl get`
+#[derive(Args, Debug)]
+pub(crate) struct GetArgs {
+    #[command(flatten)]
+    key: KeyArgs,
+    /// Replicas that must answer: a number, one, quorum or all
+    #[arg(short, value_name = "R", value_parser = quorum)]
+    r: Option<Quorum>,
+    /// Not available yet
+    #[arg(long, hide = true)]
+    siblings: bool,
+}
+
+/// Reads one key.
+pub(crate) async fn run(
+    context: &Context<'_>,
+    args: GetArgs,
+    output: &mut Output,
+) -> Result<(), Failure> {
+    if args.siblings {
+        return Err(Failure::not_available_yet("--siblings"));
+    }
+    let key = args.key.resolve()?;
+    let client = context.client()?;
+    let mut get = client.get(key.clone()).table(context.table());
+    if let Some(r) = args.r {
+        get = get.r(r);
+    }
+    let reply = get.await?;
+    let Some(value) = reply.value else { return Err(Failure::key_not_found()) };
+    if output.format().is_json() {
+        let mut object = Map::new();
+        text::put_bytes(&mut object, "key", &key);
+        text::put_bytes(&mut object, "value", &value);
+        object.insert("stamp".to_owned(), text::stamp(reply.receipt.stamp).into());
+        object.insert("context".to_owned(), json!(null));
+        object.insert("receipt".to_owned(), text::receipt(&reply.receipt));
+        return output.json(&object.into());
+    }
+    output.bytes(&value)?;
+    if output.is_terminal() { output.bytes(b"\n") } else { Ok(()) }
+}

@@ -1,0 +1,81 @@
+//! Commands whose names are fixed and whose work is still to come. They are recognised, so that a
+//! script learns the truth (exit 2, "not available yet") and never a false success.
+
+use std::ffi::OsString;
+
+use clap::{Args, Subcommand};
+
+use super::exit::Failure;
+
+/// Whatever follows the command.
+#[derive(Args, Debug)]
+pub(crate) struct Rest {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
+    words: Vec<OsString>,
+}
+
+/// Commands to come.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Later {
+    /// Compare and set (not available yet)
+    #[command(hide = true, disable_help_flag = true)]
+    Cas(Rest),
+    /// Manage tables (not available yet)
+    #[command(hide = true, disable_help_flag = true)]
+    Table(Rest),
+    /// Stage changes of membership (not available yet)
+    #[command(hide = true, disable_help_flag = true)]
+    Node(Rest),
+    /// Show and commit staged changes (not available yet)
+    #[command(hide = true, disable_help_flag = true)]
+    Plan(Rest),
+    /// Manage hints (not available yet)
+    #[command(hide = true, disable_help_flag = true)]
+    Hints(Rest),
+    /// Run anti-entropy now (not available yet)
+    #[command(hide = true, disable_help_flag = true)]
+    Repair(Rest),
+    /// Show the purge floors (not available yet)
+    #[command(hide = true, disable_help_flag = true)]
+    Gc(Rest),
+    /// Verify checksums (not available yet)
+    #[command(hide = true, disable_help_flag = true)]
+    Scrub(Rest),
+    /// Show each replica's view of a key (not available yet)
+    #[command(hide = true, disable_help_flag = true)]
+    Explain(Rest),
+    /// Compute how many nodes to reserve (not available yet)
+    #[command(hide = true, disable_help_flag = true)]
+    Capacity(Rest),
+    /// Compact the stores (not available yet)
+    #[command(hide = true, disable_help_flag = true)]
+    Compact(Rest),
+    /// Run a benchmark (not available yet)
+    #[command(hide = true, disable_help_flag = true)]
+    Bench(Rest),
+}
+
+/// The truth about a command to come.
+pub(crate) fn refuse(command: &Later) -> Failure {
+    let (name, rest) = match command {
+        Later::Cas(rest) => ("cas", rest),
+        Later::Table(rest) => ("table", rest),
+        Later::Node(rest) => ("node", rest),
+        Later::Plan(rest) => ("plan", rest),
+        Later::Hints(rest) => ("hints", rest),
+        Later::Repair(rest) => ("repair", rest),
+        Later::Gc(rest) => ("gc", rest),
+        Later::Scrub(rest) => ("scrub", rest),
+        Later::Explain(rest) => ("explain", rest),
+        Later::Capacity(rest) => ("capacity", rest),
+        Later::Compact(rest) => ("compact", rest),
+        Later::Bench(rest) => ("bench", rest),
+    };
+    // Name the subcommand too, but not a key or a value, which are none of an error's business.
+    let groups = ["table", "node", "plan", "hints", "repair", "gc", "scrub", "bench"];
+    let word = rest.words.first().and_then(|word| word.to_str());
+    match word.filter(|word| groups.contains(&name) && !word.starts_with('-')) {
+        Some(word) => Failure::not_available_yet(&format!("`kvctl {name} {word}`")),
+        None => Failure::not_available_yet(&format!("`kvctl {name}`")),
+    }
+}

@@ -1,0 +1,124 @@
+//! `kvctl put`
+
+use clap::Args;
+use serde_json::{Map, json};
+
+use crate::types::Quorum;
+
+use super::args::quorum;
+use super::exit::Failure;
+use super::item::{ValueSource, key};
+use super::output::Output;
+use super::{Context, text};
+
+/// `kvctl put`
+#[derive(Args, Debug)]
+pub(crate) struct PutArgs {
+    /// The key; left out when --key-b64 is given
+    #[arg(value_name = "KEY")]
+    key: Option<String>,
+    /// The value; - reads stdin, @FILE a file
+    #[arg(value_name = "VALUE")]
+    value_at: Option<String>,
+    /// The key, in base64
+    #[arg(long, value_name = "B64")]
+    key_b64: Option<String>,
+    /// The value, taken as it is, also when it begins with - or @
+    #[arg(long, value_name = "VALUE", allow_hyphen_values = true)]
+    value: Option<String>,
+    /// The value, in base64
+    #[arg(long, value_name = "B64", conflicts_with = "value")]
+    value_b64: Option<String>,
+    /// Replicas that must acknowledge: a number, one, quorum or all
+    #[arg(short, value_name = "W", value_parser = quorum)]
+    w: Option<Quorum>,
+    /// Replicas the readers of this key will ask
+    #[arg(short, value_name = "R", value_parser = quorum)]
+    r: Option<Quorum>,
+    /// Only owners count towards W (the default)
+    #[arg(long, conflicts_with = "sloppy")]
+    strict: bool,
+    /// Not available yet
+    #[arg(long, hide = true)]
+    sloppy: bool,
+    /// Not available yet
+    #[arg(long, value_name = "D", hide = true)]
+    ttl: Option<String>,
+    /// Not available yet
+    #[arg(long, value_name = "C", hide = true)]
+    context: Option<String>,
+}
+
+impl PutArgs {
+    /// The key, and where its value comes from.
+    fn resolve(self) -> Result<(bytes::Bytes, ValueSource), Failure> {
+        // With --key-b64, the only positional argument is the value.
+        let (key_text, value_at) = match (&self.key_b64, self.key, self.value_at) {
+            (Some(_), Some(_), Some(_)) => {
+                return Err(Failure::usage("KEY and --key-b64 exclude each other"));
+            }
+            (Some(_), value_at, None) => (None, value_at),
+            (_, key, value_at) => (key, value_at),
+        };
+        let source = match (value_at, self.value, self.value_b64) {
+            (Some(at), None, None) => ValueSource::Positional(at),
+            (None, Some(literal), None) => ValueSource::Literal(literal),
+            (None, None, Some(b64)) => ValueSource::Base64(b64),
+            (None, ..) => {
+                return Err(Failure::usage("one of VALUE, --value and --value-b64 is needed"));
+            }
+            (Some(_), ..) => {
+                return Err(Failure::usage("VALUE excludes --value and --value-b64"));
+            }
+        };
+        Ok((key(key_text, self.key_b64)?, source))
+    }
+}
+
+/// Writes one key.
+pub(crate) async fn run(
+    context: &Context<'_>,
+    args: PutArgs,
+    output: &mut Output,
+) -> Result<(), Failure> {
+    let later = [
+        (args.sloppy, "--sloppy"),
+        (args.ttl.is_some(), "--ttl"),
+        (args.context.is_some(), "--context"),
+    ];
+    if let Some((_, option)) = later.iter().find(|(given, _)| *given) {
+        return Err(Failure::not_available_yet(option));
+    }
+    let (w, r) = (args.w, args.r);
+    let (key, source) = args.resolve()?;
+    let client = context.client()?;
+    let mut put = client.put(key.clone(), source.read()?).table(context.table());
+    if let Some(w) = w {
+        put = put.w(w);
+    }
+    if let Some(r) = r {
+        put = put.r(r);
+    }
+    let receipt = put.await?;
+    written(&key, &receipt, output)
+}
+
+/// Shows what a write rests on.
+pub(crate) fn written(
+    key: &[u8],
+    receipt: &crate::client::Receipt,
+    output: &mut Output,
+) -> Result<(), Failure> {
+    if receipt.weak {
+        output.note("note: weak: below the table's floors, so later reads may miss it");
+    }
+    if !output.format().is_json() {
+        return Ok(());
+    }
+    let mut object = Map::new();
+    text::put_bytes(&mut object, "key", key);
+    object.insert("stamp".to_owned(), text::stamp(receipt.stamp).into());
+    object.insert("context".to_owned(), json!(null));
+    object.insert("receipt".to_owned(), text::receipt(receipt));
+    output.json(&object.into())
+}

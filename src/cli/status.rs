@@ -1,0 +1,199 @@
+//! `kvctl status`
+
+use bytesize::ByteSize;
+use comfy_table::{Attribute, Cell, CellAlignment, Color, ContentArrangement, Table, presets};
+use serde_json::{Value as Json, json};
+
+use crate::client::{NodeStatus, Status};
+
+use super::Context;
+use super::args::Format;
+use super::exit::Failure;
+use super::output::Output;
+
+/// Shows the cluster.
+pub(crate) async fn run(context: &Context<'_>, output: &mut Output) -> Result<(), Failure> {
+    let mut status = context.client()?.status().await?;
+    status.nodes.sort_by_key(|node| node.id);
+    match output.format() {
+        Format::Json | Format::Jsonl => output.json(&as_json(&status)),
+        Format::Plain => status.nodes.iter().try_for_each(|node| output.line(&as_line(node))),
+        Format::Table => {
+            let text = as_table(&status, output.color(), None);
+            output.bytes(text.as_bytes())
+        }
+    }
+}
+
+/// The contract of `docs/kvctl.md`.
+fn as_json(status: &Status) -> Json {
+    let node = |node: &NodeStatus| {
+        json!({
+            "name": node.name,
+            "id": node.id.0,
+            "address": node.address,
+            "peer_address": node.peer_address,
+            "zone": node.zone,
+            "state": node.state,
+            "role": node.role,
+            "partitions": node.partitions,
+            "replica_partitions": node.replica_partitions,
+            "disk_bytes": node.disk_bytes,
+            "hints": node.hints,
+            "clock_offset_ns": node.clock_offset_ns,
+            "serving": node.serving,
+        })
+    };
+    json!({
+        "cluster": status.cluster_name,
+        "cluster_id": status.cluster_id,
+        "epoch": status.epoch.0,
+        "partitions": status.partitions,
+        "answered_by": status.me,
+        "unavailable": status.unavailable,
+        "nodes": status.nodes.iter().map(node).collect::<Vec<_>>(),
+    })
+}
+
+fn as_line(node: &NodeStatus) -> String {
+    let NodeStatus { name, id, address, zone, state, role, .. } = node;
+    let NodeStatus { partitions, replica_partitions, disk_bytes, hints, .. } = node;
+    format!(
+        "{name}\t{id}\t{address}\t{zone}\t{state}\t{role}\t{partitions}\t{replica_partitions}\
+         \t{disk_bytes}\t{hints}"
+    )
+}
+
+/// Two letters: U up, S suspect, D down, L left; then N normal, R reserved, J joining, L leaving.
+fn letters(node: &NodeStatus) -> String {
+    let state = match node.state.as_str() {
+        "alive" => 'U',
+        "suspect" => 'S',
+        "down" => 'D',
+        "left" => 'L',
+        _ => '?',
+    };
+    let role = match node.role.as_str() {
+        "active" => 'N',
+        "reserved" => 'R',
+        "joining" => 'J',
+        "leaving" => 'L',
+        _ => '?',
+    };
+    format!("{state}{role}")
+}
+
+/// For people. `width` is the terminal's when left out.
+fn as_table(status: &Status, color: bool, width: Option<u16>) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    if color {
+        table.enforce_styling();
+    } else {
+        table.force_no_tty();
+    }
+    if let Some(width) = width {
+        table.set_width(width);
+    }
+    let heads = ["ST", "NODE", "ADDRESS", "ZONE", "PARTS", "COPIES", "OWNS", "DISK", "HINTS"];
+    table.set_header(heads.map(|head| Cell::new(head).add_attribute(Attribute::Dim)));
+    let copies = status.nodes.iter().map(|node| u64::from(node.replica_partitions)).sum();
+    for node in &status.nodes {
+        table.add_row(row(node, copies));
+    }
+    for index in 4..heads.len() {
+        if let Some(column) = table.column_mut(index) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    let mut text = title(status);
+    for line in table.lines() {
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text.push_str("(S: U up, S suspect, D down; T: N normal, R reserved, J joining, L leaving)\n");
+    for hint in hints(status) {
+        text.push_str(&hint);
+        text.push('\n');
+    }
+    text
+}
+
+fn row(node: &NodeStatus, copies: u64) -> Vec<Cell> {
+    let state = match node.state.as_str() {
+        "alive" => Color::Green,
+        "suspect" => Color::Yellow,
+        _ => Color::Red,
+    };
+    let known = |number: u64, text: String| if number == 0 { "–".to_owned() } else { text };
+    let address = if node.address.is_empty() { "–" } else { &node.address };
+    let disk = ByteSize(node.disk_bytes).display().iec().to_string();
+    vec![
+        Cell::new(letters(node)).fg(state).add_attribute(Attribute::Bold),
+        Cell::new(&node.name),
+        Cell::new(address),
+        Cell::new(&node.zone),
+        Cell::new(grouped(node.partitions.into())),
+        Cell::new(grouped(node.replica_partitions.into())),
+        Cell::new(share(node.replica_partitions.into(), copies)),
+        Cell::new(known(node.disk_bytes, disk)),
+        Cell::new(grouped(node.hints)),
+    ]
+}
+
+fn title(status: &Status) -> String {
+    let up = status.nodes.iter().filter(|node| node.state == "alive").count();
+    let others = status.nodes.len() - up;
+    let counts = if others == 0 { format!("{up} up") } else { format!("{up} up, {others} not up") };
+    format!(
+        "Cluster {}   epoch {}   {} nodes ({counts})   {} partitions   seen by {}\n",
+        status.cluster_name,
+        status.epoch,
+        status.nodes.len(),
+        grouped(status.partitions.into()),
+        status.me,
+    )
+}
+
+fn hints(status: &Status) -> Vec<String> {
+    let mut hints = Vec::new();
+    let down = status.nodes.iter().filter(|node| node.state == "down");
+    let down = down.map(|node| node.name.as_str()).collect::<Vec<_>>();
+    if !down.is_empty() {
+        let held = status.nodes.iter().map(|node| node.hints).sum();
+        let verb = if down.len() == 1 { "is" } else { "are" };
+        let held = grouped(held);
+        hints.push(format!("hint: {} {verb} down; {held} hints are held", down.join(", ")));
+    }
+    if !status.unavailable.is_empty() {
+        let (lost, all) = (status.unavailable.len(), status.partitions);
+        hints.push(format!("warning: {lost} of {all} partitions lack a live quorum"));
+    }
+    hints
+}
+
+/// `part` of `whole` in tenths of a percent, rounded.
+fn share(part: u64, whole: u64) -> String {
+    if whole == 0 {
+        return "–".to_owned();
+    }
+    let tenths = (part * 1000 + whole / 2) / whole;
+    format!("{}.{}%", tenths / 10, tenths % 10)
+}
+
+/// A number with thin gaps between thousands: `201 443`.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(' ');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+#[path = "status_tests.rs"]
+mod tests;

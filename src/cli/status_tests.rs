@@ -1,0 +1,78 @@
+//! What the table and the JSON of a known cluster look like.
+
+use std::time::Duration;
+
+use super::{as_json, as_table, grouped, share};
+use crate::client::{Epoch, NodeId, NodeStatus, Status};
+
+fn node(id: u32, state: &str, role: &str) -> NodeStatus {
+    NodeStatus {
+        id: NodeId(id),
+        name: format!("n{id}"),
+        address: format!("127.0.0.1:74{id}0"),
+        peer_address: format!("127.0.0.1:74{id}1"),
+        zone: "a".to_owned(),
+        state: state.to_owned(),
+        role: role.to_owned(),
+        partitions: 128,
+        replica_partitions: 256,
+        disk_bytes: if state == "alive" { 412 << 20 } else { 0 },
+        hints: u64::from(id) * 1000,
+        clock_offset_ns: 0,
+        serving: state == "alive",
+    }
+}
+
+fn cluster() -> Status {
+    Status {
+        cluster_name: "dev".to_owned(),
+        cluster_id: "00".to_owned(),
+        epoch: Epoch(3),
+        partitions: 256,
+        ring: Vec::new(),
+        me: "n1".to_owned(),
+        nodes: vec![node(1, "alive", "active"), node(2, "down", "leaving")],
+        uptime: Duration::from_secs(1),
+        unavailable: vec![7],
+    }
+}
+
+#[test]
+fn the_table_shows_each_node_and_what_is_wrong() {
+    let expected = "\
+Cluster dev   epoch 3   2 nodes (1 up, 1 not up)   256 partitions   seen by n1
+ ST  NODE  ADDRESS         ZONE  PARTS  COPIES   OWNS       DISK  HINTS
+ UN  n1    127.0.0.1:7410  a       128     256  50.0%  412.0 MiB  1 000
+ DL  n2    127.0.0.1:7420  a       128     256  50.0%          –  2 000
+(S: U up, S suspect, D down; T: N normal, R reserved, J joining, L leaving)
+hint: n2 is down; 3 000 hints are held
+warning: 1 of 256 partitions lack a live quorum
+";
+    assert_eq!(as_table(&cluster(), false, Some(100)), expected);
+}
+
+#[test]
+fn colour_adds_nothing_but_escapes() {
+    let colored = as_table(&cluster(), true, Some(100));
+    assert!(colored.contains("\u{1b}["));
+}
+
+#[test]
+fn json_has_the_fields_scripts_rely_on() {
+    let json = as_json(&cluster());
+    assert_eq!((&json["cluster"], &json["epoch"]), (&"dev".into(), &3.into()));
+    let node = &json["nodes"][1];
+    for (field, expected) in [("name", "n2"), ("state", "down"), ("role", "leaving")] {
+        assert_eq!(node[field], expected, "{field}");
+    }
+    for field in ["id", "partitions", "replica_partitions", "disk_bytes", "hints"] {
+        assert!(node[field].is_u64(), "{field}");
+    }
+    assert!(node["address"].is_string() && node["zone"].is_string());
+}
+
+#[test]
+fn numbers_are_easy_on_the_eye() {
+    assert_eq!([grouped(7), grouped(1204), grouped(1_000_000)], ["7", "1 204", "1 000 000"]);
+    assert_eq!([share(1, 3), share(0, 0), share(3, 3)], ["33.3%", "–", "100.0%"]);
+}

@@ -1,0 +1,112 @@
+//! `kvctl wait`
+
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::json;
+
+use crate::client::{Client, Clock, NodeStatus, Status};
+
+use super::Context;
+use super::exit::Failure;
+use super::output::Output;
+
+const TIMEOUT: Duration = Duration::from_secs(60);
+const INTERVAL: Duration = Duration::from_millis(200);
+const ASK_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// `kvctl wait`
+#[derive(Args, Debug)]
+pub(crate) struct WaitArgs {
+    /// ready: every partition has a live quorum; nodes=N: at least N nodes serve
+    #[arg(long = "for", value_name = "WHAT", value_parser = condition)]
+    what: Condition,
+}
+
+/// What to wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Condition {
+    Ready,
+    Nodes(usize),
+    Later(&'static str),
+}
+
+fn condition(text: &str) -> Result<Condition, String> {
+    match text {
+        "ready" => Ok(Condition::Ready),
+        "settled" => Ok(Condition::Later("--for settled")),
+        "no-hints" => Ok(Condition::Later("--for no-hints")),
+        "converged" => Ok(Condition::Later("--for converged")),
+        other => match other.strip_prefix("nodes=").map(str::parse) {
+            Some(Ok(count)) => Ok(Condition::Nodes(count)),
+            _ => Err("it is none of ready, settled, no-hints, converged, nodes=N".to_owned()),
+        },
+    }
+}
+
+impl Condition {
+    /// Whether it holds; if not, what is missing.
+    fn holds(self, status: &Status) -> Result<(), String> {
+        let serving = |node: &&NodeStatus| node.state == "alive" && node.serving;
+        let up = status.nodes.iter().filter(serving).count();
+        match self {
+            Condition::Ready if status.epoch.0 == 0 => Err("the cluster is not founded".to_owned()),
+            Condition::Ready if status.unavailable.is_empty() => Ok(()),
+            Condition::Ready => {
+                let (lost, all) = (status.unavailable.len(), status.partitions);
+                Err(format!("{lost} of {all} partitions lack a live quorum"))
+            }
+            Condition::Nodes(wanted) if up >= wanted => Ok(()),
+            Condition::Nodes(wanted) => Err(format!("{up} of {wanted} nodes serve")),
+            Condition::Later(_) => Err("not available yet".to_owned()),
+        }
+    }
+}
+
+/// Waits until the cluster is as wanted.
+pub(crate) async fn run(
+    context: &Context<'_>,
+    args: WaitArgs,
+    output: &mut Output,
+) -> Result<(), Failure> {
+    if let Condition::Later(option) = args.what {
+        return Err(Failure::not_available_yet(option));
+    }
+    let client = context.client()?;
+    let clock = Clock::start();
+    let limit = context.global.timeout.unwrap_or(TIMEOUT);
+    let mut missing = "no answer yet".to_owned();
+    let waited = tokio::time::timeout(limit, poll(&client, args.what, &mut missing)).await;
+    if waited.is_err() {
+        let limit = humantime::format_duration(limit);
+        return Err(Failure::deadline(format!("not so after {limit}: {missing}")));
+    }
+    let seconds = Duration::from_nanos(clock.now().0).as_secs_f64();
+    if output.format().is_json() { output.json(&json!({ "seconds": seconds })) } else { Ok(()) }
+}
+
+async fn poll(client: &Client, what: Condition, missing: &mut String) {
+    loop {
+        let status = client.status().timeout(ASK_TIMEOUT).await;
+        match status.map_err(|error| error.to_string()).and_then(|status| what.holds(&status)) {
+            Ok(()) => return,
+            Err(why) => *missing = why,
+        }
+        tokio::time::sleep(INTERVAL).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn conditions_are_read() {
+        assert_eq!(condition("ready"), Ok(Condition::Ready));
+        assert_eq!(condition("nodes=3"), Ok(Condition::Nodes(3)));
+        assert!(matches!(condition("converged"), Ok(Condition::Later(_))));
+        for bad in ["", "nodes=", "nodes=x", "nodes", "Ready"] {
+            assert!(condition(bad).is_err(), "{bad}");
+        }
+    }
+}

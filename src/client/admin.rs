@@ -1,0 +1,228 @@
+//! Questions to one node about the cluster and itself.
+
+use core::time::Duration;
+use std::future::IntoFuture;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tonic::Request;
+
+use crate::types::{Epoch, NodeId};
+use crate::wire::proto::admin;
+
+use super::Error;
+use super::call::{Core, Operation, Try};
+use super::data::checked_key;
+use super::endpoint::Endpoint;
+use super::status_error::from_status;
+
+/// The cluster as one node sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Status {
+    /// The cluster's name.
+    pub cluster_name: String,
+    /// The cluster's id, in hex.
+    pub cluster_id: String,
+    /// The version of the cluster state.
+    pub epoch: Epoch,
+    /// Partitions of the ring.
+    pub partitions: u32,
+    /// The member of each virtual node, in token order.
+    pub ring: Vec<NodeId>,
+    /// The node that answered.
+    pub me: String,
+    /// All members.
+    pub nodes: Vec<NodeStatus>,
+    /// How long the node that answered has served.
+    pub uptime: Duration,
+    /// Partitions that have too few live owners for their floors.
+    pub unavailable: Vec<u32>,
+}
+
+/// One member.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct NodeStatus {
+    /// Its number.
+    pub id: NodeId,
+    /// Its name.
+    pub name: String,
+    /// Where it listens for clients; empty until it has said so.
+    pub address: String,
+    /// Where it listens for peers.
+    pub peer_address: String,
+    /// Its zone.
+    pub zone: String,
+    /// `alive`, `suspect`, `down` or `left`.
+    pub state: String,
+    /// `active`, `reserved`, `joining` or `leaving`.
+    pub role: String,
+    /// Partitions it is the first owner of.
+    pub partitions: u32,
+    /// Copies it owns.
+    pub replica_partitions: u32,
+    /// Bytes its store uses.
+    pub disk_bytes: u64,
+    /// Hints it holds.
+    pub hints: u64,
+    /// Its clock against that of the node that answered; positive when it is ahead.
+    pub clock_offset_ns: i64,
+    /// Whether it says that it serves: an alive one may still be starting, or draining.
+    pub serving: bool,
+}
+
+/// Where a key lives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Location {
+    /// Its place on the circle.
+    pub token: u64,
+    /// The class of its table.
+    pub class: u32,
+    /// The partition that holds it.
+    pub partition: u32,
+    /// Its owners' names, in preference order.
+    pub owners: Vec<String>,
+    /// The rest of the walk.
+    pub stand_ins: Vec<String>,
+}
+
+/// A node's build.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Version {
+    /// Its version.
+    pub version: String,
+    /// The lowest peer protocol it speaks.
+    pub protocol_min: u32,
+    /// The highest peer protocol it speaks.
+    pub protocol_max: u32,
+    /// The feature level it offers.
+    pub feature_level: u32,
+}
+
+macro_rules! admin_request {
+    (
+        $(#[$doc:meta])* $name:ident { $($field:ident: $type:ty),* } -> $answer:ty,
+        $method:ident($request:expr), |$response:ident| $convert:expr
+    ) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug)]
+        #[must_use = "a request is sent when it is awaited"]
+        pub struct $name {
+            core: Arc<Core>,
+            timeout: Option<Duration>,
+            $($field: $type,)*
+        }
+
+        impl $name {
+            pub(crate) fn new(core: Arc<Core> $(, $field: $type)*) -> $name {
+                $name { core, timeout: None, $($field),* }
+            }
+
+            /// Sets how long the request may take over all its attempts; the client's default
+            /// when left out.
+            pub fn timeout(mut self, timeout: Duration) -> Self {
+                self.timeout = Some(timeout);
+                self
+            }
+        }
+
+        impl Operation for $name {
+            type Answer = $answer;
+
+            async fn send(&self, endpoint: &Endpoint, this: Try) -> Result<$answer, Error> {
+                let build: fn(&$name) -> Result<_, Error> = $request;
+                let mut request = Request::new(build(self)?);
+                request.set_timeout(this.remaining);
+                let answer = endpoint.admin().$method(request).await;
+                let $response = answer.map_err(|status| from_status(&status, false))?.into_inner();
+                Ok($convert)
+            }
+        }
+
+        impl IntoFuture for $name {
+            type Output = Result<$answer, Error>;
+            type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+            fn into_future(self) -> Self::IntoFuture {
+                Box::pin(async move { self.core.run(&self, self.timeout).await })
+            }
+        }
+    };
+}
+
+admin_request!(
+    /// Asks for [`Status`]: `.await` it.
+    StatusRequest {} -> Status,
+    status(|_| Ok(admin::StatusRequest {})), |response| status(response)
+);
+admin_request!(
+    /// Asks for [`Version`]: `.await` it.
+    VersionRequest {} -> Version,
+    version(|_| Ok(admin::VersionRequest {})), |response| Version {
+        version: response.version,
+        protocol_min: response.protocol_min,
+        protocol_max: response.protocol_max,
+        feature_level: response.feature_level,
+    }
+);
+admin_request!(
+    /// Asks one node to write its memtable out: `.await` it. Harmless when repeated.
+    FlushRequest {} -> (),
+    flush(|_| Ok(admin::FlushRequest {})), |_response| ()
+);
+admin_request!(
+    /// Asks for a key's [`Location`]: `.await` it.
+    LocateRequest { key: Bytes, table: String } -> Location,
+    locate(|this| {
+        let key = checked_key(this.key.clone())?;
+        Ok(admin::LocateRequest { table: this.table.clone(), key })
+    }),
+    |response| Location {
+        token: response.token,
+        class: response.class,
+        partition: response.partition,
+        owners: response.owners,
+        stand_ins: response.stand_ins,
+    }
+);
+
+impl LocateRequest {
+    /// Chooses the table; "default" when left out.
+    pub fn table(mut self, table: impl Into<String>) -> Self {
+        self.table = table.into();
+        self
+    }
+}
+
+fn status(response: admin::StatusResponse) -> Status {
+    let node = |node: admin::status_response::Node| NodeStatus {
+        id: NodeId(node.id),
+        name: node.name,
+        address: node.address,
+        peer_address: node.peer_address,
+        zone: node.zone,
+        state: node.state,
+        role: node.role,
+        partitions: node.partitions,
+        replica_partitions: node.replica_partitions,
+        disk_bytes: node.disk_bytes,
+        hints: node.hints,
+        clock_offset_ns: node.clock_offset_ns,
+        serving: node.serving,
+    };
+    Status {
+        cluster_name: response.cluster_name,
+        cluster_id: response.cluster_id,
+        epoch: Epoch(response.epoch),
+        partitions: response.partitions,
+        ring: response.ring.into_iter().map(NodeId).collect(),
+        me: response.me,
+        nodes: response.nodes.into_iter().map(node).collect(),
+        uptime: Duration::from_millis(response.uptime_ms),
+        unavailable: response.unavailable,
+    }
+}

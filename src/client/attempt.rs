@@ -1,0 +1,116 @@
+//! The attempts of one write (design: "Retries"). Each attempt may be stamped only within its
+//! window, and the windows of one write follow each other without overlap: an attempt that was
+//! given up and wakes up late can only lose to the one after it.
+
+use crate::message::{Applied, Attempt};
+use crate::types::limits::ATTEMPT_WINDOW;
+use crate::types::{RequestId, WallTime};
+
+/// The attempts of one write so far.
+#[derive(Debug)]
+pub(crate) struct Attempts {
+    id: RequestId,
+    next: u32,
+    /// Where the last attempt's window ended.
+    lower: WallTime,
+    /// The last attempt's window had an end.
+    bounded: bool,
+    applied: Applied,
+}
+
+impl Attempts {
+    /// A write without attempts.
+    pub(crate) fn new(id: RequestId) -> Attempts {
+        Attempts { id, next: 0, lower: WallTime(0), bounded: true, applied: Applied::No }
+    }
+
+    /// The next attempt, given the servers' time now, if it is known. The last one must have been
+    /// given up.
+    pub(crate) fn begin(&mut self, server_time: Option<WallTime>) -> Attempt {
+        let lower = self.lower;
+        // A window is never empty: stamps above `lower` exist in it even when the estimate has
+        // stood still.
+        let upper = server_time.map(|now| now.plus(ATTEMPT_WINDOW).max(WallTime(lower.0 + 1)));
+        let number = self.next;
+        self.next += 1;
+        self.bounded = upper.is_some();
+        self.lower = upper.unwrap_or(lower);
+        Attempt { id: self.id, number, lower, upper }
+    }
+
+    /// Takes note of how the last attempt failed.
+    pub(crate) fn failed(&mut self, applied: Applied) {
+        self.applied = match (self.applied, applied) {
+            (Applied::Yes, _) | (_, Applied::Yes) => Applied::Yes,
+            (Applied::No, Applied::No) => Applied::No,
+            _ => Applied::Unknown,
+        };
+    }
+
+    /// Whether another attempt may follow one that failed with `applied`: when that had no effect,
+    /// or when its window keeps it below the next.
+    pub(crate) fn may_follow(&self, applied: Applied) -> bool {
+        match applied {
+            Applied::No => true,
+            Applied::Unknown => self.bounded,
+            Applied::Yes => false,
+        }
+    }
+
+    /// What is known of the write, over all its attempts: one that may have had an effect is not
+    /// taken back by a later one that had none.
+    pub(crate) fn applied(&self) -> Applied {
+        self.applied
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: RequestId = RequestId(7);
+    const WINDOW_NS: u64 = 200_000_000;
+
+    #[test]
+    fn windows_follow_each_other_without_overlap() {
+        let mut attempts = Attempts::new(ID);
+        let first = attempts.begin(Some(WallTime(1_000)));
+        let second = attempts.begin(Some(WallTime(5_000)));
+        assert_eq!((first.number, first.lower), (0, WallTime(0)));
+        assert_eq!(first.upper, Some(WallTime(1_000 + WINDOW_NS)));
+        assert_eq!((second.id, second.number), (ID, 1));
+        assert_eq!(Some(second.lower), first.upper);
+        assert_eq!(second.upper, Some(WallTime(5_000 + WINDOW_NS)));
+    }
+
+    #[test]
+    fn a_window_is_never_empty_even_when_server_time_stands_still() {
+        let mut attempts = Attempts::new(ID);
+        attempts.begin(Some(WallTime(1_000)));
+        let second = attempts.begin(Some(WallTime(1_000)));
+        assert!(second.upper > Some(second.lower));
+    }
+
+    #[test]
+    fn before_server_time_is_known_only_a_harmless_failure_is_retried() {
+        let mut attempts = Attempts::new(ID);
+        let first = attempts.begin(None);
+        assert_eq!((first.lower, first.upper), (WallTime(0), None));
+        assert!(attempts.may_follow(Applied::No));
+        assert!(!attempts.may_follow(Applied::Unknown));
+        attempts.begin(Some(WallTime(1_000)));
+        assert!(attempts.may_follow(Applied::Unknown));
+        assert!(!attempts.may_follow(Applied::Yes));
+    }
+
+    #[test]
+    fn an_unknown_attempt_keeps_the_whole_write_unknown() {
+        let mut attempts = Attempts::new(ID);
+        attempts.failed(Applied::Unknown);
+        attempts.failed(Applied::No);
+        assert_eq!(attempts.applied(), Applied::Unknown);
+        attempts.failed(Applied::Yes);
+        attempts.failed(Applied::Unknown);
+        assert_eq!(attempts.applied(), Applied::Yes);
+    }
+}

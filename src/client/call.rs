@@ -1,0 +1,180 @@
+//! One request over all its attempts: whom to ask, how long to wait, whether to ask again.
+
+use core::time::Duration;
+
+use tokio::time::timeout_at;
+
+use crate::message::{Applied, Attempt, ErrorCode, Receipt};
+use crate::types::Time;
+
+use super::attempt::Attempts;
+use super::budget::Budget;
+use super::endpoint::{Endpoint, Pool};
+use super::server_time::ServerTime;
+use super::{Clock, Entropy, Error, Lane};
+
+/// The pause before the second attempt; doubled for each one after, and drawn from its upper half.
+const PAUSE_MIN: Duration = Duration::from_millis(4);
+const PAUSE_MAX: Duration = Duration::from_millis(500);
+/// An attempt is given at least this long before another endpoint is tried instead.
+const PATIENCE_MIN: Duration = Duration::from_millis(50);
+
+/// What all requests of a client share.
+#[derive(Debug)]
+pub(crate) struct Core {
+    pub(crate) pool: Pool,
+    pub(crate) clock: Clock,
+    pub(crate) entropy: Entropy,
+    pub(crate) server_time: ServerTime,
+    pub(crate) budget: Budget,
+    pub(crate) timeout: Duration,
+    pub(crate) attempts_max: u32,
+    pub(crate) lane: Lane,
+}
+
+/// One attempt, as an operation sends it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Try {
+    /// What the server is told it has.
+    pub(crate) remaining: Duration,
+    /// Of a write.
+    pub(crate) attempt: Option<Attempt>,
+    /// How to send it.
+    pub(crate) lane: Lane,
+}
+
+/// A request of any kind.
+pub(crate) trait Operation: Sync {
+    /// What it is answered.
+    type Answer: Send;
+
+    /// Whether it may change data.
+    fn is_write(&self) -> bool {
+        false
+    }
+
+    /// What the answer rests on, if it says so.
+    fn receipt(_answer: &Self::Answer) -> Option<&Receipt> {
+        None
+    }
+
+    /// Sends one attempt.
+    fn send(
+        &self,
+        endpoint: &Endpoint,
+        this: Try,
+    ) -> impl Future<Output = Result<Self::Answer, Error>> + Send;
+}
+
+/// A failed attempt.
+struct Failed {
+    error: Error,
+    /// Whom not to ask next.
+    address: String,
+}
+
+impl Core {
+    /// Runs `operation` until it succeeds, fails for good, or `timeout` has passed.
+    ///
+    /// # Errors
+    /// The last attempt's, with what is known of the outcome over all of them.
+    pub(crate) async fn run<O: Operation>(
+        &self,
+        operation: &O,
+        timeout: Option<Duration>,
+    ) -> Result<O::Answer, Error> {
+        let deadline = self.clock.now().plus(timeout.unwrap_or(self.timeout));
+        let mut attempts = Attempts::new(self.entropy.request_id());
+        let mut last: Option<Failed> = None;
+        self.budget.deposit();
+        for number in 1..=self.attempts_max {
+            let avoid = last.as_ref().map(|failed| failed.address.as_str());
+            let final_one = number == self.attempts_max;
+            let attempt = self.attempt(operation, &mut attempts, avoid, (deadline, final_one));
+            let failed = match attempt.await {
+                Ok(answer) => return Ok(answer),
+                Err(failed) => failed,
+            };
+            if let Some(time) = failed.error.facts().server_time {
+                self.server_time.learn(time, self.clock.now());
+            }
+            let applied = failed.error.applied();
+            attempts.failed(applied);
+            let again = !final_one && failed.error.is_retryable() && attempts.may_follow(applied);
+            let wake = self.clock.now().plus(self.pause(number, &failed.error));
+            last = Some(failed);
+            if !again || wake >= deadline || !self.budget.withdraw() {
+                break;
+            }
+            tokio::time::sleep_until(self.clock.instant(wake)).await;
+        }
+        let error = last.map_or_else(Error::deadline, |failed| failed.error);
+        Err(error.with_applied(attempts.applied()))
+    }
+
+    /// One attempt. When it returns, it has been given up or is over: a late answer finds nobody.
+    async fn attempt<O: Operation>(
+        &self,
+        operation: &O,
+        attempts: &mut Attempts,
+        avoid: Option<&str>,
+        (deadline, final_one): (Time, bool),
+    ) -> Result<O::Answer, Failed> {
+        let now = self.clock.now();
+        let remaining = deadline.since(now);
+        let endpoint = self.pool.pick(avoid, now, &self.entropy);
+        let attempt = attempts.begin(self.server_time.estimate(now));
+        let attempt = operation.is_write().then_some(attempt);
+        let unbounded = operation.is_write() && !attempts.may_follow(Applied::Unknown);
+        let patient = final_one || self.pool.len() == 1 || unbounded;
+        let until = now.plus(if patient { remaining } else { patience(remaining) });
+        let this = Try { remaining: server_share(remaining), attempt, lane: self.lane };
+        let sent = operation.send(&endpoint, this);
+        let error = match timeout_at(self.clock.instant(until), sent).await {
+            Ok(Ok(answer)) => {
+                endpoint.answered();
+                if let Some(receipt) = O::receipt(&answer) {
+                    self.server_time.learn(receipt.server_time, self.clock.now());
+                }
+                return Ok(answer);
+            }
+            Ok(Err(error)) => {
+                let serves = error.code() != Error::UNAVAILABLE
+                    && error.code() != ErrorCode::NotReady.as_str();
+                if serves {
+                    endpoint.answered()
+                } else {
+                    endpoint.failed(self.clock.now())
+                }
+                error
+            }
+            Err(_) => {
+                endpoint.failed(self.clock.now());
+                let lost = if operation.is_write() { Applied::Unknown } else { Applied::No };
+                Error::deadline().with_applied(lost)
+            }
+        };
+        let address = endpoint.address.clone();
+        Err(Failed { error: error.at(&address), address })
+    }
+
+    fn pause(&self, number: u32, error: &Error) -> Duration {
+        let longest = PAUSE_MIN.saturating_mul(1 << (number - 1).min(16)).min(PAUSE_MAX);
+        let micros = usize::try_from(longest.as_micros()).unwrap_or(usize::MAX);
+        let jitter = self.entropy.below(micros / 2);
+        let drawn = longest / 2 + Duration::from_micros(u64::try_from(jitter).unwrap_or(0));
+        error.facts().retry_after.map_or(drawn, |after| after.max(drawn))
+    }
+}
+
+/// How long an attempt may take while there are others to ask. Half of what is left, so that one
+/// endpoint that swallows requests does not cost the whole timeout.
+fn patience(remaining: Duration) -> Duration {
+    (remaining / 2).max(PATIENCE_MIN).min(remaining)
+}
+
+/// What of the time left the server is given: a little is kept for its answer to travel, so that
+/// its own words about the outcome arrive before we stop listening.
+fn server_share(remaining: Duration) -> Duration {
+    remaining - (remaining / 20).min(Duration::from_millis(20))
+}

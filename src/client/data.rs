@@ -1,0 +1,308 @@
+//! Reads and writes of one key.
+
+use core::time::Duration;
+use std::future::IntoFuture;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tonic::Request;
+
+use crate::message::{ErrorCode, Receipt};
+use crate::types::{Key, Quorum, TraceId, Value, limits};
+use crate::wire::proto::v1::{self, session_request::op, session_response::answer};
+
+use super::call::{Core, Operation, Try};
+use super::endpoint::Endpoint;
+use super::status_error::from_status;
+use super::{Error, Lane, convert};
+
+/// The future of a request.
+type Pending<T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send>>;
+
+/// What a read found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct GetReply {
+    /// The value; `None` when there is none, which rests on as many answers as a value does.
+    pub value: Option<Bytes>,
+    /// What the answer rests on.
+    pub receipt: Receipt,
+}
+
+/// What all requests have in common.
+#[derive(Clone, Debug)]
+pub(crate) struct Common {
+    pub(crate) core: Arc<Core>,
+    pub(crate) table: String,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) trace: TraceId,
+}
+
+impl Common {
+    pub(crate) fn new(core: Arc<Core>) -> Common {
+        Common { core, table: String::new(), timeout: None, trace: TraceId(0) }
+    }
+
+    pub(crate) fn header(&self, remaining: Duration) -> Option<v1::RequestHeader> {
+        Some(convert::header(&self.table, self.trace, remaining))
+    }
+}
+
+macro_rules! common_options {
+    () => {
+        /// Chooses the table; "default" when left out.
+        pub fn table(mut self, table: impl Into<String>) -> Self {
+            self.common.table = table.into();
+            self
+        }
+
+        /// Sets how long the request may take over all its attempts; the client's default when
+        /// left out.
+        pub fn timeout(mut self, timeout: Duration) -> Self {
+            self.common.timeout = Some(timeout);
+            self
+        }
+
+        /// Sets an id that comes back in the receipt and stands in the servers' logs.
+        pub fn trace(mut self, trace: crate::types::TraceId) -> Self {
+            self.common.trace = trace;
+            self
+        }
+    };
+}
+pub(crate) use common_options;
+
+/// A read about to be sent: `.await` it.
+#[derive(Clone, Debug)]
+#[must_use = "a request is sent when it is awaited"]
+pub struct GetRequest {
+    common: Common,
+    key: Bytes,
+    r: Option<Quorum>,
+}
+
+impl GetRequest {
+    pub(crate) fn new(core: Arc<Core>, key: Bytes) -> GetRequest {
+        GetRequest { common: Common::new(core), key, r: None }
+    }
+
+    common_options!();
+
+    /// Sets how many replicas must answer; the table's r when left out.
+    pub fn r(mut self, r: Quorum) -> Self {
+        self.r = Some(r);
+        self
+    }
+}
+
+impl IntoFuture for GetRequest {
+    type Output = Result<GetReply, Error>;
+    type IntoFuture = Pending<GetReply>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move {
+            let (key, r) = (checked_key(self.key)?, self.r.map(convert::quorum));
+            let body = op::Op::Get(v1::GetRequest { header: None, key, r });
+            let data = Data { common: self.common, body };
+            let (value, receipt) = data.run().await?;
+            Ok(GetReply { value, receipt })
+        })
+    }
+}
+
+/// A write about to be sent: `.await` it for its receipt.
+#[derive(Clone, Debug)]
+#[must_use = "a request is sent when it is awaited"]
+pub struct PutRequest {
+    common: Common,
+    key: Bytes,
+    value: Bytes,
+    w: Option<Quorum>,
+    r: Option<Quorum>,
+}
+
+impl PutRequest {
+    pub(crate) fn new(core: Arc<Core>, key: Bytes, value: Bytes) -> PutRequest {
+        PutRequest { common: Common::new(core), key, value, w: None, r: None }
+    }
+
+    common_options!();
+
+    /// Sets how many replicas must acknowledge; the table's w when left out.
+    pub fn w(mut self, w: Quorum) -> Self {
+        self.w = Some(w);
+        self
+    }
+
+    /// Says with which r this key will be read; only the receipt's `weak` depends on it.
+    pub fn r(mut self, r: Quorum) -> Self {
+        self.r = Some(r);
+        self
+    }
+}
+
+impl IntoFuture for PutRequest {
+    type Output = Result<Receipt, Error>;
+    type IntoFuture = Pending<Receipt>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move {
+            let (key, value) = (checked_key(self.key)?, checked_value(self.value)?);
+            let [w, r] = [self.w, self.r].map(|quorum| quorum.map(convert::quorum));
+            let body =
+                op::Op::Put(v1::PutRequest { header: None, key, value, w, r, attempt: None });
+            Ok(Data { common: self.common, body }.run().await?.1)
+        })
+    }
+}
+
+/// A delete about to be sent: `.await` it for its receipt.
+#[derive(Clone, Debug)]
+#[must_use = "a request is sent when it is awaited"]
+pub struct DeleteRequest {
+    common: Common,
+    key: Bytes,
+    w: Option<Quorum>,
+    r: Option<Quorum>,
+}
+
+impl DeleteRequest {
+    pub(crate) fn new(core: Arc<Core>, key: Bytes) -> DeleteRequest {
+        DeleteRequest { common: Common::new(core), key, w: None, r: None }
+    }
+
+    common_options!();
+
+    /// Sets how many replicas must acknowledge; the table's w when left out.
+    pub fn w(mut self, w: Quorum) -> Self {
+        self.w = Some(w);
+        self
+    }
+
+    /// Says with which r this key will be read; only the receipt's `weak` depends on it.
+    pub fn r(mut self, r: Quorum) -> Self {
+        self.r = Some(r);
+        self
+    }
+}
+
+impl IntoFuture for DeleteRequest {
+    type Output = Result<Receipt, Error>;
+    type IntoFuture = Pending<Receipt>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move {
+            let key = checked_key(self.key)?;
+            let [w, r] = [self.w, self.r].map(|quorum| quorum.map(convert::quorum));
+            let body = op::Op::Delete(v1::DeleteRequest { header: None, key, w, r, attempt: None });
+            Ok(Data { common: self.common, body }.run().await?.1)
+        })
+    }
+}
+
+/// Checks a key before it travels.
+pub(crate) fn checked_key(key: Bytes) -> Result<Bytes, Error> {
+    let len = key.len();
+    match Key::new(key) {
+        Ok(key) => Ok(key.bytes().clone()),
+        Err(why) if len == 0 => Err(Error::new(ErrorCode::KeyEmpty, why.to_string())),
+        Err(why) => Err(Error::new(ErrorCode::KeyTooLarge, why.to_string())),
+    }
+}
+
+fn checked_value(value: Bytes) -> Result<Bytes, Error> {
+    Value::new(value).map(Value::into_bytes).map_err(|len| {
+        let limit = limits::VALUE_BYTES_MAX;
+        let message = format!("value has {len} bytes; the limit is {limit} bytes");
+        Error::new(ErrorCode::ValueTooLarge, message)
+    })
+}
+
+/// An operation of the data plane: the message as it will be sent, but for what differs between
+/// attempts.
+struct Data {
+    common: Common,
+    body: op::Op,
+}
+
+impl Data {
+    async fn run(self) -> Result<(Option<Bytes>, Receipt), Error> {
+        self.common.core.run(&self, self.common.timeout).await
+    }
+
+    fn message(&self, this: Try) -> op::Op {
+        let (header, attempt) =
+            (self.common.header(this.remaining), this.attempt.map(convert::attempt));
+        match self.body.clone() {
+            op::Op::Get(get) => op::Op::Get(v1::GetRequest { header, ..get }),
+            op::Op::Put(put) => op::Op::Put(v1::PutRequest { header, attempt, ..put }),
+            op::Op::Delete(delete) => {
+                op::Op::Delete(v1::DeleteRequest { header, attempt, ..delete })
+            }
+        }
+    }
+}
+
+impl Operation for Data {
+    type Answer = (Option<Bytes>, Receipt);
+
+    fn is_write(&self) -> bool {
+        !matches!(self.body, op::Op::Get(_))
+    }
+
+    fn receipt((_, receipt): &Self::Answer) -> Option<&Receipt> {
+        Some(receipt)
+    }
+
+    async fn send(&self, endpoint: &Endpoint, this: Try) -> Result<Self::Answer, Error> {
+        let message = self.message(this);
+        let answer = match this.lane {
+            Lane::Session => endpoint.session().ask(message).await?,
+            Lane::Unary => unary(endpoint, message, this.remaining).await?,
+        };
+        match (&self.body, answer) {
+            (op::Op::Get(_), answer::Answer::Get(got)) => {
+                let receipt = convert::receipt(got.receipt)?;
+                Ok((got.found.then_some(got.value), receipt))
+            }
+            (op::Op::Put(_), answer::Answer::Put(put)) => {
+                Ok((None, convert::receipt(put.receipt)?))
+            }
+            (op::Op::Delete(_), answer::Answer::Delete(deleted)) => {
+                Ok((None, convert::receipt(deleted.receipt)?))
+            }
+            _ => Err(convert::malformed("an answer of another kind")),
+        }
+    }
+}
+
+/// One call on its own.
+async fn unary(
+    endpoint: &Endpoint,
+    message: op::Op,
+    remaining: Duration,
+) -> Result<answer::Answer, Error> {
+    fn timed<T>(message: T, remaining: Duration) -> Request<T> {
+        let mut request = Request::new(message);
+        request.set_timeout(remaining);
+        request
+    }
+    let write = !matches!(message, op::Op::Get(_));
+    let mut kv = endpoint.kv();
+    let answered = match message {
+        op::Op::Get(get) => {
+            let got = kv.get(timed(get, remaining)).await;
+            got.map(|got| answer::Answer::Get(got.into_inner()))
+        }
+        op::Op::Put(put) => {
+            let put = kv.put(timed(put, remaining)).await;
+            put.map(|put| answer::Answer::Put(put.into_inner()))
+        }
+        op::Op::Delete(delete) => {
+            let deleted = kv.delete(timed(delete, remaining)).await;
+            deleted.map(|deleted| answer::Answer::Delete(deleted.into_inner()))
+        }
+    };
+    answered.map_err(|status| from_status(&status, write))
+}

@@ -1,0 +1,300 @@
+//! Scans: pages of keys in byte order, each page a request of its own with its own timeout and
+//! retries, so that a scan survives the node it began on.
+
+use core::task::{Context, Poll};
+use core::time::Duration;
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio_stream::Stream;
+use tonic::Request;
+
+use crate::message::Receipt;
+use crate::types::{Quorum, Stamp, limits};
+use crate::wire::proto::v1;
+
+use super::call::{Core, Operation, Try};
+use super::data::{Common, checked_key, common_options};
+use super::endpoint::Endpoint;
+use super::status_error::from_status;
+use super::{Error, convert};
+
+/// One key of a page.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Entry {
+    /// The key.
+    pub key: Bytes,
+    /// Its value; empty when only keys were asked for.
+    pub value: Bytes,
+    /// Its version.
+    pub stamp: Stamp,
+}
+
+/// One page of a scan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Page {
+    /// In byte order.
+    pub entries: Vec<Entry>,
+    /// What the page rests on.
+    pub receipt: Receipt,
+}
+
+/// A scan about to begin: ask it for [`ScanRequest::entries`] or [`ScanRequest::pages`].
+#[derive(Clone, Debug)]
+#[must_use = "a scan begins when its stream is read"]
+pub struct ScanRequest {
+    common: Common,
+    prefix: Bytes,
+    after: Bytes,
+    to: Option<Bytes>,
+    limit: Option<u64>,
+    page_size: u32,
+    keys_only: bool,
+    r: Option<Quorum>,
+}
+
+impl ScanRequest {
+    pub(crate) fn new(core: Arc<Core>) -> ScanRequest {
+        ScanRequest {
+            common: Common::new(core),
+            prefix: Bytes::new(),
+            after: Bytes::new(),
+            to: None,
+            limit: None,
+            page_size: 0,
+            keys_only: false,
+            r: None,
+        }
+    }
+
+    common_options!();
+
+    /// Only keys that begin with `prefix`.
+    pub fn prefix(mut self, prefix: impl Into<Bytes>) -> Self {
+        self.prefix = prefix.into();
+        self
+    }
+
+    /// Only keys at or above `key`.
+    pub fn from(mut self, key: impl Into<Bytes>) -> Self {
+        self.after = just_below(&key.into());
+        self
+    }
+
+    /// Only keys strictly above `key`: for going on where another scan stopped.
+    pub fn after(mut self, key: impl Into<Bytes>) -> Self {
+        self.after = key.into();
+        self
+    }
+
+    /// Only keys strictly below `key`.
+    pub fn to(mut self, key: impl Into<Bytes>) -> Self {
+        self.to = Some(key.into());
+        self
+    }
+
+    /// At most this many keys in all.
+    pub fn limit(mut self, limit: u64) -> Self {
+        self.limit = Some(limit);
+        self
+    }
+
+    /// Keys a page, 1..=1000; 500 when left out. A page also ends at 2 MiB.
+    pub fn page_size(mut self, page_size: u32) -> Self {
+        self.page_size = page_size.min(limits::SCAN_PAGE_ENTRIES_MAX);
+        self
+    }
+
+    /// Leaves the values out.
+    pub fn keys_only(mut self) -> Self {
+        self.keys_only = true;
+        self
+    }
+
+    /// Sets how many replicas must answer for each key; the table's r when left out.
+    pub fn r(mut self, r: Quorum) -> Self {
+        self.r = Some(r);
+        self
+    }
+
+    /// The scan, key by key.
+    pub fn entries(self) -> Entries {
+        Entries { pages: self.pages(), page: VecDeque::new() }
+    }
+
+    /// The scan, page by page. A failed page ends it; go on with [`ScanRequest::after`].
+    pub fn pages(self) -> Pages {
+        Pages { state: State::Idle(self) }
+    }
+
+    /// Reads the next page and moves behind it; `None` when there is none.
+    async fn next_page(&mut self) -> Result<Option<Page>, Error> {
+        let past_the_end = self.to.as_ref().is_some_and(|to| *to <= self.after);
+        if self.limit == Some(0) || past_the_end {
+            return Ok(None);
+        }
+        if !self.after.is_empty() {
+            checked_key(self.after.clone())?;
+        }
+        let core = self.common.core.clone();
+        let answer = core.run(&*self, self.common.timeout).await?;
+        let (response, receipt) = answer;
+        let mut entries = Vec::with_capacity(response.entries.len());
+        let mut ended = !response.more;
+        for entry in response.entries {
+            if self.to.as_ref().is_some_and(|to| *to <= entry.key) || self.limit == Some(0) {
+                ended = true;
+                break;
+            }
+            self.limit = self.limit.map(|limit| limit - 1);
+            let stamp = convert::stamp(&entry.stamp)?;
+            entries.push(Entry { key: entry.key, value: entry.value, stamp });
+        }
+        if ended {
+            self.limit = Some(0);
+        } else if response.resume <= self.after {
+            return Err(convert::malformed("a page that resumes before its start"));
+        }
+        self.after = response.resume;
+        Ok(Some(Page { entries, receipt }))
+    }
+}
+
+impl Operation for ScanRequest {
+    type Answer = (v1::ScanResponse, Receipt);
+
+    fn receipt((_, receipt): &Self::Answer) -> Option<&Receipt> {
+        Some(receipt)
+    }
+
+    async fn send(&self, endpoint: &Endpoint, this: Try) -> Result<Self::Answer, Error> {
+        let left = self.limit.map_or(u32::MAX, |limit| u32::try_from(limit).unwrap_or(u32::MAX));
+        let limit = match self.page_size {
+            0 if left < DEFAULT_PAGE => left,
+            0 => 0,
+            page => page.min(left),
+        };
+        let mut request = Request::new(v1::ScanRequest {
+            header: self.common.header(this.remaining),
+            prefix: self.prefix.clone(),
+            after: self.after.clone(),
+            limit,
+            keys_only: self.keys_only,
+            r: self.r.map(convert::quorum),
+        });
+        request.set_timeout(this.remaining);
+        let response = endpoint.kv().scan(request).await;
+        let mut response = response.map_err(|status| from_status(&status, false))?.into_inner();
+        let receipt = convert::receipt(response.receipt.take())?;
+        Ok((response, receipt))
+    }
+}
+
+/// What the server takes a page size of 0 for.
+const DEFAULT_PAGE: u32 = 500;
+
+/// The greatest key below `key`, so that "strictly above it" means "at or above `key`". Keys are
+/// at most 4 KiB, so there is one: the same with its last byte one lower and then as many 0xff as
+/// fit, or without its last byte when that is 0.
+fn just_below(key: &[u8]) -> Bytes {
+    match key.split_last() {
+        None => Bytes::new(),
+        Some((0, head)) => Bytes::copy_from_slice(head),
+        Some((last, head)) => {
+            let mut below = head.to_vec();
+            below.push(last - 1);
+            below.resize(limits::KEY_BYTES_MAX.max(key.len()), 0xff);
+            below.into()
+        }
+    }
+}
+
+type NextPage = Pin<Box<dyn Future<Output = (ScanRequest, Result<Option<Page>, Error>)> + Send>>;
+
+enum State {
+    Idle(ScanRequest),
+    Reading(NextPage),
+    Ended,
+}
+
+/// A scan, page by page.
+pub struct Pages {
+    state: State,
+}
+
+impl core::fmt::Debug for Pages {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Pages").finish_non_exhaustive()
+    }
+}
+
+impl Stream for Pages {
+    type Item = Result<Page, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if let State::Idle(_) = self.state
+            && let State::Idle(mut scan) = core::mem::replace(&mut self.state, State::Ended)
+        {
+            self.state = State::Reading(Box::pin(async move {
+                let page = scan.next_page().await;
+                (scan, page)
+            }));
+        }
+        let State::Reading(reading) = &mut self.state else { return Poll::Ready(None) };
+        let Poll::Ready((scan, page)) = reading.as_mut().poll(cx) else { return Poll::Pending };
+        self.state = State::Ended;
+        Poll::Ready(match page {
+            Ok(Some(page)) => {
+                self.state = State::Idle(scan);
+                Some(Ok(page))
+            }
+            Ok(None) => None,
+            Err(error) => Some(Err(error)),
+        })
+    }
+}
+
+/// A scan, key by key. Holds one page.
+#[derive(Debug)]
+pub struct Entries {
+    pages: Pages,
+    page: VecDeque<Entry>,
+}
+
+impl Stream for Entries {
+    type Item = Result<Entry, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        loop {
+            if let Some(entry) = self.page.pop_front() {
+                return Poll::Ready(Some(Ok(entry)));
+            }
+            match Pin::new(&mut self.pages).poll_next(cx) {
+                Poll::Ready(Some(Ok(page))) => self.page = page.entries.into(),
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error))),
+                Poll::Ready(None) => return Poll::Ready(None),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_fits_between_a_key_and_the_one_just_below_it() {
+        assert_eq!(just_below(b""), "");
+        assert_eq!(just_below(b"ab\0"), "ab");
+        let below = just_below(b"ab");
+        assert_eq!((below.len(), &below[..3]), (limits::KEY_BYTES_MAX, &b"aa\xff"[..]));
+        assert!(below.as_ref() < &b"ab"[..]);
+        let longest = vec![b'x'; limits::KEY_BYTES_MAX];
+        assert_eq!(just_below(&longest).len(), limits::KEY_BYTES_MAX);
+    }
+}

@@ -1,0 +1,333 @@
+//! A server that does what its script says: enough of the protocol to test the client against.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio_stream::Stream;
+use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::wire::proto::admin;
+use crate::wire::proto::v1::session_response::answer::Answer as Body;
+use crate::wire::proto::v1::{self, session_request::op::Op, session_response::Answer};
+
+/// What to do with the next operation; without a script, it is done.
+#[derive(Clone, Debug)]
+pub(crate) enum Act {
+    /// Do it.
+    Serve,
+    /// Answer with an error.
+    Refuse(&'static str, v1::error_detail::Applied),
+    /// Never answer.
+    Swallow,
+    /// End the stream, or the call, without an answer.
+    Break,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    script: VecDeque<Act>,
+    data: BTreeMap<Bytes, (Bytes, u64)>,
+    stamped: u64,
+    attempts: Vec<v1::Attempt>,
+    timeouts: Vec<u32>,
+    messages: usize,
+    flushes: usize,
+    unavailable: Vec<u32>,
+}
+
+/// The server, and what it saw.
+#[derive(Clone, Debug)]
+pub(crate) struct Fake {
+    pub(crate) address: String,
+    clock_ns: u64,
+    state: Arc<Mutex<State>>,
+}
+
+impl Fake {
+    /// Starts a server whose clock stands at `clock_ns`; 0 says no time.
+    pub(crate) async fn start(clock_ns: u64, script: impl IntoIterator<Item = Act>) -> Fake {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let state = State { script: script.into_iter().collect(), ..State::default() };
+        let fake = Fake { address, clock_ns, state: Arc::new(Mutex::new(state)) };
+        let service = v1::kv_server::KvServer::new(fake.clone());
+        let incoming = TcpListenerStream::new(listener);
+        let server = tonic::transport::Server::builder()
+            .add_service(service)
+            .add_service(admin::admin_server::AdminServer::new(fake.clone()));
+        tokio::spawn(server.serve_with_incoming(incoming));
+        fake
+    }
+
+    /// An address at which nobody listens.
+    pub(crate) async fn nobody() -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        listener.local_addr().unwrap().to_string()
+    }
+
+    /// Appends to the script.
+    pub(crate) fn then(&self, act: Act) {
+        self.state.lock().script.push_back(act);
+    }
+
+    /// The attempts of all writes so far.
+    pub(crate) fn attempts(&self) -> Vec<v1::Attempt> {
+        self.state.lock().attempts.clone()
+    }
+
+    /// The timeouts of all requests so far, in milliseconds.
+    pub(crate) fn timeouts(&self) -> Vec<u32> {
+        self.state.lock().timeouts.clone()
+    }
+
+    /// Messages that came in over sessions.
+    pub(crate) fn messages(&self) -> usize {
+        self.state.lock().messages
+    }
+
+    /// How often it was told to flush.
+    pub(crate) fn flushes(&self) -> usize {
+        self.state.lock().flushes
+    }
+
+    /// Makes it say that these partitions lack a quorum.
+    pub(crate) fn set_unavailable(&self, partitions: Vec<u32>) {
+        self.state.lock().unavailable = partitions;
+    }
+
+    /// All pairs it holds.
+    pub(crate) fn pairs(&self) -> BTreeMap<Bytes, Bytes> {
+        let state = self.state.lock();
+        state.data.iter().map(|(key, (value, _))| (key.clone(), value.clone())).collect()
+    }
+
+    /// Stores a pair.
+    pub(crate) fn store(&self, key: &'static str, value: &'static str) {
+        self.state.lock().data.insert(key.into(), (value.into(), 0));
+    }
+
+    /// Does one operation; `Ok(None)`: no answer, `Err`: the end of the stream.
+    fn execute(&self, op: Op) -> Result<Option<Body>, Status> {
+        let mut state = self.state.lock();
+        let header = match &op {
+            Op::Get(get) => &get.header,
+            Op::Put(put) => &put.header,
+            Op::Delete(delete) => &delete.header,
+        };
+        let timeout = header.as_ref().map_or(0, |header| header.timeout_ms);
+        state.timeouts.push(timeout);
+        if let Op::Put(v1::PutRequest { attempt: Some(attempt), .. })
+        | Op::Delete(v1::DeleteRequest { attempt: Some(attempt), .. }) = &op
+        {
+            state.attempts.push(attempt.clone());
+        }
+        match state.script.pop_front().unwrap_or(Act::Serve) {
+            Act::Serve => {}
+            Act::Swallow => return Ok(None),
+            Act::Break => return Err(Status::unavailable("shutting down")),
+            Act::Refuse(code, applied) => {
+                let detail = v1::ErrorDetail {
+                    code: code.to_owned(),
+                    message: "as told".to_owned(),
+                    retryable: true,
+                    applied: applied.into(),
+                    ..Default::default()
+                };
+                return Ok(Some(Body::Error(detail)));
+            }
+        }
+        Ok(Some(match op {
+            Op::Get(get) => {
+                let pair = state.data.get(&get.key).cloned();
+                let found = pair.is_some();
+                let (value, stamp) = pair.unwrap_or_default();
+                let receipt = self.receipt(stamp);
+                Body::Get(v1::GetResponse { found, value, receipt })
+            }
+            Op::Put(put) => {
+                state.stamped += 1;
+                let stamp = state.stamped;
+                state.data.insert(put.key, (put.value, stamp));
+                Body::Put(v1::PutResponse { receipt: self.receipt(stamp) })
+            }
+            Op::Delete(delete) => {
+                state.stamped += 1;
+                state.data.remove(&delete.key);
+                Body::Delete(v1::DeleteResponse { receipt: self.receipt(state.stamped) })
+            }
+        }))
+    }
+
+    fn receipt(&self, counter: u64) -> Option<v1::Receipt> {
+        let stamp = match u128::from(counter) {
+            0 => Bytes::new(),
+            counter => Bytes::copy_from_slice(&(counter << 64 | 1).to_be_bytes()),
+        };
+        let server_time_ns = self.clock_ns;
+        Some(v1::Receipt { epoch: 1, stamp, n: 3, needed: 2, server_time_ns, ..Default::default() })
+    }
+
+    /// A call on its own.
+    async fn unary(&self, op: Op) -> Result<Body, Status> {
+        match self.execute(op)? {
+            Some(Body::Error(detail)) => {
+                let mut status = Status::unavailable(detail.message.clone());
+                let bytes = prost::Message::encode_to_vec(&detail);
+                let value = tonic::metadata::MetadataValue::from_bytes(&bytes);
+                status.metadata_mut().insert_bin("roundtable-error-bin", value);
+                Err(status)
+            }
+            Some(body) => Ok(body),
+            None => core::future::pending().await,
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl v1::kv_server::Kv for Fake {
+    type SessionStream =
+        Pin<Box<dyn Stream<Item = Result<v1::SessionResponse, Status>> + Send + 'static>>;
+
+    async fn get(&self, r: Request<v1::GetRequest>) -> Result<Response<v1::GetResponse>, Status> {
+        match self.unary(Op::Get(r.into_inner())).await? {
+            Body::Get(got) => Ok(Response::new(got)),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn put(&self, r: Request<v1::PutRequest>) -> Result<Response<v1::PutResponse>, Status> {
+        match self.unary(Op::Put(r.into_inner())).await? {
+            Body::Put(put) => Ok(Response::new(put)),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn delete(
+        &self,
+        r: Request<v1::DeleteRequest>,
+    ) -> Result<Response<v1::DeleteResponse>, Status> {
+        match self.unary(Op::Delete(r.into_inner())).await? {
+            Body::Delete(deleted) => Ok(Response::new(deleted)),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn scan(
+        &self,
+        r: Request<v1::ScanRequest>,
+    ) -> Result<Response<v1::ScanResponse>, Status> {
+        let scan = r.into_inner();
+        let state = self.state.lock();
+        let limit = if scan.limit == 0 { 500 } else { scan.limit as usize };
+        let fits =
+            |key: &Bytes| *key > scan.after && key.starts_with(&scan.prefix) && !key.is_empty();
+        let mut left = state.data.iter().filter(|(key, _)| fits(key));
+        let entry = |(key, (value, _)): (&Bytes, &(Bytes, u64))| v1::scan_response::Entry {
+            key: key.clone(),
+            value: if scan.keys_only { Bytes::new() } else { value.clone() },
+            stamp: Bytes::new(),
+        };
+        let entries = left.by_ref().take(limit).map(entry).collect::<Vec<_>>();
+        let resume = entries.last().map_or(Bytes::new(), |entry| entry.key.clone());
+        let (more, receipt) = (left.next().is_some(), self.receipt(0));
+        Ok(Response::new(v1::ScanResponse { entries, more, resume, receipt }))
+    }
+
+    async fn session(
+        &self,
+        request: Request<Streaming<v1::SessionRequest>>,
+    ) -> Result<Response<Self::SessionStream>, Status> {
+        let (mut requests, fake) = (request.into_inner(), self.clone());
+        let (sender, answers) = mpsc::channel(8);
+        tokio::spawn(async move {
+            while let Ok(Some(message)) = requests.message().await {
+                fake.state.lock().messages += 1;
+                let mut answers = Vec::new();
+                for op in message.ops {
+                    match fake.execute(op.op.unwrap()) {
+                        Ok(Some(answer)) => {
+                            answers.push(Answer { id: op.id, answer: Some(answer) })
+                        }
+                        Ok(None) => {}
+                        Err(status) => {
+                            let _ = sender.send(Err(status)).await;
+                            return;
+                        }
+                    }
+                }
+                if sender.send(Ok(v1::SessionResponse { answers })).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(answers))))
+    }
+}
+
+#[tonic::async_trait]
+impl admin::admin_server::Admin for Fake {
+    async fn status(
+        &self,
+        _: Request<admin::StatusRequest>,
+    ) -> Result<Response<admin::StatusResponse>, Status> {
+        let node = |id: u32, state: &str| admin::status_response::Node {
+            id,
+            name: format!("n{id}"),
+            address: self.address.clone(),
+            zone: "a".to_owned(),
+            state: state.to_owned(),
+            role: "active".to_owned(),
+            partitions: 4,
+            replica_partitions: 12,
+            ..Default::default()
+        };
+        Ok(Response::new(admin::StatusResponse {
+            cluster_name: "fake".to_owned(),
+            epoch: 1,
+            partitions: 12,
+            me: "n1".to_owned(),
+            nodes: vec![node(1, "alive"), node(2, "alive"), node(3, "down")],
+            unavailable: self.state.lock().unavailable.clone(),
+            ..Default::default()
+        }))
+    }
+
+    async fn locate(
+        &self,
+        _: Request<admin::LocateRequest>,
+    ) -> Result<Response<admin::LocateResponse>, Status> {
+        Ok(Response::new(admin::LocateResponse {
+            token: u64::MAX,
+            class: 0,
+            partition: 11,
+            owners: vec!["n3".to_owned(), "n1".to_owned()],
+            stand_ins: vec!["n2".to_owned()],
+        }))
+    }
+
+    async fn flush(
+        &self,
+        _: Request<admin::FlushRequest>,
+    ) -> Result<Response<admin::FlushResponse>, Status> {
+        self.state.lock().flushes += 1;
+        Ok(Response::new(admin::FlushResponse {}))
+    }
+
+    async fn version(
+        &self,
+        _: Request<admin::VersionRequest>,
+    ) -> Result<Response<admin::VersionResponse>, Status> {
+        Ok(Response::new(admin::VersionResponse {
+            version: "9.9.9".to_owned(),
+            protocol_min: 1,
+            protocol_max: 2,
+            feature_level: 3,
+        }))
+    }
+}

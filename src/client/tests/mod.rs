@@ -1,0 +1,224 @@
+//! The client against a scripted server, over real sockets.
+
+pub(crate) mod fake;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio_stream::StreamExt;
+
+use super::{Applied, Client, ErrorKind, Lane};
+use crate::types::limits::ATTEMPT_WINDOW;
+use crate::wire::proto::v1::error_detail::Applied as Told;
+
+use fake::{Act, Fake};
+
+const LANES: [Lane; 2] = [Lane::Session, Lane::Unary];
+const CLOCK_NS: u64 = 1_000_000_000_000;
+
+fn client(addresses: &[&str], lane: Lane) -> Client {
+    let builder = Client::builder().endpoints(addresses.iter().copied()).lane(lane);
+    builder.timeout(Duration::from_secs(20)).connect_lazy().unwrap()
+}
+
+/// A client that has learned the server's time.
+async fn acquainted(fake: &Fake, lane: Lane) -> Client {
+    let client = client(&[&fake.address], lane);
+    client.get("warm-up").await.unwrap();
+    client
+}
+
+#[tokio::test]
+async fn what_is_put_is_got_and_what_is_deleted_is_not() {
+    for lane in LANES {
+        let fake = Fake::start(CLOCK_NS, []).await;
+        let kv = client(&[&fake.address], lane);
+        let receipt = kv.put("k", "v").await.unwrap();
+        assert_eq!((receipt.epoch.0, receipt.n), (1, 3));
+        assert_eq!(kv.get("k").await.unwrap().value, Some(Bytes::from("v")));
+        kv.delete("k").await.unwrap();
+        assert_eq!(kv.get("k").await.unwrap().value, None);
+    }
+}
+
+#[tokio::test]
+async fn requests_that_wait_together_travel_together() {
+    let fake = Fake::start(CLOCK_NS, []).await;
+    let kv = client(&[&fake.address], Lane::Session);
+    let puts = (0..500).map(|i| {
+        let put = kv.put(format!("k{i}"), "v");
+        tokio::spawn(async move { put.await.map(|_| ()) })
+    });
+    for put in puts.collect::<Vec<_>>() {
+        put.await.unwrap().unwrap();
+    }
+    assert!(fake.messages() < 500, "{} messages", fake.messages());
+    assert_eq!(fake.attempts().len(), 500);
+}
+
+#[tokio::test]
+async fn a_write_of_unknown_outcome_is_retried_above_the_last_window() {
+    for lane in LANES {
+        let fake = Fake::start(CLOCK_NS, []).await;
+        let kv = acquainted(&fake, lane).await;
+        fake.then(Act::Refuse("QUORUM_NOT_REACHED", Told::Unknown));
+        kv.put("k", "v").await.unwrap();
+        let [first, second] = &fake.attempts()[..] else { panic!("two attempts") };
+        assert_eq!((first.number, second.number), (0, 1));
+        assert_eq!(first.request_id, second.request_id);
+        assert_eq!((first.request_id.len(), first.lower_ns), (16, 0));
+        let window = u64::try_from(ATTEMPT_WINDOW.as_nanos()).unwrap();
+        assert!(first.upper_ns >= CLOCK_NS + window);
+        assert_eq!(second.lower_ns, first.upper_ns);
+        assert!(second.upper_ns > second.lower_ns);
+    }
+}
+
+#[tokio::test]
+async fn before_server_time_is_known_only_a_write_without_effect_is_retried() {
+    for lane in LANES {
+        let unknown = Act::Refuse("QUORUM_NOT_REACHED", Told::Unknown);
+        let fake = Fake::start(CLOCK_NS, [unknown]).await;
+        let error = client(&[&fake.address], lane).put("k", "v").await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::QuorumNotReached);
+        assert_eq!(error.applied(), Applied::Unknown);
+        assert_eq!(fake.attempts()[0].upper_ns, 0);
+
+        let fake = Fake::start(CLOCK_NS, [Act::Refuse("NOT_READY", Told::No)]).await;
+        client(&[&fake.address], lane).put("k", "v").await.unwrap();
+        assert_eq!(fake.attempts().len(), 2);
+    }
+}
+
+#[tokio::test]
+async fn an_outcome_once_unknown_stays_unknown_when_the_last_attempt_had_no_effect() {
+    let fake = Fake::start(CLOCK_NS, []).await;
+    let kv = acquainted(&fake, Lane::Session).await;
+    fake.then(Act::Refuse("QUORUM_NOT_REACHED", Told::Unknown));
+    (0..9).for_each(|_| fake.then(Act::Refuse("OVERLOADED", Told::No)));
+    let error = kv.put("k", "v").await.unwrap_err();
+    assert_eq!((error.kind(), error.applied()), (ErrorKind::Overloaded, Applied::Unknown));
+}
+
+#[tokio::test]
+async fn a_broken_connection_fails_an_early_write_as_unknown_and_is_mended_for_reads() {
+    for lane in LANES {
+        let fake = Fake::start(CLOCK_NS, [Act::Break]).await;
+        let kv = client(&[&fake.address], lane);
+        let error = kv.put("k", "v").await.unwrap_err();
+        let known = (error.kind(), error.applied());
+        assert_eq!(known, (ErrorKind::Unavailable, Applied::Unknown), "{lane:?}");
+        fake.then(Act::Break);
+        assert_eq!(kv.get("k").await.unwrap().value, None);
+    }
+}
+
+#[tokio::test]
+async fn a_request_without_an_answer_ends_at_its_deadline() {
+    for lane in LANES {
+        let fake = Fake::start(CLOCK_NS, [Act::Swallow, Act::Swallow]).await;
+        let kv = client(&[&fake.address], lane);
+        let short = Duration::from_millis(60);
+        let write = kv.put("k", "v").timeout(short).await.unwrap_err();
+        assert_eq!(write.kind(), ErrorKind::DeadlineExceeded);
+        assert_eq!(write.applied(), Applied::Unknown);
+        let read = kv.get("k").timeout(short).await.unwrap_err();
+        assert_eq!((read.kind(), read.applied()), (ErrorKind::DeadlineExceeded, Applied::No));
+        assert!(fake.timeouts().iter().all(|ms| (1..=60).contains(ms)));
+        kv.get("k").await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn nobody_at_the_address_means_nothing_was_applied() {
+    for lane in LANES {
+        let kv = client(&[&Fake::nobody().await], lane);
+        let error = kv.put("k", "v").await.unwrap_err();
+        assert_eq!((error.kind(), error.applied()), (ErrorKind::Unavailable, Applied::No));
+        assert_eq!(error.code(), "UNAVAILABLE");
+    }
+}
+
+#[tokio::test]
+async fn a_dead_endpoint_is_worked_around() {
+    for lane in LANES {
+        let fake = Fake::start(CLOCK_NS, []).await;
+        let kv = client(&[&Fake::nobody().await, &fake.address], lane);
+        for _ in 0..20 {
+            kv.put("k", "v").await.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_endpoint_that_swallows_requests_does_not_cost_the_whole_timeout() {
+    let mute = Fake::start(CLOCK_NS, vec![Act::Swallow; 99]).await;
+    let fake = Fake::start(CLOCK_NS, []).await;
+    let kv = client(&[&mute.address, &fake.address], Lane::Session);
+    for _ in 0..10 {
+        kv.get("k").timeout(Duration::from_secs(2)).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn abandoned_requests_leave_the_others_alone() {
+    let fake = Fake::start(CLOCK_NS, vec![Act::Swallow; 200]).await;
+    let kv = client(&[&fake.address], Lane::Session);
+    let abandoned = (0..200).map(|_| {
+        let get = kv.get("k");
+        tokio::spawn(async move { get.timeout(Duration::from_millis(50)).await.is_err() })
+    });
+    for get in abandoned.collect::<Vec<_>>() {
+        assert!(get.await.unwrap());
+    }
+    kv.put("k", "v").await.unwrap();
+}
+
+#[tokio::test]
+async fn what_cannot_be_right_does_not_travel() {
+    let kv = client(&[&Fake::nobody().await], Lane::Session);
+    assert_eq!(kv.get("").await.unwrap_err().code(), "KEY_EMPTY");
+    assert_eq!(kv.delete(vec![0; 4097]).await.unwrap_err().code(), "KEY_TOO_LARGE");
+    let large = kv.put("k", vec![0; (1 << 20) + 1]).await.unwrap_err();
+    assert_eq!((large.code(), large.applied()), ("VALUE_TOO_LARGE", Applied::No));
+    assert!(Client::builder().connect_lazy().is_err());
+}
+
+#[tokio::test]
+async fn scans_cross_pages_and_stop_where_they_are_told() {
+    let fake = Fake::start(CLOCK_NS, []).await;
+    for key in ["a1", "a2", "a3", "a4", "a5", "b1"] {
+        fake.store(key, "v");
+    }
+    let kv = client(&[&fake.address], Lane::Session);
+    let cases = [
+        (kv.scan().prefix("a").page_size(2), vec!["a1", "a2", "a3", "a4", "a5"]),
+        (kv.scan().from("a2").to("a4").page_size(1), vec!["a2", "a3"]),
+        (kv.scan().after("a2").limit(3).page_size(2), vec!["a3", "a4", "a5"]),
+        (kv.scan().limit(0), vec![]),
+        (kv.scan().from("b1"), vec!["b1"]),
+        (kv.scan().from("c"), vec![]),
+    ];
+    for (scan, expected) in cases {
+        let entries = scan.entries().collect::<Vec<_>>().await;
+        let keys = entries.into_iter().map(|entry| entry.unwrap().key).collect::<Vec<_>>();
+        assert_eq!(keys, expected);
+    }
+}
+
+#[tokio::test]
+async fn a_node_is_asked_about_the_cluster_and_itself() {
+    let fake = Fake::start(CLOCK_NS, []).await;
+    let kv = client(&[&fake.address], Lane::Session);
+    let status = kv.status().await.unwrap();
+    assert_eq!((status.nodes.len(), status.me.as_str()), (3, "n1"));
+    let location = kv.locate("k").table("t").await.unwrap();
+    assert_eq!(location.owners, ["n3", "n1"]);
+    assert_eq!(kv.locate("").await.unwrap_err().code(), "KEY_EMPTY");
+    kv.flush().await.unwrap();
+    assert_eq!(fake.flushes(), 1);
+    assert_eq!(kv.version().await.unwrap().version, "9.9.9");
+    fake.set_unavailable(vec![3]);
+    assert_eq!(kv.status().await.unwrap().unavailable, [3]);
+    assert!(fake.pairs().is_empty());
+}

@@ -1,0 +1,333 @@
+//! From what was written to what the parts are given, and the rules between values.
+
+use core::time::Duration;
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use crate::node::NodeConfig;
+use crate::storage;
+use crate::transport::TransportConfig;
+use crate::types::{Charter, Founder, Role, limits};
+
+use super::founder::{check_address, parse_founder};
+use super::{Config, ConfigError, LogSection, Sync};
+
+/// Everything a server is started with, checked.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// For the node.
+    pub node: NodeConfig,
+    /// For the streams.
+    pub transport: TransportConfig,
+    /// For the store.
+    pub storage: storage::Options,
+    /// Where the store is.
+    pub data_dir: PathBuf,
+    /// Threads for reads that go to disk.
+    pub reader_threads: usize,
+    /// The clients' port.
+    pub listen_client: SocketAddr,
+    /// The peers' port.
+    pub listen_peer: SocketAddr,
+    /// The HTTP port, unless it is off.
+    pub listen_http: Option<SocketAddr>,
+    /// How long what was begun may take to finish.
+    pub drain_timeout: Duration,
+    /// Threads of the asynchronous runtime; 0: as many as cores.
+    pub workers: usize,
+    /// The log.
+    pub log: LogSection,
+}
+
+fn refuse<T>(text: impl Into<String>) -> Result<T, ConfigError> {
+    Err(ConfigError(text.into()))
+}
+
+impl Settings {
+    /// Checks a configuration.
+    ///
+    /// # Errors
+    /// The first rule that does not hold; names the key.
+    pub fn from_config(config: &Config) -> Result<Settings, ConfigError> {
+        let listen_client = socket("listen.client", &config.listen.client)?;
+        let listen_peer = socket("listen.peer", &config.listen.peer)?;
+        let http = &config.listen.http;
+        let listen_http = (!http.is_empty()).then(|| socket("listen.http", http)).transpose()?;
+        let mut node = node(config)?;
+        node.client_address = advertised(config, listen_client)?;
+        for (key, duration) in [
+            ("membership.probe_interval", node.probe_interval),
+            ("request.timeout", node.request_timeout),
+            ("request.retry_interval", node.retry_interval),
+            ("transport.connect_timeout", config.transport.connect_timeout),
+            ("transport.keepalive", config.transport.keepalive),
+            ("transport.keepalive_timeout", config.transport.keepalive_timeout),
+        ] {
+            if duration.is_zero() {
+                return refuse(format!("{key} is 0"));
+            }
+        }
+        if node.request_timeout > limits::REQUEST_TIMEOUT_MAX {
+            return refuse(format!("request.timeout is above {:?}", limits::REQUEST_TIMEOUT_MAX));
+        }
+        let order = [node.probe_interval, node.suspect_after, node.down_after];
+        if !order.is_sorted_by(|a, b| a < b) {
+            return refuse(
+                "membership: probe_interval, suspect_after and down_after must grow in this order",
+            );
+        }
+        Ok(Settings {
+            transport: transport(config)?,
+            storage: storage_options(config)?,
+            data_dir: PathBuf::from(&config.node.data_dir),
+            reader_threads: reader_threads(config)?,
+            listen_client,
+            listen_peer,
+            listen_http,
+            drain_timeout: config.shutdown.drain_timeout,
+            workers: config.runtime.workers,
+            log: config.log.clone(),
+            node,
+        })
+    }
+}
+
+fn socket(key: &str, text: &str) -> Result<SocketAddr, ConfigError> {
+    text.parse().map_err(|_| {
+        ConfigError(format!("{key} is {text:?}; expected ADDRESS:PORT, e.g. 127.0.0.1:7450"))
+    })
+}
+
+/// Where clients reach this node.
+fn advertised(config: &Config, listen: SocketAddr) -> Result<String, ConfigError> {
+    let named = &config.listen.advertise_client;
+    if named.is_empty() {
+        if listen.ip().is_unspecified() {
+            return refuse(format!(
+                "listen.client is {listen}, which is no address others could reach: set listen.advertise_client"
+            ));
+        }
+        return Ok(listen.to_string());
+    }
+    check_address(named).map_err(|why| ConfigError(format!("listen.advertise_client: {why}")))?;
+    Ok(named.clone())
+}
+
+fn node(config: &Config) -> Result<NodeConfig, ConfigError> {
+    let cluster = &config.cluster;
+    if config.node.name.is_empty() {
+        return refuse("node.name is required");
+    }
+    let name =
+        config.node.name.parse().map_err(|why: String| ConfigError(format!("node.name: {why}")))?;
+    let founders = founders(config)?;
+    if !founders.iter().any(|founder| founder.name == name) {
+        let names: Vec<&str> = founders.iter().map(|founder| founder.name.as_str()).collect();
+        return refuse(format!(
+            "node.name is {name}, which is none of cluster.founders ({})",
+            names.join(", ")
+        ));
+    }
+    if cluster.name.is_empty() || cluster.name.len() > CLUSTER_NAME_BYTES_MAX {
+        return refuse(format!("cluster.name must have 1 to {CLUSTER_NAME_BYTES_MAX} bytes"));
+    }
+    ring(config, &founders)?;
+    Ok(NodeConfig {
+        charter: Charter {
+            cluster_name: cluster.name.clone(),
+            founders: founders.clone(),
+            partitions: cluster.partitions,
+            replication: cluster.replication,
+            read_quorum: cluster.read_quorum,
+            write_quorum: cluster.write_quorum,
+        },
+        request_timeout: config.request.timeout,
+        retry_interval: config.request.retry_interval,
+        hedge_after: config.request.hedge_after,
+        operations_max: at_least_one("request.max_in_flight", config.request.max_in_flight)?,
+        operation_bytes_max: config.request.max_in_flight_bytes.max(limits::VALUE_BYTES_MAX * 2),
+        replica_operations_max: at_least_one(
+            "request.max_replica_in_flight",
+            config.request.max_replica_in_flight,
+        )?,
+        probe_interval: config.membership.probe_interval,
+        suspect_after: config.membership.suspect_after,
+        down_after: config.membership.down_after,
+        ..NodeConfig::new(name, founders)
+    })
+}
+
+/// Longest cluster name, in bytes.
+const CLUSTER_NAME_BYTES_MAX: usize = 64;
+
+fn founders(config: &Config) -> Result<Vec<Founder>, ConfigError> {
+    let entries = &config.cluster.founders;
+    if entries.is_empty() {
+        return refuse(
+            "cluster.founders is empty: name every founding node, the same list on each",
+        );
+    }
+    let parse = |entry: &String| parse_founder(entry);
+    let founders: Vec<Founder> = entries
+        .iter()
+        .map(parse)
+        .collect::<Result<_, _>>()
+        .map_err(|why| ConfigError(format!("cluster.founders: {why}")))?;
+    let names: BTreeSet<_> = founders.iter().map(|founder| &founder.name).collect();
+    let addresses: BTreeSet<_> = founders.iter().map(|founder| &founder.peer_address).collect();
+    if names.len() != founders.len() || addresses.len() != founders.len() {
+        return refuse("cluster.founders: two founders share a name or an address");
+    }
+    if founders.len() > limits::MEMBERS_MAX {
+        return refuse(format!("cluster.founders: more than {}", limits::MEMBERS_MAX));
+    }
+    if !founders.iter().any(|founder| founder.role == Role::Active) {
+        return refuse("cluster.founders: all of them are reserved; somebody must own data");
+    }
+    Ok(founders)
+}
+
+/// The rules of the ring and of table `default`.
+fn ring(config: &Config, founders: &[Founder]) -> Result<(), ConfigError> {
+    let cluster = &config.cluster;
+    let partitions = cluster.partitions;
+    if !partitions.is_power_of_two() || partitions > limits::PARTITIONS_MAX {
+        let most = limits::PARTITIONS_MAX;
+        return refuse(format!(
+            "cluster.partitions is {partitions}; it must be a power of two up to {most}"
+        ));
+    }
+    let active = founders.iter().filter(|founder| founder.role == Role::Active).count();
+    if u32::try_from(active).unwrap_or(u32::MAX) > partitions {
+        return refuse(format!(
+            "cluster.partitions is {partitions}; {active} active founders need at least one each"
+        ));
+    }
+    let n = cluster.replication;
+    if !(1..=limits::REPLICAS_MAX).contains(&n) {
+        let most = limits::REPLICAS_MAX;
+        return refuse(format!("cluster.replication is {n}; it must be 1..={most}"));
+    }
+    for (key, quorum) in
+        [("read_quorum", cluster.read_quorum), ("write_quorum", cluster.write_quorum)]
+    {
+        if !(1..=n).contains(&quorum) {
+            return refuse(format!("cluster.{key} is {quorum}; it must be 1..={n} (replication)"));
+        }
+    }
+    Ok(())
+}
+
+fn at_least_one(key: &str, count: usize) -> Result<usize, ConfigError> {
+    if count == 0 { refuse(format!("{key} is 0")) } else { Ok(count) }
+}
+
+fn reader_threads(config: &Config) -> Result<usize, ConfigError> {
+    // Two, so that a flush that waits does not keep reads waiting.
+    match config.storage.reader_threads {
+        count @ 2..=256 => Ok(count),
+        count => refuse(format!("storage.reader_threads is {count}; it must be 2..=256")),
+    }
+}
+
+fn storage_options(config: &Config) -> Result<storage::Options, ConfigError> {
+    let section = &config.storage;
+    if section.memtable < 1 << 20 || section.memory < 2 * section.memtable {
+        return refuse("storage.memtable must be at least 1MiB, and storage.memory twice that");
+    }
+    if section.sync_interval.is_zero() {
+        return refuse("storage.sync_interval is 0");
+    }
+    Ok(storage::Options {
+        memtable_bytes: section.memtable,
+        memory_bytes_max: section.memory,
+        sync: match section.sync {
+            Sync::Always => storage::SyncMode::Always,
+            Sync::Interval => storage::SyncMode::Interval(section.sync_interval),
+            Sync::None => storage::SyncMode::None,
+        },
+        ..storage::Options::default()
+    })
+}
+
+fn transport(config: &Config) -> Result<TransportConfig, ConfigError> {
+    let section = &config.transport;
+    if section.queue_bytes < limits::MESSAGE_BYTES_MAX {
+        let least = limits::MESSAGE_BYTES_MAX;
+        return refuse(format!(
+            "transport.queue_bytes is below one largest message, {least} bytes"
+        ));
+    }
+    if section.batch_bytes > limits::MESSAGE_BYTES_MAX / 2 {
+        return refuse(format!(
+            "transport.batch_bytes is above {}, half the largest message",
+            limits::MESSAGE_BYTES_MAX / 2
+        ));
+    }
+    Ok(TransportConfig {
+        queue_ops_max: at_least_one("transport.queue_ops", section.queue_ops)?,
+        queue_bytes_max: section.queue_bytes,
+        batch_ops: at_least_one("transport.batch_ops", section.batch_ops)?,
+        batch_bytes: section.batch_bytes,
+        connect_timeout: section.connect_timeout,
+        keepalive: section.keepalive,
+        keepalive_timeout: section.keepalive_timeout,
+        ..TransportConfig::default()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn good() -> Config {
+        let mut config = Config::default();
+        config.node.name = "n1".to_owned();
+        config.cluster.founders = ["n1=h:1", "n2=h:2", "n3=h:3"].map(str::to_owned).to_vec();
+        config
+    }
+
+    fn refusal(change: impl FnOnce(&mut Config)) -> String {
+        let mut config = good();
+        change(&mut config);
+        Settings::from_config(&config).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn the_defaults_of_the_parts_are_the_defaults_of_the_file() {
+        let settings = Settings::from_config(&good()).unwrap();
+        assert_eq!(settings.transport, TransportConfig::default());
+        assert_eq!(settings.storage, storage::Options::default());
+        let expected = NodeConfig {
+            client_address: "127.0.0.1:7450".to_owned(),
+            ..NodeConfig::new(settings.node.name.clone(), settings.node.charter.founders.clone())
+        };
+        assert_eq!(format!("{:?}", settings.node), format!("{expected:?}"));
+    }
+
+    #[test]
+    fn each_rule_names_the_key_that_breaks_it() {
+        let cases: [(&str, fn(&mut Config)); 15] = [
+            ("node.name", |c| c.node.name.clear()),
+            ("node.name", |c| c.node.name = "n4".to_owned()),
+            ("node.name", |c| c.node.name = "N1".to_owned()),
+            ("cluster.founders", |c| c.cluster.founders.clear()),
+            ("cluster.founders", |c| c.cluster.founders.push("n1=h:9".to_owned())),
+            ("cluster.founders", |c| c.cluster.founders = vec!["n1=h:1;role=reserved".to_owned()]),
+            ("cluster.partitions", |c| c.cluster.partitions = 100),
+            ("cluster.partitions", |c| c.cluster.partitions = 2),
+            ("cluster.replication", |c| c.cluster.replication = 16),
+            ("cluster.read_quorum", |c| c.cluster.read_quorum = 4),
+            ("cluster.write_quorum", |c| c.cluster.write_quorum = 0),
+            ("listen.client", |c| c.listen.client = "localhost".to_owned()),
+            ("listen.advertise_client", |c| c.listen.client = "0.0.0.0:1".to_owned()),
+            ("request.timeout", |c| c.request.timeout = Duration::from_secs(61)),
+            ("membership", |c| c.membership.down_after = Duration::from_secs(1)),
+        ];
+        for (key, change) in cases {
+            let text = refusal(change);
+            assert!(text.contains(key), "{text} does not name {key}");
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! Durations and sizes as people write them: "250ms", "64MiB".
+
+/// `#[serde(with = "duration")]`.
+pub(super) mod duration {
+    use core::time::Duration;
+    use serde::{Deserialize, Deserializer, de};
+
+    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Duration, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        humantime::parse_duration(&text).map_err(|error| {
+            de::Error::custom(format!("{text:?} is no duration like \"250ms\": {error}"))
+        })
+    }
+}
+
+/// `#[serde(with = "size")]`.
+pub(super) mod size {
+    use bytesize::ByteSize;
+    use serde::{Deserialize, Deserializer, de};
+
+    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<usize, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let size: ByteSize = text
+            .parse()
+            .map_err(|_| de::Error::custom(format!("{text:?} is no size like \"64MiB\"")))?;
+        usize::try_from(size.as_u64())
+            .map_err(|_| de::Error::custom(format!("{text:?} is too large")))
+    }
+}

@@ -1,0 +1,188 @@
+//! The checkers: pure functions from what was observed to the list of what is wrong with it. An
+//! empty list is a pass; every entry names the operations that show the fault.
+//!
+//! | function | invariant |
+//! |---|---|
+//! | [`register`] | I1: acknowledged writes are read; I5: deleted stays deleted; no value from nowhere |
+//! | [`stamps`] | I8: stamps of one node strictly increase over its whole life |
+//! | [`deadlines`] | I13: no request outlives its deadline by more than [`OVERRUN_MAX`] |
+//! | [`Ledger::audit`] | what was acknowledged before a crash is read back after it |
+//!
+//! They know no cluster and no node: the same functions judge the simulator and real processes.
+
+mod deadline;
+mod ledger;
+mod register;
+mod stamp;
+
+use core::fmt;
+use core::time::Duration;
+
+use crate::types::{Key, NodeId, Stamp, Value};
+
+use super::history::OpIndex;
+
+pub use deadline::{Deadline, OVERRUN_MAX, deadlines};
+pub use ledger::Ledger;
+pub use register::register;
+pub use stamp::{Issue, stamps};
+
+/// One broken promise, with what shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Violation {
+    /// A read began after a write was acknowledged and yet returned an older version, whose own
+    /// write had ended before the acknowledged one began, or whose stamp is lower.
+    StaleRead {
+        /// The key.
+        key: Key,
+        /// The read.
+        read: OpIndex,
+        /// The acknowledged write it missed.
+        missed: OpIndex,
+    },
+    /// A read began after a write was acknowledged and yet found nothing, though no delete can
+    /// have removed the value.
+    LostWrite {
+        /// The key.
+        key: Key,
+        /// The read.
+        read: OpIndex,
+        /// The acknowledged write it missed.
+        missed: OpIndex,
+    },
+    /// A read began after a delete was acknowledged and yet returned a value written before it.
+    Resurrected {
+        /// The key.
+        key: Key,
+        /// The read.
+        read: OpIndex,
+        /// The acknowledged delete.
+        deleted: OpIndex,
+    },
+    /// A read returned a value that no put of that key had asked for by then.
+    ValueFromNowhere {
+        /// The key.
+        key: Key,
+        /// The read.
+        read: OpIndex,
+    },
+    /// A read returned the value of a put that was reported as not applied.
+    FailedWriteRead {
+        /// The key.
+        key: Key,
+        /// The read.
+        read: OpIndex,
+        /// The put.
+        put: OpIndex,
+    },
+    /// A write that began after another was acknowledged was acknowledged with a stamp that is
+    /// not above the other's: it will lose, or has lost, to an older one.
+    StampOrder {
+        /// The key.
+        key: Key,
+        /// The write that was acknowledged first.
+        earlier: OpIndex,
+        /// The write that began later.
+        later: OpIndex,
+    },
+    /// Two operations saw different contents under one stamp of one key.
+    StampReused {
+        /// The key.
+        key: Key,
+        /// The stamp.
+        stamp: Stamp,
+        /// One operation.
+        one: OpIndex,
+        /// The other.
+        other: OpIndex,
+    },
+    /// A node gave a stamp that is not above the one it had given before.
+    StampRegressed {
+        /// The node.
+        node: NodeId,
+        /// What it gave before.
+        before: Stamp,
+        /// What it gave next.
+        after: Stamp,
+    },
+    /// A node gave a stamp that bears another node's number.
+    StampForeign {
+        /// The node.
+        node: NodeId,
+        /// What it gave.
+        stamp: Stamp,
+    },
+    /// A request was answered too long after its deadline, or has not been answered yet.
+    DeadlineOverrun {
+        /// Its place in the input.
+        request: usize,
+        /// By how much.
+        by: Duration,
+    },
+    /// An acknowledged write was not read back.
+    LedgerLost {
+        /// The key.
+        key: Key,
+        /// What should have been there; `None` for a delete.
+        wanted: Option<Value>,
+        /// What was; `None` for nothing.
+        found: Option<Value>,
+    },
+    /// A key of the ledger with acknowledged writes was never read back.
+    LedgerUnread {
+        /// The key.
+        key: Key,
+    },
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Violation::StaleRead { key, read, missed } => {
+                write!(
+                    f,
+                    "{key:?}: read {} is older than acknowledged {}",
+                    read.get(),
+                    missed.get()
+                )
+            }
+            Violation::LostWrite { key, read, missed } => {
+                write!(f, "{key:?}: read {} lacks acknowledged {}", read.get(), missed.get())
+            }
+            Violation::Resurrected { key, read, deleted } => {
+                write!(f, "{key:?}: read {} shows what {} deleted", read.get(), deleted.get())
+            }
+            Violation::ValueFromNowhere { key, read } => {
+                write!(f, "{key:?}: read {} returned what nobody had written", read.get())
+            }
+            Violation::FailedWriteRead { key, read, put } => {
+                write!(f, "{key:?}: read {} returned the failed write {}", read.get(), put.get())
+            }
+            Violation::StampOrder { key, earlier, later } => {
+                write!(f, "{key:?}: {} is stamped below {}", later.get(), earlier.get())
+            }
+            Violation::StampReused { key, stamp, one, other } => {
+                write!(f, "{key:?}: {} and {} differ under {stamp}", one.get(), other.get())
+            }
+            Violation::StampRegressed { node, before, after } => {
+                write!(f, "node {node}: stamp {after} given after {before}")
+            }
+            Violation::StampForeign { node, stamp } => {
+                write!(f, "node {node}: gave the stamp {stamp} of another node")
+            }
+            Violation::DeadlineOverrun { request, by } => {
+                write!(f, "request {request}: {by:?} past its deadline")
+            }
+            Violation::LedgerLost { key, wanted, found } => {
+                let show = |value: &Option<Value>| {
+                    value.as_ref().map_or("nothing".to_owned(), |value| {
+                        let head = value.as_bytes().get(..64).unwrap_or(value.as_bytes());
+                        format!("\"{}\"", head.escape_ascii())
+                    })
+                };
+                write!(f, "{key:?}: wanted {}, found {}", show(wanted), show(found))
+            }
+            Violation::LedgerUnread { key } => write!(f, "{key:?}: was never read back"),
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! I1 and I5 over a history of one `lww` table: registers read and written through quorums at or
+//! above the floors.
+//!
+//! The rule, per key: a read that began after a write was acknowledged returns that write's
+//! version, or one whose put did *not end before that write began*, and never one with a lower
+//! stamp. Puts of unknown outcome never end, so they excuse what they wrote for ever; a put
+//! reported as not applied excuses nothing. Operations whose receipt says `weak` demand nothing of
+//! others, and weak reads may be old, but even they return no value from nowhere.
+//!
+//! Deliberately not checked: that two reads in a row never go back. A get answers before it
+//! repairs, so a version on too few replicas may be seen once and missed after; only
+//! acknowledgement is a promise. Linearizable tables have a checker of their own.
+//!
+//! Cost: O(n log n) in the operations of a key.
+
+use std::collections::BTreeMap;
+
+use crate::load::history::{Action, History, Moment, OpIndex, Operation, Outcome};
+use crate::types::{Key, Stamp, Value};
+
+use super::Violation;
+
+/// Checks every key of `history`.
+pub fn register(history: &History) -> Vec<Violation> {
+    let mut violations = Vec::new();
+    for (key, operations) in history.by_key() {
+        let book = Book::of(&operations);
+        stamp_order(key, &book, &mut violations);
+        stamp_contents(key, &operations, &mut violations);
+        for (op, operation) in &operations {
+            if let Outcome::Read { value, stamp, weak } = &operation.outcome {
+                let seen = Seen { op: *op, operation, value: value.as_ref(), stamp: *stamp };
+                violations.extend(read(key, &book, &seen, *weak));
+            }
+        }
+    }
+    violations
+}
+
+/// An acknowledged write at or above the floors.
+#[derive(Clone, Copy)]
+struct Acknowledged<'a> {
+    op: OpIndex,
+    operation: &'a Operation,
+    stamp: Stamp,
+}
+
+/// What one key's writes allow and demand.
+struct Book<'a> {
+    /// Acknowledged writes by the end of each; with each, the one among it and all before it with
+    /// the highest stamp, and the one that began last.
+    acknowledged: Vec<(Moment, Acknowledged<'a>, Acknowledged<'a>)>,
+    /// The acknowledged writes in order of invocation.
+    invoked: Vec<Acknowledged<'a>>,
+    /// What may have put each value.
+    puts: BTreeMap<&'a [u8], Causes>,
+    /// What may have deleted.
+    deletes: Causes,
+}
+
+/// The writes that could explain one answer.
+#[derive(Default)]
+struct Causes {
+    /// Invocations, in order; with each, the latest end among it and all before it.
+    possible: Vec<(Moment, Moment)>,
+    /// The first one that was reported as not applied.
+    failed: Option<(Moment, OpIndex)>,
+}
+
+impl Causes {
+    /// Adds a write, in order of invocation.
+    fn push(&mut self, op: OpIndex, write: &Operation) {
+        if write.outcome == Outcome::Failed {
+            self.failed.get_or_insert((write.invoked, op));
+            return;
+        }
+        let before = self.possible.last().map_or(Moment::START, |(_, end)| *end);
+        self.possible.push((write.invoked, before.max(write.end())));
+    }
+
+    /// The latest end among those invoked before `moment`.
+    fn latest_end(&self, moment: Moment) -> Option<Moment> {
+        let count = self.possible.partition_point(|(invoked, _)| *invoked < moment);
+        self.possible.get(count.checked_sub(1)?).map(|(_, end)| *end)
+    }
+}
+
+impl<'a> Book<'a> {
+    fn of(operations: &[(OpIndex, &'a Operation)]) -> Book<'a> {
+        let mut book = Book {
+            acknowledged: Vec::new(),
+            invoked: Vec::new(),
+            puts: BTreeMap::new(),
+            deletes: Causes::default(),
+        };
+        for (op, operation) in operations {
+            match &operation.action {
+                Action::Get => continue,
+                Action::Put(value) => {
+                    book.puts.entry(value.as_bytes()).or_default().push(*op, operation);
+                }
+                Action::Delete => book.deletes.push(*op, operation),
+            }
+            if let Outcome::Written { stamp, weak: false } = operation.outcome {
+                book.invoked.push(Acknowledged { op: *op, operation, stamp });
+            }
+        }
+        let mut by_end = book.invoked.clone();
+        by_end.sort_by_key(|write| write.operation.end());
+        for write in by_end {
+            let (highest, latest) = match book.acknowledged.last() {
+                Some((_, highest, latest)) => (
+                    if highest.stamp < write.stamp { write } else { *highest },
+                    if latest.operation.invoked < write.operation.invoked {
+                        write
+                    } else {
+                        *latest
+                    },
+                ),
+                None => (write, write),
+            };
+            book.acknowledged.push((write.operation.end(), highest, latest));
+        }
+        book
+    }
+
+    /// Of the writes acknowledged before `moment`: the highest stamped and the last begun.
+    fn before(&self, moment: Moment) -> Option<(Acknowledged<'a>, Acknowledged<'a>)> {
+        let count = self.acknowledged.partition_point(|(end, _, _)| *end < moment);
+        let last = count.checked_sub(1).and_then(|last| self.acknowledged.get(last));
+        last.map(|(_, highest, latest)| (*highest, *latest))
+    }
+}
+
+/// A read's answer.
+struct Seen<'a> {
+    op: OpIndex,
+    operation: &'a Operation,
+    value: Option<&'a Value>,
+    stamp: Stamp,
+}
+
+/// Judges one read.
+fn read(key: &Key, book: &Book<'_>, seen: &Seen<'_>, weak: bool) -> Option<Violation> {
+    let (key, read) = (key.clone(), seen.op);
+    let answered = seen.operation.end();
+    // The end of the most lenient write that explains the answer. A miss is also explained by
+    // nobody having written yet.
+    let explained = match seen.value {
+        None => book.deletes.latest_end(answered).unwrap_or(Moment::START),
+        Some(value) => {
+            let causes = book.puts.get(value.as_bytes());
+            match causes.and_then(|causes| causes.latest_end(answered)) {
+                Some(end) => end,
+                None => {
+                    let failed = causes.and_then(|causes| causes.failed);
+                    return Some(match failed.filter(|(invoked, _)| *invoked < answered) {
+                        Some((_, put)) => Violation::FailedWriteRead { key, read, put },
+                        None => Violation::ValueFromNowhere { key, read },
+                    });
+                }
+            }
+        }
+    };
+    if weak {
+        return None;
+    }
+    let (highest, latest) = book.before(seen.operation.invoked)?;
+    let older = explained < latest.operation.invoked;
+    // A purged tombstone leaves a miss without a stamp: then only the order in time can tell.
+    let purged = seen.value.is_none() && seen.stamp == Stamp::ZERO;
+    let missed = if older {
+        latest
+    } else if !purged && seen.stamp < highest.stamp {
+        highest
+    } else {
+        return None;
+    };
+    Some(match (seen.value, &missed.operation.action) {
+        (Some(_), Action::Delete) => Violation::Resurrected { key, read, deleted: missed.op },
+        (None, Action::Put(_)) => Violation::LostWrite { key, read, missed: missed.op },
+        _ => Violation::StaleRead { key, read, missed: missed.op },
+    })
+}
+
+/// A write that began after another was acknowledged is stamped above it.
+fn stamp_order(key: &Key, book: &Book<'_>, violations: &mut Vec<Violation>) {
+    for later in &book.invoked {
+        if let Some((highest, _)) = book.before(later.operation.invoked)
+            && later.stamp <= highest.stamp
+        {
+            let (earlier, later) = (highest.op, later.op);
+            violations.push(Violation::StampOrder { key: key.clone(), earlier, later });
+        }
+    }
+}
+
+/// One stamp of one key has one content.
+fn stamp_contents(
+    key: &Key,
+    operations: &[(OpIndex, &Operation)],
+    violations: &mut Vec<Violation>,
+) {
+    let mut contents: BTreeMap<Stamp, (OpIndex, Option<&Value>)> = BTreeMap::new();
+    for (op, operation) in operations {
+        let (stamp, value) = match (&operation.outcome, &operation.action) {
+            (Outcome::Written { stamp, .. }, Action::Put(value)) => (*stamp, Some(value)),
+            (Outcome::Written { stamp, .. }, Action::Delete) => (*stamp, None),
+            (Outcome::Read { stamp, value, .. }, _) => (*stamp, value.as_ref()),
+            _ => continue,
+        };
+        if stamp == Stamp::ZERO && value.is_none() {
+            continue;
+        }
+        let (one, known) = *contents.entry(stamp).or_insert((*op, value));
+        if known != value {
+            let (key, other) = (key.clone(), *op);
+            violations.push(Violation::StampReused { key, stamp, one, other });
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "register_tests.rs"]
+mod tests;

@@ -1,0 +1,285 @@
+//! Drives a cluster through the client library, in an open or a closed loop, and reports what it
+//! was like.
+//!
+//! In an open loop operations fall due by a [`Schedule`] that does not care about answers, and
+//! latency counts from when an operation was due. In a closed loop each worker asks as soon as it
+//! has been answered: good for finding the highest throughput, blind to what users would feel.
+
+use core::time::Duration;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::task::JoinSet;
+
+use crate::client::{Client, Clock, Quorum};
+
+use super::history::History;
+use super::keys::Keys;
+use super::latency::Latency;
+use super::mix::{Kind, Mix};
+use super::schedule::{Schedule, Spacing};
+use super::worker::Worker;
+
+/// Who sets the pace.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Pace {
+    /// The schedule: this many operations a second.
+    Open {
+        /// Operations a second.
+        rate: f64,
+        /// How they are spaced.
+        spacing: Spacing,
+    },
+    /// The answers.
+    Closed,
+}
+
+/// What to do.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// On which keys.
+    pub keys: Keys,
+    /// In which shares.
+    pub mix: Mix,
+    /// At which pace.
+    pub pace: Pace,
+    /// Operations in flight at most. In an open loop, operations that fall due beyond it wait, and
+    /// their wait counts.
+    pub workers: u32,
+    /// No operation starts, or falls due, after this.
+    pub duration: Duration,
+    /// No more than this many operations in all, if there is such a number.
+    pub operations_max: Option<u64>,
+    /// Bytes of a value; values are unique, so they have at least some 20.
+    pub value_bytes: usize,
+    /// The table.
+    pub table: String,
+    /// Read quorum; the table's when left out.
+    pub r: Option<Quorum>,
+    /// Write quorum; the table's when left out.
+    pub w: Option<Quorum>,
+    /// Of all random choices.
+    pub seed: u64,
+    /// Where to write down every operation, for the checkers. Grows with the run.
+    pub history: Option<Arc<Mutex<History>>>,
+}
+
+impl Plan {
+    /// A closed loop of 16 workers on `keys` for ten seconds: half reads, half writes of 100 B.
+    pub fn new(keys: Keys) -> Plan {
+        Plan {
+            keys,
+            mix: Mix::YCSB_A,
+            pace: Pace::Closed,
+            workers: 16,
+            duration: Duration::from_secs(10),
+            operations_max: None,
+            value_bytes: 100,
+            table: String::new(),
+            r: None,
+            w: None,
+            seed: 0,
+            history: None,
+        }
+    }
+}
+
+/// What became of the operations of one kind.
+#[derive(Clone, Debug, Default)]
+pub struct Outcomes {
+    /// Latency of those that succeeded, from when they were due.
+    pub latency: Latency,
+    /// How many failed, by the error's code.
+    pub errors: BTreeMap<String, u64>,
+}
+
+impl Outcomes {
+    /// How many succeeded.
+    pub fn succeeded(&self) -> u64 {
+        self.latency.count()
+    }
+
+    /// How many failed.
+    pub fn failed(&self) -> u64 {
+        self.errors.values().sum()
+    }
+}
+
+/// What it was like.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// From the start to the last answer.
+    pub elapsed: Duration,
+    /// By kind; kinds that did not occur are missing.
+    pub outcomes: BTreeMap<Kind, Outcomes>,
+    /// How late operations were sent after they were due, in an open loop. Timers tick in
+    /// milliseconds, so about one is normal; much more means that the workers were too few.
+    pub lag: Latency,
+}
+
+impl Report {
+    /// Successful operations a second.
+    #[allow(clippy::cast_precision_loss, reason = "a rate, not an account")]
+    pub fn throughput(&self) -> f64 {
+        let succeeded: u64 = self.outcomes.values().map(Outcomes::succeeded).sum();
+        succeeded as f64 / self.elapsed.as_secs_f64().max(1e-9)
+    }
+
+    /// Adds what another worker saw.
+    pub(crate) fn merge(&mut self, other: &Report) {
+        self.elapsed = self.elapsed.max(other.elapsed);
+        self.lag.merge(&other.lag);
+        for (kind, theirs) in &other.outcomes {
+            let ours = self.outcomes.entry(*kind).or_default();
+            ours.latency.merge(&theirs.latency);
+            for (code, count) in &theirs.errors {
+                *ours.errors.entry(code.clone()).or_default() += count;
+            }
+        }
+    }
+}
+
+/// Where workers find out when the next operation is due.
+#[derive(Debug)]
+pub(crate) struct Dispenser {
+    schedule: Option<Schedule>,
+    left: Option<u64>,
+    duration: Duration,
+}
+
+/// The next operation of a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Due {
+    /// Start it then, counted from the start of the run.
+    At(Duration),
+    /// Start it at once.
+    Now,
+}
+
+impl Dispenser {
+    pub(crate) fn new(plan: &Plan) -> Dispenser {
+        let schedule = match plan.pace {
+            Pace::Open { rate, spacing } => Some(Schedule::new(rate, spacing, plan.seed)),
+            Pace::Closed => None,
+        };
+        Dispenser { schedule, left: plan.operations_max, duration: plan.duration }
+    }
+
+    /// The next operation; `None` when the run is over. `elapsed` is the time since its start.
+    pub(crate) fn next(&mut self, elapsed: Duration) -> Option<Due> {
+        let due = match &mut self.schedule {
+            Some(schedule) => Due::At(schedule.next().filter(|at| *at < self.duration)?),
+            None if elapsed < self.duration => Due::Now,
+            None => return None,
+        };
+        if let Some(left) = &mut self.left {
+            *left = left.checked_sub(1)?;
+        }
+        Some(due)
+    }
+}
+
+/// Runs `plan` against the cluster of `client`. Dropping the future stops it.
+pub async fn run(client: &Client, plan: &Plan) -> Report {
+    let plan = Arc::new(plan.clone());
+    let dispenser = Arc::new(Mutex::new(Dispenser::new(&plan)));
+    let clock = Clock::start();
+    let mut workers = JoinSet::new();
+    for number in 0..plan.workers.max(1) {
+        let worker = Worker::new(client.clone(), plan.clone(), clock, number);
+        workers.spawn(worker.run(dispenser.clone()));
+    }
+    let mut report = Report::default();
+    while let Some(finished) = workers.join_next().await {
+        match finished {
+            Ok(part) => report.merge(&part),
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
+    report
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::tests::fake::{Act, Fake};
+    use crate::load::check::{Violation, register};
+    use crate::load::history::Outcome;
+    use crate::load::keys::Distribution;
+    use crate::wire::proto::v1::error_detail::Applied as Told;
+
+    fn plan(pace: Pace, operations_max: Option<u64>) -> Plan {
+        let keys = Keys::new("k", 10, Distribution::Uniform).unwrap();
+        Plan { pace, operations_max, duration: Duration::from_secs(1), ..Plan::new(keys) }
+    }
+
+    #[test]
+    fn an_open_loop_falls_due_by_the_schedule_however_late_it_is_asked() {
+        let pace = Pace::Open { rate: 10.0, spacing: Spacing::Even };
+        let mut dispenser = Dispenser::new(&plan(pace, None));
+        let late = Duration::from_secs(99);
+        let due = core::iter::from_fn(|| dispenser.next(late)).collect::<Vec<_>>();
+        assert_eq!(due.len(), 10);
+        assert_eq!(due[3], Due::At(Duration::from_millis(300)));
+    }
+
+    #[test]
+    fn a_closed_loop_ends_with_its_time_or_its_operations() {
+        let mut dispenser = Dispenser::new(&plan(Pace::Closed, Some(2)));
+        let ask = |dispenser: &mut Dispenser, ms| dispenser.next(Duration::from_millis(ms));
+        assert_eq!(ask(&mut dispenser, 0), Some(Due::Now));
+        assert_eq!(ask(&mut dispenser, 1), Some(Due::Now));
+        assert_eq!(ask(&mut dispenser, 2), None);
+        let mut dispenser = Dispenser::new(&plan(Pace::Closed, None));
+        assert_eq!(ask(&mut dispenser, 999), Some(Due::Now));
+        assert_eq!(ask(&mut dispenser, 1000), None);
+    }
+
+    async fn drive(pace: Pace, script: Vec<Act>) -> (Report, History) {
+        let fake = Fake::start(1_000_000_000_000, script).await;
+        let client = Client::builder().endpoints([&fake.address]).attempts(1);
+        let client = client.connect_lazy().unwrap();
+        let history = Arc::new(Mutex::new(History::new()));
+        let plan = Plan {
+            mix: Mix { get: 2, put: 2, delete: 1 },
+            duration: Duration::from_secs(3600),
+            history: Some(history.clone()),
+            ..plan(pace, Some(400))
+        };
+        let report = run(&client, &plan).await;
+        drop(plan);
+        (report, Arc::into_inner(history).unwrap().into_inner())
+    }
+
+    #[tokio::test]
+    async fn both_loops_do_all_operations_and_write_a_history_that_holds() {
+        let open = Pace::Open { rate: 20_000.0, spacing: Spacing::Poisson };
+        for pace in [Pace::Closed, open] {
+            let (report, history) = drive(pace, Vec::new()).await;
+            let succeeded: u64 = report.outcomes.values().map(Outcomes::succeeded).sum();
+            assert_eq!((succeeded, history.operations().len()), (400, 400));
+            assert!(report.throughput() > 0.0);
+            assert_eq!(report.lag.count(), if pace == Pace::Closed { 0 } else { 400 });
+            assert_eq!(register(&history), []);
+        }
+    }
+
+    #[tokio::test]
+    async fn failures_are_counted_by_code_and_kept_apart_from_unknown_outcomes() {
+        let script = vec![
+            Act::Refuse("OVERLOADED", Told::No),
+            Act::Refuse("QUORUM_NOT_REACHED", Told::Unknown),
+            Act::Refuse("OVERLOADED", Told::No),
+        ];
+        let (report, history) = drive(Pace::Closed, script).await;
+        let count = |code: &str| -> u64 {
+            report.outcomes.values().filter_map(|kind| kind.errors.get(code)).sum()
+        };
+        assert_eq!((count("OVERLOADED"), count("QUORUM_NOT_REACHED")), (2, 1));
+        let failed = history.operations().iter().filter(|op| op.outcome == Outcome::Failed);
+        let unknown = history.operations().iter().filter(|op| op.outcome == Outcome::Unknown);
+        assert_eq!(failed.count() + unknown.count(), 3);
+        assert_eq!(register(&history), Vec::<Violation>::new());
+    }
+}

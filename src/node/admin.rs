@@ -1,0 +1,108 @@
+//! What operators ask one node.
+
+use std::collections::BTreeMap;
+
+use super::Node;
+use super::client::{table, unit_of};
+use super::disk::Pending;
+use crate::message::{
+    AdminRequest, ClientResult, DiskRequest, Effect, ErrorCode, Liveness, Locate, LocateReply,
+    NodeStatus, OpError, Reply, StatusReply,
+};
+use crate::ring::{self, Ring};
+use crate::types::{ClusterState, NodeId, NodeName, Now, OpId, Time, Unit};
+
+impl Node {
+    pub(super) fn on_admin(&mut self, now: Now, op: OpId, deadline: Time, request: AdminRequest) {
+        let result = if now.mono >= deadline {
+            Err(OpError::new(ErrorCode::DeadlineExceeded, "deadline passed before it was begun"))
+        } else {
+            match request {
+                AdminRequest::Status => self.status(now),
+                AdminRequest::Locate(locate) => self.locate(&locate),
+                AdminRequest::Flush => {
+                    return self.disk(Pending::Flush(op), DiskRequest::Flush);
+                }
+            }
+        };
+        self.effects.push_back(Effect::Reply { op, result });
+    }
+
+    fn known_state(&self) -> Result<&ClusterState, OpError> {
+        self.state.as_deref().ok_or_else(|| {
+            OpError::new(ErrorCode::NotReady, format!("no cluster state yet: {:?}", self.phase))
+        })
+    }
+
+    fn status(&self, now: Now) -> ClientResult {
+        let state = self.known_state()?;
+        let mut primaries: BTreeMap<NodeId, u32> = BTreeMap::new();
+        for id in &state.ring {
+            *primaries.entry(*id).or_default() += 1;
+        }
+        let mut copies: BTreeMap<NodeId, u32> = BTreeMap::new();
+        for id in state.classes.iter().flat_map(|class| &class.owners).flatten() {
+            *copies.entry(*id).or_default() += 1;
+        }
+        let nodes = state.members.iter().map(|member| {
+            let known = self.members.facts(member.id);
+            let own = (member.id == self.me).then(|| std::sync::Arc::new(self.own_facts(now)));
+            let facts = own.or_else(|| known.as_ref().and_then(|known| known.facts.clone()));
+            NodeStatus {
+                id: member.id,
+                name: member.name.clone(),
+                address: facts.as_ref().map_or_else(String::new, |f| f.client_address.clone()),
+                peer_address: member.addresses.peer.clone(),
+                zone: member.zone.clone(),
+                liveness: known.as_ref().map_or(Liveness::Alive, |known| known.liveness),
+                role: member.role,
+                partitions: primaries.get(&member.id).copied().unwrap_or(0),
+                replica_partitions: copies.get(&member.id).copied().unwrap_or(0),
+                disk_bytes: facts.as_ref().map_or(0, |facts| facts.replica.disk_bytes),
+                hints: 0,
+                serving: facts.as_ref().is_some_and(|facts| facts.serving),
+                clock_offset_ns: known.map_or(0, |known| known.clock_offset_ns),
+            }
+        });
+        Ok(Reply::Status(Box::new(StatusReply {
+            cluster_name: state.settings.name.clone(),
+            cluster_id: state.cluster.to_string(),
+            epoch: state.epoch,
+            partitions: state.settings.partitions,
+            ring: state.ring.clone(),
+            me: self.config.name.clone(),
+            nodes: nodes.collect(),
+            uptime: self.serving_since.map(|since| now.mono.since(since)).unwrap_or_default(),
+            unavailable: self.unavailable(state),
+        })))
+    }
+
+    /// Partitions in which too few owners answer for the floors of some class.
+    fn unavailable(&self, state: &ClusterState) -> Vec<crate::types::Partition> {
+        let is_short = |partition: &crate::types::Partition| {
+            state.classes.iter().any(|class| {
+                let owners = state.owners(Unit { class: class.id, partition: *partition });
+                let live = self.reachable(owners).count_ones();
+                live < u32::from(class.r_min.max(class.w_min))
+            })
+        };
+        state.partitions().filter(is_short).collect()
+    }
+
+    fn locate(&self, locate: &Locate) -> ClientResult {
+        let state = self.known_state()?;
+        let table = table(state, &locate.table)?;
+        let unit = unit_of(state, table, &locate.key);
+        let owners = state.owners(unit);
+        let walk = Ring::from_state(state).preference_list(unit.partition, table.n);
+        let stand_ins = walk.members().iter().filter(|id| !owners.contains(id));
+        let name = |id: &NodeId| state.member(*id).map(|member| member.name.clone());
+        let names = |ids: Vec<NodeId>| ids.iter().filter_map(name).collect::<Vec<NodeName>>();
+        Ok(Reply::Locate(LocateReply {
+            token: ring::token(locate.key.as_bytes()).0,
+            unit,
+            owners: names(owners.to_vec()),
+            stand_ins: names(stand_ins.copied().collect()),
+        }))
+    }
+}

@@ -1,0 +1,242 @@
+//! What clients ask: admission, the request's table and quorums, and the operation it begins.
+
+use std::sync::Arc;
+
+use super::Node;
+use super::operation::{Machine, Operation};
+use crate::coordinator::{Get, GetOrder, Put, PutOrder, Scan, ScanOrder, Step, Target};
+use crate::message::{self, ClientBody, ClientRequest, Effect, ErrorCode, OpError, Phase};
+use crate::ring;
+use crate::types::{
+    ClusterState, Key, Now, OpId, Quorum, Table, TableKind, TableName, Time, TraceId, Unit, limits,
+};
+
+impl Node {
+    pub(super) fn on_client(&mut self, now: Now, op: OpId, request: ClientRequest) {
+        if let Err(error) = self.try_client(now, op, request) {
+            self.effects.push_back(Effect::Reply { op, result: Err(error) });
+        }
+    }
+
+    fn try_client(&mut self, now: Now, op: OpId, request: ClientRequest) -> Result<(), OpError> {
+        let state = self.serving_state()?;
+        self.admit(now, &request)?;
+        match request.body {
+            ClientBody::Get(get) => {
+                let table = table(&state, &get.table)?;
+                let r = quorum(get.r, table.r, table.n, "r")?;
+                let target = self.target(&state, table, get.key);
+                let order = GetOrder {
+                    r,
+                    weak: r < table.r_min,
+                    trace: request.trace,
+                    deadline: request.deadline,
+                    hedge_after: self.config.hedge_after,
+                    retry_interval: self.config.retry_interval,
+                    nearest: target.index(self.me),
+                };
+                self.begin(now, op, target, |target, step| {
+                    Machine::Get(Box::new(Get::begin(target, order, step)))
+                });
+            }
+            ClientBody::Put(put) => {
+                let table = table(&state, &put.table)?;
+                let order = self.put_order(now, table, &put, (request.trace, request.deadline))?;
+                let target = self.target(&state, table, put.key);
+                self.raise_ceiling_early(now);
+                self.begin(now, op, target, |target, step| {
+                    Machine::Put(Box::new(Put::begin(target, order, step)))
+                });
+            }
+            ClientBody::Scan(scan) => {
+                let table = table(&state, &scan.table)?;
+                let r = quorum(scan.r, table.r, table.n, "r")?;
+                if scan.limit == 0 || scan.limit > limits::SCAN_PAGE_ENTRIES_MAX {
+                    let message = format!(
+                        "limit is {}; it must be 1..={}",
+                        scan.limit,
+                        limits::SCAN_PAGE_ENTRIES_MAX
+                    );
+                    return Err(OpError::new(ErrorCode::RequestMalformed, message));
+                }
+                let order = ScanOrder {
+                    op: self.next_operation,
+                    table: table.id,
+                    class: table.class,
+                    r,
+                    weak: r < table.r_min,
+                    prefix: scan.prefix,
+                    after: scan.after,
+                    limit: scan.limit,
+                    keys_only: scan.keys_only,
+                    trace: request.trace,
+                    deadline: request.deadline,
+                    retry_interval: self.config.retry_interval,
+                    state: state.clone(),
+                };
+                self.begin_scan(now, op, order);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn serving_state(&self) -> Result<Arc<ClusterState>, OpError> {
+        let reason = match &self.phase {
+            Phase::Serving => None,
+            Phase::Draining => Some("this node is shutting down".to_owned()),
+            Phase::Founding(why) => Some(format!("the cluster is not founded yet: {why}")),
+            Phase::Registering(why) => Some(format!("this node is not registered yet: {why}")),
+            Phase::Refused(why) => Some(why.clone()),
+        };
+        match (reason, &self.state) {
+            (None, Some(state)) => Ok(state.clone()),
+            (reason, _) => {
+                let reason = reason.unwrap_or_else(|| "no cluster state".to_owned());
+                Err(OpError::new(ErrorCode::NotReady, reason))
+            }
+        }
+    }
+
+    fn admit(&self, now: Now, request: &ClientRequest) -> Result<(), OpError> {
+        if now.mono >= request.deadline {
+            let message = "deadline passed before the request was begun";
+            return Err(OpError::new(ErrorCode::DeadlineExceeded, message));
+        }
+        let in_flight = self.operations.len() - self.lingering;
+        let over_count = in_flight >= self.config.operations_max;
+        if over_count || self.operation_bytes >= self.config.operation_bytes_max {
+            let (limit, got) = if over_count {
+                (self.config.operations_max, in_flight)
+            } else {
+                (self.config.operation_bytes_max, self.operation_bytes)
+            };
+            let message = "too many operations, or bytes of them, in flight on this node";
+            let mut error = OpError::new(ErrorCode::Overloaded, message).with_limit(limit, got);
+            error.facts.retry_after = Some(core::time::Duration::from_millis(50));
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    fn put_order(
+        &self,
+        now: Now,
+        table: &Table,
+        put: &message::Put,
+        (trace, deadline): (TraceId, Time),
+    ) -> Result<PutOrder, OpError> {
+        if table.kind != TableKind::Lww {
+            let message = format!("writes to tables of kind {} are not available yet", table.kind);
+            return Err(OpError::new(ErrorCode::NotAvailableYet, message));
+        }
+        let w = quorum(put.w, table.w, table.n, "w")?;
+        let r = quorum(put.r, table.r, table.n, "r")?;
+        let bytes = put.value.as_ref().map_or(0, |value| value.as_bytes().len());
+        let limit = table.value_bytes_max as usize;
+        if bytes > limit {
+            let message = format!("value has {bytes} bytes; the table's limit is {limit} bytes");
+            return Err(OpError::new(ErrorCode::ValueTooLarge, message).with_limit(limit, bytes));
+        }
+        self.check_own_clock(now)?;
+        Ok(PutOrder {
+            value: put.value.clone(),
+            attempt: put.attempt,
+            w,
+            weak: w < table.w_min || (put.r.is_some() && r < table.r_min),
+            trace,
+            deadline,
+            retry_interval: self.config.retry_interval,
+        })
+    }
+
+    /// A node whose clock is ahead does not stamp: its stamps would win over later writes of
+    /// others, and the key could not be written anywhere else until their clocks caught up. A
+    /// node that has heard no other clock has nothing to be ahead of.
+    fn check_own_clock(&self, now: Now) -> Result<(), OpError> {
+        let Some(median) = self.members.median_clock(now) else { return Ok(()) };
+        let record = self.clock.of_record(now.wall);
+        let drifted = record.ahead_of(now.wall.max(median)) > limits::CLOCK_COORDINATE_MAX;
+        let wrong = record.ahead_of(median) > limits::CLOCK_AHEAD_MAX;
+        if drifted || wrong {
+            crate::sometimes!("node: clock too far ahead to coordinate");
+            let message = format!(
+                "this node's clock is {} ms ahead of the others' median; ask another node, and \
+                 check this one's clock",
+                record.ahead_of(median).as_millis()
+            );
+            return Err(OpError::new(ErrorCode::ClockAhead, message));
+        }
+        Ok(())
+    }
+
+    pub(super) fn target(&mut self, state: &ClusterState, table: &Table, key: Key) -> Target {
+        let unit = unit_of(state, table, &key);
+        let op = self.next_operation;
+        Target {
+            op,
+            epoch: state.epoch,
+            unit,
+            changed_at: state.changed_at(unit),
+            table: table.id,
+            key,
+            owners: state.owners(unit).to_vec(),
+        }
+    }
+
+    fn begin(
+        &mut self,
+        now: Now,
+        op: OpId,
+        target: Target,
+        make: impl FnOnce(Target, &mut Step<'_>) -> Machine,
+    ) {
+        let reachable = self.reachable(&target.owners);
+        let mut out = Vec::with_capacity(4);
+        let (clock, hedges) = (&mut self.clock, &mut self.hedges);
+        let step = &mut Step { now, clock, reachable, hedges, out: &mut out };
+        let machine = make(target, step);
+        self.insert_operation(op, machine);
+        self.finish_step(now, out);
+    }
+
+    fn begin_scan(&mut self, now: Now, op: OpId, order: ScanOrder) {
+        let mut out = Vec::new();
+        let (members, me) = (&self.members, self.me);
+        let reachable = |member| member == me || members.is_reachable(member);
+        let (clock, hedges) = (&mut self.clock, &mut self.hedges);
+        let step = &mut Step { now, clock, reachable: 0, hedges, out: &mut out };
+        let machine = Machine::Scan(Box::new(Scan::begin(order, reachable, step)));
+        self.insert_operation(op, machine);
+        self.finish_step(now, out);
+    }
+
+    fn insert_operation(&mut self, op: OpId, machine: Machine) {
+        let id = self.next_operation;
+        self.next_operation += 1;
+        let operation = Operation::new(op, machine);
+        self.operation_bytes += operation.bytes;
+        self.operations.insert(id, operation);
+        self.gauges.operations_begun += 1;
+        self.current = id;
+    }
+}
+
+/// The unit that holds `key`.
+pub(super) fn unit_of(state: &ClusterState, table: &Table, key: &Key) -> Unit {
+    let token = ring::token(key.as_bytes());
+    Unit { class: table.class, partition: ring::partition_of(token, state.settings.partitions) }
+}
+
+pub(super) fn table<'a>(state: &'a ClusterState, name: &TableName) -> Result<&'a Table, OpError> {
+    state
+        .table_named(name)
+        .ok_or_else(|| OpError::new(ErrorCode::TableUnknown, format!("no table is called {name}")))
+}
+
+fn quorum(asked: Option<Quorum>, default: u8, n: u8, name: &str) -> Result<u8, OpError> {
+    let Some(asked) = asked else { return Ok(default) };
+    asked.resolve(n).ok_or_else(|| {
+        let message = format!("{name} is {asked}; it must be 1..={n} for this table");
+        OpError::new(ErrorCode::QuorumInvalid, message)
+    })
+}

@@ -1,0 +1,162 @@
+//! What the disk is asked and answers. An acknowledgement leaves the node only from here: durable
+//! before acknowledged is a dependency between data, not a rule to remember.
+
+use std::sync::Arc;
+
+use super::Node;
+use crate::message::{
+    ClientResult, DiskAnswer, DiskError, DiskRequest, DiskToken, Effect, ErrorCode, Level,
+    LifeRecord, MetaRecord, OpError, ReadAnswer, Refusal, Reply, RoundId, ScanAnswer, WriteAnswer,
+};
+use crate::types::{ClusterState, NodeId, Now, OpId, WallTime};
+
+/// What a disk request was for.
+#[derive(Clone, Debug)]
+pub(super) enum Pending {
+    Write { from: NodeId, round: RoundId },
+    Read { from: NodeId, round: RoundId },
+    Scan { from: NodeId, round: RoundId },
+    BootPersisted,
+    PledgePersisted,
+    StatePersisted(Arc<ClusterState>),
+    LifePersisted(NodeId, LifeRecord),
+    CeilingPersisted,
+    Housekeeping,
+    Measured,
+    Flush(OpId),
+}
+
+impl Node {
+    pub(super) fn disk(&mut self, pending: Pending, request: DiskRequest) {
+        let token = self.next_token;
+        self.next_token += 1;
+        self.pending.insert(token, pending);
+        self.effects.push_back(Effect::Disk { token: DiskToken(token), request });
+    }
+
+    pub(super) fn persist_ceiling(&mut self, ceiling: WallTime) {
+        let records = vec![MetaRecord::Ceiling(ceiling)];
+        self.disk(Pending::CeilingPersisted, DiskRequest::Persist(records));
+    }
+
+    pub(super) fn on_disk_done(
+        &mut self,
+        now: Now,
+        token: DiskToken,
+        result: Result<DiskAnswer, DiskError>,
+    ) {
+        let Some(pending) = self.pending.remove(&token.0) else { return };
+        match pending {
+            Pending::Write { from, round } => {
+                self.replica_operations -= 1;
+                let result = match result {
+                    Ok(DiskAnswer::Written(outcome)) => Ok(outcome),
+                    other => Err(self.refusal(other)),
+                };
+                if !crate::mutant!("ack-before-durable") {
+                    self.answer_write(from, WriteAnswer { round, result });
+                }
+            }
+            Pending::Read { from, round } => {
+                self.replica_operations -= 1;
+                let result = match result {
+                    Ok(DiskAnswer::Read(record)) => Ok(record),
+                    other => Err(self.refusal(other)),
+                };
+                self.answer_read(from, ReadAnswer { round, result });
+            }
+            Pending::Scan { from, round } => {
+                self.replica_operations -= 1;
+                let result = match result {
+                    Ok(DiskAnswer::Range(page)) => Ok((page.entries, page.complete)),
+                    other => Err(self.refusal(other)),
+                };
+                self.answer_scan(from, ScanAnswer { round, result });
+            }
+            Pending::Flush(op) => {
+                let result = flushed(result);
+                self.effects.push_back(Effect::Reply { op, result });
+            }
+            Pending::Measured => {
+                if let Ok(DiskAnswer::Measured(facts)) = result {
+                    self.replica = facts;
+                }
+            }
+            Pending::CeilingPersisted => {
+                self.note_failure(&result, "the clock's ceiling");
+                self.on_ceiling_persisted(now, result.is_ok());
+            }
+            other => self.on_own_record(now, other, &result),
+        }
+    }
+
+    /// A record of the node itself is durable, or could not be made so: then the node stays where
+    /// it was, says so, and does not pretend.
+    fn on_own_record(
+        &mut self,
+        now: Now,
+        pending: Pending,
+        result: &Result<DiskAnswer, DiskError>,
+    ) {
+        if self.note_failure(result, "a record of the node itself") {
+            if matches!(pending, Pending::BootPersisted | Pending::PledgePersisted) {
+                self.refuse(
+                    "the store cannot be written: see the log; start again when it can".to_owned(),
+                );
+                self.publish();
+            }
+            return;
+        }
+        match pending {
+            Pending::BootPersisted => self.on_boot_persisted(now),
+            Pending::PledgePersisted => self.on_pledge_persisted(),
+            Pending::StatePersisted(state) => self.install(now, state),
+            Pending::LifePersisted(member, life) => self.on_life_persisted(member, life),
+            Pending::Write { .. }
+            | Pending::Read { .. }
+            | Pending::Scan { .. }
+            | Pending::CeilingPersisted
+            | Pending::Housekeeping
+            | Pending::Measured
+            | Pending::Flush(_) => {}
+        }
+    }
+
+    fn note_failure(&mut self, result: &Result<DiskAnswer, DiskError>, what: &str) -> bool {
+        if let Err(error) = result {
+            self.note(Level::Error, None, format!("could not store {what}: {error}"));
+        }
+        result.is_err()
+    }
+
+    fn refusal(&mut self, result: Result<DiskAnswer, DiskError>) -> Refusal {
+        match result {
+            Err(DiskError::ReadOnly(_)) => Refusal::ReadOnly,
+            Err(DiskError::Full) => Refusal::DiskFull,
+            Err(DiskError::Overloaded) => Refusal::Overloaded,
+            Err(DiskError::Corruption(what)) => {
+                crate::sometimes!("replica: reports corruption");
+                self.note(Level::Error, None, format!("corruption: {what}"));
+                Refusal::Storage(format!("corruption: {what}"))
+            }
+            Err(DiskError::Io(what)) => Refusal::Storage(what),
+            Ok(other) => Refusal::Storage(format!("the disk gave another answer: {other:?}")),
+        }
+    }
+}
+
+fn flushed(result: Result<DiskAnswer, DiskError>) -> ClientResult {
+    match result {
+        Ok(_) => Ok(Reply::Flushed),
+        Err(error) => {
+            let code = match &error {
+                DiskError::ReadOnly(_) => ErrorCode::StorageReadOnly,
+                DiskError::Full => ErrorCode::DiskFull,
+                DiskError::Overloaded => ErrorCode::Overloaded,
+                DiskError::Corruption(_) => ErrorCode::Corruption,
+                DiskError::Io(_) => ErrorCode::Internal,
+            };
+            Err(OpError::new(code, error.to_string()))
+        }
+    }
+}

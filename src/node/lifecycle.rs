@@ -1,0 +1,380 @@
+//! Birth, boots, states and probes: how a node comes to serve, and why it may not.
+
+use std::sync::Arc;
+
+use super::disk::Pending;
+use super::{Node, NodeConfig};
+use crate::control::{Birth, BirthAction, LivesAction, founder_id, judge_life};
+use crate::message::{
+    BirthNews, BirthRecord, BootRecord, DiskRequest, HelloRefusal, Level, LifeAnswer, LifeRecord,
+    MetaRecord, PeerMessage, Phase, ProbeFacts,
+};
+use crate::types::{ClusterState, Epoch, NodeId, Now, Unit};
+
+const RETURN_HINT: &str = "it must not run as itself: what it acknowledged may be missing. Stop it \
+     and keep its directory aside; it can only return as a new node, which this version cannot do \
+     yet (docs/operating.md, \"A node that refuses to run\")";
+
+/// This node's number: its place among the members, or among the founders before there are any.
+pub(super) fn own_id(config: &NodeConfig, state: Option<&ClusterState>) -> Result<NodeId, String> {
+    if let Some(state) = state {
+        let member = state.member_named(&config.name);
+        return member.map(|member| member.id).ok_or_else(|| {
+            format!(
+                "the data directory belongs to cluster {} at epoch {}, which has no member {}: \
+                 [node] name and data_dir do not belong together",
+                state.cluster, state.epoch, config.name
+            )
+        });
+    }
+    let position = config.charter.founders.iter().position(|f| f.name == config.name);
+    position.map(founder_id).ok_or_else(|| {
+        format!("{} is not in [cluster] founders, and the data directory is empty", config.name)
+    })
+}
+
+/// Why a node with a damaged store stays out.
+pub(super) fn damage_reason(damage: &[String]) -> String {
+    format!("the store is damaged: {}; {RETURN_HINT}", damage.join("; "))
+}
+
+impl Node {
+    pub(super) fn begin_life(
+        &mut self,
+        now: Now,
+        new_birth: Option<BirthRecord>,
+        pledge: Option<u128>,
+        state: Option<Arc<ClusterState>>,
+    ) {
+        let mut records: Vec<MetaRecord> = new_birth.map(MetaRecord::Birth).into_iter().collect();
+        records.push(MetaRecord::Boot(self.boot));
+        if state.is_none() {
+            let without = self.config.found_without.clone();
+            let (charter, name) = (self.config.charter.clone(), self.config.name.clone());
+            let birth = Birth::new(charter, name, self.birth_nonce, pledge, without);
+            self.birth = Some(birth);
+            let founders = self.config.charter.founders.len();
+            let others = (0..founders).map(founder_id).filter(|id| *id != self.me);
+            self.members.set_peers(now, others);
+        }
+        self.disk(Pending::BootPersisted, DiskRequest::Persist(records));
+        if let Some(state) = state {
+            self.install(now, state);
+        }
+    }
+
+    /// The node will not run as itself. Final for this boot.
+    pub(super) fn refuse(&mut self, reason: String) {
+        if !matches!(self.phase, Phase::Refused(_)) {
+            self.note(Level::Error, None, reason.clone());
+            self.phase = Phase::Refused(reason);
+            self.birth = None;
+        }
+    }
+
+    fn is_refused(&self) -> bool {
+        matches!(self.phase, Phase::Refused(_))
+    }
+
+    pub(super) fn on_boot_persisted(&mut self, now: Now) {
+        if let Some(birth) = &mut self.birth {
+            let actions = birth.on_nonce_durable();
+            self.run_birth(actions);
+        }
+        let actions = self.lives.on_boot_durable();
+        self.run_lives(now, actions);
+    }
+
+    pub(super) fn on_pledge_persisted(&mut self) {
+        if let Some(birth) = &mut self.birth {
+            let actions = birth.on_pledge_durable();
+            self.run_birth(actions);
+        }
+    }
+
+    pub(super) fn on_birth_news(&mut self, from: NodeId, news: &BirthNews) {
+        if let Some(state) = self.state.clone() {
+            let member = state.member(from);
+            if member.is_some_and(|m| m.name == news.own.name && m.birth == news.own.nonce) {
+                self.send(from, PeerMessage::StateNews(state));
+            }
+        } else if let Some(birth) = &mut self.birth {
+            let actions = birth.on_news(from, news);
+            self.run_birth(actions);
+        }
+    }
+
+    fn run_birth(&mut self, actions: Vec<BirthAction>) {
+        for action in actions {
+            match action {
+                BirthAction::Tell(news) => {
+                    let peers: Vec<NodeId> = self.members.ids().collect();
+                    for peer in peers {
+                        self.send(peer, PeerMessage::Birth(news.clone()));
+                    }
+                }
+                BirthAction::PersistPledge(hash) => {
+                    let records = vec![MetaRecord::Pledge(hash)];
+                    self.disk(Pending::PledgePersisted, DiskRequest::Persist(records));
+                }
+                BirthAction::Founded(state) => self.adopt(state),
+                BirthAction::Refuse(reason) => self.refuse(reason),
+            }
+        }
+        self.update_phase();
+    }
+
+    /// Makes a state durable; it is installed when it is.
+    fn adopt(&mut self, state: Arc<ClusterState>) {
+        let records = vec![MetaRecord::State(state.clone())];
+        self.disk(Pending::StatePersisted(state), DiskRequest::Persist(records));
+    }
+
+    /// A durable state comes into force here.
+    pub(super) fn install(&mut self, now: Now, state: Arc<ClusterState>) {
+        if self.is_refused() || self.state.as_ref().is_some_and(|old| old.epoch >= state.epoch) {
+            return;
+        }
+        crate::sometimes!("node: installs a state");
+        self.birth = None;
+        let others = state.members.iter().map(|member| member.id).filter(|id| *id != self.me);
+        self.members.set_peers(now, others);
+        self.members.probe_soon(now);
+        let classes = state.classes.iter().flat_map(|class| {
+            state.partitions().map(|partition| Unit { class: class.id, partition })
+        });
+        let owned = classes.filter(|unit| state.owners(*unit).contains(&self.me));
+        self.units = Arc::new(owned.collect());
+        self.note(
+            Level::Info,
+            None,
+            format!("cluster {} is at epoch {}", state.cluster, state.epoch),
+        );
+        self.state = Some(state.clone());
+        let actions = self.lives.on_state(&state);
+        self.run_lives(now, actions);
+        self.update_phase();
+        self.publish();
+    }
+
+    pub(super) fn on_state_news(&mut self, state: &Arc<ClusterState>) {
+        if self.is_refused() {
+            return;
+        }
+        if let Some(own) = &self.state {
+            let same = own.cluster == state.cluster && own.lineage == state.lineage;
+            if same && state.epoch > own.epoch {
+                self.adopt(state.clone());
+            }
+            return;
+        }
+        match state.member_named(&self.config.name) {
+            Some(member) if member.id == self.me && member.birth == self.birth_nonce => {
+                crate::sometimes!("birth: adopts epoch 1 from another");
+                self.adopt(state.clone());
+            }
+            Some(_) => self.refuse(format!(
+                "cluster {} knows {} by another birth: this directory is empty or another's; {RETURN_HINT}",
+                state.cluster, self.config.name
+            )),
+            None => self.refuse(format!(
+                "cluster {} was founded without {}; it can only join as a new node, which this \
+                 version cannot do yet",
+                state.cluster, self.config.name
+            )),
+        }
+        self.publish();
+    }
+
+    pub(super) fn on_state_ask(&mut self, from: NodeId, epoch: Epoch) {
+        if let Some(state) = self.state.clone().filter(|state| state.epoch > epoch) {
+            self.send(from, PeerMessage::StateNews(state));
+        }
+    }
+
+    fn run_lives(&mut self, now: Now, actions: Vec<LivesAction>) {
+        if self.is_refused() {
+            return;
+        }
+        for action in actions {
+            match action {
+                LivesAction::Ask(to) => {
+                    let epoch = self.epoch();
+                    let life = LifeRecord { boot: self.boot, ceiling: self.clock.ceiling() };
+                    self.send(to, PeerMessage::Register { epoch, life });
+                }
+                LivesAction::Registered => {
+                    self.phase = Phase::Serving;
+                    self.serving_since = Some(now.mono);
+                    self.members.probe_soon(now);
+                    self.note(Level::Info, None, format!("serving as member {}", self.me));
+                    self.publish();
+                }
+                LivesAction::Refused(by, seen) => {
+                    self.refuse(format!(
+                        "member {by} has seen boot {} of this node with a clock ceiling of {}, and \
+                         this is boot {} with {}: the directory is empty, older or a copy; {RETURN_HINT}",
+                        seen.boot.number, seen.ceiling.0, self.boot.number, self.clock.ceiling().0
+                    ));
+                    self.publish();
+                }
+            }
+        }
+    }
+
+    pub(super) fn on_registered(
+        &mut self,
+        now: Now,
+        from: NodeId,
+        boot: BootRecord,
+        answer: &LifeAnswer,
+    ) {
+        let actions = self.lives.on_answer(from, boot, answer);
+        self.run_lives(now, actions);
+    }
+
+    /// Another member asks this one to note its boot. Answering needs no registration of one's
+    /// own, so that a whole cluster can restart at once.
+    pub(super) fn on_register(&mut self, from: NodeId, epoch: Epoch, life: LifeRecord) {
+        if epoch > self.epoch() {
+            self.send(from, PeerMessage::StateAsk { epoch: self.epoch() });
+        }
+        let seated = self.state.as_ref().is_some_and(|state| state.council.contains(&self.me));
+        if !seated || self.is_refused() {
+            return;
+        }
+        let boot = life.boot;
+        match judge_life(self.noted.get(&from), &life) {
+            Ok(noted) if self.noted.get(&from) == Some(&noted) => {
+                let answer = LifeAnswer::Noted;
+                self.send(from, PeerMessage::Registered { boot, answer });
+            }
+            Ok(noted) => {
+                let records = vec![MetaRecord::Life(from, noted)];
+                self.disk(Pending::LifePersisted(from, noted), DiskRequest::Persist(records));
+            }
+            Err(seen) => {
+                crate::sometimes!("lives: refuses a boot");
+                self.note(
+                    Level::Warn,
+                    Some(from),
+                    format!("refused boot {}: an old or empty disk", boot.number),
+                );
+                let answer = LifeAnswer::Refused { seen };
+                self.send(from, PeerMessage::Registered { boot, answer });
+            }
+        }
+    }
+
+    pub(super) fn on_life_persisted(&mut self, member: NodeId, life: LifeRecord) {
+        // Another boot may have been noted while this one was being written: the later one counts.
+        if judge_life(self.noted.get(&member), &life).is_ok() {
+            self.noted.insert(member, life);
+            let answer = LifeAnswer::Noted;
+            self.send(member, PeerMessage::Registered { boot: life.boot, answer });
+        }
+    }
+
+    pub(super) fn on_rejected(&mut self, peer: NodeId, reason: &HelloRefusal) {
+        let about_us =
+            matches!(reason, HelloRefusal::Stranger { name, .. } if *name == self.config.name);
+        if about_us && self.state.is_none() {
+            self.refuse(format!("member {peer} refuses this node: {reason}"));
+            self.publish();
+        } else {
+            self.note(Level::Warn, Some(peer), format!("stream refused: {reason}"));
+            if let Some(birth) = &mut self.birth {
+                birth.on_trouble(format!("member {peer} refuses this founder: {reason}"));
+                self.update_phase();
+            }
+        }
+    }
+
+    pub(super) fn on_drain(&mut self, now: Now) {
+        if self.phase == Phase::Serving {
+            self.phase = Phase::Draining;
+            self.members.probe_soon(now);
+            self.publish();
+        }
+    }
+
+    pub(super) fn on_probe_time(&mut self, now: Now) {
+        let (probes, changed) = self.members.on_time(now);
+        for (to, seq) in probes {
+            if self.birth.is_none() && !self.is_refused() {
+                let facts = Box::new(self.own_facts(now));
+                self.send(to, PeerMessage::Probe { seq, facts });
+            }
+        }
+        let actions = self.birth.as_mut().map(Birth::on_time).unwrap_or_default();
+        self.run_birth(actions);
+        let actions = self.lives.on_time();
+        self.run_lives(now, actions);
+        self.update_phase();
+        if changed {
+            crate::sometimes!("members: a liveness changes");
+        }
+        self.publish();
+    }
+
+    pub(super) fn on_facts(&mut self, now: Now, from: NodeId, facts: ProbeFacts, seq: Option<u64>) {
+        if facts.epoch > self.epoch() {
+            self.send(from, PeerMessage::StateAsk { epoch: self.epoch() });
+        }
+        let life = LifeRecord { boot: facts.boot, ceiling: facts.ceiling };
+        self.ceilings.hear(&self.noted, from, life);
+        self.members.on_facts(now, from, Arc::new(facts), seq);
+    }
+
+    /// Writes out what can wait a while: the ceilings heard, and the size of the store.
+    pub(super) fn on_housekeeping(&mut self, now: Now) {
+        self.housekeeping_at = now.mono.plus(self.config.probe_interval.saturating_mul(4));
+        if self.is_refused() {
+            return;
+        }
+        let heard = self.ceilings.take();
+        self.noted.extend(heard.iter().map(|(id, life)| (*id, *life)));
+        let records: Vec<MetaRecord> =
+            heard.into_iter().map(|(id, life)| MetaRecord::Life(id, life)).collect();
+        if !records.is_empty() {
+            self.disk(Pending::Housekeeping, DiskRequest::Persist(records));
+        }
+        self.disk(Pending::Measured, DiskRequest::Measure);
+    }
+
+    pub(super) fn own_facts(&self, now: Now) -> ProbeFacts {
+        ProbeFacts {
+            epoch: self.epoch(),
+            serving: self.phase == Phase::Serving,
+            wall: now.wall,
+            clock: self.clock.of_record(now.wall),
+            ceiling: self.clock.ceiling(),
+            boot: self.boot,
+            client_address: self.config.client_address.clone(),
+            replica: self.replica,
+        }
+    }
+
+    pub(super) fn epoch(&self) -> Epoch {
+        self.state.as_ref().map_or(Epoch(0), |state| state.epoch)
+    }
+
+    fn update_phase(&mut self) {
+        let phase = match (&self.phase, &self.birth) {
+            (Phase::Founding(_), Some(birth)) => Phase::Founding(birth.waits_for()),
+            (Phase::Founding(_) | Phase::Registering(_), None) if self.state.is_some() => {
+                let silent: Vec<String> =
+                    self.lives.waits_for().iter().map(NodeId::to_string).collect();
+                let members = silent.join(", ");
+                Phase::Registering(format!(
+                    "waiting for council members to note this boot: {members}"
+                ))
+            }
+            (phase, _) => phase.clone(),
+        };
+        if phase != self.phase {
+            self.phase = phase;
+            self.publish();
+        }
+    }
+}

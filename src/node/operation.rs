@@ -1,0 +1,292 @@
+//! Operations in flight: the table of them, their timers, and the way of a step's actions out.
+
+use super::Node;
+use crate::coordinator::{Action, Ask, Get, Put, Scan, Step};
+use crate::message::{Effect, PeerMessage, ReadAnswer, RoundId, ScanAnswer, WriteAnswer};
+use crate::types::{NodeId, Now, OpId, Time, WallTime};
+
+/// A client operation in flight.
+#[derive(Debug)]
+pub(super) struct Operation {
+    /// The client's; `None` once it has its answer, or has gone.
+    op: Option<OpId>,
+    answered: bool,
+    machine: Machine,
+    timer: Option<Time>,
+    pub(super) bytes: usize,
+}
+
+#[derive(Debug)]
+pub(super) enum Machine {
+    Put(Box<Put>),
+    Get(Box<Get>),
+    Scan(Box<Scan>),
+}
+
+/// An answer of this node's own replica to this node.
+#[derive(Debug)]
+pub(super) enum LocalAnswer {
+    Write(WriteAnswer),
+    Read(ReadAnswer),
+    Scan(ScanAnswer),
+}
+
+impl Operation {
+    pub(super) fn new(op: OpId, machine: Machine) -> Operation {
+        // What a machine holds beside its value: keys, owners, tallies.
+        let base = 512;
+        let bytes = base + machine.bytes();
+        Operation { op: Some(op), answered: false, machine, timer: None, bytes }
+    }
+}
+
+impl Machine {
+    fn bytes(&self) -> usize {
+        match self {
+            Machine::Put(put) => put.bytes(),
+            Machine::Get(_) | Machine::Scan(_) => 0,
+        }
+    }
+
+    fn next_deadline(&self) -> Time {
+        match self {
+            Machine::Put(put) => put.next_deadline(),
+            Machine::Get(get) => get.next_deadline(),
+            Machine::Scan(scan) => scan.next_deadline(),
+        }
+    }
+}
+
+impl Node {
+    /// Owners that can be asked now, as a bitmap.
+    pub(super) fn reachable(&self, owners: &[NodeId]) -> u16 {
+        let up = |id: &NodeId| *id == self.me || self.members.is_reachable(*id);
+        let bit = |(index, id): (usize, &NodeId)| u16::from(up(id)) << index;
+        owners.iter().enumerate().map(bit).fold(0, |bits, bit| bits | bit)
+    }
+
+    fn step(&mut self, now: Now, id: u64, run: impl FnOnce(&mut Machine, &mut Step<'_>)) {
+        let Some(mut operation) = self.operations.remove(&id) else { return };
+        let reachable = match &operation.machine {
+            Machine::Put(put) => self.reachable(&put.target().owners),
+            Machine::Get(get) => self.reachable(&get.target().owners),
+            Machine::Scan(_) => 0,
+        };
+        let mut out = Vec::new();
+        let (clock, hedges) = (&mut self.clock, &mut self.hedges);
+        let step = &mut Step { now, clock, reachable, hedges, out: &mut out };
+        run(&mut operation.machine, step);
+        self.operations.insert(id, operation);
+        self.current = id;
+        self.finish_step(now, out);
+    }
+
+    /// Carries out the actions of the operation that has just been stepped.
+    pub(super) fn finish_step(&mut self, now: Now, actions: Vec<Action>) {
+        let id = self.current;
+        for action in actions {
+            match action {
+                Action::Ask(to, ask) => self.ask(now, to, ask),
+                Action::RaiseCeiling(wanted) => {
+                    self.waiting_for_ceiling.push(id);
+                    self.raise_ceiling(now, wanted);
+                }
+                Action::Reply(result) => {
+                    let Some(operation) = self.operations.get_mut(&id) else { continue };
+                    operation.answered = true;
+                    self.lingering += 1;
+                    if let Some(op) = operation.op.take() {
+                        self.effects.push_back(Effect::Reply { op, result: *result });
+                    }
+                }
+                Action::Done => self.forget(id),
+            }
+        }
+        if let Some(operation) = self.operations.get_mut(&id) {
+            let next = operation.machine.next_deadline();
+            if operation.timer != Some(next) {
+                if let Some(timer) = operation.timer.replace(next) {
+                    self.timers.remove(&(timer, id));
+                }
+                self.timers.insert((next, id));
+            }
+        }
+        self.bound_lingering();
+    }
+
+    fn forget(&mut self, id: u64) {
+        let Some(operation) = self.operations.remove(&id) else { return };
+        self.operation_bytes -= operation.bytes;
+        self.lingering -= usize::from(operation.answered);
+        if let Some(timer) = operation.timer {
+            self.timers.remove(&(timer, id));
+        }
+    }
+
+    /// Operations that only wait for stragglers may be as many again as those in flight, and hold
+    /// half of the bytes; past that the oldest are forgotten.
+    fn bound_lingering(&mut self) {
+        let too_many = |node: &Node| {
+            node.lingering > node.config.operations_max
+                || (node.lingering > 0
+                    && node.operation_bytes > node.config.operation_bytes_max / 2)
+        };
+        while too_many(self) {
+            let oldest = self.operations.iter().find(|(_, operation)| operation.answered);
+            let Some((&id, _)) = oldest else { break };
+            self.forget(id);
+        }
+    }
+
+    fn ask(&mut self, now: Now, to: NodeId, ask: Ask) {
+        match ask {
+            Ask::Write(ask) if ask.round.round == 0 => {
+                self.gauges.repairs += 1;
+                self.ask_write(now, to, ask);
+            }
+            Ask::Write(ask) => self.ask_write(now, to, ask),
+            Ask::Read(ask) if to == self.me => self.on_read_ask(to, *ask),
+            Ask::Read(ask) => self.send(to, PeerMessage::Read(ask)),
+            Ask::Scan(ask) if to == self.me => self.on_scan_ask(to, *ask),
+            Ask::Scan(ask) => self.send(to, PeerMessage::Scan(ask)),
+        }
+    }
+
+    fn ask_write(&mut self, now: Now, to: NodeId, ask: Box<crate::message::WriteAsk>) {
+        if to == self.me {
+            self.on_write_ask(now, to, *ask);
+        } else {
+            self.send(to, PeerMessage::Write(ask));
+        }
+    }
+
+    pub(super) fn on_operation_time(&mut self, now: Now, id: u64) {
+        if let Some(operation) = self.operations.get_mut(&id) {
+            operation.timer = None;
+        }
+        if matches!(self.operations.get(&id), Some(Operation { machine: Machine::Scan(_), .. })) {
+            return self.step_scan(now, id, |scan, reachable, step| scan.on_time(reachable, step));
+        }
+        self.step(now, id, |machine, step| match machine {
+            Machine::Put(put) => put.on_time(step),
+            Machine::Get(get) => get.on_time(step),
+            Machine::Scan(_) => {}
+        });
+    }
+
+    fn step_scan(
+        &mut self,
+        now: Now,
+        id: u64,
+        run: impl FnOnce(&mut Scan, &dyn Fn(NodeId) -> bool, &mut Step<'_>),
+    ) {
+        let Some(mut operation) = self.operations.remove(&id) else { return };
+        let mut out = Vec::new();
+        if let Machine::Scan(scan) = &mut operation.machine {
+            let (members, me) = (&self.members, self.me);
+            let reachable = |member| member == me || members.is_reachable(member);
+            let (clock, hedges) = (&mut self.clock, &mut self.hedges);
+            let step = &mut Step { now, clock, reachable: 0, hedges, out: &mut out };
+            run(scan, &reachable, step);
+        }
+        self.operations.insert(id, operation);
+        self.current = id;
+        self.finish_step(now, out);
+    }
+
+    pub(super) fn on_write_answer(&mut self, now: Now, from: NodeId, answer: WriteAnswer) {
+        let WriteAnswer { round, result } = answer;
+        self.step(now, round.op, |machine, step| {
+            if let Machine::Put(put) = machine
+                && let Some(index) = put.target().index(from)
+            {
+                put.on_answer(index, round, result, step);
+            }
+        });
+    }
+
+    pub(super) fn on_read_answer(&mut self, now: Now, from: NodeId, answer: ReadAnswer) {
+        let ReadAnswer { round, result } = answer;
+        self.step(now, round.op, |machine, step| {
+            if let Machine::Get(get) = machine
+                && let Some(index) = get.target().index(from)
+            {
+                get.on_answer(index, round, result, step);
+            }
+        });
+    }
+
+    pub(super) fn on_scan_answer(&mut self, now: Now, from: NodeId, answer: ScanAnswer) {
+        let ScanAnswer { round: RoundId { op, .. }, result } = answer;
+        self.step_scan(now, op, |scan, _, step| scan.on_answer(from, result, step));
+    }
+
+    pub(super) fn on_unreachable(&mut self, now: Now, peer: NodeId) {
+        if !self.members.on_unreachable(peer) {
+            return;
+        }
+        crate::sometimes!("node: a peer becomes unreachable");
+        let ids: Vec<u64> = self.operations.keys().copied().collect();
+        for id in ids {
+            if matches!(self.operations.get(&id), Some(Operation { machine: Machine::Scan(_), .. }))
+            {
+                self.step_scan(now, id, |scan, _, step| scan.on_unreachable(peer, step));
+                continue;
+            }
+            self.step(now, id, |machine, step| match machine {
+                Machine::Put(put) => {
+                    if let Some(index) = put.target().index(peer) {
+                        put.on_unreachable(index, step);
+                    }
+                }
+                Machine::Get(get) => {
+                    if let Some(index) = get.target().index(peer) {
+                        get.on_unreachable(index, step);
+                    }
+                }
+                Machine::Scan(_) => {}
+            });
+        }
+    }
+
+    pub(super) fn on_abandon(&mut self, op: OpId) {
+        let of_client = |operation: &&mut Operation| operation.op == Some(op);
+        if let Some(operation) = self.operations.values_mut().find(of_client) {
+            operation.op = None;
+        }
+    }
+
+    pub(super) fn raise_ceiling(&mut self, now: Now, wanted: WallTime) {
+        if let Some(ceiling) = self.clock.reserve(now.wall, wanted) {
+            self.persist_ceiling(ceiling);
+        }
+    }
+
+    /// Raises the ceiling before it is reached, so that a steady stream of writes never waits.
+    pub(super) fn raise_ceiling_early(&mut self, now: Now) {
+        self.raise_ceiling(now, WallTime(0));
+    }
+
+    pub(super) fn on_ceiling_persisted(&mut self, now: Now, durable: bool) {
+        self.clock.reserved(durable);
+        for id in core::mem::take(&mut self.waiting_for_ceiling) {
+            self.step(now, id, |machine, step| {
+                if let Machine::Put(put) = machine {
+                    put.on_ceiling(step);
+                }
+            });
+        }
+    }
+
+    /// Delivers what this node's own replica answered without its disk.
+    pub(super) fn run_local(&mut self, now: Now) {
+        while let Some(answer) = self.local.pop_front() {
+            let me = self.me;
+            match answer {
+                LocalAnswer::Write(answer) => self.on_write_answer(now, me, answer),
+                LocalAnswer::Read(answer) => self.on_read_answer(now, me, answer),
+                LocalAnswer::Scan(answer) => self.on_scan_answer(now, me, answer),
+            }
+        }
+    }
+}

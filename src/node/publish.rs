@@ -1,0 +1,93 @@
+//! What the node publishes about itself.
+
+use std::sync::Arc;
+
+use super::Node;
+use crate::control::founders_hash;
+use crate::message::{Effect, Hello, Liveness, MemberView, View};
+use crate::types::{Lineage, NodeId, limits};
+
+/// Counts and sizes for metrics; counts since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Gauges {
+    /// Client operations in flight.
+    pub operations: usize,
+    /// Operations answered that still count late answers.
+    pub lingering: usize,
+    /// Bytes both hold.
+    pub operation_bytes: usize,
+    /// Disk requests of peers in flight.
+    pub replica_operations: usize,
+    /// Client operations ever begun.
+    pub operations_begun: u64,
+    /// Repairs ever sent to owners that answered with less.
+    pub repairs: u64,
+}
+
+impl Node {
+    /// Counts and sizes now.
+    pub fn gauges(&self) -> Gauges {
+        Gauges {
+            operations: self.operations.len() - self.lingering,
+            lingering: self.lingering,
+            operation_bytes: self.operation_bytes,
+            replica_operations: self.replica_operations,
+            ..self.gauges
+        }
+    }
+
+    pub(super) fn publish(&mut self) {
+        let view = View {
+            phase: self.phase.clone(),
+            hello: self.hello(),
+            state: self.state.clone(),
+            members: self.members.ids().filter_map(|id| self.member_view(id)).collect(),
+            serving_since: self.serving_since,
+        };
+        self.effects.push_back(Effect::Publish(Arc::new(view)));
+    }
+
+    fn hello(&self) -> Hello {
+        let charter = &self.config.charter;
+        Hello {
+            protocol_min: limits::PROTOCOL_MIN,
+            protocol_max: limits::PROTOCOL_MAX,
+            cluster_name: self
+                .state
+                .as_ref()
+                .map_or_else(|| charter.cluster_name.clone(), |state| state.settings.name.clone()),
+            founders: if self.state.is_some() { 0 } else { founders_hash(charter) },
+            cluster: self.state.as_ref().map(|state| state.cluster),
+            lineage: self.state.as_ref().map_or(Lineage(0), |state| state.lineage),
+            feature_level: limits::FEATURE_LEVEL,
+            id: self.me,
+            name: self.config.name.clone(),
+            to: NodeId(0),
+            birth: self.birth_nonce,
+            boot: self.boot,
+        }
+    }
+
+    fn member_view(&self, id: NodeId) -> Option<MemberView> {
+        let known = self.members.facts(id);
+        let (name, peer_address) = match &self.state {
+            Some(state) => {
+                let member = state.member(id)?;
+                (member.name.clone(), member.addresses.peer.clone())
+            }
+            None => {
+                let index = usize::try_from(id.0.checked_sub(1)?).ok()?;
+                let founder = self.config.charter.founders.get(index)?;
+                (founder.name.clone(), founder.peer_address.clone())
+            }
+        };
+        Some(MemberView {
+            id,
+            name,
+            peer_address,
+            liveness: known.as_ref().map_or(Liveness::Alive, |known| known.liveness),
+            clock_offset_ns: known.as_ref().map_or(0, |known| known.clock_offset_ns),
+            facts: known.and_then(|known| known.facts),
+        })
+    }
+}

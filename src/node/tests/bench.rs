@@ -1,0 +1,327 @@
+//! A few nodes on disks that never fail, a network that delivers at once unless told otherwise,
+//! and a clock that moves when the test says so.
+
+use core::time::Duration;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use crate::causality::{Merge, merge};
+use crate::message::{
+    AdminRequest, Attempt, ClientBody, ClientRequest, ClientResult, DiskAnswer, DiskRequest,
+    DiskToken, Effect, Event, Get, MetaRecord, PeerMessage, Phase, Principal, Put, RangePage,
+    Restored, Scan, View, WriteOutcome,
+};
+use crate::node::{Node, NodeConfig};
+use crate::types::{
+    Founder, Key, NodeId, Now, OpId, Quorum, Record, Role, TableId, Time, TraceId, Unit, Value,
+    WallTime, Zone,
+};
+
+pub(super) const MS: u64 = 1_000_000;
+const EPOCH: u64 = 1_700_000_000_000 * MS;
+
+#[derive(Clone, Default)]
+pub(super) struct Disk {
+    pub(super) meta: Vec<MetaRecord>,
+    pub(super) data: BTreeMap<(Unit, TableId, Key), Record>,
+}
+
+pub(super) struct Host {
+    pub(super) node: Option<Node>,
+    pub(super) disk: Disk,
+    pub(super) view: Option<std::sync::Arc<View>>,
+    /// Disk requests wait until the test lets them go.
+    pub(super) slow_disk: bool,
+    waiting: VecDeque<(DiskToken, DiskRequest)>,
+    pub(super) wall_offset_ms: i64,
+}
+
+pub(super) struct Bench {
+    pub(super) hosts: Vec<Host>,
+    config: Vec<NodeConfig>,
+    queue: VecDeque<(NodeId, NodeId, PeerMessage)>,
+    /// Ordered pairs that lose everything, silently.
+    pub(super) cut: BTreeSet<(NodeId, NodeId)>,
+    pub(super) replies: BTreeMap<OpId, ClientResult>,
+    pub(super) seen: Vec<(NodeId, NodeId, PeerMessage)>,
+    mono: u64,
+    next_op: u64,
+    seed: u64,
+}
+
+pub(super) fn node(number: u32) -> NodeId {
+    NodeId(number)
+}
+
+impl Bench {
+    pub(super) fn new(count: u32) -> Bench {
+        let founders: Vec<Founder> = (1..=count)
+            .map(|i| Founder {
+                name: format!("n{i}").parse().unwrap(),
+                peer_address: format!("host{i}:7451"),
+                zone: Zone::default(),
+                weight_milli: 1000,
+                role: Role::Active,
+            })
+            .collect();
+        let config = founders.iter().map(|founder| {
+            let mut config = NodeConfig::new(founder.name.clone(), founders.clone());
+            config.charter.partitions = 16;
+            config
+        });
+        let host = || Host {
+            node: None,
+            disk: Disk::default(),
+            view: None,
+            slow_disk: false,
+            waiting: VecDeque::new(),
+            wall_offset_ms: 0,
+        };
+        Bench {
+            hosts: (0..count).map(|_| host()).collect(),
+            config: config.collect(),
+            queue: VecDeque::new(),
+            cut: BTreeSet::new(),
+            replies: BTreeMap::new(),
+            seen: Vec::new(),
+            mono: 0,
+            next_op: 1,
+            seed: 1,
+        }
+    }
+
+    /// All nodes started, founded and serving.
+    pub(super) fn serving(count: u32) -> Bench {
+        let mut bench = Bench::new(count);
+        for i in 1..=count {
+            bench.start(node(i));
+        }
+        bench.pass(Duration::from_secs(2));
+        for i in 1..=count {
+            assert_eq!(bench.phase(node(i)), Phase::Serving);
+        }
+        bench
+    }
+
+    pub(super) fn config(&mut self, id: NodeId) -> &mut NodeConfig {
+        &mut self.config[id.0 as usize - 1]
+    }
+
+    pub(super) fn host(&mut self, id: NodeId) -> &mut Host {
+        &mut self.hosts[id.0 as usize - 1]
+    }
+
+    pub(super) fn phase(&mut self, id: NodeId) -> Phase {
+        self.host(id).view.clone().expect("a view is published at the start").phase.clone()
+    }
+
+    fn now(&mut self, id: NodeId) -> Now {
+        let (mono, offset) = (self.mono, self.host(id).wall_offset_ms);
+        let wall = (EPOCH + mono).saturating_add_signed(offset * MS as i64);
+        Now { mono: Time(mono), wall: WallTime(wall) }
+    }
+
+    pub(super) fn wall(&mut self, id: NodeId) -> WallTime {
+        self.now(id).wall
+    }
+
+    pub(super) fn start(&mut self, id: NodeId) {
+        let mut restored = Restored::default();
+        for record in self.host(id).disk.meta.clone() {
+            match record {
+                MetaRecord::Birth(birth) => restored.birth = Some(birth),
+                MetaRecord::Pledge(hash) => restored.pledge = Some(hash),
+                MetaRecord::State(state) => restored.state = Some(state),
+                MetaRecord::Boot(boot) => restored.boot = Some(boot),
+                MetaRecord::Ceiling(ceiling) => restored.ceiling = ceiling,
+                MetaRecord::Life(member, life) => {
+                    restored.lives.insert(member, life);
+                }
+            }
+        }
+        self.seed += 1;
+        let (now, config, seed) = (self.now(id), self.config(id).clone(), self.seed);
+        let host = self.host(id);
+        host.waiting.clear();
+        host.node = Some(Node::new(now, config, restored, seed));
+        self.drain(id);
+    }
+
+    pub(super) fn stop(&mut self, id: NodeId) {
+        let host = self.host(id);
+        host.node = None;
+        host.waiting.clear();
+    }
+
+    /// Lets time pass in small steps, delivering everything.
+    pub(super) fn pass(&mut self, time: Duration) {
+        let end = self.mono + time.as_nanos() as u64;
+        while self.mono < end {
+            self.mono += 10 * MS;
+            for id in (1..=self.hosts.len() as u32).map(NodeId) {
+                self.event(id, Event::Tick);
+            }
+            self.settle();
+        }
+    }
+
+    /// Delivers one message, or lets a little time pass when none is under way.
+    pub(super) fn step_one(&mut self) {
+        match self.queue.pop_front() {
+            Some((from, to, message)) => self.event(to, Event::Peer { from, message }),
+            None => {
+                self.mono += 10 * MS;
+                for id in (1..=self.hosts.len() as u32).map(NodeId) {
+                    self.event(id, Event::Tick);
+                }
+            }
+        }
+    }
+
+    /// Delivers everything that is under way, without letting time pass.
+    pub(super) fn settle(&mut self) {
+        while let Some((from, to, message)) = self.queue.pop_front() {
+            if !self.cut.contains(&(from, to)) {
+                self.event(to, Event::Peer { from, message });
+            }
+        }
+    }
+
+    pub(super) fn event(&mut self, id: NodeId, event: Event) {
+        let now = self.now(id);
+        if let Some(node) = &mut self.host(id).node {
+            node.handle(now, event);
+            self.drain(id);
+        }
+    }
+
+    fn drain(&mut self, id: NodeId) {
+        while let Some(effect) = self.host(id).node.as_mut().and_then(Node::poll_effect) {
+            match effect {
+                Effect::Send { to, message } => {
+                    self.seen.push((id, to, message.clone()));
+                    self.queue.push_back((id, to, message));
+                }
+                Effect::Reply { op, result } => {
+                    assert!(self.replies.insert(op, result).is_none(), "two replies to {op}");
+                }
+                Effect::Disk { token, request } if self.host(id).slow_disk => {
+                    self.host(id).waiting.push_back((token, request));
+                }
+                Effect::Disk { token, request } => self.execute(id, token, request),
+                Effect::Publish(view) => self.host(id).view = Some(view),
+                Effect::Note(_) => {}
+            }
+        }
+    }
+
+    /// Lets a slow disk do what it was asked.
+    pub(super) fn release_disk(&mut self, id: NodeId) {
+        self.host(id).slow_disk = false;
+        while let Some((token, request)) = self.host(id).waiting.pop_front() {
+            self.execute(id, token, request);
+        }
+    }
+
+    fn execute(&mut self, id: NodeId, token: DiskToken, request: DiskRequest) {
+        let disk = &mut self.host(id).disk;
+        let answer = match request {
+            DiskRequest::Write { unit, table, key, record } => {
+                let slot = (unit, table, key);
+                DiskAnswer::Written(match merge(disk.data.get(&slot), &record) {
+                    Merge::Replace => {
+                        disk.data.insert(slot, record);
+                        WriteOutcome::Stored
+                    }
+                    Merge::Same => WriteOutcome::Stored,
+                    Merge::Keep => WriteOutcome::Superseded(disk.data[&slot].stamp),
+                })
+            }
+            DiskRequest::Read { unit, table, key } => {
+                DiskAnswer::Read(disk.data.get(&(unit, table, key)).cloned())
+            }
+            DiskRequest::Range { units, table, prefix, after, limit, .. } => {
+                let mut entries: Vec<(Key, Record)> = disk
+                    .data
+                    .iter()
+                    .filter(|((unit, of, key), _)| {
+                        units.contains(unit)
+                            && *of == table
+                            && key.as_bytes().starts_with(&prefix)
+                            && key.as_bytes() > &after[..]
+                    })
+                    .map(|((_, _, key), record)| (key.clone(), record.clone()))
+                    .collect();
+                entries.sort_by(|a, b| a.0.cmp(&b.0));
+                let complete = entries.len() <= limit as usize;
+                entries.truncate(limit as usize);
+                DiskAnswer::Range(RangePage { entries, complete })
+            }
+            DiskRequest::Persist(records) => {
+                disk.meta.extend(records);
+                DiskAnswer::Persisted
+            }
+            DiskRequest::Flush => DiskAnswer::Flushed,
+            DiskRequest::Measure => DiskAnswer::Measured(crate::message::ReplicaFacts::default()),
+        };
+        self.event(id, Event::DiskDone { token, result: Ok(answer) });
+    }
+
+    pub(super) fn ask(&mut self, at: NodeId, body: ClientBody) -> OpId {
+        let op = OpId(self.next_op);
+        self.next_op += 1;
+        let deadline = Time(self.mono).plus(Duration::from_secs(1));
+        let (trace, principal) = (TraceId(0), Principal::Anonymous);
+        self.event(
+            at,
+            Event::Client { op, request: ClientRequest { deadline, trace, principal, body } },
+        );
+        self.settle();
+        op
+    }
+
+    pub(super) fn admin(&mut self, at: NodeId, request: AdminRequest) -> ClientResult {
+        let op = OpId(self.next_op);
+        self.next_op += 1;
+        let deadline = Time(self.mono).plus(Duration::from_secs(1));
+        self.event(at, Event::Admin { op, deadline, request });
+        self.replies.remove(&op).expect("an answer")
+    }
+
+    pub(super) fn reply(&mut self, op: OpId) -> Option<ClientResult> {
+        self.replies.remove(&op)
+    }
+}
+
+pub(super) fn put(key: &str, value: &str) -> ClientBody {
+    put_with(key, value, None, Attempt::default())
+}
+
+pub(super) fn put_with(key: &str, value: &str, w: Option<Quorum>, attempt: Attempt) -> ClientBody {
+    ClientBody::Put(Put {
+        table: "default".to_owned().try_into().unwrap(),
+        key: Key::new(key.to_owned()).unwrap(),
+        value: Some(Value::new(value.to_owned()).unwrap()),
+        w,
+        r: None,
+        attempt,
+    })
+}
+
+pub(super) fn get(key: &str, r: Option<Quorum>) -> ClientBody {
+    ClientBody::Get(Get {
+        table: "default".to_owned().try_into().unwrap(),
+        key: Key::new(key.to_owned()).unwrap(),
+        r,
+    })
+}
+
+pub(super) fn scan(prefix: &str, after: &str, limit: u32) -> ClientBody {
+    ClientBody::Scan(Scan {
+        table: "default".to_owned().try_into().unwrap(),
+        prefix: prefix.to_owned().into(),
+        after: after.to_owned().into(),
+        limit,
+        keys_only: false,
+        r: None,
+    })
+}

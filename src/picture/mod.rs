@@ -1,0 +1,11 @@
+//! Pictures as SVG text: pure functions from plain data, used by the command line and the status
+//! page. Decides how things look; knows no cluster, no network and no file. Every shape that means
+//! something carries a `<title>`, which browsers show as a tooltip and screen readers speak.
+
+mod ring;
+mod svg;
+
+pub use ring::{KeyMarker, PictureMember, RingPicture, ring_svg};
+
+#[cfg(test)]
+mod ring_tests;

@@ -1,0 +1,175 @@
+//! Carries out disk requests.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::scan::{PageOrder, read_page};
+use super::{Done, Shared, disk_error, keyspace, record, restore};
+use crate::causality::{Merge, merge};
+use crate::message::{DiskAnswer, DiskError, DiskRequest, MetaRecord, ReplicaFacts, WriteOutcome};
+use crate::storage::{Batch, Durability, TryGet};
+use crate::types::{Record, Stamp};
+
+type Outcome = Result<DiskAnswer, DiskError>;
+
+pub(super) fn try_execute(
+    shared: &Shared,
+    request: DiskRequest,
+    done: Done,
+) -> Option<(DiskRequest, Done)> {
+    match &request {
+        DiskRequest::Write { unit, table, key, record } => {
+            let key = keyspace::data_key(*unit, *table, key);
+            let Some(guard) = shared.stripe(&key).try_lock() else { return Some((request, done)) };
+            let present = match shared.engine.try_get(&key) {
+                TryGet::Found(value, _) => Ok(Some(value)),
+                TryGet::Absent => Ok(None),
+                TryGet::NeedsDisk => return Some((request, done)),
+            };
+            write(shared, &key, present, record, done);
+            drop(guard);
+            None
+        }
+        DiskRequest::Read { unit, table, key } => {
+            match shared.engine.try_get(&keyspace::data_key(*unit, *table, key)) {
+                TryGet::Found(value, _) => done(decode(value).map(|r| DiskAnswer::Read(Some(r)))),
+                TryGet::Absent => done(Ok(DiskAnswer::Read(None))),
+                TryGet::NeedsDisk => return Some((request, done)),
+            }
+            None
+        }
+        DiskRequest::Persist(records) => {
+            persist(shared, records, done);
+            None
+        }
+        DiskRequest::Range { .. } | DiskRequest::Flush | DiskRequest::Measure => {
+            Some((request, done))
+        }
+    }
+}
+
+pub(super) fn execute(shared: &Shared, request: DiskRequest, done: Done) {
+    match request {
+        DiskRequest::Write { unit, table, key, record } => {
+            let key = keyspace::data_key(unit, table, &key);
+            let _guard = shared.stripe(&key).lock();
+            match shared.engine.get(&key) {
+                Ok(present) => {
+                    write(shared, &key, Ok(present.map(|(value, _)| value)), &record, done);
+                }
+                Err(error) => done(Err(disk_error(&error))),
+            }
+        }
+        DiskRequest::Read { unit, table, key } => {
+            let key = keyspace::data_key(unit, table, &key);
+            done(match shared.engine.get(&key) {
+                Ok(Some((value, _))) => decode(value).map(|record| DiskAnswer::Read(Some(record))),
+                Ok(None) => Ok(DiskAnswer::Read(None)),
+                Err(error) => Err(disk_error(&error)),
+            });
+        }
+        DiskRequest::Range { units, table, prefix, after, limit, keys_only } => {
+            let order = PageOrder {
+                units: &units,
+                table,
+                prefix: &prefix,
+                after: &after,
+                limit,
+                keys_only,
+            };
+            done(read_page(&shared.engine, &order).map(DiskAnswer::Range));
+        }
+        DiskRequest::Persist(records) => persist(shared, &records, done),
+        DiskRequest::Flush => {
+            let result = shared.engine.flush();
+            done(result.map(|()| DiskAnswer::Flushed).map_err(|error| disk_error(&error)));
+        }
+        DiskRequest::Measure => done(Ok(DiskAnswer::Measured(shared.measure()))),
+    }
+}
+
+impl Shared {
+    fn stripe(&self, key: &[u8]) -> &Mutex<()> {
+        let count = self.stripes.len() as u64;
+        let index = usize::try_from(xxh3_64(key) % count).unwrap_or(0);
+        self.stripes.get(index).expect("a remainder is below the count")
+    }
+
+    fn measure(&self) -> ReplicaFacts {
+        let stats = self.engine.stats();
+        // Between 0 and 1000: fits.
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0..=1000")]
+        let pressure_milli = (self.engine.pressure() * 1000.0) as u16;
+        ReplicaFacts {
+            disk_bytes: stats.disk_bytes,
+            memory_bytes: stats.memtable_bytes as u64,
+            pressure_milli,
+        }
+    }
+}
+
+/// Merges a version into what is there; the caller holds the key's stripe.
+fn write(
+    shared: &Shared,
+    key: &[u8],
+    present: Result<Option<bytes::Bytes>, DiskError>,
+    arriving: &Record,
+    done: Done,
+) {
+    let present = match present.and_then(|present| present.map(decode).transpose()) {
+        Ok(present) => present,
+        Err(error) => return done(Err(error)),
+    };
+    let mut batch = Batch::new();
+    let outcome = match merge(present.as_ref(), arriving) {
+        Merge::Replace => {
+            batch.put(key, &record::encode(arriving));
+            WriteOutcome::Stored
+        }
+        Merge::Same => WriteOutcome::Stored,
+        Merge::Keep => {
+            WriteOutcome::Superseded(present.map_or(Stamp::ZERO, |present| present.stamp))
+        }
+    };
+    let answer = DiskAnswer::Written(outcome);
+    if batch.is_empty() && crate::mutant!("superseded-before-durable") {
+        return done(Ok(answer));
+    }
+    // An empty batch is a barrier: what is there may itself not be durable yet.
+    submit(shared, batch, Durability::Default, answer, done);
+}
+
+fn persist(shared: &Shared, records: &[MetaRecord], done: Done) {
+    let mut batch = Batch::new();
+    for record in records {
+        if let Err(error) = restore::put(&mut batch, record) {
+            return done(Err(DiskError::Io(error.to_string())));
+        }
+    }
+    submit(shared, batch, Durability::Synced, DiskAnswer::Persisted, done);
+}
+
+fn submit(shared: &Shared, batch: Batch, durability: Durability, answer: DiskAnswer, done: Done) {
+    // The engine drops the callback uncalled when it refuses: `done` must outlive it.
+    let slot = Arc::new(Mutex::new(Some(done)));
+    let finish = |slot: &Mutex<Option<Done>>, outcome: Outcome| {
+        let done = slot.lock().take();
+        if let Some(done) = done {
+            done(outcome);
+        }
+    };
+    let later = slot.clone();
+    let on_done = Box::new(move |result: Result<_, crate::storage::Error>| {
+        finish(&later, result.map(|_| answer).map_err(|error| disk_error(&error)));
+    });
+    if let Err(error) = shared.engine.submit(batch, durability, on_done) {
+        finish(&slot, Err(disk_error(&error)));
+    }
+}
+
+fn decode(value: bytes::Bytes) -> Result<Record, DiskError> {
+    record::decode(value)
+        .ok_or_else(|| DiskError::Corruption("a stored version does not decode".to_owned()))
+}

@@ -1,0 +1,96 @@
+//! The node's own records: where they are kept and how they are read back at boot.
+
+use std::ops::Bound;
+use std::path::Path;
+use std::sync::mpsc;
+
+use super::ReplicaError;
+use super::keyspace::META;
+use crate::codec;
+use crate::message::{MetaRecord, Restored};
+use crate::storage::{self, Batch, Direction, Durability, Engine, Recovery};
+
+const BIRTH: u8 = 1;
+const PLEDGE: u8 = 2;
+const STATE: u8 = 3;
+const BOOT: u8 = 4;
+const CEILING: u8 = 5;
+const LIFE: u8 = 6;
+/// Damage that was found in the log once: not forgotten when the log is.
+const DAMAGE: u8 = 7;
+
+/// Adds a record of the node itself to a batch.
+pub(super) fn put(batch: &mut Batch, record: &MetaRecord) -> Result<(), codec::CodecError> {
+    batch.put(&key(record), &codec::encode(record)?);
+    Ok(())
+}
+
+fn key(record: &MetaRecord) -> Vec<u8> {
+    let mut key = vec![META];
+    match record {
+        MetaRecord::Birth(_) => key.push(BIRTH),
+        MetaRecord::Pledge(_) => key.push(PLEDGE),
+        MetaRecord::State(_) => key.push(STATE),
+        MetaRecord::Boot(_) => key.push(BOOT),
+        MetaRecord::Ceiling(_) => key.push(CEILING),
+        MetaRecord::Life(member, _) => {
+            key.push(LIFE);
+            key.extend_from_slice(&member.0.to_be_bytes());
+        }
+    }
+    key
+}
+
+/// Makes damage of the log durable, so that a node that once lost acknowledged writes does not
+/// forget it when the log is gone.
+pub(super) fn note_damage(engine: &Engine, recovery: &Recovery) -> Result<(), storage::Error> {
+    if recovery.corrupt.is_empty() {
+        return Ok(());
+    }
+    let mut batch = Batch::new();
+    for region in &recovery.corrupt {
+        let place = format!("{} {}..{}", region.file.display(), region.start, region.end);
+        let mut key = vec![META, DAMAGE];
+        key.extend_from_slice(place.as_bytes());
+        batch.put(&key, b"");
+    }
+    let (sender, receiver) = mpsc::sync_channel(1);
+    let on_done = Box::new(move |result| {
+        // The receiver waits below; it cannot be gone.
+        let _received = sender.send(result);
+    });
+    engine.submit(batch, Durability::Synced, on_done)?;
+    while engine.step() {}
+    receiver.recv().unwrap_or(Err(storage::Error::Closed)).map(drop)
+}
+
+/// Reads the node's own records.
+pub(super) fn restore(engine: &Engine, dir: &Path) -> Result<Restored, ReplicaError> {
+    let mut restored = Restored::default();
+    let (start, end) = ([META], [META + 1]);
+    let bounds = (Bound::Included(&start[..]), Bound::Excluded(&end[..]));
+    for entry in engine.range(bounds.0, bounds.1, Direction::Forward) {
+        let (key, value, _) = entry?;
+        if let Some(place) = key.strip_prefix(&[META, DAMAGE]) {
+            let place = String::from_utf8_lossy(place);
+            restored.damage.push(format!("the log was damaged at {place} below what was synced"));
+            continue;
+        }
+        let record = codec::decode::<MetaRecord>(&value).map_err(|error| ReplicaError::Meta {
+            dir: dir.to_path_buf(),
+            record: key.to_vec(),
+            reason: error.to_string(),
+        })?;
+        match record {
+            MetaRecord::Birth(birth) => restored.birth = Some(birth),
+            MetaRecord::Pledge(hash) => restored.pledge = Some(hash),
+            MetaRecord::State(state) => restored.state = Some(state),
+            MetaRecord::Boot(boot) => restored.boot = Some(boot),
+            MetaRecord::Ceiling(ceiling) => restored.ceiling = ceiling,
+            MetaRecord::Life(member, life) => {
+                restored.lives.insert(member, life);
+            }
+        }
+    }
+    Ok(restored)
+}

@@ -1,0 +1,116 @@
+//! Reads a page of a table in key order over many units: a merge of one range of the engine each.
+
+use core::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::ops::Bound;
+
+use bytes::Bytes;
+
+use super::keyspace::{DATA, PREFIX_BYTES, table_prefix};
+use super::record;
+use crate::message::{DiskError, RangePage};
+use crate::storage::{Direction, Engine, Iter};
+use crate::types::{Key, Record, TableId, Unit, Value, limits};
+
+/// What to read.
+pub(super) struct PageOrder<'a> {
+    pub(super) units: &'a [Unit],
+    pub(super) table: TableId,
+    pub(super) prefix: &'a [u8],
+    pub(super) after: &'a [u8],
+    pub(super) limit: u32,
+    pub(super) keys_only: bool,
+}
+
+/// One unit's range and what it reads next.
+struct Source {
+    iter: Iter,
+}
+
+impl Source {
+    fn next(&mut self) -> Result<Option<(Bytes, Bytes)>, DiskError> {
+        match self.iter.next() {
+            None => Ok(None),
+            Some(Err(error)) => Err(super::disk_error(&error)),
+            Some(Ok((key, value, _))) => {
+                let user = key.slice(PREFIX_BYTES.min(key.len())..);
+                Ok(Some((user, value)))
+            }
+        }
+    }
+}
+
+/// Reads a page. It is incomplete when it stopped at the limit of entries or bytes; it then holds
+/// at least one entry.
+pub(super) fn read_page(engine: &Engine, order: &PageOrder<'_>) -> Result<RangePage, DiskError> {
+    let snapshot = engine.snapshot();
+    let mut sources = Vec::with_capacity(order.units.len());
+    let mut heads = BinaryHeap::with_capacity(order.units.len());
+    for unit in order.units {
+        let (start, end) = bounds(*unit, order);
+        let end = end.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+        let start = start.as_ref().map(Vec::as_slice);
+        let iter = snapshot.range(start, end, Direction::Forward);
+        let mut source = Source { iter };
+        if let Some((key, value)) = source.next()? {
+            heads.push(Reverse((key, sources.len(), value)));
+        }
+        sources.push(source);
+    }
+    let mut page = RangePage { entries: Vec::new(), complete: true };
+    let mut bytes = 0;
+    while let Some(Reverse((key, index, value))) = heads.pop() {
+        bytes += key.len() + value.len();
+        let full = page.entries.len() >= order.limit as usize
+            || (bytes > limits::SCAN_PAGE_BYTES_MAX && !page.entries.is_empty());
+        if full {
+            page.complete = false;
+            break;
+        }
+        page.entries.push(entry(key, value, order.keys_only)?);
+        if let Some(source) = sources.get_mut(index)
+            && let Some((key, value)) = source.next()?
+        {
+            heads.push(Reverse((key, index, value)));
+        }
+    }
+    Ok(page)
+}
+
+fn entry(key: Bytes, value: Bytes, keys_only: bool) -> Result<(Key, Record), DiskError> {
+    let damaged = |what: &str| DiskError::Corruption(format!("a stored {what} does not decode"));
+    // Copies: a page must not pin the blocks it was read from.
+    let key = Key::new(Bytes::copy_from_slice(&key)).map_err(|_| damaged("key"))?;
+    let mut record = record::decode(value).ok_or_else(|| damaged("version"))?;
+    if keys_only && record.value.is_some() {
+        record.value = Value::new(Bytes::new()).ok();
+    }
+    Ok((key, record))
+}
+
+/// The range of one unit: keys with the prefix, strictly above `after`.
+fn bounds(unit: Unit, order: &PageOrder<'_>) -> (Bound<Vec<u8>>, Option<Vec<u8>>) {
+    let base = table_prefix(DATA, unit, order.table);
+    let place = |user: &[u8]| {
+        let mut key = base.to_vec();
+        key.extend_from_slice(user);
+        key
+    };
+    let start = if order.after.is_empty() || order.after < order.prefix {
+        Bound::Included(place(order.prefix))
+    } else {
+        Bound::Excluded(place(order.after))
+    };
+    (start, successor(place(order.prefix)))
+}
+
+/// The first key above all that begin with `prefix`.
+fn successor(mut prefix: Vec<u8>) -> Option<Vec<u8>> {
+    while let Some(last) = prefix.pop() {
+        if let Some(next) = last.checked_add(1) {
+            prefix.push(next);
+            return Some(prefix);
+        }
+    }
+    None
+}

@@ -1,0 +1,149 @@
+//! The replica on an in-memory disk, stepped by hand.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::*;
+use crate::message::{BirthRecord, BootRecord, MetaRecord, RangePage, WriteOutcome};
+use crate::storage::{MemoryVfs, ThreadMode};
+use crate::types::{
+    ClassId, Key, NodeId, Nonce, Partition, Record, Stamp, TableId, Unit, Value, WallTime,
+};
+
+fn options() -> Options {
+    Options { threads: ThreadMode::Inline, ..Options::default() }
+}
+
+fn open(vfs: &Arc<MemoryVfs>) -> (Replica, Restored) {
+    Replica::open(vfs.clone(), Path::new("data"), options()).unwrap()
+}
+
+fn unit(partition: u16) -> Unit {
+    Unit { class: ClassId(0), partition: Partition(partition) }
+}
+
+fn record(time: u64, value: Option<&str>) -> Record {
+    Record {
+        stamp: Stamp { time: WallTime(time), counter: 0, node: NodeId(1) },
+        expiry: None,
+        value: value.map(|value| Value::new(value.to_owned()).unwrap()),
+    }
+}
+
+fn write(partition: u16, key: &str, record: Record) -> DiskRequest {
+    let key = Key::new(key.to_owned()).unwrap();
+    DiskRequest::Write { unit: unit(partition), table: TableId(1), key, record }
+}
+
+fn read(partition: u16, key: &str) -> DiskRequest {
+    let key = Key::new(key.to_owned()).unwrap();
+    DiskRequest::Read { unit: unit(partition), table: TableId(1), key }
+}
+
+type Slot = Arc<Mutex<Option<Result<DiskAnswer, DiskError>>>>;
+
+fn begin(replica: &Replica, request: DiskRequest) -> Slot {
+    let slot = Slot::default();
+    let filled = slot.clone();
+    replica.execute(request, Box::new(move |outcome| *filled.lock() = Some(outcome)));
+    slot
+}
+
+fn run(replica: &Replica, request: DiskRequest) -> DiskAnswer {
+    let slot = begin(replica, request);
+    while replica.step() {}
+    slot.lock().take().expect("answered").unwrap()
+}
+
+#[test]
+fn the_highest_stamp_stays_whatever_order_versions_arrive_in() {
+    let (replica, _) = open(&Arc::default());
+    let stored = DiskAnswer::Written(WriteOutcome::Stored);
+    let answer = run(&replica, write(0, "k", record(2, Some("two"))));
+    assert!(matches!(answer, DiskAnswer::Written(WriteOutcome::Stored)), "{answer:?} {stored:?}");
+    let answer = run(&replica, write(0, "k", record(1, Some("one"))));
+    let by = record(2, None).stamp;
+    assert!(matches!(answer, DiskAnswer::Written(WriteOutcome::Superseded(stamp)) if stamp == by));
+    let answer = run(&replica, write(0, "k", record(3, None)));
+    assert!(matches!(answer, DiskAnswer::Written(WriteOutcome::Stored)));
+    let DiskAnswer::Read(Some(found)) = run(&replica, read(0, "k")) else { panic!() };
+    assert_eq!(found, record(3, None));
+    assert!(matches!(run(&replica, read(1, "k")), DiskAnswer::Read(None)));
+}
+
+#[test]
+fn no_answer_to_a_write_comes_before_what_the_key_holds_is_durable() {
+    let (replica, _) = open(&Arc::default());
+    let first = begin(&replica, write(0, "k", record(2, Some("two"))));
+    let same = begin(&replica, write(0, "k", record(2, Some("two"))));
+    let older = begin(&replica, write(0, "k", record(1, Some("one"))));
+    for slot in [&first, &same, &older] {
+        assert!(slot.lock().is_none());
+    }
+    while replica.step() {}
+    for slot in [first, same, older] {
+        assert!(slot.lock().take().unwrap().is_ok());
+    }
+}
+
+#[test]
+fn own_records_are_restored_and_the_last_one_stored_wins() {
+    let vfs = Arc::new(MemoryVfs::default());
+    let (replica, restored) = open(&vfs);
+    assert!(restored.boot.is_none() && restored.birth.is_none());
+    let birth = BirthRecord { nonce: Nonce(7) };
+    let boot = |number| MetaRecord::Boot(BootRecord { number, nonce: Nonce(number.into()) });
+    run(&replica, DiskRequest::Persist(vec![MetaRecord::Birth(birth), boot(1)]));
+    run(&replica, DiskRequest::Persist(vec![boot(2), MetaRecord::Ceiling(WallTime(9))]));
+    replica.close().unwrap();
+    drop(replica);
+    let (_, restored) = open(&vfs);
+    assert_eq!(restored.birth, Some(birth));
+    assert_eq!(restored.boot.unwrap().number, 2);
+    assert_eq!(restored.ceiling, WallTime(9));
+    assert!(restored.damage.is_empty());
+}
+
+#[test]
+fn a_page_merges_all_units_in_key_order_and_resumes_where_it_stopped() {
+    let (replica, _) = open(&Arc::default());
+    for (partition, key) in [(3, "a"), (1, "b"), (3, "c"), (2, "d"), (1, "ab"), (9, "aa")] {
+        run(&replica, write(partition, key, record(1, Some(key))));
+    }
+    run(&replica, write(2, "ac", record(1, None)));
+    run(&replica, DiskRequest::Flush);
+    run(&replica, write(1, "ad", record(1, Some("late"))));
+    let page = |after: &'static str, prefix: &'static str, limit, keys_only| {
+        let units = Arc::new([1, 2, 3].map(unit).to_vec());
+        let (prefix, after) = (prefix.into(), after.into());
+        let request =
+            DiskRequest::Range { units, table: TableId(1), prefix, after, limit, keys_only };
+        let DiskAnswer::Range(page) = run(&replica, request) else { panic!() };
+        page
+    };
+    let keys = |page: &RangePage| {
+        let text = page.entries.iter().map(|(key, _)| key.as_bytes().escape_ascii().to_string());
+        text.collect::<Vec<_>>().join(" ")
+    };
+    let all = page("", "", 100, false);
+    assert_eq!(keys(&all), "a ab ac ad b c d");
+    assert!(all.complete);
+    assert_eq!(all.entries[2].1.value, None);
+    let first = page("", "a", 2, false);
+    assert_eq!((keys(&first).as_str(), first.complete), ("a ab", false));
+    let rest = page("ab", "a", 2, true);
+    assert_eq!((keys(&rest).as_str(), rest.complete), ("ac ad", true));
+    assert_eq!(rest.entries[1].1.value, Some(Value::new("").unwrap()));
+}
+
+#[test]
+fn the_bytes_of_own_records_stay_what_they_are() {
+    let boot = MetaRecord::Boot(BootRecord { number: 3, nonce: Nonce(5) });
+    assert_eq!(crate::codec::encode(&boot).unwrap(), [1, 3, 3, 5]);
+    assert_eq!(crate::codec::encode(&MetaRecord::Ceiling(WallTime(250))).unwrap(), [1, 4, 250]);
+    let birth = MetaRecord::Birth(BirthRecord { nonce: Nonce(1) });
+    assert_eq!(crate::codec::encode(&birth).unwrap(), [1, 0, 1]);
+    assert_eq!(crate::codec::encode(&MetaRecord::Pledge(2)).unwrap(), [1, 1, 2]);
+}

@@ -1,0 +1,257 @@
+//! How the services reach the driver: submit and wait, or submit many for a session. A full queue
+//! is an error at once; a caller that goes away abandons its operation.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use core::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use crate::message::{
+    AdminRequest, Applied, ClientRequest, ClientResult, ErrorCode, Event, OpError,
+};
+use crate::telemetry::Telemetry;
+use crate::transport::ViewReceiver;
+use crate::types::{OpId, Time};
+
+use super::clock::Clock;
+use super::mailbox::Mailbox;
+
+/// What the answer of a session's operation is filed under.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ticket {
+    /// The client's number for the operation.
+    pub id: u64,
+    /// Whether it was a delete: inside, deletes are puts.
+    pub delete: bool,
+}
+
+/// Where the answers of a session go. Called by the driver: must not block.
+pub trait AnswerSink: Send + Sync {
+    /// Takes one answer.
+    fn answer(&self, ticket: Ticket, result: ClientResult);
+    /// Whether answers are no longer wanted.
+    fn is_closed(&self) -> bool;
+}
+
+/// Who waits for an answer.
+pub enum Responder {
+    /// One caller.
+    Call(oneshot::Sender<ClientResult>),
+    /// A session.
+    Session(Arc<dyn AnswerSink>, Ticket),
+}
+
+impl Responder {
+    /// Gives the answer. A caller that has gone does not get one.
+    pub fn answer(self, result: ClientResult) {
+        match self {
+            Responder::Call(sender) => drop(sender.send(result)),
+            Responder::Session(sink, ticket) => sink.answer(ticket, result),
+        }
+    }
+
+    /// Whether the answer is no longer wanted.
+    pub fn is_closed(&self) -> bool {
+        match self {
+            Responder::Call(sender) => sender.is_closed(),
+            Responder::Session(sink, _) => sink.is_closed(),
+        }
+    }
+}
+
+/// One operation on its way to the node.
+pub struct Asked {
+    /// Its number.
+    pub op: OpId,
+    /// [`Event::Client`] or [`Event::Admin`].
+    pub event: Event,
+    /// Who waits.
+    pub responder: Responder,
+}
+
+/// Operations on their way to the node: one, or all that came in one message of a session.
+pub type ClientInput = Vec<Asked>;
+
+/// The driver's half of the clients' queue.
+pub type ClientInputs = mpsc::Receiver<ClientInput>;
+
+struct Shared {
+    clients: mpsc::Sender<ClientInput>,
+    next_op: AtomicU64,
+    mailbox: Arc<Mailbox>,
+    view: ViewReceiver,
+    clock: Clock,
+    default_timeout: Duration,
+    telemetry: Telemetry,
+    draining: CancellationToken,
+}
+
+/// The services' way to the driver; cheap to clone.
+#[derive(Clone)]
+pub struct Handle(Arc<Shared>);
+
+/// Messages of clients that may wait for the driver.
+const CLIENT_INPUTS_MAX: usize = 4096;
+
+impl Handle {
+    pub(super) fn new(
+        clock: Clock,
+        default_timeout: Duration,
+        mailbox: Arc<Mailbox>,
+        view: ViewReceiver,
+        telemetry: Telemetry,
+    ) -> (Handle, ClientInputs) {
+        let (clients, inputs) = mpsc::channel(CLIENT_INPUTS_MAX);
+        let next_op = AtomicU64::new(1);
+        let shared = Shared {
+            clients,
+            next_op,
+            mailbox,
+            view,
+            clock,
+            default_timeout,
+            telemetry,
+            draining: CancellationToken::new(),
+        };
+        (Handle(Arc::new(shared)), inputs)
+    }
+
+    /// A handle whose operations arrive at the returned receiver: for tests of the services, which
+    /// answer them themselves.
+    pub fn detached(view: ViewReceiver) -> (Handle, ClientInputs) {
+        let clock = Clock::start();
+        let telemetry = Telemetry::default();
+        Handle::new(clock, Duration::from_secs(1), Arc::default(), view, telemetry)
+    }
+
+    /// The moment, by the clock that deadlines are measured with.
+    pub fn now(&self) -> Time {
+        self.0.clock.mono()
+    }
+
+    /// The deadline of requests that name none.
+    pub fn default_timeout(&self) -> Duration {
+        self.0.default_timeout
+    }
+
+    /// The newest view.
+    pub fn view(&self) -> ViewReceiver {
+        self.0.view.clone()
+    }
+
+    /// What is counted.
+    pub fn telemetry(&self) -> &Telemetry {
+        &self.0.telemetry
+    }
+
+    /// Submits an operation of a client and waits for its outcome. Dropping the future abandons it.
+    ///
+    /// # Errors
+    /// The node's error; [`ErrorCode::Overloaded`] at once when the driver's queue is full.
+    pub async fn submit(&self, request: ClientRequest) -> ClientResult {
+        let op = self.next();
+        self.call(op, Event::Client { op, request }).await
+    }
+
+    /// Submits a question of an operator and waits for its outcome. Dropping the future abandons it.
+    ///
+    /// # Errors
+    /// As [`Handle::submit`].
+    pub async fn admin(&self, deadline: Time, request: AdminRequest) -> ClientResult {
+        let op = self.next();
+        self.call(op, Event::Admin { op, deadline, request }).await
+    }
+
+    async fn call(&self, op: OpId, event: Event) -> ClientResult {
+        let (sender, receiver) = oneshot::channel();
+        let asked = Asked { op, event, responder: Responder::Call(sender) };
+        if let Err(error) = self.0.clients.try_send(vec![asked]) {
+            return Err(self.not_taken(&error));
+        }
+        let mut guard = AbandonGuard { op, mailbox: Some(&self.0.mailbox) };
+        let result = receiver.await;
+        guard.mailbox = None;
+        result.unwrap_or_else(|_| Err(gone().with_applied(Applied::Unknown)))
+    }
+
+    /// Submits operations of a session; their answers go to `sink`, an `Overloaded` included.
+    pub fn submit_all(
+        &self,
+        requests: impl Iterator<Item = (Ticket, ClientRequest)>,
+        sink: &Arc<dyn AnswerSink>,
+    ) {
+        let asked: ClientInput = requests
+            .map(|(ticket, request)| {
+                let op = self.next();
+                let responder = Responder::Session(sink.clone(), ticket);
+                Asked { op, event: Event::Client { op, request }, responder }
+            })
+            .collect();
+        if asked.is_empty() {
+            return;
+        }
+        if let Err(error) = self.0.clients.try_send(asked) {
+            let refusal = self.not_taken(&error);
+            let (mpsc::error::TrySendError::Full(asked) | mpsc::error::TrySendError::Closed(asked)) =
+                error;
+            for asked in asked {
+                asked.responder.answer(Err(refusal.clone()));
+            }
+        }
+    }
+
+    /// Cancelled when the node has been told to drain: streams of clients end themselves then.
+    pub fn draining(&self) -> &CancellationToken {
+        &self.0.draining
+    }
+
+    /// Tells the node to finish what was begun and take nothing new.
+    pub fn drain(&self) {
+        self.0.draining.cancel();
+        self.0.mailbox.drain();
+    }
+
+    /// Tells the driver to end; operations in flight get no answer.
+    pub fn stop(&self) {
+        self.0.mailbox.stop();
+    }
+
+    fn next(&self) -> OpId {
+        OpId(self.0.next_op.fetch_add(1, Ordering::Relaxed))
+    }
+
+    fn not_taken<T>(&self, error: &mpsc::error::TrySendError<T>) -> OpError {
+        match error {
+            mpsc::error::TrySendError::Full(_) => {
+                self.0.telemetry.shed();
+                let mut error = OpError::new(ErrorCode::Overloaded, "the node's queue is full");
+                error.facts.retry_after = Some(RETRY_AFTER);
+                error
+            }
+            mpsc::error::TrySendError::Closed(_) => gone(),
+        }
+    }
+}
+
+/// When a shed request may be sent again.
+const RETRY_AFTER: Duration = Duration::from_millis(50);
+
+fn gone() -> OpError {
+    OpError::new(ErrorCode::NotReady, "the node has stopped")
+}
+
+/// Abandons an operation whose caller goes away before the answer.
+struct AbandonGuard<'a> {
+    op: OpId,
+    mailbox: Option<&'a Mailbox>,
+}
+
+impl Drop for AbandonGuard<'_> {
+    fn drop(&mut self) {
+        if let Some(mailbox) = self.mailbox {
+            mailbox.abandon(self.op);
+        }
+    }
+}

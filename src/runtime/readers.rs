@@ -1,0 +1,92 @@
+//! The named threads that run disk requests which may block. A full queue answers `Overloaded` at
+//! once.
+
+use parking_lot::{Condvar, Mutex};
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use crate::message::{DiskError, DiskRequest};
+use crate::replica::{Done, Replica};
+
+/// Requests that may wait for a thread. Each is bounded by the largest value.
+const QUEUE_MAX: usize = 1024;
+
+#[derive(Default)]
+struct State {
+    waiting: VecDeque<(DiskRequest, Done)>,
+    closed: bool,
+}
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+/// A small pool of storage reader threads. Dropping it finishes what is queued and joins them.
+pub(super) struct Readers {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Readers {
+    /// Starts `count` threads.
+    ///
+    /// # Errors
+    /// The system gives no thread.
+    pub(super) fn start(replica: &Replica, count: usize) -> io::Result<Readers> {
+        let shared = Arc::new(Shared::default());
+        let mut readers = Readers { shared, threads: Vec::with_capacity(count) };
+        for index in 0..count {
+            let (shared, replica) = (readers.shared.clone(), replica.clone());
+            let thread = std::thread::Builder::new()
+                .name(format!("kvd-read-{index}"))
+                .spawn(move || work(&shared, &replica))?;
+            readers.threads.push(thread);
+        }
+        Ok(readers)
+    }
+
+    /// Queues a request.
+    pub(super) fn submit(&self, request: DiskRequest, done: Done) {
+        let mut state = self.shared.state.lock();
+        if state.waiting.len() >= QUEUE_MAX {
+            drop(state);
+            done(Err(DiskError::Overloaded));
+            return;
+        }
+        state.waiting.push_back((request, done));
+        drop(state);
+        self.shared.changed.notify_one();
+    }
+}
+
+impl Drop for Readers {
+    fn drop(&mut self) {
+        self.shared.state.lock().closed = true;
+        self.shared.changed.notify_all();
+        for thread in self.threads.drain(..) {
+            // A reader that panicked has already said so.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn work(shared: &Shared, replica: &Replica) {
+    loop {
+        let mut state = shared.state.lock();
+        let job = loop {
+            if let Some(job) = state.waiting.pop_front() {
+                break job;
+            }
+            if state.closed {
+                return;
+            }
+            shared.changed.wait(&mut state);
+        };
+        drop(state);
+        replica.execute(job.0, job.1);
+    }
+}

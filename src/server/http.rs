@@ -1,0 +1,64 @@
+//! The HTTP port: liveness, readiness, metrics and a page for people.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{Html, IntoResponse, Response};
+use axum::routing::get;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::message::{Phase, View};
+use crate::runtime::Handle;
+use crate::status_page::{self, phase_text};
+use crate::telemetry;
+
+/// Serves the port until `closing` is cancelled.
+///
+/// # Errors
+/// The listener failed.
+pub(super) async fn serve(
+    listener: TcpListener,
+    handle: Handle,
+    closing: CancellationToken,
+) -> std::io::Result<()> {
+    let router = Router::new()
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
+        .route("/", get(page))
+        .with_state(handle);
+    axum::serve(listener, router).with_graceful_shutdown(closing.cancelled_owned()).await
+}
+
+fn newest(handle: &Handle) -> Option<Arc<View>> {
+    handle.view().borrow().clone()
+}
+
+/// 200 when the node serves; else 503 and why, as JSON.
+async fn ready(State(handle): State<Handle>) -> Response {
+    let view = newest(&handle);
+    let (phase, why) = match &view {
+        Some(view) => phase_text(&view.phase),
+        None => ("starting", ""),
+    };
+    let serving = view.as_ref().is_some_and(|view| matches!(view.phase, Phase::Serving));
+    let reasons: Vec<&str> = Some(why).filter(|why| !why.is_empty()).into_iter().collect();
+    let body = serde_json::json!({ "ready": serving, "phase": phase, "reasons": reasons });
+    let status = if serving { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, [(header::CONTENT_TYPE, "application/json")], format!("{body}\n")).into_response()
+}
+
+async fn metrics(State(handle): State<Handle>) -> Response {
+    const FORMAT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    let text = telemetry::render(handle.telemetry(), newest(&handle));
+    ([(header::CONTENT_TYPE, FORMAT)], text).into_response()
+}
+
+async fn page(State(handle): State<Handle>) -> Response {
+    const POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'";
+    let page = status_page::render(newest(&handle).as_deref());
+    ([(header::CONTENT_SECURITY_POLICY, POLICY)], Html(page)).into_response()
+}

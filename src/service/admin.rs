@@ -1,0 +1,73 @@
+//! `roundtable.admin.v1.Admin`: what operators ask one node.
+
+use tonic::metadata::MetadataMap;
+use tonic::{Request, Response, Status};
+
+use crate::message::{AdminRequest, Reply};
+use crate::runtime::Handle;
+use crate::wire::admin::{locate_from_wire, locate_to_wire, status_to_wire, version_to_wire};
+use crate::wire::client::mismatched;
+use crate::wire::error::status_of;
+use crate::wire::proto::admin as pb;
+use crate::wire::proto::admin::admin_server::Admin;
+
+use super::call;
+
+/// The operators' plane.
+pub(super) struct AdminService {
+    handle: Handle,
+}
+
+impl AdminService {
+    pub(super) fn new(handle: Handle) -> AdminService {
+        AdminService { handle }
+    }
+
+    async fn run(&self, metadata: &MetadataMap, request: AdminRequest) -> Result<Reply, Status> {
+        let deadline = call(&self.handle, metadata).deadline(0);
+        let deadline = deadline.map_err(|error| status_of(&error))?;
+        self.handle.admin(deadline, request).await.map_err(|error| status_of(&error))
+    }
+}
+
+#[tonic::async_trait]
+impl Admin for AdminService {
+    async fn status(
+        &self,
+        request: Request<pb::StatusRequest>,
+    ) -> Result<Response<pb::StatusResponse>, Status> {
+        match self.run(request.metadata(), AdminRequest::Status).await? {
+            Reply::Status(reply) => Ok(Response::new(status_to_wire(*reply))),
+            _ => Err(status_of(&mismatched())),
+        }
+    }
+
+    async fn locate(
+        &self,
+        request: Request<pb::LocateRequest>,
+    ) -> Result<Response<pb::LocateResponse>, Status> {
+        let (metadata, _, ask) = request.into_parts();
+        let ask = locate_from_wire(ask).map_err(|error| status_of(&error))?;
+        match self.run(&metadata, ask).await? {
+            Reply::Locate(reply) => Ok(Response::new(locate_to_wire(reply))),
+            _ => Err(status_of(&mismatched())),
+        }
+    }
+
+    async fn flush(
+        &self,
+        request: Request<pb::FlushRequest>,
+    ) -> Result<Response<pb::FlushResponse>, Status> {
+        match self.run(request.metadata(), AdminRequest::Flush).await? {
+            Reply::Flushed => Ok(Response::new(pb::FlushResponse {})),
+            _ => Err(status_of(&mismatched())),
+        }
+    }
+
+    async fn version(
+        &self,
+        _: Request<pb::VersionRequest>,
+    ) -> Result<Response<pb::VersionResponse>, Status> {
+        Ok(Response::new(version_to_wire()))
+    }
+}

@@ -1,0 +1,96 @@
+//! `roundtable.v1.Kv`: one operation a call, and sessions of many.
+
+use core::pin::Pin;
+
+use tokio_stream::Stream;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::message::{ClientRequest, OpError, Reply};
+use crate::runtime::Handle;
+use crate::wire::client::{
+    self, Call, delete_from_wire, get_from_wire, mismatched, put_from_wire, scan_from_wire,
+};
+use crate::wire::error::status_of;
+use crate::wire::proto::v1 as pb;
+use crate::wire::proto::v1::kv_server::Kv;
+
+use super::call;
+use super::session;
+
+/// The data plane.
+pub(super) struct KvService {
+    handle: Handle,
+}
+
+impl KvService {
+    pub(super) fn new(handle: Handle) -> KvService {
+        KvService { handle }
+    }
+
+    async fn run<T>(
+        &self,
+        request: Request<T>,
+        decode: fn(&Call, T) -> Result<ClientRequest, OpError>,
+    ) -> Result<Reply, Status> {
+        let call = call(&self.handle, request.metadata());
+        let request = decode(&call, request.into_inner()).map_err(|error| status_of(&error))?;
+        self.handle.submit(request).await.map_err(|error| status_of(&error))
+    }
+}
+
+fn unexpected<T>(_: T) -> Status {
+    status_of(&mismatched())
+}
+
+#[tonic::async_trait]
+impl Kv for KvService {
+    type SessionStream = Pin<Box<dyn Stream<Item = Result<pb::SessionResponse, Status>> + Send>>;
+
+    async fn get(
+        &self,
+        request: Request<pb::GetRequest>,
+    ) -> Result<Response<pb::GetResponse>, Status> {
+        match self.run(request, get_from_wire).await? {
+            Reply::Get(reply) => Ok(Response::new(client::get_to_wire(reply))),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    async fn put(
+        &self,
+        request: Request<pb::PutRequest>,
+    ) -> Result<Response<pb::PutResponse>, Status> {
+        match self.run(request, put_from_wire).await? {
+            Reply::Put(reply) => Ok(Response::new(client::put_to_wire(reply))),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    async fn delete(
+        &self,
+        request: Request<pb::DeleteRequest>,
+    ) -> Result<Response<pb::DeleteResponse>, Status> {
+        match self.run(request, delete_from_wire).await? {
+            Reply::Put(reply) => Ok(Response::new(client::delete_to_wire(reply))),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    async fn scan(
+        &self,
+        request: Request<pb::ScanRequest>,
+    ) -> Result<Response<pb::ScanResponse>, Status> {
+        match self.run(request, scan_from_wire).await? {
+            Reply::Scan(reply) => Ok(Response::new(client::scan_to_wire(reply))),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    async fn session(
+        &self,
+        request: Request<Streaming<pb::SessionRequest>>,
+    ) -> Result<Response<Self::SessionStream>, Status> {
+        let answers = session::open(self.handle.clone(), request.into_inner());
+        Ok(Response::new(Box::pin(answers)))
+    }
+}

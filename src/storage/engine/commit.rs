@@ -1,0 +1,205 @@
+//! Group commit: how a batch becomes visible, logged, durable and acknowledged, in this order.
+//!
+//! Writers encode outside any lock, then hold the commit lock only to take a number, queue the
+//! batch and show it to readers. One log step at a time takes the whole queue, writes it with one
+//! write, syncs if anyone in it asked, and calls back in order. Nobody waits for another's sync
+//! with a lock held: while a group is on its way to disk the next one gathers, so the number of
+//! syncs falls as the number of writers rises (Pebble's commit pipeline, with the log thread as
+//! the only leader).
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::core::{Commit, Core, OnDone, Pending, Phase, View};
+use crate::storage::batch::{Batch, Seqno};
+use crate::storage::error::Error;
+use crate::storage::files::wal_path;
+use crate::storage::manifest::{Edit, Sealed};
+use crate::storage::memtable::Memtable;
+use crate::storage::options::{Durability, SyncMode};
+use crate::storage::wal::{LogRecord, LogWriter};
+
+impl Core {
+    pub(super) fn submit(
+        &self,
+        batch: Batch,
+        durability: Durability,
+        on_done: OnDone,
+    ) -> Result<Seqno, Error> {
+        let batch = batch.seal()?;
+        let synced = match (durability, self.options.sync) {
+            (Durability::Synced, _) | (Durability::Default, SyncMode::Always) => true,
+            (Durability::Default, SyncMode::Interval(_) | SyncMode::None) => false,
+        };
+        let seqno = {
+            let mut commit = self.commit.lock();
+            self.admit(&mut commit, batch.payload.len())?;
+            let view = self.view.load();
+            let memtable = Arc::clone(&view.active);
+            if batch.count > 0 {
+                commit.last.0 += 1;
+                memtable.insert(&batch, commit.last);
+            }
+            let seqno = commit.last;
+            let pending = Pending { batch, seqno, synced, memtable, on_done };
+            commit.waiting_bytes += pending.cost();
+            commit.queue.push_back(pending);
+            if view.active.bytes() >= self.options.memtable_bytes {
+                self.seal_active(&view);
+            }
+            seqno
+        };
+        self.counters.batches.fetch_add(1, Ordering::Relaxed);
+        self.log_wake.notify_one();
+        Ok(seqno)
+    }
+
+    /// The one ladder of back-pressure: refuses at once, never sleeps.
+    fn admit(&self, commit: &mut Commit, bytes: usize) -> Result<(), Error> {
+        if let Some(error) = commit.refusal() {
+            return Err(error);
+        }
+        let limit = self.options.pending_bytes_max;
+        if commit.waiting_bytes > 0 && commit.waiting_bytes + bytes > limit {
+            return Err(Error::Overloaded { waiting: commit.waiting_bytes, limit });
+        }
+        // A barrier needs no memory.
+        let (memory, limit) = (self.view.load().memory(), self.options.memory_bytes_max);
+        if bytes > 0 && memory + bytes > limit {
+            let blocked = commit.flush_blocked.take();
+            self.flush_wake.notify_one();
+            return Err(blocked.unwrap_or(Error::Overloaded { waiting: memory, limit }));
+        }
+        Ok(())
+    }
+
+    /// Puts an empty memtable in place of the active one, which then waits for its flush. Only
+    /// under the commit lock.
+    pub(super) fn seal_active(&self, view: &View) {
+        let mut sealed = view.sealed.clone();
+        sealed.insert(0, Arc::clone(&view.active));
+        let active = Arc::new(Memtable::default());
+        let version = Arc::clone(&view.version);
+        self.view.store(Arc::new(View { active, sealed, version }));
+        self.flush_wake.notify_one();
+    }
+
+    /// Writes and, if anyone asked, syncs what waits, and calls back. Returns whether there was
+    /// anything to do.
+    pub(super) fn log_step(&self) -> bool {
+        let mut log = self.log.lock();
+        let (group, sync) = self.take_group();
+        if group.is_empty() && !sync {
+            return log.mark();
+        }
+        let result = match self.latched() {
+            Some(error) => Err(error),
+            None => self.write_group(&mut log, &group, sync),
+        };
+        if let Err(error) = &result
+            && !error.is_full()
+        {
+            self.latch(error);
+        }
+        let result = result.map_err(|error| match error {
+            error if error.is_full() => Error::DiskFull,
+            error => self.latched().unwrap_or(error),
+        });
+        self.settle(&group, &result, log.is_synced());
+        drop(log);
+        for pending in group {
+            let answer = result.clone().map(|()| pending.seqno);
+            (pending.on_done)(answer);
+        }
+        true
+    }
+
+    fn latched(&self) -> Option<Error> {
+        let commit = self.commit.lock();
+        commit.latched.as_ref().map(|cause| Error::ReadOnly { cause: Arc::clone(cause) })
+    }
+
+    fn take_group(&self) -> (Vec<Pending>, bool) {
+        let mut commit = self.commit.lock();
+        let mut group: Vec<Pending> = Vec::new();
+        let mut bytes = 0;
+        while let Some(next) = commit.queue.front() {
+            bytes += next.batch.payload.len();
+            if !group.is_empty() && bytes > self.options.group_bytes_max {
+                break;
+            }
+            group.extend(commit.queue.pop_front());
+        }
+        let asked = group.iter().any(|pending| pending.synced);
+        let due = std::mem::take(&mut commit.sync_due) && commit.latched.is_none();
+        (group, asked || due)
+    }
+
+    fn write_group(&self, log: &mut LogWriter, group: &[Pending], sync: bool) -> Result<(), Error> {
+        let batches = group.iter().filter(|pending| pending.batch.count > 0);
+        let records: Vec<_> = batches
+            .map(|pending| LogRecord { batch: &pending.batch, seqno: pending.seqno })
+            .collect();
+        let bytes: u64 = records.iter().map(|record| LogWriter::cost(record.batch)).sum();
+        if log.written() > 0 && log.written() + bytes > self.options.wal_segment_bytes {
+            self.rotate(log)?;
+        }
+        log.append(&records)?;
+        self.counters.groups.fetch_add(1, Ordering::Relaxed);
+        self.counters.log_bytes.fetch_add(bytes, Ordering::Relaxed);
+        if sync && !crate::mutant!("storage-ack-before-fsync") {
+            self.sync_log(log)?;
+        }
+        Ok(())
+    }
+
+    fn sync_log(&self, log: &mut LogWriter) -> Result<(), Error> {
+        if !log.is_synced() {
+            self.counters.log_syncs.fetch_add(1, Ordering::Relaxed);
+            log.sync()?;
+        }
+        Ok(())
+    }
+
+    /// Seals the segment and begins the next. The old one is wholly on disk before the manifest
+    /// says its length, and the manifest says so before anything is in the new one: so a segment
+    /// that has a successor can be believed to the byte.
+    fn rotate(&self, log: &mut LogWriter) -> Result<(), Error> {
+        self.sync_log(log)?;
+        let mut manifest = self.manifest.lock();
+        let no = manifest.state.take_number()?;
+        let path = wal_path(&self.dir, no);
+        let file = self.vfs.create(&path).map_err(|error| Error::io("create", &path, error))?;
+        if !crate::mutant!("storage-no-dir-sync") {
+            let synced = self.vfs.sync_dir(&self.dir);
+            synced.map_err(|error| Error::io("sync", &self.dir, error))?;
+        }
+        let sealed = Sealed { bytes: log.written(), last: log.last() };
+        let edit =
+            Edit { logs_added: vec![no], logs_sealed: vec![(log.no, sealed)], ..Edit::default() };
+        if let Err(error) = manifest.append(edit) {
+            // If it stays, it is empty, and an empty orphan is removed at the next open.
+            let _orphan = self.vfs.remove(&path);
+            return Err(error);
+        }
+        *log = LogWriter::new(no, file, path);
+        Ok(())
+    }
+
+    /// Books the outcome of a group, before anyone hears of it. What could not be logged for want
+    /// of room becomes invisible again; after any other failure its fate is unknown and it stays.
+    fn settle(&self, group: &[Pending], result: &Result<(), Error>, log_synced: bool) {
+        let mut commit = self.commit.lock();
+        for pending in group {
+            commit.waiting_bytes -= pending.cost();
+            if matches!(result, Err(Error::DiskFull)) && pending.batch.count > 0 {
+                pending.memtable.undo(&pending.batch, pending.seqno);
+            }
+            commit.resolved = commit.resolved.max(pending.seqno);
+        }
+        commit.unsynced = !log_synced;
+        if !self.view.load().sealed.is_empty() || commit.phase != Phase::Running {
+            self.flush_wake.notify_one();
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! What all parts of an open engine share, and which lock guards what.
+//!
+//! Order of locks: `flushing`, then `log`, then `manifest`, then `commit`. Readers take none: they
+//! load `view`. `commit` is held for moments only, never across a file operation.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use arc_swap::ArcSwap;
+use parking_lot::{Condvar, Mutex};
+
+use crate::storage::batch::{SealedBatch, Seqno};
+use crate::storage::error::Error;
+use crate::storage::manifest::Manifest;
+use crate::storage::memtable::Memtable;
+use crate::storage::options::Options;
+use crate::storage::sstable::Table;
+use crate::storage::vfs::{DirLock, Vfs};
+use crate::storage::wal::LogWriter;
+
+/// What to call when a batch is as durable as asked, or has failed.
+pub type OnDone = Box<dyn FnOnce(Result<Seqno, Error>) + Send>;
+
+/// The tables in force. Immutable: a change makes a new one.
+#[derive(Debug, Default)]
+pub(super) struct Version {
+    /// Newest first: a table holds only batches above those of the tables after it.
+    pub(super) tables: Vec<Arc<Table>>,
+}
+
+/// What a reader looks at: newest first the active memtable, the sealed ones, the tables.
+#[derive(Debug, Clone)]
+pub(super) struct View {
+    pub(super) active: Arc<Memtable>,
+    /// Newest first.
+    pub(super) sealed: Vec<Arc<Memtable>>,
+    pub(super) version: Arc<Version>,
+}
+
+impl View {
+    pub(super) fn memtables(&self) -> impl Iterator<Item = &Arc<Memtable>> {
+        std::iter::once(&self.active).chain(&self.sealed)
+    }
+
+    pub(super) fn memory(&self) -> usize {
+        self.memtables().map(|memtable| memtable.bytes()).sum()
+    }
+}
+
+/// A batch that waits for the log.
+pub(super) struct Pending {
+    pub(super) batch: SealedBatch,
+    pub(super) seqno: Seqno,
+    pub(super) synced: bool,
+    /// Where the batch has been made visible, to take it back if it cannot be logged.
+    pub(super) memtable: Arc<Memtable>,
+    pub(super) on_done: OnDone,
+}
+
+impl Pending {
+    /// What it counts as against the bound on waiting bytes.
+    pub(super) fn cost(&self) -> usize {
+        self.batch.payload.len() + 256
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    Running,
+    /// Nothing more is taken in; what waits is finished.
+    Closing,
+    Closed,
+}
+
+/// Guarded by the commit lock.
+pub(super) struct Commit {
+    /// The last number given.
+    pub(super) last: Seqno,
+    pub(super) queue: VecDeque<Pending>,
+    /// Bytes in the queue and in the group that is being written.
+    pub(super) waiting_bytes: usize,
+    /// All batches up to here are logged as asked or have failed.
+    pub(super) resolved: Seqno,
+    /// All batches up to here are in tables.
+    pub(super) flushed: Seqno,
+    /// The log holds bytes that are not synced.
+    pub(super) unsynced: bool,
+    /// Someone wants them synced.
+    pub(super) sync_due: bool,
+    pub(super) phase: Phase,
+    /// Why nothing may be written any more.
+    pub(super) latched: Option<Arc<str>>,
+    /// Why the last flush failed, if it may be tried again.
+    pub(super) flush_blocked: Option<Error>,
+}
+
+impl Commit {
+    pub(super) fn refusal(&self) -> Option<Error> {
+        if self.phase != Phase::Running {
+            return Some(Error::Closed);
+        }
+        self.latched.as_ref().map(|cause| Error::ReadOnly { cause: Arc::clone(cause) })
+    }
+}
+
+/// Figures that only rise.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    pub(super) batches: AtomicU64,
+    pub(super) groups: AtomicU64,
+    pub(super) log_syncs: AtomicU64,
+    pub(super) log_bytes: AtomicU64,
+    pub(super) flushes: AtomicU64,
+}
+
+pub(super) struct Core {
+    pub(super) vfs: Arc<dyn Vfs>,
+    pub(super) dir: PathBuf,
+    pub(super) options: Options,
+    pub(super) view: ArcSwap<View>,
+    pub(super) commit: Mutex<Commit>,
+    pub(super) manifest: Mutex<Manifest>,
+    pub(super) log: Mutex<LogWriter>,
+    pub(super) flushing: Mutex<()>,
+    /// There is work for the log.
+    pub(super) log_wake: Condvar,
+    /// There is work for the flush.
+    pub(super) flush_wake: Condvar,
+    /// A flush has ended, well or not.
+    pub(super) flush_done: Condvar,
+    /// The sync ticker should look whether it is over.
+    pub(super) tick_wake: Condvar,
+    pub(super) counters: Counters,
+    pub(super) lock: Mutex<Option<Box<dyn DirLock>>>,
+}
+
+impl Core {
+    pub(super) fn wake_all(&self) {
+        for condvar in [&self.log_wake, &self.flush_wake, &self.flush_done, &self.tick_wake] {
+            condvar.notify_all();
+        }
+    }
+
+    /// Forbids all writing from now on. The first cause stands.
+    pub(super) fn latch(&self, cause: &Error) {
+        self.commit.lock().latched.get_or_insert_with(|| cause.to_string().into());
+        self.wake_all();
+    }
+}

@@ -1,0 +1,245 @@
+//! The engine: one store of ordered pairs in one directory.
+//!
+//! This file is the interface; what happens behind it is told in the order it happens by
+//! [`open`], [`commit`], [`flush`] and [`read`]. The whole story is in `docs/storage.md`.
+
+mod commit;
+mod core;
+mod flush;
+mod open;
+mod read;
+mod stats;
+mod threads;
+
+pub use self::core::OnDone;
+pub use open::{CorruptRegion, Recovery};
+pub use read::{Snapshot, TryGet};
+pub use stats::{Stats, Verified};
+
+use std::ops::Bound;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use self::core::{Core, Phase};
+use super::batch::{Batch, Seqno};
+use super::error::Error;
+use super::iter::{Direction, Iter};
+use super::options::{Durability, Options, ThreadMode};
+use super::vfs::Vfs;
+
+/// A handle on an open engine; clones share it. When the last one is dropped, a threaded engine
+/// closes; an inline one just stops, as if it had crashed.
+#[derive(Clone)]
+pub struct Engine {
+    core: Arc<Core>,
+    owner: Arc<Owner>,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").field("dir", &self.core.dir).finish_non_exhaustive()
+    }
+}
+
+/// Ends the threads when the last handle goes.
+struct Owner {
+    core: Arc<Core>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        if self.core.options.threads == ThreadMode::Threaded {
+            // Nobody is left to hear of a failure; those who wait for a batch are told.
+            let _unheard = self.close();
+        }
+    }
+}
+
+impl Owner {
+    fn close(&self) -> Result<(), Error> {
+        {
+            let mut commit = self.core.commit.lock();
+            if commit.phase == Phase::Closed {
+                return Ok(());
+            }
+            commit.phase = Phase::Closing;
+            commit.sync_due = true;
+        }
+        self.core.wake_all();
+        threads::join(std::mem::take(&mut *self.threads.lock()));
+        // In inline mode all of the log's work is left; else only what its thread did not see.
+        while self.core.log_step() {}
+        let mut commit = self.core.commit.lock();
+        commit.phase = Phase::Closed;
+        let latched = commit.latched.clone();
+        drop(commit);
+        *self.core.lock.lock() = None;
+        latched.map_or(Ok(()), |cause| Err(Error::ReadOnly { cause }))
+    }
+}
+
+impl Engine {
+    /// Opens the store in `dir`, or makes one there if the directory is empty or not there.
+    /// Replays the log; damage in it is reported, see [`Recovery::corrupt`].
+    ///
+    /// # Errors
+    /// `Locked` when another engine has it open; `Missing`, `Corrupt` and `Version` when what is
+    /// there cannot be believed, in which case nothing has been changed but torn tails; else what
+    /// the file system says.
+    pub fn open(
+        vfs: Arc<dyn Vfs>,
+        dir: &Path,
+        options: Options,
+    ) -> Result<(Self, Recovery), Error> {
+        let threaded = options.threads == ThreadMode::Threaded;
+        let (core, recovery) = open::open(vfs, dir, options)?;
+        let core = Arc::new(core);
+        let threads = if threaded { threads::start(&core)? } else { Vec::new() };
+        let owner = Arc::new(Owner { core: Arc::clone(&core), threads: Mutex::new(threads) });
+        Ok((Self { core, owner }, recovery))
+    }
+
+    /// Applies a batch: readers see it when this returns, and `on_done` is called when it is as
+    /// durable as asked, or has failed. Calls come in the order of the numbers returned here, from
+    /// the log thread or from [`Engine::step`], never from inside this function; they must not
+    /// block. An empty batch is a barrier: it is done when everything submitted before it is as
+    /// durable as asked of it; its number is that of the last batch before it.
+    ///
+    /// # Errors
+    /// `TooLong`, `Overloaded`, `DiskFull`, `ReadOnly`, `Closed`: the batch is not applied and
+    /// `on_done` is dropped uncalled. The error that `on_done` is called with: after `DiskFull` the
+    /// batch is not applied, now or after a restart; after any other its fate is unknown.
+    pub fn submit(
+        &self,
+        batch: Batch,
+        durability: Durability,
+        on_done: OnDone,
+    ) -> Result<Seqno, Error> {
+        self.core.submit(batch, durability, on_done)
+    }
+
+    /// Applies a batch and waits until it is as durable as the sync mode says.
+    ///
+    /// # Errors
+    /// As for [`Engine::submit`], and `WrongMode` in an inline engine.
+    pub fn write(&self, batch: Batch) -> Result<Seqno, Error> {
+        if self.core.options.threads == ThreadMode::Inline {
+            return Err(Error::WrongMode { call: "write" });
+        }
+        let (sender, receiver) = mpsc::sync_channel(1);
+        let on_done = Box::new(move |result| {
+            // The receiver waits below; it cannot be gone.
+            let _received = sender.send(result);
+        });
+        self.submit(batch, Durability::Default, on_done)?;
+        receiver.recv().unwrap_or(Err(Error::Closed))
+    }
+
+    /// The value of `key`, and the batch that wrote it; `None` when there is none.
+    ///
+    /// # Errors
+    /// `Corrupt` or what the file system says; never "none" for what cannot be read.
+    pub fn get(&self, key: &[u8]) -> Result<Option<(Bytes, Seqno)>, Error> {
+        self.core.view.load().get(key, Seqno(u64::MAX))
+    }
+
+    /// The value of `key` if memory alone can tell. Never touches the disk.
+    pub fn try_get(&self, key: &[u8]) -> TryGet {
+        self.core.view.load().try_get(key)
+    }
+
+    /// The pairs between two bounds as they are now, in the given direction.
+    pub fn range(&self, start: Bound<&[u8]>, end: Bound<&[u8]>, direction: Direction) -> Iter {
+        self.snapshot().range(start, end, direction)
+    }
+
+    /// The store as it is now, whatever is written later.
+    pub fn snapshot(&self) -> Snapshot {
+        self.core.snapshot()
+    }
+
+    /// Does one pending piece of work of an inline engine: one group of the log with its
+    /// callbacks, else one flush. Returns whether there was any. A threaded engine has none.
+    pub fn step(&self) -> bool {
+        match self.core.options.threads {
+            ThreadMode::Inline => self.core.log_step() || self.core.flush_step(),
+            ThreadMode::Threaded => false,
+        }
+    }
+
+    /// Whether [`Engine::step`] would find a flush to do, which a simulator may want to charge
+    /// more time for.
+    pub fn has_flush_work(&self) -> bool {
+        self.core.has_flush_work()
+    }
+
+    /// Says that the interval of [`super::SyncMode::Interval`] is over: the next step of the log
+    /// syncs what is not synced, and a flush that found the disk full is tried again. A threaded
+    /// engine has a thread that says so; for an inline one its driver does.
+    pub fn interval_elapsed(&self) {
+        let mut commit = self.core.commit.lock();
+        commit.sync_due |= commit.unsynced;
+        commit.flush_blocked = None;
+        self.core.log_wake.notify_one();
+    }
+
+    /// Asks for all that is in memory to be flushed to tables, and does not wait.
+    ///
+    /// # Errors
+    /// `ReadOnly` or `Closed`.
+    pub fn request_flush(&self) -> Result<(), Error> {
+        self.core.request_flush().map(drop)
+    }
+
+    /// Flushes all that is in memory to tables. In an inline engine this steps it until it is done,
+    /// callbacks included.
+    ///
+    /// # Errors
+    /// `DiskFull`: nothing is lost, try again; `ReadOnly` or `Closed`.
+    pub fn flush(&self) -> Result<(), Error> {
+        let target = self.core.request_flush()?;
+        while self.step() {}
+        self.core.wait_flushed(target)
+    }
+
+    /// How near the engine is to refusing writes, 0 to 1: the greater of memory used and of bytes
+    /// that wait for the log, each as a share of its bound.
+    pub fn pressure(&self) -> f64 {
+        let share = |used: usize, limit: usize| {
+            // Bounds are far below 2^52, where a double still counts every byte.
+            used as f64 / limit.max(1) as f64
+        };
+        let waiting = self.core.commit.lock().waiting_bytes;
+        let memory = self.core.view.load().memory();
+        let options = &self.core.options;
+        share(waiting, options.pending_bytes_max)
+            .max(share(memory, options.memory_bytes_max))
+            .min(1.0)
+    }
+
+    /// Reads and checks every block of every table.
+    pub fn verify(&self) -> Verified {
+        self.core.verify()
+    }
+
+    /// Figures of now.
+    pub fn stats(&self) -> Stats {
+        self.core.stats()
+    }
+
+    /// Refuses new batches, finishes those that wait, syncs the log, ends the threads and unlocks
+    /// the directory. Other handles are refused from then on. Memory is not flushed: the log has
+    /// it. In an inline engine the callbacks come from here.
+    ///
+    /// # Errors
+    /// `ReadOnly` when the engine had failed: what was not acknowledged may be lost.
+    pub fn close(&self) -> Result<(), Error> {
+        self.owner.close()
+    }
+}

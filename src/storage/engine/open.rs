@@ -1,0 +1,261 @@
+//! Opening: what a directory holds after whatever happened to it.
+//!
+//! Decides what is believed, what is reported and what makes the engine refuse to open. Nothing of
+//! the old state is changed before the new manifest is in force, except that torn tails are cut.
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use parking_lot::{Condvar, Mutex};
+
+use super::core::{Commit, Core, Counters, Phase, Version, View};
+use crate::storage::batch::Seqno;
+use crate::storage::error::Error;
+use crate::storage::files::{FileKind, table_path, wal_path};
+use crate::storage::manifest::{self, Manifest, Sealed, State};
+use crate::storage::memtable::Memtable;
+use crate::storage::options::Options;
+use crate::storage::sstable::Table;
+use crate::storage::vfs::{Vfs, VfsFile, read_all};
+use crate::storage::wal::{LogWriter, Scan, scan};
+
+/// A stretch of the log that was on disk once and cannot be read any more. The batches around it
+/// have been applied; those inside it are lost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CorruptRegion {
+    /// The log segment.
+    pub file: PathBuf,
+    /// Offset of the first bad byte.
+    pub start: u64,
+    /// Offset after the last bad byte.
+    pub end: u64,
+}
+
+/// What opening found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Recovery {
+    /// The directory was empty and a new store was made in it.
+    pub created: bool,
+    /// Batches taken from the log.
+    pub batches: u64,
+    /// The last batch there is.
+    pub last: Seqno,
+    /// Bytes of torn writes that were cut off the log's end. None of them was promised to be on
+    /// disk, so this is what a crash normally leaves.
+    pub torn_bytes: u64,
+    /// Damage in the log. When this is not empty, acknowledged batches may be missing: the caller
+    /// must treat what it stores as incomplete. It is reported again at each open until the
+    /// batches around it are flushed, so a caller that has durably noted it calls `flush`.
+    pub corrupt: Vec<CorruptRegion>,
+}
+
+/// Longest log segment that is read: the longest allowed and one batch more.
+const WAL_BYTES_MAX: u64 = (1 << 30) + (64 << 20);
+
+struct Recovering<'a> {
+    vfs: &'a dyn Vfs,
+    dir: &'a Path,
+    state: State,
+    memtable: Memtable,
+    recovery: Recovery,
+}
+
+pub(super) fn open(
+    vfs: Arc<dyn Vfs>,
+    dir: &Path,
+    options: Options,
+) -> Result<(Core, Recovery), Error> {
+    vfs.create_dir(dir).map_err(|error| Error::io("create", dir, error))?;
+    if let Some(parent) = dir.parent() {
+        vfs.sync_dir(parent).map_err(|error| Error::io("sync", parent, error))?;
+    }
+    let lock = vfs.lock_dir(dir).map_err(|error| match error.kind() {
+        std::io::ErrorKind::WouldBlock => Error::Locked { dir: dir.to_path_buf() },
+        _ => Error::io("lock", dir, error),
+    })?;
+    let names = vfs.list(dir).map_err(|error| Error::io("list", dir, error))?;
+    let state = manifest::read(&*vfs, dir, &names)?;
+    let recovery = Recovery { created: state.is_none(), ..Recovery::default() };
+    let state = state.unwrap_or_default();
+    let memtable = Memtable::default();
+    let mut recovering = Recovering { vfs: &*vfs, dir, state, memtable, recovery };
+    recovering.check_orphans(&names)?;
+    let tables = recovering.open_tables()?;
+    recovering.replay_logs()?;
+    let Recovering { state, memtable, mut recovery, .. } = recovering;
+    let (manifest, log) = begin(&vfs, dir, state)?;
+    sweep(&*vfs, dir, &names, &manifest)?;
+    let flushed = manifest.state.flushed;
+    recovery.last = flushed.max(memtable.last());
+    let commit = Commit {
+        last: recovery.last,
+        queue: VecDeque::new(),
+        waiting_bytes: 0,
+        resolved: recovery.last,
+        flushed,
+        unsynced: false,
+        sync_due: false,
+        phase: Phase::Running,
+        latched: None,
+        flush_blocked: None,
+    };
+    let version = Arc::new(Version { tables });
+    let view = View { active: Arc::new(memtable), sealed: Vec::new(), version };
+    let core = Core {
+        vfs,
+        dir: dir.to_path_buf(),
+        options,
+        view: ArcSwap::from_pointee(view),
+        commit: Mutex::new(commit),
+        manifest: Mutex::new(manifest),
+        log: Mutex::new(log),
+        flushing: Mutex::new(()),
+        log_wake: Condvar::new(),
+        flush_wake: Condvar::new(),
+        flush_done: Condvar::new(),
+        tick_wake: Condvar::new(),
+        counters: Counters::default(),
+        lock: Mutex::new(Some(lock)),
+    };
+    Ok((core, recovery))
+}
+
+impl Recovering<'_> {
+    /// Looks for signs that the manifest has lost its last edits, which its own checks cannot tell
+    /// from a torn write: a log that it does not know is empty unless an edit named it once.
+    fn check_orphans(&mut self, names: &[String]) -> Result<(), Error> {
+        for name in names {
+            let kind = FileKind::of(name);
+            if let Some(no) = kind.number() {
+                let after = no.checked_add(1).unwrap_or(no);
+                self.state.next_file = self.state.next_file.max(after);
+            }
+            let FileKind::Wal(no) = kind else { continue };
+            let newest = self.state.logs.keys().next_back();
+            if newest.is_none_or(|newest| no > *newest) && self.size(&wal_path(self.dir, no))? > 0 {
+                let path = wal_path(self.dir, no);
+                return Err(Error::corrupt(&path, 0, "log is in use but unknown to the manifest"));
+            }
+        }
+        Ok(())
+    }
+
+    fn size(&self, path: &Path) -> Result<u64, Error> {
+        let size = self.vfs.open(path).and_then(|file| file.size());
+        size.map_err(|error| Error::io("measure", path, error))
+    }
+
+    /// Newest first.
+    fn open_tables(&self) -> Result<Vec<Arc<Table>>, Error> {
+        let open = |meta: &crate::storage::sstable::TableMeta| {
+            let path = table_path(self.dir, meta.no);
+            Table::open(self.vfs, path, meta.clone()).map(Arc::new)
+        };
+        self.state.tables.values().rev().map(open).collect()
+    }
+
+    fn replay_logs(&mut self) -> Result<(), Error> {
+        for (no, sealed) in self.state.logs.clone() {
+            let path = wal_path(self.dir, no);
+            let file = match self.vfs.open(&path) {
+                Ok(file) => file,
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                    return Err(Error::Missing { file: path });
+                }
+                Err(error) => return Err(Error::io("open", &path, error)),
+            };
+            let content =
+                read_all(&*file, WAL_BYTES_MAX).map_err(|error| Error::io("read", &path, error))?;
+            let scan = scan(&path, no, &content, sealed.map(|sealed| sealed.bytes))?;
+            if sealed.is_none() {
+                let sealed = self.cut_tail(&*file, &path, &scan, content.len() as u64)?;
+                self.state.logs.insert(no, Some(sealed));
+            }
+            self.report(&path, &scan, sealed);
+            self.apply(scan);
+        }
+        Ok(())
+    }
+
+    /// Removes what a crash left half-written, durably, so that the next recovery, which will find
+    /// a successor of this segment, does not take it for damage.
+    fn cut_tail(
+        &mut self,
+        file: &dyn VfsFile,
+        path: &Path,
+        scan: &Scan,
+        size: u64,
+    ) -> Result<Sealed, Error> {
+        self.recovery.torn_bytes += size.saturating_sub(scan.end);
+        let cut = file.set_len(scan.end).and_then(|()| file.sync_data());
+        cut.map_err(|error| Error::io("cut", path, error))?;
+        Ok(Sealed { bytes: scan.end, last: scan.last })
+    }
+
+    fn report(&mut self, path: &Path, scan: &Scan, sealed: Option<Sealed>) {
+        let flushed = self.state.flushed;
+        for damage in &scan.damage {
+            // What was flushed before is in the tables, whatever happened to the log.
+            let covered = match (damage.next, sealed) {
+                (Some(next), _) => next.0 <= flushed.0 + 1,
+                (None, Some(sealed)) => sealed.last <= flushed,
+                (None, None) => false,
+            };
+            if !covered {
+                let (start, end) = (damage.start, damage.end);
+                self.recovery.corrupt.push(CorruptRegion { file: path.to_path_buf(), start, end });
+            }
+        }
+    }
+
+    fn apply(&mut self, scan: Scan) {
+        for (seqno, batch) in scan.batches {
+            if seqno > self.state.flushed.max(self.memtable.last()) {
+                self.memtable.insert(&batch, seqno);
+                self.recovery.batches += 1;
+            }
+        }
+    }
+}
+
+/// Begins a new log segment and a new manifest that names it.
+fn begin(vfs: &Arc<dyn Vfs>, dir: &Path, mut state: State) -> Result<(Manifest, LogWriter), Error> {
+    // Segments without a batch that is not in a table are not worth keeping.
+    for no in state.logs_covered_by(state.flushed) {
+        state.logs.remove(&no);
+    }
+    let no = state.take_number()?;
+    let path = wal_path(dir, no);
+    if state == (State { next_file: state.next_file, ..State::default() }) {
+        // The first start: a log without CURRENT would look like a store that has lost it.
+        Manifest::create(Arc::clone(vfs), dir, state.clone())?;
+        state.take_number()?;
+    }
+    let file = vfs.create(&path).map_err(|error| Error::io("create", &path, error))?;
+    if !crate::mutant!("storage-no-dir-sync") {
+        vfs.sync_dir(dir).map_err(|error| Error::io("sync", dir, error))?;
+    }
+    state.logs.insert(no, None);
+    let manifest = Manifest::create(Arc::clone(vfs), dir, state)?;
+    Ok((manifest, LogWriter::new(no, file, path)))
+}
+
+/// Removes what the manifest in force does not name.
+fn sweep(vfs: &dyn Vfs, dir: &Path, names: &[String], manifest: &Manifest) -> Result<(), Error> {
+    for name in names {
+        let keep = match FileKind::of(name) {
+            FileKind::Wal(no) => manifest.state.logs.contains_key(&no),
+            FileKind::Table(no) => manifest.state.tables.contains_key(&no),
+            FileKind::Manifest(no) => no == manifest.no(),
+            // The rename took it away, or a file of this name is nobody's.
+            FileKind::NextCurrent | FileKind::Other => true,
+        };
+        if !keep {
+            let path = dir.join(name);
+            vfs.remove(&path).map_err(|error| Error::io("remove", &path, error))?;
+        }
+    }
+    Ok(())
+}

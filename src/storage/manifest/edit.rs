@@ -1,0 +1,237 @@
+//! One change of the set of files, its bytes, and the state that a sequence of them makes.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use bytes::Bytes;
+
+use crate::storage::batch::Seqno;
+use crate::storage::coding::{Reader, put_length, put_string, put_varint};
+use crate::storage::error::Error;
+use crate::storage::files::FileNo;
+use crate::storage::sstable::TableMeta;
+
+const FORMAT: u32 = 1;
+
+/// A log segment that is complete: all of it was on disk before this was said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Sealed {
+    pub(crate) bytes: u64,
+    pub(crate) last: Seqno,
+}
+
+/// Changes that become true together.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Edit {
+    pub(crate) next_file: FileNo,
+    /// All batches up to here are in tables.
+    pub(crate) flushed: Option<Seqno>,
+    pub(crate) logs_added: Vec<FileNo>,
+    pub(crate) logs_sealed: Vec<(FileNo, Sealed)>,
+    pub(crate) logs_removed: Vec<FileNo>,
+    pub(crate) tables_added: Vec<TableMeta>,
+    pub(crate) tables_removed: Vec<FileNo>,
+}
+
+const TAG_FLUSHED: u8 = 1;
+const TAG_LOG_ADDED: u8 = 2;
+const TAG_LOG_SEALED: u8 = 3;
+const TAG_LOG_REMOVED: u8 = 4;
+const TAG_TABLE_ADDED: u8 = 5;
+const TAG_TABLE_REMOVED: u8 = 6;
+
+impl Edit {
+    /// The edit that makes `state` out of nothing.
+    pub(crate) fn snapshot(state: &State) -> Self {
+        Self {
+            next_file: state.next_file,
+            flushed: Some(state.flushed),
+            logs_added: state.logs.keys().copied().collect(),
+            logs_sealed: state.logs.iter().filter_map(|(no, log)| Some((*no, (*log)?))).collect(),
+            tables_added: state.tables.values().cloned().collect(),
+            ..Self::default()
+        }
+    }
+
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = FORMAT.to_le_bytes().to_vec();
+        out.extend_from_slice(&self.next_file.to_le_bytes());
+        if let Some(flushed) = self.flushed {
+            out.push(TAG_FLUSHED);
+            put_varint(&mut out, flushed.0);
+        }
+        let numbers = [
+            (TAG_LOG_ADDED, &self.logs_added),
+            (TAG_LOG_REMOVED, &self.logs_removed),
+            (TAG_TABLE_REMOVED, &self.tables_removed),
+        ];
+        for (tag, numbers) in numbers {
+            for no in numbers {
+                out.push(tag);
+                put_varint(&mut out, u64::from(*no));
+            }
+        }
+        for (no, sealed) in &self.logs_sealed {
+            out.push(TAG_LOG_SEALED);
+            put_varint(&mut out, u64::from(*no));
+            put_varint(&mut out, sealed.bytes);
+            put_varint(&mut out, sealed.last.0);
+        }
+        for table in &self.tables_added {
+            out.push(TAG_TABLE_ADDED);
+            put_varint(&mut out, u64::from(table.no));
+            out.push(table.level);
+            for number in [table.bytes, table.entries, table.first.0, table.last.0] {
+                put_varint(&mut out, number);
+            }
+            put_string(&mut out, &table.smallest);
+            put_string(&mut out, &table.largest);
+        }
+        // An edit is never a whole number of zeros, so a run of zeros is never an edit.
+        put_length(&mut out, 0);
+        out
+    }
+
+    /// Decodes what passed its checksum; `None` if it is no edit all the same.
+    ///
+    /// # Errors
+    /// `Version` when it is of a later format.
+    pub(crate) fn decode(body: &[u8], path: &Path) -> Result<Option<Self>, Error> {
+        let mut reader = Reader::new(body);
+        match reader.u32() {
+            Some(FORMAT) => Ok(Self::decode_fields(&mut reader)),
+            Some(found) => Err(Error::Version { file: path.to_path_buf(), found, known: FORMAT }),
+            None => Ok(None),
+        }
+    }
+
+    fn decode_fields(reader: &mut Reader<'_>) -> Option<Self> {
+        let mut edit = Self { next_file: reader.u32()?, ..Self::default() };
+        loop {
+            match reader.u8()? {
+                0 => return reader.is_empty().then_some(edit),
+                TAG_FLUSHED => edit.flushed = Some(Seqno(reader.varint()?)),
+                TAG_LOG_ADDED => edit.logs_added.push(number(reader)?),
+                TAG_LOG_REMOVED => edit.logs_removed.push(number(reader)?),
+                TAG_TABLE_REMOVED => edit.tables_removed.push(number(reader)?),
+                TAG_LOG_SEALED => {
+                    let no = number(reader)?;
+                    let bytes = reader.varint()?;
+                    edit.logs_sealed.push((no, Sealed { bytes, last: Seqno(reader.varint()?) }));
+                }
+                TAG_TABLE_ADDED => edit.tables_added.push(table(reader)?),
+                _ => return None,
+            }
+        }
+    }
+}
+
+fn number(reader: &mut Reader<'_>) -> Option<FileNo> {
+    FileNo::try_from(reader.varint()?).ok()
+}
+
+fn table(reader: &mut Reader<'_>) -> Option<TableMeta> {
+    Some(TableMeta {
+        no: number(reader)?,
+        level: reader.u8()?,
+        bytes: reader.varint()?,
+        entries: reader.varint()?,
+        first: Seqno(reader.varint()?),
+        last: Seqno(reader.varint()?),
+        smallest: Bytes::copy_from_slice(reader.string()?),
+        largest: Bytes::copy_from_slice(reader.string()?),
+    })
+}
+
+/// The set of files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct State {
+    pub(crate) next_file: FileNo,
+    pub(crate) flushed: Seqno,
+    /// Segments whose batches are not all in tables; the one in use has no seal.
+    pub(crate) logs: BTreeMap<FileNo, Option<Sealed>>,
+    pub(crate) tables: BTreeMap<FileNo, TableMeta>,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        let (logs, tables) = (BTreeMap::new(), BTreeMap::new());
+        Self { next_file: 1, flushed: Seqno(0), logs, tables }
+    }
+}
+
+impl State {
+    /// A number for a new file. It is spent even if the file is never made.
+    ///
+    /// # Errors
+    /// When all four thousand million numbers are spent.
+    pub(crate) fn take_number(&mut self) -> Result<FileNo, Error> {
+        let no = self.next_file;
+        self.next_file = no.checked_add(1).ok_or(Error::TooLong {
+            what: "file number",
+            length: usize::MAX,
+            limit: FileNo::MAX as usize,
+        })?;
+        Ok(no)
+    }
+
+    pub(crate) fn apply(&mut self, edit: &Edit) {
+        self.next_file = self.next_file.max(edit.next_file);
+        self.flushed = self.flushed.max(edit.flushed.unwrap_or_default());
+        for no in &edit.logs_added {
+            self.logs.insert(*no, None);
+        }
+        for (no, sealed) in &edit.logs_sealed {
+            self.logs.insert(*no, Some(*sealed));
+        }
+        for no in &edit.logs_removed {
+            self.logs.remove(no);
+        }
+        for table in &edit.tables_added {
+            self.tables.insert(table.no, table.clone());
+        }
+        for no in &edit.tables_removed {
+            self.tables.remove(no);
+        }
+    }
+
+    /// Sealed segments that hold nothing above `flushed`.
+    pub(crate) fn logs_covered_by(&self, flushed: Seqno) -> Vec<FileNo> {
+        let covered =
+            self.logs.iter().filter(|(_, log)| log.is_some_and(|sealed| sealed.last <= flushed));
+        covered.map(|(no, _)| *no).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_edit_reads_back_and_a_cut_one_does_not() {
+        let edit = Edit {
+            next_file: 9,
+            flushed: Some(Seqno(300)),
+            logs_added: vec![8],
+            logs_sealed: vec![(7, Sealed { bytes: 4096, last: Seqno(299) })],
+            logs_removed: vec![5, 6],
+            tables_added: vec![TableMeta {
+                no: 4,
+                level: 0,
+                bytes: 1000,
+                entries: 3,
+                smallest: Bytes::from_static(b"a"),
+                largest: Bytes::from_static(b"z"),
+                first: Seqno(1),
+                last: Seqno(300),
+            }],
+            tables_removed: vec![2],
+        };
+        let bytes = edit.encode();
+        let path = Path::new("MANIFEST");
+        assert_eq!(Edit::decode(&bytes, path).unwrap(), Some(edit));
+        for cut in 0..bytes.len() {
+            assert_eq!(Edit::decode(&bytes[..cut], path).unwrap(), None);
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! What an opener chooses: sizes, durability, and who does the work.
+
+use core::time::Duration;
+
+/// When a batch of [`Durability::Default`] counts as done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SyncMode {
+    /// When it is on disk: one sync serves all batches that wait for it.
+    Always,
+    /// When the operating system has it; the log is synced this often. A power failure loses at
+    /// most about this much time; the end of the process loses nothing.
+    Interval(Duration),
+    /// When the operating system has it; the log is synced when something asks, and on rotation.
+    None,
+}
+
+/// What one batch asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Durability {
+    /// As [`SyncMode`] says.
+    #[default]
+    Default,
+    /// On disk, whatever the mode; so is everything submitted before it.
+    Synced,
+}
+
+/// Who runs the log and the flushes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ThreadMode {
+    /// Named threads of the engine.
+    Threaded,
+    /// Nobody: the caller steps the engine with `Engine::step`. For simulators.
+    Inline,
+}
+
+/// Options of an engine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// Size at which a memtable is sealed and flushed, in bytes; default 64 MiB.
+    pub memtable_bytes: usize,
+    /// Bound on all memtables together, the sealed ones included; default 256 MiB. Beyond it
+    /// writes are refused with `Overloaded`.
+    pub memory_bytes_max: usize,
+    /// Bound on batches that wait for the log, in bytes; default 64 MiB. Beyond it writes are
+    /// refused with `Overloaded`.
+    pub pending_bytes_max: usize,
+    /// Most bytes the log writes and syncs as one group; default 8 MiB.
+    pub group_bytes_max: usize,
+    /// Size at which a log segment is sealed, in bytes; default 64 MiB, at most 1 GiB.
+    pub wal_segment_bytes: u64,
+    /// Target size of an sstable's block, in bytes; default 4 KiB.
+    pub block_bytes: usize,
+    /// When a batch counts as done; default [`SyncMode::Always`].
+    pub sync: SyncMode,
+    /// Who does the work; default [`ThreadMode::Threaded`].
+    pub threads: ThreadMode,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            memtable_bytes: 64 << 20,
+            memory_bytes_max: 256 << 20,
+            pending_bytes_max: 64 << 20,
+            group_bytes_max: 8 << 20,
+            wal_segment_bytes: 64 << 20,
+            block_bytes: 4 << 10,
+            sync: SyncMode::Always,
+            threads: ThreadMode::Threaded,
+        }
+    }
+}
+
+/// The interval of [`SyncMode::Interval`] when the operator names none.
+pub const SYNC_INTERVAL_DEFAULT: Duration = Duration::from_millis(10);
+/// Longest key of the engine, in bytes: a client's key and the prefix the replica puts before it.
+pub const ENGINE_KEY_BYTES_MAX: usize = 8 << 10;
+/// Longest value of the engine, in bytes: a client's value and the head the replica gives it.
+pub const ENGINE_VALUE_BYTES_MAX: usize = 2 << 20;
+/// Longest batch, in bytes of its encoding.
+pub const BATCH_BYTES_MAX: usize = 32 << 20;

@@ -1,0 +1,143 @@
+//! Writes one table, from entries in key order.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::block::{self, BlockBuilder};
+use super::table::{Footer, IndexEntry, encode_index};
+use super::{Table, TableMeta};
+use crate::storage::batch::Seqno;
+use crate::storage::error::Error;
+use crate::storage::files::FileNo;
+use crate::storage::iter::Entry;
+use crate::storage::vfs::VfsFile;
+
+/// How much is collected before it is written.
+const WRITE_BYTES: usize = 1 << 20;
+
+/// A table in the making. If anything fails the file is worthless and to be removed.
+#[derive(Debug)]
+pub(crate) struct TableBuilder {
+    no: FileNo,
+    file: Arc<dyn VfsFile>,
+    path: PathBuf,
+    block_bytes: usize,
+    block: BlockBuilder,
+    index: Vec<IndexEntry>,
+    pending: Vec<u8>,
+    written: u64,
+    smallest: Option<Bytes>,
+    largest: Bytes,
+    entries: u64,
+    first: Seqno,
+    last: Seqno,
+}
+
+impl TableBuilder {
+    pub(crate) fn new(
+        no: FileNo,
+        file: Arc<dyn VfsFile>,
+        path: PathBuf,
+        block_bytes: usize,
+    ) -> Self {
+        Self {
+            no,
+            file,
+            path,
+            block_bytes,
+            block: BlockBuilder::default(),
+            index: Vec::new(),
+            pending: Vec::new(),
+            written: 0,
+            smallest: None,
+            largest: Bytes::new(),
+            entries: 0,
+            first: Seqno(u64::MAX),
+            last: Seqno(0),
+        }
+    }
+
+    /// Adds an entry whose key is above all before.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub(crate) fn add(&mut self, entry: &Entry) -> Result<(), Error> {
+        assert!(
+            self.smallest.is_none() || entry.key > self.largest,
+            "entries of a table come in key order"
+        );
+        self.smallest.get_or_insert_with(|| entry.key.clone());
+        self.largest = entry.key.clone();
+        self.entries += 1;
+        self.first = self.first.min(entry.seqno);
+        self.last = self.last.max(entry.seqno);
+        self.block.add(entry);
+        if self.block.bytes() >= self.block_bytes {
+            self.end_block()?;
+        }
+        Ok(())
+    }
+
+    fn end_block(&mut self) -> Result<(), Error> {
+        if self.block.is_empty() {
+            return Ok(());
+        }
+        let body = self.block.finish();
+        let (offset, length) = self.push(body)?;
+        self.index.push(IndexEntry { largest: self.largest.clone(), offset, length });
+        Ok(())
+    }
+
+    /// Seals a block and queues it for writing; returns where it will stand.
+    fn push(&mut self, body: Vec<u8>) -> Result<(u64, usize), Error> {
+        let offset = self.written + self.pending.len() as u64;
+        let sealed = block::seal(body, self.no, offset);
+        self.pending.extend_from_slice(&sealed);
+        if self.pending.len() >= WRITE_BYTES {
+            self.write()?;
+        }
+        Ok((offset, sealed.len()))
+    }
+
+    fn write(&mut self) -> Result<(), Error> {
+        let result = self.file.write_at(self.written, &self.pending);
+        result.map_err(|source| Error::io("write to", &self.path, source))?;
+        self.written += self.pending.len() as u64;
+        self.pending.clear();
+        Ok(())
+    }
+
+    /// Writes what is left and syncs the file; its name is not synced. The table is open then.
+    ///
+    /// # Errors
+    /// When the file cannot be written or synced.
+    pub(crate) fn finish(mut self) -> Result<Table, Error> {
+        self.end_block()?;
+        let smallest = self.smallest.clone().unwrap_or_default();
+        let (offset, length) = self.push(encode_index(&smallest, &self.index))?;
+        let footer = Footer {
+            index_offset: offset,
+            index_length: length as u64,
+            entries: self.entries,
+            first: self.first,
+            last: self.last,
+        };
+        let footer_offset = self.written + self.pending.len() as u64;
+        self.pending.extend_from_slice(&footer.encode(self.no, footer_offset));
+        self.write()?;
+        self.file.sync_data().map_err(|source| Error::io("sync", &self.path, source))?;
+        let meta = TableMeta {
+            no: self.no,
+            level: 0,
+            bytes: self.written,
+            entries: self.entries,
+            smallest,
+            largest: self.largest,
+            first: self.first,
+            last: self.last,
+        };
+        Ok(Table::from_parts(meta, self.file, self.path, self.index))
+    }
+}

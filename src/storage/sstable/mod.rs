@@ -1,0 +1,34 @@
+//! Sorted tables: immutable files of pairs in key order.
+//!
+//! [`block`] decides the bytes of a block, [`builder`] how a table is put together, [`table`] how
+//! one is opened and asked, [`cursor`] how it is walked. Format: `docs/format/sstable.md`, after
+//! LevelDB's table with checksums that hold their place, as in RocksDB. A table holds one version
+//! of a key; which table is newer is the manifest's knowledge.
+
+mod block;
+mod builder;
+mod cursor;
+mod table;
+
+pub(crate) use builder::TableBuilder;
+pub(crate) use cursor::TableCursor;
+pub(crate) use table::Table;
+
+use bytes::Bytes;
+
+use super::batch::Seqno;
+use super::files::FileNo;
+
+/// What the manifest keeps of a table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TableMeta {
+    pub(crate) no: FileNo,
+    /// 0 for what a flush wrote; compaction will use the others.
+    pub(crate) level: u8,
+    pub(crate) bytes: u64,
+    pub(crate) entries: u64,
+    pub(crate) smallest: Bytes,
+    pub(crate) largest: Bytes,
+    pub(crate) first: Seqno,
+    pub(crate) last: Seqno,
+}

@@ -1,0 +1,127 @@
+//! The one door to files: everything the engine reads or writes goes through [`Vfs`].
+//!
+//! Decides the vocabulary of file operations and what each promises over a crash. Does not know
+//! what is in the files. The model is the one of POSIX and Linux as found by the studies cited in
+//! `docs/storage.md`: data is durable after `sync_data`, a name after `sync_dir` of its directory,
+//! and a failed `sync_data` says nothing good about what was written before it, ever.
+
+mod disk;
+mod faulty;
+mod memory;
+mod real;
+
+pub use faulty::{Counts, Fault, FaultyVfs};
+pub use memory::MemoryVfs;
+pub use real::RealVfs;
+
+use std::fmt::Debug;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+/// A file system, or something that behaves like one.
+pub trait Vfs: Debug + Send + Sync {
+    /// Creates a new, empty file, open for reading and writing. The name is durable only after
+    /// [`Vfs::sync_dir`] of its directory.
+    ///
+    /// # Errors
+    /// `AlreadyExists` if the name is taken, else what the file system says.
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn VfsFile>>;
+
+    /// Opens an existing file for reading and writing.
+    ///
+    /// # Errors
+    /// `NotFound` if there is none, else what the file system says.
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn VfsFile>>;
+
+    /// Removes a file. Handles that are open keep working.
+    ///
+    /// # Errors
+    /// `NotFound` if there is none, else what the file system says.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+
+    /// Gives a file another name in the same directory, replacing what had that name, atomically.
+    ///
+    /// # Errors
+    /// `NotFound` if there is none, else what the file system says.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// The names of the files directly in `dir`, sorted; directories are left out.
+    ///
+    /// # Errors
+    /// `NotFound` if the directory does not exist, else what the file system says.
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
+
+    /// Creates a directory and its parents; existing ones are fine.
+    ///
+    /// # Errors
+    /// What the file system says.
+    fn create_dir(&self, dir: &Path) -> io::Result<()>;
+
+    /// Makes all creations, renames and removals in `dir` durable.
+    ///
+    /// # Errors
+    /// What the file system says; the operations may or may not be durable then.
+    fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+
+    /// Locks an existing directory against every other opener, in this process or another, until
+    /// the guard is dropped or the process ends.
+    ///
+    /// # Errors
+    /// `WouldBlock` if someone else holds the lock, else what the file system says.
+    fn lock_dir(&self, dir: &Path) -> io::Result<Box<dyn DirLock>>;
+}
+
+/// An open file. Offsets are absolute; there is no cursor.
+pub trait VfsFile: Debug + Send + Sync {
+    /// Writes all of `data` at `offset`, growing the file as needed.
+    ///
+    /// # Errors
+    /// `StorageFull` when there is no room, else what the file system says. Any part of the range
+    /// may have been written then.
+    fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()>;
+
+    /// Reads into `buf` from `offset`; fewer bytes than asked only at the end of the file.
+    ///
+    /// # Errors
+    /// What the file system says.
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize>;
+
+    /// Makes the content and length of the file durable.
+    ///
+    /// # Errors
+    /// What the file system says. Everything written since the last success must then be taken
+    /// for lost, and a later success does not bring it back.
+    fn sync_data(&self) -> io::Result<()>;
+
+    /// The length in bytes.
+    ///
+    /// # Errors
+    /// What the file system says.
+    fn size(&self) -> io::Result<u64>;
+
+    /// Cuts the file, or grows it with zeros.
+    ///
+    /// # Errors
+    /// What the file system says.
+    fn set_len(&self, len: u64) -> io::Result<()>;
+}
+
+/// Proof that a directory is locked; dropping it lets the next one in.
+pub trait DirLock: Debug + Send + Sync {}
+
+/// Reads a whole file of at most `limit` bytes.
+///
+/// # Errors
+/// `InvalidData` when it is longer, else what the file system says.
+pub(crate) fn read_all(file: &dyn VfsFile, limit: u64) -> io::Result<Vec<u8>> {
+    let size = file.size()?;
+    let length = usize::try_from(size).ok().filter(|_| size <= limit);
+    let Some(length) = length else {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "file is longer than it may be"));
+    };
+    let mut data = vec![0; length];
+    let read = file.read_at(0, &mut data)?;
+    data.truncate(read);
+    Ok(data)
+}

@@ -1,0 +1,95 @@
+//! One log record: a 40-byte header and the payload, padded to 8 bytes (`docs/format/wal.md`).
+//!
+//! The payload's hash is computed by the writer of the batch, outside any lock; the header's
+//! checksum covers that hash, the other fields and the record's own place, so the log thread
+//! touches each payload only to copy it.
+
+use bytes::Bytes;
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::storage::batch::{SealedBatch, Seqno};
+use crate::storage::coding::{Reader, length_u32, placed_checksum};
+use crate::storage::files::FileNo;
+use crate::storage::options::BATCH_BYTES_MAX;
+
+pub(crate) const HEADER_BYTES: usize = 40;
+pub(super) const ALIGN: usize = 8;
+/// Version of the record format, in every header.
+pub(super) const FORMAT: u8 = 1;
+/// Longest payload a reader believes in.
+const PAYLOAD_BYTES_MAX: usize = BATCH_BYTES_MAX;
+
+/// The fields of a header that are not derived from the payload.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
+    pub(super) log: FileNo,
+    pub(super) offset: u64,
+    pub(super) synced_upto: u64,
+}
+
+fn checksum(fields: &[u8], payload_hash: u64, place: (FileNo, u64)) -> u64 {
+    let mut bytes = Vec::with_capacity(HEADER_BYTES);
+    bytes.extend_from_slice(fields);
+    bytes.extend_from_slice(&payload_hash.to_le_bytes());
+    placed_checksum(&bytes, u64::from(place.0), place.1)
+}
+
+pub(super) fn padded(payload: usize) -> usize {
+    (HEADER_BYTES + payload).next_multiple_of(ALIGN)
+}
+
+pub(super) fn encode(out: &mut Vec<u8>, batch: &SealedBatch, seqno: Seqno, place: Place) {
+    let mut fields = Vec::with_capacity(HEADER_BYTES - 8);
+    fields.extend_from_slice(&length_u32(batch.payload.len()).to_le_bytes());
+    fields.extend_from_slice(&place.log.to_le_bytes());
+    fields.extend_from_slice(&place.synced_upto.to_le_bytes());
+    fields.extend_from_slice(&seqno.0.to_le_bytes());
+    fields.extend_from_slice(&batch.count.to_le_bytes());
+    fields.extend_from_slice(&[FORMAT, 0, 0, 0]);
+    let sum = checksum(&fields, batch.hash, (place.log, place.offset));
+    let end = out.len() + padded(batch.payload.len());
+    out.extend_from_slice(&sum.to_le_bytes());
+    out.extend_from_slice(&fields);
+    out.extend_from_slice(&batch.payload);
+    out.resize(end, 0);
+}
+
+#[derive(Debug)]
+pub(super) struct Parsed {
+    pub(super) bytes: usize,
+    pub(super) synced_upto: u64,
+    pub(super) seqno: Seqno,
+    pub(super) format: u8,
+    /// `None` when the format is not ours and the payload cannot be judged.
+    pub(super) batch: Option<SealedBatch>,
+}
+
+/// Reads the record at `offset` of a log; `None` if there is none that can be believed.
+pub(super) fn parse(log: FileNo, content: &[u8], offset: usize) -> Option<Parsed> {
+    let rest = content.get(offset..)?;
+    let mut reader = Reader::new(rest);
+    let sum = reader.u64()?;
+    let fields = rest.get(8..HEADER_BYTES)?;
+    let length = usize::try_from(reader.u32()?).ok()?;
+    // The cheap refusals come first: a resync asks this at every eighth byte.
+    if reader.u32()? != log || length > PAYLOAD_BYTES_MAX {
+        return None;
+    }
+    let synced_upto = reader.u64()?;
+    let seqno = Seqno(reader.u64()?);
+    let count = reader.u32()?;
+    let format = reader.u8()?;
+    if synced_upto > offset as u64 {
+        return None;
+    }
+    let payload = rest.get(HEADER_BYTES..)?.get(..length)?;
+    let hash = xxh3_64(payload);
+    if checksum(fields, hash, (log, offset as u64)) != sum {
+        return None;
+    }
+    let batch = match format {
+        FORMAT => Some(SealedBatch::decode(Bytes::copy_from_slice(payload), hash, count)?),
+        _ => None,
+    };
+    Some(Parsed { bytes: padded(length), synced_upto, seqno, format, batch })
+}

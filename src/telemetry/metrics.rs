@@ -1,0 +1,307 @@
+//! The metrics page: OpenMetrics text, gathered when it is asked for.
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::{Registry, Unit};
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::message::{ErrorCode, Phase, View};
+use crate::transport::PeerStats;
+use crate::types::limits;
+
+use super::{OpKind, Telemetry};
+
+/// Renders everything that is counted, and the facts of the newest view.
+pub fn render(telemetry: &Telemetry, view: Option<Arc<View>>) -> String {
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(Snapshot { telemetry: telemetry.clone(), view }));
+    let mut text = String::new();
+    // Writing to a string does not fail.
+    let _ = prometheus_client::encoding::text::encode(&mut text, &registry);
+    text
+}
+
+struct Snapshot {
+    telemetry: Telemetry,
+    view: Option<Arc<View>>,
+}
+
+impl fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Snapshot")
+    }
+}
+
+type Labels = Vec<(&'static str, String)>;
+
+/// One family: its name, what it means, its unit, and its samples.
+struct Family<'a, V> {
+    name: &'static str,
+    help: &'static str,
+    unit: Option<&'a Unit>,
+    samples: Vec<(Labels, V)>,
+}
+
+fn counters(encoder: &mut DescriptorEncoder<'_>, family: Family<'_, u64>) -> fmt::Result {
+    let Family { name, help, unit, samples } = family;
+    let mut metric = encoder.encode_descriptor(name, help, unit, MetricType::Counter)?;
+    for (labels, value) in samples {
+        labelled(&mut metric, &labels, |metric| ConstCounter::new(value).encode(metric))?;
+    }
+    Ok(())
+}
+
+fn gauges(encoder: &mut DescriptorEncoder<'_>, family: Family<'_, f64>) -> fmt::Result {
+    let Family { name, help, unit, samples } = family;
+    let mut metric = encoder.encode_descriptor(name, help, unit, MetricType::Gauge)?;
+    for (labels, value) in samples {
+        labelled(&mut metric, &labels, |metric| ConstGauge::new(value).encode(metric))?;
+    }
+    Ok(())
+}
+
+fn labelled(
+    metric: &mut MetricEncoder<'_>,
+    labels: &Labels,
+    encode: impl FnOnce(MetricEncoder<'_>) -> fmt::Result,
+) -> fmt::Result {
+    encode(metric.encode_family(labels)?)
+}
+
+fn one(value: f64) -> Vec<(Labels, f64)> {
+    vec![(Labels::new(), value)]
+}
+
+/// Metrics are floating point by nature; what is lost above 2^53 does not matter.
+#[expect(clippy::cast_precision_loss, reason = "a gauge, not an account")]
+fn float(number: u64) -> f64 {
+    number as f64
+}
+
+impl Collector for Snapshot {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        self.operations(&mut encoder)?;
+        self.process(&mut encoder)?;
+        self.peers(&mut encoder)?;
+        self.store(&mut encoder)?;
+        self.view.as_ref().map_or(Ok(()), |view| members(&mut encoder, view))
+    }
+}
+
+impl Snapshot {
+    fn operations(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let shared = &self.telemetry.0;
+        let mut samples = Vec::new();
+        for (kind, counters) in OpKind::ALL.into_iter().zip(&shared.ops) {
+            let labels =
+                |outcome: &str| vec![("op", kind.as_str().to_owned()), ("outcome", outcome.into())];
+            samples.push((labels("ok"), counters.ok.load(Ordering::Relaxed)));
+            for (code, failed) in ErrorCode::ALL.iter().zip(&counters.failed) {
+                let failed = failed.load(Ordering::Relaxed);
+                if failed > 0 {
+                    samples.push((labels(code.as_str()), failed));
+                }
+            }
+        }
+        let help = "Operations answered, by kind and outcome";
+        counters(encoder, Family { name: "kv_operations", help, unit: None, samples })?;
+        let mut metric = encoder.encode_descriptor(
+            "kv_operation",
+            "Time from an operation's arrival at the driver to its answer",
+            Some(&Unit::Seconds),
+            MetricType::Histogram,
+        )?;
+        for (kind, counters) in OpKind::ALL.into_iter().zip(&shared.ops) {
+            let mut buckets = counters.latency.cumulative();
+            let count = buckets.last().map_or(0, |(_, count)| *count);
+            buckets.push((f64::INFINITY, count));
+            let sum = counters.latency.sum_seconds();
+            let per_bucket = differences(&buckets);
+            let labels: Labels = vec![("op", kind.as_str().to_owned())];
+            let no_exemplars: Option<&HashMap<usize, _>> = None;
+            metric.encode_family(&labels)?.encode_histogram::<Labels>(
+                sum,
+                count,
+                &per_bucket,
+                no_exemplars,
+            )?;
+        }
+        Ok(())
+    }
+
+    fn process(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let shared = &self.telemetry.0;
+        let read = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+        gauges(
+            encoder,
+            Family {
+                name: "kv_operations_in_flight",
+                help: "Operations without an answer",
+                unit: None,
+                samples: one(float(read(&shared.in_flight))),
+            },
+        )?;
+        gauges(
+            encoder,
+            Family {
+                name: "kv_sessions",
+                help: "Sessions open",
+                unit: None,
+                samples: one(float(read(&shared.sessions))),
+            },
+        )?;
+        counters(
+            encoder,
+            Family {
+                name: "kv_operations_shed",
+                help: "Operations refused because the node's queue was full",
+                unit: None,
+                samples: vec![(Labels::new(), read(&shared.shed))],
+            },
+        )?;
+        let build = vec![
+            ("version", env!("CARGO_PKG_VERSION").to_owned()),
+            ("protocol", limits::PROTOCOL_MAX.to_string()),
+        ];
+        let (name, help) = ("kv_build_info", "What is running");
+        gauges(encoder, Family { name, help, unit: None, samples: vec![(build, 1.0)] })
+    }
+
+    fn store(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let Some(replica) = self.telemetry.0.replica.get() else {
+            return Ok(());
+        };
+        let stats = replica.stats();
+        let memory = u64::try_from(stats.memtable_bytes).unwrap_or(u64::MAX);
+        let pending = u64::try_from(stats.pending_bytes).unwrap_or(u64::MAX);
+        for (name, help, value) in [
+            ("kv_store_disk", "Tables and log together", stats.disk_bytes),
+            ("kv_store_memory", "Memtables", memory),
+            ("kv_store_pending", "Batches that wait for the log", pending),
+        ] {
+            let samples = one(float(value));
+            gauges(encoder, Family { name, help, unit: Some(&Unit::Bytes), samples })?;
+        }
+        let read_only = if stats.read_only.is_some() { 1.0 } else { 0.0 };
+        let (name, help) = ("kv_store_read_only", "1 after a failed write or sync of the disk");
+        gauges(encoder, Family { name, help, unit: None, samples: one(read_only) })?;
+        for (name, help, value) in [
+            ("kv_store_batches", "Batches submitted", stats.batches),
+            ("kv_store_fsyncs", "Syncs of the log", stats.fsyncs),
+            ("kv_store_flushes", "Memtables written out", stats.flushes),
+        ] {
+            let samples = vec![(Labels::new(), value)];
+            counters(encoder, Family { name, help, unit: None, samples })?;
+        }
+        Ok(())
+    }
+
+    fn peers(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let Some(stats) = self.telemetry.0.transport.get() else {
+            return Ok(());
+        };
+        let peers = stats.peers();
+        let sample = |read: fn(&PeerStats) -> u64| -> Vec<(Labels, u64)> {
+            let label = |id: u32| vec![("peer", id.to_string())];
+            peers.iter().map(|(id, stats)| (label(id.0), read(stats))).collect()
+        };
+        let gauge = |read| sample(read).into_iter().map(|(l, v)| (l, float(v))).collect();
+        let samples = gauge(|stats| PeerStats::read(&stats.queue_bytes));
+        let (name, help) = ("kv_peer_queue", "Bytes waiting for a stream to a peer");
+        gauges(encoder, Family { name, help, unit: Some(&Unit::Bytes), samples })?;
+        let samples = gauge(|stats| PeerStats::read(&stats.open));
+        let (name, help) = ("kv_peer_streams", "Streams open to a peer; two when all is well");
+        gauges(encoder, Family { name, help, unit: None, samples })?;
+        let samples = sample(|stats| PeerStats::read(&stats.sent));
+        let (name, help) = ("kv_peer_sent", "Messages sent to a peer");
+        counters(encoder, Family { name, help, unit: None, samples })?;
+        let samples = sample(|stats| PeerStats::read(&stats.refused));
+        let (name, help) = ("kv_peer_unreachable", "Messages dropped: no stream, or a full queue");
+        counters(encoder, Family { name, help, unit: None, samples })?;
+        let samples = sample(|stats| PeerStats::read(&stats.connects));
+        let (name, help) = ("kv_peer_connects", "Streams opened to a peer, ever");
+        counters(encoder, Family { name, help, unit: None, samples })
+    }
+}
+
+/// The counts of each bucket alone, as the encoder wants them.
+fn differences(cumulative: &[(f64, u64)]) -> Vec<(f64, u64)> {
+    let mut below = 0;
+    cumulative
+        .iter()
+        .map(|(bound, count)| {
+            let alone = count - below;
+            below = *count;
+            (*bound, alone)
+        })
+        .collect()
+}
+
+fn members(encoder: &mut DescriptorEncoder<'_>, view: &View) -> fmt::Result {
+    let phase = match view.phase {
+        Phase::Founding(_) => "founding",
+        Phase::Registering(_) => "registering",
+        Phase::Serving => "serving",
+        Phase::Draining => "draining",
+        Phase::Refused(_) => "refused",
+    };
+    let samples = ["founding", "registering", "serving", "draining", "refused"]
+        .map(|name| (vec![("phase", name.to_owned())], if name == phase { 1.0 } else { 0.0 }))
+        .to_vec();
+    let (name, help) = ("kv_phase", "1 for the phase the node is in");
+    gauges(encoder, Family { name, help, unit: None, samples })?;
+    let epoch = view.state.as_ref().map_or(0, |state| state.epoch.0);
+    let (name, help) = ("kv_epoch", "The newest cluster state in force");
+    gauges(encoder, Family { name, help, unit: None, samples: one(float(epoch)) })?;
+    let label = |id: u32| vec![("peer", id.to_string())];
+    let samples = view
+        .members
+        .iter()
+        .map(|member| {
+            let offset = core::time::Duration::from_nanos(member.clock_offset_ns.unsigned_abs());
+            let sign = if member.clock_offset_ns < 0 { -1.0 } else { 1.0 };
+            (label(member.id.0), sign * offset.as_secs_f64())
+        })
+        .collect();
+    let (name, help) = ("kv_clock_offset", "A peer's clock against ours; positive when ahead");
+    gauges(encoder, Family { name, help, unit: Some(&Unit::Seconds), samples })?;
+    let samples = view
+        .members
+        .iter()
+        .filter_map(|member| {
+            let facts = member.facts.as_ref()?;
+            Some((label(member.id.0), float(facts.replica.disk_bytes)))
+        })
+        .collect();
+    let (name, help) = ("kv_member_disk", "What a member's store takes, as it last said");
+    gauges(encoder, Family { name, help, unit: Some(&Unit::Bytes), samples })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use core::time::Duration;
+
+    #[test]
+    fn operations_show_up_by_kind_and_outcome() {
+        let telemetry = Telemetry::default();
+        telemetry.operation(OpKind::Get, None, Duration::from_micros(300));
+        telemetry.operation(OpKind::Put, Some(ErrorCode::Overloaded), Duration::from_millis(2));
+        let text = render(&telemetry, None);
+        for line in [
+            "kv_operations_total{op=\"get\",outcome=\"ok\"} 1",
+            "kv_operations_total{op=\"put\",outcome=\"OVERLOADED\"} 1",
+            "kv_operation_seconds_count{op=\"get\"} 1",
+            "kv_operation_seconds_bucket{le=\"0.000512\",op=\"get\"} 1",
+            "# EOF",
+        ] {
+            assert!(text.contains(line), "{line} is not in\n{text}");
+        }
+    }
+}

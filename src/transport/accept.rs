@@ -1,0 +1,204 @@
+//! The incoming half: judges greetings, decodes batches, hands them to the driver. A stream that
+//! breaks a rule ends with a typed refusal or an error; the node goes on.
+
+use core::time::Duration;
+use std::sync::Arc;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::control::admission::judge;
+use crate::message::{Hello, HelloRefusal, PeerMessage, View};
+use crate::types::{NodeId, limits};
+use crate::wire::Malformed;
+use crate::wire::hello::{ack_batch, hello_from_wire, refusal_batch};
+use crate::wire::peer::message_from_wire;
+use crate::wire::proto::peer as pb;
+use crate::wire::proto::peer::peer_server::{Peer, PeerServer};
+
+use super::connect::{CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES};
+use super::inbox::Inbox;
+use super::{TransportConfig, ViewReceiver};
+
+/// Serves `roundtable.peer.v1.Peer`.
+#[derive(Clone)]
+pub struct PeerService {
+    inbox: Inbox,
+    view: ViewReceiver,
+    hello_timeout: Duration,
+    closing: CancellationToken,
+}
+
+/// Streams one connection may have open: two lanes, and those being replaced.
+const STREAMS_PER_CONNECTION: u32 = 16;
+/// Resets of streams by a peer that do not count as an attack. h2 closes the whole connection at 20.
+const RESETS_MAX: usize = 1_000_000;
+
+/// Serves peers on `listener` until the service's token is cancelled; its streams end then.
+///
+/// # Errors
+/// The listener failed.
+pub async fn serve_peers(
+    listener: TcpListener,
+    service: PeerService,
+    config: &TransportConfig,
+) -> Result<(), tonic::transport::Error> {
+    let closing = service.closing.clone();
+    let server = PeerServer::new(service)
+        .max_decoding_message_size(limits::MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(limits::MESSAGE_BYTES_MAX);
+    Server::builder()
+        .http2_keepalive_interval(Some(config.keepalive))
+        .http2_keepalive_timeout(Some(config.keepalive_timeout))
+        .http2_max_pending_accept_reset_streams(Some(RESETS_MAX))
+        .http2_max_local_error_reset_streams(Some(RESETS_MAX))
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_concurrent_streams(STREAMS_PER_CONNECTION)
+        .add_service(server)
+        .serve_with_incoming_shutdown(
+            TcpIncoming::from(listener).with_nodelay(Some(true)),
+            closing.cancelled_owned(),
+        )
+        .await
+}
+
+type Answers = mpsc::Sender<Result<pb::PeerBatch, Status>>;
+
+/// Why a stream ends.
+enum Verdict {
+    /// It ended by itself, or the node is going.
+    Over,
+    Refused(NodeId, HelloRefusal),
+    Malformed(Malformed),
+}
+
+impl From<Malformed> for Verdict {
+    fn from(malformed: Malformed) -> Verdict {
+        Verdict::Malformed(malformed)
+    }
+}
+
+impl PeerService {
+    /// A service that hands what peers say to `inbox`, and judges them by the newest `view`, until
+    /// `closing` is cancelled.
+    pub fn new(
+        inbox: Inbox,
+        view: ViewReceiver,
+        config: &TransportConfig,
+        closing: CancellationToken,
+    ) -> PeerService {
+        PeerService { inbox, view, hello_timeout: config.connect_timeout, closing }
+    }
+
+    async fn serve(self, mut stream: Streaming<pb::PeerBatch>, answers: Answers) {
+        let (inbox, closing) = (self.inbox.clone(), self.closing.clone());
+        let verdict = tokio::select! {
+            verdict = self.converse(&mut stream, &answers) => verdict,
+            // The opener has gone without ending its half.
+            () = answers.closed() => Verdict::Over,
+            () = closing.cancelled() => Verdict::Over,
+        };
+        // The opener may be gone already; then nobody needs the answer.
+        match verdict {
+            Verdict::Over => {}
+            Verdict::Refused(peer, reason) => {
+                let _ = answers.send(Ok(refusal_batch(&reason))).await;
+                inbox.rejected(peer, reason).await;
+            }
+            Verdict::Malformed(malformed) => {
+                tracing::warn!(%malformed, "a stream from a peer was ended");
+                let _ = answers.send(Err(Status::invalid_argument(malformed.to_string()))).await;
+            }
+        }
+    }
+
+    async fn converse(
+        mut self,
+        stream: &mut Streaming<pb::PeerBatch>,
+        answers: &Answers,
+    ) -> Verdict {
+        let hello = match self.admit(stream, answers).await {
+            Ok(hello) => hello,
+            Err(verdict) => return verdict,
+        };
+        loop {
+            let batch = match stream.message().await {
+                Ok(Some(batch)) => batch,
+                Ok(None) => return Verdict::Over,
+                Err(status) => {
+                    tracing::debug!(peer = %hello.id, message = status.message(), "stream broke");
+                    return Verdict::Over;
+                }
+            };
+            // The cluster may have changed under an open stream: a removed member is a stranger.
+            if self.view.has_changed().unwrap_or(false)
+                && let Some(view) = self.newest()
+                && let Err(reason) = judge(&view, &hello)
+            {
+                return Verdict::Refused(hello.id, reason);
+            }
+            match decode(batch) {
+                Ok(messages) if messages.is_empty() => {}
+                Ok(messages) => {
+                    if !self.inbox.deliver(hello.id, messages).await {
+                        return Verdict::Over;
+                    }
+                }
+                Err(malformed) => return malformed.into(),
+            }
+        }
+    }
+
+    fn newest(&mut self) -> Option<Arc<View>> {
+        self.view.borrow_and_update().clone()
+    }
+
+    /// Reads the greeting and answers it.
+    async fn admit(
+        &mut self,
+        stream: &mut Streaming<pb::PeerBatch>,
+        answers: &Answers,
+    ) -> Result<Hello, Verdict> {
+        let first = timeout(self.hello_timeout, stream.message()).await;
+        let batch = match first {
+            Ok(Ok(Some(batch))) => batch,
+            Ok(Ok(None) | Err(_)) => return Err(Verdict::Over),
+            Err(_) => return Err(Malformed("no greeting in time".to_owned()).into()),
+        };
+        let (hello, lane) = hello_from_wire(batch)?;
+        let Some(view) = self.newest() else {
+            return Err(Verdict::Over);
+        };
+        judge(&view, &hello).map_err(|reason| Verdict::Refused(hello.id, reason))?;
+        tracing::debug!(peer = %hello.id, ?lane, "stream accepted");
+        answers.send(Ok(ack_batch(&hello))).await.map_err(|_| Verdict::Over)?;
+        Ok(hello)
+    }
+}
+
+fn decode(batch: pb::PeerBatch) -> Result<Vec<PeerMessage>, Malformed> {
+    if batch.opening.is_some() {
+        return Err(Malformed("a second greeting".to_owned()));
+    }
+    batch.ops.into_iter().map(message_from_wire).collect()
+}
+
+#[tonic::async_trait]
+impl Peer for PeerService {
+    type ExchangeStream = ReceiverStream<Result<pb::PeerBatch, Status>>;
+
+    async fn exchange(
+        &self,
+        request: Request<Streaming<pb::PeerBatch>>,
+    ) -> Result<Response<Self::ExchangeStream>, Status> {
+        let (answers, stream) = mpsc::channel(2);
+        tokio::spawn(self.clone().serve(request.into_inner(), answers));
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+}

@@ -1,0 +1,79 @@
+//! The operators' plane between `message` and `proto/admin.proto`.
+
+use crate::message::{AdminRequest, Locate, LocateReply, NodeStatus, OpError, StatusReply};
+use crate::types::{Role, limits};
+
+use super::client::{key_from_wire, table_from_wire};
+use super::proto::admin as pb;
+
+/// Where a key lives: the question, checked.
+///
+/// # Errors
+/// The first field that is outside its bounds.
+pub fn locate_from_wire(ask: pb::LocateRequest) -> Result<AdminRequest, OpError> {
+    let table = table_from_wire(ask.table)?;
+    Ok(AdminRequest::Locate(Locate { table, key: key_from_wire(ask.key)? }))
+}
+
+/// Where a key lives: the answer.
+pub fn locate_to_wire(reply: LocateReply) -> pb::LocateResponse {
+    pb::LocateResponse {
+        token: reply.token,
+        class: reply.unit.class.0.into(),
+        partition: reply.unit.partition.0.into(),
+        owners: reply.owners.into_iter().map(String::from).collect(),
+        stand_ins: reply.stand_ins.into_iter().map(String::from).collect(),
+    }
+}
+
+/// The cluster as one node sees it.
+pub fn status_to_wire(reply: StatusReply) -> pb::StatusResponse {
+    pb::StatusResponse {
+        cluster_name: reply.cluster_name,
+        cluster_id: reply.cluster_id,
+        epoch: reply.epoch.0,
+        partitions: reply.partitions,
+        ring: reply.ring.into_iter().map(|id| id.0).collect(),
+        me: reply.me.into(),
+        nodes: reply.nodes.into_iter().map(node_to_wire).collect(),
+        uptime_ms: u64::try_from(reply.uptime.as_millis()).unwrap_or(u64::MAX),
+        unavailable: reply.unavailable.into_iter().map(|partition| partition.0.into()).collect(),
+    }
+}
+
+/// As scripts read it.
+pub fn role_text(role: Role) -> &'static str {
+    match role {
+        Role::Active => "active",
+        Role::Reserved => "reserved",
+        Role::Leaving => "leaving",
+    }
+}
+
+fn node_to_wire(node: NodeStatus) -> pb::status_response::Node {
+    pb::status_response::Node {
+        id: node.id.0,
+        name: node.name.into(),
+        address: node.address,
+        peer_address: node.peer_address,
+        zone: node.zone.into(),
+        state: node.liveness.as_str().to_owned(),
+        role: role_text(node.role).to_owned(),
+        partitions: node.partitions,
+        replica_partitions: node.replica_partitions,
+        disk_bytes: node.disk_bytes,
+        hints: node.hints,
+        clock_offset_ns: node.clock_offset_ns,
+        serving: node.serving,
+    }
+}
+
+/// What this build is.
+pub fn version_to_wire() -> pb::VersionResponse {
+    pb::VersionResponse {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        protocol_min: limits::PROTOCOL_MIN,
+        protocol_max: limits::PROTOCOL_MAX,
+        feature_level: limits::FEATURE_LEVEL,
+    }
+}

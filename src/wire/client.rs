@@ -1,0 +1,448 @@
+//! The clients' plane between `message` and `proto/kv.proto`. The server's half checks every field;
+//! the client's half trusts nothing either.
+
+use bytes::Bytes;
+use core::time::Duration;
+
+use crate::message::{
+    Applied, Attempt, ClientBody, ClientRequest, ClientResult, ErrorCode, Get, GetReply, OpError,
+    Principal, Put, PutReply, Receipt, Reply, Scan, ScanEntry, ScanReply,
+};
+use crate::types::{
+    Epoch, Key, Quorum, Record, RequestId, Stamp, TableName, Time, TraceId, Value, WallTime, limits,
+};
+
+use super::error::{error_detail, error_from_detail};
+use super::proto::v1 as pb;
+
+/// Entries of a page when the request names no limit.
+pub const SCAN_PAGE_ENTRIES_DEFAULT: u32 = 500;
+/// The table of a request that names none.
+pub const TABLE_DEFAULT: &str = "default";
+
+/// What the edge knows of a call besides its fields.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// The moment the call was taken in.
+    pub now: Time,
+    /// What the transport allows (`grpc-timeout`), if it says so.
+    pub transport_timeout: Option<Duration>,
+    /// The server's default.
+    pub default_timeout: Duration,
+    /// Who calls.
+    pub principal: Principal,
+}
+
+impl Call {
+    /// The deadline of a request that asks for `timeout_ms` (0: the default).
+    ///
+    /// # Errors
+    /// [`ErrorCode::RequestMalformed`] above [`limits::REQUEST_TIMEOUT_MAX`].
+    pub fn deadline(&self, timeout_ms: u32) -> Result<Time, OpError> {
+        let asked = match timeout_ms {
+            0 => self.default_timeout,
+            ms => Duration::from_millis(ms.into()),
+        };
+        if asked > limits::REQUEST_TIMEOUT_MAX {
+            let most = limits::REQUEST_TIMEOUT_MAX.as_millis();
+            let text = format!("timeout_ms is {timeout_ms}; the limit is {most}");
+            return Err(OpError::new(ErrorCode::RequestMalformed, text));
+        }
+        let allowed = self.transport_timeout.map_or(asked, |other| asked.min(other));
+        Ok(self.now.plus(allowed))
+    }
+}
+
+fn malformed(text: impl Into<String>) -> OpError {
+    OpError::new(ErrorCode::RequestMalformed, text)
+}
+
+/// A table's name; the default table's when empty.
+pub(super) fn table_from_wire(name: String) -> Result<TableName, OpError> {
+    let name = if name.is_empty() { TABLE_DEFAULT.to_owned() } else { name };
+    TableName::try_from(name).map_err(|text| OpError::new(ErrorCode::TableNameInvalid, text))
+}
+
+/// A key, within its limits.
+pub(super) fn key_from_wire(bytes: Bytes) -> Result<Key, OpError> {
+    let len = bytes.len();
+    Key::new(bytes).map_err(|error| match len {
+        0 => OpError::new(ErrorCode::KeyEmpty, error.to_string()),
+        _ => OpError::new(ErrorCode::KeyTooLarge, error.to_string())
+            .with_limit(limits::KEY_BYTES_MAX, len),
+    })
+}
+
+fn value_from_wire(bytes: Bytes) -> Result<Value, OpError> {
+    Value::new(bytes).map_err(|len| {
+        let limit = limits::VALUE_BYTES_MAX;
+        let text = format!("value has {len} bytes; the limit is {limit} bytes");
+        OpError::new(ErrorCode::ValueTooLarge, text).with_limit(limit, len)
+    })
+}
+
+fn id_from_wire(bytes: &[u8], what: &str) -> Result<u128, OpError> {
+    if bytes.is_empty() {
+        return Ok(0);
+    }
+    <[u8; 16]>::try_from(bytes)
+        .map(u128::from_be_bytes)
+        .map_err(|_| malformed(format!("{what} has {} bytes; it has 16 or none", bytes.len())))
+}
+
+fn quorum_from_wire(
+    quorum: Option<pb::Quorum>,
+    what: &'static str,
+) -> Result<Option<Quorum>, OpError> {
+    use pb::quorum::{Kind, Named};
+    let invalid = |text: String| Err(OpError::new(ErrorCode::QuorumInvalid, text));
+    match quorum.and_then(|quorum| quorum.kind) {
+        None => Ok(None),
+        Some(Kind::Count(count)) => match u8::try_from(count) {
+            Ok(count) if (1..=limits::REPLICAS_MAX).contains(&count) => {
+                Ok(Some(Quorum::Count(count)))
+            }
+            Ok(_) | Err(_) => {
+                invalid(format!("{what} is {count}; it must be 1..={}", limits::REPLICAS_MAX))
+            }
+        },
+        Some(Kind::Named(named)) => match Named::try_from(named) {
+            Ok(Named::Unspecified) => Ok(None),
+            Ok(Named::One) => Ok(Some(Quorum::One)),
+            Ok(Named::Quorum) => Ok(Some(Quorum::Majority)),
+            Ok(Named::All) => Ok(Some(Quorum::All)),
+            Err(_) => invalid(format!("{what} has the unknown name {named}")),
+        },
+    }
+}
+
+/// A quorum as it travels.
+pub fn quorum_to_wire(quorum: Option<Quorum>) -> Option<pb::Quorum> {
+    use pb::quorum::{Kind, Named};
+    let kind = match quorum? {
+        Quorum::One => Kind::Named(Named::One.into()),
+        Quorum::Majority => Kind::Named(Named::Quorum.into()),
+        Quorum::All => Kind::Named(Named::All.into()),
+        Quorum::Count(count) => Kind::Count(count.into()),
+    };
+    Some(pb::Quorum { kind: Some(kind) })
+}
+
+fn attempt_from_wire(attempt: Option<pb::Attempt>) -> Result<Attempt, OpError> {
+    let Some(attempt) = attempt else {
+        return Ok(Attempt::default());
+    };
+    let upper = (attempt.upper_ns > 0).then_some(WallTime(attempt.upper_ns));
+    if upper.is_some_and(|upper| upper.0 <= attempt.lower_ns) {
+        return Err(malformed("attempt.upper_ns is not above attempt.lower_ns"));
+    }
+    Ok(Attempt {
+        id: RequestId(id_from_wire(&attempt.request_id, "attempt.request_id")?),
+        number: attempt.number,
+        lower: WallTime(attempt.lower_ns),
+        upper,
+    })
+}
+
+/// An attempt as it travels.
+pub fn attempt_to_wire(attempt: Attempt) -> pb::Attempt {
+    pb::Attempt {
+        request_id: id_to_wire(attempt.id.0),
+        number: attempt.number,
+        lower_ns: attempt.lower.0,
+        upper_ns: attempt.upper.map_or(0, |upper| upper.0),
+    }
+}
+
+fn id_to_wire(id: u128) -> Bytes {
+    if id == 0 { Bytes::new() } else { Bytes::copy_from_slice(&id.to_be_bytes()) }
+}
+
+fn request(
+    call: &Call,
+    header: Option<pb::RequestHeader>,
+    body: impl FnOnce(TableName) -> Result<ClientBody, OpError>,
+) -> Result<ClientRequest, OpError> {
+    let header = header.unwrap_or_default();
+    Ok(ClientRequest {
+        deadline: call.deadline(header.timeout_ms)?,
+        trace: TraceId(id_from_wire(&header.trace_id, "trace_id")?),
+        principal: call.principal.clone(),
+        body: body(table_from_wire(header.table)?)?,
+    })
+}
+
+/// A read, checked.
+///
+/// # Errors
+/// The first field that is outside its bounds.
+pub fn get_from_wire(call: &Call, get: pb::GetRequest) -> Result<ClientRequest, OpError> {
+    request(call, get.header, |table| {
+        Ok(ClientBody::Get(Get {
+            table,
+            key: key_from_wire(get.key)?,
+            r: quorum_from_wire(get.r, "r")?,
+        }))
+    })
+}
+
+/// A write, checked.
+///
+/// # Errors
+/// The first field that is outside its bounds.
+pub fn put_from_wire(call: &Call, put: pb::PutRequest) -> Result<ClientRequest, OpError> {
+    request(call, put.header, |table| {
+        Ok(ClientBody::Put(Put {
+            table,
+            key: key_from_wire(put.key)?,
+            value: Some(value_from_wire(put.value)?),
+            w: quorum_from_wire(put.w, "w")?,
+            r: quorum_from_wire(put.r, "r")?,
+            attempt: attempt_from_wire(put.attempt)?,
+        }))
+    })
+}
+
+/// A delete, checked.
+///
+/// # Errors
+/// The first field that is outside its bounds.
+pub fn delete_from_wire(call: &Call, delete: pb::DeleteRequest) -> Result<ClientRequest, OpError> {
+    request(call, delete.header, |table| {
+        Ok(ClientBody::Put(Put {
+            table,
+            key: key_from_wire(delete.key)?,
+            value: None,
+            w: quorum_from_wire(delete.w, "w")?,
+            r: quorum_from_wire(delete.r, "r")?,
+            attempt: attempt_from_wire(delete.attempt)?,
+        }))
+    })
+}
+
+/// A page, checked.
+///
+/// # Errors
+/// The first field that is outside its bounds.
+pub fn scan_from_wire(call: &Call, scan: pb::ScanRequest) -> Result<ClientRequest, OpError> {
+    let limit = if scan.limit == 0 { SCAN_PAGE_ENTRIES_DEFAULT } else { scan.limit };
+    if limit > limits::SCAN_PAGE_ENTRIES_MAX {
+        let most = limits::SCAN_PAGE_ENTRIES_MAX;
+        return Err(malformed(format!("limit is {limit}; it must be 1..={most}")));
+    }
+    for (what, bytes) in [("prefix", &scan.prefix), ("after", &scan.after)] {
+        if bytes.len() > limits::KEY_BYTES_MAX {
+            let text = format!(
+                "{what} has {} bytes; the limit is {} bytes",
+                bytes.len(),
+                limits::KEY_BYTES_MAX
+            );
+            return Err(OpError::new(ErrorCode::KeyTooLarge, text)
+                .with_limit(limits::KEY_BYTES_MAX, bytes.len()));
+        }
+    }
+    request(call, scan.header, |table| {
+        Ok(ClientBody::Scan(Scan {
+            table,
+            prefix: scan.prefix,
+            after: scan.after,
+            limit,
+            keys_only: scan.keys_only,
+            r: quorum_from_wire(scan.r, "r")?,
+        }))
+    })
+}
+
+/// One operation of a session, checked; its number is the client's.
+///
+/// # Errors
+/// The first field that is outside its bounds.
+pub fn session_op_from_wire(
+    call: &Call,
+    op: pb::session_request::Op,
+) -> Result<ClientRequest, OpError> {
+    use pb::session_request::op::Op;
+    match op.op {
+        Some(Op::Get(get)) => get_from_wire(call, get),
+        Some(Op::Put(put)) => put_from_wire(call, put),
+        Some(Op::Delete(delete)) => delete_from_wire(call, delete),
+        None => Err(malformed("an operation of a session is neither get, put nor delete")),
+    }
+}
+
+fn receipt_to_wire(receipt: &Receipt) -> pb::Receipt {
+    pb::Receipt {
+        epoch: receipt.epoch.0,
+        stamp: Bytes::copy_from_slice(&receipt.stamp.to_bytes()),
+        answered: receipt.answered.into(),
+        n: receipt.n.into(),
+        needed: receipt.needed.into(),
+        weak: receipt.weak,
+        repaired: receipt.repaired,
+        server_time_ns: receipt.server_time.0,
+        trace_id: id_to_wire(receipt.trace.0),
+    }
+}
+
+/// What an answer rests on.
+///
+/// # Errors
+/// [`ErrorCode::Internal`]: the server sent what it must not; a write may have taken effect.
+pub fn receipt_from_wire(receipt: Option<pb::Receipt>) -> Result<Receipt, OpError> {
+    let receipt = receipt.ok_or_else(|| bad_answer("no receipt"))?;
+    let narrow = |number: u32| u8::try_from(number).map_err(|_| bad_answer("a wide receipt"));
+    Ok(Receipt {
+        epoch: Epoch(receipt.epoch),
+        stamp: stamp_from_wire(&receipt.stamp)?,
+        answered: u16::try_from(receipt.answered).map_err(|_| bad_answer("a wide receipt"))?,
+        n: narrow(receipt.n)?,
+        needed: narrow(receipt.needed)?,
+        weak: receipt.weak,
+        repaired: receipt.repaired,
+        server_time: WallTime(receipt.server_time_ns),
+        trace: TraceId(id_from_wire(&receipt.trace_id, "trace_id")?),
+    })
+}
+
+fn stamp_from_wire(bytes: &[u8]) -> Result<Stamp, OpError> {
+    <[u8; Stamp::BYTES]>::try_from(bytes)
+        .map(Stamp::from_bytes)
+        .map_err(|_| bad_answer("a stamp that is not 16 bytes"))
+}
+
+fn bad_answer(what: &str) -> OpError {
+    let text = format!("the server's answer has {what}");
+    OpError::new(ErrorCode::Internal, text).with_applied(Applied::Unknown)
+}
+
+/// The answer to a read, as it travels.
+pub fn get_to_wire(reply: GetReply) -> pb::GetResponse {
+    let receipt = Some(receipt_to_wire(&reply.receipt));
+    match reply.record.and_then(|record| record.value) {
+        Some(value) => pb::GetResponse { found: true, value: value.into_bytes(), receipt },
+        None => pb::GetResponse { found: false, value: Bytes::new(), receipt },
+    }
+}
+
+/// The answer to a read: the value if there is one, and what that rests on.
+///
+/// # Errors
+/// [`ErrorCode::Internal`]: the server sent what it must not.
+pub fn get_reply_from_wire(reply: pb::GetResponse) -> Result<(Option<Value>, Receipt), OpError> {
+    let value = reply.found.then(|| Value::new(reply.value)).transpose();
+    let value = value.map_err(|_| bad_answer("a value above the limit"))?;
+    Ok((value, receipt_from_wire(reply.receipt)?))
+}
+
+/// The answer to a write, as it travels.
+pub fn put_to_wire(reply: PutReply) -> pb::PutResponse {
+    pb::PutResponse { receipt: Some(receipt_to_wire(&reply.receipt)) }
+}
+
+/// The answer to a delete, as it travels.
+pub fn delete_to_wire(reply: PutReply) -> pb::DeleteResponse {
+    pb::DeleteResponse { receipt: Some(receipt_to_wire(&reply.receipt)) }
+}
+
+/// The answer to a scan, as it travels.
+pub fn scan_to_wire(reply: ScanReply) -> pb::ScanResponse {
+    let entry = |entry: ScanEntry| pb::scan_response::Entry {
+        key: entry.key.bytes().clone(),
+        stamp: Bytes::copy_from_slice(&entry.record.stamp.to_bytes()),
+        value: entry.record.value.map_or_else(Bytes::new, Value::into_bytes),
+    };
+    pb::ScanResponse {
+        more: reply.resume.is_some(),
+        resume: reply.resume.unwrap_or_default(),
+        entries: reply.entries.into_iter().map(entry).collect(),
+        receipt: Some(receipt_to_wire(&reply.receipt)),
+    }
+}
+
+/// The answer to a scan.
+///
+/// # Errors
+/// [`ErrorCode::Internal`]: the server sent what it must not.
+pub fn scan_reply_from_wire(reply: pb::ScanResponse) -> Result<ScanReply, OpError> {
+    let entry = |entry: pb::scan_response::Entry| -> Result<ScanEntry, OpError> {
+        let value = Value::new(entry.value).map_err(|_| bad_answer("a value above the limit"))?;
+        Ok(ScanEntry {
+            key: Key::new(entry.key).map_err(|_| bad_answer("a key outside the limits"))?,
+            record: Record {
+                stamp: stamp_from_wire(&entry.stamp)?,
+                expiry: None,
+                value: Some(value),
+            },
+        })
+    };
+    Ok(ScanReply {
+        entries: reply.entries.into_iter().map(entry).collect::<Result<_, _>>()?,
+        resume: reply.more.then_some(reply.resume),
+        receipt: receipt_from_wire(reply.receipt)?,
+    })
+}
+
+/// Which of the two write calls a session operation was: they share one message inside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SessionKind {
+    /// A read or a put: told apart by the reply.
+    Plain,
+    /// A delete.
+    Delete,
+}
+
+/// The outcome of one operation of a session, as it travels.
+pub fn session_answer(
+    id: u64,
+    kind: SessionKind,
+    result: ClientResult,
+) -> pb::session_response::Answer {
+    use pb::session_response::answer::Answer;
+    let answer = match result {
+        Ok(Reply::Get(reply)) => Answer::Get(get_to_wire(reply)),
+        Ok(Reply::Put(reply)) if kind == SessionKind::Delete => {
+            Answer::Delete(delete_to_wire(reply))
+        }
+        Ok(Reply::Put(reply)) => Answer::Put(put_to_wire(reply)),
+        Ok(Reply::Scan(_) | Reply::Status(_) | Reply::Locate(_) | Reply::Flushed) => {
+            Answer::Error(error_detail(&mismatched()))
+        }
+        Err(error) => Answer::Error(error_detail(&error)),
+    };
+    pb::session_response::Answer { id, answer: Some(answer) }
+}
+
+/// The error of a reply that does not fit its request.
+pub fn mismatched() -> OpError {
+    OpError::new(ErrorCode::Internal, "the reply does not fit the request")
+        .with_applied(Applied::Unknown)
+}
+
+/// What a session's client is told about one operation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SessionReply {
+    /// A read's value and receipt.
+    Get(Option<Value>, Receipt),
+    /// A write's or delete's receipt.
+    Written(Receipt),
+}
+
+/// The outcome of one operation of a session.
+///
+/// # Errors
+/// The server's error, or [`ErrorCode::Internal`] when it sent what it must not.
+pub fn session_answer_from_wire(
+    answer: pb::session_response::Answer,
+) -> (u64, Result<SessionReply, OpError>) {
+    use pb::session_response::answer::Answer;
+    let outcome = match answer.answer {
+        Some(Answer::Get(reply)) => {
+            get_reply_from_wire(reply).map(|(value, receipt)| SessionReply::Get(value, receipt))
+        }
+        Some(Answer::Put(reply)) => receipt_from_wire(reply.receipt).map(SessionReply::Written),
+        Some(Answer::Delete(reply)) => receipt_from_wire(reply.receipt).map(SessionReply::Written),
+        Some(Answer::Error(detail)) => Err(error_from_detail(detail)),
+        None => Err(bad_answer("no content")),
+    };
+    (answer.id, outcome)
+}

@@ -1,0 +1,409 @@
+//! Round trips, and foreign bytes that must never do more than fail.
+
+use bytes::Bytes;
+use core::time::Duration;
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use prost::Message;
+use std::sync::Arc;
+
+use super::proto::{peer as pb, v1};
+use super::{client, hello, peer};
+use crate::message::{
+    BirthNews, BootRecord, ErrorCode, FounderNonce, Hello, HelloRefusal, Lane, LifeAnswer,
+    LifeRecord, PeerMessage, Principal, ProbeFacts, ReadAnswer, ReadAsk, Refusal, ReplicaFacts,
+    RoundId, ScanAnswer, ScanAsk, WriteAnswer, WriteAsk, WriteOutcome,
+};
+use crate::types::{
+    Addresses, Class, ClassId, ClusterId, ClusterState, Epoch, Key, Lineage, Member, NodeId,
+    NodeName, Nonce, Partition, Record, Role, Settings, Sloppy, Stamp, Table, TableId, TableKind,
+    TableName, Time, Unit, Value, WallTime, Zone, limits,
+};
+
+fn key() -> impl Strategy<Value = Key> {
+    vec(any::<u8>(), 1..40).prop_map(|bytes| Key::new(bytes).unwrap())
+}
+
+fn stamp() -> impl Strategy<Value = Stamp> {
+    any::<[u8; 16]>().prop_map(Stamp::from_bytes)
+}
+
+fn record() -> impl Strategy<Value = Record> {
+    (stamp(), option::of(any::<u64>()), option::of(vec(any::<u8>(), 0..100))).prop_map(
+        |(stamp, expiry, value)| Record {
+            stamp,
+            expiry: expiry.map(WallTime),
+            value: value.map(|value| Value::new(value).unwrap()),
+        },
+    )
+}
+
+fn unit() -> impl Strategy<Value = Unit> {
+    any::<(u16, u16)>().prop_map(|(class, partition)| Unit {
+        class: ClassId(class),
+        partition: Partition(partition),
+    })
+}
+
+fn round() -> impl Strategy<Value = RoundId> {
+    any::<(u64, u32)>().prop_map(|(op, round)| RoundId { op, round })
+}
+
+fn remaining() -> impl Strategy<Value = Duration> {
+    (0..60_000_000_u64).prop_map(Duration::from_micros)
+}
+
+fn refusal() -> impl Strategy<Value = Refusal> {
+    prop_oneof![
+        any::<u64>().prop_map(|epoch| Refusal::Fenced { epoch: Epoch(epoch) }),
+        any::<u64>().prop_map(|epoch| Refusal::Behind { epoch: Epoch(epoch) }),
+        any::<u64>().prop_map(|clock| Refusal::ClockAhead { clock: WallTime(clock) }),
+        prop::sample::select(vec![
+            Refusal::NotOwner,
+            Refusal::Overloaded,
+            Refusal::NotServing,
+            Refusal::Expired,
+            Refusal::ReadOnly,
+            Refusal::DiskFull,
+        ]),
+        "[a-z ]{0,20}".prop_map(Refusal::Storage),
+    ]
+}
+
+fn life() -> impl Strategy<Value = LifeRecord> {
+    any::<(u64, u128, u64)>().prop_map(|(number, nonce, ceiling)| LifeRecord {
+        boot: BootRecord { number, nonce: Nonce(nonce) },
+        ceiling: WallTime(ceiling),
+    })
+}
+
+fn facts() -> impl Strategy<Value = Box<ProbeFacts>> {
+    (any::<(u64, bool, u64, u64)>(), life(), "[a-z0-9.:]{0,20}", any::<(u64, u64, u16)>()).prop_map(
+        |((epoch, serving, wall, clock), life, client_address, (disk, memory, pressure))| {
+            Box::new(ProbeFacts {
+                epoch: Epoch(epoch),
+                serving,
+                wall: WallTime(wall),
+                clock: WallTime(clock),
+                ceiling: life.ceiling,
+                boot: life.boot,
+                client_address,
+                replica: ReplicaFacts {
+                    disk_bytes: disk,
+                    memory_bytes: memory,
+                    pressure_milli: pressure,
+                },
+            })
+        },
+    )
+}
+
+fn founder() -> impl Strategy<Value = FounderNonce> {
+    ("[a-z0-9-]{1,32}", any::<u128>()).prop_map(|(name, nonce)| FounderNonce {
+        name: NodeName::try_from(name).unwrap(),
+        nonce: Nonce(nonce),
+    })
+}
+
+fn page() -> impl Strategy<Value = Vec<(Key, Record)>> {
+    prop::collection::btree_map(key(), record(), 0..5).prop_map(|map| map.into_iter().collect())
+}
+
+fn data_message() -> impl Strategy<Value = PeerMessage> {
+    let outcome =
+        prop_oneof![Just(WriteOutcome::Stored), stamp().prop_map(WriteOutcome::Superseded)];
+    prop_oneof![
+        (round(), unit(), any::<(u64, u32, bool)>(), key(), record(), remaining()).prop_map(
+            |(round, unit, (changed_at, table, fresh), key, record, remaining)| {
+                let changed_at = Epoch(changed_at);
+                let table = TableId(table);
+                let ask =
+                    WriteAsk { round, unit, changed_at, table, key, record, fresh, remaining };
+                PeerMessage::Write(Box::new(ask))
+            }
+        ),
+        (round(), prop::result::maybe_err(outcome, refusal()))
+            .prop_map(|(round, result)| PeerMessage::WriteAnswer(WriteAnswer { round, result })),
+        (round(), unit(), any::<(u64, u32)>(), key(), remaining()).prop_map(
+            |(round, unit, (changed_at, table), key, remaining)| {
+                let (changed_at, table) = (Epoch(changed_at), TableId(table));
+                PeerMessage::Read(Box::new(ReadAsk {
+                    round,
+                    unit,
+                    changed_at,
+                    table,
+                    key,
+                    remaining,
+                }))
+            }
+        ),
+        (round(), prop::result::maybe_err(option::of(record()), refusal())).prop_map(
+            |(round, result)| PeerMessage::ReadAnswer(Box::new(ReadAnswer { round, result }))
+        ),
+        (round(), any::<(u64, u32, bool)>(), vec(any::<u8>(), 0..9), 1..1000_u32, remaining())
+            .prop_map(|(round, (epoch, table, keys_only), prefix, limit, remaining)| {
+                let (epoch, table) = (Epoch(epoch), TableId(table));
+                let (after, prefix) = (Bytes::new(), Bytes::from(prefix));
+                PeerMessage::Scan(Box::new(ScanAsk {
+                    round,
+                    epoch,
+                    table,
+                    prefix,
+                    after,
+                    limit,
+                    keys_only,
+                    remaining,
+                }))
+            }),
+        (round(), prop::result::maybe_err((page(), any::<bool>()), refusal())).prop_map(
+            |(round, result)| PeerMessage::ScanAnswer(Box::new(ScanAnswer { round, result }))
+        ),
+    ]
+}
+
+fn other_message() -> impl Strategy<Value = PeerMessage> {
+    prop_oneof![
+        (any::<u64>(), facts()).prop_map(|(seq, facts)| PeerMessage::Probe { seq, facts }),
+        (any::<u64>(), facts()).prop_map(|(seq, facts)| PeerMessage::ProbeAck { seq, facts }),
+        (any::<u128>(), founder(), vec(founder(), 0..4), option::of(any::<u128>())).prop_map(
+            |(founders, own, known, pledge)| {
+                PeerMessage::Birth(Box::new(BirthNews { founders, own, known, pledge }))
+            }
+        ),
+        (any::<u64>(), life())
+            .prop_map(|(epoch, life)| PeerMessage::Register { epoch: Epoch(epoch), life }),
+        (life(), option::of(life())).prop_map(|(life, seen)| PeerMessage::Registered {
+            boot: life.boot,
+            answer: seen.map_or(LifeAnswer::Noted, |seen| LifeAnswer::Refused { seen }),
+        }),
+        any::<u64>().prop_map(|epoch| PeerMessage::StateAsk { epoch: Epoch(epoch) }),
+        any::<u64>().prop_map(|epoch| PeerMessage::StateNews(Arc::new(state(Epoch(epoch))))),
+    ]
+}
+
+/// A state of three members and eight partitions.
+fn state(epoch: Epoch) -> ClusterState {
+    let member = |id: u32| Member {
+        id: NodeId(id),
+        name: format!("n{id}").parse().unwrap(),
+        addresses: Addresses { client: String::new(), peer: format!("127.0.0.1:{id}") },
+        zone: Zone::default(),
+        weight_milli: 1000,
+        role: if id == 3 { Role::Reserved } else { Role::Active },
+        birth: Nonce(u128::from(id) << 100),
+    };
+    let place = |index: u32| NodeId(index % 2 + 1);
+    ClusterState {
+        epoch,
+        parent: 7,
+        cluster: ClusterId(9),
+        lineage: Lineage(0),
+        feature_level: 1,
+        settings: Settings { name: "kv".to_owned(), partitions: 8 },
+        members: (1..=3).map(member).collect(),
+        council: vec![NodeId(1)],
+        ring: (0..8).map(place).collect(),
+        classes: vec![Class {
+            id: ClassId(0),
+            n: 2,
+            r_min: 2,
+            w_min: 2,
+            owners: (0..8).map(|index| vec![place(index), place(index + 1)]).collect(),
+            changed_at: vec![Epoch(1); 8],
+        }],
+        tables: vec![Table {
+            id: TableId(1),
+            name: TableName::try_from("default".to_owned()).unwrap(),
+            kind: TableKind::Lww,
+            class: ClassId(0),
+            n: 2,
+            r: 2,
+            w: 2,
+            r_min: 2,
+            w_min: 2,
+            sloppy: Sloppy::Request,
+            ttl: Some(Duration::from_nanos(1)),
+            value_bytes_max: 1 << 20,
+        }],
+        table_id_max: TableId(1),
+    }
+}
+
+fn greeting() -> Hello {
+    Hello {
+        protocol_min: 1,
+        protocol_max: 2,
+        cluster_name: "kv".to_owned(),
+        founders: 5,
+        cluster: Some(ClusterId(6)),
+        lineage: Lineage(7),
+        feature_level: 1,
+        id: NodeId(2),
+        name: "n2".parse().unwrap(),
+        to: NodeId(1),
+        birth: Nonce(8),
+        boot: BootRecord { number: 3, nonce: Nonce(9) },
+    }
+}
+
+fn call() -> client::Call {
+    client::Call {
+        now: Time(0),
+        transport_timeout: None,
+        default_timeout: Duration::from_secs(1),
+        principal: Principal::Anonymous,
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_peer_message_survives_the_wire(
+        message in prop_oneof![data_message(), other_message()]
+    ) {
+        let bytes = peer::message_to_wire(message.clone()).encode_to_vec();
+        let op = pb::Op::decode(Bytes::from(bytes)).unwrap();
+        prop_assert_eq!(peer::message_from_wire(op), Ok(message));
+    }
+
+    #[test]
+    fn random_bytes_never_panic(bytes in vec(any::<u8>(), 0..200)) {
+        let bytes = Bytes::from(bytes);
+        if let Ok(op) = pb::Op::decode(bytes.clone()) {
+            let _ = peer::message_from_wire(op);
+        }
+        if let Ok(batch) = pb::PeerBatch::decode(bytes.clone()) {
+            let _ = hello::answer_from_wire(batch.clone());
+            let _ = hello::hello_from_wire(batch);
+        }
+        if let Ok(request) = v1::SessionRequest::decode(bytes) {
+            for op in request.ops {
+                let _ = client::session_op_from_wire(&call(), op);
+            }
+        }
+    }
+
+    #[test]
+    fn a_damaged_message_never_panics(
+        message in prop_oneof![data_message(), other_message()],
+        at: prop::sample::Index,
+        bit in 0..8_u32,
+    ) {
+        let mut bytes = peer::message_to_wire(message).encode_to_vec();
+        let place = at.index(bytes.len());
+        bytes[place] ^= 1 << bit;
+        if let Ok(op) = pb::Op::decode(Bytes::from(bytes)) {
+            let _ = peer::message_from_wire(op);
+        }
+    }
+}
+
+#[test]
+fn a_greeting_and_its_answers_survive_the_wire() {
+    let hello = greeting();
+    for lane in [Lane::Small, Lane::Bulk] {
+        let batch = hello::hello_batch(&hello, lane);
+        assert_eq!(hello::hello_from_wire(batch), Ok((hello.clone(), lane)));
+    }
+    assert_eq!(hello::answer_from_wire(hello::ack_batch(&hello)), Ok(hello::HelloAnswer::Welcome));
+    let text = || "text".to_owned();
+    let refusals = [
+        HelloRefusal::Protocol { theirs_min: 1, theirs_max: 2, ours_min: 3, ours_max: 4 },
+        HelloRefusal::Cluster { theirs: text(), ours: text() },
+        HelloRefusal::Founders { refuser: text() },
+        HelloRefusal::Lineage { theirs: 1, ours: 2 },
+        HelloRefusal::Misdirected { refuser: text(), meant: NodeId(3) },
+        HelloRefusal::Stranger { name: "n2".parse().unwrap(), id: NodeId(2), hint: text() },
+    ];
+    for refusal in refusals {
+        let answer = hello::answer_from_wire(hello::refusal_batch(&refusal));
+        assert_eq!(answer, Ok(hello::HelloAnswer::Refused(refusal)));
+    }
+}
+
+#[test]
+fn a_state_that_contradicts_itself_is_refused() {
+    let good = super::state_to_wire(&state(Epoch(1)));
+    assert!(super::state_from_wire(good.clone()).is_ok());
+    let spoil: [fn(&mut pb::ClusterState); 9] = [
+        |state| state.partitions = 7,
+        |state| state.partitions = 16,
+        |state| state.ring[0] = 99,
+        |state| state.council.push(99),
+        |state| state.members[1].id = 1,
+        |state| state.members[0].name.clear(),
+        |state| state.classes[0].owners[0] = state.classes[0].owners[1],
+        |state| state.classes[0].owner_counts[0] = u32::MAX,
+        |state| state.tables[0].w = 9,
+    ];
+    for (index, spoil) in spoil.into_iter().enumerate() {
+        let mut bad = good.clone();
+        spoil(&mut bad);
+        assert!(super::state_from_wire(bad).is_err(), "case {index}");
+    }
+}
+
+#[test]
+fn a_scan_page_out_of_order_is_refused() {
+    let record = Record { stamp: Stamp::ZERO, expiry: None, value: None };
+    let entries = ["b", "a"].map(|key| (Key::new(key).unwrap(), record.clone())).to_vec();
+    let answer = ScanAnswer { round: RoundId::default(), result: Ok((entries, true)) };
+    let op = peer::message_to_wire(PeerMessage::ScanAnswer(Box::new(answer)));
+    assert!(peer::message_from_wire(op).is_err());
+}
+
+fn put(change: impl FnOnce(&mut v1::PutRequest)) -> Result<(), ErrorCode> {
+    let mut put = v1::PutRequest {
+        key: Bytes::from_static(b"k"),
+        header: Some(v1::RequestHeader::default()),
+        ..v1::PutRequest::default()
+    };
+    change(&mut put);
+    client::put_from_wire(&call(), put).map(|_| ()).map_err(|error| error.code)
+}
+
+#[test]
+fn each_limit_of_a_request_has_its_own_error() {
+    use v1::quorum::Kind;
+    assert_eq!(put(|_| ()), Ok(()));
+    let header = |put: &mut v1::PutRequest| put.header.clone().unwrap();
+    let cases: [(ErrorCode, &dyn Fn(&mut v1::PutRequest)); 9] = [
+        (ErrorCode::KeyEmpty, &|put| put.key = Bytes::new()),
+        (ErrorCode::KeyTooLarge, &|put| put.key = vec![0; limits::KEY_BYTES_MAX + 1].into()),
+        (ErrorCode::ValueTooLarge, &|put| put.value = vec![0; limits::VALUE_BYTES_MAX + 1].into()),
+        (ErrorCode::QuorumInvalid, &|put| put.w = Some(v1::Quorum { kind: Some(Kind::Count(0)) })),
+        (ErrorCode::QuorumInvalid, &|put| put.r = Some(v1::Quorum { kind: Some(Kind::Named(9)) })),
+        (ErrorCode::TableNameInvalid, &|put| {
+            put.header = Some(v1::RequestHeader { table: "A b".to_owned(), ..header(put) });
+        }),
+        (ErrorCode::RequestMalformed, &|put| {
+            put.header = Some(v1::RequestHeader { timeout_ms: 60_001, ..header(put) });
+        }),
+        (ErrorCode::RequestMalformed, &|put| {
+            put.header = Some(v1::RequestHeader { trace_id: vec![1; 15].into(), ..header(put) });
+        }),
+        (ErrorCode::RequestMalformed, &|put| {
+            put.attempt = Some(v1::Attempt { lower_ns: 5, upper_ns: 5, ..v1::Attempt::default() });
+        }),
+    ];
+    for (code, change) in cases {
+        assert_eq!(put(change), Err(code));
+    }
+}
+
+#[test]
+fn the_shortest_of_the_timeouts_is_the_deadline() {
+    let mut call = call();
+    assert_eq!(call.deadline(0), Ok(Time(1_000_000_000)));
+    assert_eq!(call.deadline(2_000), Ok(Time(2_000_000_000)));
+    call.transport_timeout = Some(Duration::from_millis(5));
+    assert_eq!(call.deadline(2_000), Ok(Time(5_000_000)));
+}
+
+#[test]
+fn a_page_has_at_most_a_thousand_entries() {
+    let scan = |limit| v1::ScanRequest { limit, ..v1::ScanRequest::default() };
+    assert!(client::scan_from_wire(&call(), scan(1000)).is_ok());
+    let refused = client::scan_from_wire(&call(), scan(1001)).unwrap_err();
+    assert_eq!(refused.code, ErrorCode::RequestMalformed);
+}

@@ -1,0 +1,195 @@
+//! What `kvctl` does when there is nobody to talk to.
+
+use std::net::TcpListener;
+
+use crate::kvctl::{kvctl, kvctl_with};
+
+/// An address at which nobody listens.
+fn nobody() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().to_string()
+}
+
+#[test]
+fn usage_errors_exit_2_and_are_json_when_asked() {
+    let lines = [
+        "",
+        "frobnicate",
+        "get",
+        "get a b",
+        "get a -r 0",
+        "get a -r many",
+        "get a --key-b64 YQ==",
+        "get --key-b64 ***",
+        "put a",
+        "put a b --value c",
+        "put --key-b64 YQ== a b",
+        "put a @/no/such/file",
+        "put a --value-b64 ***",
+        "put a b --sloppy --strict",
+        "del",
+        "scan --page-size 0",
+        "scan --page-size 1001",
+        "import",
+        "import /no/such/file",
+        "import - --concurrency 0",
+        "export /no/such/directory/file",
+        "wait",
+        "wait --for nodes=x",
+        "completion",
+        "get a --timeout 0s",
+        "get a --timeout 5",
+        "-e nonsense get a",
+    ];
+    for line in lines {
+        let plain = kvctl("127.0.0.1:1", line);
+        assert_eq!(plain.code, 2, "{line}: {}", plain.stderr);
+        assert!(plain.stderr.starts_with("error: "), "{line}: {}", plain.stderr);
+        assert_eq!(plain.stdout, "", "{line}");
+        let json = kvctl("127.0.0.1:1", &format!("-o json {line}"));
+        assert_eq!(json.code, 2, "{line}: {}", json.stderr);
+        assert_eq!(json.error()["applied"], "no", "{line}");
+    }
+}
+
+#[test]
+fn keys_and_values_beyond_their_limits_are_usage_errors() {
+    let long = "k".repeat(4097);
+    for key in ["", &long] {
+        for args in [&["get", key][..], &["put", key, "v"], &["del", key], &["locate", key]] {
+            let ran = kvctl_with("127.0.0.1:1", args, b"");
+            assert_eq!(ran.code, 2, "{args:?}: {}", ran.stderr);
+            assert!(ran.stderr.contains("key"), "{}", ran.stderr);
+        }
+    }
+    let large = vec![b'v'; (1 << 20) + 1];
+    let ran = kvctl_with("127.0.0.1:1", &["put", "k", "-"], &large);
+    assert_eq!(ran.code, 2);
+    assert!(ran.stderr.contains("1048576"), "{}", ran.stderr);
+}
+
+#[test]
+fn what_is_not_available_yet_says_so_and_exits_2() {
+    let lines = [
+        "table create t --kind causal --n 3 --sloppy=always",
+        "table list",
+        "table describe t",
+        "table alter t",
+        "table drop t",
+        "node join n4",
+        "node leave n4",
+        "node replace n3 n4",
+        "node set n4 weight=2 zone=b",
+        "plan show -o json",
+        "plan commit HASH",
+        "plan status",
+        "plan pause",
+        "hints list",
+        "hints drop",
+        "repair start --wait",
+        "gc status",
+        "scrub start",
+        "explain KEY",
+        "capacity --nodes 1000 --p 0.005 --confidence 0.99",
+        "compact --node n1",
+        "bench run A --duration 1s --rate 100",
+        "cas KEY --expect V --value V2",
+        "put k v --ttl 1h",
+        "put k v --sloppy",
+        "put k v --context C",
+        "get k --siblings",
+        "del k --sloppy",
+        "scan --reverse",
+        "wait --for settled",
+        "wait --for no-hints",
+        "wait --for converged",
+    ];
+    for line in lines {
+        let ran = kvctl("127.0.0.1:1", line);
+        assert_eq!(ran.code, 2, "{line}");
+        assert!(ran.stderr.contains("not available yet"), "{line}: {}", ran.stderr);
+        assert_eq!(ran.stdout, "", "{line}");
+        let json = kvctl("127.0.0.1:1", &format!("-o json {line}"));
+        assert_eq!((json.code, json.error()["code"].as_str()), (2, Some("NOT_AVAILABLE_YET")));
+    }
+    let json_last = kvctl("127.0.0.1:1", "plan show -o json");
+    assert_eq!(json_last.error()["code"], "NOT_AVAILABLE_YET");
+}
+
+#[test]
+fn nobody_listening_exits_4_with_nothing_applied() {
+    let nobody = nobody();
+    for line in ["get k", "put k v", "del k", "scan", "status", "locate k", "flush", "export -"] {
+        let ran = kvctl(&nobody, &format!("-o json {line}"));
+        assert_eq!(ran.code, 4, "{line}: {}", ran.stderr);
+        let error = ran.error();
+        assert_eq!((&error["code"], &error["applied"]), (&"UNAVAILABLE".into(), &"no".into()));
+        assert_eq!(error["retryable"], true);
+        assert_eq!(ran.stdout, "", "{line}");
+        let plain = kvctl(&nobody, line);
+        assert_eq!(plain.code, 4, "{line}");
+        assert!(plain.stderr.contains("error: ") && plain.stderr.contains("hint: "), "{line}");
+    }
+}
+
+#[test]
+fn waiting_in_vain_exits_5() {
+    let ran = kvctl(&nobody(), "-o json wait --for ready --timeout 300ms");
+    assert_eq!((ran.code, ran.error()["code"].as_str()), (5, Some("DEADLINE_EXCEEDED")));
+}
+
+#[test]
+fn bad_lines_are_reported_by_number_and_counted() {
+    let lines = b"{\"key\":\"k\"}\nnonsense\n\n{\"key\":\"\",\"value\":\"v\"}\n";
+    let ran = kvctl_with("127.0.0.1:1", &["-o", "json", "import", "-"], lines);
+    assert_eq!(ran.code, 8);
+    let summary: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!((&summary["imported"], &summary["failed"]), (&0.into(), &3.into()));
+    assert!(summary["seconds"].is_f64());
+    for line in ["line 1: ", "line 2: ", "line 4: key is empty"] {
+        assert!(ran.stderr.contains(line), "{line}: {}", ran.stderr);
+    }
+    assert_eq!(ran.error()["code"], "PARTIAL");
+}
+
+#[test]
+fn an_import_into_nowhere_counts_what_it_could_not_write() {
+    let line = b"{\"key\":\"k\",\"value\":\"v\"}\n";
+    let args = ["-o", "json", "--timeout", "300ms", "import", "-"];
+    let ran = kvctl_with(&nobody(), &args, line);
+    assert_eq!(ran.code, 8, "{}", ran.stderr);
+    let summary: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!((&summary["imported"], &summary["failed"]), (&0.into(), &1.into()));
+}
+
+#[test]
+fn an_empty_import_is_no_failure() {
+    let ran = kvctl("127.0.0.1:1", "-o json import -");
+    assert_eq!((&ran.json()["imported"], &ran.json()["failed"]), (&0.into(), &0.into()));
+}
+
+#[test]
+fn every_shell_gets_a_completion_script() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let ran = kvctl("127.0.0.1:1", &format!("completion {shell}"));
+        assert_eq!(ran.code, 0, "{shell}");
+        assert!(ran.stdout.contains("kvctl") && ran.stdout.contains("import"), "{shell}");
+    }
+}
+
+#[test]
+fn help_documents_the_exit_codes_and_hides_what_is_not_available_yet() {
+    let ran = kvctl("127.0.0.1:1", "--help");
+    assert_eq!(ran.code, 0);
+    for words in ["Exit codes:", "key not found", "130  interrupted"] {
+        assert!(ran.stdout.contains(words), "{words}");
+    }
+    assert!(!ran.stdout.contains("scrub"));
+}
+
+#[test]
+fn the_version_needs_no_server() {
+    let ran = kvctl("127.0.0.1:1", "version -o json");
+    assert_eq!(ran.json()["client"]["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(kvctl("127.0.0.1:1", "--version").code, 0);
+}

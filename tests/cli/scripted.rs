@@ -1,0 +1,174 @@
+//! `kvctl` against a server that does what its script says.
+
+use std::fs;
+use std::process::{Command, Stdio};
+
+use crate::fake::{Act, Fake};
+use crate::kvctl::{kvctl, kvctl_with};
+use crate::wire::proto::v1::error_detail::Applied;
+
+async fn server(script: impl IntoIterator<Item = Act>) -> Fake {
+    Fake::start(1_000_000_000_000, script).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_value_comes_back_byte_for_byte() {
+    let fake = server([]).await;
+    let at = fake.address.as_str();
+    assert_eq!(kvctl(at, "put greeting hello").code, 0);
+    let got = kvctl(at, "get greeting");
+    assert_eq!((got.code, got.stdout.as_str()), (0, "hello"));
+    assert_eq!(kvctl_with(at, &["put", "in", "-"], b"from stdin\n").code, 0);
+    assert_eq!(kvctl(at, "get in").stdout, "from stdin\n");
+    for value in ["-dash", "@at", ""] {
+        assert_eq!(kvctl_with(at, &["put", "odd", "--value", value], b"").code, 0, "{value}");
+        assert_eq!(kvctl(at, "get odd").stdout, value);
+    }
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), "from a file").unwrap();
+    assert_eq!(kvctl(at, &format!("put f @{}", file.path().display())).code, 0);
+    assert_eq!(kvctl(at, "get f").stdout, "from a file");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn bytes_that_are_no_text_travel_as_base64() {
+    let fake = server([]).await;
+    let at = fake.address.as_str();
+    let put = kvctl(at, "put --key-b64 /w== --value-b64 AP8= -o json");
+    assert_eq!(put.json()["key_b64"], "/w==");
+    assert_eq!(put.json()["stamp"].as_str().unwrap().len(), 32);
+    let got = kvctl(at, "get --key-b64 /w== -o json").json();
+    assert_eq!((&got["key_b64"], &got["value_b64"]), (&"/w==".into(), &"AP8=".into()));
+    assert_eq!((&got["receipt"]["n"], &got["receipt"]["needed"]), (&3.into(), &2.into()));
+    assert!(got.get("context").is_some() && got["stamp"].is_string());
+    assert_eq!(kvctl(at, "put --key-b64 /w== text").code, 0);
+    assert_eq!(kvctl(at, "get --key-b64 /w==").stdout, "text");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_missing_key_exits_3_and_deleting_it_is_fine() {
+    let fake = server([]).await;
+    let at = fake.address.as_str();
+    let missing = kvctl(at, "get nothing -o json");
+    assert_eq!((missing.code, missing.stdout.as_str()), (3, ""));
+    assert_eq!(missing.error()["code"], "KEY_NOT_FOUND");
+    assert_eq!(kvctl(at, "del nothing").code, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn an_error_of_the_server_keeps_its_code_and_what_is_known() {
+    let fake = server([Act::Refuse("QUORUM_NOT_REACHED", Applied::Unknown)]).await;
+    let ran = kvctl(&fake.address, "put k v -o json");
+    assert_eq!(ran.code, 4);
+    let error = ran.error();
+    assert_eq!(
+        (&error["code"], &error["applied"]),
+        (&"QUORUM_NOT_REACHED".into(), &"unknown".into())
+    );
+    let fake = server([Act::Swallow]).await;
+    let ran = kvctl(&fake.address, "put k v -o json --timeout 100ms");
+    assert_eq!(ran.code, 5);
+    assert_eq!(ran.error()["applied"], "unknown");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn scans_show_keys_in_byte_order_with_escapes() {
+    let fake = server([]).await;
+    for (key, value) in [("b", "2"), ("a\tb", "1\n"), ("c", "3")] {
+        fake.store(key, value);
+    }
+    let at = fake.address.as_str();
+    assert_eq!(kvctl(at, "scan --page-size 1").stdout, "a\\tb\t1\\n\nb\t2\nc\t3\n");
+    assert_eq!(kvctl(at, "scan --keys-only --from b --limit 1").stdout, "b\n");
+    assert_eq!(kvctl(at, "scan --to b --keys-only").stdout, "a\\tb\n");
+    let all = kvctl(at, "scan -o json").json();
+    assert_eq!((all[1]["key"].as_str(), all[1]["value"].as_str()), (Some("b"), Some("2")));
+    assert_eq!(kvctl(at, "scan -o json --prefix zz").stdout, "[]\n");
+    let lines = kvctl(at, "scan -o jsonl").stdout;
+    assert_eq!(lines.lines().count(), 3);
+    assert_eq!(kvctl(at, "scan --prefix zz").stdout, "");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn what_is_exported_imports_into_the_same() {
+    let fake = server([]).await;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("pairs.ndjson");
+    let path = path.to_str().unwrap();
+    let tsv = (0..3000).map(|i| format!("key-{:04}\tvalue {i}\\n\n", i % 1000));
+    let tsv = tsv.collect::<String>();
+    let args = ["-o", "json", "import", "-", "--format", "tsv", "--concurrency", "32"];
+    let ran = kvctl_with(&fake.address, &args, tsv.as_bytes());
+    assert_eq!(ran.json()["imported"], 3000, "{}", ran.stderr);
+    // The file's order holds for each key.
+    assert_eq!(fake.pairs().get(&b"key-0007"[..]).unwrap(), "value 2007\n");
+
+    assert_eq!(kvctl(&fake.address, &format!("export {path}")).code, 0);
+    let lines = fs::read_to_string(path).unwrap();
+    assert!(lines.lines().is_sorted() && lines.lines().count() == 1000);
+    assert_eq!(kvctl(&fake.address, "export -").stdout, lines);
+
+    let other = server([]).await;
+    let ran = kvctl(&other.address, &format!("-o json import {path}"));
+    assert_eq!(
+        (ran.json()["imported"].as_u64(), ran.json()["failed"].as_u64()),
+        (Some(1000), Some(0))
+    );
+    assert_eq!(other.pairs(), fake.pairs());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn an_import_that_fails_in_part_exits_8() {
+    let fake = server([Act::Refuse("VALUE_TOO_LARGE", Applied::No)]).await;
+    let lines = b"a\t1\nb\t2\nno tab\n";
+    let args = ["import", "-", "--format", "tsv", "--concurrency", "1", "-o", "json"];
+    let ran = kvctl_with(&fake.address, &args, lines);
+    let summary: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(ran.code, 8);
+    let counts = (summary["imported"].as_u64(), summary["failed"].as_u64());
+    // The script's refusal says "retryable", so the first write is tried again and goes through.
+    assert_eq!(counts, (Some(2), Some(1)), "{}", ran.stderr);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn the_cluster_is_shown_waited_for_and_flushed() {
+    let fake = server([]).await;
+    let at = fake.address.as_str();
+    let status = kvctl(at, "status -o json").json();
+    assert_eq!((&status["cluster"], &status["epoch"]), (&"fake".into(), &1.into()));
+    assert_eq!(status["nodes"][2]["state"], "down");
+    assert_eq!(kvctl(at, "status -o plain").stdout.lines().count(), 3);
+    let table = kvctl(at, "status -o table").stdout;
+    assert!(table.contains("UN  n1") && table.contains("DN  n3"), "{table}");
+
+    let location = kvctl(at, "locate k -o json").json();
+    assert_eq!(location["owners"][0], "n3");
+    assert_eq!(location["token"], "ffffffffffffffff");
+
+    assert_eq!(kvctl(at, "wait --for ready").code, 0);
+    assert_eq!(kvctl(at, "wait --for nodes=2").code, 0);
+    assert_eq!(kvctl(at, "wait --for nodes=3 --timeout 300ms").code, 5);
+    fake.set_unavailable(vec![1]);
+    assert_eq!(kvctl(at, "wait --for ready --timeout 300ms").code, 5);
+
+    assert_eq!(kvctl(at, "flush --node n2").stdout, "flushed n2\n");
+    assert_eq!(kvctl(at, "flush --node n9").code, 2);
+    assert_eq!(kvctl(at, "flush -o json").json()["flushed"].as_array().unwrap().len(), 3);
+    assert_eq!(fake.flushes(), 4);
+    assert_eq!(kvctl(at, "version --server -o json").json()["server"]["version"], "9.9.9");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_reader_that_has_seen_enough_is_no_failure() {
+    let fake = server([]).await;
+    fake.store("k", Box::leak("v".repeat(1 << 20).into_boxed_str()));
+    let mut child = Command::new(env!("CARGO_BIN_EXE_kvctl"))
+        .args(["-e", &fake.address, "get", "k"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), output.stderr.len()), (Some(0), 0));
+}
