@@ -226,6 +226,7 @@ impl Node {
             return;
         }
         crate::sometimes!("node: a peer becomes unreachable");
+        self.publish();
         let ids: Vec<u64> = self.operations.keys().copied().collect();
         for id in ids {
             if matches!(self.operations.get(&id), Some(Operation { machine: Machine::Scan(_), .. }))
