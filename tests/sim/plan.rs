@@ -6,8 +6,8 @@ use core::time::Duration;
 use std::collections::BTreeSet;
 
 use fastrand::Rng;
-use roundtable::node::{Founder, NodeConfig};
-use roundtable::types::{NodeName, Role, Zone};
+use roundtable::node::NodeConfig;
+use roundtable::types::{Founder, NodeName, Role, Zone};
 
 /// One millisecond of virtual time, in nanoseconds.
 pub(crate) const MS: u64 = 1_000_000;
@@ -214,7 +214,7 @@ impl Plan {
     /// Copies of each key.
     pub(crate) fn replicas(&self) -> u8 {
         let founders = u8::try_from(self.configs.len()).unwrap_or(u8::MAX);
-        self.configs.first().map_or(1, |config| config.replication.min(founders))
+        self.configs.first().map_or(1, |config| config.charter.replication.min(founders))
     }
 }
 
@@ -265,7 +265,7 @@ fn draw_configs(rng: &mut Rng, nodes: usize) -> Vec<NodeConfig> {
         })
         .collect();
     let mut common = NodeConfig::new(name(0), founders);
-    common.partitions = 8 << rng.u32(0..=3);
+    common.charter.partitions = 8 << rng.u32(0..=3);
     common.request_timeout = Duration::from_millis(rng.u64(300..1500));
     common.retry_interval = Duration::from_millis(rng.u64(20..300));
     common.hedge_after = Duration::from_millis(rng.u64(2..50));
@@ -277,8 +277,8 @@ fn draw_configs(rng: &mut Rng, nodes: usize) -> Vec<NodeConfig> {
         common.replica_operations_max = rng.usize(8..32);
     }
     let replicas = 3.min(nodes);
-    common.read_quorum = u8::try_from(replicas / 2 + 1).expect("at most 3");
-    common.write_quorum = common.read_quorum;
+    common.charter.read_quorum = u8::try_from(replicas / 2 + 1).expect("at most 3");
+    common.charter.write_quorum = common.charter.read_quorum;
     (0..nodes)
         .map(|i| NodeConfig {
             name: name(i),
@@ -339,7 +339,8 @@ fn draw_clock(rng: &mut Rng, faults: &BTreeSet<Fault>, nodes: usize) -> ClockPla
     let drifts_ppm = (0..nodes).map(|_| signed(rng, drift)).collect();
     if faults.contains(&Fault::SkewBeyond) {
         let victim = rng.usize(..nodes);
-        offsets[victim] = signed(rng, if rng.bool() { 3 * SECOND } else { 60 * SECOND });
+        let far = if rng.bool() { 3 * SECOND } else { 60 * SECOND };
+        offsets[victim] = signed(rng, far);
     }
     let back = faults.contains(&Fault::ClockBack);
     ClockPlan { offsets, drifts_ppm, back_max: if back { rng.u64(MS..20 * SECOND) } else { 0 } }
