@@ -223,6 +223,7 @@ impl World {
             return self.later(SECOND, Happening::Nemesis(Strike::TakeCopy(host)));
         };
         let copy = self.hosts[host].disk.fork(self.rng.u64(..));
+        copy.set_error_rate(0.0);
         copy.crash();
         self.hosts[host].copy = Some((copy, boot));
         self.later(2 * SECOND, Happening::Nemesis(Strike::RestoreCopy(host)));

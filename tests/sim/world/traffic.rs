@@ -3,7 +3,7 @@
 
 use roundtable::load::history::{Action, Outcome};
 use roundtable::message::{
-    Applied, ClientResult, ErrorCode, Event, OpError, PutReply, Reply, ScanReply,
+    Applied, ClientResult, ErrorCode, Event, OpError, PutReply, Receipt, Reply, ScanReply,
 };
 use roundtable::types::{Key, OpId, Quorum};
 
@@ -148,7 +148,8 @@ impl World {
         let receipt = match &result {
             Ok(Reply::Get(reply)) => Some(reply.receipt),
             Ok(Reply::Put(reply)) => Some(reply.receipt),
-            Ok(Reply::Scan(reply)) => Some(reply.receipt),
+            // A page has no preference list: who answered does not apply to it.
+            Ok(Reply::Scan(reply)) => Some(Receipt { answered: u16::MAX, n: 16, ..reply.receipt }),
             Ok(Reply::Status(_) | Reply::Locate(_) | Reply::Flushed) | Err(_) => None,
         };
         if let Some(fault) = receipt.and_then(|receipt| receipt_fault(request.asked, &receipt)) {
