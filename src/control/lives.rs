@@ -121,6 +121,11 @@ impl Lives {
 /// What a council member says to a registration, given what it has seen of that member.
 pub fn judge_life(seen: Option<&LifeRecord>, asked: &LifeRecord) -> Result<LifeRecord, LifeRecord> {
     let Some(seen) = seen else { return Ok(*asked) };
+    if asked.boot == seen.boot {
+        // The same life: an earlier message of it may arrive after a later one, with the lower
+        // ceiling it had then. That is no evidence of an old disk.
+        return Ok(LifeRecord { boot: seen.boot, ceiling: seen.ceiling.max(asked.ceiling) });
+    }
     let older = asked.boot.number < seen.boot.number;
     let other = asked.boot.number == seen.boot.number && asked.boot.nonce != seen.boot.nonce;
     if older || other || asked.ceiling < seen.ceiling {
@@ -196,6 +201,13 @@ mod tests {
         assert!(judge_life(Some(&seen), &life(3, 8, 100)).is_err());
         assert!(judge_life(Some(&seen), &life(2, 7, 100)).is_err());
         assert!(judge_life(Some(&seen), &life(4, 9, 99)).is_err());
+    }
+
+    #[test]
+    fn an_earlier_message_of_the_same_boot_is_no_evidence_and_lowers_nothing() {
+        let seen = life(3, 7, 100);
+        assert_eq!(judge_life(Some(&seen), &life(3, 7, 40)), Ok(seen));
+        assert_eq!(judge_life(Some(&seen), &life(3, 7, 140)), Ok(life(3, 7, 140)));
     }
 
     #[test]
