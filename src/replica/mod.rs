@@ -90,8 +90,11 @@ impl Replica {
     /// Carries out a request; may wait for reads of the disk, never for a sync unless the request
     /// is a flush.
     pub fn execute(&self, request: DiskRequest, done: Done) {
+        let writes = matches!(request, DiskRequest::Write { .. } | DiskRequest::Persist(_));
         execute::execute(&self.shared, request, done);
-        self.wake_log();
+        if writes {
+            self.wake_log();
+        }
     }
 
     /// Does one pending piece of work of an inline store, for simulators. Returns whether there

@@ -80,6 +80,8 @@ pub(super) struct Driver<C> {
     refusal_logged: bool,
     /// Messages taken in this turn.
     taken: usize,
+    /// Something was written that the log has not been woken for.
+    unlogged: bool,
     /// The refusals the node has been told of: a stream that is refused is tried again every second
     /// for as long as nobody looks, and one line in a while is enough.
     told: BTreeMap<NodeId, (HelloRefusal, Time)>,
@@ -109,6 +111,7 @@ impl<C: Connector> Driver<C> {
             me: None,
             refusal_logged: false,
             taken: 0,
+            unlogged: false,
             told: BTreeMap::new(),
             alarm,
             armed: None,
@@ -247,7 +250,7 @@ impl<C: Connector> Driver<C> {
             while let Some(effect) = self.node.poll_effect() {
                 self.perform(now, effect);
             }
-            self.disk.replica.wake_log();
+            self.wake_log();
             quiet = self.looped.is_empty() && self.unreachable.is_empty();
             if let Some(from) = self.me {
                 while let Some(message) = self.looped.pop_front() {
@@ -297,14 +300,23 @@ impl<C: Connector> Driver<C> {
         }
     }
 
+    /// Wakes the log, if there is something for it: being woken for nothing is dear.
+    fn wake_log(&mut self) {
+        if core::mem::take(&mut self.unlogged) {
+            self.disk.replica.wake_log();
+        }
+    }
+
     fn ask_disk(&mut self, token: DiskToken, request: DiskRequest) {
+        let writes = matches!(request, DiskRequest::Write { .. } | DiskRequest::Persist(_));
         let mailbox = self.inputs.mailbox.clone();
         let done = Box::new(move |result| mailbox.done(token, result));
         if let Some((request, done)) = self.disk.replica.try_execute(request, done) {
             self.disk.readers.submit(request, done);
         }
+        self.unlogged |= writes;
         if self.taken <= SMALL_TURN {
-            self.disk.replica.wake_log();
+            self.wake_log();
         }
     }
 
