@@ -139,6 +139,11 @@ impl Birth {
         self.advance()
     }
 
+    /// The state it was founded with could not be stored: it is yielded again in time.
+    pub fn on_state_not_stored(&mut self) {
+        self.founded = false;
+    }
+
     /// Something else stands in the way of the founding.
     pub fn on_trouble(&mut self, trouble: String) {
         self.trouble = Some(trouble);

@@ -9,7 +9,8 @@
 use core::time::Duration;
 
 use crate::message::{
-    Applied, Attempt, ErrorCode, OpError, PutReply, Receipt, Refusal, Reply, RoundId, WriteOutcome,
+    Applied, Attempt, DiskError, ErrorCode, OpError, PutReply, Receipt, Refusal, Reply, RoundId,
+    WriteOutcome,
 };
 use crate::types::{Record, Stamp, Time, TraceId, Value, WallTime};
 
@@ -105,16 +106,32 @@ impl Put {
         self.target.key.as_bytes().len() + value
     }
 
+    /// Whether it waits for an answer of owner `index`.
+    pub fn waits_for(&self, index: u8) -> bool {
+        self.state != State::Stamping && self.tally.open() & (1 << index) != 0
+    }
+
     /// When [`Put::on_time`] is next wanted.
     pub fn next_deadline(&self) -> Time {
         self.deadline.min(self.retry_at)
     }
 
-    /// The clock's ceiling has been raised.
-    pub fn on_ceiling(&mut self, step: &mut Step<'_>) {
-        if self.state == State::Stamping {
-            self.stamp_and_ask(step);
+    /// The clock's ceiling has been raised, or could not be: then this node cannot stamp, and
+    /// says so at once, since another one may.
+    pub fn on_ceiling(&mut self, raised: Result<(), &DiskError>, step: &mut Step<'_>) {
+        if self.state != State::Stamping {
+            return;
         }
+        let Err(error) = raised else { return self.stamp_and_ask(step) };
+        let code = match error {
+            DiskError::ReadOnly(_) => ErrorCode::StorageReadOnly,
+            DiskError::Full => ErrorCode::DiskFull,
+            DiskError::Overloaded => ErrorCode::Overloaded,
+            DiskError::Corruption(_) | DiskError::Io(_) => ErrorCode::Corruption,
+        };
+        let message = format!("this node could not store its clock's ceiling: {error}");
+        let applied = self.applied();
+        self.reply_error(code, &message, applied, step);
     }
 
     /// An owner has answered.
@@ -153,7 +170,7 @@ impl Put {
     /// An owner cannot be reached any more; what it was asked may have arrived.
     pub fn on_unreachable(&mut self, index: u8, step: &mut Step<'_>) {
         let Some(&owner) = self.target.owners.get(usize::from(index)) else { return };
-        if self.state != State::Stamping && self.tally.open() & (1 << index) != 0 {
+        if self.waits_for(index) {
             self.traces_left = true;
             self.failures.unreachable(owner);
             self.tally.fail(index);
@@ -176,6 +193,8 @@ impl Put {
         } else if step.now.mono >= self.retry_at {
             crate::sometimes!("put: asks an owner again");
             let missing = !self.tally.answered() & step.reachable;
+            // From now on a refusal may be the word on one asking while the other is carried out.
+            self.traces_left |= missing != 0;
             self.ask(missing, step);
         }
     }

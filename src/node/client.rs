@@ -102,7 +102,7 @@ impl Node {
             let message = "deadline passed before the request was begun";
             return Err(OpError::new(ErrorCode::DeadlineExceeded, message));
         }
-        let in_flight = self.operations.len() - self.lingering;
+        let in_flight = self.operations.len() - self.lingering.len();
         let over_count = in_flight >= self.config.operations_max;
         if over_count || self.operation_bytes >= self.config.operation_bytes_max {
             let (limit, got) = if over_count {
@@ -216,6 +216,7 @@ impl Node {
         let operation = Operation::new(op, machine);
         self.operation_bytes += operation.bytes;
         self.operations.insert(id, operation);
+        self.waiting.insert(op, id);
         self.gauges.operations_begun += 1;
         self.current = id;
     }

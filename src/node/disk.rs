@@ -83,8 +83,11 @@ impl Node {
                 }
             }
             Pending::CeilingPersisted => {
-                self.note_failure(&result, "the clock's ceiling");
-                self.on_ceiling_persisted(now, result.is_ok());
+                if !self.ceiling_failed {
+                    self.note_failure(&result, "the clock's ceiling");
+                }
+                self.ceiling_failed = result.is_err();
+                self.on_ceiling_persisted(now, result.as_ref().map(|_| ()));
             }
             other => self.on_own_record(now, other, &result),
         }
@@ -104,6 +107,9 @@ impl Node {
                     "the store cannot be written: see the log; start again when it can".to_owned(),
                 );
                 self.publish();
+            }
+            if let (Pending::StatePersisted(_), Some(birth)) = (pending, &mut self.birth) {
+                birth.on_state_not_stored();
             }
             return;
         }

@@ -244,12 +244,13 @@ impl Node {
             return;
         }
         let boot = life.boot;
-        match judge_life(self.noted.get(&from), &life) {
+        match judge_life(self.seen.get(&from), &life) {
             Ok(noted) if self.noted.get(&from) == Some(&noted) => {
                 let answer = LifeAnswer::Noted;
                 self.send(from, PeerMessage::Registered { boot, answer });
             }
             Ok(noted) => {
+                self.seen.insert(from, noted);
                 let records = vec![MetaRecord::Life(from, noted)];
                 self.disk(Pending::LifePersisted(from, noted), DiskRequest::Persist(records));
             }
@@ -322,7 +323,7 @@ impl Node {
             self.send(from, PeerMessage::StateAsk { epoch: self.epoch() });
         }
         let life = LifeRecord { boot: facts.boot, ceiling: facts.ceiling };
-        self.ceilings.hear(&self.noted, from, life);
+        self.ceilings.hear(&self.seen, from, life);
         self.members.on_facts(now, from, Arc::new(facts), seq);
     }
 
@@ -332,8 +333,8 @@ impl Node {
         if self.is_refused() {
             return;
         }
-        let heard = self.ceilings.take(&self.noted);
-        self.noted.extend(heard.iter().map(|(id, life)| (*id, *life)));
+        let heard = self.ceilings.take(&self.seen);
+        self.seen.extend(heard.iter().map(|(id, life)| (*id, *life)));
         let records: Vec<MetaRecord> =
             heard.into_iter().map(|(id, life)| MetaRecord::Life(id, life)).collect();
         if !records.is_empty() {

@@ -29,7 +29,7 @@ use crate::message::{
     BirthRecord, BootRecord, Effect, Event, Level, LifeRecord, Note, PeerMessage, Phase,
     ReplicaFacts, Restored,
 };
-use crate::types::{ClusterState, NodeId, Nonce, Now, Time, WallTime};
+use crate::types::{ClusterState, NodeId, Nonce, Now, OpId, Time, WallTime};
 
 pub use config::NodeConfig;
 pub use publish::Gauges;
@@ -50,7 +50,12 @@ pub struct Node {
     lives: Lives,
     /// What this node, as a council member, has durably noted of the others' lives.
     noted: BTreeMap<NodeId, LifeRecord>,
+    /// What it has seen of them, durable or on its way to the disk: what it judges by, so that
+    /// what reaches the disk later is never older.
+    seen: BTreeMap<NodeId, LifeRecord>,
     ceilings: Ceilings,
+    /// The clock's ceiling could not be stored the last time: said once.
+    ceiling_failed: bool,
     state: Option<Arc<ClusterState>>,
     serving_since: Option<Time>,
     members: Members,
@@ -62,13 +67,15 @@ pub struct Node {
     operation_bytes: usize,
     /// The operation whose actions are being carried out.
     current: u64,
+    /// Operations whose client waits, by the client's number.
+    waiting: BTreeMap<OpId, u64>,
     /// Operations that have been answered and still count late answers.
-    lingering: usize,
+    lingering: BTreeSet<u64>,
     /// The next operation's number. Starts at random, so that an answer that wanders in from
     /// before a restart cannot be taken for one to an operation of this boot.
     next_operation: u64,
     timers: BTreeSet<(Time, u64)>,
-    waiting_for_ceiling: Vec<u64>,
+    waiting_for_ceiling: BTreeSet<u64>,
     /// Disk requests in flight.
     pending: BTreeMap<u64, Pending>,
     next_token: u64,
@@ -105,8 +112,10 @@ impl Node {
             birth_nonce,
             birth: None,
             lives: Lives::new(id, boot),
+            seen: restored.lives.clone(),
             noted: restored.lives,
             ceilings: Ceilings::default(),
+            ceiling_failed: false,
             state: None,
             serving_since: None,
             members: Members::new(now, timing),
@@ -116,14 +125,15 @@ impl Node {
             operations: BTreeMap::new(),
             operation_bytes: 0,
             current: 0,
-            lingering: 0,
+            waiting: BTreeMap::new(),
+            lingering: BTreeSet::new(),
             next_operation: if crate::mutant!("operations-from-one") {
                 1
             } else {
                 rng.u64(1..1 << 62)
             },
             timers: BTreeSet::new(),
-            waiting_for_ceiling: Vec::new(),
+            waiting_for_ceiling: BTreeSet::new(),
             pending: BTreeMap::new(),
             next_token: 1,
             replica_operations: 0,

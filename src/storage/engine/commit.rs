@@ -197,6 +197,9 @@ impl Core {
             }
             commit.resolved = commit.resolved.max(pending.seqno);
         }
+        if matches!(result, Err(Error::DiskFull)) {
+            self.undone.fetch_add(1, Ordering::SeqCst);
+        }
         commit.unsynced = !log_synced;
         if !self.view.load().sealed.is_empty() || commit.phase != Phase::Running {
             self.flush_wake.notify_one();

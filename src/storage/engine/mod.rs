@@ -19,6 +19,7 @@ pub use stats::{Stats, Verified};
 use std::ops::Bound;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
@@ -152,6 +153,13 @@ impl Engine {
     /// The value of `key` if memory alone can tell. Never touches the disk.
     pub fn try_get(&self, key: &[u8]) -> TryGet {
         self.core.view.load().try_get(key)
+    }
+
+    /// Counts the groups that were taken back because the disk was full. A caller that answers for
+    /// something it read, behind a barrier, reads this before it reads and compares when the
+    /// barrier is done: when the count has risen, what it read may have been taken back.
+    pub fn undone(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.core.undone)
     }
 
     /// The pairs between two bounds as they are now, in the given direction.

@@ -117,6 +117,7 @@ pub(super) fn open(
         flush_done: Condvar::new(),
         tick_wake: Condvar::new(),
         counters: Counters::default(),
+        undone: Arc::default(),
         lock: Mutex::new(Some(lock)),
     };
     Ok((core, recovery))
