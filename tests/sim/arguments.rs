@@ -40,7 +40,9 @@ impl Arguments {
     /// Reads both; arguments win.
     pub(crate) fn read() -> Result<Arguments, String> {
         let number = |name: &str| match std::env::var(name) {
-            Ok(text) => text.parse().map(Some).map_err(|_| format!("{name} is {text:?}, no number")),
+            Ok(text) => {
+                text.parse().map(Some).map_err(|_| format!("{name} is {text:?}, no number"))
+            }
             Err(_) => Ok(None),
         };
         let mut arguments = Arguments {

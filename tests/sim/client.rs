@@ -4,9 +4,7 @@
 
 use fastrand::Rng;
 use roundtable::load::history::{OpIndex, ProcessId};
-use roundtable::message::{
-    Attempt, ClientBody, ClientRequest, Get, OpError, Principal, Put, Scan,
-};
+use roundtable::message::{Attempt, ClientBody, ClientRequest, Get, OpError, Principal, Put, Scan};
 use roundtable::types::{
     Key, Quorum, RequestId, TableName, Time, TraceId, Value, WallTime, limits,
 };

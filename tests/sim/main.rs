@@ -80,7 +80,9 @@ fn tests(arguments: &Arguments) -> ExitCode {
     println!("\nrunning {} tests", results.len());
     for (name, result) in &results {
         match result {
-            Ok(text) => println!("test {name} ... ok{}{text}", if text.is_empty() { "" } else { "\n" }),
+            Ok(text) => {
+                println!("test {name} ... ok{}{text}", if text.is_empty() { "" } else { "\n" })
+            }
             Err(text) => println!("test {name} ... FAILED\n{text}"),
         }
     }

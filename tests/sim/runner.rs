@@ -169,9 +169,12 @@ fn below_floors(totals: &Totals) -> Result<Vec<String>, String> {
     let floors: Floors = toml::from_str(&text).map_err(|error| error.to_string())?;
     let named: BTreeMap<&str, u64> = totals.named().into_iter().collect();
     let mut below = Vec::new();
-    let sums = floors.per_100_seeds.iter().map(|(name, floor)| (name, floor, named.get(name.as_str())));
-    let places =
-        floors.sometimes.iter().map(|(name, floor)| (name, floor, totals.reached.get(name.as_str())));
+    let sums =
+        floors.per_100_seeds.iter().map(|(name, floor)| (name, floor, named.get(name.as_str())));
+    let places = floors
+        .sometimes
+        .iter()
+        .map(|(name, floor)| (name, floor, totals.reached.get(name.as_str())));
     for (name, floor, sum) in sums.chain(places) {
         // Scaled down, never up to a demand that few seeds could not meet by chance.
         let wanted = floor * totals.seeds / 100;

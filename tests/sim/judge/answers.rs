@@ -77,7 +77,10 @@ fn within(host: usize, op: OpId, open: Open, now: Time) -> Result<(), String> {
 pub(crate) fn receipt_fault(asked: Asked, receipt: &Receipt) -> Option<String> {
     let answered = receipt.answered.count_ones();
     if receipt.needed != asked.needed {
-        return Some(format!("{} answers asked for, receipt needs {}", asked.needed, receipt.needed));
+        return Some(format!(
+            "{} answers asked for, receipt needs {}",
+            asked.needed, receipt.needed
+        ));
     }
     if answered < u32::from(asked.needed) {
         return Some(format!("{} answers asked for, {answered} in the receipt", asked.needed));

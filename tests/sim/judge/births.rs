@@ -33,7 +33,10 @@ impl Births {
         };
         let member = state.member(id).map(|member| member.birth);
         if member != Some(hello.birth) {
-            return Err(format!("node {id} serves with {:?}, its state says {member:?}", hello.birth));
+            return Err(format!(
+                "node {id} serves with {:?}, its state says {member:?}",
+                hello.birth
+            ));
         }
         let first = *self.births.entry(id).or_insert(hello.birth);
         if first != hello.birth {

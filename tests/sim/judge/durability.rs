@@ -42,7 +42,9 @@ impl Durability {
     ) -> Result<(), String> {
         let holders = self.holders(owners, key, stamp).len();
         if holders < usize::from(needed) {
-            return Err(format!("{key:?} at {stamp} was acknowledged, {holders} of {needed} hold it"));
+            return Err(format!(
+                "{key:?} at {stamp} was acknowledged, {holders} of {needed} hold it"
+            ));
         }
         Ok(())
     }

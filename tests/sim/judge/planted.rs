@@ -116,9 +116,7 @@ fn births() -> Result<(), String> {
 }
 
 fn state(parent: u128, birth: Nonce) -> ClusterState {
-    use roundtable::types::{
-        Addresses, ClusterId, Lineage, Member, Role, Settings, TableId, Zone,
-    };
+    use roundtable::types::{Addresses, ClusterId, Lineage, Member, Role, Settings, TableId, Zone};
     let member = |id: u32| Member {
         id: NodeId(id),
         name: format!("n{id}").parse().expect("a plain name"),

@@ -1,9 +1,7 @@
 //! Disk requests on their way: begun in order, synced when the world says so, answered later; the
 //! machine may die at each of these moments.
 
-use roundtable::message::{
-    DiskAnswer, DiskError, DiskRequest, DiskToken, Event, WriteOutcome,
-};
+use roundtable::message::{DiskAnswer, DiskError, DiskRequest, DiskToken, Event, WriteOutcome};
 use std::sync::Arc;
 
 use crate::plan::{MS, exponential};
@@ -120,8 +118,11 @@ impl World {
     fn dies_at_disk(&mut self, host: usize) -> bool {
         let crash = &self.plan.crash;
         let founding = self.hosts[host].served.is_none();
-        let probability =
-            if founding { crash.at_boot.max(crash.before_disk_done) } else { crash.before_disk_done };
+        let probability = if founding {
+            crash.at_boot.max(crash.before_disk_done)
+        } else {
+            crash.before_disk_done
+        };
         self.stage == Stage::Turmoil
             && probability > 0.0
             && self.may_die()

@@ -46,7 +46,8 @@ impl World {
             self.hosts[host].ill = false;
             self.hosts[host].slow = 0;
             self.hosts[host].disk.set_error_rate(0.0);
-            self.hosts[host].wall.offset = self.hosts[host].wall.offset.clamp(-100_000_000, 100_000_000);
+            self.hosts[host].wall.offset =
+                self.hosts[host].wall.offset.clamp(-100_000_000, 100_000_000);
             if ill && self.hosts[host].running.is_some() {
                 self.kill(host);
             }
@@ -178,7 +179,8 @@ impl World {
         let text = violation.to_string();
         let mut shown = String::new();
         for (index, operation) in self.history.operations().iter().enumerate() {
-            if text.contains(&format!("{:?}", operation.key)) || text.contains(&key_text(operation)) {
+            if text.contains(&format!("{:?}", operation.key)) || text.contains(&key_text(operation))
+            {
                 let line = format!(
                     "  {index:>5} {:?} {:>12}..{:<12} {:?} {:?}\n",
                     operation.process,
@@ -199,11 +201,7 @@ fn key_text(operation: &roundtable::load::history::Operation) -> String {
 }
 
 /// What a store holds under a key.
-fn read(
-    replica: &Replica,
-    state: &roundtable::types::ClusterState,
-    key: &Key,
-) -> Option<Record> {
+fn read(replica: &Replica, state: &roundtable::types::ClusterState, key: &Key) -> Option<Record> {
     let unit = unit(state, key)?;
     let table = state.tables.first().map_or(TableId(0), |table| table.id);
     let found = Arc::new(Mutex::new(None));

@@ -133,7 +133,10 @@ impl Host {
     /// Whether its node serves.
     pub(crate) fn serves(&self) -> bool {
         self.running.is_some()
-            && self.view.as_ref().is_some_and(|view| view.phase == roundtable::message::Phase::Serving)
+            && self
+                .view
+                .as_ref()
+                .is_some_and(|view| view.phase == roundtable::message::Phase::Serving)
     }
 }
 

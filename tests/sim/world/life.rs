@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use roundtable::message::Applied;
 use roundtable::message::{
     DiskRequest, Effect, ErrorCode, Event, OpError, PeerMessage, Phase, View,
 };
-use roundtable::message::Applied;
 use roundtable::node::Node;
 
 use crate::judge::Checker;
@@ -201,11 +201,12 @@ impl World {
             self.hosts[host].served = Some(view.hello.boot);
             self.totals.founded = 1;
         }
-        if matches!(view.phase, Phase::Refused(_)) && self.hosts[host].view.as_ref().is_none_or(
-            |before| before.phase != view.phase,
-        ) {
+        if matches!(view.phase, Phase::Refused(_))
+            && self.hosts[host].view.as_ref().is_none_or(|before| before.phase != view.phase)
+        {
             self.totals.refused += 1;
-            if self.hosts[host].doomed.is_none() {
+            // A node on an ill disk may find that it cannot write its own records.
+            if self.hosts[host].doomed.is_none() && !self.hosts[host].ill {
                 let text = format_args!("n{} refuses to run: {:?}", host + 1, view.phase);
                 self.find(Checker::Birth, text);
             }

@@ -16,7 +16,9 @@ use std::sync::Arc;
 
 use fastrand::Rng;
 use roundtable::load::history::History;
-use roundtable::message::{ClientResult, DiskAnswer, DiskError, DiskToken, HelloRefusal, PeerMessage};
+use roundtable::message::{
+    ClientResult, DiskAnswer, DiskError, DiskToken, HelloRefusal, PeerMessage,
+};
 use roundtable::types::{OpId, Time};
 
 use crate::client::Client;
@@ -111,8 +113,10 @@ impl World {
         let mut rng = Rng::with_seed(seed);
         let hosts: Vec<Host> = (0..plan.configs.len())
             .map(|i| {
-                let wall =
-                    WallClock { offset: plan.clock.offsets[i], drift_ppm: plan.clock.drifts_ppm[i] };
+                let wall = WallClock {
+                    offset: plan.clock.offsets[i],
+                    drift_ppm: plan.clock.drifts_ppm[i],
+                };
                 Host::new(rng.u64(..), wall, plan.disk.memtable_bytes)
             })
             .collect();
@@ -203,7 +207,10 @@ impl World {
             if let Some(violation) = violations.first() {
                 let more = violations.len() - 1;
                 let shown = self.explain(violation);
-                self.find(Checker::Register, format_args!("{violation} (and {more} more)\n{shown}"));
+                self.find(
+                    Checker::Register,
+                    format_args!("{violation} (and {more} more)\n{shown}"),
+                );
             }
         }
         self.totals.virtual_ms = self.now / MS;

@@ -155,7 +155,8 @@ impl World {
         if let Some(fault) = receipt.and_then(|receipt| receipt_fault(request.asked, &receipt)) {
             self.find(Checker::Receipt, format_args!("n{} {op}: {fault}", host + 1));
         }
-        if let (Ok(Reply::Put(reply)), Some(key), true) = (&result, &request.key, request.is_write) {
+        if let (Ok(Reply::Put(reply)), Some(key), true) = (&result, &request.key, request.is_write)
+        {
             self.acknowledged(key, reply, request.asked.needed);
         }
         self.tell(request.client, request.serial, result);
@@ -210,9 +211,8 @@ impl World {
             return;
         }
         let Some(running) = &self.hosts[host].running else { return };
-        let mine = |(_, request): &(&OpId, &Request)| {
-            request.client == client && request.serial == serial
-        };
+        let mine =
+            |(_, request): &(&OpId, &Request)| request.client == client && request.serial == serial;
         if let Some((&op, _)) = running.requests.iter().find(mine) {
             self.answers.abandoned(host, op);
             self.feed(host, Event::Abandon { op }, Point::Other);
