@@ -17,6 +17,7 @@ pub(super) enum Pending {
     Read { from: NodeId, round: RoundId },
     Scan { from: NodeId, round: RoundId },
     BootPersisted,
+    RegistrationPersisted,
     PledgePersisted,
     StatePersisted(Arc<ClusterState>),
     LifePersisted(NodeId, LifeRecord),
@@ -102,7 +103,10 @@ impl Node {
         result: &Result<DiskAnswer, DiskError>,
     ) {
         if self.note_failure(result, "a record of the node itself") {
-            if matches!(pending, Pending::BootPersisted | Pending::PledgePersisted) {
+            if matches!(
+                pending,
+                Pending::BootPersisted | Pending::RegistrationPersisted | Pending::PledgePersisted
+            ) {
                 self.refuse(
                     "the store cannot be written: see the log; start again when it can".to_owned(),
                 );
@@ -115,6 +119,7 @@ impl Node {
         }
         match pending {
             Pending::BootPersisted => self.on_boot_persisted(now),
+            Pending::RegistrationPersisted => self.on_registration_persisted(now),
             Pending::PledgePersisted => self.on_pledge_persisted(),
             Pending::StatePersisted(state) => self.install(now, state),
             Pending::LifePersisted(member, life) => self.on_life_persisted(member, life),

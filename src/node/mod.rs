@@ -94,8 +94,7 @@ impl Node {
     /// from its run. Two boots must not share a seed.
     pub fn new(now: Now, config: NodeConfig, restored: Restored, seed: u64) -> Node {
         let mut rng = fastrand::Rng::with_seed(seed);
-        let number = restored.boot.map_or(0, |boot| boot.number) + 1;
-        let boot = BootRecord { number, nonce: Nonce(rng.u128(1..)) };
+        let boot_nonce = Nonce(rng.u128(1..));
         let birth_nonce = restored.birth.map_or(Nonce(rng.u128(1..)), |birth| birth.nonce);
         let me = lifecycle::own_id(&config, restored.state.as_deref());
         let timing = Timing {
@@ -104,6 +103,7 @@ impl Node {
             down_after: config.down_after,
         };
         let id = *me.as_ref().unwrap_or(&NodeId(0));
+        let boot = lifecycle::next_boot(&restored, id, boot_nonce);
         let mut node = Node {
             config,
             me: id,
