@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use clap::{Args, Parser, Subcommand};
 
-use roundtable::config::{DEFAULT_FILE, Loaded, Settings, Sources, load};
+use roundtable::config::{ConfigError, DEFAULT_FILE, Sources, load};
 use roundtable::server::run::{follow_parent, say_error};
-use roundtable::server::{dev, probe, run};
+use roundtable::server::{Settings, dev, probe, run};
 use roundtable::storage::{Engine, Options, RealVfs};
 use roundtable::types::limits;
 
@@ -187,12 +187,8 @@ fn sources(args: &ConfigArgs) -> Sources {
     Sources { file: args.config.clone(), environment, set: args.set.clone() }
 }
 
-/// The configuration, or the exit code of one that cannot be used.
-fn settings(args: &ConfigArgs) -> Result<(Loaded, Settings), ExitCode> {
-    let loaded = load(&sources(args)).map_err(|error| usage(&error.to_string()))?;
-    let settings =
-        Settings::from_config(&loaded.config).map_err(|error| usage(&error.to_string()))?;
-    Ok((loaded, settings))
+fn settings(args: &ConfigArgs) -> Result<Settings, ConfigError> {
+    Settings::from_config(&load(&sources(args))?.config)
 }
 
 fn run_node(args: &RunArgs) -> anyhow::Result<ExitCode> {
@@ -202,9 +198,9 @@ fn run_node(args: &RunArgs) -> anyhow::Result<ExitCode> {
     if args.die_with_parent {
         follow_parent()?;
     }
-    let (_, mut settings) = match settings(&args.config) {
-        Ok(both) => both,
-        Err(code) => return Ok(code),
+    let mut settings = match settings(&args.config) {
+        Ok(settings) => settings,
+        Err(error) => return Ok(usage(&error.to_string())),
     };
     for name in &args.found_without {
         let known = settings.node.charter.founders.iter().find(|f| f.name.as_str() == name);
@@ -244,7 +240,7 @@ fn config(command: ConfigCommand) -> anyhow::Result<ExitCode> {
         ConfigCommand::Default => print(DEFAULT_FILE),
         ConfigCommand::Check(args) => match settings(&args) {
             Ok(_) => print("ok\n"),
-            Err(code) => Ok(code),
+            Err(error) => Ok(usage(&error.to_string())),
         },
         ConfigCommand::Show { config, origin } => match load(&sources(&config)) {
             Ok(loaded) => print(&loaded.render(origin)),
@@ -280,6 +276,10 @@ fn health(args: &HealthArgs) -> anyhow::Result<ExitCode> {
 fn check_data(dir: &Path) -> anyhow::Result<ExitCode> {
     if !dir.is_dir() {
         return Ok(usage(&format!("{} is no directory", dir.display())));
+    }
+    if std::fs::read_dir(dir)?.next().is_none() {
+        // Opening it would make a store there.
+        return Ok(usage(&format!("{} holds no store", dir.display())));
     }
     let (engine, recovery) = Engine::open(Arc::new(RealVfs), dir, Options::default())?;
     let verified = engine.verify();

@@ -1,5 +1,7 @@
 //! `kvctl flush`
 
+use std::collections::BTreeMap;
+
 use clap::Args;
 use serde_json::json;
 
@@ -32,9 +34,10 @@ pub(crate) async fn run(
     if let (Some(name), []) = (&args.node, nodes.as_slice()) {
         return Err(Failure::usage(format!("there is no node {name:?}")));
     }
+    let addresses = addresses(context, &nodes).await?;
     let (mut flushed, mut failed, mut last) = (Vec::new(), Vec::new(), None);
     for node in &nodes {
-        match flush(context, node).await {
+        match flush(context, node, &addresses).await {
             Ok(()) => flushed.push(node.name.clone()),
             Err((failure, error)) => {
                 output.note(&format!("{}: {error}", node.name));
@@ -58,13 +61,36 @@ pub(crate) async fn run(
     }
 }
 
-async fn flush(context: &Context<'_>, node: &NodeStatus) -> Result<(), (Failure, String)> {
-    if node.address.is_empty() {
+/// Where each node listens for clients. Word of a young node's address may not have reached the
+/// one that was asked; then those on the command line are asked who they are.
+async fn addresses(
+    context: &Context<'_>,
+    nodes: &[&NodeStatus],
+) -> Result<BTreeMap<String, String>, Failure> {
+    let told = nodes.iter().filter(|node| !node.address.is_empty());
+    let told = told.map(|node| (node.name.clone(), node.address.clone()));
+    let mut addresses: BTreeMap<String, String> = told.collect();
+    if addresses.len() < nodes.len() {
+        for endpoint in &context.global.endpoints {
+            if let Ok(status) = context.client_over([endpoint])?.status().await {
+                addresses.entry(status.me).or_insert_with(|| endpoint.clone());
+            }
+        }
+    }
+    Ok(addresses)
+}
+
+async fn flush(
+    context: &Context<'_>,
+    node: &NodeStatus,
+    addresses: &BTreeMap<String, String>,
+) -> Result<(), (Failure, String)> {
+    let Some(address) = addresses.get(&node.name) else {
         let why = "its address is not known".to_owned();
         return Err((Failure::unavailable(format!("{}: {why}", node.name)), why));
-    }
-    let client = context.client_over([&node.address]).map_err(|failure| {
-        let why = format!("its address {:?} is of no use", node.address);
+    };
+    let client = context.client_over([address]).map_err(|failure| {
+        let why = format!("its address {address:?} is of no use");
         (failure, why)
     })?;
     client.flush().await.map_err(|error| {

@@ -85,12 +85,16 @@ impl Core {
     ) -> Result<O::Answer, Error> {
         let deadline = self.clock.now().plus(timeout.unwrap_or(self.timeout));
         let mut attempts = Attempts::new(self.entropy.request_id());
-        let mut last: Option<Failed> = None;
+        let mut avoid: Vec<String> = Vec::new();
+        let mut told: Option<Error> = None;
         self.budget.deposit();
         for number in 1..=self.attempts_max {
-            let avoid = last.as_ref().map(|failed| failed.address.as_str());
+            // Ask everybody once before anybody twice.
+            if avoid.len() >= self.pool.len() {
+                avoid.clear();
+            }
             let final_one = number == self.attempts_max;
-            let attempt = self.attempt(operation, &mut attempts, avoid, (deadline, final_one));
+            let attempt = self.attempt(operation, &mut attempts, &avoid, (deadline, final_one));
             let failed = match attempt.await {
                 Ok(answer) => return Ok(answer),
                 Err(failed) => failed,
@@ -100,15 +104,19 @@ impl Core {
             }
             let applied = failed.error.applied();
             attempts.failed(applied);
+            // What a server said tells more than that another could not be reached.
+            if told.is_none() || failed.error.code() != Error::UNAVAILABLE {
+                told = Some(failed.error.clone());
+            }
             let again = !final_one && failed.error.is_retryable() && attempts.may_follow(applied);
-            let wake = self.clock.now().plus(self.pause(number, &failed.error));
-            last = Some(failed);
+            let wake = self.wake(&attempts, deadline, self.pause(number, &failed.error));
+            avoid.push(failed.address);
             if !again || wake >= deadline || !self.budget.withdraw() {
                 break;
             }
             tokio::time::sleep_until(self.clock.instant(wake)).await;
         }
-        let error = last.map_or_else(Error::deadline, |failed| failed.error);
+        let error = told.unwrap_or_else(Error::deadline);
         Err(error.with_applied(attempts.applied()))
     }
 
@@ -117,7 +125,7 @@ impl Core {
         &self,
         operation: &O,
         attempts: &mut Attempts,
-        avoid: Option<&str>,
+        avoid: &[String],
         (deadline, final_one): (Time, bool),
     ) -> Result<O::Answer, Failed> {
         let now = self.clock.now();
@@ -125,8 +133,8 @@ impl Core {
         let endpoint = self.pool.pick(avoid, now, &self.entropy);
         let attempt = attempts.begin(self.server_time.estimate(now));
         let attempt = operation.is_write().then_some(attempt);
-        let unbounded = operation.is_write() && !attempts.may_follow(Applied::Unknown);
-        let patient = final_one || self.pool.len() == 1 || unbounded;
+        let windowless = operation.is_write() && !attempts.may_follow(Applied::Unknown);
+        let patient = final_one || self.pool.len() == 1 || windowless;
         let until = now.plus(if patient { remaining } else { patience(remaining) });
         let this = Try { remaining: server_share(remaining), attempt, lane: self.lane };
         let sent = operation.send(&endpoint, this);
@@ -139,9 +147,7 @@ impl Core {
                 return Ok(answer);
             }
             Ok(Err(error)) => {
-                let serves = error.code() != Error::UNAVAILABLE
-                    && error.code() != ErrorCode::NotReady.as_str();
-                if serves {
+                if serves(&error) {
                     endpoint.answered()
                 } else {
                     endpoint.failed(self.clock.now())
@@ -158,6 +164,15 @@ impl Core {
         Err(Failed { error: error.at(&address), address })
     }
 
+    /// When to try again: after `pause`, or once the last window is over, if that leaves half of the
+    /// time.
+    fn wake(&self, attempts: &Attempts, deadline: Time, pause: Duration) -> Time {
+        let now = self.clock.now();
+        let ahead = attempts.ahead(self.server_time.estimate(now));
+        let affordable = ahead <= deadline.since(now) / 2;
+        now.plus(if affordable { pause.max(ahead) } else { pause })
+    }
+
     fn pause(&self, number: u32, error: &Error) -> Duration {
         let longest = PAUSE_MIN.saturating_mul(1 << (number - 1).min(16)).min(PAUSE_MAX);
         let micros = usize::try_from(longest.as_micros()).unwrap_or(usize::MAX);
@@ -165,6 +180,13 @@ impl Core {
         let drawn = longest / 2 + Duration::from_micros(u64::try_from(jitter).unwrap_or(0));
         error.facts().retry_after.map_or(drawn, |after| after.max(drawn))
     }
+}
+
+/// Whether a node that answers with `error` is worth asking. One that refuses at once looks idle, so
+/// it would draw more and more requests, were it not taken out.
+fn serves(error: &Error) -> bool {
+    let refusals = [ErrorCode::NotReady, ErrorCode::ClockAhead].map(ErrorCode::as_str);
+    error.code() != Error::UNAVAILABLE && !refusals.contains(&error.code())
 }
 
 /// How long an attempt may take while there are others to ask. Half of what is left, so that one

@@ -125,12 +125,12 @@ impl Pool {
         self.endpoints.len()
     }
 
-    /// Chooses whom to ask at `now`, preferably not `avoid`, which has just failed.
-    pub(crate) fn pick(&self, avoid: Option<&str>, now: Time, entropy: &Entropy) -> Lease {
+    /// Chooses whom to ask at `now`, but not those in `avoid`, unless there are no others.
+    pub(crate) fn pick(&self, avoid: &[String], now: Time, entropy: &Entropy) -> Lease {
         let mut fit = Vec::with_capacity(self.endpoints.len());
         let mut soonest: Option<(Time, &Arc<Endpoint>)> = None;
         for endpoint in &self.endpoints {
-            if self.endpoints.len() > 1 && avoid == Some(endpoint.address.as_str()) {
+            if avoid.len() < self.endpoints.len() && avoid.contains(&endpoint.address) {
                 continue;
             }
             let mut health = endpoint.health.lock();
@@ -188,18 +188,19 @@ mod tests {
     #[tokio::test]
     async fn the_busier_of_two_is_passed_over() {
         let (pool, entropy) = (pool(2), Entropy::default());
-        let first = pool.pick(None, Time(0), &entropy);
-        let second = pool.pick(None, Time(0), &entropy);
+        let first = pool.pick(&[], Time(0), &entropy);
+        let second = pool.pick(&[], Time(0), &entropy);
         assert_ne!(first.address, second.address);
     }
 
     #[tokio::test]
     async fn one_that_has_just_failed_is_avoided_unless_it_is_the_only_one() {
         let entropy = Entropy::default();
+        let avoid = ["host-0:7450".to_owned()];
         let two = pool(2);
-        assert_eq!(two.pick(Some("host-0:7450"), Time(0), &entropy).address, "host-1:7450");
+        assert_eq!(two.pick(&avoid, Time(0), &entropy).address, "host-1:7450");
         let one = pool(1);
-        assert_eq!(one.pick(Some("host-0:7450"), Time(0), &entropy).address, "host-0:7450");
+        assert_eq!(one.pick(&avoid, Time(0), &entropy).address, "host-0:7450");
     }
 
     #[tokio::test]
@@ -208,11 +209,11 @@ mod tests {
         let bad = pool.endpoints[0].clone();
         bad.failed(Time(0));
         bad.failed(Time(0));
-        let leases = (0..20).map(|_| pool.pick(None, Time(1), &entropy)).collect::<Vec<_>>();
+        let leases = (0..20).map(|_| pool.pick(&[], Time(1), &entropy)).collect::<Vec<_>>();
         assert!(leases.iter().all(|lease| lease.address == "host-1:7450"));
         let later = Time(0).plus(Duration::from_secs(1));
-        assert_eq!(pool.pick(None, later, &entropy).address, "host-0:7450");
-        assert_eq!(pool.pick(None, later, &entropy).address, "host-1:7450");
+        assert_eq!(pool.pick(&[], later, &entropy).address, "host-0:7450");
+        assert_eq!(pool.pick(&[], later, &entropy).address, "host-1:7450");
     }
 
     #[tokio::test]
@@ -222,6 +223,6 @@ mod tests {
             endpoint.failed(Time(0));
             endpoint.failed(Time(0));
         }
-        pool.pick(None, Time(1), &entropy);
+        pool.pick(&[], Time(1), &entropy);
     }
 }

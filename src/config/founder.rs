@@ -40,7 +40,10 @@ pub fn parse_founder(text: &str) -> Result<Founder, String> {
 }
 
 /// Checks that `address` is `host:port`.
-pub(super) fn check_address(address: &str) -> Result<(), String> {
+///
+/// # Errors
+/// It is not.
+pub fn check_address(address: &str) -> Result<(), String> {
     let bad = || format!("{address:?} is not host:port");
     let (host, port) = address.rsplit_once(':').ok_or_else(bad)?;
     let plain =

@@ -83,7 +83,7 @@ struct Layers {
 }
 
 /// Reads and layers all sources. Values are checked for their type only; see
-/// [`Settings::from_config`](super::Settings::from_config).
+/// `Settings::from_config` of the server.
 ///
 /// # Errors
 /// A source cannot be read, names a key that does not exist, or has a value of the wrong type.

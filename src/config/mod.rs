@@ -6,17 +6,13 @@
 
 mod founder;
 mod layers;
-mod settings;
 mod units;
 
 use core::time::Duration;
 use serde::Deserialize;
 
-use crate::telemetry::log::LogFormat;
-
-pub use founder::parse_founder;
+pub use founder::{check_address, parse_founder};
 pub use layers::{Loaded, Origin, Sources, load};
-pub use settings::Settings;
 use units::{duration, size};
 
 /// The defaults, as a file with comments.
@@ -42,6 +38,18 @@ pub struct Config {
     pub log: LogSection,
     pub shutdown: ShutdownSection,
     pub runtime: RuntimeSection,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// Pretty on a terminal, JSON elsewhere.
+    Auto,
+    /// For people.
+    Pretty,
+    /// One JSON object a line.
+    Json,
 }
 
 /// When a write counts as durable.
@@ -148,15 +156,5 @@ mod tests {
     #[test]
     fn the_printed_defaults_are_the_defaults_of_the_code() {
         assert_eq!(toml::from_str::<Config>(DEFAULT_FILE).unwrap(), Config::default());
-    }
-
-    #[test]
-    fn the_files_that_come_with_the_product_load() {
-        for name in ["dev", "production"] {
-            let path = format!("{}/config/{name}.toml", env!("CARGO_MANIFEST_DIR"));
-            let sources = Sources { file: Some(path.into()), ..Sources::default() };
-            let loaded = load(&sources).unwrap();
-            Settings::from_config(&loaded.config).unwrap();
-        }
     }
 }

@@ -118,16 +118,16 @@ impl Lives {
     }
 }
 
-/// What a council member says to a registration, given what it has seen of that member. A lower
-/// ceiling of the very boot that was seen is a message that comes late, not another disk: a copy
-/// boots with a nonce of its own.
+/// What a council member says to a registration, given what it has seen of that member.
 pub fn judge_life(seen: Option<&LifeRecord>, asked: &LifeRecord) -> Result<LifeRecord, LifeRecord> {
     let Some(seen) = seen else { return Ok(*asked) };
     if asked.boot == seen.boot {
+        // The same life: an earlier message of it may arrive after a later one, with the lower
+        // ceiling it had then. That is no evidence of an old disk.
         return Ok(LifeRecord { boot: seen.boot, ceiling: seen.ceiling.max(asked.ceiling) });
     }
     let older = asked.boot.number < seen.boot.number;
-    let other = asked.boot.number == seen.boot.number;
+    let other = asked.boot.number == seen.boot.number && asked.boot.nonce != seen.boot.nonce;
     if older || other || asked.ceiling < seen.ceiling {
         return Err(*seen);
     }
@@ -144,24 +144,28 @@ pub struct Ceilings {
 impl Ceilings {
     /// A member of boot `boot` has told its durable ceiling.
     pub fn hear(&mut self, lives: &BTreeMap<NodeId, LifeRecord>, from: NodeId, life: LifeRecord) {
-        let known = lives.get(&from);
-        let newer =
-            known.is_some_and(|known| known.boot == life.boot && known.ceiling < life.ceiling);
-        if newer {
+        let heard = self.fresh.get(&from);
+        if newer(lives.get(&from), &life) && (newer(heard, &life) || !same_boot(heard, &life)) {
             self.fresh.insert(from, life);
         }
     }
 
-    /// Takes what should be written out: what is still news of the boots in `lives`. What was
-    /// heard of a boot before must not take the place of the boot noted since.
+    /// Takes what should be written out. What was heard of a boot before the one in `lives` is
+    /// dropped: written out, it would make the council forget the later boot.
     pub fn take(&mut self, lives: &BTreeMap<NodeId, LifeRecord>) -> BTreeMap<NodeId, LifeRecord> {
-        let mut fresh = core::mem::take(&mut self.fresh);
-        fresh.retain(|id, life| {
-            let known = lives.get(id);
-            known.is_some_and(|known| known.boot == life.boot && known.ceiling < life.ceiling)
-        });
-        fresh
+        let mut heard = core::mem::take(&mut self.fresh);
+        heard.retain(|from, life| newer(lives.get(from), life));
+        heard
     }
+}
+
+fn same_boot(known: Option<&LifeRecord>, life: &LifeRecord) -> bool {
+    known.is_some_and(|known| known.boot == life.boot)
+}
+
+/// Whether `life` is of the boot that is known, with a later ceiling.
+fn newer(known: Option<&LifeRecord>, life: &LifeRecord) -> bool {
+    same_boot(known, life) && known.is_some_and(|known| known.ceiling < life.ceiling)
 }
 
 #[cfg(test)]
@@ -175,16 +179,35 @@ mod tests {
     }
 
     #[test]
+    fn what_was_heard_of_an_earlier_boot_does_not_displace_a_later_one() {
+        let (member, mut ceilings) = (NodeId(2), Ceilings::default());
+        let first = BTreeMap::from([(member, life(1, 7, 100))]);
+        ceilings.hear(&first, member, life(1, 7, 200));
+        ceilings.hear(&first, member, life(1, 7, 150));
+        let second = BTreeMap::from([(member, life(2, 8, 160))]);
+        assert_eq!(ceilings.take(&second), BTreeMap::new());
+        ceilings.hear(&first, member, life(1, 7, 200));
+        ceilings.hear(&second, member, life(2, 8, 300));
+        assert_eq!(ceilings.take(&second), BTreeMap::from([(member, life(2, 8, 300))]));
+    }
+
+    #[test]
     fn a_boot_is_refused_on_evidence_only() {
         let seen = life(3, 7, 100);
         assert!(judge_life(None, &life(1, 1, 0)).is_ok());
         assert!(judge_life(Some(&seen), &life(3, 7, 100)).is_ok());
-        assert_eq!(judge_life(Some(&seen), &life(3, 7, 99)), Ok(seen), "a late repetition");
         assert!(judge_life(Some(&seen), &life(4, 9, 150)).is_ok());
         assert!(judge_life(Some(&seen), &life(9, 9, 100)).is_ok());
         assert!(judge_life(Some(&seen), &life(3, 8, 100)).is_err());
         assert!(judge_life(Some(&seen), &life(2, 7, 100)).is_err());
         assert!(judge_life(Some(&seen), &life(4, 9, 99)).is_err());
+    }
+
+    #[test]
+    fn an_earlier_message_of_the_same_boot_is_no_evidence_and_lowers_nothing() {
+        let seen = life(3, 7, 100);
+        assert_eq!(judge_life(Some(&seen), &life(3, 7, 40)), Ok(seen));
+        assert_eq!(judge_life(Some(&seen), &life(3, 7, 140)), Ok(life(3, 7, 140)));
     }
 
     #[test]

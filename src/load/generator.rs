@@ -203,11 +203,11 @@ pub async fn run(client: &Client, plan: &Plan) -> Report {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::client::Applied;
     use crate::client::tests::fake::{Act, Fake};
     use crate::load::check::{Violation, register};
     use crate::load::history::Outcome;
     use crate::load::keys::Distribution;
-    use crate::wire::proto::v1::error_detail::Applied as Told;
 
     fn plan(pace: Pace, operations_max: Option<u64>) -> Plan {
         let keys = Keys::new("k", 10, Distribution::Uniform).unwrap();
@@ -268,9 +268,9 @@ mod tests {
     #[tokio::test]
     async fn failures_are_counted_by_code_and_kept_apart_from_unknown_outcomes() {
         let script = vec![
-            Act::Refuse("OVERLOADED", Told::No),
-            Act::Refuse("QUORUM_NOT_REACHED", Told::Unknown),
-            Act::Refuse("OVERLOADED", Told::No),
+            Act::Refuse("OVERLOADED", Applied::No),
+            Act::Refuse("QUORUM_NOT_REACHED", Applied::Unknown),
+            Act::Refuse("OVERLOADED", Applied::No),
         ];
         let (report, history) = drive(Pace::Closed, script).await;
         let count = |code: &str| -> u64 {

@@ -90,6 +90,7 @@ impl Members {
     /// it before should not be waited for.
     pub fn on_unreachable(&mut self, peer: NodeId) -> bool {
         let Some(peer) = self.peers.get_mut(&peer) else { return false };
+        peer.liveness = peer.liveness.max(Liveness::Suspect);
         core::mem::replace(&mut peer.link_up, false)
     }
 
@@ -157,7 +158,7 @@ impl Members {
             let silence = now.mono.since(peer.last_heard);
             let liveness = if silence >= self.timing.down_after {
                 Liveness::Down
-            } else if silence >= self.timing.suspect_after {
+            } else if silence >= self.timing.suspect_after || !peer.link_up {
                 Liveness::Suspect
             } else {
                 Liveness::Alive
@@ -214,6 +215,9 @@ mod tests {
         assert!(members.on_unreachable(B));
         assert!(!members.on_unreachable(B));
         assert!(!members.is_reachable(B));
+        assert_eq!(members.facts(B).map(|facts| facts.liveness), Some(Liveness::Suspect));
+        members.on_time(now(1));
+        assert_eq!(members.facts(B).map(|facts| facts.liveness), Some(Liveness::Suspect));
         members.on_heard(now(1), B);
         assert!(members.on_unreachable(B));
     }

@@ -11,7 +11,7 @@ use super::{Hello, ProbeFacts};
 pub enum Liveness {
     /// It answers.
     Alive,
-    /// It has not answered for a while.
+    /// It has not answered for a while, or cannot be sent anything.
     Suspect,
     /// It is held to be down.
     Down,

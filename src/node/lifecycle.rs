@@ -269,8 +269,8 @@ impl Node {
 
     pub(super) fn on_life_persisted(&mut self, member: NodeId, life: LifeRecord) {
         // Another boot may have been noted while this one was being written: the later one counts.
-        if judge_life(self.noted.get(&member), &life).is_ok() {
-            self.noted.insert(member, life);
+        if let Ok(noted) = judge_life(self.noted.get(&member), &life) {
+            self.noted.insert(member, noted);
             let answer = LifeAnswer::Noted;
             self.send(member, PeerMessage::Registered { boot: life.boot, answer });
         }

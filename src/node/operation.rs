@@ -244,6 +244,7 @@ impl Node {
             return;
         }
         crate::sometimes!("node: a peer becomes unreachable");
+        self.publish();
         // A link with a full queue breaks and heals again and again: those that have noted its loss
         // before must cost next to nothing.
         let waits = |(_, operation): &(&u64, &Operation)| operation.machine.waits_for(peer);

@@ -1,21 +1,23 @@
 //! The one task that owns the node. Each turn: wait for something, take everything that is there,
 //! read the clocks once, handle it all, then perform effects until the node has none left.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use core::pin::Pin;
+use core::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Sleep;
 
 use crate::message::{
-    DiskRequest, DiskToken, Effect, Event, Level, Note, OpError, PeerMessage, Phase, View,
+    DiskRequest, DiskToken, Effect, Event, HelloRefusal, Level, Note, OpError, PeerMessage, Phase,
+    View,
 };
 use crate::node::Node;
 use crate::replica::Replica;
 use crate::telemetry::{OpKind, Telemetry};
 use crate::transport::{Connector, PeerInput, PeerInputs, Transport};
-use crate::types::{NodeId, Now, OpId, Time};
+use crate::types::{NodeId, Now, OpId, Time, limits};
 
 use super::clock::Clock;
 use super::handle::{Asked, ClientInput, ClientInputs, Responder};
@@ -28,6 +30,9 @@ const PEER_INPUTS_PER_TURN: usize = 64;
 const CLIENT_INPUTS_PER_TURN: usize = 256;
 /// Rounds of effects and immediate answers in one turn, before others get theirs.
 const ROUNDS_PER_TURN: usize = 64;
+
+/// How often the node is told of the same refusal by, or of, the same peer.
+const REFUSAL_REPEAT: Duration = Duration::from_secs(60);
 
 /// Everything that comes in.
 pub(super) struct Inputs {
@@ -70,6 +75,9 @@ pub(super) struct Driver<C> {
     /// This node, once it has published who it is.
     me: Option<NodeId>,
     refusal_logged: bool,
+    /// The refusals the node has been told of: a stream that is refused is tried again every second
+    /// for as long as nobody looks, and one line in a while is enough.
+    told: BTreeMap<NodeId, (HelloRefusal, Time)>,
     /// The armed timer and what it was armed for.
     alarm: Pin<Box<Sleep>>,
     armed: Option<Time>,
@@ -95,6 +103,7 @@ impl<C: Connector> Driver<C> {
             unreachable: BTreeSet::new(),
             me: None,
             refusal_logged: false,
+            told: BTreeMap::new(),
             alarm,
             armed: None,
         }
@@ -188,10 +197,26 @@ impl<C: Connector> Driver<C> {
                 }
                 PeerInput::Lost(peer) => self.node.handle(now, Event::Unreachable { peer }),
                 PeerInput::Rejected(peer, reason) => {
-                    self.node.handle(now, Event::Rejected { peer, reason });
+                    if self.is_news(now.mono, peer, &reason) {
+                        self.node.handle(now, Event::Rejected { peer, reason });
+                    }
                 }
             }
         }
+    }
+
+    /// Whether a refusal is another than the last one of that peer, or that was a while ago.
+    fn is_news(&mut self, now: Time, peer: NodeId, reason: &HelloRefusal) -> bool {
+        let stale = |at: Time| now.since(at) >= REFUSAL_REPEAT;
+        if self.told.get(&peer).is_some_and(|(last, at)| last == reason && !stale(*at)) {
+            return false;
+        }
+        if self.told.len() >= limits::MEMBERS_MAX {
+            // Ids of strangers are theirs to choose.
+            self.told.clear();
+        }
+        self.told.insert(peer, (reason.clone(), now));
+        true
     }
 
     fn take_clients(&mut self, now: Now, inputs: &mut Vec<ClientInput>) {

@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use core::time::Duration;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::message::{Restored, View};
 use crate::node::{Node, NodeConfig};
@@ -26,6 +27,8 @@ use driver::{Driver, Inputs};
 use mailbox::Mailbox;
 use readers::Readers;
 
+pub use crate::transport::ViewReceiver;
+pub(crate) use crate::transport::incoming;
 pub use handle::{AnswerSink, Asked, ClientInput, ClientInputs, Handle, Responder, Ticket};
 
 /// What a runtime is started with.
@@ -54,6 +57,8 @@ pub struct Running {
     pub inbox: Inbox,
     /// The driver; ends after [`Handle::stop`].
     pub driver: tokio::task::JoinHandle<()>,
+    /// Cancelled when the driver has ended, also by a broken invariant: nothing works then.
+    pub ended: CancellationToken,
 }
 
 /// Starts the driver of a node. Must run inside a tokio runtime.
@@ -81,5 +86,11 @@ pub fn start<C: Connector>(setup: Setup<C>) -> io::Result<Running> {
         driver::Disk { replica: setup.replica, readers },
         driver::Outside { clock, publish, telemetry },
     );
-    Ok(Running { handle, inbox, driver: tokio::spawn(driver.run()) })
+    let ended = CancellationToken::new();
+    let guard = ended.clone().drop_guard();
+    let driver = tokio::spawn(async move {
+        let _guard = guard;
+        driver.run().await;
+    });
+    Ok(Running { handle, inbox, driver, ended })
 }

@@ -180,7 +180,7 @@ impl Shape {
             ..crate::config::Sources::default()
         };
         let loaded = crate::config::load(&sources)?;
-        crate::config::Settings::from_config(&loaded.config)?;
+        super::Settings::from_config(&loaded.config)?;
         let mut text = String::new();
         writeln!(
             text,

@@ -5,6 +5,7 @@ pub mod dev;
 mod http;
 pub mod probe;
 pub mod run;
+mod settings;
 
 use core::time::Duration;
 use std::io;
@@ -16,14 +17,15 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Settings;
 use crate::message::{Phase, View};
 use crate::replica::{Replica, ReplicaError};
 use crate::runtime::{self, Handle, Running, Setup};
 use crate::service::serve_clients;
 use crate::storage::RealVfs;
-use crate::telemetry::Telemetry;
+use crate::telemetry::{StoreFacts, Telemetry};
 use crate::transport::{PeerService, TcpConnector, serve_peers};
+
+pub use settings::Settings;
 
 /// Why a server did not start.
 #[derive(Debug, thiserror::Error)]
@@ -104,6 +106,7 @@ pub struct Server {
     client_task: JoinHandle<()>,
     other_tasks: Vec<JoinHandle<()>>,
     driver: JoinHandle<()>,
+    ended: CancellationToken,
 }
 
 /// How long connections may take to close once all operations are answered.
@@ -124,8 +127,9 @@ impl Server {
         let vfs = Arc::new(RealVfs);
         let (replica, restored) = Replica::open(vfs, &settings.data_dir, settings.storage.clone())?;
         let telemetry = Telemetry::default();
-        telemetry.set_replica(replica.clone());
-        let Running { handle, inbox, driver } = runtime::start(Setup {
+        let store = replica.clone();
+        telemetry.set_store(Box::new(move || store_facts(&store)));
+        let Running { handle, inbox, driver, ended } = runtime::start(Setup {
             node: settings.node.clone(),
             transport: settings.transport.clone(),
             connector: TcpConnector,
@@ -158,6 +162,7 @@ impl Server {
             client_task,
             other_tasks,
             driver,
+            ended,
         })
     }
 
@@ -180,6 +185,12 @@ impl Server {
         if self.handle.view().wait_for(serves).await.is_err() {
             core::future::pending::<()>().await;
         }
+    }
+
+    /// Resolves when the driver has ended without having been told to: a defect. The process should
+    /// end too, so that whatever supervises it starts it again.
+    pub async fn failed(&self) {
+        self.ended.cancelled().await;
     }
 
     /// Takes nothing new, finishes what was begun within the drain timeout, and stops.
@@ -213,6 +224,21 @@ impl Server {
                 return;
             }
         }
+    }
+}
+
+/// The store's figures, as metrics show them.
+fn store_facts(replica: &Replica) -> StoreFacts {
+    let stats = replica.stats();
+    let wide = |bytes: usize| u64::try_from(bytes).unwrap_or(u64::MAX);
+    StoreFacts {
+        disk_bytes: stats.disk_bytes,
+        memory_bytes: wide(stats.memtable_bytes),
+        pending_bytes: wide(stats.pending_bytes),
+        read_only: stats.read_only.is_some(),
+        batches: stats.batches,
+        fsyncs: stats.fsyncs,
+        flushes: stats.flushes,
     }
 }
 

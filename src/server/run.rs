@@ -2,16 +2,17 @@
 //! ends it at once with 130, and a watchdog ends it when draining hangs.
 
 use core::time::Duration;
+use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::sync::mpsc;
 
 use anyhow::Context;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::config::Settings;
+use crate::config::LogFormat;
 use crate::telemetry::log;
 
-use super::{Listeners, Server};
+use super::{Listeners, Server, Settings};
 
 /// What the watchdog allows beyond the drain timeout.
 const WATCHDOG_GRACE: Duration = Duration::from_secs(5);
@@ -21,7 +22,12 @@ const WATCHDOG_GRACE: Duration = Duration::from_secs(5);
 /// # Errors
 /// It did not start, or its store failed.
 pub fn run(settings: &Settings) -> anyhow::Result<ExitCode> {
-    log::start(&settings.log.filter, settings.log.format).map_err(anyhow::Error::msg)?;
+    let json = match settings.log.format {
+        LogFormat::Auto => !std::io::stderr().is_terminal(),
+        LogFormat::Pretty => false,
+        LogFormat::Json => true,
+    };
+    log::start(&settings.log.filter, json).map_err(anyhow::Error::msg)?;
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     if settings.workers > 0 {
         builder.worker_threads(settings.workers);
@@ -53,6 +59,7 @@ async fn serve(settings: &Settings) -> anyhow::Result<ExitCode> {
                 seen_serving = true;
                 tracing::info!(node = %settings.node.name, "serving");
             }
+            () = server.failed() => anyhow::bail!("the node has ended itself, which is a defect"),
         }
     }
     let _watchdog = watchdog(settings.drain_timeout + WATCHDOG_GRACE)?;

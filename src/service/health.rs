@@ -6,7 +6,7 @@ use tonic_health::pb::health_server::{Health, HealthServer};
 use tonic_health::server::HealthReporter;
 
 use crate::message::Phase;
-use crate::transport::ViewReceiver;
+use crate::runtime::ViewReceiver;
 
 /// The services that follow readiness; the empty name is the server as a whole.
 const FOLLOWING: [&str; 2] = ["", "roundtable.v1.Kv"];

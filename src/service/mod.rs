@@ -12,10 +12,9 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::metadata::MetadataMap;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 
 use crate::message::Principal;
-use crate::runtime::Handle;
+use crate::runtime::{Handle, incoming};
 use crate::types::limits;
 use crate::wire::client::Call;
 use crate::wire::proto;
@@ -60,11 +59,7 @@ pub async fn serve_clients(
         .add_service(health)
         .add_service(reflection!(build_v1))
         .add_service(reflection!(build_v1alpha))
-        .serve_with_incoming_shutdown(
-            // `serve_with_incoming` ignores the builder's nodelay.
-            TcpIncoming::from(listener).with_nodelay(Some(true)),
-            closing.cancelled_owned(),
-        )
+        .serve_with_incoming_shutdown(incoming(listener), closing.cancelled_owned())
         .await
 }
 

@@ -6,7 +6,6 @@ use std::fmt::Write;
 
 use crate::message::{Phase, View};
 use crate::types::{ClusterState, NodeId};
-use crate::wire::admin::role_text;
 
 /// What the node says about how far it has come.
 pub fn phase_text(phase: &Phase) -> (&'static str, &str) {
@@ -97,7 +96,7 @@ fn members(page: &mut String, view: &View, state: &ClusterState) {
             escape(member.name.as_str()),
             escape(&member.addresses.peer),
             escape(member.zone.as_str()),
-            role_text(member.role),
+            member.role.as_str(),
             liveness,
             count,
         );

@@ -174,21 +174,19 @@ impl Snapshot {
     }
 
     fn store(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let Some(replica) = self.telemetry.0.replica.get() else {
+        let Some(read) = self.telemetry.0.store.get() else {
             return Ok(());
         };
-        let stats = replica.stats();
-        let memory = u64::try_from(stats.memtable_bytes).unwrap_or(u64::MAX);
-        let pending = u64::try_from(stats.pending_bytes).unwrap_or(u64::MAX);
+        let stats = read();
         for (name, help, value) in [
             ("kv_store_disk", "Tables and log together", stats.disk_bytes),
-            ("kv_store_memory", "Memtables", memory),
-            ("kv_store_pending", "Batches that wait for the log", pending),
+            ("kv_store_memory", "Memtables", stats.memory_bytes),
+            ("kv_store_pending", "Batches that wait for the log", stats.pending_bytes),
         ] {
             let samples = one(float(value));
             gauges(encoder, Family { name, help, unit: Some(&Unit::Bytes), samples })?;
         }
-        let read_only = if stats.read_only.is_some() { 1.0 } else { 0.0 };
+        let read_only = if stats.read_only { 1.0 } else { 0.0 };
         let (name, help) = ("kv_store_read_only", "1 after a failed write or sync of the disk");
         gauges(encoder, Family { name, help, unit: None, samples: one(read_only) })?;
         for (name, help, value) in [

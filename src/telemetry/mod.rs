@@ -12,7 +12,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 
 use crate::message::{ClientBody, ErrorCode, Event};
-use crate::replica::Replica;
 use crate::transport::TransportStats;
 
 use histogram::Histogram;
@@ -94,7 +93,29 @@ struct Shared {
     shed: AtomicU64,
     sessions: AtomicU64,
     transport: OnceLock<TransportStats>,
-    replica: OnceLock<Replica>,
+    store: OnceLock<StoreReader>,
+}
+
+/// Reads the store's figures of the moment.
+pub type StoreReader = Box<dyn Fn() -> StoreFacts + Send + Sync>;
+
+/// Figures of the store.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct StoreFacts {
+    /// Tables and log together.
+    pub disk_bytes: u64,
+    /// Memtables.
+    pub memory_bytes: u64,
+    /// Batches that wait for the log.
+    pub pending_bytes: u64,
+    /// Whether a failed write or sync has made it read-only.
+    pub read_only: bool,
+    /// Batches submitted since it was opened.
+    pub batches: u64,
+    /// Syncs of the log since it was opened.
+    pub fsyncs: u64,
+    /// Memtables written out since it was opened.
+    pub flushes: u64,
 }
 
 /// The counters of one process; cheap to clone.
@@ -109,7 +130,7 @@ impl Default for Telemetry {
             shed: AtomicU64::new(0),
             sessions: AtomicU64::new(0),
             transport: OnceLock::new(),
-            replica: OnceLock::new(),
+            store: OnceLock::new(),
         }))
     }
 }
@@ -156,9 +177,9 @@ impl Telemetry {
         let _ = self.0.transport.set(stats);
     }
 
-    pub(crate) fn set_replica(&self, replica: Replica) {
+    pub(crate) fn set_store(&self, read: StoreReader) {
         // Set once, by the one server of the process.
-        let _ = self.0.replica.set(replica);
+        let _ = self.0.store.set(read);
     }
 }
 

@@ -9,7 +9,6 @@ use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::control::admission::judge;
@@ -21,7 +20,7 @@ use crate::wire::peer::message_from_wire;
 use crate::wire::proto::peer as pb;
 use crate::wire::proto::peer::peer_server::{Peer, PeerServer};
 
-use super::connect::{CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES};
+use super::connect::{CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES, incoming};
 use super::inbox::Inbox;
 use super::{TransportConfig, ViewReceiver};
 
@@ -61,10 +60,7 @@ pub async fn serve_peers(
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_concurrent_streams(STREAMS_PER_CONNECTION)
         .add_service(server)
-        .serve_with_incoming_shutdown(
-            TcpIncoming::from(listener).with_nodelay(Some(true)),
-            closing.cancelled_owned(),
-        )
+        .serve_with_incoming_shutdown(incoming(listener), closing.cancelled_owned())
         .await
 }
 
@@ -178,6 +174,7 @@ impl PeerService {
         judge(&view, &hello).map_err(|reason| Verdict::Refused(hello.id, reason))?;
         tracing::debug!(peer = %hello.id, ?lane, "stream accepted");
         answers.send(Ok(ack_batch(&hello))).await.map_err(|_| Verdict::Over)?;
+        self.inbox.greeted(hello.id);
         Ok(hello)
     }
 }

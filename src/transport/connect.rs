@@ -5,7 +5,8 @@ use core::future::Future;
 use core::pin::Pin;
 use core::task::{Context, Poll};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
+use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Channel, Endpoint, Uri};
 use tower_service::Service;
 
@@ -57,6 +58,12 @@ pub(super) async fn dial(uri: &Uri) -> std::io::Result<TcpStream> {
     Ok(stream)
 }
 
+/// The connections that come in at `listener`, without Nagle's delay: `serve_with_incoming` ignores
+/// the server builder's own setting.
+pub(crate) fn incoming(listener: TcpListener) -> TcpIncoming {
+    TcpIncoming::from(listener).with_nodelay(Some(true))
+}
+
 /// How a peer at `address` (`host:port`) is reached.
 pub(super) fn endpoint(address: &str, config: &TransportConfig) -> Result<Endpoint, String> {
     let endpoint = Endpoint::from_shared(format!("http://{address}"))
@@ -79,13 +86,16 @@ pub(super) const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::net::TcpListener;
+    use tokio_stream::StreamExt;
 
     #[tokio::test]
-    async fn connections_to_peers_have_no_nagle_delay() {
+    async fn connections_have_no_nagle_delay_at_either_end() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
+        let mut incoming = incoming(listener);
         let uri: Uri = format!("http://{address}").parse().unwrap();
-        assert!(dial(&uri).await.unwrap().nodelay().unwrap());
+        let (ours, theirs) = tokio::join!(dial(&uri), incoming.next());
+        assert!(ours.unwrap().nodelay().unwrap());
+        assert!(theirs.unwrap().unwrap().nodelay().unwrap());
     }
 }

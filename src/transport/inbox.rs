@@ -2,7 +2,7 @@
 //! queue makes the streams wait, which fills the sender's queue, which tells the sender.
 
 use std::sync::Arc;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc};
 
 use crate::message::{HelloRefusal, PeerMessage};
 use crate::types::NodeId;
@@ -34,7 +34,13 @@ pub struct Inbox {
     sender: mpsc::Sender<PeerInput>,
     bytes: Arc<Semaphore>,
     bytes_max: u32,
+    /// Peers whose greeting has just been accepted. A link that lags behind has missed news of
+    /// others only at worst, and wakes up for nothing.
+    greeted: broadcast::Sender<NodeId>,
 }
+
+/// Greetings that a pausing link may be behind.
+const GREETINGS: usize = 64;
 
 /// The driver's half.
 pub type PeerInputs = mpsc::Receiver<PeerInput>;
@@ -45,7 +51,8 @@ impl Inbox {
         let (sender, receiver) = mpsc::channel(config.inbox_batches_max);
         let bytes_max = u32::try_from(config.inbox_bytes_max).unwrap_or(u32::MAX);
         let bytes = Arc::new(Semaphore::new(config.inbox_bytes_max));
-        (Inbox { sender, bytes, bytes_max }, receiver)
+        let (greeted, _) = broadcast::channel(GREETINGS);
+        (Inbox { sender, bytes, bytes_max, greeted }, receiver)
     }
 
     /// Hands a batch over, waiting for room. False when the driver is gone.
@@ -56,6 +63,17 @@ impl Inbox {
             return false;
         };
         self.sender.send(PeerInput::Batch { from, messages, permit }).await.is_ok()
+    }
+
+    /// A peer's greeting was accepted: it is there, so our own stream to it need not wait.
+    pub(super) fn greeted(&self, peer: NodeId) {
+        // Nobody listens while no link is pausing.
+        let _ = self.greeted.send(peer);
+    }
+
+    /// The greetings accepted from now on.
+    pub(super) fn greetings(&self) -> broadcast::Receiver<NodeId> {
+        self.greeted.subscribe()
     }
 
     /// Tells the driver that what was queued for `peer` is lost.

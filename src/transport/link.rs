@@ -1,6 +1,7 @@
 //! The task that keeps one stream to one peer open: connect, greet, wait for the end, pause, again.
 
 use std::sync::Arc;
+use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::time::{sleep, timeout};
 use tonic::Streaming;
 
@@ -46,6 +47,8 @@ impl Link {
     /// Keeps the stream open until the task is aborted.
     pub(super) async fn run<C: Connector>(mut self, connector: C, seed: u64) {
         let mut backoff = Backoff::new(self.config.backoff_min, self.config.backoff_max, seed);
+        // From before the first try: a greeting that comes while a try is failing counts too.
+        let mut greetings = self.inbox.greetings();
         loop {
             let ended = match self.converse(&connector, &mut backoff).await {
                 Ok(never) => match never {},
@@ -60,7 +63,12 @@ impl Link {
                 backoff.exhaust();
                 self.inbox.rejected(self.peer, reason).await;
             }
-            sleep(backoff.fail()).await;
+            let pause = backoff.fail();
+            tokio::select! {
+                biased;
+                () = greeted(self.peer, &mut greetings) => {}
+                () = sleep(pause) => {}
+            }
         }
     }
 
@@ -106,6 +114,18 @@ impl Link {
         let view = self.view.wait_for(Option::is_some).await.map_err(unreachable)?;
         let hello = view.as_ref().map(|view| Hello { to: self.peer, ..view.hello.clone() });
         hello.ok_or_else(|| unreachable("no view"))
+    }
+}
+
+/// Waits until `peer` has opened its own stream to us: then it is there, whatever our last try said.
+async fn greeted(peer: NodeId, greetings: &mut broadcast::Receiver<NodeId>) {
+    loop {
+        match greetings.recv().await {
+            Ok(other) if other != peer => {}
+            Ok(_) | Err(RecvError::Lagged(_)) => return,
+            // The node is going; the pause ends with the task.
+            Err(RecvError::Closed) => core::future::pending().await,
+        }
     }
 }
 

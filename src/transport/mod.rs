@@ -26,6 +26,7 @@ use crate::types::NodeId;
 use queue::Queue;
 
 pub use accept::{PeerService, serve_peers};
+pub(crate) use connect::incoming;
 pub use connect::{Connector, TcpConnector};
 pub use inbox::{Inbox, PeerInput, PeerInputs};
 pub use stats::{PeerStats, TransportStats};

@@ -28,6 +28,17 @@ pub enum Role {
     Leaving,
 }
 
+impl Role {
+    /// As scripts read it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Role::Active => "active",
+            Role::Reserved => "reserved",
+            Role::Leaving => "leaving",
+        }
+    }
+}
+
 /// One member of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Member {

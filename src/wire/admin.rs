@@ -1,7 +1,7 @@
 //! The operators' plane between `message` and `proto/admin.proto`.
 
 use crate::message::{AdminRequest, Locate, LocateReply, NodeStatus, OpError, StatusReply};
-use crate::types::{Role, limits};
+use crate::types::limits;
 
 use super::client::{key_from_wire, table_from_wire};
 use super::proto::admin as pb;
@@ -41,15 +41,6 @@ pub fn status_to_wire(reply: StatusReply) -> pb::StatusResponse {
     }
 }
 
-/// As scripts read it.
-pub fn role_text(role: Role) -> &'static str {
-    match role {
-        Role::Active => "active",
-        Role::Reserved => "reserved",
-        Role::Leaving => "leaving",
-    }
-}
-
 fn node_to_wire(node: NodeStatus) -> pb::status_response::Node {
     pb::status_response::Node {
         id: node.id.0,
@@ -58,7 +49,7 @@ fn node_to_wire(node: NodeStatus) -> pb::status_response::Node {
         peer_address: node.peer_address,
         zone: node.zone.into(),
         state: node.liveness.as_str().to_owned(),
-        role: role_text(node.role).to_owned(),
+        role: node.role.as_str().to_owned(),
         partitions: node.partitions,
         replica_partitions: node.replica_partitions,
         disk_bytes: node.disk_bytes,

@@ -1,5 +1,5 @@
-//! The clients' plane between `message` and `proto/kv.proto`. The server's half checks every field;
-//! the client's half trusts nothing either.
+//! The clients' plane between `message` and `proto/kv.proto`. Every field of a request is
+//! checked here; what clients make of the answers is the client library's business.
 
 use bytes::Bytes;
 use core::time::Duration;
@@ -8,11 +8,9 @@ use crate::message::{
     Applied, Attempt, ClientBody, ClientRequest, ClientResult, ErrorCode, Get, GetReply, OpError,
     Principal, Put, PutReply, Receipt, Reply, Scan, ScanEntry, ScanReply,
 };
-use crate::types::{
-    Epoch, Key, Quorum, Record, RequestId, Stamp, TableName, Time, TraceId, Value, WallTime, limits,
-};
+use crate::types::{Key, Quorum, RequestId, TableName, Time, TraceId, Value, WallTime, limits};
 
-use super::error::{error_detail, error_from_detail};
+use super::error::error_detail;
 use super::proto::v1 as pb;
 
 /// Entries of a page when the request names no limit.
@@ -116,18 +114,6 @@ fn quorum_from_wire(
     }
 }
 
-/// A quorum as it travels.
-pub fn quorum_to_wire(quorum: Option<Quorum>) -> Option<pb::Quorum> {
-    use pb::quorum::{Kind, Named};
-    let kind = match quorum? {
-        Quorum::One => Kind::Named(Named::One.into()),
-        Quorum::Majority => Kind::Named(Named::Quorum.into()),
-        Quorum::All => Kind::Named(Named::All.into()),
-        Quorum::Count(count) => Kind::Count(count.into()),
-    };
-    Some(pb::Quorum { kind: Some(kind) })
-}
-
 fn attempt_from_wire(attempt: Option<pb::Attempt>) -> Result<Attempt, OpError> {
     let Some(attempt) = attempt else {
         return Ok(Attempt::default());
@@ -142,16 +128,6 @@ fn attempt_from_wire(attempt: Option<pb::Attempt>) -> Result<Attempt, OpError> {
         lower: WallTime(attempt.lower_ns),
         upper,
     })
-}
-
-/// An attempt as it travels.
-pub fn attempt_to_wire(attempt: Attempt) -> pb::Attempt {
-    pb::Attempt {
-        request_id: id_to_wire(attempt.id.0),
-        number: attempt.number,
-        lower_ns: attempt.lower.0,
-        upper_ns: attempt.upper.map_or(0, |upper| upper.0),
-    }
 }
 
 fn id_to_wire(id: u128) -> Bytes {
@@ -284,37 +260,6 @@ fn receipt_to_wire(receipt: &Receipt) -> pb::Receipt {
     }
 }
 
-/// What an answer rests on.
-///
-/// # Errors
-/// [`ErrorCode::Internal`]: the server sent what it must not; a write may have taken effect.
-pub fn receipt_from_wire(receipt: Option<pb::Receipt>) -> Result<Receipt, OpError> {
-    let receipt = receipt.ok_or_else(|| bad_answer("no receipt"))?;
-    let narrow = |number: u32| u8::try_from(number).map_err(|_| bad_answer("a wide receipt"));
-    Ok(Receipt {
-        epoch: Epoch(receipt.epoch),
-        stamp: stamp_from_wire(&receipt.stamp)?,
-        answered: u16::try_from(receipt.answered).map_err(|_| bad_answer("a wide receipt"))?,
-        n: narrow(receipt.n)?,
-        needed: narrow(receipt.needed)?,
-        weak: receipt.weak,
-        repaired: receipt.repaired,
-        server_time: WallTime(receipt.server_time_ns),
-        trace: TraceId(id_from_wire(&receipt.trace_id, "trace_id")?),
-    })
-}
-
-fn stamp_from_wire(bytes: &[u8]) -> Result<Stamp, OpError> {
-    <[u8; Stamp::BYTES]>::try_from(bytes)
-        .map(Stamp::from_bytes)
-        .map_err(|_| bad_answer("a stamp that is not 16 bytes"))
-}
-
-fn bad_answer(what: &str) -> OpError {
-    let text = format!("the server's answer has {what}");
-    OpError::new(ErrorCode::Internal, text).with_applied(Applied::Unknown)
-}
-
 /// The answer to a read, as it travels.
 pub fn get_to_wire(reply: GetReply) -> pb::GetResponse {
     let receipt = Some(receipt_to_wire(&reply.receipt));
@@ -322,16 +267,6 @@ pub fn get_to_wire(reply: GetReply) -> pb::GetResponse {
         Some(value) => pb::GetResponse { found: true, value: value.into_bytes(), receipt },
         None => pb::GetResponse { found: false, value: Bytes::new(), receipt },
     }
-}
-
-/// The answer to a read: the value if there is one, and what that rests on.
-///
-/// # Errors
-/// [`ErrorCode::Internal`]: the server sent what it must not.
-pub fn get_reply_from_wire(reply: pb::GetResponse) -> Result<(Option<Value>, Receipt), OpError> {
-    let value = reply.found.then(|| Value::new(reply.value)).transpose();
-    let value = value.map_err(|_| bad_answer("a value above the limit"))?;
-    Ok((value, receipt_from_wire(reply.receipt)?))
 }
 
 /// The answer to a write, as it travels.
@@ -357,29 +292,6 @@ pub fn scan_to_wire(reply: ScanReply) -> pb::ScanResponse {
         entries: reply.entries.into_iter().map(entry).collect(),
         receipt: Some(receipt_to_wire(&reply.receipt)),
     }
-}
-
-/// The answer to a scan.
-///
-/// # Errors
-/// [`ErrorCode::Internal`]: the server sent what it must not.
-pub fn scan_reply_from_wire(reply: pb::ScanResponse) -> Result<ScanReply, OpError> {
-    let entry = |entry: pb::scan_response::Entry| -> Result<ScanEntry, OpError> {
-        let value = Value::new(entry.value).map_err(|_| bad_answer("a value above the limit"))?;
-        Ok(ScanEntry {
-            key: Key::new(entry.key).map_err(|_| bad_answer("a key outside the limits"))?,
-            record: Record {
-                stamp: stamp_from_wire(&entry.stamp)?,
-                expiry: None,
-                value: Some(value),
-            },
-        })
-    };
-    Ok(ScanReply {
-        entries: reply.entries.into_iter().map(entry).collect::<Result<_, _>>()?,
-        resume: reply.more.then_some(reply.resume),
-        receipt: receipt_from_wire(reply.receipt)?,
-    })
 }
 
 /// Which of the two write calls a session operation was: they share one message inside.
@@ -416,33 +328,4 @@ pub fn session_answer(
 pub fn mismatched() -> OpError {
     OpError::new(ErrorCode::Internal, "the reply does not fit the request")
         .with_applied(Applied::Unknown)
-}
-
-/// What a session's client is told about one operation.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SessionReply {
-    /// A read's value and receipt.
-    Get(Option<Value>, Receipt),
-    /// A write's or delete's receipt.
-    Written(Receipt),
-}
-
-/// The outcome of one operation of a session.
-///
-/// # Errors
-/// The server's error, or [`ErrorCode::Internal`] when it sent what it must not.
-pub fn session_answer_from_wire(
-    answer: pb::session_response::Answer,
-) -> (u64, Result<SessionReply, OpError>) {
-    use pb::session_response::answer::Answer;
-    let outcome = match answer.answer {
-        Some(Answer::Get(reply)) => {
-            get_reply_from_wire(reply).map(|(value, receipt)| SessionReply::Get(value, receipt))
-        }
-        Some(Answer::Put(reply)) => receipt_from_wire(reply.receipt).map(SessionReply::Written),
-        Some(Answer::Delete(reply)) => receipt_from_wire(reply.receipt).map(SessionReply::Written),
-        Some(Answer::Error(detail)) => Err(error_from_detail(detail)),
-        None => Err(bad_answer("no content")),
-    };
-    (answer.id, outcome)
 }

@@ -1,7 +1,7 @@
 //! `kvctl` as scripts see it: arguments in, stdout, stderr and the exit code out.
 //!
-//! `offline` needs no server at all; `scripted` talks to a server that does what its script says.
-//! Transcripts over a real cluster get a fixture and a module of their own.
+//! `offline` needs no server at all; `scripted` talks to a server that does what its script says;
+//! `cluster` to three real nodes.
 
 #![allow(
     clippy::unwrap_used,
@@ -9,6 +9,8 @@
     reason = "a test that meets the unexpected should stop there"
 )]
 
+#[cfg(feature = "server")]
+mod cluster;
 mod kvctl;
 mod offline;
 mod scripted;
@@ -18,5 +20,5 @@ mod scripted;
 #[allow(dead_code, reason = "each test target uses what it needs of it")]
 mod fake;
 
-// `fake` names the protocol as the library's own modules do.
-use roundtable::wire;
+// `fake` names these as the library's own modules do.
+use roundtable::{client, wire};

@@ -3,9 +3,9 @@
 use std::fs;
 use std::process::{Command, Stdio};
 
+use crate::client::Applied;
 use crate::fake::{Act, Fake};
 use crate::kvctl::{kvctl, kvctl_with};
-use crate::wire::proto::v1::error_detail::Applied;
 
 async fn server(script: impl IntoIterator<Item = Act>) -> Fake {
     Fake::start(1_000_000_000_000, script).await

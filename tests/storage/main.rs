@@ -1,5 +1,15 @@
 //! The storage engine from outside: a model, crashes, faults, damage, group commit, formats.
 //!
 //! `KVD_CRASH_RUNS` sets how many crash runs `crash.rs` makes in all (default 3000).
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    clippy::print_stdout,
+    reason = "a test that meets the unexpected is to fail there, loudly"
+)]
 
+mod crash;
+mod harness;
 mod model;
+mod planted;

@@ -12,6 +12,7 @@ use tokio_stream::Stream;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::client::Applied;
 use crate::wire::proto::admin;
 use crate::wire::proto::v1::session_response::answer::Answer as Body;
 use crate::wire::proto::v1::{self, session_request::op::Op, session_response::Answer};
@@ -22,7 +23,7 @@ pub(crate) enum Act {
     /// Do it.
     Serve,
     /// Answer with an error.
-    Refuse(&'static str, v1::error_detail::Applied),
+    Refuse(&'static str, Applied),
     /// Never answer.
     Swallow,
     /// End the stream, or the call, without an answer.
@@ -132,6 +133,11 @@ impl Fake {
             Act::Swallow => return Ok(None),
             Act::Break => return Err(Status::unavailable("shutting down")),
             Act::Refuse(code, applied) => {
+                let applied = match applied {
+                    Applied::No => v1::error_detail::Applied::No,
+                    Applied::Yes => v1::error_detail::Applied::Yes,
+                    Applied::Unknown => v1::error_detail::Applied::Unknown,
+                };
                 let detail = v1::ErrorDetail {
                     code: code.to_owned(),
                     message: "as told".to_owned(),

@@ -9,7 +9,6 @@ use tokio_stream::StreamExt;
 
 use super::{Applied, Client, ErrorKind, Lane};
 use crate::types::limits::ATTEMPT_WINDOW;
-use crate::wire::proto::v1::error_detail::Applied as Told;
 
 use fake::{Act, Fake};
 
@@ -61,7 +60,7 @@ async fn a_write_of_unknown_outcome_is_retried_above_the_last_window() {
     for lane in LANES {
         let fake = Fake::start(CLOCK_NS, []).await;
         let kv = acquainted(&fake, lane).await;
-        fake.then(Act::Refuse("QUORUM_NOT_REACHED", Told::Unknown));
+        fake.then(Act::Refuse("QUORUM_NOT_REACHED", Applied::Unknown));
         kv.put("k", "v").await.unwrap();
         let [first, second] = &fake.attempts()[..] else { panic!("two attempts") };
         assert_eq!((first.number, second.number), (0, 1));
@@ -77,14 +76,14 @@ async fn a_write_of_unknown_outcome_is_retried_above_the_last_window() {
 #[tokio::test]
 async fn before_server_time_is_known_only_a_write_without_effect_is_retried() {
     for lane in LANES {
-        let unknown = Act::Refuse("QUORUM_NOT_REACHED", Told::Unknown);
+        let unknown = Act::Refuse("QUORUM_NOT_REACHED", Applied::Unknown);
         let fake = Fake::start(CLOCK_NS, [unknown]).await;
         let error = client(&[&fake.address], lane).put("k", "v").await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::QuorumNotReached);
         assert_eq!(error.applied(), Applied::Unknown);
         assert_eq!(fake.attempts()[0].upper_ns, 0);
 
-        let fake = Fake::start(CLOCK_NS, [Act::Refuse("NOT_READY", Told::No)]).await;
+        let fake = Fake::start(CLOCK_NS, [Act::Refuse("NOT_READY", Applied::No)]).await;
         client(&[&fake.address], lane).put("k", "v").await.unwrap();
         assert_eq!(fake.attempts().len(), 2);
     }
@@ -94,8 +93,8 @@ async fn before_server_time_is_known_only_a_write_without_effect_is_retried() {
 async fn an_outcome_once_unknown_stays_unknown_when_the_last_attempt_had_no_effect() {
     let fake = Fake::start(CLOCK_NS, []).await;
     let kv = acquainted(&fake, Lane::Session).await;
-    fake.then(Act::Refuse("QUORUM_NOT_REACHED", Told::Unknown));
-    (0..9).for_each(|_| fake.then(Act::Refuse("OVERLOADED", Told::No)));
+    fake.then(Act::Refuse("QUORUM_NOT_REACHED", Applied::Unknown));
+    (0..9).for_each(|_| fake.then(Act::Refuse("OVERLOADED", Applied::No)));
     let error = kv.put("k", "v").await.unwrap_err();
     assert_eq!((error.kind(), error.applied()), (ErrorKind::Overloaded, Applied::Unknown));
 }
@@ -147,6 +146,18 @@ async fn a_dead_endpoint_is_worked_around() {
         for _ in 0..20 {
             kv.put("k", "v").await.unwrap();
         }
+    }
+}
+
+#[tokio::test]
+async fn what_a_server_said_is_not_hidden_by_another_that_is_dead() {
+    let refuse = Act::Refuse("QUORUM_NOT_REACHED", Applied::No);
+    let fake = Fake::start(CLOCK_NS, vec![refuse; 99]).await;
+    let dead = [Fake::nobody().await, Fake::nobody().await];
+    let kv = client(&[&dead[0], &fake.address, &dead[1]], Lane::Session);
+    for _ in 0..10 {
+        let error = kv.put("k", "v").await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::QuorumNotReached);
     }
 }
 

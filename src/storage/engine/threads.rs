@@ -13,12 +13,14 @@ use crate::storage::options::SyncMode;
 /// How long a flush that found the disk full waits before it tries again.
 const FLUSH_RETRY: Duration = Duration::from_millis(500);
 
+type Body = fn(&Core);
+
 /// Starts the threads of a threaded engine.
 ///
 /// # Errors
 /// When the system gives no thread; those already started have ended.
 pub(super) fn start(core: &Arc<Core>) -> Result<Vec<JoinHandle<()>>, Error> {
-    let mut bodies: Vec<(&str, fn(&Core))> = vec![("kv-log", log), ("kv-flush", flush)];
+    let mut bodies: Vec<(&str, Body)> = vec![("kv-log", log), ("kv-flush", flush)];
     if matches!(core.options.sync, SyncMode::Interval(_)) {
         bodies.push(("kv-sync", tick));
     }

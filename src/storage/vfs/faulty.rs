@@ -367,14 +367,14 @@ impl Vfs for FaultyVfs {
     }
 
     fn lock_dir(&self, dir: &Path) -> io::Result<Box<dyn DirLock>> {
-        self.state.lock().serve(None, Call::Read, |state, _| {
+        // The guard is made outside the call: dropping one takes the lock on the state.
+        let life = self.state.lock().serve(None, Call::Read, |state, _| {
             if !state.locks.insert(dir.to_path_buf()) {
                 return Err(io::ErrorKind::WouldBlock.into());
             }
-            let (dir, life) = (dir.to_path_buf(), state.life);
-            let lock = FaultyLock { state: Arc::clone(&self.state), dir, life };
-            Ok(Box::new(lock) as Box<dyn DirLock>)
-        })
+            Ok(state.life)
+        })?;
+        Ok(Box::new(FaultyLock { state: Arc::clone(&self.state), dir: dir.to_path_buf(), life }))
     }
 }
 

@@ -10,8 +10,7 @@ use crate::storage;
 use crate::transport::TransportConfig;
 use crate::types::{Charter, Founder, Role, limits};
 
-use super::founder::{check_address, parse_founder};
-use super::{Config, ConfigError, LogSection, Sync};
+use crate::config::{Config, ConfigError, LogSection, Sync, check_address, parse_founder};
 
 /// Everything a server is started with, checked.
 #[derive(Clone, Debug)]
@@ -280,6 +279,16 @@ fn transport(config: &Config) -> Result<TransportConfig, ConfigError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{Sources, load};
+
+    #[test]
+    fn the_files_that_come_with_the_product_load() {
+        for name in ["dev", "production"] {
+            let path = format!("{}/config/{name}.toml", env!("CARGO_MANIFEST_DIR"));
+            let sources = Sources { file: Some(path.into()), ..Sources::default() };
+            Settings::from_config(&load(&sources).unwrap().config).unwrap();
+        }
+    }
 
     fn good() -> Config {
         let mut config = Config::default();

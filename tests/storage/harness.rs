@@ -1,0 +1,332 @@
+//! Runs scripts on a faulty disk and judges what is left: the checker of I9 and I10.
+//!
+//! A script is a function of its seed. Every batch writes its own number to the key `last`, so the
+//! state after a crash tells which prefix of the batches it claims to be, and the whole state is
+//! compared with the model of that prefix. A verdict is an `Err` with a story, not a panic, so that
+//! `planted.rs` can ask whether the checker fires.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::path::Path;
+use std::sync::Arc;
+
+use fastrand::Rng;
+use parking_lot::Mutex;
+use roundtable::storage::{
+    Batch, Direction, Durability, Engine, Error, FaultyVfs, Options, Recovery, SyncMode, ThreadMode,
+};
+
+pub(crate) type State = BTreeMap<Vec<u8>, Vec<u8>>;
+pub(crate) type Verdict = Result<(), String>;
+
+pub(crate) const DIR: &str = "/db";
+
+#[derive(Debug, Clone, Copy)]
+enum Change {
+    Put(u8, u16),
+    Delete(u8),
+}
+
+#[derive(Debug, Clone)]
+struct Written {
+    number: u64,
+    changes: Vec<Change>,
+}
+
+fn changes(rng: &mut Rng) -> Vec<Change> {
+    let change = |rng: &mut Rng| match rng.u8(..4) {
+        0 => Change::Delete(rng.u8(..12)),
+        // Some values span several sectors, so that one record can be torn in many ways.
+        1 => Change::Put(rng.u8(..12), rng.u16(..2000)),
+        _ => Change::Put(rng.u8(..12), rng.u16(..60)),
+    };
+    (0..rng.usize(1..5)).map(|_| change(rng)).collect()
+}
+
+fn value(number: u64, length: u16) -> Vec<u8> {
+    let mut value = number.to_le_bytes().to_vec();
+    value.extend((0..length).map(|index| (u64::from(index) * 31 + number) as u8));
+    value
+}
+
+impl Written {
+    fn batch(&self) -> Batch {
+        let mut batch = Batch::new();
+        batch.put(b"last", &self.number.to_le_bytes());
+        for change in &self.changes {
+            match change {
+                Change::Put(key, length) => batch.put(&[b'k', *key], &value(self.number, *length)),
+                Change::Delete(key) => batch.delete(&[b'k', *key]),
+            }
+        }
+        batch
+    }
+
+    fn apply(&self, state: &mut State) {
+        state.insert(b"last".to_vec(), self.number.to_le_bytes().to_vec());
+        for change in &self.changes {
+            match change {
+                Change::Put(key, length) => {
+                    state.insert(vec![b'k', *key], value(self.number, *length));
+                }
+                Change::Delete(key) => {
+                    state.remove(&[b'k', *key][..]);
+                }
+            }
+        }
+    }
+}
+
+/// What has been submitted and what has been said of it. Shared with the callbacks.
+#[derive(Debug, Default)]
+struct Ledger {
+    /// Batches whose fate is not "not applied", in order.
+    written: Vec<Written>,
+    /// Number of the last batch acknowledged as being on disk.
+    synced: u64,
+    last_called: u64,
+    disorder: Option<String>,
+}
+
+impl Ledger {
+    fn state_after(&self, number: u64) -> State {
+        let mut state = State::new();
+        for written in self.written.iter().filter(|written| written.number <= number) {
+            written.apply(&mut state);
+        }
+        state
+    }
+}
+
+/// One life after another of a store on a faulty disk.
+pub(crate) struct Harness {
+    pub(crate) disk: FaultyVfs,
+    options: Options,
+    rng: Rng,
+    engine: Option<Engine>,
+    ledger: Arc<Mutex<Ledger>>,
+    next: u64,
+}
+
+pub(crate) fn small_options(seed: u64) -> Options {
+    let mut rng = Rng::with_seed(seed);
+    let interval = SyncMode::Interval(core::time::Duration::from_millis(1));
+    Options {
+        memtable_bytes: rng.usize(2_000..9_000),
+        wal_segment_bytes: rng.u64(1_500..6_000),
+        block_bytes: 256,
+        group_bytes_max: rng.usize(1_000..8_000),
+        // Half of the scripts are in the default mode.
+        sync: [SyncMode::Always, interval, SyncMode::Always, SyncMode::None][seed as usize % 4],
+        threads: ThreadMode::Inline,
+        ..Options::default()
+    }
+}
+
+pub(crate) fn dump(engine: &Engine) -> Result<State, Error> {
+    let pairs = engine.range(Bound::Unbounded, Bound::Unbounded, Direction::Forward);
+    pairs.map(|pair| pair.map(|(key, value, _)| (key.to_vec(), value.to_vec()))).collect()
+}
+
+impl Harness {
+    pub(crate) fn new(script: u64, disk: FaultyVfs) -> Self {
+        let (options, rng) = (small_options(script), Rng::with_seed(script));
+        Self { disk, options, rng, engine: None, ledger: Arc::default(), next: 0 }
+    }
+
+    fn try_open(&mut self) -> Result<Recovery, Error> {
+        let vfs = Arc::new(self.disk.clone());
+        let (engine, recovery) = Engine::open(vfs, Path::new(DIR), self.options.clone())?;
+        self.engine = Some(engine);
+        Ok(recovery)
+    }
+
+    fn submit(&mut self, durability: Durability) {
+        let Some(engine) = &self.engine else { return };
+        self.next += 1;
+        let number = self.next;
+        let written = Written { number, changes: changes(&mut self.rng) };
+        let promised = durability == Durability::Synced || self.options.sync == SyncMode::Always;
+        let ledger = Arc::clone(&self.ledger);
+        let on_done = Box::new(move |result: Result<_, Error>| {
+            let mut ledger = ledger.lock();
+            if number <= ledger.last_called {
+                ledger.disorder = Some(format!("{number} called after {}", ledger.last_called));
+            }
+            ledger.last_called = number;
+            match result {
+                Ok(_) if promised => ledger.synced = number,
+                Err(Error::DiskFull) => ledger.written.retain(|written| written.number != number),
+                _ => {}
+            }
+        });
+        let batch = written.batch();
+        self.ledger.lock().written.push(written);
+        if engine.submit(batch, durability, on_done).is_err() {
+            // Refused at the door: certainly not applied.
+            self.ledger.lock().written.pop();
+        }
+    }
+
+    /// One act of the script; the same seed gives the same acts whatever the disk does.
+    fn act(&mut self) {
+        let draw = self.rng.u8(..40);
+        let synced = self.rng.u8(..4) == 0;
+        let Some(engine) = self.engine.clone() else { return };
+        match draw {
+            0 => drop(engine.flush()),
+            1 => drop(engine.request_flush()),
+            2 => {
+                // A clean end and a new start inside the script.
+                let _failed = engine.close();
+                self.engine = None;
+                drop(engine);
+                let _failed = self.try_open();
+            }
+            3..6 => engine.interval_elapsed(),
+            6..24 => drop(engine.step()),
+            _ => {
+                let durability = if synced { Durability::Synced } else { Durability::Default };
+                self.submit(durability);
+            }
+        }
+    }
+
+    pub(crate) fn play(&mut self, acts: usize) {
+        if self.engine.is_none() {
+            let _failed = self.try_open();
+        }
+        for _ in 0..acts {
+            if self.disk.is_down() || self.engine.is_none() {
+                return;
+            }
+            self.act();
+        }
+    }
+
+    /// Lets everything that waits be done.
+    pub(crate) fn settle(&mut self) {
+        if let Some(engine) = &self.engine {
+            while engine.step() {}
+        }
+    }
+
+    pub(crate) fn engine(&self) -> Option<&Engine> {
+        self.engine.as_ref()
+    }
+
+    /// What readers see now must be every batch that is not known to have failed, or an error.
+    pub(crate) fn check_visible(&self) -> Verdict {
+        let Some(engine) = &self.engine else { return Ok(()) };
+        let ledger = self.ledger.lock();
+        match dump(engine) {
+            Ok(seen) if seen == ledger.state_after(u64::MAX) => Ok(()),
+            Ok(_) => Err("readers do not see what was submitted".to_owned()),
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// The power fails (if it has not), comes back, and perhaps fails again during the recovery.
+    pub(crate) fn crash(&mut self) {
+        self.engine = None;
+        self.disk.crash();
+        self.disk.restart();
+        if self.rng.bool() {
+            let call = self.disk.counts().calls + self.rng.u64(1..40);
+            self.disk.crash_at(call);
+            if self.try_open().is_err() || self.rng.bool() {
+                self.engine = None;
+                self.disk.crash();
+            }
+            // A recovery that got through without the crash goes on as the store.
+            if self.disk.is_down() {
+                self.disk.restart();
+            } else {
+                self.disk.crash_at(u64::MAX);
+                self.engine = None;
+            }
+        }
+    }
+
+    /// Opens the store and judges it. What it holds is the new beginning of the ledger.
+    pub(crate) fn recover(&mut self) -> Verdict {
+        self.engine = None;
+        let recovery = self.try_open().map_err(|error| format!("refused to open: {error}"))?;
+        if !recovery.corrupt.is_empty() {
+            return Err(format!("a crash was taken for damage: {:?}", recovery.corrupt));
+        }
+        let engine = self.engine.as_ref().unwrap();
+        let found = dump(engine).map_err(|error| format!("cannot be read: {error}"))?;
+        let number = found
+            .get(&b"last"[..])
+            .map_or(0, |last| u64::from_le_bytes(last.as_slice().try_into().unwrap()));
+        let mut ledger = self.ledger.lock();
+        if let Some(disorder) = &ledger.disorder {
+            return Err(disorder.clone());
+        }
+        if number < ledger.synced {
+            return Err(format!("{} was acknowledged, {number} is the last found", ledger.synced));
+        }
+        if number > 0 && !ledger.written.iter().any(|written| written.number == number) {
+            return Err(format!("{number} is there but was answered as not applied"));
+        }
+        if found != ledger.state_after(number) {
+            return Err(format!("the state is not that after batch {number}"));
+        }
+        for (key, value) in &found {
+            let got = engine.get(key).map_err(|error| error.to_string())?;
+            if got.is_none_or(|(got, _)| got != value[..]) {
+                return Err(format!("get and range disagree on {key:?}"));
+            }
+        }
+        ledger.written.retain(|written| written.number <= number);
+        Ok(())
+    }
+}
+
+/// How many acts a script has.
+pub(crate) const ACTS: usize = 70;
+
+/// Calls a script makes when nothing fails: the places where it can crash.
+pub(crate) fn calls_of(script: u64) -> u64 {
+    let disk = FaultyVfs::new(0);
+    let mut harness = Harness::new(script, disk.clone());
+    harness.play(ACTS);
+    disk.counts().calls
+}
+
+/// Plays a script, crashing at call `call`; recovers, judges, plays on, crashes and judges again.
+pub(crate) fn crash_run(script: u64, call: u64, seed: u64) -> Verdict {
+    let story = |verdict: Verdict| {
+        verdict.map_err(|error| format!("script {script} call {call} seed {seed}: {error}"))
+    };
+    let disk = FaultyVfs::new(seed);
+    let mut harness = Harness::new(script, disk.clone());
+    disk.crash_at(call);
+    harness.play(ACTS);
+    harness.crash();
+    story(harness.recover())?;
+    harness.rng = Rng::with_seed(seed);
+    harness.play(12);
+    harness.crash();
+    story(harness.recover())
+}
+
+/// Crashes every one of some scripts at every call, with `runs` runs in all or a few more. Returns
+/// the failures and the number of runs.
+pub(crate) fn crash_runs(scripts: u64, runs: u64) -> (Vec<String>, u64) {
+    let calls: Vec<u64> = (0..scripts).map(calls_of).collect();
+    let variants = runs.div_ceil(calls.iter().sum::<u64>()).max(1);
+    let mut failures = Vec::new();
+    let mut count = 0;
+    for (script, calls) in calls.iter().enumerate() {
+        for call in 1..=*calls {
+            for variant in 0..variants {
+                let seed = call * 1_000 + variant;
+                failures.extend(crash_run(script as u64, call, seed).err());
+                count += 1;
+            }
+        }
+    }
+    (failures, count)
+}
