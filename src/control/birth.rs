@@ -190,6 +190,14 @@ impl Birth {
             return Vec::new();
         }
         let expected: Vec<NodeName> = self.expected().cloned().collect();
+        if expected.len() * 2 <= self.charter.founders.len() {
+            return vec![BirthAction::Refuse(format!(
+                "{} of {} founders are typed away: more than half must be there, or two halves \
+                 could found two clusters",
+                self.charter.founders.len() - expected.len(),
+                self.charter.founders.len()
+            ))];
+        }
         if !expected.iter().all(|name| self.births.contains_key(name)) {
             return Vec::new();
         }

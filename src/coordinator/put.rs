@@ -27,6 +27,7 @@ pub struct Put {
     trace: TraceId,
     deadline: Time,
     retry_interval: Duration,
+    own: u16,
     state: State,
     stamp: Stamp,
     /// The highest stamp that superseded ours in this round.
@@ -67,6 +68,9 @@ pub struct PutOrder {
     pub deadline: Time,
     /// How long an owner may take before it is asked again.
     pub retry_interval: Duration,
+    /// This node's own place among the owners. What its own disk was asked cannot be lost on the
+    /// way: it is asked again only after it refused.
+    pub own: Option<u8>,
 }
 
 impl Put {
@@ -81,6 +85,7 @@ impl Put {
             trace: order.trace,
             deadline: order.deadline,
             retry_interval: order.retry_interval,
+            own: order.own.map_or(0, |index| 1 << index),
             state: State::Stamping,
             stamp: Stamp::ZERO,
             highest: Stamp::ZERO,
@@ -192,7 +197,8 @@ impl Put {
             step.out.push(Action::Done);
         } else if step.now.mono >= self.retry_at {
             crate::sometimes!("put: asks an owner again");
-            let missing = !self.tally.answered() & step.reachable;
+            let under_way = self.own & self.tally.open();
+            let missing = !self.tally.answered() & step.reachable & !under_way;
             // From now on a refusal may be the word on one asking while the other is carried out.
             self.traces_left |= missing != 0;
             self.ask(missing, step);

@@ -41,8 +41,10 @@ impl Node {
             }
             ClientBody::Put(put) => {
                 let table = table(&state, &put.table)?;
-                let order = self.put_order(now, table, &put, (request.trace, request.deadline))?;
+                let mut order =
+                    self.put_order(now, table, &put, (request.trace, request.deadline))?;
                 let target = self.target(&state, table, put.key);
+                order.own = target.index(self.me);
                 self.raise_ceiling_early(now);
                 self.begin(now, op, target, |target, step| {
                     Machine::Put(Box::new(Put::begin(target, order, step)))
@@ -146,6 +148,7 @@ impl Node {
             trace,
             deadline,
             retry_interval: self.config.retry_interval,
+            own: None,
         })
     }
 

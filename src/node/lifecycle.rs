@@ -6,8 +6,8 @@ use super::disk::Pending;
 use super::{Node, NodeConfig};
 use crate::control::{Birth, BirthAction, LivesAction, founder_id, judge_life};
 use crate::message::{
-    BirthNews, BirthRecord, BootRecord, DiskRequest, HelloRefusal, Level, LifeAnswer, LifeRecord,
-    MetaRecord, PeerMessage, Phase, ProbeFacts, Restored,
+    BirthNews, BirthRecord, BootRecord, DiskRequest, ErrorCode, HelloRefusal, Level, LifeAnswer,
+    LifeRecord, MetaRecord, OpError, PeerMessage, Phase, ProbeFacts, Restored,
 };
 use crate::types::{ClusterState, Epoch, NodeId, Nonce, Now, Unit};
 
@@ -76,8 +76,9 @@ impl Node {
     pub(super) fn refuse(&mut self, reason: String) {
         if !matches!(self.phase, Phase::Refused(_)) {
             self.note(Level::Error, None, reason.clone());
-            self.phase = Phase::Refused(reason);
+            self.phase = Phase::Refused(reason.clone());
             self.birth = None;
+            self.fail_operations(&OpError::new(ErrorCode::NotReady, reason));
         }
     }
 
@@ -319,7 +320,7 @@ impl Node {
     }
 
     pub(super) fn on_drain(&mut self, now: Now) {
-        if self.phase == Phase::Serving {
+        if !self.is_refused() {
             self.phase = Phase::Draining;
             self.members.probe_soon(now);
             self.publish();
@@ -328,6 +329,7 @@ impl Node {
 
     pub(super) fn on_probe_time(&mut self, now: Now) {
         let (probes, changed) = self.members.on_time(now);
+        self.others_clock = self.members.median_clock(now).map(|median| (median, now.mono));
         for (to, seq) in probes {
             if self.birth.is_none() && !self.is_refused() {
                 let facts = Box::new(self.own_facts(now));

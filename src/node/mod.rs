@@ -60,6 +60,8 @@ pub struct Node {
     serving_since: Option<Time>,
     members: Members,
     clock: Clock,
+    /// The median of the others' clocks at the last probes, and when that was.
+    others_clock: Option<(WallTime, Time)>,
     hedges: HedgeBudget,
     replica: ReplicaFacts,
     /// Client operations in flight, by their number in rounds.
@@ -120,6 +122,7 @@ impl Node {
             serving_since: None,
             members: Members::new(now, timing),
             clock: Clock::new(id, restored.ceiling),
+            others_clock: None,
             hedges: HedgeBudget::default(),
             replica: ReplicaFacts::default(),
             operations: BTreeMap::new(),
@@ -216,7 +219,12 @@ impl Node {
     }
 
     fn is_serving(&self) -> bool {
-        matches!(self.phase, Phase::Serving | Phase::Draining)
+        match self.phase {
+            Phase::Serving => true,
+            // One that drains before it ever served goes without having.
+            Phase::Draining => self.serving_since.is_some(),
+            Phase::Founding(_) | Phase::Registering(_) | Phase::Refused(_) => false,
+        }
     }
 
     /// The clock bound for a fresh write that arrives here.

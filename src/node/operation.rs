@@ -3,9 +3,10 @@
 use super::Node;
 use crate::coordinator::{Action, Ask, Get, Put, Scan, Step};
 use crate::message::{
-    DiskError, Effect, PeerMessage, ReadAnswer, RoundId, ScanAnswer, WriteAnswer,
+    Applied, ClientResult, DiskError, Effect, OpError, PeerMessage, ReadAnswer, Reply, RoundId,
+    ScanAnswer, WriteAnswer,
 };
-use crate::types::{NodeId, Now, OpId, Time, WallTime};
+use crate::types::{NodeId, Now, OpId, Time, WallTime, limits};
 
 /// What a machine holds beside keys and values: owners, tallies.
 const OPERATION_BYTES: usize = 512;
@@ -103,7 +104,8 @@ impl Node {
                     self.waiting_for_ceiling.insert(id);
                     self.raise_ceiling(now, wanted);
                 }
-                Action::Reply(result) => {
+                Action::Reply(mut result) => {
+                    self.bound_told_time(now, &mut result);
                     let Some(operation) = self.operations.get_mut(&id) else { continue };
                     self.lingering.insert(id);
                     if let Some(op) = operation.op.take() {
@@ -129,6 +131,21 @@ impl Node {
         self.bound_lingering();
     }
 
+    /// Clients place the windows of their writes by the time they are told. A node whose clock is
+    /// far ahead refuses to stamp, but it reads: it must not send them where nobody else can stamp.
+    fn bound_told_time(&self, now: Now, result: &mut ClientResult) {
+        let Some((median, heard)) = self.others_clock else { return };
+        let bound = median.plus(now.mono.since(heard)).plus(limits::CLOCK_AHEAD_MAX);
+        let told = match result {
+            Ok(Reply::Get(reply)) => &mut reply.receipt.server_time,
+            Ok(Reply::Scan(reply)) => &mut reply.receipt.server_time,
+            Ok(Reply::Put(_) | Reply::Status(_) | Reply::Locate(_) | Reply::Flushed) | Err(_) => {
+                return;
+            }
+        };
+        *told = bound.min(*told);
+    }
+
     fn forget(&mut self, id: u64) {
         let Some(operation) = self.operations.remove(&id) else { return };
         self.operation_bytes -= operation.bytes;
@@ -139,6 +156,22 @@ impl Node {
         }
         if let Some(timer) = operation.timer {
             self.timers.remove(&(timer, id));
+        }
+    }
+
+    /// Ends all operations: a node that must not run as itself must not stamp either.
+    pub(super) fn fail_operations(&mut self, error: &OpError) {
+        let ids: Vec<u64> = self.operations.keys().copied().collect();
+        for id in ids {
+            let Some(operation) = self.operations.get_mut(&id) else { continue };
+            if let Some(op) = operation.op.take() {
+                let writes = matches!(operation.machine, Machine::Put(_));
+                let applied = if writes { Applied::Unknown } else { Applied::No };
+                self.waiting.remove(&op);
+                let result = Err(error.clone().with_applied(applied));
+                self.effects.push_back(Effect::Reply { op, result });
+            }
+            self.forget(id);
         }
     }
 

@@ -38,6 +38,15 @@ pub(super) struct Host {
     pub(super) wall_offset_ms: i64,
 }
 
+impl Host {
+    /// Writes a slow disk has been asked and has not done.
+    pub(super) fn waiting_writes(&self) -> usize {
+        let is_write =
+            |(_, request): &&(DiskToken, DiskRequest)| matches!(request, DiskRequest::Write { .. });
+        self.waiting.iter().filter(is_write).count()
+    }
+}
+
 pub(super) struct Bench {
     pub(super) hosts: Vec<Host>,
     config: Vec<NodeConfig>,

@@ -206,3 +206,41 @@ fn a_registration_that_arrives_late_once_more_does_not_end_the_life_it_is_of() {
     bench.settle();
     assert_eq!(bench.phase(B), Phase::Serving);
 }
+
+#[test]
+fn two_halves_cannot_type_each_other_away() {
+    let mut bench = Bench::new(4);
+    let halves = [["n3", "n4"], ["n3", "n4"], ["n1", "n2"], ["n1", "n2"]];
+    for (number, without) in (1..).zip(halves) {
+        bench.config(node(number)).found_without = without.map(|name| name.parse().unwrap()).into();
+        bench.start(node(number));
+    }
+    bench.pass(2 * second());
+    for number in 1..=4 {
+        let phase = bench.phase(node(number));
+        assert!(
+            matches!(&phase, Phase::Refused(why) if why.contains("more than half")),
+            "{phase:?}"
+        );
+    }
+}
+
+#[test]
+fn a_node_that_drains_before_it_ever_served_does_not_serve() {
+    let mut bench = Bench::serving(3);
+    for id in [A, B, C] {
+        bench.stop(id);
+    }
+    bench.start(A);
+    bench.pass(second());
+    bench.event(A, crate::message::Event::Drain);
+    bench.start(B);
+    bench.start(C);
+    bench.pass(2 * second());
+    assert_eq!(bench.phase(A), Phase::Draining);
+    let op = bench.ask(A, get("k", None));
+    assert_eq!(bench.reply(op).unwrap().unwrap_err().code, ErrorCode::NotReady);
+    let op = bench.ask(B, get("k", None));
+    let Some(Ok(crate::message::Reply::Get(reply))) = bench.reply(op) else { panic!() };
+    assert_eq!(reply.receipt.answered.count_ones(), 2);
+}
