@@ -19,7 +19,7 @@ use roundtable::storage::{
 pub(crate) type State = BTreeMap<Vec<u8>, Vec<u8>>;
 pub(crate) type Verdict = Result<(), String>;
 
-pub(crate) const DIR: &str = "/db";
+pub(crate) const DIR: &str = "/srv/node/db";
 
 #[derive(Debug, Clone, Copy)]
 enum Change {
