@@ -10,6 +10,7 @@
 )]
 
 mod crash;
+mod faults;
 mod harness;
 mod model;
 mod planted;

@@ -2,6 +2,7 @@
 
 use roundtable::testing::arm_mutant;
 
+use crate::faults::fault_runs;
 use crate::harness::crash_runs;
 
 fn fires(mutant: &'static str) {
@@ -29,4 +30,21 @@ fn dropping_the_log_before_the_manifest_is_caught() {
 #[test]
 fn an_unsynced_manifest_is_caught() {
     fires("storage-manifest-unsynced");
+}
+
+fn fires_on_faults(mutant: &'static str) {
+    let _armed = arm_mutant(mutant);
+    let (failures, runs) = fault_runs(60);
+    println!("{mutant}: {} of {runs} fault runs fail, e.g. {:?}", failures.len(), failures.first());
+    assert!(!failures.is_empty(), "{mutant} was not caught in {runs} fault runs");
+}
+
+#[test]
+fn believing_a_sync_after_a_failed_one_is_caught() {
+    fires_on_faults("storage-reuse-after-failed-sync");
+}
+
+#[test]
+fn leaving_a_refused_group_in_the_log_is_caught() {
+    fires_on_faults("storage-full-leaves-tail");
 }

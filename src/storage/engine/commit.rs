@@ -187,8 +187,11 @@ impl Core {
         let edit =
             Edit { logs_added: vec![no], logs_sealed: vec![(log.no, sealed)], ..Edit::default() };
         if let Err(error) = manifest.append(edit) {
-            // If it stays, it is empty, and an empty orphan is removed at the next open.
-            let _orphan = self.vfs.remove(&path);
+            if error.is_full() {
+                // If it stays, it is empty, and an empty orphan is removed at the next open.
+                let _orphan = self.vfs.remove(&path);
+            }
+            // After any other failure the edit may be in force at the next open, and names it.
             return Err(error);
         }
         *log = LogWriter::new(no, file, path);
