@@ -214,7 +214,10 @@ impl Recovering<'_> {
         let kept = content.get(index(scan.promised)..index(scan.end)).unwrap_or_default();
         let cut = file
             .set_len(scan.end)
-            .and_then(|()| file.write_at(scan.promised, kept))
+            .and_then(|()| match crate::mutant!("storage-trust-unsynced-tail") {
+                true => Ok(()),
+                false => file.write_at(scan.promised, kept),
+            })
             .and_then(|()| file.sync_data());
         cut.map_err(|error| Error::io("cut", path, error))?;
         Ok(Sealed { bytes: scan.end, last: scan.last })
