@@ -11,10 +11,10 @@ use roundtable::storage::{
 
 use crate::harness::{DIR, State, Verdict, dump};
 
-const BATCHES: u64 = 60;
+pub(crate) const BATCHES: u64 = 60;
 const FLUSHED: u64 = 35;
 
-fn options() -> Options {
+pub(crate) fn options() -> Options {
     Options {
         memtable_bytes: 3_000,
         wal_segment_bytes: 1_400,
@@ -26,7 +26,7 @@ fn options() -> Options {
 }
 
 /// Each batch has a key of its own and overwrites a shared one.
-fn pairs(number: u64) -> [(Vec<u8>, Vec<u8>); 2] {
+pub(crate) fn pairs(number: u64) -> [(Vec<u8>, Vec<u8>); 2] {
     let own = (format!("key{number:04}").into_bytes(), format!("value {number:030}").into_bytes());
     let shared = (format!("shared{}", number % 7).into_bytes(), number.to_le_bytes().to_vec());
     [own, shared]
@@ -37,12 +37,12 @@ fn state_of(batches: impl Iterator<Item = u64>) -> State {
     batches.flat_map(pairs).collect()
 }
 
-fn open(disk: &FaultyVfs) -> Result<(Engine, Recovery), Error> {
+pub(crate) fn open(disk: &FaultyVfs) -> Result<(Engine, Recovery), Error> {
     Engine::open(Arc::new(disk.clone()), Path::new(DIR), options())
 }
 
 /// A store with tables and with several log segments that are not flushed, cleanly closed.
-fn store() -> FaultyVfs {
+pub(crate) fn store() -> FaultyVfs {
     let disk = FaultyVfs::new(1);
     let (engine, _) = open(&disk).unwrap();
     for number in 1..=BATCHES {
@@ -67,7 +67,7 @@ fn store() -> FaultyVfs {
     disk
 }
 
-fn of_kind(disk: &FaultyVfs, ending: &str) -> Vec<PathBuf> {
+pub(crate) fn of_kind(disk: &FaultyVfs, ending: &str) -> Vec<PathBuf> {
     let files = disk.files().into_iter();
     files.filter(|path| path.to_str().unwrap().contains(ending)).collect()
 }

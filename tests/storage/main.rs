@@ -9,9 +9,11 @@
     reason = "a test that meets the unexpected is to fail there, loudly"
 )]
 
+mod check;
 mod crash;
 mod damage;
 mod faults;
+mod golden;
 mod group;
 mod harness;
 mod model;

@@ -20,7 +20,7 @@ use crate::storage::memtable::Memtable;
 use crate::storage::options::Options;
 use crate::storage::sstable::Table;
 use crate::storage::vfs::{Vfs, VfsFile, read_all};
-use crate::storage::wal::{LogWriter, Scan, scan};
+use crate::storage::wal::{LogWriter, Scan, WAL_BYTES_MAX, refuse_unknown_logs, scan};
 
 /// A stretch of the log that was on disk once and cannot be read any more. The batches around it
 /// have been applied; those inside it are lost.
@@ -52,9 +52,6 @@ pub struct Recovery {
     pub corrupt: Vec<CorruptRegion>,
 }
 
-/// Longest log segment that is read: the longest allowed and one batch more.
-const WAL_BYTES_MAX: u64 = (1 << 30) + (64 << 20);
-
 struct Recovering<'a> {
     vfs: &'a dyn Vfs,
     dir: &'a Path,
@@ -85,7 +82,8 @@ pub(super) fn open(
     let state = state.unwrap_or_default();
     let memtable = Memtable::default();
     let mut recovering = Recovering { vfs: &*vfs, dir, state, memtable, recovery };
-    recovering.check_orphans(&names)?;
+    refuse_unknown_logs(&*vfs, dir, &recovering.state.logs, &names)?;
+    recovering.skip_numbers(&names);
     let tables = recovering.open_tables()?;
     recovering.replay_logs()?;
     let Recovering { state, memtable, mut recovery, .. } = recovering;
@@ -142,28 +140,12 @@ fn sync_parents(vfs: &dyn Vfs, dir: &Path) -> Result<(), Error> {
 }
 
 impl Recovering<'_> {
-    /// Looks for signs that the manifest has lost its last edits, which its own checks cannot tell
-    /// from a torn write: a log that it does not know is empty unless an edit named it once.
-    fn check_orphans(&mut self, names: &[String]) -> Result<(), Error> {
-        for name in names {
-            let kind = FileKind::of(name);
-            if let Some(no) = kind.number() {
-                let after = no.checked_add(1).unwrap_or(no);
-                self.state.next_file = self.state.next_file.max(after);
-            }
-            let FileKind::Wal(no) = kind else { continue };
-            let newest = self.state.logs.keys().next_back();
-            if newest.is_none_or(|newest| no > *newest) && self.size(&wal_path(self.dir, no))? > 0 {
-                let path = wal_path(self.dir, no);
-                return Err(Error::corrupt(&path, 0, "log is in use but unknown to the manifest"));
-            }
+    /// No file that is there, known or not, may be made again.
+    fn skip_numbers(&mut self, names: &[String]) {
+        for no in names.iter().filter_map(|name| FileKind::of(name).number()) {
+            let after = no.checked_add(1).unwrap_or(no);
+            self.state.next_file = self.state.next_file.max(after);
         }
-        Ok(())
-    }
-
-    fn size(&self, path: &Path) -> Result<u64, Error> {
-        let size = self.vfs.open(path).and_then(|file| file.size());
-        size.map_err(|error| Error::io("measure", path, error))
     }
 
     /// Newest first.
