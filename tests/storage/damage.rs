@@ -1,12 +1,14 @@
 //! Damage of every file (I11): an error that names a file or the right answer, never a wrong value
 //! and never a key that is silently gone.
 
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use fastrand::Rng;
 use roundtable::storage::{
-    Batch, Durability, Engine, Error, FaultyVfs, Options, Recovery, SyncMode, ThreadMode, Vfs,
+    Batch, Direction, Durability, Engine, Error, FaultyVfs, Options, Recovery, SyncMode,
+    ThreadMode, Vfs,
 };
 
 use crate::harness::{DIR, State, Verdict, dump};
@@ -294,5 +296,36 @@ fn files_of_noise_never_panic() {
             noisy.plant(&path, content);
             assert_eq!(judge(&noisy, BATCHES as usize), Ok(()), "{}", path.display());
         }
+    }
+}
+
+#[test]
+fn a_table_without_its_index_costs_only_its_own_range_of_keys() {
+    let disk = store();
+    let tables = of_kind(&disk, ".sst");
+    let size = disk.content(&tables[0]).unwrap().len();
+    // A bit of the footer, and a file that is cut short.
+    for cut in [false, true] {
+        let damaged = disk.fork(0);
+        if cut {
+            let content = disk.content(&tables[0]).unwrap();
+            damaged.plant(&tables[0], content[..size / 2].to_vec());
+        } else {
+            assert!(damaged.flip_bit(&tables[0], size - 20, 1));
+        }
+        let (engine, recovery) = open(&damaged).unwrap();
+        assert_eq!(recovery.unreadable, tables[..1]);
+        // The oldest table holds the first batches; what is not in its range can be read.
+        let inside = engine.get(&pairs(1)[0].0);
+        assert!(matches!(&inside, Err(Error::Corrupt { file, .. }) if *file == tables[0]));
+        assert_eq!(engine.get(&pairs(BATCHES)[0].0).unwrap().unwrap().0, pairs(BATCHES)[0].1);
+        assert_eq!(engine.get(b"a").unwrap(), None);
+        let range = |start: &[u8], end: &[u8]| {
+            let (start, end) = (Bound::Included(start), Bound::Excluded(end));
+            engine.range(start, end, Direction::Reverse).find_map(Result::err)
+        };
+        assert!(range(b"a", b"b").is_none());
+        assert!(matches!(range(b"a", b"z"), Some(Error::Corrupt { .. })));
+        assert_eq!(engine.verify().errors.len(), 1);
     }
 }

@@ -50,6 +50,10 @@ pub struct Recovery {
     /// must treat what it stores as incomplete. It is reported again at each open until the
     /// batches around it are flushed, so a caller that has durably noted it calls `flush`.
     pub corrupt: Vec<CorruptRegion>,
+    /// Tables whose footer or index does not check. Every read that meets their range of keys
+    /// fails with `Corrupt`, unless memory or a newer table answers it; other keys are not
+    /// touched by it.
+    pub unreadable: Vec<PathBuf>,
 }
 
 struct Recovering<'a> {
@@ -85,6 +89,8 @@ pub(super) fn open(
     refuse_unknown_logs(&*vfs, dir, &recovering.state.logs, &names)?;
     recovering.skip_numbers(&names);
     let tables = recovering.open_tables()?;
+    let broken = tables.iter().filter(|table| table.usable().is_err());
+    recovering.recovery.unreadable = broken.map(|table| table.path().to_path_buf()).collect();
     recovering.replay_logs()?;
     let Recovering { state, memtable, mut recovery, .. } = recovering;
     let (manifest, log) = begin(&vfs, dir, state)?;
