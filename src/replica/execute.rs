@@ -191,7 +191,7 @@ fn submit(shared: &Shared, batch: Batch, durability: Durability, answer: DiskAns
     let on_done = Box::new(move |result: Result<_, crate::storage::Error>| {
         finish(&later, result.map(|_| answer).map_err(|error| disk_error(&error)));
     });
-    if let Err(error) = shared.engine.submit(batch, durability, on_done) {
+    if let Err(error) = shared.engine.submit_quietly(batch, durability, on_done) {
         finish(&slot, Err(disk_error(&error)));
     }
 }

@@ -6,8 +6,8 @@ use roundtable::client::Applied;
 use rustix::process::Signal;
 use tokio::task::JoinSet;
 
-use crate::fixture::Cluster;
 use crate::fixture::clock::{now, until};
+use crate::fixture::{Cluster, Plan};
 use crate::traffic::Traffic;
 
 #[tokio::test]
@@ -62,7 +62,8 @@ async fn clients_that_stay_connected_do_not_keep_a_node_from_ending() {
 
 #[tokio::test]
 async fn a_draining_node_is_not_ready_and_a_second_signal_ends_it() {
-    let mut cluster = Cluster::start().await;
+    let patient = Plan::new().with("membership.suspect_after", "20s");
+    let mut cluster = patient.with("membership.down_after", "30s").start().await;
     // The operation cannot be answered, so the node drains for as long as the operation may take.
     cluster.nodes[1].signal(Signal::STOP);
     let stuck = cluster.client_of(0);

@@ -50,7 +50,6 @@ impl Core {
             seqno
         };
         self.counters.batches.fetch_add(1, Ordering::Relaxed);
-        self.log_wake.notify_one();
         Ok(seqno)
     }
 

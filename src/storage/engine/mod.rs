@@ -124,7 +124,28 @@ impl Engine {
         durability: Durability,
         on_done: OnDone,
     ) -> Result<Seqno, Error> {
+        let seqno = self.submit_quietly(batch, durability, on_done)?;
+        self.wake_log();
+        Ok(seqno)
+    }
+
+    /// The same without waking the log thread: whoever has several batches at once wakes it after
+    /// the last with [`Engine::wake_log`], and they are one group.
+    ///
+    /// # Errors
+    /// As for [`Engine::submit`].
+    pub fn submit_quietly(
+        &self,
+        batch: Batch,
+        durability: Durability,
+        on_done: OnDone,
+    ) -> Result<Seqno, Error> {
         self.core.submit(batch, durability, on_done)
+    }
+
+    /// Wakes the log thread for what was submitted quietly. Costs next to nothing when it is awake.
+    pub fn wake_log(&self) {
+        self.core.log_wake.notify_one();
     }
 
     /// Applies a batch and waits until it is as durable as the sync mode says.
