@@ -78,6 +78,11 @@ impl Range {
         }
     }
 
+    /// Whether any key from `smallest` to `largest` can be in it.
+    pub(crate) fn meets(&self, smallest: &[u8], largest: &[u8]) -> bool {
+        !self.is_empty() && self.is_after_start(largest) && self.is_before_end(smallest)
+    }
+
     /// Leaves only what lies beyond `key` in `direction`.
     pub(crate) fn advance(&mut self, key: Bytes, direction: Direction) {
         match direction {
@@ -183,13 +188,19 @@ pub struct Iter {
     direction: Direction,
     started: bool,
     failed: bool,
+    refused: Option<Error>,
     last: Option<Bytes>,
 }
 
 impl Iter {
     pub(crate) fn new(sources: Vec<Source>, direction: Direction) -> Self {
         let heap = BinaryHeap::new();
-        Self { sources, heap, direction, started: false, failed: false, last: None }
+        Self { sources, heap, direction, started: false, failed: false, refused: None, last: None }
+    }
+
+    /// One that yields an error and ends.
+    pub(crate) fn refused(error: Error, direction: Direction) -> Self {
+        Self { refused: Some(error), ..Self::new(Vec::new(), direction) }
     }
 
     fn refill(&mut self, source: usize) -> Result<(), Error> {
@@ -203,6 +214,9 @@ impl Iter {
     fn advance(&mut self) -> Result<Option<(Bytes, Bytes, Seqno)>, Error> {
         if !self.started {
             self.started = true;
+            if let Some(error) = self.refused.take() {
+                return Err(error);
+            }
             for source in 0..self.sources.len() {
                 self.refill(source)?;
             }

@@ -20,6 +20,7 @@
 //! ```
 
 mod batch;
+mod check;
 mod coding;
 mod engine;
 mod error;
@@ -33,6 +34,7 @@ pub mod vfs;
 mod wal;
 
 pub use batch::{Batch, Seqno};
+pub use check::{Checked, check};
 pub use engine::{CorruptRegion, Engine, OnDone, Recovery, Snapshot, Stats, TryGet, Verified};
 pub use error::Error;
 pub use iter::{Direction, Iter};

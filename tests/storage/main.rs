@@ -1,6 +1,6 @@
 //! The storage engine from outside: a model, crashes, faults, damage, group commit, formats.
 //!
-//! `KVD_CRASH_RUNS` sets how many crash runs `crash.rs` makes in all (default 3000).
+//! `KVD_CRASH_RUNS` sets how many crash runs `crash.rs` makes in all (default 10,000).
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -9,7 +9,12 @@
     reason = "a test that meets the unexpected is to fail there, loudly"
 )]
 
+mod check;
 mod crash;
+mod damage;
+mod faults;
+mod golden;
+mod group;
 mod harness;
 mod model;
 mod planted;

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use arc_swap::ArcSwap;
 use parking_lot::{Condvar, Mutex};
@@ -62,7 +62,11 @@ pub(super) struct Pending {
 impl Pending {
     /// What it counts as against the bound on waiting bytes.
     pub(super) fn cost(&self) -> usize {
-        self.batch.payload.len() + 256
+        Self::cost_of(&self.batch)
+    }
+
+    pub(super) fn cost_of(batch: &SealedBatch) -> usize {
+        batch.payload.len() + 256
     }
 }
 
@@ -133,7 +137,12 @@ pub(super) struct Core {
     /// The sync ticker should look whether it is over.
     pub(super) tick_wake: Condvar,
     pub(super) counters: Counters,
+    /// How many groups were taken back because the disk was full. Rises after they have become
+    /// invisible.
+    pub(super) undone: Arc<AtomicU64>,
     pub(super) lock: Mutex<Option<Box<dyn DirLock>>>,
+    /// Another engine may have the directory now: nothing more is read for new callers.
+    pub(super) closed: AtomicBool,
 }
 
 impl Core {

@@ -19,6 +19,8 @@ pub use stats::{Stats, Verified};
 use std::ops::Bound;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
@@ -77,6 +79,7 @@ impl Owner {
         while self.core.log_step() {}
         let mut commit = self.core.commit.lock();
         commit.phase = Phase::Closed;
+        self.core.closed.store(true, Ordering::Release);
         let latched = commit.latched.clone();
         drop(commit);
         *self.core.lock.lock() = None;
@@ -165,14 +168,22 @@ impl Engine {
     /// The value of `key`, and the batch that wrote it; `None` when there is none.
     ///
     /// # Errors
-    /// `Corrupt` or what the file system says; never "none" for what cannot be read.
+    /// `Corrupt` or what the file system says, `Closed`; never "none" for what cannot be read.
     pub fn get(&self, key: &[u8]) -> Result<Option<(Bytes, Seqno)>, Error> {
-        self.core.view.load().get(key, Seqno(u64::MAX))
+        self.core.open_view()?.get(key, Seqno(u64::MAX))
     }
 
-    /// The value of `key` if memory alone can tell. Never touches the disk.
+    /// The value of `key` if memory alone can tell. Never touches the disk. After `close` it is
+    /// always `NeedsDisk`, so that the caller hears of it from `get`.
     pub fn try_get(&self, key: &[u8]) -> TryGet {
-        self.core.view.load().try_get(key)
+        self.core.open_view().map_or(TryGet::NeedsDisk, |view| view.try_get(key))
+    }
+
+    /// Counts the groups that were taken back because the disk was full. A caller that answers for
+    /// something it read, behind a barrier, reads this before it reads and compares when the
+    /// barrier is done: when the count has risen, what it read may have been taken back.
+    pub fn undone(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.core.undone)
     }
 
     /// The pairs between two bounds as they are now, in the given direction.
@@ -255,8 +266,9 @@ impl Engine {
     }
 
     /// Refuses new batches, finishes those that wait, syncs the log, ends the threads and unlocks
-    /// the directory. Other handles are refused from then on. Memory is not flushed: the log has
-    /// it. In an inline engine the callbacks come from here.
+    /// the directory. Writes and reads through any handle are refused with `Closed` from then on;
+    /// snapshots and ranges begun before read on, from memory and from the files they hold open.
+    /// Memory is not flushed: the log has it. In an inline engine the callbacks come from here.
     ///
     /// # Errors
     /// `ReadOnly` when the engine had failed: what was not acknowledged may be lost.

@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use arc_swap::ArcSwap;
 use parking_lot::{Condvar, Mutex};
@@ -19,7 +20,7 @@ use crate::storage::memtable::Memtable;
 use crate::storage::options::Options;
 use crate::storage::sstable::Table;
 use crate::storage::vfs::{Vfs, VfsFile, read_all};
-use crate::storage::wal::{LogWriter, Scan, scan};
+use crate::storage::wal::{LogWriter, Scan, WAL_BYTES_MAX, refuse_unknown_logs, scan};
 
 /// A stretch of the log that was on disk once and cannot be read any more. The batches around it
 /// have been applied; those inside it are lost.
@@ -49,10 +50,11 @@ pub struct Recovery {
     /// must treat what it stores as incomplete. It is reported again at each open until the
     /// batches around it are flushed, so a caller that has durably noted it calls `flush`.
     pub corrupt: Vec<CorruptRegion>,
+    /// Tables whose footer or index does not check. Every read that meets their range of keys
+    /// fails with `Corrupt`, unless memory or a newer table answers it; other keys are not
+    /// touched by it.
+    pub unreadable: Vec<PathBuf>,
 }
-
-/// Longest log segment that is read: the longest allowed and one batch more.
-const WAL_BYTES_MAX: u64 = (1 << 30) + (64 << 20);
 
 struct Recovering<'a> {
     vfs: &'a dyn Vfs,
@@ -77,12 +79,18 @@ pub(super) fn open(
     })?;
     let names = vfs.list(dir).map_err(|error| Error::io("list", dir, error))?;
     let state = manifest::read(&*vfs, dir, &names)?;
+    if state.is_none() {
+        sync_parents(&*vfs, dir)?;
+    }
     let recovery = Recovery { created: state.is_none(), ..Recovery::default() };
     let state = state.unwrap_or_default();
     let memtable = Memtable::default();
     let mut recovering = Recovering { vfs: &*vfs, dir, state, memtable, recovery };
-    recovering.check_orphans(&names)?;
+    refuse_unknown_logs(&*vfs, dir, &recovering.state.logs, &names)?;
+    recovering.skip_numbers(&names);
     let tables = recovering.open_tables()?;
+    let broken = tables.iter().filter(|table| table.usable().is_err());
+    recovering.recovery.unreadable = broken.map(|table| table.path().to_path_buf()).collect();
     recovering.replay_logs()?;
     let Recovering { state, memtable, mut recovery, .. } = recovering;
     let (manifest, log) = begin(&vfs, dir, state)?;
@@ -117,34 +125,34 @@ pub(super) fn open(
         flush_done: Condvar::new(),
         tick_wake: Condvar::new(),
         counters: Counters::default(),
+        undone: Arc::default(),
         lock: Mutex::new(Some(lock)),
+        closed: AtomicBool::new(false),
     };
     Ok((core, recovery))
 }
 
-impl Recovering<'_> {
-    /// Looks for signs that the manifest has lost its last edits, which its own checks cannot tell
-    /// from a torn write: a log that it does not know is empty unless an edit named it once.
-    fn check_orphans(&mut self, names: &[String]) -> Result<(), Error> {
-        for name in names {
-            let kind = FileKind::of(name);
-            if let Some(no) = kind.number() {
-                let after = no.checked_add(1).unwrap_or(no);
-                self.state.next_file = self.state.next_file.max(after);
+/// Makes the names of all directories above a new store durable: `create_dir` may have made them,
+/// now or in a start that was cut short. One that we may not even read is not one we made.
+fn sync_parents(vfs: &dyn Vfs, dir: &Path) -> Result<(), Error> {
+    for parent in dir.ancestors().skip(2) {
+        match vfs.sync_dir(parent) {
+            Err(error) if error.kind() != std::io::ErrorKind::PermissionDenied => {
+                return Err(Error::io("sync", parent, error));
             }
-            let FileKind::Wal(no) = kind else { continue };
-            let newest = self.state.logs.keys().next_back();
-            if newest.is_none_or(|newest| no > *newest) && self.size(&wal_path(self.dir, no))? > 0 {
-                let path = wal_path(self.dir, no);
-                return Err(Error::corrupt(&path, 0, "log is in use but unknown to the manifest"));
-            }
+            _ => {}
         }
-        Ok(())
     }
+    Ok(())
+}
 
-    fn size(&self, path: &Path) -> Result<u64, Error> {
-        let size = self.vfs.open(path).and_then(|file| file.size());
-        size.map_err(|error| Error::io("measure", path, error))
+impl Recovering<'_> {
+    /// No file that is there, known or not, may be made again.
+    fn skip_numbers(&mut self, names: &[String]) {
+        for no in names.iter().filter_map(|name| FileKind::of(name).number()) {
+            let after = no.checked_add(1).unwrap_or(no);
+            self.state.next_file = self.state.next_file.max(after);
+        }
     }
 
     /// Newest first.
@@ -170,7 +178,7 @@ impl Recovering<'_> {
                 read_all(&*file, WAL_BYTES_MAX).map_err(|error| Error::io("read", &path, error))?;
             let scan = scan(&path, no, &content, sealed.map(|sealed| sealed.bytes))?;
             if sealed.is_none() {
-                let sealed = self.cut_tail(&*file, &path, &scan, content.len() as u64)?;
+                let sealed = self.cut_tail(&*file, &path, &scan, &content)?;
                 self.state.logs.insert(no, Some(sealed));
             }
             self.report(&path, &scan, sealed);
@@ -180,16 +188,26 @@ impl Recovering<'_> {
     }
 
     /// Removes what a crash left half-written, durably, so that the next recovery, which will find
-    /// a successor of this segment, does not take it for damage.
+    /// a successor of this segment, does not take it for damage. What is kept above the promises is
+    /// written once more: if a sync of it has failed since the machine started, the kernel shows it
+    /// from memory, calls it clean and would never write it by itself.
     fn cut_tail(
         &mut self,
         file: &dyn VfsFile,
         path: &Path,
         scan: &Scan,
-        size: u64,
+        content: &[u8],
     ) -> Result<Sealed, Error> {
-        self.recovery.torn_bytes += size.saturating_sub(scan.end);
-        let cut = file.set_len(scan.end).and_then(|()| file.sync_data());
+        self.recovery.torn_bytes += (content.len() as u64).saturating_sub(scan.end);
+        let index = |offset: u64| usize::try_from(offset).unwrap_or(usize::MAX);
+        let kept = content.get(index(scan.promised)..index(scan.end)).unwrap_or_default();
+        let cut = file
+            .set_len(scan.end)
+            .and_then(|()| match crate::mutant!("storage-trust-unsynced-tail") {
+                true => Ok(()),
+                false => file.write_at(scan.promised, kept),
+            })
+            .and_then(|()| file.sync_data());
         cut.map_err(|error| Error::io("cut", path, error))?;
         Ok(Sealed { bytes: scan.end, last: scan.last })
     }

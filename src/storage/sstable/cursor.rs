@@ -36,6 +36,9 @@ impl TableCursor {
     }
 
     pub(crate) fn next(&mut self) -> Result<Option<Entry>, Error> {
+        if self.range.meets(&self.table.meta.smallest, &self.table.meta.largest) {
+            self.table.usable()?;
+        }
         loop {
             let entry = match self.direction {
                 Direction::Forward => self.entries.next(),

@@ -122,6 +122,8 @@ pub(crate) struct Table {
     file: Arc<dyn VfsFile>,
     path: PathBuf,
     index: Vec<IndexEntry>,
+    /// Why there is no index: then every read inside the table's range of keys fails with this.
+    broken: Option<Error>,
 }
 
 impl Table {
@@ -131,13 +133,15 @@ impl Table {
         path: PathBuf,
         index: Vec<IndexEntry>,
     ) -> Self {
-        Self { meta, file, path, index }
+        Self { meta, file, path, index, broken: None }
     }
 
-    /// Opens a table that the manifest names and compares it with what the manifest says of it.
+    /// Opens a table that the manifest names and compares it with what the manifest says of it. One
+    /// whose footer or index does not check is opened all the same, see [`Table::usable`]: its keys
+    /// cannot be read, but the manifest knows which they can be, so those of others can.
     ///
     /// # Errors
-    /// `Missing`, `Corrupt`, `Version`, or what the file system says.
+    /// `Missing`, `Version`, or what the file system says.
     pub(crate) fn open(vfs: &dyn Vfs, path: PathBuf, meta: TableMeta) -> Result<Self, Error> {
         let file = match vfs.open(&path) {
             Ok(file) => file,
@@ -146,32 +150,53 @@ impl Table {
             }
             Err(error) => return Err(Error::io("open", &path, error)),
         };
-        let size = file.size().map_err(|source| Error::io("measure", &path, source))?;
-        let footer_offset = size.checked_sub(FOOTER_BYTES as u64).filter(|_| size == meta.bytes);
-        let footer_offset = footer_offset
-            .ok_or_else(|| Error::corrupt(&path, size, "length is not what the manifest says"))?;
-        let mut table = Self { meta, file, path, index: Vec::new() };
-        let footer = table.read(footer_offset, FOOTER_BYTES)?;
-        let footer = Footer::decode(&footer, table.meta.no, footer_offset, &table.path)?;
-        let bad = |what| Error::corrupt(&table.path, footer.index_offset, what);
+        let mut table = Self { meta, file, path, index: Vec::new(), broken: None };
+        match table.read_index() {
+            Ok(index) => table.index = index,
+            Err(error @ Error::Corrupt { .. }) => table.broken = Some(error),
+            Err(error) => return Err(error),
+        }
+        Ok(table)
+    }
+
+    fn read_index(&self) -> Result<Vec<IndexEntry>, Error> {
+        let size = self.file.size().map_err(|source| Error::io("measure", &self.path, source))?;
+        let footer_offset = size.checked_sub(FOOTER_BYTES as u64);
+        let footer_offset = footer_offset.filter(|_| size == self.meta.bytes).ok_or_else(|| {
+            Error::corrupt(&self.path, size, "length is not what the manifest says")
+        })?;
+        let footer = self.read(footer_offset, FOOTER_BYTES)?;
+        let footer = Footer::decode(&footer, self.meta.no, footer_offset, &self.path)?;
+        let bad = |what| Error::corrupt(&self.path, footer.index_offset, what);
         let index_end = footer.index_offset.checked_add(footer.index_length);
         if index_end != Some(footer_offset) {
             return Err(bad("index is not where the footer says"));
         }
         let length = usize::try_from(footer.index_length).map_err(|_| bad("index is too long"))?;
-        let body = table.unsealed(footer.index_offset, length)?;
+        let body = self.unsealed(footer.index_offset, length)?;
         let (smallest, index) =
             decode_index(&body).ok_or_else(|| bad("index cannot be decoded"))?;
         let largest = index.last().map(|entry| &entry.largest);
-        let agrees = footer.entries == table.meta.entries
-            && (footer.first, footer.last) == (table.meta.first, table.meta.last)
-            && smallest == table.meta.smallest
-            && largest == Some(&table.meta.largest);
+        let agrees = footer.entries == self.meta.entries
+            && (footer.first, footer.last) == (self.meta.first, self.meta.last)
+            && smallest == self.meta.smallest
+            && largest == Some(&self.meta.largest);
         if !agrees {
             return Err(bad("table is not the one the manifest names"));
         }
-        table.index = index;
-        Ok(table)
+        Ok(index)
+    }
+
+    /// Why the table cannot be read at all, if so.
+    ///
+    /// # Errors
+    /// That.
+    pub(crate) fn usable(&self) -> Result<(), Error> {
+        self.broken.clone().map_or(Ok(()), Err)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     fn read(&self, offset: u64, length: usize) -> Result<Bytes, Error> {
@@ -212,6 +237,7 @@ impl Table {
         if !self.covers(key) {
             return Ok(None);
         }
+        self.usable()?;
         let Some(entry) = self.index.get(self.block_for(key)) else { return Ok(None) };
         self.block(entry)?.find(key).ok_or_else(|| self.undecodable(entry))
     }
@@ -240,7 +266,7 @@ impl Table {
 
     /// Reads every block. Returns all damage found, and how many blocks were read.
     pub(crate) fn verify(&self) -> (u64, Vec<Error>) {
-        let mut errors = Vec::new();
+        let mut errors: Vec<Error> = self.broken.iter().cloned().collect();
         let mut entries = 0u64;
         for number in 0..self.index.len() {
             match self.entries(number) {

@@ -6,12 +6,43 @@
 //! *torn tail*: never acknowledged as synced, and cut off together with all that follows it, since
 //! sectors of one unsynced stretch reach the disk in any order and only a prefix may be kept.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::record::{self, ALIGN, FORMAT, Parsed};
 use crate::storage::batch::{SealedBatch, Seqno};
 use crate::storage::error::Error;
-use crate::storage::files::FileNo;
+use crate::storage::files::{FileKind, FileNo, wal_path};
+use crate::storage::manifest::Sealed;
+use crate::storage::vfs::Vfs;
+
+/// Longest log segment that is read: the longest allowed and one batch more.
+pub(crate) const WAL_BYTES_MAX: u64 = (1 << 30) + (64 << 20);
+
+/// Looks for signs that the manifest has lost its last edits, which its own checks cannot tell from
+/// a torn write: a log that it does not know is empty unless an edit named it once.
+///
+/// # Errors
+/// `Corrupt` when there is such a log; what the file system says.
+pub(crate) fn refuse_unknown_logs(
+    vfs: &dyn Vfs,
+    dir: &Path,
+    known: &BTreeMap<FileNo, Option<Sealed>>,
+    names: &[String],
+) -> Result<(), Error> {
+    let newest = known.keys().next_back().copied();
+    for name in names {
+        let FileKind::Wal(no) = FileKind::of(name) else { continue };
+        if newest.is_none_or(|newest| no > newest) {
+            let path = wal_path(dir, no);
+            let size = vfs.open(&path).and_then(|file| file.size());
+            if size.map_err(|error| Error::io("measure", &path, error))? > 0 {
+                return Err(Error::corrupt(&path, 0, "log is in use but unknown to the manifest"));
+            }
+        }
+    }
+    Ok(())
+}
 
 /// What a segment holds.
 #[derive(Debug, Default)]
@@ -22,6 +53,8 @@ pub(crate) struct Scan {
     pub(crate) damage: Vec<Damage>,
     /// Where the believed part ends.
     pub(crate) end: u64,
+    /// Everything below was on disk when a record or the manifest said so.
+    pub(crate) promised: u64,
     /// The last batch in it.
     pub(crate) last: Seqno,
 }
@@ -31,7 +64,7 @@ pub(crate) struct Scan {
 pub(crate) struct Damage {
     pub(crate) start: u64,
     pub(crate) end: u64,
-    /// The first batch known to come after it; `None` when nothing follows.
+    /// All batches lost in it are below this number; `None` when nothing follows.
     pub(crate) next: Option<Seqno>,
 }
 
@@ -59,14 +92,16 @@ pub(crate) fn scan(
     }
     let promised = found.iter().map(|found| found.parsed.synced_upto).max();
     let promised = promised.unwrap_or(0).max(sealed.unwrap_or(0));
-    let mut scan = Scan::default();
+    let mut scan = Scan { promised, ..Scan::default() };
     for Found { offset, parsed } in found {
         let offset = offset as u64;
         if offset > scan.end {
             if scan.end >= promised || crate::mutant!("storage-stop-at-corrupt-middle") {
                 return Ok(scan);
             }
-            let next = Some(parsed.seqno);
+            // A mark repeats the number of the batch before it, which may be the one that is lost.
+            let is_mark = parsed.batch.as_ref().is_some_and(|batch| batch.count == 0);
+            let next = Some(Seqno(parsed.seqno.0.saturating_add(u64::from(is_mark))));
             scan.damage.push(Damage { start: scan.end, end: offset, next });
         }
         scan.end = offset + parsed.bytes as u64;

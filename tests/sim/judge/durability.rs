@@ -1,5 +1,6 @@
 //! I9: an acknowledged write is on w disks. The books hold what each disk has reported as durable;
-//! the world holds some of the entries against the disks themselves.
+//! the world holds some of the entries against the disks themselves. A disk that is emptied stays in
+//! the books: its reports were true, and an answer that rests on one may still be on its way.
 
 use std::collections::BTreeMap;
 
@@ -16,11 +17,6 @@ impl Durability {
     pub(crate) fn stored(&mut self, host: usize, key: &Key, stamp: Stamp) {
         let known = self.disks.entry(host).or_default().entry(key.clone()).or_default();
         *known = stamp.max(*known);
-    }
-
-    /// The disk of `host` was emptied or replaced.
-    pub(crate) fn lost(&mut self, host: usize) {
-        self.disks.remove(&host);
     }
 
     /// Which of `owners` durably hold `key` at `stamp` or above.

@@ -158,6 +158,12 @@ impl World {
         let Some(state) = self.state() else { return Ok(()) };
         let mut holders = 0;
         for &owner in owners {
+            if self.hosts[owner].doomed.is_some() {
+                // Emptied since: what its disk has reported must do.
+                let held = self.durability.holders(&[owner], key, stamp);
+                holders += u8::from(!held.is_empty());
+                continue;
+            }
             let copy = self.hosts[owner].disk.fork(self.rng.u64(..));
             copy.set_error_rate(0.0);
             copy.crash();

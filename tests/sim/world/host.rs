@@ -1,6 +1,6 @@
 //! One machine: its disk, its clocks, and the node that runs on it, if one does.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -82,6 +82,8 @@ pub(crate) struct Host {
     pub(crate) view: Option<Arc<View>>,
     /// The last boot that served.
     pub(crate) served: Option<BootRecord>,
+    /// Who has told it that a boot, by number, is noted.
+    pub(crate) noted: BTreeSet<(u64, usize)>,
     /// Why its disk may not serve, once that is so.
     pub(crate) doomed: Option<&'static str>,
     /// An older copy of its disk, with the boot it was taken in.
@@ -111,6 +113,7 @@ impl Host {
             running: None,
             view: None,
             served: None,
+            noted: BTreeSet::new(),
             doomed: None,
             copy: None,
             slow: 0,

@@ -205,7 +205,8 @@ impl World {
             && self.hosts[host].view.as_ref().is_none_or(|before| before.phase != view.phase)
         {
             self.totals.refused += 1;
-            if self.hosts[host].doomed.is_none() {
+            // A node on an ill disk may find that it cannot write its own records.
+            if self.hosts[host].doomed.is_none() && !self.hosts[host].ill {
                 let text = format_args!("n{} refuses to run: {:?}", host + 1, view.phase);
                 self.find(Checker::Birth, text);
             }

@@ -6,6 +6,7 @@ use roundtable::storage::vfs::FaultyVfs;
 
 use crate::plan::{Fault, MS, SECOND, exponential};
 
+use super::host::member;
 use super::{Happening, Stage, World};
 
 /// Something the nemesis does.
@@ -229,12 +230,19 @@ impl World {
         self.later(2 * SECOND, Happening::Nemesis(Strike::RestoreCopy(host)));
     }
 
-    /// The copy goes back once its node has served a later boot: only then is there evidence.
+    /// The copy goes back once its node has served a later boot that all others know of: a
+    /// majority may be the node itself and one that is down when the copy asks, and then nobody
+    /// who answers has evidence.
     fn restore_copy(&mut self, host: usize) {
         let taken = self.hosts[host].copy.as_ref().map_or(0, |(_, boot)| boot.number);
-        let newer = self.hosts[host].served.is_some_and(|boot| boot.number > taken);
-        if !newer || !self.hosts[host].serves() {
-            if self.hosts[host].serves() {
+        let served = self.hosts[host].served.map_or(0, |boot| boot.number);
+        let others = (0..self.hosts.len()).filter(|other| *other != host);
+        let seated = self.state().map(|state| state.council.clone()).unwrap_or_default();
+        let known = others
+            .filter(|other| seated.contains(&member(*other)))
+            .all(|other| self.hosts[host].noted.contains(&(served, other)));
+        if served <= taken || !known || !self.hosts[host].serves() {
+            if served <= taken && self.hosts[host].serves() {
                 self.crash(host);
             }
             return self.later(2 * SECOND, Happening::Nemesis(Strike::RestoreCopy(host)));
@@ -257,7 +265,6 @@ impl World {
         self.kill(host);
         self.hosts[host].disk = disk;
         self.hosts[host].doomed = Some(why);
-        self.durability.lost(host);
         let wait = self.rng.u64(10 * MS..SECOND);
         self.start_after(host, wait);
     }

@@ -2,7 +2,7 @@
 //! and cuts, and carrying messages while they stand.
 
 use roundtable::control::admission;
-use roundtable::message::{Event, Hello, HelloRefusal, PeerMessage};
+use roundtable::message::{Event, Hello, HelloRefusal, LifeAnswer, PeerMessage};
 
 use crate::plan::{Fault, MS};
 
@@ -54,6 +54,9 @@ impl World {
             [22, from as u64, to as u64],
             format_args!("n{} => n{} {message:?}", from + 1, to + 1),
         );
+        if let PeerMessage::Registered { boot, answer: LifeAnswer::Noted } = &message {
+            self.hosts[to].noted.insert((boot.number, from));
+        }
         self.feed(to, Event::Peer { from: member(from), message }, Point::Message);
     }
 

@@ -255,7 +255,13 @@ impl World {
             }
             Reply::Put(_) => {
                 self.totals.acknowledged += 1;
-                self.complete(&operation, Outcome::Written { stamp, weak });
+                if weak {
+                    // It rests on too few owners to be seen by every later write, so it may yet
+                    // win over one: to the history it never ends.
+                    self.clients[id].process = self.history.new_process();
+                } else {
+                    self.complete(&operation, Outcome::Written { stamp, weak });
+                }
                 self.first_success(now);
             }
             Reply::Scan(reply) => self.complete_scan(&operation, &reply),
