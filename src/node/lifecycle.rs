@@ -91,7 +91,7 @@ impl Node {
             let actions = birth.on_nonce_durable();
             self.run_birth(actions);
         }
-        let actions = self.lives.on_boot_durable();
+        let actions = self.lives.on_boot_durable(now.mono);
         self.run_lives(now, actions);
     }
 
@@ -161,7 +161,7 @@ impl Node {
             format!("cluster {} is at epoch {}", state.cluster, state.epoch),
         );
         self.state = Some(state.clone());
-        let actions = self.lives.on_state(&state);
+        let actions = self.lives.on_state(now.mono, &state);
         self.run_lives(now, actions);
         self.update_phase();
         self.publish();
@@ -252,7 +252,7 @@ impl Node {
         boot: BootRecord,
         answer: &LifeAnswer,
     ) {
-        let actions = self.lives.on_answer(from, boot, answer);
+        let actions = self.lives.on_answer(now.mono, from, (boot, answer));
         self.run_lives(now, actions);
     }
 
@@ -338,7 +338,7 @@ impl Node {
         }
         let actions = self.birth.as_mut().map(Birth::on_time).unwrap_or_default();
         self.run_birth(actions);
-        let actions = self.lives.on_time();
+        let actions = self.lives.on_time(now.mono);
         self.run_lives(now, actions);
         self.update_phase();
         if changed {

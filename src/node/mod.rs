@@ -106,6 +106,7 @@ impl Node {
         };
         let id = *me.as_ref().unwrap_or(&NodeId(0));
         let boot = lifecycle::next_boot(&restored, id, boot_nonce);
+        let patience = config.probe_interval.saturating_mul(2);
         let mut node = Node {
             config,
             me: id,
@@ -113,7 +114,7 @@ impl Node {
             boot,
             birth_nonce,
             birth: None,
-            lives: Lives::new(id, boot),
+            lives: Lives::new(id, boot, patience),
             seen: restored.lives.clone(),
             noted: restored.lives,
             ceilings: Ceilings::default(),
@@ -146,6 +147,10 @@ impl Node {
             housekeeping_at: now.mono,
             effects: VecDeque::new(),
         };
+        for table in &restored.unreadable {
+            let message = format!("{table} cannot be read: its keys are answered with an error");
+            node.note(Level::Error, None, message);
+        }
         if let Err(reason) = me {
             node.refuse(reason);
         } else if !restored.damage.is_empty() {

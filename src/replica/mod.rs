@@ -70,7 +70,9 @@ impl Replica {
     ) -> Result<(Replica, Restored), ReplicaError> {
         let (engine, recovery) = Engine::open(vfs, dir, options)?;
         restore::note_damage(&engine, &recovery)?;
-        let restored = restore::restore(&engine, dir)?;
+        let mut restored = restore::restore(&engine, dir)?;
+        restored.unreadable =
+            recovery.unreadable.iter().map(|table| table.display().to_string()).collect();
         let stripes = (0..STRIPES).map(|_| Mutex::new(())).collect();
         Ok((Replica { shared: Arc::new(Shared { engine, stripes }) }, restored))
     }
