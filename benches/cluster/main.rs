@@ -6,6 +6,11 @@
 //! that contain it; `-- --hold SECONDS` makes each measurement that long and names the processes,
 //! for a profiler. Ratios to the echo are what counts: both are measured on the same machine in the
 //! same minute.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a benchmark that cannot go on panics, and it prints its table"
+)]
 
 mod echo;
 mod fleet;

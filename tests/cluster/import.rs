@@ -84,7 +84,8 @@ async fn a_package_list_is_imported_whole_while_a_node_is_killed_and_started() {
         let client = cluster.client_of(node);
         for chunk in records.chunks(64) {
             let mut tasks = JoinSet::new();
-            for (key, value) in chunk.iter().cloned() {
+            for (key, value) in chunk {
+                let (key, value) = (key.clone(), value.clone());
                 let read = client.get(key.clone()).r(Quorum::Count(2));
                 tasks.spawn(async move {
                     let reply = read.await.unwrap();
