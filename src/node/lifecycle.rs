@@ -34,7 +34,7 @@ pub(super) fn own_id(config: &NodeConfig, state: Option<&ClusterState>) -> Resul
 }
 
 /// Why a node with a damaged store stays out.
-pub(super) fn damage_reason(damage: &[String]) -> String {
+fn damage_reason(damage: &[String]) -> String {
     format!("the store is damaged: {}; {RETURN_HINT}", damage.join("; "))
 }
 
@@ -48,7 +48,21 @@ pub(super) fn next_boot(restored: &Restored, me: NodeId, nonce: Nonce) -> BootRe
 }
 
 impl Node {
-    pub(super) fn begin_life(
+    /// Begins this boot on what the store held, unless what it held is damaged.
+    pub(super) fn awaken(&mut self, now: Now, restored: Restored) {
+        for table in &restored.unreadable {
+            let message = format!("{table} cannot be read: its keys are answered with an error");
+            self.note(Level::Error, None, message);
+        }
+        if !restored.damage.is_empty() {
+            return self.refuse(damage_reason(&restored.damage));
+        }
+        let birth = BirthRecord { nonce: self.birth_nonce };
+        let new_birth = restored.birth.is_none().then_some(birth);
+        self.begin_life(now, new_birth, restored.pledge, restored.state);
+    }
+
+    fn begin_life(
         &mut self,
         now: Now,
         new_birth: Option<BirthRecord>,

@@ -26,8 +26,7 @@ use crate::control::{Birth, Ceilings, Lives};
 use crate::coordinator::{Clock, HedgeBudget};
 use crate::membership::{Members, Timing};
 use crate::message::{
-    BirthRecord, BootRecord, Effect, Event, Level, LifeRecord, Note, PeerMessage, Phase,
-    ReplicaFacts, Restored,
+    BootRecord, Effect, Event, Level, LifeRecord, Note, PeerMessage, Phase, ReplicaFacts, Restored,
 };
 use crate::types::{ClusterState, NodeId, Nonce, Now, OpId, Time, WallTime};
 
@@ -116,7 +115,7 @@ impl Node {
             birth: None,
             lives: Lives::new(id, boot, patience),
             seen: restored.lives.clone(),
-            noted: restored.lives,
+            noted: restored.lives.clone(),
             ceilings: Ceilings::default(),
             ceiling_failed: false,
             state: None,
@@ -147,22 +146,9 @@ impl Node {
             housekeeping_at: now.mono,
             effects: VecDeque::new(),
         };
-        for table in &restored.unreadable {
-            let message = format!("{table} cannot be read: its keys are answered with an error");
-            node.note(Level::Error, None, message);
-        }
-        if let Err(reason) = me {
-            node.refuse(reason);
-        } else if !restored.damage.is_empty() {
-            node.refuse(lifecycle::damage_reason(&restored.damage));
-        } else {
-            let birth = BirthRecord { nonce: birth_nonce };
-            node.begin_life(
-                now,
-                restored.birth.is_none().then_some(birth),
-                restored.pledge,
-                restored.state,
-            );
+        match me {
+            Err(reason) => node.refuse(reason),
+            Ok(_) => node.awaken(now, restored),
         }
         node.publish();
         node
