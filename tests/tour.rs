@@ -3,8 +3,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that meets the unexpected should stop there")]
 
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+
+use rustix::process::{Pid, Signal, kill_process};
 
 const README: &str = include_str!("../README.md");
 
@@ -43,14 +46,51 @@ fn binaries() -> String {
     format!("{}:{}", path.display(), std::env::var("PATH").unwrap_or_default())
 }
 
+/// An empty directory to take the tour in; whatever still runs there in the end is ended.
+struct Place {
+    dir: tempfile::TempDir,
+}
+
+impl Place {
+    fn path(&self) -> PathBuf {
+        self.dir.path().canonicalize().unwrap()
+    }
+
+    /// The processes that were started in the directory, or that name it, with their command lines.
+    fn processes(&self) -> Vec<(Pid, String)> {
+        let entries = fs::read_dir("/proc").unwrap();
+        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        names.filter_map(|name| self.process(Pid::from_raw(name.parse().ok()?)?)).collect()
+    }
+
+    /// One that has ended has no command line, and those of other users are none of ours.
+    fn process(&self, pid: Pid) -> Option<(Pid, String)> {
+        let proc = PathBuf::from(format!("/proc/{}", pid.as_raw_nonzero()));
+        let line = fs::read(proc.join("cmdline")).ok().filter(|line| !line.is_empty())?;
+        let line = String::from_utf8_lossy(&line).replace('\0', " ");
+        let here = fs::read_link(proc.join("cwd")).is_ok_and(|cwd| cwd.starts_with(self.path()));
+        (here || line.contains(self.path().to_str().unwrap())).then_some((pid, line))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut stop = Command::new(env!("CARGO_BIN_EXE_kvd"));
+        let _stopped = stop.args(["dev", "--stop"]).current_dir(self.dir.path()).output();
+        for (pid, _) in self.processes() {
+            let _ = kill_process(pid, Signal::KILL);
+        }
+    }
+}
+
 #[test]
 fn the_tour_of_the_readme_runs_as_written() {
-    let dir = tempfile::tempdir().unwrap();
+    let place = Place { dir: tempfile::tempdir().unwrap() };
     let [high, low] = u16::try_from(std::process::id() % 0xfff0).unwrap().to_be_bytes();
     let host = format!("127.71.{high}.{}", low.max(1));
     let output = Command::new("bash")
         .args(["-c", &script(&host)])
-        .current_dir(dir.path())
+        .current_dir(place.path())
         .env("PATH", binaries())
         .env("KVCTL_ENDPOINTS", format!("{host}:7450"))
         .output()
@@ -58,10 +98,8 @@ fn the_tour_of_the_readme_runs_as_written() {
     let stdout = String::from_utf8_lossy(&output.stdout);
     let stderr = String::from_utf8_lossy(&output.stderr);
     if !output.status.success() {
-        let mut stop = Command::new(env!("CARGO_BIN_EXE_kvd"));
-        let _stopped = stop.args(["dev", "--stop"]).current_dir(dir.path()).output();
         for node in ["n1", "n2", "n3"] {
-            let log = std::fs::read_to_string(dir.path().join(".dev").join(node).join("log"));
+            let log = fs::read_to_string(place.path().join(".dev").join(node).join("log"));
             eprintln!("--- log of {node}\n{}", log.unwrap_or_default());
         }
     }
@@ -84,4 +122,16 @@ fn the_tour_of_the_readme_runs_as_written() {
         );
     }
     assert!(stderr.contains("QUORUM_NOT_REACHED") || stderr.contains("needed 2"), "{stderr}");
+    assert_eq!(place.processes(), [], "what the tour started, it stops");
+}
+
+#[test]
+fn a_process_of_the_tour_that_is_left_behind_is_seen_and_ended() {
+    let place = Place { dir: tempfile::tempdir().unwrap() };
+    assert_eq!(place.processes(), []);
+    let mut left = Command::new("sleep").arg("60").current_dir(place.path()).spawn().unwrap();
+    let seen = place.processes();
+    assert!(seen.iter().any(|(pid, _)| *pid == Pid::from_child(&left)), "{seen:?}");
+    drop(place);
+    assert!(!left.wait().unwrap().success(), "it was killed");
 }

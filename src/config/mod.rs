@@ -83,6 +83,7 @@ macro_rules! section {
 section!(NodeSection {
     name: String = String::new(),
     data_dir: String = "/var/lib/kvd".to_owned(),
+    pid_file: String = String::new(),
 });
 section!(ListenSection {
     client: String = "127.0.0.1:7450".to_owned(),

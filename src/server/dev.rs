@@ -5,16 +5,20 @@ use core::time::Duration;
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::net::TcpListener;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
 
 use anyhow::{Context, bail};
-use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{sleep, timeout};
 
+use super::pid_file::holder;
 use super::probe::http_get;
 
 /// What a development cluster looks like. Fixed when its directory is made.
@@ -64,6 +68,8 @@ const READY_TIMEOUT: Duration = Duration::from_secs(60);
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often nodes are looked at.
 const POLL: Duration = Duration::from_millis(50);
+/// Waits for nothing.
+const AT_ONCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 /// The file that remembers the shape.
 const SHAPE_FILE: &str = "dev.toml";
 
@@ -73,6 +79,35 @@ struct DevNode {
     folder: PathBuf,
     client: String,
     http: String,
+}
+
+impl DevNode {
+    fn pid_file(&self) -> PathBuf {
+        pid_file(&self.folder)
+    }
+
+    /// The process that runs the node, however it was started, if there is one.
+    fn running(&self) -> Option<Pid> {
+        holder(&self.pid_file())
+    }
+
+    /// A handle on that process, which stays its own should the number be given to another.
+    fn process(&self) -> anyhow::Result<Option<OwnedFd>> {
+        let Some(pid) = self.running() else { return Ok(None) };
+        let process = match pidfd_open(pid, PidfdFlags::empty()) {
+            Ok(process) => process,
+            Err(Errno::SRCH) => return Ok(None),
+            Err(error) => {
+                return Err(error).with_context(|| format!("the process of {}", self.name));
+            }
+        };
+        Ok((self.running() == Some(pid)).then_some(process))
+    }
+}
+
+/// Where the node of `folder` says which process it is.
+fn pid_file(folder: &Path) -> PathBuf {
+    folder.join("kvd.pid")
 }
 
 impl Shape {
@@ -162,7 +197,6 @@ impl Shape {
     /// The configuration file of node `index`.
     fn config(&self, index: u16, folder: &Path, set: &[String]) -> anyhow::Result<String> {
         let founders = toml::Value::from(self.founders());
-        let data = toml::Value::from(folder.join("data").display().to_string());
         let sources = crate::config::Sources {
             set: [
                 format!("node.name=n{}", index + 1),
@@ -175,7 +209,10 @@ impl Shape {
             ]
             .into_iter()
             .chain(set.iter().cloned())
-            .chain([format!("node.data_dir={}", data.as_str().unwrap_or_default())])
+            .chain([
+                format!("node.data_dir={}", folder.join("data").display()),
+                format!("node.pid_file={}", pid_file(folder).display()),
+            ])
             .collect(),
             ..crate::config::Sources::default()
         };
@@ -200,7 +237,7 @@ pub async fn start(wish: &Wish, dir: &Path, detach: bool) -> anyhow::Result<Exit
     let shape = Shape::resolve(wish, &dir)?;
     let nodes = shape.nodes(&dir);
     for node in &nodes {
-        if running(node).is_some() {
+        if node.running().is_some() {
             bail!(
                 "{} is running already; `kvd dev --dir {} --stop` stops it",
                 node.name,
@@ -236,7 +273,10 @@ pub async fn start(wish: &Wish, dir: &Path, detach: bool) -> anyhow::Result<Exit
         _ = interrupt.recv() => {}
         () = all_gone(&nodes, &mut children) => bail!("all nodes have ended"),
     }
-    Ok(stop_children(&nodes, &mut children).await)
+    let code = stop_children(&nodes, &mut children).await;
+    // One that was started again by hand is none of our children.
+    stop_running(&nodes).await?;
+    Ok(code)
 }
 
 /// Stops the cluster of `dir`, however it was started.
@@ -249,35 +289,38 @@ pub async fn stop(dir: &Path) -> anyhow::Result<ExitCode> {
         bail!("{} holds no cluster of `kvd dev`", dir.display());
     }
     let nodes = Shape::resolve(&Wish::default(), &dir)?.nodes(&dir);
-    let pids: Vec<(&DevNode, Pid)> =
-        nodes.iter().filter_map(|node| Some((node, running(node)?))).collect();
-    for (_, pid) in &pids {
-        // One that has just ended needs no signal.
-        let _ = kill_process(*pid, Signal::TERM);
-    }
-    for (node, pid) in &pids {
-        let ended = timeout(STOP_TIMEOUT, async {
-            while test_kill_process(*pid).is_ok() && running(node) == Some(*pid) {
-                sleep(POLL).await;
-            }
-        });
-        if ended.await.is_err() {
-            let _ = kill_process(*pid, Signal::KILL);
-        }
-        let _ = std::fs::remove_file(node.folder.join("kvd.pid"));
-    }
+    stop_running(&nodes).await?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// The process that runs `node`, if there is one. A process id that has been given to something else
-/// since does not name our configuration on its command line.
-fn running(node: &DevNode) -> Option<Pid> {
-    let text = std::fs::read_to_string(node.folder.join("kvd.pid")).ok()?;
-    let number: i32 = text.trim().parse().ok()?;
-    let line = std::fs::read(format!("/proc/{number}/cmdline")).ok()?;
-    let ours = node.folder.join("kvd.toml").display().to_string();
-    let named = line.split(|byte| *byte == 0).any(|argument| argument == ours.as_bytes());
-    if named { Pid::from_raw(number) } else { None }
+/// Stops whatever processes run `nodes`, and waits for their end.
+async fn stop_running(nodes: &[DevNode]) -> anyhow::Result<()> {
+    let mut running: Vec<(&DevNode, OwnedFd)> = Vec::new();
+    for node in nodes {
+        running.extend(node.process()?.map(|process| (node, process)));
+    }
+    for (_, process) in &running {
+        // One that has just ended needs no signal.
+        let _ = pidfd_send_signal(process, Signal::TERM);
+    }
+    for (node, process) in running {
+        if timeout(STOP_TIMEOUT, ended(&process)).await.is_ok() {
+            continue;
+        }
+        super::run::say_error(&format!("{} does not stop; killing it", node.name));
+        let _ = pidfd_send_signal(&process, Signal::KILL);
+        let killed = timeout(STOP_TIMEOUT, ended(&process)).await;
+        killed.with_context(|| format!("{} cannot be killed", node.name))?;
+    }
+    Ok(())
+}
+
+/// Resolves when the process has ended, whether or not its parent has asked how.
+async fn ended(process: &OwnedFd) {
+    // Such a handle is readable when its process has ended.
+    while !poll(&mut [PollFd::new(process, PollFlags::IN)], Some(&AT_ONCE)).is_ok_and(|n| n > 0) {
+        sleep(POLL).await;
+    }
 }
 
 /// Says which port is taken before any process is started.
@@ -315,16 +358,13 @@ fn spawn(
         command.arg("--die-with-parent");
     }
     // A group of its own: Ctrl-C reaches us, and we tell the nodes once, in order.
-    let child = command
+    command
         .process_group(0)
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
         .stderr(log)
         .spawn()
-        .with_context(|| format!("{} cannot be started", node.name))?;
-    let pid = child.id().context("a new process has an id")?;
-    std::fs::write(node.folder.join("kvd.pid"), format!("{pid}\n"))?;
-    Ok(child)
+        .with_context(|| format!("{} cannot be started", node.name))
 }
 
 /// Waits until every node serves. A node that ends first is an error that shows its last words.
@@ -341,8 +381,13 @@ async fn all_ready(nodes: &[DevNode], children: &mut [Child]) -> anyhow::Result<
                     continue;
                 }
                 match http_get(&node.http, "/readyz").await {
-                    Ok((200, _)) => {
+                    // Scripts read the pid file as soon as they are told that all is ready.
+                    Ok((200, _)) if node.running() == id_of(child) => {
                         waiting.remove(&index);
+                    }
+                    Ok((200, _)) => {
+                        why =
+                            format!("{}: {} is not its own", node.name, node.pid_file().display());
                     }
                     Ok((_, body)) => why = format!("{}: {}", node.name, body.trim()),
                     Err(error) => why = format!("{}: {error}", node.name),
@@ -373,10 +418,13 @@ async fn all_gone(nodes: &[DevNode], children: &mut [Child]) {
     }
 }
 
+fn id_of(child: &Child) -> Option<Pid> {
+    Pid::from_raw(i32::try_from(child.id()?).ok()?)
+}
+
 async fn stop_children(nodes: &[DevNode], children: &mut [Child]) -> ExitCode {
     for child in children.iter() {
-        if let Some(pid) = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw)
-        {
+        if let Some(pid) = id_of(child) {
             // One that has just ended needs no signal.
             let _ = kill_process(pid, Signal::TERM);
         }
@@ -386,7 +434,6 @@ async fn stop_children(nodes: &[DevNode], children: &mut [Child]) -> ExitCode {
             super::run::say_error(&format!("{} does not stop; killing it", node.name));
             let _ = child.kill().await;
         }
-        let _ = std::fs::remove_file(node.folder.join("kvd.pid"));
     }
     ExitCode::SUCCESS
 }
@@ -444,6 +491,7 @@ mod tests {
         assert_eq!(loaded.config.node.name, "n2");
         assert_eq!(loaded.config.request.timeout, Duration::from_secs(3));
         assert_eq!(loaded.config.cluster.founders.len(), 3);
+        assert_eq!(Path::new(&loaded.config.node.pid_file), folder.path().join("kvd.pid"));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 pub mod dev;
 mod http;
+mod pid_file;
 pub mod probe;
 pub mod run;
 mod settings;

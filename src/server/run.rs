@@ -12,6 +12,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::config::LogFormat;
 use crate::telemetry::log;
 
+use super::pid_file::PidFile;
 use super::{Listeners, Server, Settings};
 
 /// What the watchdog allows beyond the drain timeout.
@@ -20,7 +21,7 @@ const WATCHDOG_GRACE: Duration = Duration::from_secs(5);
 /// Runs a node until it is told to end.
 ///
 /// # Errors
-/// It did not start, or its store failed.
+/// It did not start, another process runs with its pid file, or its store failed.
 pub fn run(settings: &Settings) -> anyhow::Result<ExitCode> {
     let json = match settings.log.format {
         LogFormat::Auto => !std::io::stderr().is_terminal(),
@@ -28,6 +29,8 @@ pub fn run(settings: &Settings) -> anyhow::Result<ExitCode> {
         LogFormat::Json => true,
     };
     log::start(&settings.log.filter, json).map_err(anyhow::Error::msg)?;
+    // Before anything is touched, and until nothing is: who holds it is the node.
+    let _pid_file = settings.pid_file.as_deref().map(PidFile::take).transpose()?;
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     if settings.workers > 0 {
         builder.worker_threads(settings.workers);

@@ -23,6 +23,8 @@ pub struct Settings {
     pub storage: storage::Options,
     /// Where the store is.
     pub data_dir: PathBuf,
+    /// The file that says which process runs the node, if there is to be one.
+    pub pid_file: Option<PathBuf>,
     /// Threads for reads that go to disk.
     pub reader_threads: usize,
     /// The clients' port.
@@ -76,10 +78,12 @@ impl Settings {
                 "membership: probe_interval, suspect_after and down_after must grow in this order",
             );
         }
+        let pid_file = &config.node.pid_file;
         Ok(Settings {
             transport: transport(config)?,
             storage: storage_options(config)?,
             data_dir: PathBuf::from(&config.node.data_dir),
+            pid_file: (!pid_file.is_empty()).then(|| PathBuf::from(pid_file)),
             reader_threads: reader_threads(config)?,
             listen_client,
             listen_peer,

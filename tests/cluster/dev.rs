@@ -138,9 +138,10 @@ async fn a_detached_cluster_finds_its_data_again_and_its_nodes_start_by_hand() {
     kill_process(second, Signal::KILL).unwrap();
     all_gone(&[second]).await;
     dev.kvctl(&["put", "key", "two nodes"]).await.succeeded();
-    let config = dev.dir().join("n2/kvd.toml");
+    let config = ["run", "--config", "n2/kvd.toml"];
     let mut by_hand = Command::new(kvd)
-        .args(["run", "--config", config.to_str().unwrap()])
+        .args(config)
+        .current_dir(dir)
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .kill_on_drop(true)
@@ -152,8 +153,27 @@ async fn a_detached_cluster_finds_its_data_again_and_its_nodes_start_by_hand() {
         (done.stdout == b"two nodes").then_some(())
     })
     .await;
+    let pids = dev.pids();
+    assert_eq!(pids[1].as_raw_nonzero().get(), i32::try_from(by_hand.id().unwrap()).unwrap());
+    let n2 = dev.dir().join("n2/kvd.toml");
+    let twice = kvctl::run_program(kvd, &["run", "--config", n2.to_str().unwrap()], b"").await;
+    assert_eq!(twice.code, Some(1), "{twice:?}");
+    let holder = format!(
+        "n2/kvd.pid (node.pid_file) is locked: another process ({})",
+        pids[1].as_raw_nonzero()
+    );
+    assert!(twice.stderr.contains(&holder), "{twice:?}");
+
+    for pid in [pids[0], pids[2]] {
+        kill_process(pid, Signal::KILL).unwrap();
+    }
+    all_gone(&[pids[0], pids[2]]).await;
+    let refused = dev.run(&["--detach"]).await;
+    assert!(refused.stderr.contains("n2 is running already"), "{refused:?}");
+
     dev.run(&["--stop"]).await.succeeded();
-    // Its pid file is of the node that was killed: the one started by hand is the operator's.
-    let _ = by_hand.kill().await;
-    all_gone(&dev.pids()).await;
+    let status = within("the node started by hand ends", PATIENCE, by_hand.wait()).await.unwrap();
+    assert_eq!(status.code(), Some(0), "it was told to end, not killed");
+    assert!(!dev.dir().join("n2/kvd.pid").exists());
+    all_gone(&pids).await;
 }
