@@ -20,6 +20,7 @@
 //! ```
 
 mod batch;
+mod cache;
 mod coding;
 mod engine;
 mod error;

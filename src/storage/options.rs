@@ -50,6 +50,9 @@ pub struct Options {
     pub wal_segment_bytes: u64,
     /// Target size of an sstable's block, in bytes; default 4 KiB.
     pub block_bytes: usize,
+    /// Memory for blocks of tables, and for the indexes and filters of all open tables; default
+    /// 256 MiB. Indexes and filters are always in memory; what they take, blocks cannot have.
+    pub block_cache_bytes: usize,
     /// When a batch counts as done; default [`SyncMode::Always`].
     pub sync: SyncMode,
     /// Who does the work; default [`ThreadMode::Threaded`].
@@ -65,6 +68,7 @@ impl Default for Options {
             group_bytes_max: 8 << 20,
             wal_segment_bytes: 64 << 20,
             block_bytes: 4 << 10,
+            block_cache_bytes: 256 << 20,
             sync: SyncMode::Always,
             threads: ThreadMode::Threaded,
         }

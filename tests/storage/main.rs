@@ -13,3 +13,4 @@ mod crash;
 mod harness;
 mod model;
 mod planted;
+mod tables;

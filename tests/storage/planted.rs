@@ -30,3 +30,8 @@ fn dropping_the_log_before_the_manifest_is_caught() {
 fn an_unsynced_manifest_is_caught() {
     fires("storage-manifest-unsynced");
 }
+
+#[test]
+fn a_filter_that_denies_a_key_it_holds_is_caught() {
+    fires("storage-filter-false-negative");
+}

@@ -12,6 +12,7 @@ use arc_swap::ArcSwap;
 use parking_lot::{Condvar, Mutex};
 
 use crate::storage::batch::{SealedBatch, Seqno};
+use crate::storage::cache::BlockCache;
 use crate::storage::error::Error;
 use crate::storage::manifest::Manifest;
 use crate::storage::memtable::Memtable;
@@ -42,6 +43,11 @@ pub(super) struct View {
 impl View {
     pub(super) fn memtables(&self) -> impl Iterator<Item = &Arc<Memtable>> {
         std::iter::once(&self.active).chain(&self.sealed)
+    }
+
+    /// Bytes of the indexes and filters of all tables.
+    pub(super) fn table_memory(&self) -> usize {
+        self.version.tables.iter().map(|table| table.memory()).sum()
     }
 
     pub(super) fn memory(&self) -> usize {
@@ -120,6 +126,7 @@ pub(super) struct Core {
     pub(super) dir: PathBuf,
     pub(super) options: Options,
     pub(super) view: ArcSwap<View>,
+    pub(super) cache: Arc<BlockCache>,
     pub(super) commit: Mutex<Commit>,
     pub(super) manifest: Mutex<Manifest>,
     pub(super) log: Mutex<LogWriter>,

@@ -90,7 +90,13 @@ impl Core {
         let no = self.manifest.lock().state.take_number()?;
         let path = table_path(&self.dir, no);
         let file = self.vfs.create(&path).map_err(|error| Error::io("create", &path, error))?;
-        let mut builder = TableBuilder::new(no, file, path.clone(), self.options.block_bytes);
+        let mut builder = TableBuilder::new(
+            no,
+            file,
+            path.clone(),
+            self.options.block_bytes,
+            Arc::clone(&self.cache),
+        );
         let built = (|| {
             builder.add(&first)?;
             while let Some(entry) = cursor.next() {
@@ -124,6 +130,7 @@ impl Core {
         sealed.retain(|other| !Arc::ptr_eq(other, memtable));
         let active = Arc::clone(&view.active);
         self.view.store(Arc::new(View { active, sealed, version: Arc::new(Version { tables }) }));
+        self.cache.charge(self.view.load().table_memory());
         commit.flushed = commit.flushed.max(flushed);
     }
 

@@ -149,7 +149,8 @@ impl Engine {
         self.core.view.load().get(key, Seqno(u64::MAX))
     }
 
-    /// The value of `key` if memory alone can tell. Never touches the disk.
+    /// The value of `key` if memory alone can tell: memtables, the tables' filters and the cached
+    /// blocks. Never touches the disk.
     pub fn try_get(&self, key: &[u8]) -> TryGet {
         self.core.view.load().try_get(key)
     }

@@ -12,6 +12,7 @@ use parking_lot::{Condvar, Mutex};
 
 use super::core::{Commit, Core, Counters, Phase, Version, View};
 use crate::storage::batch::Seqno;
+use crate::storage::cache::BlockCache;
 use crate::storage::error::Error;
 use crate::storage::files::{FileKind, table_path, wal_path};
 use crate::storage::manifest::{self, Manifest, Sealed, State};
@@ -82,7 +83,8 @@ pub(super) fn open(
     let memtable = Memtable::default();
     let mut recovering = Recovering { vfs: &*vfs, dir, state, memtable, recovery };
     recovering.check_orphans(&names)?;
-    let tables = recovering.open_tables()?;
+    let cache = Arc::new(BlockCache::new(options.block_cache_bytes, options.block_bytes));
+    let tables = recovering.open_tables(&cache)?;
     recovering.replay_logs()?;
     let Recovering { state, memtable, mut recovery, .. } = recovering;
     let (manifest, log) = begin(&vfs, dir, state)?;
@@ -103,11 +105,13 @@ pub(super) fn open(
     };
     let version = Arc::new(Version { tables });
     let view = View { active: Arc::new(memtable), sealed: Vec::new(), version };
+    cache.charge(view.table_memory());
     let core = Core {
         vfs,
         dir: dir.to_path_buf(),
         options,
         view: ArcSwap::from_pointee(view),
+        cache,
         commit: Mutex::new(commit),
         manifest: Mutex::new(manifest),
         log: Mutex::new(log),
@@ -148,10 +152,10 @@ impl Recovering<'_> {
     }
 
     /// Newest first.
-    fn open_tables(&self) -> Result<Vec<Arc<Table>>, Error> {
+    fn open_tables(&self, cache: &Arc<BlockCache>) -> Result<Vec<Arc<Table>>, Error> {
         let open = |meta: &crate::storage::sstable::TableMeta| {
             let path = table_path(self.dir, meta.no);
-            Table::open(self.vfs, path, meta.clone()).map(Arc::new)
+            Table::open(self.vfs, path, meta.clone(), Arc::clone(cache)).map(Arc::new)
         };
         self.state.tables.values().rev().map(open).collect()
     }

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use super::core::{Core, View};
 use crate::storage::batch::Seqno;
 use crate::storage::error::Error;
-use crate::storage::iter::{Direction, Iter, MemtableCursor, Range, Source};
-use crate::storage::sstable::TableCursor;
+use crate::storage::iter::{Direction, Entry, Iter, MemtableCursor, Range, Source};
+use crate::storage::sstable::{Probe, ReadMode, TableCursor, key_hash};
 
 /// What memory alone knows of a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,9 +33,10 @@ impl View {
         if let Some(known) = self.in_memory(key, seqno) {
             return Ok(known);
         }
+        let hash = key_hash(key);
         for table in &self.version.tables {
             // Newest first, so the first entry is the one in force, be it a value or a delete.
-            if let Some(entry) = table.get(key)? {
+            if let Some(entry) = table.get(key, hash)? {
                 return Ok(entry.value.map(|value| (value, entry.seqno)));
             }
         }
@@ -46,9 +47,24 @@ impl View {
         match self.in_memory(key, Seqno(u64::MAX)) {
             Some(Some((value, seqno))) => TryGet::Found(value, seqno),
             Some(None) => TryGet::Absent,
-            None if self.version.tables.iter().any(|table| table.covers(key)) => TryGet::NeedsDisk,
-            None => TryGet::Absent,
+            None => self.try_tables(key),
         }
+    }
+
+    fn try_tables(&self, key: &[u8]) -> TryGet {
+        let hash = key_hash(key);
+        for table in &self.version.tables {
+            match table.try_get(key, hash) {
+                Probe::Found(Entry { seqno, value: Some(value), .. }) => {
+                    return TryGet::Found(value, seqno);
+                }
+                Probe::Found(Entry { value: None, .. }) => return TryGet::Absent,
+                // What lies below this table may be covered by what is in it.
+                Probe::NeedsDisk => return TryGet::NeedsDisk,
+                Probe::Absent => {}
+            }
+        }
+        TryGet::Absent
     }
 
     fn range(&self, range: &Range, direction: Direction, seqno: Seqno) -> Iter {
@@ -57,7 +73,12 @@ impl View {
             Source::Memtable(MemtableCursor::new(memtable, range.clone(), direction, seqno))
         });
         let tables = self.version.tables.iter().map(|table| {
-            Source::Table(TableCursor::new(Arc::clone(table), range.clone(), direction))
+            Source::Table(TableCursor::new(
+                Arc::clone(table),
+                range.clone(),
+                direction,
+                ReadMode::Cached,
+            ))
         });
         Iter::new(memtables.chain(tables).collect(), direction)
     }

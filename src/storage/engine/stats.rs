@@ -22,6 +22,14 @@ pub struct Stats {
     pub wal_segments: usize,
     /// All memtables, the sealed ones included.
     pub memtable_bytes: usize,
+    /// Blocks of tables kept in memory.
+    pub cache_bytes: u64,
+    /// Indexes and filters of all tables, which are in memory too.
+    pub table_memory_bytes: usize,
+    /// Number of blocks that were found in memory.
+    pub cache_hits: u64,
+    /// Number of blocks that were looked for there in vain.
+    pub cache_misses: u64,
     /// Number of memtables that wait for their flush.
     pub sealed_memtables: usize,
     /// Batches that wait for the log.
@@ -67,6 +75,7 @@ impl Core {
         let commit = self.commit.lock();
         let view = self.view.load();
         let table_bytes = view.version.tables.iter().map(|table| table.meta.bytes).sum();
+        let (cache_hits, cache_misses) = self.cache.traffic();
         Stats {
             disk_bytes: table_bytes + wal_bytes,
             table_bytes,
@@ -74,6 +83,10 @@ impl Core {
             wal_bytes,
             wal_segments,
             memtable_bytes: view.memory(),
+            cache_bytes: self.cache.bytes(),
+            table_memory_bytes: view.table_memory(),
+            cache_hits,
+            cache_misses,
             sealed_memtables: view.sealed.len(),
             pending_bytes: commit.waiting_bytes,
             batches: self.counters.batches.load(Ordering::Relaxed),

@@ -6,9 +6,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::block::{self, BlockBuilder};
-use super::table::{Footer, IndexEntry, encode_index};
+use super::filter::{Filter, key_hash};
+use super::table::{Footer, IndexEntry, Parts, encode_index};
 use super::{Table, TableMeta};
 use crate::storage::batch::Seqno;
+use crate::storage::cache::BlockCache;
 use crate::storage::error::Error;
 use crate::storage::files::FileNo;
 use crate::storage::iter::Entry;
@@ -24,13 +26,17 @@ pub(crate) struct TableBuilder {
     file: Arc<dyn VfsFile>,
     path: PathBuf,
     block_bytes: usize,
+    cache: Arc<BlockCache>,
     block: BlockBuilder,
     index: Vec<IndexEntry>,
+    /// One for each key, eight bytes each until the filter is made.
+    hashes: Vec<u64>,
     pending: Vec<u8>,
     written: u64,
     smallest: Option<Bytes>,
     largest: Bytes,
     entries: u64,
+    deletes: u64,
     first: Seqno,
     last: Seqno,
 }
@@ -41,19 +47,23 @@ impl TableBuilder {
         file: Arc<dyn VfsFile>,
         path: PathBuf,
         block_bytes: usize,
+        cache: Arc<BlockCache>,
     ) -> Self {
         Self {
             no,
             file,
             path,
             block_bytes,
+            cache,
             block: BlockBuilder::default(),
             index: Vec::new(),
+            hashes: Vec::new(),
             pending: Vec::new(),
             written: 0,
             smallest: None,
             largest: Bytes::new(),
             entries: 0,
+            deletes: 0,
             first: Seqno(u64::MAX),
             last: Seqno(0),
         }
@@ -71,6 +81,10 @@ impl TableBuilder {
         self.smallest.get_or_insert_with(|| entry.key.clone());
         self.largest = entry.key.clone();
         self.entries += 1;
+        self.deletes += u64::from(entry.value.is_none());
+        if !(crate::mutant!("storage-filter-false-negative") && self.entries.is_multiple_of(8)) {
+            self.hashes.push(key_hash(&entry.key));
+        }
         self.first = self.first.min(entry.seqno);
         self.last = self.last.max(entry.seqno);
         self.block.add(entry);
@@ -116,11 +130,16 @@ impl TableBuilder {
     pub(crate) fn finish(mut self) -> Result<Table, Error> {
         self.end_block()?;
         let smallest = self.smallest.clone().unwrap_or_default();
-        let (offset, length) = self.push(encode_index(&smallest, &self.index))?;
+        let filter = Filter::build(&std::mem::take(&mut self.hashes));
+        let (filter_offset, filter_length) = self.push(filter.encode())?;
+        let (index_offset, index_length) = self.push(encode_index(&smallest, &self.index))?;
         let footer = Footer {
-            index_offset: offset,
-            index_length: length as u64,
+            filter_offset,
+            filter_length: filter_length as u64,
+            index_offset,
+            index_length: index_length as u64,
             entries: self.entries,
+            deletes: self.deletes,
             first: self.first,
             last: self.last,
         };
@@ -133,11 +152,13 @@ impl TableBuilder {
             level: 0,
             bytes: self.written,
             entries: self.entries,
+            deletes: self.deletes,
             smallest,
             largest: self.largest,
             first: self.first,
             last: self.last,
         };
-        Ok(Table::from_parts(meta, self.file, self.path, self.index))
+        let parts = Parts { file: self.file, path: self.path, cache: self.cache };
+        Ok(Table::new(meta, parts, self.index, filter))
     }
 }
