@@ -99,10 +99,11 @@ impl Error {
         Self::Corrupt { file: file.to_path_buf(), offset, what }
     }
 
-    /// Whether the disk said that it has no room.
+    /// Whether the disk said that it has no room for something new. A sync that says so is another
+    /// matter: room was promised at the write and what was written is lost, as with any failed sync.
     pub(crate) fn is_full(&self) -> bool {
         match self {
-            Self::Io { source, .. } => {
+            Self::Io { action: "write to" | "create", source, .. } => {
                 matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
             }
             Self::DiskFull => true,

@@ -183,13 +183,19 @@ pub struct Iter {
     direction: Direction,
     started: bool,
     failed: bool,
+    refused: Option<Error>,
     last: Option<Bytes>,
 }
 
 impl Iter {
     pub(crate) fn new(sources: Vec<Source>, direction: Direction) -> Self {
         let heap = BinaryHeap::new();
-        Self { sources, heap, direction, started: false, failed: false, last: None }
+        Self { sources, heap, direction, started: false, failed: false, refused: None, last: None }
+    }
+
+    /// One that yields an error and ends.
+    pub(crate) fn refused(error: Error, direction: Direction) -> Self {
+        Self { refused: Some(error), ..Self::new(Vec::new(), direction) }
     }
 
     fn refill(&mut self, source: usize) -> Result<(), Error> {
@@ -203,6 +209,9 @@ impl Iter {
     fn advance(&mut self) -> Result<Option<(Bytes, Bytes, Seqno)>, Error> {
         if !self.started {
             self.started = true;
+            if let Some(error) = self.refused.take() {
+                return Err(error);
+            }
             for source in 0..self.sources.len() {
                 self.refill(source)?;
             }

@@ -55,7 +55,8 @@ impl Memtable {
         self.last() == Seqno(0)
     }
 
-    fn cost(batch: &SealedBatch) -> usize {
+    /// What a batch adds to [`Memtable::bytes`].
+    pub(crate) fn cost(batch: &SealedBatch) -> usize {
         batch.payload.len() + batch.count as usize * ENTRY_OVERHEAD
     }
 

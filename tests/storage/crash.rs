@@ -2,15 +2,18 @@
 
 use crate::harness::{calls_of, crash_runs};
 
+const SCRIPTS: u64 = 12;
+
 fn runs_wanted() -> u64 {
-    std::env::var("KVD_CRASH_RUNS").ok().and_then(|runs| runs.parse().ok()).unwrap_or(3_000)
+    std::env::var("KVD_CRASH_RUNS").ok().and_then(|runs| runs.parse().ok()).unwrap_or(10_000)
 }
 
 #[test]
 fn every_crash_leaves_a_prefix_with_every_acknowledged_batch() {
     let wanted = runs_wanted();
-    let (failures, runs) = crash_runs(12, wanted);
-    println!("{runs} crash runs, {} failures", failures.len());
+    let (failures, runs) = crash_runs(SCRIPTS, wanted);
+    let calls: u64 = (0..SCRIPTS).map(calls_of).sum();
+    println!("{runs} crash runs at {calls} distinct calls, {} failures", failures.len());
     assert!(runs >= wanted);
     assert!(failures.is_empty(), "{} of {runs}: {}", failures.len(), failures[0]);
 }
@@ -18,5 +21,5 @@ fn every_crash_leaves_a_prefix_with_every_acknowledged_batch() {
 #[test]
 fn scripts_are_long_enough_to_rotate_flush_and_reopen() {
     // If this shrinks, the crash runs above have become shallow.
-    assert!((0..12).map(calls_of).sum::<u64>() > 1_200);
+    assert!((0..SCRIPTS).map(calls_of).sum::<u64>() > 1_200);
 }

@@ -5,7 +5,7 @@
 //! compared with the model of that prefix. A verdict is an `Err` with a story, not a panic, so that
 //! `planted.rs` can ask whether the checker fires.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::path::Path;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use roundtable::storage::{
 pub(crate) type State = BTreeMap<Vec<u8>, Vec<u8>>;
 pub(crate) type Verdict = Result<(), String>;
 
-pub(crate) const DIR: &str = "/db";
+pub(crate) const DIR: &str = "/srv/node/db";
 
 #[derive(Debug, Clone, Copy)]
 enum Change {
@@ -85,6 +85,10 @@ struct Ledger {
     /// Number of the last batch acknowledged as being on disk.
     synced: u64,
     last_called: u64,
+    /// Taken in and not yet called back.
+    waiting: BTreeSet<u64>,
+    /// An answer of this life said that nothing more is written.
+    latched: bool,
     disorder: Option<String>,
 }
 
@@ -102,7 +106,7 @@ impl Ledger {
 pub(crate) struct Harness {
     pub(crate) disk: FaultyVfs,
     options: Options,
-    rng: Rng,
+    pub(crate) rng: Rng,
     engine: Option<Engine>,
     ledger: Arc<Mutex<Ledger>>,
     next: u64,
@@ -128,20 +132,29 @@ pub(crate) fn dump(engine: &Engine) -> Result<State, Error> {
     pairs.map(|pair| pair.map(|(key, value, _)| (key.to_vec(), value.to_vec()))).collect()
 }
 
+/// Reads again if an injected error was in the way.
+fn patiently<T>(read: impl Fn() -> Result<T, Error>) -> Result<T, Error> {
+    let injected = |result: &Result<T, Error>| matches!(result, Err(Error::Io { .. }));
+    (0..50).map(|_| read()).find(|result| !injected(result)).unwrap_or_else(&read)
+}
+
 impl Harness {
     pub(crate) fn new(script: u64, disk: FaultyVfs) -> Self {
         let (options, rng) = (small_options(script), Rng::with_seed(script));
         Self { disk, options, rng, engine: None, ledger: Arc::default(), next: 0 }
     }
 
-    fn try_open(&mut self) -> Result<Recovery, Error> {
+    pub(crate) fn try_open(&mut self) -> Result<Recovery, Error> {
         let vfs = Arc::new(self.disk.clone());
         let (engine, recovery) = Engine::open(vfs, Path::new(DIR), self.options.clone())?;
         self.engine = Some(engine);
+        let mut ledger = self.ledger.lock();
+        ledger.waiting.clear();
+        ledger.latched = false;
         Ok(recovery)
     }
 
-    fn submit(&mut self, durability: Durability) {
+    pub(crate) fn submit(&mut self, durability: Durability) {
         let Some(engine) = &self.engine else { return };
         self.next += 1;
         let number = self.next;
@@ -154,6 +167,11 @@ impl Harness {
                 ledger.disorder = Some(format!("{number} called after {}", ledger.last_called));
             }
             ledger.last_called = number;
+            ledger.waiting.remove(&number);
+            if result.is_ok() && ledger.latched {
+                ledger.disorder = Some(format!("{number} acknowledged by a read-only engine"));
+            }
+            ledger.latched |= matches!(result, Err(Error::ReadOnly { .. }));
             match result {
                 Ok(_) if promised => ledger.synced = number,
                 Err(Error::DiskFull) => ledger.written.retain(|written| written.number != number),
@@ -162,14 +180,29 @@ impl Harness {
         });
         let batch = written.batch();
         self.ledger.lock().written.push(written);
+        self.ledger.lock().waiting.insert(number);
         if engine.submit(batch, durability, on_done).is_err() {
             // Refused at the door: certainly not applied.
             self.ledger.lock().written.pop();
+            self.ledger.lock().waiting.remove(&number);
+        }
+    }
+
+    /// Opens the store after a clean end. That the disk fails then is no fault of the store's.
+    pub(crate) fn reopen(&mut self) -> Verdict {
+        match self.try_open() {
+            Ok(_) if self.disk.is_down() => Ok(()),
+            Ok(recovery) => match self.judge(&recovery) {
+                Err(_) if self.disk.is_down() => Ok(()),
+                verdict => verdict,
+            },
+            Err(Error::Io { .. }) => Ok(()),
+            Err(error) => Err(format!("refused to open: {error}")),
         }
     }
 
     /// One act of the script; the same seed gives the same acts whatever the disk does.
-    fn act(&mut self) {
+    pub(crate) fn act(&mut self) {
         let draw = self.rng.u8(..40);
         let synced = self.rng.u8(..4) == 0;
         let Some(engine) = self.engine.clone() else { return };
@@ -181,7 +214,9 @@ impl Harness {
                 let _failed = engine.close();
                 self.engine = None;
                 drop(engine);
-                let _failed = self.try_open();
+                if let Err(error) = self.reopen() {
+                    self.ledger.lock().disorder.get_or_insert(error);
+                }
             }
             3..6 => engine.interval_elapsed(),
             6..24 => drop(engine.step()),
@@ -204,11 +239,27 @@ impl Harness {
         }
     }
 
-    /// Lets everything that waits be done.
-    pub(crate) fn settle(&mut self) {
-        if let Some(engine) = &self.engine {
-            while engine.step() {}
+    /// Lets everything that waits be done; nobody may be left without an answer then.
+    pub(crate) fn settle(&mut self) -> Verdict {
+        let Some(engine) = &self.engine else { return Ok(()) };
+        while engine.step() {}
+        let ledger = self.ledger.lock();
+        match ledger.waiting.first() {
+            Some(number) => Err(format!("{number} was never answered")),
+            None => Ok(()),
         }
+    }
+
+    /// Ends this life without a crash.
+    pub(crate) fn close(&mut self) {
+        if let Some(engine) = self.engine.take() {
+            let _failed = engine.close();
+        }
+    }
+
+    /// Whether the last batch taken in has been acknowledged as being on disk.
+    pub(crate) fn newest_is_acknowledged(&self) -> bool {
+        self.ledger.lock().synced == self.next
     }
 
     pub(crate) fn engine(&self) -> Option<&Engine> {
@@ -219,10 +270,14 @@ impl Harness {
     pub(crate) fn check_visible(&self) -> Verdict {
         let Some(engine) = &self.engine else { return Ok(()) };
         let ledger = self.ledger.lock();
+        if let Some(disorder) = &ledger.disorder {
+            return Err(disorder.clone());
+        }
         match dump(engine) {
             Ok(seen) if seen == ledger.state_after(u64::MAX) => Ok(()),
             Ok(_) => Err("readers do not see what was submitted".to_owned()),
-            Err(_) => Ok(()),
+            Err(Error::Io { .. }) => Ok(()),
+            Err(error) => Err(format!("readers see {error}")),
         }
     }
 
@@ -252,11 +307,16 @@ impl Harness {
     pub(crate) fn recover(&mut self) -> Verdict {
         self.engine = None;
         let recovery = self.try_open().map_err(|error| format!("refused to open: {error}"))?;
+        self.judge(&recovery)
+    }
+
+    /// Judges a store that has just been opened.
+    pub(crate) fn judge(&mut self, recovery: &Recovery) -> Verdict {
         if !recovery.corrupt.is_empty() {
             return Err(format!("a crash was taken for damage: {:?}", recovery.corrupt));
         }
         let engine = self.engine.as_ref().unwrap();
-        let found = dump(engine).map_err(|error| format!("cannot be read: {error}"))?;
+        let found = patiently(|| dump(engine)).map_err(|error| format!("unreadable: {error}"))?;
         let number = found
             .get(&b"last"[..])
             .map_or(0, |last| u64::from_le_bytes(last.as_slice().try_into().unwrap()));
@@ -274,7 +334,7 @@ impl Harness {
             return Err(format!("the state is not that after batch {number}"));
         }
         for (key, value) in &found {
-            let got = engine.get(key).map_err(|error| error.to_string())?;
+            let got = patiently(|| engine.get(key)).map_err(|error| error.to_string())?;
             if got.is_none_or(|(got, _)| got != value[..]) {
                 return Err(format!("get and range disagree on {key:?}"));
             }

@@ -1,6 +1,6 @@
 //! The storage engine from outside: a model, crashes, faults, damage, group commit, formats.
 //!
-//! `KVD_CRASH_RUNS` sets how many crash runs `crash.rs` makes in all (default 3000).
+//! `KVD_CRASH_RUNS` sets how many crash runs `crash.rs` makes in all (default 10,000).
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -10,6 +10,9 @@
 )]
 
 mod crash;
+mod damage;
+mod faults;
+mod group;
 mod harness;
 mod model;
 mod planted;

@@ -2,6 +2,8 @@
 
 use roundtable::testing::arm_mutant;
 
+use crate::damage::flips;
+use crate::faults::fault_runs;
 use crate::harness::crash_runs;
 
 fn fires(mutant: &'static str) {
@@ -34,4 +36,43 @@ fn an_unsynced_manifest_is_caught() {
 #[test]
 fn a_filter_that_denies_a_key_it_holds_is_caught() {
     fires("storage-filter-false-negative");
+}
+
+fn fires_on_faults(mutant: &'static str) {
+    let _armed = arm_mutant(mutant);
+    let (failures, runs) = fault_runs(160);
+    println!("{mutant}: {} of {runs} fault runs fail, e.g. {:?}", failures.len(), failures.first());
+    assert!(!failures.is_empty(), "{mutant} was not caught in {runs} fault runs");
+}
+
+#[test]
+fn believing_a_sync_after_a_failed_one_is_caught() {
+    fires_on_faults("storage-reuse-after-failed-sync");
+}
+
+#[test]
+fn believing_what_the_kernel_shows_after_a_failed_sync_is_caught() {
+    fires_on_faults("storage-trust-unsynced-tail");
+}
+
+#[test]
+fn an_unsynced_current_is_caught() {
+    fires("storage-current-unsynced");
+}
+
+#[test]
+fn stopping_at_damage_in_the_middle_of_the_log_is_caught() {
+    let _armed = arm_mutant("storage-stop-at-corrupt-middle");
+    assert!(!flips(".wal", 1).is_empty());
+}
+
+#[test]
+fn believing_blocks_unchecked_is_caught() {
+    let _armed = arm_mutant("storage-no-block-checksum");
+    assert!(!flips(".sst", 1).is_empty());
+}
+
+#[test]
+fn leaving_a_refused_group_in_the_log_is_caught() {
+    fires_on_faults("storage-full-leaves-tail");
 }

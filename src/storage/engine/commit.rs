@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::core::{Commit, Core, OnDone, Pending, Phase, View};
-use crate::storage::batch::{Batch, Seqno};
+use crate::storage::batch::{Batch, SealedBatch, Seqno};
 use crate::storage::error::Error;
 use crate::storage::files::wal_path;
 use crate::storage::manifest::{Edit, Sealed};
@@ -33,7 +33,7 @@ impl Core {
         };
         let seqno = {
             let mut commit = self.commit.lock();
-            self.admit(&mut commit, batch.payload.len())?;
+            self.admit(&mut commit, &batch)?;
             let view = self.view.load();
             let memtable = Arc::clone(&view.active);
             if batch.count > 0 {
@@ -55,17 +55,26 @@ impl Core {
     }
 
     /// The one ladder of back-pressure: refuses at once, never sleeps.
-    fn admit(&self, commit: &mut Commit, bytes: usize) -> Result<(), Error> {
+    fn admit(&self, commit: &mut Commit, batch: &SealedBatch) -> Result<(), Error> {
         if let Some(error) = commit.refusal() {
             return Err(error);
         }
         let limit = self.options.pending_bytes_max;
-        if commit.waiting_bytes > 0 && commit.waiting_bytes + bytes > limit {
+        if commit.waiting_bytes > 0 && commit.waiting_bytes + Pending::cost_of(batch) > limit {
             return Err(Error::Overloaded { waiting: commit.waiting_bytes, limit });
         }
         // A barrier needs no memory.
-        let (memory, limit) = (self.view.load().memory(), self.options.memory_bytes_max);
+        let bytes = Memtable::cost(batch);
+        let view = self.view.load();
+        let (memory, limit) = (view.memory(), self.options.memory_bytes_max);
+        if bytes > limit {
+            return Err(Error::TooLong { what: "batch in memory", length: bytes, limit });
+        }
         if bytes > 0 && memory + bytes > limit {
+            // If it is the active memtable that leaves no room, nothing else would ever seal it.
+            if view.sealed.is_empty() {
+                self.seal_active(&view);
+            }
             let blocked = commit.flush_blocked.take();
             self.flush_wake.notify_one();
             return Err(blocked.unwrap_or(Error::Overloaded { waiting: memory, limit }));
@@ -178,8 +187,11 @@ impl Core {
         let edit =
             Edit { logs_added: vec![no], logs_sealed: vec![(log.no, sealed)], ..Edit::default() };
         if let Err(error) = manifest.append(edit) {
-            // If it stays, it is empty, and an empty orphan is removed at the next open.
-            let _orphan = self.vfs.remove(&path);
+            if error.is_full() {
+                // If it stays, it is empty, and an empty orphan is removed at the next open.
+                let _orphan = self.vfs.remove(&path);
+            }
+            // After any other failure the edit may be in force at the next open, and names it.
             return Err(error);
         }
         *log = LogWriter::new(no, file, path);

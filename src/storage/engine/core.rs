@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use arc_swap::ArcSwap;
 use parking_lot::{Condvar, Mutex};
@@ -68,7 +68,11 @@ pub(super) struct Pending {
 impl Pending {
     /// What it counts as against the bound on waiting bytes.
     pub(super) fn cost(&self) -> usize {
-        self.batch.payload.len() + 256
+        Self::cost_of(&self.batch)
+    }
+
+    pub(super) fn cost_of(batch: &SealedBatch) -> usize {
+        batch.payload.len() + 256
     }
 }
 
@@ -141,6 +145,8 @@ pub(super) struct Core {
     pub(super) tick_wake: Condvar,
     pub(super) counters: Counters,
     pub(super) lock: Mutex<Option<Box<dyn DirLock>>>,
+    /// Another engine may have the directory now: nothing more is read for new callers.
+    pub(super) closed: AtomicBool,
 }
 
 impl Core {

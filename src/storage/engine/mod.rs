@@ -19,6 +19,7 @@ pub use stats::{Stats, Verified};
 use std::ops::Bound;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
@@ -77,6 +78,7 @@ impl Owner {
         while self.core.log_step() {}
         let mut commit = self.core.commit.lock();
         commit.phase = Phase::Closed;
+        self.core.closed.store(true, Ordering::Release);
         let latched = commit.latched.clone();
         drop(commit);
         *self.core.lock.lock() = None;
@@ -144,15 +146,16 @@ impl Engine {
     /// The value of `key`, and the batch that wrote it; `None` when there is none.
     ///
     /// # Errors
-    /// `Corrupt` or what the file system says; never "none" for what cannot be read.
+    /// `Corrupt` or what the file system says, `Closed`; never "none" for what cannot be read.
     pub fn get(&self, key: &[u8]) -> Result<Option<(Bytes, Seqno)>, Error> {
-        self.core.view.load().get(key, Seqno(u64::MAX))
+        self.core.open_view()?.get(key, Seqno(u64::MAX))
     }
 
     /// The value of `key` if memory alone can tell: memtables, the tables' filters and the cached
-    /// blocks. Never touches the disk.
+    /// blocks. Never touches the disk. After `close` it is always `NeedsDisk`, so that the caller
+    /// hears of it from `get`.
     pub fn try_get(&self, key: &[u8]) -> TryGet {
-        self.core.view.load().try_get(key)
+        self.core.open_view().map_or(TryGet::NeedsDisk, |view| view.try_get(key))
     }
 
     /// The pairs between two bounds as they are now, in the given direction.
@@ -235,8 +238,9 @@ impl Engine {
     }
 
     /// Refuses new batches, finishes those that wait, syncs the log, ends the threads and unlocks
-    /// the directory. Other handles are refused from then on. Memory is not flushed: the log has
-    /// it. In an inline engine the callbacks come from here.
+    /// the directory. Writes and reads through any handle are refused with `Closed` from then on;
+    /// snapshots and ranges begun before read on, from memory and from the files they hold open.
+    /// Memory is not flushed: the log has it. In an inline engine the callbacks come from here.
     ///
     /// # Errors
     /// `ReadOnly` when the engine had failed: what was not acknowledged may be lost.

@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use arc_swap::ArcSwap;
 use parking_lot::{Condvar, Mutex};
@@ -78,6 +79,9 @@ pub(super) fn open(
     })?;
     let names = vfs.list(dir).map_err(|error| Error::io("list", dir, error))?;
     let state = manifest::read(&*vfs, dir, &names)?;
+    if state.is_none() {
+        sync_parents(&*vfs, dir)?;
+    }
     let recovery = Recovery { created: state.is_none(), ..Recovery::default() };
     let state = state.unwrap_or_default();
     let memtable = Memtable::default();
@@ -122,8 +126,23 @@ pub(super) fn open(
         tick_wake: Condvar::new(),
         counters: Counters::default(),
         lock: Mutex::new(Some(lock)),
+        closed: AtomicBool::new(false),
     };
     Ok((core, recovery))
+}
+
+/// Makes the names of all directories above a new store durable: `create_dir` may have made them,
+/// now or in a start that was cut short. One that we may not even read is not one we made.
+fn sync_parents(vfs: &dyn Vfs, dir: &Path) -> Result<(), Error> {
+    for parent in dir.ancestors().skip(2) {
+        match vfs.sync_dir(parent) {
+            Err(error) if error.kind() != std::io::ErrorKind::PermissionDenied => {
+                return Err(Error::io("sync", parent, error));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 impl Recovering<'_> {
@@ -174,7 +193,7 @@ impl Recovering<'_> {
                 read_all(&*file, WAL_BYTES_MAX).map_err(|error| Error::io("read", &path, error))?;
             let scan = scan(&path, no, &content, sealed.map(|sealed| sealed.bytes))?;
             if sealed.is_none() {
-                let sealed = self.cut_tail(&*file, &path, &scan, content.len() as u64)?;
+                let sealed = self.cut_tail(&*file, &path, &scan, &content)?;
                 self.state.logs.insert(no, Some(sealed));
             }
             self.report(&path, &scan, sealed);
@@ -184,16 +203,26 @@ impl Recovering<'_> {
     }
 
     /// Removes what a crash left half-written, durably, so that the next recovery, which will find
-    /// a successor of this segment, does not take it for damage.
+    /// a successor of this segment, does not take it for damage. What is kept above the promises is
+    /// written once more: if a sync of it has failed since the machine started, the kernel shows it
+    /// from memory, calls it clean and would never write it by itself.
     fn cut_tail(
         &mut self,
         file: &dyn VfsFile,
         path: &Path,
         scan: &Scan,
-        size: u64,
+        content: &[u8],
     ) -> Result<Sealed, Error> {
-        self.recovery.torn_bytes += size.saturating_sub(scan.end);
-        let cut = file.set_len(scan.end).and_then(|()| file.sync_data());
+        self.recovery.torn_bytes += (content.len() as u64).saturating_sub(scan.end);
+        let index = |offset: u64| usize::try_from(offset).unwrap_or(usize::MAX);
+        let kept = content.get(index(scan.promised)..index(scan.end)).unwrap_or_default();
+        let cut = file
+            .set_len(scan.end)
+            .and_then(|()| match crate::mutant!("storage-trust-unsynced-tail") {
+                true => Ok(()),
+                false => file.write_at(scan.promised, kept),
+            })
+            .and_then(|()| file.sync_data());
         cut.map_err(|error| Error::io("cut", path, error))?;
         Ok(Sealed { bytes: scan.end, last: scan.last })
     }

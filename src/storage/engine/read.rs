@@ -2,10 +2,11 @@
 
 use std::ops::Bound;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
-use super::core::{Core, View};
+use super::core::{Core, Phase, View};
 use crate::storage::batch::Seqno;
 use crate::storage::error::Error;
 use crate::storage::iter::{Direction, Entry, Iter, MemtableCursor, Range, Source};
@@ -89,6 +90,8 @@ impl View {
 pub struct Snapshot {
     view: Arc<View>,
     seqno: Seqno,
+    /// The engine was closed when it was taken.
+    closed: bool,
 }
 
 impl Snapshot {
@@ -100,13 +103,21 @@ impl Snapshot {
     /// The value of `key`, and the batch that wrote it.
     ///
     /// # Errors
-    /// `Corrupt` or what the file system says; never "absent" for what cannot be read.
+    /// `Corrupt` or what the file system says; never "absent" for what cannot be read. `Closed`
+    /// if the engine was closed before the snapshot was taken; an earlier one reads on.
     pub fn get(&self, key: &[u8]) -> Result<Option<(Bytes, Seqno)>, Error> {
+        if self.closed {
+            return Err(Error::Closed);
+        }
         self.view.get(key, self.seqno)
     }
 
-    /// The pairs between two bounds, in the given direction.
+    /// The pairs between two bounds, in the given direction. Yields the errors of
+    /// [`Snapshot::get`].
     pub fn range(&self, start: Bound<&[u8]>, end: Bound<&[u8]>, direction: Direction) -> Iter {
+        if self.closed {
+            return Iter::refused(Error::Closed, direction);
+        }
         self.view.range(&Range::new(start, end), direction, self.seqno)
     }
 }
@@ -116,6 +127,16 @@ impl Core {
     /// that this number would still show.
     pub(super) fn snapshot(&self) -> Snapshot {
         let commit = self.commit.lock();
-        Snapshot { view: self.view.load_full(), seqno: commit.last }
+        let closed = commit.phase == Phase::Closed;
+        Snapshot { view: self.view.load_full(), seqno: commit.last, closed }
+    }
+
+    /// # Errors
+    /// `Closed`.
+    pub(super) fn open_view(&self) -> Result<arc_swap::Guard<Arc<View>>, Error> {
+        match self.closed.load(Ordering::Acquire) {
+            true => Err(Error::Closed),
+            false => Ok(self.view.load()),
+        }
     }
 }

@@ -12,6 +12,8 @@ use crate::storage::files::FileNo;
 use crate::storage::sstable::TableMeta;
 
 const FORMAT: u32 = 1;
+/// What every edit begins with.
+pub(super) const FORMAT_BYTES: [u8; 4] = FORMAT.to_le_bytes();
 
 /// A log segment that is complete: all of it was on disk before this was said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

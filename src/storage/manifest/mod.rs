@@ -84,8 +84,16 @@ fn has_frame_after(no: FileNo, bad: u64, content: &[u8]) -> bool {
     let offsets = (bad..).take_while(|offset| *offset < content.len() as u64).skip(1);
     offsets.into_iter().any(|offset| {
         let rest = usize::try_from(offset).ok().and_then(|offset| content.get(offset..));
-        let body = rest.and_then(|rest| unframe(no, offset, &mut Reader::new(rest)));
-        body.is_some_and(|body| !body.is_empty())
+        // Every edit begins with the format and ends with a zero: asked first, this keeps a search
+        // at every byte from hashing the rest of the file at every byte.
+        let looks_like_one = rest.is_some_and(|rest| {
+            let mut reader = Reader::new(rest);
+            let length = reader.u32().and_then(|length| usize::try_from(length).ok());
+            let body = reader.bytes(8).and_then(|_| reader.bytes(length?));
+            body.is_some_and(|body| body.starts_with(&edit::FORMAT_BYTES) && body.ends_with(&[0]))
+        });
+        looks_like_one
+            && rest.is_some_and(|rest| unframe(no, offset, &mut Reader::new(rest)).is_some())
     })
 }
 

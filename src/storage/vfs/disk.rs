@@ -171,6 +171,9 @@ pub(super) struct Disk {
     pub(super) names: BTreeMap<PathBuf, u64>,
     durable_names: BTreeMap<PathBuf, u64>,
     pending: Vec<(PathBuf, DirOp)>,
+    /// Directories that were made, and whether their own names are durable. Any other directory
+    /// has always been there.
+    dirs: BTreeMap<PathBuf, bool>,
     next_inode: u64,
 }
 
@@ -206,7 +209,15 @@ impl Disk {
         self.pending.push((path.parent().unwrap_or(Path::new("")).to_path_buf(), op));
     }
 
+    pub(super) fn create_dir(&mut self, dir: &Path) {
+        for made in dir.ancestors().filter(|made| made.parent().is_some()) {
+            self.dirs.entry(made.to_path_buf()).or_insert(false);
+        }
+    }
+
     pub(super) fn sync_dir(&mut self, dir: &Path) {
+        let inside = self.dirs.iter_mut().filter(|(made, _)| made.parent() == Some(dir));
+        inside.for_each(|(_, durable)| *durable = true);
         for (_, op) in self.pending.extract_if(.., |(parent, _)| parent == dir) {
             op.apply(&mut self.durable_names);
         }
@@ -233,6 +244,14 @@ impl Disk {
                 op.apply(&mut self.durable_names);
             }
         }
+        for durable in self.dirs.values_mut() {
+            *durable |= rng.bool();
+        }
+        // With the name of a directory goes all that is below it.
+        let (dirs, names) = (&mut self.dirs, &mut self.durable_names);
+        let lost: Vec<PathBuf> = dirs.extract_if(.., |_, durable| !*durable).map(|d| d.0).collect();
+        dirs.retain(|made, _| !lost.iter().any(|lost| made.starts_with(lost)));
+        names.retain(|path, _| !lost.iter().any(|lost| path.starts_with(lost)));
         self.names = self.durable_names.clone();
         self.forget_unreachable();
         for inode in self.inodes.values_mut() {

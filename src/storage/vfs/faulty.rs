@@ -39,7 +39,8 @@ pub enum Fault {
     /// The call fails with an input/output error. A write may have happened in part; a sync drops
     /// what it could not write back.
     Eio,
-    /// The call, if it needs room, finds none.
+    /// The call, if it needs room, finds none. A sync may need some, on file systems that find
+    /// the place of a page only when they write it; it fails like any sync then.
     Full,
 }
 
@@ -149,8 +150,7 @@ impl State {
             fault = Some(if self.rng.bool() { Fault::Eio } else { Fault::Full });
         }
         match (fault, call) {
-            (Some(Fault::Eio), Call::Sync | Call::Write(_))
-            | (Some(Fault::Full), Call::Write(_)) => act(self, fault),
+            (Some(_), Call::Sync | Call::Write(_)) => act(self, fault),
             (Some(Fault::Eio), _) => Err(eio()),
             (Some(Fault::Full), Call::Name) => Err(io::ErrorKind::StorageFull.into()),
             (Some(Fault::Full), _) | (None, _) => act(self, None),
@@ -355,8 +355,11 @@ impl Vfs for FaultyVfs {
         })
     }
 
-    fn create_dir(&self, _dir: &Path) -> io::Result<()> {
-        self.state.lock().serve(None, Call::Name, |_, _| Ok(()))
+    fn create_dir(&self, dir: &Path) -> io::Result<()> {
+        self.state.lock().serve(None, Call::Name, |state, _| {
+            state.disk.create_dir(dir);
+            Ok(())
+        })
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
@@ -416,9 +419,12 @@ impl VfsFile for FaultyFile {
     fn sync_data(&self) -> io::Result<()> {
         self.serve(Call::Sync, |state, fault| {
             let file = state.disk.inodes.get_mut(&self.inode).ok_or_else(eio)?;
-            if fault.is_some() {
+            if let Some(fault) = fault {
                 file.sync_failed(&mut state.rng);
-                return Err(eio());
+                return Err(match fault {
+                    Fault::Eio => eio(),
+                    Fault::Full => io::ErrorKind::StorageFull.into(),
+                });
             }
             file.sync();
             Ok(())

@@ -1,8 +1,9 @@
-//! One log record: a 40-byte header and the payload, padded to 8 bytes (`docs/format/wal.md`).
+//! One log record: a 48-byte header and the payload, padded to 8 bytes (`docs/format/wal.md`).
 //!
-//! The payload's hash is computed by the writer of the batch, outside any lock; the header's
-//! checksum covers that hash, the other fields and the record's own place, so the log thread
-//! touches each payload only to copy it.
+//! The payload's hash is computed by the writer of the batch, outside any lock, and stands in the
+//! header; the header's checksum covers it, the other fields and the record's own place. So the log
+//! thread touches each payload only to copy it, and a reader that looks for the next record after
+//! damage hashes one header at each place, never the payload of a header that does not check.
 
 use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_64;
@@ -12,7 +13,7 @@ use crate::storage::coding::{Reader, length_u32, placed_checksum};
 use crate::storage::files::FileNo;
 use crate::storage::options::BATCH_BYTES_MAX;
 
-pub(crate) const HEADER_BYTES: usize = 40;
+pub(crate) const HEADER_BYTES: usize = 48;
 pub(super) const ALIGN: usize = 8;
 /// Version of the record format, in every header.
 pub(super) const FORMAT: u8 = 1;
@@ -27,13 +28,6 @@ pub(super) struct Place {
     pub(super) synced_upto: u64,
 }
 
-fn checksum(fields: &[u8], payload_hash: u64, place: (FileNo, u64)) -> u64 {
-    let mut bytes = Vec::with_capacity(HEADER_BYTES);
-    bytes.extend_from_slice(fields);
-    bytes.extend_from_slice(&payload_hash.to_le_bytes());
-    placed_checksum(&bytes, u64::from(place.0), place.1)
-}
-
 pub(super) fn padded(payload: usize) -> usize {
     (HEADER_BYTES + payload).next_multiple_of(ALIGN)
 }
@@ -46,7 +40,8 @@ pub(super) fn encode(out: &mut Vec<u8>, batch: &SealedBatch, seqno: Seqno, place
     fields.extend_from_slice(&seqno.0.to_le_bytes());
     fields.extend_from_slice(&batch.count.to_le_bytes());
     fields.extend_from_slice(&[FORMAT, 0, 0, 0]);
-    let sum = checksum(&fields, batch.hash, (place.log, place.offset));
+    fields.extend_from_slice(&batch.hash.to_le_bytes());
+    let sum = placed_checksum(&fields, u64::from(place.log), place.offset);
     let end = out.len() + padded(batch.payload.len());
     out.extend_from_slice(&sum.to_le_bytes());
     out.extend_from_slice(&fields);
@@ -75,16 +70,17 @@ pub(super) fn parse(log: FileNo, content: &[u8], offset: usize) -> Option<Parsed
     if reader.u32()? != log || length > PAYLOAD_BYTES_MAX {
         return None;
     }
+    if placed_checksum(fields, u64::from(log), offset as u64) != sum {
+        return None;
+    }
     let synced_upto = reader.u64()?;
     let seqno = Seqno(reader.u64()?);
     let count = reader.u32()?;
     let format = reader.u8()?;
-    if synced_upto > offset as u64 {
-        return None;
-    }
+    reader.bytes(3)?;
+    let hash = reader.u64()?;
     let payload = rest.get(HEADER_BYTES..)?.get(..length)?;
-    let hash = xxh3_64(payload);
-    if checksum(fields, hash, (log, offset as u64)) != sum {
+    if synced_upto > offset as u64 || xxh3_64(payload) != hash {
         return None;
     }
     let batch = match format {

@@ -22,6 +22,8 @@ pub(crate) struct Scan {
     pub(crate) damage: Vec<Damage>,
     /// Where the believed part ends.
     pub(crate) end: u64,
+    /// Everything below was on disk when a record or the manifest said so.
+    pub(crate) promised: u64,
     /// The last batch in it.
     pub(crate) last: Seqno,
 }
@@ -31,7 +33,7 @@ pub(crate) struct Scan {
 pub(crate) struct Damage {
     pub(crate) start: u64,
     pub(crate) end: u64,
-    /// The first batch known to come after it; `None` when nothing follows.
+    /// All batches lost in it are below this number; `None` when nothing follows.
     pub(crate) next: Option<Seqno>,
 }
 
@@ -59,14 +61,16 @@ pub(crate) fn scan(
     }
     let promised = found.iter().map(|found| found.parsed.synced_upto).max();
     let promised = promised.unwrap_or(0).max(sealed.unwrap_or(0));
-    let mut scan = Scan::default();
+    let mut scan = Scan { promised, ..Scan::default() };
     for Found { offset, parsed } in found {
         let offset = offset as u64;
         if offset > scan.end {
             if scan.end >= promised || crate::mutant!("storage-stop-at-corrupt-middle") {
                 return Ok(scan);
             }
-            let next = Some(parsed.seqno);
+            // A mark repeats the number of the batch before it, which may be the one that is lost.
+            let is_mark = parsed.batch.as_ref().is_some_and(|batch| batch.count == 0);
+            let next = Some(Seqno(parsed.seqno.0.saturating_add(u64::from(is_mark))));
             scan.damage.push(Damage { start: scan.end, end: offset, next });
         }
         scan.end = offset + parsed.bytes as u64;

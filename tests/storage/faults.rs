@@ -1,0 +1,195 @@
+//! Disks that fail and go on: errors of every call, a full disk, syncs that fail. Whatever they do,
+//! nothing wrong is read, nothing refused comes back, and nothing is acknowledged that is not on
+//! disk.
+
+use std::path::Path;
+
+use fastrand::Rng;
+use roundtable::storage::vfs::Fault;
+use roundtable::storage::{Durability, FaultyVfs};
+
+use crate::harness::{ACTS, DIR, Harness, Verdict};
+
+/// What is wrong with the disk of a run.
+#[derive(Debug, Clone, Copy)]
+enum Plan {
+    /// Any call may fail.
+    Errors,
+    /// One call fails, the rest is in order.
+    OneError(Fault),
+    /// Room comes and goes.
+    Full,
+    /// One sync of a file fails.
+    Sync,
+}
+
+impl Plan {
+    fn before(self, act: usize, fails_at: usize, disk: &FaultyVfs, rng: &mut Rng) {
+        match self {
+            Self::Errors if act == 0 => disk.set_error_rate(1.0 / rng.f64().mul_add(400.0, 40.0)),
+            Self::OneError(fault) if act == fails_at => {
+                disk.fail_at(disk.counts().calls + rng.u64(1..12), fault);
+            }
+            Self::Full if act.is_multiple_of(8) => {
+                let room = rng.bool().then(|| disk.bytes() + rng.u64(..4_000));
+                disk.set_capacity(room);
+            }
+            Self::Sync if act == fails_at => disk.fail_syncs(1),
+            _ => {}
+        }
+    }
+}
+
+fn read_only(harness: &Harness) -> bool {
+    harness.engine().is_some_and(|engine| engine.stats().read_only.is_some())
+}
+
+/// When there is room again a full disk must not have left anything behind.
+fn check_works_again(harness: &mut Harness) -> Verdict {
+    if read_only(harness) {
+        return Err("a full disk made the engine read-only".to_owned());
+    }
+    if harness.engine().is_none() {
+        harness.reopen()?;
+    }
+    harness.submit(Durability::Synced);
+    harness.settle()?;
+    if !harness.newest_is_acknowledged() {
+        return Err("there is room again and a write fails".to_owned());
+    }
+    let flushed = harness.engine().map_or(Ok(()), |engine| engine.flush());
+    flushed.map_err(|error| format!("there is room again and a flush fails: {error}"))
+}
+
+fn fault_run(script: u64, plan: Plan, seed: u64) -> Verdict {
+    let disk = FaultyVfs::new(seed);
+    let mut rng = Rng::with_seed(seed);
+    let mut harness = Harness::new(script, disk.clone());
+    let fails_at = rng.usize(1..ACTS);
+    for act in 0..ACTS {
+        plan.before(act, fails_at, &disk, &mut rng);
+        match harness.engine() {
+            Some(_) => harness.act(),
+            None => harness.reopen()?,
+        }
+        harness.check_visible()?;
+    }
+    disk.set_error_rate(0.0);
+    disk.set_capacity(None);
+    harness.settle()?;
+    harness.check_visible()?;
+    if matches!(plan, Plan::Full) {
+        check_works_again(&mut harness)?;
+    }
+    // The process ends without the machine, or both do.
+    if rng.bool() {
+        harness.close();
+    } else {
+        harness.crash();
+    }
+    // A single error may still wait for its call.
+    harness.recover().or_else(|_| harness.recover())?;
+    // What was found is now the store's past: it may not vanish behind what comes next.
+    for _ in 0..4 {
+        harness.submit(Durability::Synced);
+    }
+    harness.settle()?;
+    harness.crash();
+    harness.recover()
+}
+
+/// Runs every plan over some scripts. Returns the failures and the number of runs.
+pub(crate) fn fault_runs(seeds: u64) -> (Vec<String>, u64) {
+    let plans = [
+        Plan::Errors,
+        Plan::OneError(Fault::Eio),
+        Plan::OneError(Fault::Full),
+        Plan::Full,
+        Plan::Sync,
+    ];
+    let mut failures = Vec::new();
+    for plan in plans {
+        for seed in 0..seeds {
+            let story = |error| format!("{plan:?} seed {seed}: {error}");
+            failures.extend(fault_run(seed % 16, plan, seed).map_err(story).err());
+        }
+    }
+    (failures, seeds * plans.len() as u64)
+}
+
+#[test]
+fn a_failing_disk_never_makes_a_wrong_answer() {
+    let (failures, runs) = fault_runs(160);
+    println!("{runs} fault runs, {} failures", failures.len());
+    assert!(failures.is_empty(), "{} of {runs}: {:#?}", failures.len(), failures);
+}
+
+/// Every call of a short script fails once, in each of two ways.
+#[test]
+fn an_error_of_any_call_is_survived() {
+    let calls = {
+        let disk = FaultyVfs::new(0);
+        let mut harness = Harness::new(0, disk.clone());
+        harness.play(40);
+        disk.counts().calls
+    };
+    assert!(calls > 60, "the script has become shallow");
+    for fault in [Fault::Eio, Fault::Full] {
+        for call in 1..=calls {
+            let disk = FaultyVfs::new(call);
+            let mut harness = Harness::new(0, disk.clone());
+            disk.fail_at(call, fault);
+            harness.play(40);
+            let settled = harness.settle().and_then(|()| harness.check_visible());
+            harness.crash();
+            let verdict = settled.and_then(|()| harness.recover());
+            assert_eq!(verdict, Ok(()), "{fault:?} at call {call}");
+        }
+    }
+}
+
+#[test]
+fn after_a_failed_sync_reads_go_on_and_writes_are_refused_until_the_next_start() {
+    let disk = FaultyVfs::new(5);
+    let mut harness = Harness::new(0, disk.clone());
+    assert_eq!(harness.reopen(), Ok(()));
+    harness.submit(Durability::Synced);
+    assert_eq!(harness.settle(), Ok(()));
+    disk.fail_syncs(1);
+    for _ in 0..5 {
+        harness.submit(Durability::Synced);
+    }
+    // All five are answered, none of them well; the sync that would work is not tried.
+    let syncs = disk.counts().syncs;
+    assert_eq!(harness.settle(), Ok(()));
+    assert_eq!(disk.counts().syncs, syncs + 1);
+    assert!(read_only(&harness));
+    harness.submit(Durability::Synced);
+    assert_eq!(harness.settle(), Ok(()));
+    assert!(!harness.newest_is_acknowledged());
+    assert_eq!(harness.check_visible(), Ok(()));
+    harness.close();
+    assert_eq!(harness.recover(), Ok(()));
+    harness.submit(Durability::Synced);
+    assert_eq!(harness.settle(), Ok(()));
+    assert!(harness.newest_is_acknowledged());
+}
+
+#[test]
+fn a_store_on_a_full_disk_opens_again_when_there_is_room() {
+    let disk = FaultyVfs::new(6);
+    let mut harness = Harness::new(0, disk.clone());
+    harness.play(60);
+    harness.crash();
+    let mut refusals = 0;
+    for room in 0..400 {
+        disk.set_capacity(Some(disk.bytes() + room));
+        refusals += u64::from(harness.try_open().is_err());
+        harness.close();
+    }
+    assert!(refusals > 0, "no start was short of room");
+    disk.set_capacity(None);
+    assert_eq!(harness.recover(), Ok(()));
+    let named = disk.files().iter().filter(|path| path.starts_with(Path::new(DIR))).count();
+    assert!(named < 40, "starts that failed have left {named} files");
+}
