@@ -22,10 +22,12 @@
 mod batch;
 mod cache;
 mod coding;
+mod compaction;
 mod engine;
 mod error;
 mod files;
 mod iter;
+mod levels;
 mod manifest;
 mod memtable;
 mod options;
@@ -34,7 +36,9 @@ pub mod vfs;
 mod wal;
 
 pub use batch::{Batch, Seqno};
-pub use engine::{CorruptRegion, Engine, OnDone, Recovery, Snapshot, Stats, TryGet, Verified};
+pub use engine::{
+    CorruptRegion, Engine, LevelStats, OnDone, Recovery, Snapshot, Stats, TryGet, Verified,
+};
 pub use error::Error;
 pub use iter::{Direction, Iter};
 pub use options::{

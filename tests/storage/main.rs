@@ -9,6 +9,7 @@
     reason = "a test that meets the unexpected is to fail there, loudly"
 )]
 
+mod compaction;
 mod crash;
 mod damage;
 mod faults;

@@ -34,6 +34,21 @@ fn an_unsynced_manifest_is_caught() {
 }
 
 #[test]
+fn dropping_a_tombstone_that_still_hides_something_is_caught() {
+    fires("storage-compaction-drops-tombstone-early");
+}
+
+#[test]
+fn keeping_the_older_version_in_a_compaction_is_caught() {
+    fires("storage-compaction-keeps-older");
+}
+
+#[test]
+fn unlinking_inputs_before_the_manifest_is_caught() {
+    fires("storage-unlink-before-manifest");
+}
+
+#[test]
 fn a_filter_that_denies_a_key_it_holds_is_caught() {
     fires("storage-filter-false-negative");
 }

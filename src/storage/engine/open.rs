@@ -11,15 +11,17 @@ use std::sync::atomic::AtomicBool;
 use arc_swap::ArcSwap;
 use parking_lot::{Condvar, Mutex};
 
-use super::core::{Commit, Core, Counters, Phase, Version, View};
+use super::compact::Compacting;
+use super::core::{Commit, Core, Counters, Phase, View};
 use crate::storage::batch::Seqno;
 use crate::storage::cache::BlockCache;
 use crate::storage::error::Error;
-use crate::storage::files::{FileKind, table_path, wal_path};
+use crate::storage::files::{CURRENT, FileKind, table_path, wal_path};
+use crate::storage::levels::Levels;
 use crate::storage::manifest::{self, Manifest, Sealed, State};
 use crate::storage::memtable::Memtable;
 use crate::storage::options::Options;
-use crate::storage::sstable::Table;
+use crate::storage::sstable::{Shared, Table, TableMeta};
 use crate::storage::vfs::{Vfs, VfsFile, read_all};
 use crate::storage::wal::{LogWriter, Scan, scan};
 
@@ -88,7 +90,8 @@ pub(super) fn open(
     let mut recovering = Recovering { vfs: &*vfs, dir, state, memtable, recovery };
     recovering.check_orphans(&names)?;
     let cache = Arc::new(BlockCache::new(options.block_cache_bytes, options.block_bytes));
-    let tables = recovering.open_tables(&cache)?;
+    let shared = Shared { vfs: Arc::clone(&vfs), cache };
+    let levels = recovering.open_tables(&shared)?;
     recovering.replay_logs()?;
     let Recovering { state, memtable, mut recovery, .. } = recovering;
     let (manifest, log) = begin(&vfs, dir, state)?;
@@ -106,23 +109,28 @@ pub(super) fn open(
         phase: Phase::Running,
         latched: None,
         flush_blocked: None,
+        compacting: Compacting { due: true, ..Compacting::default() },
     };
-    let version = Arc::new(Version { tables });
-    let view = View { active: Arc::new(memtable), sealed: Vec::new(), version };
-    cache.charge(view.table_memory());
+    let levels = Arc::new(levels);
+    shared.cache.charge(levels.memory());
+    let view = View { active: Arc::new(memtable), sealed: Vec::new(), levels };
     let core = Core {
         vfs,
         dir: dir.to_path_buf(),
         options,
         view: ArcSwap::from_pointee(view),
-        cache,
+        tables: shared,
         commit: Mutex::new(commit),
         manifest: Mutex::new(manifest),
         log: Mutex::new(log),
         flushing: Mutex::new(()),
+        compacting: Mutex::new(None),
         log_wake: Condvar::new(),
         flush_wake: Condvar::new(),
         flush_done: Condvar::new(),
+        compact_wake: Condvar::new(),
+        compact_done: Condvar::new(),
+        pace_wake: Condvar::new(),
         tick_wake: Condvar::new(),
         counters: Counters::default(),
         lock: Mutex::new(Some(lock)),
@@ -170,13 +178,18 @@ impl Recovering<'_> {
         size.map_err(|error| Error::io("measure", path, error))
     }
 
-    /// Newest first.
-    fn open_tables(&self, cache: &Arc<BlockCache>) -> Result<Vec<Arc<Table>>, Error> {
-        let open = |meta: &crate::storage::sstable::TableMeta| {
+    fn open_tables(&self, shared: &Shared) -> Result<Levels, Error> {
+        let open = |meta: &TableMeta| {
             let path = table_path(self.dir, meta.no);
-            Table::open(self.vfs, path, meta.clone(), Arc::clone(cache)).map(Arc::new)
+            let table = Table::open(path, meta.clone(), shared.clone())?;
+            Ok((usize::from(meta.level), Arc::new(table)))
         };
-        self.state.tables.values().rev().map(open).collect()
+        let tables: Result<Vec<_>, Error> = self.state.tables.values().map(open).collect();
+        let levels = Levels::new(tables?);
+        match levels.broken() {
+            Some(what) => Err(Error::corrupt(&self.dir.join(CURRENT), 0, what)),
+            None => Ok(levels),
+        }
     }
 
     fn replay_logs(&mut self) -> Result<(), Error> {

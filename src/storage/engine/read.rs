@@ -10,7 +10,7 @@ use super::core::{Core, Phase, View};
 use crate::storage::batch::Seqno;
 use crate::storage::error::Error;
 use crate::storage::iter::{Direction, Entry, Iter, MemtableCursor, Range, Source};
-use crate::storage::sstable::{Probe, ReadMode, TableCursor, key_hash};
+use crate::storage::sstable::{Probe, ReadMode, key_hash};
 
 /// What memory alone knows of a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,7 +35,7 @@ impl View {
             return Ok(known);
         }
         let hash = key_hash(key);
-        for table in &self.version.tables {
+        for table in self.levels.holding(key) {
             // Newest first, so the first entry is the one in force, be it a value or a delete.
             if let Some(entry) = table.get(key, hash)? {
                 return Ok(entry.value.map(|value| (value, entry.seqno)));
@@ -54,7 +54,7 @@ impl View {
 
     fn try_tables(&self, key: &[u8]) -> TryGet {
         let hash = key_hash(key);
-        for table in &self.version.tables {
+        for table in self.levels.holding(key) {
             match table.try_get(key, hash) {
                 Probe::Found(Entry { seqno, value: Some(value), .. }) => {
                     return TryGet::Found(value, seqno);
@@ -73,14 +73,7 @@ impl View {
             let memtable = Arc::clone(memtable);
             Source::Memtable(MemtableCursor::new(memtable, range.clone(), direction, seqno))
         });
-        let tables = self.version.tables.iter().map(|table| {
-            Source::Table(TableCursor::new(
-                Arc::clone(table),
-                range.clone(),
-                direction,
-                ReadMode::Cached,
-            ))
-        });
+        let tables = self.levels.cursors(range, direction, ReadMode::Cached).map(Source::Level);
         Iter::new(memtables.chain(tables).collect(), direction)
     }
 }

@@ -1,16 +1,15 @@
 //! Writes one table, from entries in key order.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::block::{self, BlockBuilder};
 use super::filter::{Filter, key_hash};
-use super::table::{Footer, IndexEntry, Parts, encode_index};
+use super::table::{Footer, IndexEntry, Parts, Shared, encode_index};
 use super::{Table, TableMeta};
 use crate::storage::batch::Seqno;
-use crate::storage::cache::BlockCache;
 use crate::storage::error::Error;
 use crate::storage::files::FileNo;
 use crate::storage::iter::Entry;
@@ -26,7 +25,7 @@ pub(crate) struct TableBuilder {
     file: Arc<dyn VfsFile>,
     path: PathBuf,
     block_bytes: usize,
-    cache: Arc<BlockCache>,
+    shared: Shared,
     block: BlockBuilder,
     index: Vec<IndexEntry>,
     /// One for each key, eight bytes each until the filter is made.
@@ -47,14 +46,14 @@ impl TableBuilder {
         file: Arc<dyn VfsFile>,
         path: PathBuf,
         block_bytes: usize,
-        cache: Arc<BlockCache>,
+        shared: Shared,
     ) -> Self {
         Self {
             no,
             file,
             path,
             block_bytes,
-            cache,
+            shared,
             block: BlockBuilder::default(),
             index: Vec::new(),
             hashes: Vec::new(),
@@ -94,13 +93,29 @@ impl TableBuilder {
         Ok(())
     }
 
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Bytes of the file so far, within a block.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.written + (self.pending.len() + self.block.bytes()) as u64
+    }
+
+    /// Removes the unfinished file, as far as the disk lets it: an orphan is swept at the next open.
+    pub(crate) fn abandon(self) {
+        let _orphan = self.shared.vfs.remove(&self.path);
+    }
+
     fn end_block(&mut self) -> Result<(), Error> {
         if self.block.is_empty() {
             return Ok(());
         }
         let body = self.block.finish();
         let (offset, length) = self.push(body)?;
-        self.index.push(IndexEntry { largest: self.largest.clone(), offset, length });
+        // Copied: the key is a piece of a batch or of a block, which must not live on for it.
+        let largest = Bytes::copy_from_slice(&self.largest);
+        self.index.push(IndexEntry { largest, offset, length });
         Ok(())
     }
 
@@ -129,7 +144,7 @@ impl TableBuilder {
     /// When the file cannot be written or synced.
     pub(crate) fn finish(mut self) -> Result<Table, Error> {
         self.end_block()?;
-        let smallest = self.smallest.clone().unwrap_or_default();
+        let smallest = Bytes::copy_from_slice(self.smallest.as_deref().unwrap_or_default());
         let filter = Filter::build(&std::mem::take(&mut self.hashes));
         let (filter_offset, filter_length) = self.push(filter.encode())?;
         let (index_offset, index_length) = self.push(encode_index(&smallest, &self.index))?;
@@ -154,11 +169,11 @@ impl TableBuilder {
             entries: self.entries,
             deletes: self.deletes,
             smallest,
-            largest: self.largest,
+            largest: Bytes::copy_from_slice(&self.largest),
             first: self.first,
             last: self.last,
         };
-        let parts = Parts { file: self.file, path: self.path, cache: self.cache };
+        let parts = Parts { file: self.file, path: self.path, shared: self.shared };
         Ok(Table::new(meta, parts, self.index, filter))
     }
 }

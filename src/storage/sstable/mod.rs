@@ -15,6 +15,7 @@ pub(crate) use block::Block;
 pub(crate) use builder::TableBuilder;
 pub(crate) use cursor::TableCursor;
 pub(crate) use filter::key_hash;
+pub(crate) use table::Shared;
 pub(crate) use table::{Probe, ReadMode, Table};
 
 use bytes::Bytes;
@@ -26,7 +27,7 @@ use super::files::FileNo;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TableMeta {
     pub(crate) no: FileNo,
-    /// 0 for what a flush wrote; compaction will use the others.
+    /// The level it was made for. Where it stands now is what `Levels` says: a table may move.
     pub(crate) level: u8,
     pub(crate) bytes: u64,
     pub(crate) entries: u64,

@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 
@@ -63,6 +64,11 @@ fn decode_index(body: &Bytes) -> Option<(Bytes, Vec<IndexEntry>)> {
         index.push(IndexEntry { largest, offset, length });
     }
     reader.is_empty().then_some((smallest, index))
+}
+
+fn memory_of(index: &[IndexEntry], filter: &Filter) -> usize {
+    let index = index.iter().map(|entry| size_of::<IndexEntry>() + entry.largest.len());
+    index.sum::<usize>() + filter.memory()
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -138,7 +144,14 @@ impl Footer {
 pub(super) struct Parts {
     pub(super) file: Arc<dyn VfsFile>,
     pub(super) path: PathBuf,
-    pub(super) cache: Arc<BlockCache>,
+    pub(super) shared: Shared,
+}
+
+/// What all tables of an engine share.
+#[derive(Debug, Clone)]
+pub(crate) struct Shared {
+    pub(crate) vfs: Arc<dyn Vfs>,
+    pub(crate) cache: Arc<BlockCache>,
 }
 
 /// What memory alone knows of a key in one table.
@@ -167,6 +180,10 @@ pub(crate) struct Table {
     parts: Parts,
     index: Vec<IndexEntry>,
     filter: Filter,
+    /// Bytes of index and filter.
+    memory: usize,
+    /// The manifest no longer names it: its file goes with the last holder.
+    retired: AtomicBool,
 }
 
 impl Table {
@@ -176,31 +193,28 @@ impl Table {
         index: Vec<IndexEntry>,
         filter: Filter,
     ) -> Self {
-        Self { meta, parts, index, filter }
+        let memory = memory_of(&index, &filter);
+        Self { meta, parts, index, filter, memory, retired: AtomicBool::new(false) }
     }
 
     /// Opens a table that the manifest names and compares it with what the manifest says of it.
     ///
     /// # Errors
     /// `Missing`, `Corrupt`, `Version`, or what the file system says.
-    pub(crate) fn open(
-        vfs: &dyn Vfs,
-        path: PathBuf,
-        meta: TableMeta,
-        cache: Arc<BlockCache>,
-    ) -> Result<Self, Error> {
-        let file = match vfs.open(&path) {
+    pub(crate) fn open(path: PathBuf, meta: TableMeta, shared: Shared) -> Result<Self, Error> {
+        let file = match shared.vfs.open(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 return Err(Error::Missing { file: path });
             }
             Err(error) => return Err(Error::io("open", &path, error)),
         };
-        let parts = Parts { file, path, cache };
-        let mut table = Self { meta, parts, index: Vec::new(), filter: Filter::default() };
+        let parts = Parts { file, path, shared };
+        let mut table = Self::new(meta, parts, Vec::new(), Filter::default());
         let footer = table.read_footer()?;
         table.index = table.read_index(&footer)?;
         table.filter = table.read_filter(&footer)?;
+        table.memory = memory_of(&table.index, &table.filter);
         Ok(table)
     }
 
@@ -266,7 +280,7 @@ impl Table {
     }
 
     fn block(&self, entry: &IndexEntry, mode: ReadMode) -> Result<Block, Error> {
-        let (cache, key) = (&self.parts.cache, (self.meta.no, entry.offset));
+        let (cache, key) = (&self.parts.shared.cache, (self.meta.no, entry.offset));
         let cached = match mode {
             ReadMode::Cached => cache.get(key),
             ReadMode::Passing => cache.peek(key),
@@ -287,10 +301,19 @@ impl Table {
         Error::corrupt(&self.parts.path, entry.offset, "block cannot be decoded")
     }
 
+    pub(crate) fn path(&self) -> &Path {
+        &self.parts.path
+    }
+
+    /// Lets the file be removed when the last holder of the table is gone. Only for a table that
+    /// the manifest does not name, durably.
+    pub(crate) fn retire(&self) {
+        self.retired.store(true, Ordering::Release);
+    }
+
     /// Bytes it keeps in memory, the cache aside.
     pub(crate) fn memory(&self) -> usize {
-        let index = self.index.iter().map(|entry| size_of::<IndexEntry>() + entry.largest.len());
-        index.sum::<usize>() + self.filter.memory()
+        self.memory
     }
 
     /// Where `key` must be if the table has it; `hash` is its [`key_hash`].
@@ -313,7 +336,7 @@ impl Table {
     /// The entry of `key` if memory alone can tell; `hash` is its [`key_hash`].
     pub(crate) fn try_get(&self, key: &[u8], hash: u64) -> Probe {
         let Some(entry) = self.place(key, hash) else { return Probe::Absent };
-        let block = self.parts.cache.get((self.meta.no, entry.offset));
+        let block = self.parts.shared.cache.get((self.meta.no, entry.offset));
         match block.map(|block| block.find(key)) {
             Some(Some(Some(entry))) => Probe::Found(entry),
             Some(Some(None)) => Probe::Absent,
@@ -373,5 +396,14 @@ impl Table {
             errors.push(Error::corrupt(&self.parts.path, 0, what));
         }
         (self.index.len() as u64 + 1, errors)
+    }
+}
+
+impl Drop for Table {
+    fn drop(&mut self) {
+        if self.retired.load(Ordering::Acquire) {
+            // What cannot be removed now is swept at the next open.
+            let _orphan = self.parts.shared.vfs.remove(&self.parts.path);
+        }
     }
 }
