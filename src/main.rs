@@ -3,14 +3,13 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use clap::{Args, Parser, Subcommand};
 
 use roundtable::config::{ConfigError, DEFAULT_FILE, Sources, load};
 use roundtable::server::run::{follow_parent, say_error};
 use roundtable::server::{Settings, dev, probe, run};
-use roundtable::storage::{Engine, Options, RealVfs};
+use roundtable::storage::{self, RealVfs};
 use roundtable::types::limits;
 
 /// Roundtable, a leaderless distributed key-value database: the server.
@@ -281,19 +280,17 @@ fn check_data(dir: &Path) -> anyhow::Result<ExitCode> {
         // Opening it would make a store there.
         return Ok(usage(&format!("{} holds no store", dir.display())));
     }
-    let (engine, recovery) = Engine::open(Arc::new(RealVfs), dir, Options::default())?;
-    let verified = engine.verify();
-    for region in &recovery.corrupt {
-        say_error(&format!("{region:?}"));
-    }
-    for fault in &verified.errors {
+    let checked = storage::check(&RealVfs, dir)?;
+    for fault in &checked.faults {
         say_error(&fault.to_string());
     }
-    let faults = recovery.corrupt.len() + verified.errors.len();
-    engine.close()?;
-    if faults > 0 {
-        say_error(&format!("{faults} faults"));
+    if !checked.faults.is_empty() {
+        say_error(&format!("{} faults", checked.faults.len()));
         return Ok(ExitCode::from(1));
     }
-    print(&format!("ok: {} tables, {} blocks\n", verified.tables, verified.blocks))
+    let (tables, blocks) = (checked.tables, checked.blocks);
+    let (segments, batches) = (checked.segments, checked.batches);
+    print(&format!(
+        "ok: {tables} tables, {blocks} blocks; {segments} log segments, {batches} batches\n"
+    ))
 }

@@ -78,6 +78,11 @@ impl Range {
         }
     }
 
+    /// Whether any key from `smallest` to `largest` can be in it.
+    pub(crate) fn meets(&self, smallest: &[u8], largest: &[u8]) -> bool {
+        !self.is_empty() && self.is_after_start(largest) && self.is_before_end(smallest)
+    }
+
     /// Leaves only what lies beyond `key` in `direction`.
     pub(crate) fn advance(&mut self, key: Bytes, direction: Direction) {
         match direction {

@@ -21,6 +21,7 @@
 
 mod batch;
 mod cache;
+mod check;
 mod coding;
 mod compaction;
 mod engine;
@@ -36,6 +37,7 @@ pub mod vfs;
 mod wal;
 
 pub use batch::{Batch, Seqno};
+pub use check::{Checked, check};
 pub use engine::{
     CorruptRegion, Engine, LevelStats, OnDone, Recovery, Snapshot, Stats, TryGet, Verified,
 };

@@ -1,20 +1,22 @@
 //! Damage of every file (I11): an error that names a file or the right answer, never a wrong value
 //! and never a key that is silently gone.
 
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use fastrand::Rng;
 use roundtable::storage::{
-    Batch, Durability, Engine, Error, FaultyVfs, Options, Recovery, SyncMode, ThreadMode, Vfs,
+    Batch, Direction, Durability, Engine, Error, FaultyVfs, Options, Recovery, SyncMode,
+    ThreadMode, Vfs,
 };
 
 use crate::harness::{DIR, State, Verdict, dump};
 
-const BATCHES: u64 = 60;
+pub(crate) const BATCHES: u64 = 60;
 const FLUSHED: u64 = 35;
 
-fn options() -> Options {
+pub(crate) fn options() -> Options {
     Options {
         memtable_bytes: 3_000,
         wal_segment_bytes: 1_400,
@@ -28,7 +30,7 @@ fn options() -> Options {
 }
 
 /// Each batch has a key of its own and overwrites a shared one.
-fn pairs(number: u64) -> [(Vec<u8>, Vec<u8>); 2] {
+pub(crate) fn pairs(number: u64) -> [(Vec<u8>, Vec<u8>); 2] {
     let own = (format!("key{number:04}").into_bytes(), format!("value {number:030}").into_bytes());
     let shared = (format!("shared{}", number % 7).into_bytes(), number.to_le_bytes().to_vec());
     [own, shared]
@@ -39,12 +41,12 @@ fn state_of(batches: impl Iterator<Item = u64>) -> State {
     batches.flat_map(pairs).collect()
 }
 
-fn open(disk: &FaultyVfs) -> Result<(Engine, Recovery), Error> {
+pub(crate) fn open(disk: &FaultyVfs) -> Result<(Engine, Recovery), Error> {
     Engine::open(Arc::new(disk.clone()), Path::new(DIR), options())
 }
 
 /// A store with tables and with several log segments that are not flushed, cleanly closed.
-fn store() -> FaultyVfs {
+pub(crate) fn store() -> FaultyVfs {
     let disk = FaultyVfs::new(1);
     let (engine, _) = open(&disk).unwrap();
     for number in 1..=BATCHES {
@@ -69,7 +71,7 @@ fn store() -> FaultyVfs {
     disk
 }
 
-fn of_kind(disk: &FaultyVfs, ending: &str) -> Vec<PathBuf> {
+pub(crate) fn of_kind(disk: &FaultyVfs, ending: &str) -> Vec<PathBuf> {
     let files = disk.files().into_iter();
     files.filter(|path| path.to_str().unwrap().contains(ending)).collect()
 }
@@ -296,5 +298,36 @@ fn files_of_noise_never_panic() {
             noisy.plant(&path, content);
             assert_eq!(judge(&noisy, BATCHES as usize), Ok(()), "{}", path.display());
         }
+    }
+}
+
+#[test]
+fn a_table_without_its_index_costs_only_its_own_range_of_keys() {
+    let disk = store();
+    let tables = of_kind(&disk, ".sst");
+    let size = disk.content(&tables[0]).unwrap().len();
+    // A bit of the footer, and a file that is cut short.
+    for cut in [false, true] {
+        let damaged = disk.fork(0);
+        if cut {
+            let content = disk.content(&tables[0]).unwrap();
+            damaged.plant(&tables[0], content[..size / 2].to_vec());
+        } else {
+            assert!(damaged.flip_bit(&tables[0], size - 20, 1));
+        }
+        let (engine, recovery) = open(&damaged).unwrap();
+        assert_eq!(recovery.unreadable, tables[..1]);
+        // The oldest table holds the first batches; what is not in its range can be read.
+        let inside = engine.get(&pairs(1)[0].0);
+        assert!(matches!(&inside, Err(Error::Corrupt { file, .. }) if *file == tables[0]));
+        assert_eq!(engine.get(&pairs(BATCHES)[0].0).unwrap().unwrap().0, pairs(BATCHES)[0].1);
+        assert_eq!(engine.get(b"a").unwrap(), None);
+        let range = |start: &[u8], end: &[u8]| {
+            let (start, end) = (Bound::Included(start), Bound::Excluded(end));
+            engine.range(start, end, Direction::Reverse).find_map(Result::err)
+        };
+        assert!(range(b"a", b"b").is_none());
+        assert!(matches!(range(b"a", b"z"), Some(Error::Corrupt { .. })));
+        assert_eq!(engine.verify().errors.len(), 1);
     }
 }

@@ -323,6 +323,9 @@ impl Harness {
         if !recovery.corrupt.is_empty() {
             return Err(format!("a crash was taken for damage: {:?}", recovery.corrupt));
         }
+        if !recovery.unreadable.is_empty() {
+            return Err(format!("a crash has broken tables: {:?}", recovery.unreadable));
+        }
         let engine = self.engine.as_ref().unwrap();
         let found = patiently(|| dump(engine)).map_err(|error| format!("unreadable: {error}"))?;
         let number = found

@@ -9,10 +9,12 @@
     reason = "a test that meets the unexpected is to fail there, loudly"
 )]
 
+mod check;
 mod compaction;
 mod crash;
 mod damage;
 mod faults;
+mod golden;
 mod group;
 mod harness;
 mod model;

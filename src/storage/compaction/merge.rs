@@ -5,6 +5,7 @@
 //! reason, and the numbers are compared with those of the tables. Does not know which tables to
 //! merge, nor what becomes of the result.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::Job;
@@ -13,6 +14,7 @@ use crate::storage::files::FileNo;
 use crate::storage::iter::{Direction, Entry, Merge, Range, Source};
 use crate::storage::levels::{LEVELS, LevelCursor, Levels};
 use crate::storage::sstable::{ReadMode, Table, TableBuilder};
+use crate::storage::vfs::Vfs;
 
 /// What became of the entries of a merge.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -43,6 +45,8 @@ pub(crate) struct Merging {
     /// The newest version of the key that is being read.
     current: Option<Entry>,
     builder: Option<TableBuilder>,
+    /// The file of a table that could not be ended.
+    ending: Option<PathBuf>,
     pub(crate) outputs: Vec<Table>,
     pub(crate) tally: Tally,
 }
@@ -73,6 +77,7 @@ impl Merging {
             merge,
             current: None,
             builder: None,
+            ending: None,
             outputs: Vec::new(),
             tally: Tally::default(),
         }
@@ -152,7 +157,9 @@ impl Merging {
 
     fn end_table(&mut self) -> Result<(), Error> {
         if let Some(builder) = self.builder.take() {
+            self.ending = Some(builder.path().to_path_buf());
             let table = builder.finish()?;
+            self.ending = None;
             self.tally.bytes_written += table.meta.bytes;
             self.outputs.push(table);
         }
@@ -174,10 +181,13 @@ impl Merging {
     }
 
     /// Gives the files of the unfinished result back, as far as the disk lets it.
-    pub(crate) fn abandon(self) {
-        self.outputs.iter().for_each(Table::retire);
+    pub(crate) fn abandon(self, vfs: &Arc<dyn Vfs>) {
+        self.outputs.iter().for_each(|table| table.retire(vfs));
         if let Some(builder) = self.builder {
-            builder.abandon();
+            builder.abandon(&**vfs);
+        }
+        if let Some(path) = self.ending {
+            let _orphan = vfs.remove(&path);
         }
     }
 }

@@ -117,7 +117,7 @@ impl Core {
             Ok(false) => self.finish(merging),
             Err(error) => {
                 let first = merging.job.upper.first().copied();
-                merging.abandon();
+                merging.abandon(&self.vfs);
                 self.compaction_failed(error, first);
             }
         }
@@ -132,7 +132,7 @@ impl Core {
         let no = self.manifest.lock().state.take_number()?;
         let path = table_path(&self.dir, no);
         let file = self.vfs.create(&path).map_err(|error| Error::io("create", &path, error))?;
-        Ok(TableBuilder::new(no, file, path, self.options.block_bytes, self.tables.clone()))
+        Ok(TableBuilder::new(no, file, path, self.options.block_bytes, Arc::clone(&self.cache)))
     }
 
     fn finish(&self, merging: Merging) {
@@ -141,7 +141,7 @@ impl Core {
         match self.put_in_force(&job, &inputs, &outputs) {
             Ok(()) => {
                 if !job.moved {
-                    inputs.iter().for_each(|table| table.retire());
+                    inputs.iter().for_each(|table| table.retire(&self.vfs));
                 }
                 let counters = &self.counters;
                 let counter = if job.moved { &counters.moves } else { &counters.compactions };
@@ -153,7 +153,7 @@ impl Core {
             Err(error) => {
                 if error.is_full() {
                     // The edit is certainly not in force. After any other failure it may be.
-                    outputs.iter().for_each(|table| table.retire());
+                    outputs.iter().for_each(|table| table.retire(&self.vfs));
                 }
                 self.compaction_failed(error, job.upper.first().copied());
             }
@@ -211,7 +211,7 @@ impl Core {
         self.compact_wake.notify_one();
         drop(commit);
         drop(old);
-        self.tables.cache.charge(memory);
+        self.cache.charge(memory);
     }
 
     fn compaction_failed(&self, error: Error, first: Option<FileNo>) {
@@ -265,7 +265,7 @@ impl Core {
     /// Gives the files of an unfinished merge back, at the end.
     pub(super) fn abandon_compaction(&self) {
         if let Some(merging) = self.compacting.lock().take() {
-            merging.abandon();
+            merging.abandon(&self.vfs);
         }
     }
 

@@ -13,13 +13,13 @@ use parking_lot::{Condvar, Mutex};
 
 use super::compact::Compacting;
 use crate::storage::batch::{SealedBatch, Seqno};
+use crate::storage::cache::BlockCache;
 use crate::storage::compaction::Merging;
 use crate::storage::error::Error;
 use crate::storage::levels::Levels;
 use crate::storage::manifest::Manifest;
 use crate::storage::memtable::Memtable;
 use crate::storage::options::Options;
-use crate::storage::sstable::Shared;
 use crate::storage::vfs::{DirLock, Vfs};
 use crate::storage::wal::LogWriter;
 
@@ -129,8 +129,7 @@ pub(super) struct Core {
     pub(super) dir: PathBuf,
     pub(super) options: Options,
     pub(super) view: ArcSwap<View>,
-    /// What every table is opened with.
-    pub(super) tables: Shared,
+    pub(super) cache: Arc<BlockCache>,
     pub(super) commit: Mutex<Commit>,
     pub(super) manifest: Mutex<Manifest>,
     pub(super) log: Mutex<LogWriter>,

@@ -21,9 +21,9 @@ use crate::storage::levels::Levels;
 use crate::storage::manifest::{self, Manifest, Sealed, State};
 use crate::storage::memtable::Memtable;
 use crate::storage::options::Options;
-use crate::storage::sstable::{Shared, Table, TableMeta};
+use crate::storage::sstable::{Table, TableMeta};
 use crate::storage::vfs::{Vfs, VfsFile, read_all};
-use crate::storage::wal::{LogWriter, Scan, scan};
+use crate::storage::wal::{LogWriter, Scan, WAL_BYTES_MAX, refuse_unknown_logs, scan};
 
 /// A stretch of the log that was on disk once and cannot be read any more. The batches around it
 /// have been applied; those inside it are lost.
@@ -53,10 +53,11 @@ pub struct Recovery {
     /// must treat what it stores as incomplete. It is reported again at each open until the
     /// batches around it are flushed, so a caller that has durably noted it calls `flush`.
     pub corrupt: Vec<CorruptRegion>,
+    /// Tables whose footer, index or filter does not check. Every read that meets their range of keys
+    /// fails with `Corrupt`, unless memory or a newer table answers it; other keys are not
+    /// touched by it.
+    pub unreadable: Vec<PathBuf>,
 }
-
-/// Longest log segment that is read: the longest allowed and one batch more.
-const WAL_BYTES_MAX: u64 = (1 << 30) + (64 << 20);
 
 struct Recovering<'a> {
     vfs: &'a dyn Vfs,
@@ -88,10 +89,12 @@ pub(super) fn open(
     let state = state.unwrap_or_default();
     let memtable = Memtable::default();
     let mut recovering = Recovering { vfs: &*vfs, dir, state, memtable, recovery };
-    recovering.check_orphans(&names)?;
+    refuse_unknown_logs(&*vfs, dir, &recovering.state.logs, &names)?;
+    recovering.skip_numbers(&names);
     let cache = Arc::new(BlockCache::new(options.block_cache_bytes, options.block_bytes));
-    let shared = Shared { vfs: Arc::clone(&vfs), cache };
-    let levels = recovering.open_tables(&shared)?;
+    let levels = recovering.open_tables(&cache)?;
+    let broken = levels.all().filter(|(_, table)| table.usable().is_err());
+    recovering.recovery.unreadable = broken.map(|(_, table)| table.path().to_path_buf()).collect();
     recovering.replay_logs()?;
     let Recovering { state, memtable, mut recovery, .. } = recovering;
     let (manifest, log) = begin(&vfs, dir, state)?;
@@ -112,14 +115,14 @@ pub(super) fn open(
         compacting: Compacting { due: true, ..Compacting::default() },
     };
     let levels = Arc::new(levels);
-    shared.cache.charge(levels.memory());
+    cache.charge(levels.memory());
     let view = View { active: Arc::new(memtable), sealed: Vec::new(), levels };
     let core = Core {
         vfs,
         dir: dir.to_path_buf(),
         options,
         view: ArcSwap::from_pointee(view),
-        tables: shared,
+        cache,
         commit: Mutex::new(commit),
         manifest: Mutex::new(manifest),
         log: Mutex::new(log),
@@ -154,34 +157,18 @@ fn sync_parents(vfs: &dyn Vfs, dir: &Path) -> Result<(), Error> {
 }
 
 impl Recovering<'_> {
-    /// Looks for signs that the manifest has lost its last edits, which its own checks cannot tell
-    /// from a torn write: a log that it does not know is empty unless an edit named it once.
-    fn check_orphans(&mut self, names: &[String]) -> Result<(), Error> {
-        for name in names {
-            let kind = FileKind::of(name);
-            if let Some(no) = kind.number() {
-                let after = no.checked_add(1).unwrap_or(no);
-                self.state.next_file = self.state.next_file.max(after);
-            }
-            let FileKind::Wal(no) = kind else { continue };
-            let newest = self.state.logs.keys().next_back();
-            if newest.is_none_or(|newest| no > *newest) && self.size(&wal_path(self.dir, no))? > 0 {
-                let path = wal_path(self.dir, no);
-                return Err(Error::corrupt(&path, 0, "log is in use but unknown to the manifest"));
-            }
+    /// No file that is there, known or not, may be made again.
+    fn skip_numbers(&mut self, names: &[String]) {
+        for no in names.iter().filter_map(|name| FileKind::of(name).number()) {
+            let after = no.checked_add(1).unwrap_or(no);
+            self.state.next_file = self.state.next_file.max(after);
         }
-        Ok(())
     }
 
-    fn size(&self, path: &Path) -> Result<u64, Error> {
-        let size = self.vfs.open(path).and_then(|file| file.size());
-        size.map_err(|error| Error::io("measure", path, error))
-    }
-
-    fn open_tables(&self, shared: &Shared) -> Result<Levels, Error> {
+    fn open_tables(&self, cache: &Arc<BlockCache>) -> Result<Levels, Error> {
         let open = |meta: &TableMeta| {
             let path = table_path(self.dir, meta.no);
-            let table = Table::open(path, meta.clone(), shared.clone())?;
+            let table = Table::open(self.vfs, path, meta.clone(), Arc::clone(cache))?;
             Ok((usize::from(meta.level), Arc::new(table)))
         };
         let tables: Result<Vec<_>, Error> = self.state.tables.values().map(open).collect();

@@ -137,7 +137,7 @@ impl Core {
         let levels = (0..LEVELS).map(|level| LevelStats::of(view.levels.level(level)));
         let levels: Vec<_> = levels.collect();
         let table_bytes = levels.iter().map(|level| level.bytes).sum();
-        let (cache_hits, cache_misses) = self.tables.cache.traffic();
+        let (cache_hits, cache_misses) = self.cache.traffic();
         let counters = &self.counters;
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Stats {
@@ -149,7 +149,7 @@ impl Core {
             wal_bytes,
             wal_segments,
             memtable_bytes: view.memory(),
-            cache_bytes: self.tables.cache.bytes(),
+            cache_bytes: self.cache.bytes(),
             table_memory_bytes: view.levels.memory(),
             cache_hits,
             cache_misses,

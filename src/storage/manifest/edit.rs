@@ -11,7 +11,7 @@ use crate::storage::error::Error;
 use crate::storage::files::FileNo;
 use crate::storage::sstable::TableMeta;
 
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 /// What every edit begins with.
 pub(super) const FORMAT_BYTES: [u8; 4] = FORMAT.to_le_bytes();
 

@@ -7,13 +7,14 @@ use bytes::Bytes;
 
 use super::block::{self, BlockBuilder};
 use super::filter::{Filter, key_hash};
-use super::table::{Footer, IndexEntry, Parts, Shared, encode_index};
+use super::table::{Footer, IndexEntry, Parts, encode_index};
 use super::{Table, TableMeta};
 use crate::storage::batch::Seqno;
+use crate::storage::cache::BlockCache;
 use crate::storage::error::Error;
 use crate::storage::files::FileNo;
 use crate::storage::iter::Entry;
-use crate::storage::vfs::VfsFile;
+use crate::storage::vfs::{Vfs, VfsFile};
 
 /// How much is collected before it is written.
 const WRITE_BYTES: usize = 1 << 20;
@@ -25,7 +26,7 @@ pub(crate) struct TableBuilder {
     file: Arc<dyn VfsFile>,
     path: PathBuf,
     block_bytes: usize,
-    shared: Shared,
+    cache: Arc<BlockCache>,
     block: BlockBuilder,
     index: Vec<IndexEntry>,
     /// One for each key, eight bytes each until the filter is made.
@@ -46,14 +47,14 @@ impl TableBuilder {
         file: Arc<dyn VfsFile>,
         path: PathBuf,
         block_bytes: usize,
-        shared: Shared,
+        cache: Arc<BlockCache>,
     ) -> Self {
         Self {
             no,
             file,
             path,
             block_bytes,
-            shared,
+            cache,
             block: BlockBuilder::default(),
             index: Vec::new(),
             hashes: Vec::new(),
@@ -103,8 +104,8 @@ impl TableBuilder {
     }
 
     /// Removes the unfinished file, as far as the disk lets it: an orphan is swept at the next open.
-    pub(crate) fn abandon(self) {
-        let _orphan = self.shared.vfs.remove(&self.path);
+    pub(crate) fn abandon(self, vfs: &dyn Vfs) {
+        let _orphan = vfs.remove(&self.path);
     }
 
     fn end_block(&mut self) -> Result<(), Error> {
@@ -173,7 +174,7 @@ impl TableBuilder {
             first: self.first,
             last: self.last,
         };
-        let parts = Parts { file: self.file, path: self.path, shared: self.shared };
+        let parts = Parts { file: self.file, path: self.path, cache: self.cache };
         Ok(Table::new(meta, parts, self.index, filter))
     }
 }

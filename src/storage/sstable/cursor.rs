@@ -14,6 +14,7 @@ pub(crate) struct TableCursor {
     range: Range,
     direction: Direction,
     mode: ReadMode,
+    begun: bool,
     /// The block to read next; `None` when there is none left.
     block: Option<usize>,
     entries: std::vec::IntoIter<Entry>,
@@ -38,10 +39,15 @@ impl TableCursor {
             (Direction::Reverse, _, Bound::Unbounded) => last,
         };
         let block = block.filter(|number| *number < table.blocks() && !range.is_empty());
-        Self { table, range, direction, mode, block, entries: Vec::new().into_iter() }
+        Self { table, range, direction, mode, begun: false, block, entries: Vec::new().into_iter() }
     }
 
     pub(crate) fn next(&mut self) -> Result<Option<Entry>, Error> {
+        if !std::mem::replace(&mut self.begun, true)
+            && self.range.meets(&self.table.meta.smallest, &self.table.meta.largest)
+        {
+            self.table.usable()?;
+        }
         loop {
             let entry = match self.direction {
                 Direction::Forward => self.entries.next(),

@@ -15,7 +15,6 @@ pub(crate) use block::Block;
 pub(crate) use builder::TableBuilder;
 pub(crate) use cursor::TableCursor;
 pub(crate) use filter::key_hash;
-pub(crate) use table::Shared;
 pub(crate) use table::{Probe, ReadMode, Table};
 
 use bytes::Bytes;

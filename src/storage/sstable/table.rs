@@ -4,8 +4,7 @@
 //! offset; it is never "no such key".
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
@@ -144,14 +143,7 @@ impl Footer {
 pub(super) struct Parts {
     pub(super) file: Arc<dyn VfsFile>,
     pub(super) path: PathBuf,
-    pub(super) shared: Shared,
-}
-
-/// What all tables of an engine share.
-#[derive(Debug, Clone)]
-pub(crate) struct Shared {
-    pub(crate) vfs: Arc<dyn Vfs>,
-    pub(crate) cache: Arc<BlockCache>,
+    pub(super) cache: Arc<BlockCache>,
 }
 
 /// What memory alone knows of a key in one table.
@@ -180,10 +172,13 @@ pub(crate) struct Table {
     parts: Parts,
     index: Vec<IndexEntry>,
     filter: Filter,
+    /// Why there is no index or filter: then every read inside the table's range of keys fails with
+    /// this.
+    broken: Option<Error>,
     /// Bytes of index and filter.
     memory: usize,
-    /// The manifest no longer names it: its file goes with the last holder.
-    retired: AtomicBool,
+    /// Set once the manifest no longer names it: its file goes with the last holder.
+    retired: OnceLock<Arc<dyn Vfs>>,
 }
 
 impl Table {
@@ -194,26 +189,38 @@ impl Table {
         filter: Filter,
     ) -> Self {
         let memory = memory_of(&index, &filter);
-        Self { meta, parts, index, filter, memory, retired: AtomicBool::new(false) }
+        Self { meta, parts, index, filter, broken: None, memory, retired: OnceLock::new() }
     }
 
-    /// Opens a table that the manifest names and compares it with what the manifest says of it.
+    /// Opens a table that the manifest names and compares it with what the manifest says of it. One
+    /// whose footer, index or filter does not check is opened all the same, see [`Table::usable`]: its keys
+    /// cannot be read, but the manifest knows which they can be, so those of others can.
     ///
     /// # Errors
-    /// `Missing`, `Corrupt`, `Version`, or what the file system says.
-    pub(crate) fn open(path: PathBuf, meta: TableMeta, shared: Shared) -> Result<Self, Error> {
-        let file = match shared.vfs.open(&path) {
+    /// `Missing`, `Version`, or what the file system says.
+    pub(crate) fn open(
+        vfs: &dyn Vfs,
+        path: PathBuf,
+        meta: TableMeta,
+        cache: Arc<BlockCache>,
+    ) -> Result<Self, Error> {
+        let file = match vfs.open(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 return Err(Error::Missing { file: path });
             }
             Err(error) => return Err(Error::io("open", &path, error)),
         };
-        let parts = Parts { file, path, shared };
+        let parts = Parts { file, path, cache };
         let mut table = Self::new(meta, parts, Vec::new(), Filter::default());
-        let footer = table.read_footer()?;
-        table.index = table.read_index(&footer)?;
-        table.filter = table.read_filter(&footer)?;
+        let read = table
+            .read_footer()
+            .and_then(|footer| Ok((table.read_index(&footer)?, table.read_filter(&footer)?)));
+        match read {
+            Ok((index, filter)) => (table.index, table.filter) = (index, filter),
+            Err(error @ Error::Corrupt { .. }) => table.broken = Some(error),
+            Err(error) => return Err(error),
+        }
         table.memory = memory_of(&table.index, &table.filter);
         Ok(table)
     }
@@ -263,6 +270,18 @@ impl Table {
         Filter::decode(&body).ok_or_else(|| bad("filter cannot be decoded"))
     }
 
+    /// Why the table cannot be read at all, if so.
+    ///
+    /// # Errors
+    /// That.
+    pub(crate) fn usable(&self) -> Result<(), Error> {
+        self.broken.clone().map_or(Ok(()), Err)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.parts.path
+    }
+
     fn read(&self, offset: u64, length: usize) -> Result<Bytes, Error> {
         let mut buffer = vec![0; length];
         let read = self.parts.file.read_at(offset, &mut buffer);
@@ -280,7 +299,7 @@ impl Table {
     }
 
     fn block(&self, entry: &IndexEntry, mode: ReadMode) -> Result<Block, Error> {
-        let (cache, key) = (&self.parts.shared.cache, (self.meta.no, entry.offset));
+        let (cache, key) = (&self.parts.cache, (self.meta.no, entry.offset));
         let cached = match mode {
             ReadMode::Cached => cache.get(key),
             ReadMode::Passing => cache.peek(key),
@@ -301,14 +320,10 @@ impl Table {
         Error::corrupt(&self.parts.path, entry.offset, "block cannot be decoded")
     }
 
-    pub(crate) fn path(&self) -> &Path {
-        &self.parts.path
-    }
-
     /// Lets the file be removed when the last holder of the table is gone. Only for a table that
     /// the manifest does not name, durably.
-    pub(crate) fn retire(&self) {
-        self.retired.store(true, Ordering::Release);
+    pub(crate) fn retire(&self, vfs: &Arc<dyn Vfs>) {
+        self.retired.get_or_init(|| Arc::clone(vfs));
     }
 
     /// Bytes it keeps in memory, the cache aside.
@@ -317,10 +332,16 @@ impl Table {
     }
 
     /// Where `key` must be if the table has it; `hash` is its [`key_hash`].
-    fn place(&self, key: &[u8], hash: u64) -> Option<&IndexEntry> {
-        let covers = *self.meta.smallest <= *key && *key <= *self.meta.largest;
-        let may = covers && self.filter.may_hold(hash);
-        may.then(|| self.index.get(self.block_for(key))).flatten()
+    ///
+    /// # Errors
+    /// When the key is in the table's range, and the table cannot be read at all.
+    fn place(&self, key: &[u8], hash: u64) -> Result<Option<&IndexEntry>, Error> {
+        if !(*self.meta.smallest <= *key && *key <= *self.meta.largest) {
+            return Ok(None);
+        }
+        self.usable()?;
+        let may = self.filter.may_hold(hash);
+        Ok(may.then(|| self.index.get(self.block_for(key))).flatten())
     }
 
     /// The entry of `key`, with one read at most; `hash` is its [`key_hash`].
@@ -328,19 +349,23 @@ impl Table {
     /// # Errors
     /// `Corrupt` or what the file system says.
     pub(crate) fn get(&self, key: &[u8], hash: u64) -> Result<Option<Entry>, Error> {
-        let Some(entry) = self.place(key, hash) else { return Ok(None) };
+        let Some(entry) = self.place(key, hash)? else { return Ok(None) };
         let block = self.block(entry, ReadMode::Cached)?;
         block.find(key).ok_or_else(|| self.undecodable(entry))
     }
 
     /// The entry of `key` if memory alone can tell; `hash` is its [`key_hash`].
     pub(crate) fn try_get(&self, key: &[u8], hash: u64) -> Probe {
-        let Some(entry) = self.place(key, hash) else { return Probe::Absent };
-        let block = self.parts.shared.cache.get((self.meta.no, entry.offset));
+        let entry = match self.place(key, hash) {
+            Ok(Some(entry)) => entry,
+            Ok(None) => return Probe::Absent,
+            // Damage is for `get` to report.
+            Err(_) => return Probe::NeedsDisk,
+        };
+        let block = self.parts.cache.get((self.meta.no, entry.offset));
         match block.map(|block| block.find(key)) {
             Some(Some(Some(entry))) => Probe::Found(entry),
             Some(Some(None)) => Probe::Absent,
-            // What cannot be decoded is for `get` to report.
             Some(None) | None => Probe::NeedsDisk,
         }
     }
@@ -370,9 +395,14 @@ impl Table {
 
     /// Reads every block, the filter too. Returns all damage found, and how many blocks were read.
     pub(crate) fn verify(&self) -> (u64, Vec<Error>) {
-        let mut errors = Vec::new();
-        let filter = self.read_footer().and_then(|footer| self.read_filter(&footer));
-        let filter = filter.map_err(|error| errors.push(error)).ok();
+        let mut errors: Vec<Error> = self.broken.iter().cloned().collect();
+        let filter = match self.broken {
+            Some(_) => None,
+            None => {
+                let filter = self.read_footer().and_then(|footer| self.read_filter(&footer));
+                filter.map_err(|error| errors.push(error)).ok()
+            }
+        };
         let may_hold = |key: &[u8]| {
             let hash = key_hash(key);
             filter.as_ref().is_none_or(|filter| filter.may_hold(hash))
@@ -401,9 +431,9 @@ impl Table {
 
 impl Drop for Table {
     fn drop(&mut self) {
-        if self.retired.load(Ordering::Acquire) {
+        if let Some(vfs) = self.retired.get() {
             // What cannot be removed now is swept at the next open.
-            let _orphan = self.parts.shared.vfs.remove(&self.parts.path);
+            let _orphan = vfs.remove(&self.parts.path);
         }
     }
 }

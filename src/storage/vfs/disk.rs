@@ -248,10 +248,15 @@ impl Disk {
             *durable |= rng.bool();
         }
         // With the name of a directory goes all that is below it.
-        let (dirs, names) = (&mut self.dirs, &mut self.durable_names);
-        let lost: Vec<PathBuf> = dirs.extract_if(.., |_, durable| !*durable).map(|d| d.0).collect();
-        dirs.retain(|made, _| !lost.iter().any(|lost| made.starts_with(lost)));
-        names.retain(|path, _| !lost.iter().any(|lost| path.starts_with(lost)));
+        let lost: Vec<PathBuf> = self
+            .dirs
+            .iter()
+            .filter(|(_, durable)| !**durable)
+            .map(|(dir, _)| dir.clone())
+            .collect();
+        let survives = |path: &PathBuf| !lost.iter().any(|lost| path.starts_with(lost));
+        self.dirs.retain(|made, _| survives(made));
+        self.durable_names.retain(|path, _| survives(path));
         self.names = self.durable_names.clone();
         self.forget_unreachable();
         for inode in self.inodes.values_mut() {

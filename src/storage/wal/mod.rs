@@ -9,5 +9,5 @@ mod record;
 mod recover;
 mod writer;
 
-pub(crate) use recover::{Scan, scan};
+pub(crate) use recover::{Scan, WAL_BYTES_MAX, refuse_unknown_logs, scan};
 pub(crate) use writer::{LogRecord, LogWriter};

@@ -6,12 +6,43 @@
 //! *torn tail*: never acknowledged as synced, and cut off together with all that follows it, since
 //! sectors of one unsynced stretch reach the disk in any order and only a prefix may be kept.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::record::{self, ALIGN, FORMAT, Parsed};
 use crate::storage::batch::{SealedBatch, Seqno};
 use crate::storage::error::Error;
-use crate::storage::files::FileNo;
+use crate::storage::files::{FileKind, FileNo, wal_path};
+use crate::storage::manifest::Sealed;
+use crate::storage::vfs::Vfs;
+
+/// Longest log segment that is read: the longest allowed and one batch more.
+pub(crate) const WAL_BYTES_MAX: u64 = (1 << 30) + (64 << 20);
+
+/// Looks for signs that the manifest has lost its last edits, which its own checks cannot tell from
+/// a torn write: a log that it does not know is empty unless an edit named it once.
+///
+/// # Errors
+/// `Corrupt` when there is such a log; what the file system says.
+pub(crate) fn refuse_unknown_logs(
+    vfs: &dyn Vfs,
+    dir: &Path,
+    known: &BTreeMap<FileNo, Option<Sealed>>,
+    names: &[String],
+) -> Result<(), Error> {
+    let newest = known.keys().next_back().copied();
+    for name in names {
+        let FileKind::Wal(no) = FileKind::of(name) else { continue };
+        if newest.is_none_or(|newest| no > newest) {
+            let path = wal_path(dir, no);
+            let size = vfs.open(&path).and_then(|file| file.size());
+            if size.map_err(|error| Error::io("measure", &path, error))? > 0 {
+                return Err(Error::corrupt(&path, 0, "log is in use but unknown to the manifest"));
+            }
+        }
+    }
+    Ok(())
+}
 
 /// What a segment holds.
 #[derive(Debug, Default)]

@@ -1,0 +1,180 @@
+//! The bytes of every format. The files in `fixtures/v2` were written by this engine and are
+//! walked here field by field as `docs/format/{wal,sstable,manifest}.md` describe them. If a format
+//! changes on purpose, change its document, raise its version, and write new fixtures with
+//! `KVD_WRITE_FIXTURES=1 cargo test --test storage golden`.
+
+use std::fs;
+use std::ops::Bound;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use roundtable::storage::{
+    Batch, Direction, Durability, Engine, FaultyVfs, MemoryVfs, Options, ThreadMode, Vfs, check,
+};
+
+const DIR: &str = "/golden";
+
+fn options() -> Options {
+    Options { threads: ThreadMode::Inline, ..Options::default() }
+}
+
+/// Two batches in a table, of which one deletes; a third in the log.
+fn written() -> FaultyVfs {
+    let disk = FaultyVfs::new(0);
+    let (engine, _) = Engine::open(Arc::new(disk.clone()), Path::new(DIR), options()).unwrap();
+    let submit = |batch| {
+        engine
+            .submit(batch, Durability::Synced, Box::new(|result| assert!(result.is_ok())))
+            .unwrap();
+        while engine.step() {}
+    };
+    let mut batch = Batch::new();
+    batch.put(b"apple", b"red");
+    batch.put(b"apricot", b"orange");
+    submit(batch);
+    let mut batch = Batch::new();
+    batch.delete(b"banana");
+    submit(batch);
+    engine.flush().unwrap();
+    let mut batch = Batch::new();
+    batch.put(b"cherry", b"dark");
+    batch.delete(b"apple");
+    submit(batch);
+    engine.close().unwrap();
+    disk
+}
+
+fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/storage/fixtures/v2")
+}
+
+fn fixture(name: &str) -> Vec<u8> {
+    fs::read(fixtures().join(name)).unwrap()
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap())
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap())
+}
+
+#[test]
+fn the_engine_writes_the_bytes_of_the_fixtures() {
+    let disk = written();
+    let names: Vec<String> = disk
+        .files()
+        .iter()
+        .map(|path| path.file_name().unwrap().to_str().unwrap().into())
+        .collect();
+    if std::env::var_os("KVD_WRITE_FIXTURES").is_some() {
+        fs::create_dir_all(fixtures()).unwrap();
+        for name in &names {
+            fs::write(fixtures().join(name), disk.content(&Path::new(DIR).join(name)).unwrap())
+                .unwrap();
+        }
+    }
+    assert_eq!(
+        names,
+        ["000001.wal", "000004.sst", "CURRENT", "MANIFEST-000002", "MANIFEST-000003"]
+    );
+    for name in &names {
+        let content = disk.content(&Path::new(DIR).join(name)).unwrap();
+        assert!(content == fixture(name), "{name} has changed: docs/format must change too");
+    }
+}
+
+#[test]
+fn the_log_is_as_documented() {
+    let log = fixture("000001.wal");
+    // The first record: its checksum, then the fields.
+    assert_eq!(u32_at(&log, 8), 27, "payload length");
+    assert_eq!(u32_at(&log, 12), 1, "number of the log");
+    assert_eq!(u64_at(&log, 16), 0, "synced up to");
+    assert_eq!(u64_at(&log, 24), 1, "batch");
+    assert_eq!(u32_at(&log, 32), 2, "entries");
+    assert_eq!(log[36..40], [1, 0, 0, 0], "format and reserved");
+    assert_eq!(log[48..75], *b"\x01\x05\x03applered\x01\x07\x06apricotorange");
+    assert_eq!(log[75..80], [0; 5], "padding");
+    // The second was written over the mark behind the first, and promises the first.
+    assert_eq!(u32_at(&log, 80 + 8), 8);
+    assert_eq!(u64_at(&log, 80 + 16), 80);
+    assert_eq!(u64_at(&log, 80 + 24), 2);
+    assert_eq!(log[128..136], *b"\x02\x06banana");
+    // The last is a mark: no entries, no payload, the number of the batch before it.
+    let mark = log.len() - 48;
+    assert_eq!((u32_at(&log, mark + 8), u32_at(&log, mark + 32)), (0, 0));
+    assert_eq!((u64_at(&log, mark + 16), u64_at(&log, mark + 24)), (mark as u64, 3));
+}
+
+#[test]
+fn the_table_is_as_documented() {
+    let table = fixture("000004.sst");
+    let block = b"\x00\x05\x01\x01\x03applered\
+        \x02\x05\x01\x01\x06ricotorange\
+        \x00\x06\x02\x02banana\
+        \x00\x00\x00\x00\x01\x00\x00\x00\
+        \x00";
+    assert_eq!(table[..block.len()], *block, "entries, restarts, compression");
+    let filter = block.len() + 8;
+    // One line of 64 bytes with six places for each of three keys, some of which may fall together.
+    assert_eq!(table[filter], 6, "places of a key");
+    let ones: u32 = table[filter + 1..filter + 65].iter().map(|byte| byte.count_ones()).sum();
+    assert!((10..=18).contains(&ones), "{ones}");
+    assert_eq!(table[filter + 65], 0, "compression");
+    let index = filter + 65 + 9;
+    let expected = [b"\x05apple\x01\x06banana\x00".as_slice(), &[filter as u8, 0]].concat();
+    assert_eq!(table[index..index + expected.len()], expected);
+    let footer = table.len() - 88;
+    assert_eq!((u64_at(&table, footer), u64_at(&table, footer + 8)), (filter as u64, 74));
+    assert_eq!(u64_at(&table, footer + 16), index as u64);
+    assert_eq!(u64_at(&table, footer + 24), (expected.len() + 8) as u64);
+    assert_eq!(index + expected.len() + 8, footer);
+    assert_eq!((u64_at(&table, footer + 32), u64_at(&table, footer + 40)), (3, 1), "deletes");
+    assert_eq!((u64_at(&table, footer + 48), u64_at(&table, footer + 56)), (1, 2), "batches");
+    assert_eq!((u32_at(&table, footer + 64), u32_at(&table, footer + 68)), (2, 4));
+    assert_eq!(table[footer + 80..], *b"rndtblST");
+}
+
+#[test]
+fn the_manifest_is_as_documented() {
+    let current = fixture("CURRENT");
+    assert_eq!(current.len(), b"MANIFEST-000003 0123456789abcdef\n".len());
+    assert!(current.starts_with(b"MANIFEST-000003 "));
+    let manifest = fixture("MANIFEST-000003");
+    // The first edit is the whole state: format, next file, flushed 0, log 1.
+    let first = b"\x02\x00\x00\x00\x04\x00\x00\x00\x01\x00\x02\x01\x00";
+    assert_eq!(u32_at(&manifest, 0) as usize, first.len());
+    assert_eq!(manifest[12..12 + first.len()], *first);
+    // The second: flushed 2, table 4 at level 0 with its length, entries, deletes, batches and keys.
+    let second = 12 + first.len();
+    let length = fixture("000004.sst").len();
+    let varint = [(length & 0x7f) as u8 | 0x80, (length >> 7) as u8];
+    let expected = [
+        b"\x02\x00\x00\x00\x05\x00\x00\x00\x01\x02\x05\x04\x00".as_slice(),
+        &varint,
+        b"\x03\x01\x01\x02\x05apple\x06banana\x00",
+    ]
+    .concat();
+    assert_eq!(manifest[second + 12..], expected);
+    assert_eq!(u32_at(&manifest, second) as usize, expected.len());
+}
+
+#[test]
+fn a_store_of_the_fixtures_opens_and_reads() {
+    let disk = MemoryVfs::default();
+    for entry in fs::read_dir(fixtures()).unwrap() {
+        let name = entry.unwrap().file_name();
+        let file = disk.create(&Path::new(DIR).join(&name)).unwrap();
+        file.write_at(0, &fixture(name.to_str().unwrap())).unwrap();
+    }
+    let checked = check(&disk, Path::new(DIR)).unwrap();
+    assert!(checked.faults.is_empty(), "{:?}", checked.faults);
+    let (engine, recovery) = Engine::open(Arc::new(disk), Path::new(DIR), options()).unwrap();
+    assert_eq!((recovery.batches, recovery.last.0, recovery.corrupt.len()), (1, 3, 0));
+    let pairs = engine.range(Bound::Unbounded, Bound::Unbounded, Direction::Forward);
+    let pairs: Vec<_> = pairs.map(|pair| pair.unwrap()).map(|(k, v, s)| (k, v, s.0)).collect();
+    let expected = [("apricot", "orange", 1), ("cherry", "dark", 3)];
+    assert_eq!(pairs, expected.map(|(key, value, number)| (key.into(), value.into(), number)));
+}
