@@ -55,7 +55,7 @@ pub struct Options {
     pub block_cache_bytes: usize,
     /// How many tables of level 0 may overlap before they are merged; default 4.
     pub l0_trigger: usize,
-    /// Bound on the tables of level 0 that overlap; default 24. From the trigger on the pressure
+    /// Bound on the tables of level 0 that overlap; default 24, at least 1. From the trigger on the pressure
     /// rises; at the bound writes are refused with `Overloaded`, unless it is damage that keeps
     /// compaction from going on.
     pub l0_depth_max: usize,

@@ -99,7 +99,8 @@ pub(crate) fn pick(
     damaged: &BTreeSet<FileNo>,
 ) -> Option<Job> {
     let (base, targets) = targets(view, options);
-    let trigger = options.l0_trigger.max(1);
+    // Never above the bound, where writers would wait for a merge that nothing starts.
+    let trigger = options.l0_trigger.min(options.l0_depth_max).max(1);
     let tables = view.level(0);
     let depth = overlap_depth(tables).max(tables.len() / DISJOINT_DISCOUNT);
     // Scores are exact: bytes or tables times the others' bound, compared without division.
@@ -241,6 +242,14 @@ mod tests {
     fn nothing_is_merged_below_the_trigger() {
         assert_eq!(picked(&[]), None);
         assert_eq!(picked(&level0(3)), None);
+    }
+
+    #[test]
+    fn the_trigger_is_never_above_the_bound_on_writes() {
+        let options = Options { l0_trigger: 9, l0_depth_max: 2, ..options() };
+        let tables = level0(2);
+        assert!(pick(&view(&tables[..1]), &options, &BTreeSet::new()).is_none());
+        assert!(pick(&view(&tables), &options, &BTreeSet::new()).is_some());
     }
 
     #[test]

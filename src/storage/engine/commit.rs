@@ -82,7 +82,7 @@ impl Core {
             let unit = "bytes";
             return Err(blocked.unwrap_or(Error::Overloaded { unit, waiting: memory, limit }));
         }
-        let (waiting, limit) = (view.levels.depth(), self.options.l0_depth_max);
+        let (waiting, limit) = (view.levels.depth(), self.options.l0_depth_max.max(1));
         if bytes > 0 && waiting >= limit && commit.compacting.damage.is_none() {
             let blocked = commit.compacting.blocked.take();
             commit.compacting.due = true;
