@@ -3,6 +3,8 @@
 //! Run it twice with the same directory to see the counter go on:
 //! `cargo run --example storage -- /tmp/roundtable-example`
 
+#![allow(clippy::print_stdout, reason = "an example shows what it does")]
+
 use std::ops::Bound;
 use std::path::PathBuf;
 use std::sync::Arc;

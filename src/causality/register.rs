@@ -45,7 +45,7 @@ mod tests {
         proptest::option::of((0..4u64, 0..2u32, 0..3u32).prop_map(|(time, counter, node)| Record {
             stamp: Stamp { time: WallTime(time), counter, node: NodeId(node) },
             expiry: None,
-            value: (time != 3).then(|| Value::new(vec![node as u8]).unwrap()),
+            value: (time != 3).then(|| Value::new(node.to_string()).unwrap()),
         }))
     }
 

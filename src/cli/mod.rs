@@ -1,5 +1,5 @@
 //! `kvctl`, the operator's and the script's command line: one file a command, each of which asks
-//! the client library and hands what it learned to [`output`], the only place that prints. What
+//! the client library and hands what it learned to `output`, the only place that prints. What
 //! scripts may rely on (names, exit codes, JSON shapes) is in `docs/kvctl.md`.
 //!
 //! It decides nothing about the cluster and knows nothing of the server side.

@@ -2,6 +2,8 @@
 //! window, and the windows of one write follow each other without overlap: an attempt that was
 //! given up and wakes up late can only lose to the one after it.
 
+use core::time::Duration;
+
 use crate::message::{Applied, Attempt};
 use crate::types::limits::ATTEMPT_WINDOW;
 use crate::types::{RequestId, WallTime};
@@ -11,8 +13,10 @@ use crate::types::{RequestId, WallTime};
 pub(crate) struct Attempts {
     id: RequestId,
     next: u32,
-    /// Where the last attempt's window ended.
+    /// Where the window of the last attempt that may have had an effect ended.
     lower: WallTime,
+    /// Where the last attempt's window ended.
+    upper: WallTime,
     /// The last attempt's window had an end.
     bounded: bool,
     applied: Applied,
@@ -21,7 +25,8 @@ pub(crate) struct Attempts {
 impl Attempts {
     /// A write without attempts.
     pub(crate) fn new(id: RequestId) -> Attempts {
-        Attempts { id, next: 0, lower: WallTime(0), bounded: true, applied: Applied::No }
+        let (lower, upper) = (WallTime(0), WallTime(0));
+        Attempts { id, next: 0, lower, upper, bounded: true, applied: Applied::No }
     }
 
     /// The next attempt, given the servers' time now, if it is known. The last one must have been
@@ -34,12 +39,21 @@ impl Attempts {
         let number = self.next;
         self.next += 1;
         self.bounded = upper.is_some();
-        self.lower = upper.unwrap_or(lower);
+        self.upper = upper.unwrap_or(lower);
         Attempt { id: self.id, number, lower, upper }
+    }
+
+    /// How long the next attempt should wait, given the servers' time now, so that its stamp need
+    /// not be ahead of it: retries that do not wait drive the clocks of the cluster forward.
+    pub(crate) fn ahead(&self, server_time: Option<WallTime>) -> Duration {
+        server_time.map_or(Duration::ZERO, |now| self.lower.ahead_of(now))
     }
 
     /// Takes note of how the last attempt failed.
     pub(crate) fn failed(&mut self, applied: Applied) {
+        if applied != Applied::No {
+            self.lower = self.upper;
+        }
         self.applied = match (self.applied, applied) {
             (Applied::Yes, _) | (_, Applied::Yes) => Applied::Yes,
             (Applied::No, Applied::No) => Applied::No,
@@ -75,6 +89,7 @@ mod tests {
     fn windows_follow_each_other_without_overlap() {
         let mut attempts = Attempts::new(ID);
         let first = attempts.begin(Some(WallTime(1_000)));
+        attempts.failed(Applied::Unknown);
         let second = attempts.begin(Some(WallTime(5_000)));
         assert_eq!((first.number, first.lower), (0, WallTime(0)));
         assert_eq!(first.upper, Some(WallTime(1_000 + WINDOW_NS)));
@@ -87,8 +102,22 @@ mod tests {
     fn a_window_is_never_empty_even_when_server_time_stands_still() {
         let mut attempts = Attempts::new(ID);
         attempts.begin(Some(WallTime(1_000)));
+        attempts.failed(Applied::Unknown);
         let second = attempts.begin(Some(WallTime(1_000)));
         assert!(second.upper > Some(second.lower));
+    }
+
+    #[test]
+    fn an_attempt_without_effect_neither_moves_the_window_nor_makes_the_next_one_wait() {
+        let mut attempts = Attempts::new(ID);
+        attempts.begin(Some(WallTime(1_000)));
+        attempts.failed(Applied::No);
+        assert_eq!(attempts.ahead(Some(WallTime(2_000))), Duration::ZERO);
+        let second = attempts.begin(Some(WallTime(2_000)));
+        assert_eq!(second.lower, WallTime(0));
+        attempts.failed(Applied::Unknown);
+        assert_eq!(attempts.ahead(Some(WallTime(2_000))), ATTEMPT_WINDOW);
+        assert_eq!(attempts.ahead(None), Duration::ZERO);
     }
 
     #[test]

@@ -109,7 +109,7 @@ impl Core {
                 told = Some(failed.error.clone());
             }
             let again = !final_one && failed.error.is_retryable() && attempts.may_follow(applied);
-            let wake = self.clock.now().plus(self.pause(number, &failed.error));
+            let wake = self.wake(&attempts, deadline, self.pause(number, &failed.error));
             avoid.push(failed.address);
             if !again || wake >= deadline || !self.budget.withdraw() {
                 break;
@@ -147,9 +147,7 @@ impl Core {
                 return Ok(answer);
             }
             Ok(Err(error)) => {
-                let serves = error.code() != Error::UNAVAILABLE
-                    && error.code() != ErrorCode::NotReady.as_str();
-                if serves {
+                if serves(&error) {
                     endpoint.answered()
                 } else {
                     endpoint.failed(self.clock.now())
@@ -166,6 +164,15 @@ impl Core {
         Err(Failed { error: error.at(&address), address })
     }
 
+    /// When to try again: after `pause`, or once the last window is over, if that leaves half of the
+    /// time.
+    fn wake(&self, attempts: &Attempts, deadline: Time, pause: Duration) -> Time {
+        let now = self.clock.now();
+        let ahead = attempts.ahead(self.server_time.estimate(now));
+        let affordable = ahead <= deadline.since(now) / 2;
+        now.plus(if affordable { pause.max(ahead) } else { pause })
+    }
+
     fn pause(&self, number: u32, error: &Error) -> Duration {
         let longest = PAUSE_MIN.saturating_mul(1 << (number - 1).min(16)).min(PAUSE_MAX);
         let micros = usize::try_from(longest.as_micros()).unwrap_or(usize::MAX);
@@ -173,6 +180,13 @@ impl Core {
         let drawn = longest / 2 + Duration::from_micros(u64::try_from(jitter).unwrap_or(0));
         error.facts().retry_after.map_or(drawn, |after| after.max(drawn))
     }
+}
+
+/// Whether a node that answers with `error` is worth asking. One that refuses at once looks idle, so
+/// it would draw more and more requests, were it not taken out.
+fn serves(error: &Error) -> bool {
+    let refusals = [ErrorCode::NotReady, ErrorCode::ClockAhead].map(ErrorCode::as_str);
+    error.code() != Error::UNAVAILABLE && !refusals.contains(&error.code())
 }
 
 /// How long an attempt may take while there are others to ask. Half of what is left, so that one

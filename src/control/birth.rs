@@ -139,6 +139,11 @@ impl Birth {
         self.advance()
     }
 
+    /// The state it was founded with could not be stored: it is yielded again in time.
+    pub fn on_state_not_stored(&mut self) {
+        self.founded = false;
+    }
+
     /// Something else stands in the way of the founding.
     pub fn on_trouble(&mut self, trouble: String) {
         self.trouble = Some(trouble);
@@ -185,6 +190,14 @@ impl Birth {
             return Vec::new();
         }
         let expected: Vec<NodeName> = self.expected().cloned().collect();
+        if expected.len() * 2 <= self.charter.founders.len() {
+            return vec![BirthAction::Refuse(format!(
+                "{} of {} founders are typed away: more than half must be there, or two halves \
+                 could found two clusters",
+                self.charter.founders.len() - expected.len(),
+                self.charter.founders.len()
+            ))];
+        }
         if !expected.iter().all(|name| self.births.contains_key(name)) {
             return Vec::new();
         }

@@ -7,7 +7,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::message::{BootRecord, LifeAnswer, LifeRecord};
-use crate::types::{ClusterState, Epoch, NodeId};
+use core::time::Duration;
+
+use crate::types::{ClusterState, Epoch, NodeId, Time};
 
 /// The registration of one boot of this node.
 #[derive(Debug)]
@@ -20,6 +22,10 @@ pub struct Lives {
     council: Vec<NodeId>,
     noted: BTreeSet<NodeId>,
     registered: bool,
+    /// How long a majority is not enough while others are silent.
+    patience: Duration,
+    /// When the council was first asked.
+    asked: Option<Time>,
 }
 
 /// What a registration yields.
@@ -34,8 +40,10 @@ pub enum LivesAction {
 }
 
 impl Lives {
-    /// The boot `boot` of member `me`.
-    pub fn new(me: NodeId, boot: BootRecord) -> Lives {
+    /// The boot `boot` of member `me`. A majority registers it; but one that counts `me`, whose
+    /// disk is the one in doubt, is not taken while others may still object: for `patience` all
+    /// of the council are waited for.
+    pub fn new(me: NodeId, boot: BootRecord, patience: Duration) -> Lives {
         Lives {
             me,
             boot,
@@ -44,6 +52,8 @@ impl Lives {
             council: Vec::new(),
             noted: BTreeSet::new(),
             registered: false,
+            patience,
+            asked: None,
         }
     }
 
@@ -53,34 +63,42 @@ impl Lives {
     }
 
     /// The boot is durable here.
-    pub fn on_boot_durable(&mut self) -> Vec<LivesAction> {
+    pub fn on_boot_durable(&mut self, now: Time) -> Vec<LivesAction> {
         self.boot_durable = true;
-        self.advance()
+        self.advance(now)
     }
 
     /// A state is in force; registration is with its council.
-    pub fn on_state(&mut self, state: &ClusterState) -> Vec<LivesAction> {
+    pub fn on_state(&mut self, now: Time, state: &ClusterState) -> Vec<LivesAction> {
         self.epoch = state.epoch;
         self.council.clone_from(&state.council);
-        self.advance()
+        self.advance(now)
     }
 
     /// It is time to ask those who have not answered. Goes on after registration, until all have
     /// noted it: the more have, the more can tell an old disk later.
-    pub fn on_time(&mut self) -> Vec<LivesAction> {
+    pub fn on_time(&mut self, now: Time) -> Vec<LivesAction> {
         if !self.boot_durable {
             return Vec::new();
         }
-        let silent = self.council.iter().filter(|id| **id != self.me && !self.noted.contains(id));
-        silent.map(|id| LivesAction::Ask(*id)).collect()
+        let mut actions = self.ask();
+        if self.is_noted(now) {
+            self.registered = true;
+            actions.push(LivesAction::Registered);
+        }
+        actions
+    }
+
+    fn ask(&self) -> Vec<LivesAction> {
+        self.waits_for().into_iter().map(LivesAction::Ask).collect()
     }
 
     /// A council member has answered.
     pub fn on_answer(
         &mut self,
+        now: Time,
         from: NodeId,
-        boot: BootRecord,
-        answer: &LifeAnswer,
+        (boot, answer): (BootRecord, &LifeAnswer),
     ) -> Vec<LivesAction> {
         if boot != self.boot || !self.council.contains(&from) {
             return Vec::new();
@@ -88,7 +106,7 @@ impl Lives {
         match answer {
             LifeAnswer::Noted => {
                 self.noted.insert(from);
-                self.advance()
+                self.advance(now)
             }
             LifeAnswer::Refused { seen } => vec![LivesAction::Refused(from, *seen)],
         }
@@ -100,27 +118,42 @@ impl Lives {
         silent.copied().collect()
     }
 
-    fn advance(&mut self) -> Vec<LivesAction> {
+    fn advance(&mut self, now: Time) -> Vec<LivesAction> {
         if self.registered || !self.boot_durable || self.council.is_empty() {
             return Vec::new();
         }
+        let first = self.asked.is_none();
+        self.asked.get_or_insert(now);
+        if self.is_noted(now) {
+            self.registered = true;
+            return vec![LivesAction::Registered];
+        }
+        if first { self.ask() } else { Vec::new() }
+    }
+
+    /// Whether enough have noted the boot, and the others have had their time to object.
+    fn is_noted(&self, now: Time) -> bool {
+        let Some(asked) = self.asked.filter(|_| !self.registered) else { return false };
         let own_seat = usize::from(self.council.contains(&self.me));
         let others = self.noted.iter().filter(|id| self.council.contains(id)).count();
         let mut needed = self.council.len() / 2 + 1;
         if crate::mutant!("register-minority") {
             needed = 1;
         }
-        if own_seat + others < needed {
-            return self.on_time();
-        }
-        self.registered = true;
-        vec![LivesAction::Registered]
+        let all = own_seat + others == self.council.len();
+        let waited = now.since(asked) >= self.patience || crate::mutant!("register-minority");
+        own_seat + others >= needed && (all || waited)
     }
 }
 
 /// What a council member says to a registration, given what it has seen of that member.
 pub fn judge_life(seen: Option<&LifeRecord>, asked: &LifeRecord) -> Result<LifeRecord, LifeRecord> {
     let Some(seen) = seen else { return Ok(*asked) };
+    if asked.boot == seen.boot {
+        // The same life: an earlier message of it may arrive after a later one, with the lower
+        // ceiling it had then. That is no evidence of an old disk.
+        return Ok(LifeRecord { boot: seen.boot, ceiling: seen.ceiling.max(asked.ceiling) });
+    }
     let older = asked.boot.number < seen.boot.number;
     let other = asked.boot.number == seen.boot.number && asked.boot.nonce != seen.boot.nonce;
     if older || other || asked.ceiling < seen.ceiling {
@@ -139,18 +172,28 @@ pub struct Ceilings {
 impl Ceilings {
     /// A member of boot `boot` has told its durable ceiling.
     pub fn hear(&mut self, lives: &BTreeMap<NodeId, LifeRecord>, from: NodeId, life: LifeRecord) {
-        let known = lives.get(&from);
-        let newer =
-            known.is_some_and(|known| known.boot == life.boot && known.ceiling < life.ceiling);
-        if newer {
+        let heard = self.fresh.get(&from);
+        if newer(lives.get(&from), &life) && (newer(heard, &life) || !same_boot(heard, &life)) {
             self.fresh.insert(from, life);
         }
     }
 
-    /// Takes what should be written out.
-    pub fn take(&mut self) -> BTreeMap<NodeId, LifeRecord> {
-        core::mem::take(&mut self.fresh)
+    /// Takes what should be written out. What was heard of a boot before the one in `lives` is
+    /// dropped: written out, it would make the council forget the later boot.
+    pub fn take(&mut self, lives: &BTreeMap<NodeId, LifeRecord>) -> BTreeMap<NodeId, LifeRecord> {
+        let mut heard = core::mem::take(&mut self.fresh);
+        heard.retain(|from, life| newer(lives.get(from), life));
+        heard
     }
+}
+
+fn same_boot(known: Option<&LifeRecord>, life: &LifeRecord) -> bool {
+    known.is_some_and(|known| known.boot == life.boot)
+}
+
+/// Whether `life` is of the boot that is known, with a later ceiling.
+fn newer(known: Option<&LifeRecord>, life: &LifeRecord) -> bool {
+    same_boot(known, life) && known.is_some_and(|known| known.ceiling < life.ceiling)
 }
 
 #[cfg(test)]
@@ -161,6 +204,19 @@ mod tests {
     fn life(number: u64, nonce: u128, ceiling: u64) -> LifeRecord {
         let boot = BootRecord { number, nonce: Nonce(nonce) };
         LifeRecord { boot, ceiling: WallTime(ceiling) }
+    }
+
+    #[test]
+    fn what_was_heard_of_an_earlier_boot_does_not_displace_a_later_one() {
+        let (member, mut ceilings) = (NodeId(2), Ceilings::default());
+        let first = BTreeMap::from([(member, life(1, 7, 100))]);
+        ceilings.hear(&first, member, life(1, 7, 200));
+        ceilings.hear(&first, member, life(1, 7, 150));
+        let second = BTreeMap::from([(member, life(2, 8, 160))]);
+        assert_eq!(ceilings.take(&second), BTreeMap::new());
+        ceilings.hear(&first, member, life(1, 7, 200));
+        ceilings.hear(&second, member, life(2, 8, 300));
+        assert_eq!(ceilings.take(&second), BTreeMap::from([(member, life(2, 8, 300))]));
     }
 
     #[test]
@@ -176,19 +232,39 @@ mod tests {
     }
 
     #[test]
-    fn a_boot_serves_after_a_majority_of_the_council_and_goes_on_asking_the_rest() {
+    fn an_earlier_message_of_the_same_boot_is_no_evidence_and_lowers_nothing() {
+        let seen = life(3, 7, 100);
+        assert_eq!(judge_life(Some(&seen), &life(3, 7, 40)), Ok(seen));
+        assert_eq!(judge_life(Some(&seen), &life(3, 7, 140)), Ok(life(3, 7, 140)));
+    }
+
+    #[test]
+    fn a_boot_serves_when_all_of_the_council_have_noted_it_or_a_majority_after_a_while() {
         let boot = life(1, 5, 0).boot;
-        let mut lives = Lives::new(NodeId(1), boot);
-        lives.council = vec![NodeId(1), NodeId(2), NodeId(3)];
+        let begin = || {
+            let mut lives = Lives::new(NodeId(1), boot, Duration::from_nanos(100));
+            lives.council = vec![NodeId(1), NodeId(2), NodeId(3)];
+            lives
+        };
+        let mut lives = begin();
         let asked = vec![LivesAction::Ask(NodeId(2)), LivesAction::Ask(NodeId(3))];
-        assert_eq!(lives.on_boot_durable(), asked);
+        assert_eq!(lives.on_boot_durable(Time(0)), asked);
         let other = life(2, 6, 0).boot;
-        assert!(lives.on_answer(NodeId(3), other, &LifeAnswer::Noted).is_empty());
-        let done = lives.on_answer(NodeId(3), boot, &LifeAnswer::Noted);
-        assert_eq!(done, [LivesAction::Registered]);
-        assert_eq!(lives.on_time(), [LivesAction::Ask(NodeId(2))]);
+        let noted = (boot, &LifeAnswer::Noted);
+        assert!(lives.on_answer(Time(1), NodeId(3), (other, &LifeAnswer::Noted)).is_empty());
+        assert!(lives.on_answer(Time(1), NodeId(3), noted).is_empty());
+        assert_eq!(lives.on_answer(Time(2), NodeId(2), noted), [LivesAction::Registered]);
+        assert!(lives.on_time(Time(500)).is_empty());
+
+        let mut lives = begin();
+        lives.on_boot_durable(Time(0));
+        assert!(lives.on_answer(Time(1), NodeId(3), noted).is_empty());
+        let enough = [LivesAction::Ask(NodeId(2)), LivesAction::Registered];
+        assert_eq!(lives.on_time(Time(100)), enough);
+        assert_eq!(lives.on_time(Time(200)), [LivesAction::Ask(NodeId(2))]);
         let seen = life(1, 4, 0);
-        let refused = lives.on_answer(NodeId(2), boot, &LifeAnswer::Refused { seen });
+        let refused = (boot, &LifeAnswer::Refused { seen });
+        let refused = lives.on_answer(Time(201), NodeId(2), refused);
         assert_eq!(refused, [LivesAction::Refused(NodeId(2), seen)]);
     }
 }

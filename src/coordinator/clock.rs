@@ -74,7 +74,11 @@ impl Clock {
         } else {
             match floor.1.checked_add(1) {
                 Some(counter) => (floor.0, counter),
-                None => (WallTime(floor.0.0 + 1), 0),
+                // At the end of time the counter stays, and the bound below refuses.
+                None => match floor.0.0.checked_add(1) {
+                    Some(time) => (WallTime(time), 0),
+                    None => return Err(StampError::TooFarAhead),
+                },
             }
         };
         if upper.is_some_and(|upper| next.0 > upper) {
@@ -181,5 +185,13 @@ mod tests {
         assert_eq!(late, Err(StampError::AboveUpper));
         let far = clock.stamp(wall, Stamp::ZERO, WallTime(9000 * MS), None);
         assert_eq!(far, Err(StampError::TooFarAhead));
+    }
+
+    #[test]
+    fn a_stamp_at_the_end_of_time_is_too_far_ahead_and_does_not_turn_the_clock_over() {
+        let mut clock = ready(WallTime(1000 * MS));
+        let last = Stamp { time: WallTime(u64::MAX), counter: u32::MAX, node: NodeId(9) };
+        let given = clock.stamp(WallTime(1000 * MS), last, WallTime(0), None);
+        assert_eq!(given, Err(StampError::TooFarAhead));
     }
 }

@@ -68,7 +68,8 @@ impl Get {
             weak: order.weak,
             trace: order.trace,
             deadline: order.deadline,
-            hedge_after: order.hedge_after,
+            // Of nothing, "twice as long" would be nothing again, for ever.
+            hedge_after: order.hedge_after.max(Duration::from_millis(1)),
             retry_interval: order.retry_interval,
             postponed: false,
             tally,
@@ -108,6 +109,16 @@ impl Get {
     /// The key's place.
     pub fn target(&self) -> &Target {
         &self.target
+    }
+
+    /// Bytes of the key and of the value it holds.
+    pub fn bytes(&self) -> usize {
+        self.target.key.as_bytes().len() + self.newest.as_ref().map_or(0, Record::bytes)
+    }
+
+    /// Whether it waits for an answer of owner `index`, or may ask it yet.
+    pub fn waits_for(&self, index: u8) -> bool {
+        self.tally.open() & (1 << index) != 0
     }
 
     /// When [`Get::on_time`] is next wanted.
@@ -153,7 +164,7 @@ impl Get {
     /// An owner cannot be reached any more.
     pub fn on_unreachable(&mut self, index: u8, step: &mut Step<'_>) {
         let Some(&owner) = self.target.owners.get(usize::from(index)) else { return };
-        if self.tally.open() & (1 << index) != 0 {
+        if self.waits_for(index) {
             self.failures.unreachable(owner);
             self.tally.fail(index);
             self.ask_one_more(step);

@@ -9,7 +9,8 @@
 use core::time::Duration;
 
 use crate::message::{
-    Applied, Attempt, ErrorCode, OpError, PutReply, Receipt, Refusal, Reply, RoundId, WriteOutcome,
+    Applied, Attempt, DiskError, ErrorCode, OpError, PutReply, Receipt, Refusal, Reply, RoundId,
+    WriteOutcome,
 };
 use crate::types::{Record, Stamp, Time, TraceId, Value, WallTime};
 
@@ -26,6 +27,7 @@ pub struct Put {
     trace: TraceId,
     deadline: Time,
     retry_interval: Duration,
+    own: u16,
     state: State,
     stamp: Stamp,
     /// The highest stamp that superseded ours in this round.
@@ -66,6 +68,9 @@ pub struct PutOrder {
     pub deadline: Time,
     /// How long an owner may take before it is asked again.
     pub retry_interval: Duration,
+    /// This node's own place among the owners. What its own disk was asked cannot be lost on the
+    /// way: it is asked again only after it refused.
+    pub own: Option<u8>,
 }
 
 impl Put {
@@ -80,6 +85,7 @@ impl Put {
             trace: order.trace,
             deadline: order.deadline,
             retry_interval: order.retry_interval,
+            own: order.own.map_or(0, |index| 1 << index),
             state: State::Stamping,
             stamp: Stamp::ZERO,
             highest: Stamp::ZERO,
@@ -105,16 +111,32 @@ impl Put {
         self.target.key.as_bytes().len() + value
     }
 
+    /// Whether it waits for an answer of owner `index`.
+    pub fn waits_for(&self, index: u8) -> bool {
+        self.state != State::Stamping && self.tally.open() & (1 << index) != 0
+    }
+
     /// When [`Put::on_time`] is next wanted.
     pub fn next_deadline(&self) -> Time {
         self.deadline.min(self.retry_at)
     }
 
-    /// The clock's ceiling has been raised.
-    pub fn on_ceiling(&mut self, step: &mut Step<'_>) {
-        if self.state == State::Stamping {
-            self.stamp_and_ask(step);
+    /// The clock's ceiling has been raised, or could not be: then this node cannot stamp, and
+    /// says so at once, since another one may.
+    pub fn on_ceiling(&mut self, raised: Result<(), &DiskError>, step: &mut Step<'_>) {
+        if self.state != State::Stamping {
+            return;
         }
+        let Err(error) = raised else { return self.stamp_and_ask(step) };
+        let code = match error {
+            DiskError::ReadOnly(_) => ErrorCode::StorageReadOnly,
+            DiskError::Full => ErrorCode::DiskFull,
+            DiskError::Overloaded => ErrorCode::Overloaded,
+            DiskError::Corruption(_) | DiskError::Io(_) => ErrorCode::Corruption,
+        };
+        let message = format!("this node could not store its clock's ceiling: {error}");
+        let applied = self.applied();
+        self.reply_error(code, &message, applied, step);
     }
 
     /// An owner has answered.
@@ -153,7 +175,7 @@ impl Put {
     /// An owner cannot be reached any more; what it was asked may have arrived.
     pub fn on_unreachable(&mut self, index: u8, step: &mut Step<'_>) {
         let Some(&owner) = self.target.owners.get(usize::from(index)) else { return };
-        if self.state != State::Stamping && self.tally.open() & (1 << index) != 0 {
+        if self.waits_for(index) {
             self.traces_left = true;
             self.failures.unreachable(owner);
             self.tally.fail(index);
@@ -175,7 +197,10 @@ impl Put {
             step.out.push(Action::Done);
         } else if step.now.mono >= self.retry_at {
             crate::sometimes!("put: asks an owner again");
-            let missing = !self.tally.answered() & step.reachable;
+            let under_way = self.own & self.tally.open();
+            let missing = !self.tally.answered() & step.reachable & !under_way;
+            // From now on a refusal may be the word on one asking while the other is carried out.
+            self.traces_left |= missing != 0;
             self.ask(missing, step);
         }
     }

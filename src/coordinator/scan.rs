@@ -24,6 +24,8 @@ pub struct Scan {
     failed: BTreeMap<NodeId, String>,
     /// The newest version of every key in the answers so far.
     newest: BTreeMap<Key, Record>,
+    /// Bytes of the answers so far.
+    bytes: usize,
     /// The lowest of the keys at which answers stopped.
     frontier: Option<Key>,
     retry_at: Time,
@@ -79,7 +81,8 @@ impl Scan {
         members.dedup();
         let (answered, failed) = (Vec::new(), BTreeMap::new());
         let (newest, frontier, retry_at) = (BTreeMap::new(), None, Time(u64::MAX));
-        let mut scan = Scan { order, members, answered, failed, newest, frontier, retry_at };
+        let bytes = 0;
+        let mut scan = Scan { order, members, answered, failed, newest, bytes, frontier, retry_at };
         for member in scan.members.clone() {
             if !reachable(member) {
                 scan.failed.insert(member, "cannot be reached".to_owned());
@@ -91,6 +94,11 @@ impl Scan {
             scan.ask_missing(&reachable, step);
         }
         scan
+    }
+
+    /// Bytes of the keys and values it holds.
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// When [`Scan::on_time`] is next wanted.
@@ -122,6 +130,7 @@ impl Scan {
                     step.clock.observe(step.now.wall, record.stamp);
                     let newer = self.newest.get(&key).is_none_or(|held| held.stamp < record.stamp);
                     if newer {
+                        self.bytes += key.as_bytes().len() + record.bytes();
                         self.newest.insert(key, record);
                     }
                 }

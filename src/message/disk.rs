@@ -184,4 +184,6 @@ pub struct Restored {
     pub lives: BTreeMap<NodeId, LifeRecord>,
     /// Damage found while opening, in words with file and offset: the node must not serve.
     pub damage: Vec<String>,
+    /// Tables that cannot be read: keys in their range are answered with an error, never as absent.
+    pub unreadable: Vec<String>,
 }

@@ -41,8 +41,10 @@ impl Node {
             }
             ClientBody::Put(put) => {
                 let table = table(&state, &put.table)?;
-                let order = self.put_order(now, table, &put, (request.trace, request.deadline))?;
+                let mut order =
+                    self.put_order(now, table, &put, (request.trace, request.deadline))?;
                 let target = self.target(&state, table, put.key);
+                order.own = target.index(self.me);
                 self.raise_ceiling_early(now);
                 self.begin(now, op, target, |target, step| {
                     Machine::Put(Box::new(Put::begin(target, order, step)))
@@ -102,7 +104,7 @@ impl Node {
             let message = "deadline passed before the request was begun";
             return Err(OpError::new(ErrorCode::DeadlineExceeded, message));
         }
-        let in_flight = self.operations.len() - self.lingering;
+        let in_flight = self.operations.len() - self.lingering.len();
         let over_count = in_flight >= self.config.operations_max;
         if over_count || self.operation_bytes >= self.config.operation_bytes_max {
             let (limit, got) = if over_count {
@@ -146,6 +148,7 @@ impl Node {
             trace,
             deadline,
             retry_interval: self.config.retry_interval,
+            own: None,
         })
     }
 
@@ -216,6 +219,7 @@ impl Node {
         let operation = Operation::new(op, machine);
         self.operation_bytes += operation.bytes;
         self.operations.insert(id, operation);
+        self.waiting.insert(op, id);
         self.gauges.operations_begun += 1;
         self.current = id;
     }

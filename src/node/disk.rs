@@ -17,6 +17,7 @@ pub(super) enum Pending {
     Read { from: NodeId, round: RoundId },
     Scan { from: NodeId, round: RoundId },
     BootPersisted,
+    RegistrationPersisted,
     PledgePersisted,
     StatePersisted(Arc<ClusterState>),
     LifePersisted(NodeId, LifeRecord),
@@ -83,8 +84,11 @@ impl Node {
                 }
             }
             Pending::CeilingPersisted => {
-                self.note_failure(&result, "the clock's ceiling");
-                self.on_ceiling_persisted(now, result.is_ok());
+                if !self.ceiling_failed {
+                    self.note_failure(&result, "the clock's ceiling");
+                }
+                self.ceiling_failed = result.is_err();
+                self.on_ceiling_persisted(now, result.as_ref().map(|_| ()));
             }
             other => self.on_own_record(now, other, &result),
         }
@@ -99,16 +103,23 @@ impl Node {
         result: &Result<DiskAnswer, DiskError>,
     ) {
         if self.note_failure(result, "a record of the node itself") {
-            if matches!(pending, Pending::BootPersisted | Pending::PledgePersisted) {
+            if matches!(
+                pending,
+                Pending::BootPersisted | Pending::RegistrationPersisted | Pending::PledgePersisted
+            ) {
                 self.refuse(
                     "the store cannot be written: see the log; start again when it can".to_owned(),
                 );
                 self.publish();
             }
+            if let (Pending::StatePersisted(_), Some(birth)) = (pending, &mut self.birth) {
+                birth.on_state_not_stored();
+            }
             return;
         }
         match pending {
             Pending::BootPersisted => self.on_boot_persisted(now),
+            Pending::RegistrationPersisted => self.on_registration_persisted(now),
             Pending::PledgePersisted => self.on_pledge_persisted(),
             Pending::StatePersisted(state) => self.install(now, state),
             Pending::LifePersisted(member, life) => self.on_life_persisted(member, life),

@@ -6,10 +6,10 @@ use super::disk::Pending;
 use super::{Node, NodeConfig};
 use crate::control::{Birth, BirthAction, LivesAction, founder_id, judge_life};
 use crate::message::{
-    BirthNews, BirthRecord, BootRecord, DiskRequest, HelloRefusal, Level, LifeAnswer, LifeRecord,
-    MetaRecord, PeerMessage, Phase, ProbeFacts,
+    BirthNews, BirthRecord, BootRecord, DiskRequest, ErrorCode, HelloRefusal, Level, LifeAnswer,
+    LifeRecord, MetaRecord, OpError, PeerMessage, Phase, ProbeFacts, Restored,
 };
-use crate::types::{ClusterState, Epoch, NodeId, Now, Unit};
+use crate::types::{ClusterState, Epoch, NodeId, Nonce, Now, Unit};
 
 const RETURN_HINT: &str = "it must not run as itself: what it acknowledged may be missing. Stop it \
      and keep its directory aside; it can only return as a new node, which this version cannot do \
@@ -34,12 +34,35 @@ pub(super) fn own_id(config: &NodeConfig, state: Option<&ClusterState>) -> Resul
 }
 
 /// Why a node with a damaged store stays out.
-pub(super) fn damage_reason(damage: &[String]) -> String {
+fn damage_reason(damage: &[String]) -> String {
     format!("the store is damaged: {}; {RETURN_HINT}", damage.join("; "))
 }
 
+/// The boot that begins on this store. A boot that the council never noted, as far as the store
+/// knows, is taken up again with its number and nonce: if every attempt counted, an old copy of a
+/// store could be restarted until its number is above the one that was seen.
+pub(super) fn next_boot(restored: &Restored, me: NodeId, nonce: Nonce) -> BootRecord {
+    let Some(last) = restored.boot else { return BootRecord { number: 1, nonce } };
+    let registered = restored.lives.get(&me).is_some_and(|life| life.boot == last);
+    if registered { BootRecord { number: last.number + 1, nonce } } else { last }
+}
+
 impl Node {
-    pub(super) fn begin_life(
+    /// Begins this boot on what the store held, unless what it held is damaged.
+    pub(super) fn awaken(&mut self, now: Now, restored: Restored) {
+        for table in &restored.unreadable {
+            let message = format!("{table} cannot be read: its keys are answered with an error");
+            self.note(Level::Error, None, message);
+        }
+        if !restored.damage.is_empty() {
+            return self.refuse(damage_reason(&restored.damage));
+        }
+        let birth = BirthRecord { nonce: self.birth_nonce };
+        let new_birth = restored.birth.is_none().then_some(birth);
+        self.begin_life(now, new_birth, restored.pledge, restored.state);
+    }
+
+    fn begin_life(
         &mut self,
         now: Now,
         new_birth: Option<BirthRecord>,
@@ -67,8 +90,9 @@ impl Node {
     pub(super) fn refuse(&mut self, reason: String) {
         if !matches!(self.phase, Phase::Refused(_)) {
             self.note(Level::Error, None, reason.clone());
-            self.phase = Phase::Refused(reason);
+            self.phase = Phase::Refused(reason.clone());
             self.birth = None;
+            self.fail_operations(&OpError::new(ErrorCode::NotReady, reason));
         }
     }
 
@@ -81,7 +105,7 @@ impl Node {
             let actions = birth.on_nonce_durable();
             self.run_birth(actions);
         }
-        let actions = self.lives.on_boot_durable();
+        let actions = self.lives.on_boot_durable(now.mono);
         self.run_lives(now, actions);
     }
 
@@ -151,7 +175,7 @@ impl Node {
             format!("cluster {} is at epoch {}", state.cluster, state.epoch),
         );
         self.state = Some(state.clone());
-        let actions = self.lives.on_state(&state);
+        let actions = self.lives.on_state(now.mono, &state);
         self.run_lives(now, actions);
         self.update_phase();
         self.publish();
@@ -204,11 +228,11 @@ impl Node {
                     self.send(to, PeerMessage::Register { epoch, life });
                 }
                 LivesAction::Registered => {
-                    self.phase = Phase::Serving;
-                    self.serving_since = Some(now.mono);
+                    let life = LifeRecord { boot: self.boot, ceiling: self.clock.ceiling() };
+                    let records = vec![MetaRecord::Life(self.me, life)];
+                    // The answers are back by the time this is written.
                     self.members.probe_soon(now);
-                    self.note(Level::Info, None, format!("serving as member {}", self.me));
-                    self.publish();
+                    self.disk(Pending::RegistrationPersisted, DiskRequest::Persist(records));
                 }
                 LivesAction::Refused(by, seen) => {
                     self.refuse(format!(
@@ -222,6 +246,19 @@ impl Node {
         }
     }
 
+    /// The council has noted the boot, and this store knows that it has: only now is the boot
+    /// number used up, see [`next_boot`].
+    pub(super) fn on_registration_persisted(&mut self, now: Now) {
+        if self.is_refused() || self.phase == Phase::Draining {
+            return;
+        }
+        self.phase = Phase::Serving;
+        self.serving_since = Some(now.mono);
+        self.members.probe_soon(now);
+        self.note(Level::Info, None, format!("serving as member {}", self.me));
+        self.publish();
+    }
+
     pub(super) fn on_registered(
         &mut self,
         now: Now,
@@ -229,7 +266,7 @@ impl Node {
         boot: BootRecord,
         answer: &LifeAnswer,
     ) {
-        let actions = self.lives.on_answer(from, boot, answer);
+        let actions = self.lives.on_answer(now.mono, from, (boot, answer));
         self.run_lives(now, actions);
     }
 
@@ -244,12 +281,13 @@ impl Node {
             return;
         }
         let boot = life.boot;
-        match judge_life(self.noted.get(&from), &life) {
+        match judge_life(self.seen.get(&from), &life) {
             Ok(noted) if self.noted.get(&from) == Some(&noted) => {
                 let answer = LifeAnswer::Noted;
                 self.send(from, PeerMessage::Registered { boot, answer });
             }
             Ok(noted) => {
+                self.seen.insert(from, noted);
                 let records = vec![MetaRecord::Life(from, noted)];
                 self.disk(Pending::LifePersisted(from, noted), DiskRequest::Persist(records));
             }
@@ -268,10 +306,15 @@ impl Node {
 
     pub(super) fn on_life_persisted(&mut self, member: NodeId, life: LifeRecord) {
         // Another boot may have been noted while this one was being written: the later one counts.
-        if judge_life(self.noted.get(&member), &life).is_ok() {
-            self.noted.insert(member, life);
+        if let Ok(noted) = judge_life(self.noted.get(&member), &life) {
+            self.noted.insert(member, noted);
             let answer = LifeAnswer::Noted;
             self.send(member, PeerMessage::Registered { boot: life.boot, answer });
+        }
+        // A late message of an earlier boot may have been written over what was noted since.
+        if let Some(noted) = self.noted.get(&member).copied().filter(|noted| *noted != life) {
+            let records = vec![MetaRecord::Life(member, noted)];
+            self.disk(Pending::Housekeeping, DiskRequest::Persist(records));
         }
     }
 
@@ -291,7 +334,7 @@ impl Node {
     }
 
     pub(super) fn on_drain(&mut self, now: Now) {
-        if self.phase == Phase::Serving {
+        if !self.is_refused() {
             self.phase = Phase::Draining;
             self.members.probe_soon(now);
             self.publish();
@@ -300,6 +343,7 @@ impl Node {
 
     pub(super) fn on_probe_time(&mut self, now: Now) {
         let (probes, changed) = self.members.on_time(now);
+        self.others_clock = self.members.median_clock(now).map(|median| (median, now.mono));
         for (to, seq) in probes {
             if self.birth.is_none() && !self.is_refused() {
                 let facts = Box::new(self.own_facts(now));
@@ -308,7 +352,7 @@ impl Node {
         }
         let actions = self.birth.as_mut().map(Birth::on_time).unwrap_or_default();
         self.run_birth(actions);
-        let actions = self.lives.on_time();
+        let actions = self.lives.on_time(now.mono);
         self.run_lives(now, actions);
         self.update_phase();
         if changed {
@@ -322,7 +366,7 @@ impl Node {
             self.send(from, PeerMessage::StateAsk { epoch: self.epoch() });
         }
         let life = LifeRecord { boot: facts.boot, ceiling: facts.ceiling };
-        self.ceilings.hear(&self.noted, from, life);
+        self.ceilings.hear(&self.seen, from, life);
         self.members.on_facts(now, from, Arc::new(facts), seq);
     }
 
@@ -332,8 +376,8 @@ impl Node {
         if self.is_refused() {
             return;
         }
-        let heard = self.ceilings.take();
-        self.noted.extend(heard.iter().map(|(id, life)| (*id, *life)));
+        let heard = self.ceilings.take(&self.seen);
+        self.seen.extend(heard.iter().map(|(id, life)| (*id, *life)));
         let records: Vec<MetaRecord> =
             heard.into_iter().map(|(id, life)| MetaRecord::Life(id, life)).collect();
         if !records.is_empty() {
@@ -376,5 +420,26 @@ impl Node {
             self.phase = phase;
             self.publish();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::WallTime;
+
+    #[test]
+    fn a_boot_number_is_used_up_only_once_the_council_has_noted_it() {
+        let me = NodeId(2);
+        let mut restored = Restored::default();
+        let first = next_boot(&restored, me, Nonce(10));
+        assert_eq!(first, BootRecord { number: 1, nonce: Nonce(10) });
+        restored.boot = Some(first);
+        assert_eq!(next_boot(&restored, me, Nonce(11)), first);
+        restored.lives.insert(me, LifeRecord { boot: first, ceiling: WallTime(0) });
+        let second = BootRecord { number: 2, nonce: Nonce(12) };
+        assert_eq!(next_boot(&restored, me, Nonce(12)), second);
+        restored.boot = Some(second);
+        assert_eq!(next_boot(&restored, me, Nonce(13)), second);
     }
 }

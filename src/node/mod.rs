@@ -26,10 +26,9 @@ use crate::control::{Birth, Ceilings, Lives};
 use crate::coordinator::{Clock, HedgeBudget};
 use crate::membership::{Members, Timing};
 use crate::message::{
-    BirthRecord, BootRecord, Effect, Event, Level, LifeRecord, Note, PeerMessage, Phase,
-    ReplicaFacts, Restored,
+    BootRecord, Effect, Event, Level, LifeRecord, Note, PeerMessage, Phase, ReplicaFacts, Restored,
 };
-use crate::types::{ClusterState, NodeId, Nonce, Now, Time, WallTime};
+use crate::types::{ClusterState, NodeId, Nonce, Now, OpId, Time, WallTime};
 
 pub use config::NodeConfig;
 pub use publish::Gauges;
@@ -50,11 +49,18 @@ pub struct Node {
     lives: Lives,
     /// What this node, as a council member, has durably noted of the others' lives.
     noted: BTreeMap<NodeId, LifeRecord>,
+    /// What it has seen of them, durable or on its way to the disk: what it judges by, so that
+    /// what reaches the disk later is never older.
+    seen: BTreeMap<NodeId, LifeRecord>,
     ceilings: Ceilings,
+    /// The clock's ceiling could not be stored the last time: said once.
+    ceiling_failed: bool,
     state: Option<Arc<ClusterState>>,
     serving_since: Option<Time>,
     members: Members,
     clock: Clock,
+    /// The median of the others' clocks at the last probes, and when that was.
+    others_clock: Option<(WallTime, Time)>,
     hedges: HedgeBudget,
     replica: ReplicaFacts,
     /// Client operations in flight, by their number in rounds.
@@ -62,13 +68,15 @@ pub struct Node {
     operation_bytes: usize,
     /// The operation whose actions are being carried out.
     current: u64,
+    /// Operations whose client waits, by the client's number.
+    waiting: BTreeMap<OpId, u64>,
     /// Operations that have been answered and still count late answers.
-    lingering: usize,
+    lingering: BTreeSet<u64>,
     /// The next operation's number. Starts at random, so that an answer that wanders in from
     /// before a restart cannot be taken for one to an operation of this boot.
     next_operation: u64,
     timers: BTreeSet<(Time, u64)>,
-    waiting_for_ceiling: Vec<u64>,
+    waiting_for_ceiling: BTreeSet<u64>,
     /// Disk requests in flight.
     pending: BTreeMap<u64, Pending>,
     next_token: u64,
@@ -87,8 +95,7 @@ impl Node {
     /// from its run. Two boots must not share a seed.
     pub fn new(now: Now, config: NodeConfig, restored: Restored, seed: u64) -> Node {
         let mut rng = fastrand::Rng::with_seed(seed);
-        let number = restored.boot.map_or(0, |boot| boot.number) + 1;
-        let boot = BootRecord { number, nonce: Nonce(rng.u128(1..)) };
+        let boot_nonce = Nonce(rng.u128(1..));
         let birth_nonce = restored.birth.map_or(Nonce(rng.u128(1..)), |birth| birth.nonce);
         let me = lifecycle::own_id(&config, restored.state.as_deref());
         let timing = Timing {
@@ -97,6 +104,8 @@ impl Node {
             down_after: config.down_after,
         };
         let id = *me.as_ref().unwrap_or(&NodeId(0));
+        let boot = lifecycle::next_boot(&restored, id, boot_nonce);
+        let patience = config.probe_interval.saturating_mul(2);
         let mut node = Node {
             config,
             me: id,
@@ -104,26 +113,30 @@ impl Node {
             boot,
             birth_nonce,
             birth: None,
-            lives: Lives::new(id, boot),
-            noted: restored.lives,
+            lives: Lives::new(id, boot, patience),
+            seen: restored.lives.clone(),
+            noted: restored.lives.clone(),
             ceilings: Ceilings::default(),
+            ceiling_failed: false,
             state: None,
             serving_since: None,
             members: Members::new(now, timing),
             clock: Clock::new(id, restored.ceiling),
+            others_clock: None,
             hedges: HedgeBudget::default(),
             replica: ReplicaFacts::default(),
             operations: BTreeMap::new(),
             operation_bytes: 0,
             current: 0,
-            lingering: 0,
+            waiting: BTreeMap::new(),
+            lingering: BTreeSet::new(),
             next_operation: if crate::mutant!("operations-from-one") {
                 1
             } else {
                 rng.u64(1..1 << 62)
             },
             timers: BTreeSet::new(),
-            waiting_for_ceiling: Vec::new(),
+            waiting_for_ceiling: BTreeSet::new(),
             pending: BTreeMap::new(),
             next_token: 1,
             replica_operations: 0,
@@ -133,18 +146,9 @@ impl Node {
             housekeeping_at: now.mono,
             effects: VecDeque::new(),
         };
-        if let Err(reason) = me {
-            node.refuse(reason);
-        } else if !restored.damage.is_empty() {
-            node.refuse(lifecycle::damage_reason(&restored.damage));
-        } else {
-            let birth = BirthRecord { nonce: birth_nonce };
-            node.begin_life(
-                now,
-                restored.birth.is_none().then_some(birth),
-                restored.pledge,
-                restored.state,
-            );
+        match me {
+            Err(reason) => node.refuse(reason),
+            Ok(_) => node.awaken(now, restored),
         }
         node.publish();
         node
@@ -206,7 +210,12 @@ impl Node {
     }
 
     fn is_serving(&self) -> bool {
-        matches!(self.phase, Phase::Serving | Phase::Draining)
+        match self.phase {
+            Phase::Serving => true,
+            // One that drains before it ever served goes without having.
+            Phase::Draining => self.serving_since.is_some(),
+            Phase::Founding(_) | Phase::Registering(_) | Phase::Refused(_) => false,
+        }
     }
 
     /// The clock bound for a fresh write that arrives here.

@@ -2,15 +2,20 @@
 
 use super::Node;
 use crate::coordinator::{Action, Ask, Get, Put, Scan, Step};
-use crate::message::{Effect, PeerMessage, ReadAnswer, RoundId, ScanAnswer, WriteAnswer};
-use crate::types::{NodeId, Now, OpId, Time, WallTime};
+use crate::message::{
+    Applied, ClientResult, DiskError, Effect, OpError, PeerMessage, ReadAnswer, Reply, RoundId,
+    ScanAnswer, WriteAnswer,
+};
+use crate::types::{NodeId, Now, OpId, Time, WallTime, limits};
+
+/// What a machine holds beside keys and values: owners, tallies.
+const OPERATION_BYTES: usize = 512;
 
 /// A client operation in flight.
 #[derive(Debug)]
 pub(super) struct Operation {
     /// The client's; `None` once it has its answer, or has gone.
     op: Option<OpId>,
-    answered: bool,
     machine: Machine,
     timer: Option<Time>,
     pub(super) bytes: usize,
@@ -33,10 +38,8 @@ pub(super) enum LocalAnswer {
 
 impl Operation {
     pub(super) fn new(op: OpId, machine: Machine) -> Operation {
-        // What a machine holds beside its value: keys, owners, tallies.
-        let base = 512;
-        let bytes = base + machine.bytes();
-        Operation { op: Some(op), answered: false, machine, timer: None, bytes }
+        let bytes = OPERATION_BYTES + machine.bytes();
+        Operation { op: Some(op), machine, timer: None, bytes }
     }
 }
 
@@ -44,7 +47,17 @@ impl Machine {
     fn bytes(&self) -> usize {
         match self {
             Machine::Put(put) => put.bytes(),
-            Machine::Get(_) | Machine::Scan(_) => 0,
+            Machine::Get(get) => get.bytes(),
+            Machine::Scan(scan) => scan.bytes(),
+        }
+    }
+
+    /// Whether the loss of `peer` is news to it.
+    fn waits_for(&self, peer: NodeId) -> bool {
+        match self {
+            Machine::Put(put) => put.target().index(peer).is_some_and(|i| put.waits_for(i)),
+            Machine::Get(get) => get.target().index(peer).is_some_and(|i| get.waits_for(i)),
+            Machine::Scan(_) => true,
         }
     }
 
@@ -88,14 +101,15 @@ impl Node {
             match action {
                 Action::Ask(to, ask) => self.ask(now, to, ask),
                 Action::RaiseCeiling(wanted) => {
-                    self.waiting_for_ceiling.push(id);
+                    self.waiting_for_ceiling.insert(id);
                     self.raise_ceiling(now, wanted);
                 }
-                Action::Reply(result) => {
+                Action::Reply(mut result) => {
+                    self.bound_told_time(now, &mut result);
                     let Some(operation) = self.operations.get_mut(&id) else { continue };
-                    operation.answered = true;
-                    self.lingering += 1;
+                    self.lingering.insert(id);
                     if let Some(op) = operation.op.take() {
+                        self.waiting.remove(&op);
                         self.effects.push_back(Effect::Reply { op, result: *result });
                     }
                 }
@@ -103,6 +117,9 @@ impl Node {
             }
         }
         if let Some(operation) = self.operations.get_mut(&id) {
+            let bytes = OPERATION_BYTES + operation.machine.bytes();
+            let before = core::mem::replace(&mut operation.bytes, bytes);
+            self.operation_bytes = self.operation_bytes - before + bytes;
             let next = operation.machine.next_deadline();
             if operation.timer != Some(next) {
                 if let Some(timer) = operation.timer.replace(next) {
@@ -114,12 +131,47 @@ impl Node {
         self.bound_lingering();
     }
 
+    /// Clients place the windows of their writes by the time they are told. A node whose clock is
+    /// far ahead refuses to stamp, but it reads: it must not send them where nobody else can stamp.
+    fn bound_told_time(&self, now: Now, result: &mut ClientResult) {
+        let Some((median, heard)) = self.others_clock else { return };
+        let bound = median.plus(now.mono.since(heard)).plus(limits::CLOCK_AHEAD_MAX);
+        let told = match result {
+            Ok(Reply::Get(reply)) => &mut reply.receipt.server_time,
+            Ok(Reply::Scan(reply)) => &mut reply.receipt.server_time,
+            Ok(Reply::Put(_) | Reply::Status(_) | Reply::Locate(_) | Reply::Flushed) | Err(_) => {
+                return;
+            }
+        };
+        *told = bound.min(*told);
+    }
+
     fn forget(&mut self, id: u64) {
         let Some(operation) = self.operations.remove(&id) else { return };
         self.operation_bytes -= operation.bytes;
-        self.lingering -= usize::from(operation.answered);
+        self.lingering.remove(&id);
+        self.waiting_for_ceiling.remove(&id);
+        if let Some(op) = operation.op {
+            self.waiting.remove(&op);
+        }
         if let Some(timer) = operation.timer {
             self.timers.remove(&(timer, id));
+        }
+    }
+
+    /// Ends all operations: a node that must not run as itself must not stamp either.
+    pub(super) fn fail_operations(&mut self, error: &OpError) {
+        let ids: Vec<u64> = self.operations.keys().copied().collect();
+        for id in ids {
+            let Some(operation) = self.operations.get_mut(&id) else { continue };
+            if let Some(op) = operation.op.take() {
+                let writes = matches!(operation.machine, Machine::Put(_));
+                let applied = if writes { Applied::Unknown } else { Applied::No };
+                self.waiting.remove(&op);
+                let result = Err(error.clone().with_applied(applied));
+                self.effects.push_back(Effect::Reply { op, result });
+            }
+            self.forget(id);
         }
     }
 
@@ -127,14 +179,13 @@ impl Node {
     /// half of the bytes; past that the oldest are forgotten.
     fn bound_lingering(&mut self) {
         let too_many = |node: &Node| {
-            node.lingering > node.config.operations_max
-                || (node.lingering > 0
-                    && node.operation_bytes > node.config.operation_bytes_max / 2)
+            node.lingering.len() > node.config.operations_max
+                || node.operation_bytes > node.config.operation_bytes_max / 2
         };
-        while too_many(self) {
-            let oldest = self.operations.iter().find(|(_, operation)| operation.answered);
-            let Some((&id, _)) = oldest else { break };
-            self.forget(id);
+        while too_many(self)
+            && let Some(&oldest) = self.lingering.first()
+        {
+            self.forget(oldest);
         }
     }
 
@@ -227,7 +278,10 @@ impl Node {
         }
         crate::sometimes!("node: a peer becomes unreachable");
         self.publish();
-        let ids: Vec<u64> = self.operations.keys().copied().collect();
+        // A link with a full queue breaks and heals again and again: those that have noted its loss
+        // before must cost next to nothing.
+        let waits = |(_, operation): &(&u64, &Operation)| operation.machine.waits_for(peer);
+        let ids: Vec<u64> = self.operations.iter().filter(waits).map(|(id, _)| *id).collect();
         for id in ids {
             if matches!(self.operations.get(&id), Some(Operation { machine: Machine::Scan(_), .. }))
             {
@@ -251,8 +305,9 @@ impl Node {
     }
 
     pub(super) fn on_abandon(&mut self, op: OpId) {
-        let of_client = |operation: &&mut Operation| operation.op == Some(op);
-        if let Some(operation) = self.operations.values_mut().find(of_client) {
+        if let Some(id) = self.waiting.remove(&op)
+            && let Some(operation) = self.operations.get_mut(&id)
+        {
             operation.op = None;
         }
     }
@@ -268,12 +323,12 @@ impl Node {
         self.raise_ceiling(now, WallTime(0));
     }
 
-    pub(super) fn on_ceiling_persisted(&mut self, now: Now, durable: bool) {
-        self.clock.reserved(durable);
+    pub(super) fn on_ceiling_persisted(&mut self, now: Now, stored: Result<(), &DiskError>) {
+        self.clock.reserved(stored.is_ok());
         for id in core::mem::take(&mut self.waiting_for_ceiling) {
             self.step(now, id, |machine, step| {
                 if let Machine::Put(put) = machine {
-                    put.on_ceiling(step);
+                    put.on_ceiling(stored, step);
                 }
             });
         }

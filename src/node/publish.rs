@@ -28,8 +28,8 @@ impl Node {
     /// Counts and sizes now.
     pub fn gauges(&self) -> Gauges {
         Gauges {
-            operations: self.operations.len() - self.lingering,
-            lingering: self.lingering,
+            operations: self.operations.len() - self.lingering.len(),
+            lingering: self.lingering.len(),
             operation_bytes: self.operation_bytes,
             replica_operations: self.replica_operations,
             ..self.gauges

@@ -1,6 +1,7 @@
 //! Carries out disk requests.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use xxhash_rust::xxh3::xxh3_64;
@@ -23,12 +24,13 @@ pub(super) fn try_execute(
         DiskRequest::Write { unit, table, key, record } => {
             let key = keyspace::data_key(*unit, *table, key);
             let Some(guard) = shared.stripe(&key).try_lock() else { return Some((request, done)) };
+            let before = Undone::now(shared);
             let present = match shared.engine.try_get(&key) {
                 TryGet::Found(value, _) => Ok(Some(value)),
                 TryGet::Absent => Ok(None),
                 TryGet::NeedsDisk => return Some((request, done)),
             };
-            write(shared, &key, present, record, done);
+            write(shared, &key, (present, before), record, done);
             drop(guard);
             None
         }
@@ -55,9 +57,11 @@ pub(super) fn execute(shared: &Shared, request: DiskRequest, done: Done) {
         DiskRequest::Write { unit, table, key, record } => {
             let key = keyspace::data_key(unit, table, &key);
             let _guard = shared.stripe(&key).lock();
+            let before = Undone::now(shared);
             match shared.engine.get(&key) {
                 Ok(present) => {
-                    write(shared, &key, Ok(present.map(|(value, _)| value)), &record, done);
+                    let present = Ok(present.map(|(value, _)| value));
+                    write(shared, &key, (present, before), &record, done);
                 }
                 Err(error) => done(Err(disk_error(&error))),
             }
@@ -110,11 +114,33 @@ impl Shared {
     }
 }
 
+/// What the engine had taken back, for want of room, before a key was read. An answer that rests
+/// on what was read holds only if nothing has been taken back since.
+struct Undone {
+    counter: Arc<AtomicU64>,
+    seen: u64,
+}
+
+impl Undone {
+    fn now(shared: &Shared) -> Undone {
+        let counter = shared.engine.undone();
+        let seen = counter.load(Ordering::SeqCst);
+        Undone { counter, seen }
+    }
+
+    fn guard(self, done: Done) -> Done {
+        Box::new(move |outcome: Outcome| {
+            let risen = self.counter.load(Ordering::SeqCst) != self.seen;
+            done(if risen && outcome.is_ok() { Err(DiskError::Full) } else { outcome });
+        })
+    }
+}
+
 /// Merges a version into what is there; the caller holds the key's stripe.
 fn write(
     shared: &Shared,
     key: &[u8],
-    present: Result<Option<bytes::Bytes>, DiskError>,
+    (present, before): (Result<Option<bytes::Bytes>, DiskError>, Undone),
     arriving: &Record,
     done: Done,
 ) {
@@ -137,7 +163,8 @@ fn write(
     if batch.is_empty() && crate::mutant!("superseded-before-durable") {
         return done(Ok(answer));
     }
-    // An empty batch is a barrier: what is there may itself not be durable yet.
+    // An empty batch is a barrier: what is there may itself not be durable yet, or may never be.
+    let done = if batch.is_empty() { before.guard(done) } else { done };
     submit(shared, batch, Durability::Default, answer, done);
 }
 
@@ -164,7 +191,7 @@ fn submit(shared: &Shared, batch: Batch, durability: Durability, answer: DiskAns
     let on_done = Box::new(move |result: Result<_, crate::storage::Error>| {
         finish(&later, result.map(|_| answer).map_err(|error| disk_error(&error)));
     });
-    if let Err(error) = shared.engine.submit(batch, durability, on_done) {
+    if let Err(error) = shared.engine.submit_quietly(batch, durability, on_done) {
         finish(&slot, Err(disk_error(&error)));
     }
 }

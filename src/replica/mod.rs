@@ -70,21 +70,33 @@ impl Replica {
     ) -> Result<(Replica, Restored), ReplicaError> {
         let (engine, recovery) = Engine::open(vfs, dir, options)?;
         restore::note_damage(&engine, &recovery)?;
-        let restored = restore::restore(&engine, dir)?;
+        let mut restored = restore::restore(&engine, dir)?;
+        restored.unreadable =
+            recovery.unreadable.iter().map(|table| table.display().to_string()).collect();
         let stripes = (0..STRIPES).map(|_| Mutex::new(())).collect();
         Ok((Replica { shared: Arc::new(Shared { engine, stripes }) }, restored))
     }
 
     /// Carries out a request if memory can answer it, without ever waiting for a disk; hands it
-    /// back otherwise. `done` may be called before this returns.
+    /// back otherwise. `done` may be called before this returns. What it writes is on its way to the
+    /// log only after [`Replica::wake_log`]: one wake-up serves many requests.
     pub fn try_execute(&self, request: DiskRequest, done: Done) -> Option<(DiskRequest, Done)> {
         execute::try_execute(&self.shared, request, done)
+    }
+
+    /// Sends what [`Replica::try_execute`] has written on its way.
+    pub fn wake_log(&self) {
+        self.shared.engine.wake_log();
     }
 
     /// Carries out a request; may wait for reads of the disk, never for a sync unless the request
     /// is a flush.
     pub fn execute(&self, request: DiskRequest, done: Done) {
+        let writes = matches!(request, DiskRequest::Write { .. } | DiskRequest::Persist(_));
         execute::execute(&self.shared, request, done);
+        if writes {
+            self.wake_log();
+        }
     }
 
     /// Does one pending piece of work of an inline store, for simulators. Returns whether there

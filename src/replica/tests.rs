@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 
 use super::*;
 use crate::message::{BirthRecord, BootRecord, MetaRecord, RangePage, WriteOutcome};
-use crate::storage::{MemoryVfs, ThreadMode};
+use crate::storage::{FaultyVfs, MemoryVfs, ThreadMode};
 use crate::types::{
     ClassId, Key, NodeId, Nonce, Partition, Record, Stamp, TableId, Unit, Value, WallTime,
 };
@@ -146,4 +146,42 @@ fn the_bytes_of_own_records_stay_what_they_are() {
     let birth = MetaRecord::Birth(BirthRecord { nonce: Nonce(1) });
     assert_eq!(crate::codec::encode(&birth).unwrap(), [1, 0, 1]);
     assert_eq!(crate::codec::encode(&MetaRecord::Pledge(2)).unwrap(), [1, 1, 2]);
+}
+
+#[test]
+fn an_answer_that_rests_on_a_version_the_full_disk_refused_is_refused_too() {
+    let vfs = FaultyVfs::new(7);
+    let options = Options { group_bytes_max: 1, ..options() };
+    let (replica, _) = Replica::open(Arc::new(vfs.clone()), Path::new("data"), options).unwrap();
+    let first = begin(&replica, write(0, "k", record(2, Some("two"))));
+    // Both find the first one in memory and are answered by a group of the log of their own.
+    let same = begin(&replica, write(0, "k", record(2, Some("two"))));
+    let older = begin(&replica, write(0, "k", record(1, Some("one"))));
+    vfs.set_capacity(Some(0));
+    while replica.step() {}
+    for slot in [first, same, older] {
+        let outcome = slot.lock().take().expect("answered");
+        assert!(matches!(outcome, Err(DiskError::Full)), "{outcome:?}");
+    }
+    vfs.set_capacity(None);
+    assert!(matches!(run(&replica, read(0, "k")), DiskAnswer::Read(None)));
+    let answer = run(&replica, write(0, "k", record(1, Some("one"))));
+    assert!(matches!(answer, DiskAnswer::Written(WriteOutcome::Stored)), "{answer:?}");
+}
+
+/// Whether a write that changes nothing is answered before what it rests on is durable.
+fn answers_before_durable(arriving: Record) -> bool {
+    let (replica, _) = open(&Arc::default());
+    let first = begin(&replica, write(0, "k", record(2, Some("two"))));
+    let second = begin(&replica, write(0, "k", arriving));
+    assert!(first.lock().is_none());
+    second.lock().is_some()
+}
+
+#[test]
+fn a_superseded_write_waits_for_what_superseded_it() {
+    let (same, older) = (record(2, Some("two")), record(1, Some("one")));
+    assert!(!answers_before_durable(same.clone()) && !answers_before_durable(older.clone()));
+    let _armed = crate::testing::arm_mutant("superseded-before-durable");
+    assert!(answers_before_durable(same) && answers_before_durable(older));
 }

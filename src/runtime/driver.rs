@@ -28,6 +28,9 @@ use super::readers::Readers;
 const PEER_INPUTS_PER_TURN: usize = 64;
 /// Messages of clients taken in one turn.
 const CLIENT_INPUTS_PER_TURN: usize = 256;
+/// In a turn of at most so many messages the log is woken at each write: it is done before the driver
+/// goes to sleep, which saves waking the driver again. In a larger one all writes are one group.
+const SMALL_TURN: usize = 2;
 /// Rounds of effects and immediate answers in one turn, before others get theirs.
 const ROUNDS_PER_TURN: usize = 64;
 
@@ -75,6 +78,10 @@ pub(super) struct Driver<C> {
     /// This node, once it has published who it is.
     me: Option<NodeId>,
     refusal_logged: bool,
+    /// Messages taken in this turn.
+    taken: usize,
+    /// Something was written that the log has not been woken for.
+    unlogged: bool,
     /// The refusals the node has been told of: a stream that is refused is tried again every second
     /// for as long as nobody looks, and one line in a while is enough.
     told: BTreeMap<NodeId, (HelloRefusal, Time)>,
@@ -103,6 +110,8 @@ impl<C: Connector> Driver<C> {
             unreachable: BTreeSet::new(),
             me: None,
             refusal_logged: false,
+            taken: 0,
+            unlogged: false,
             told: BTreeMap::new(),
             alarm,
             armed: None,
@@ -122,6 +131,7 @@ impl<C: Connector> Driver<C> {
             if letters.stop {
                 break;
             }
+            self.taken = 0;
             self.take_letters(now, letters);
             self.take_peers(now, &mut peers);
             self.take_clients(now, &mut clients);
@@ -190,6 +200,7 @@ impl<C: Connector> Driver<C> {
         for input in inputs.drain(..) {
             match input {
                 PeerInput::Batch { from, messages, permit } => {
+                    self.taken += messages.len();
                     for message in messages {
                         self.node.handle(now, Event::Peer { from, message });
                     }
@@ -225,6 +236,7 @@ impl<C: Connector> Driver<C> {
                 continue;
             }
             let kind = OpKind::of(&event);
+            self.taken += 1;
             self.pending.insert(op, Pending { responder, kind, since: now.mono });
             self.node.handle(now, event);
         }
@@ -238,6 +250,7 @@ impl<C: Connector> Driver<C> {
             while let Some(effect) = self.node.poll_effect() {
                 self.perform(now, effect);
             }
+            self.wake_log();
             quiet = self.looped.is_empty() && self.unreachable.is_empty();
             if let Some(from) = self.me {
                 while let Some(message) = self.looped.pop_front() {
@@ -287,11 +300,23 @@ impl<C: Connector> Driver<C> {
         }
     }
 
+    /// Wakes the log, if there is something for it: being woken for nothing is dear.
+    fn wake_log(&mut self) {
+        if core::mem::take(&mut self.unlogged) {
+            self.disk.replica.wake_log();
+        }
+    }
+
     fn ask_disk(&mut self, token: DiskToken, request: DiskRequest) {
+        let writes = matches!(request, DiskRequest::Write { .. } | DiskRequest::Persist(_));
         let mailbox = self.inputs.mailbox.clone();
         let done = Box::new(move |result| mailbox.done(token, result));
         if let Some((request, done)) = self.disk.replica.try_execute(request, done) {
             self.disk.readers.submit(request, done);
+        }
+        self.unlogged |= writes;
+        if self.taken <= SMALL_TURN {
+            self.wake_log();
         }
     }
 

@@ -158,10 +158,15 @@ impl Handle {
     /// Submits a question of an operator and waits for its outcome. Dropping the future abandons it.
     ///
     /// # Errors
-    /// As [`Handle::submit`].
+    /// As [`Handle::submit`]; [`ErrorCode::DeadlineExceeded`] when a disk takes too long.
     pub async fn admin(&self, deadline: Time, request: AdminRequest) -> ClientResult {
         let op = self.next();
-        self.call(op, Event::Admin { op, deadline, request }).await
+        let call = self.call(op, Event::Admin { op, deadline, request });
+        let until = self.0.clock.instant(deadline);
+        tokio::time::timeout_at(until, call).await.unwrap_or_else(|_| {
+            let message = "deadline passed before the node had done it; it may yet be done";
+            Err(OpError::new(ErrorCode::DeadlineExceeded, message))
+        })
     }
 
     async fn call(&self, op: OpId, event: Event) -> ClientResult {
@@ -253,5 +258,19 @@ impl Drop for AbandonGuard<'_> {
         if let Some(mailbox) = self.mailbox {
             mailbox.abandon(self.op);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_operator_gets_an_answer_though_the_disk_gives_none() {
+        let (_view, receiver) = tokio::sync::watch::channel(None);
+        let (handle, _inputs) = Handle::detached(receiver);
+        let deadline = handle.now().plus(Duration::from_millis(5));
+        let error = handle.admin(deadline, AdminRequest::Flush).await.unwrap_err();
+        assert_eq!(error.code, ErrorCode::DeadlineExceeded);
     }
 }

@@ -42,7 +42,7 @@ impl Default for Shape {
 /// What the operator typed; absent values are taken from the directory, or are the defaults.
 #[derive(Clone, Debug, Default)]
 pub struct Wish {
-    /// See [`Shape::nodes`].
+    /// See `Shape::nodes`.
     pub nodes: Option<u16>,
     /// See [`Shape::reserved`].
     pub reserved: Option<u16>,

@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use crate::message::{Phase, View};
+use crate::message::{Liveness, MemberView, Phase, View};
+use crate::picture::{PictureMember, RingPicture, ring_svg};
 use crate::types::{ClusterState, NodeId};
 
 /// What the node says about how far it has come.
@@ -22,7 +23,8 @@ const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;ma
 color:#222;background:#fff}table{border-collapse:collapse;width:100%}td,th{text-align:left;padding:.3rem .8rem;\
 border-bottom:1px solid #ddd}td.n,th.n{text-align:right}code{background:#f3f3f3;padding:.1rem .3rem}\
 .bar{background:#47a;height:.7rem;display:inline-block;vertical-align:middle}\
-@media(prefers-color-scheme:dark){body{color:#ddd;background:#181818}td,th{border-color:#444}code{background:#333}}";
+@media(prefers-color-scheme:dark){body{color:#ddd;background:#181818}td,th{border-color:#444}code{background:#333}}\
+svg{max-width:100%;height:auto}";
 
 /// Renders the page.
 pub fn render(view: Option<&View>) -> String {
@@ -81,8 +83,7 @@ fn members(page: &mut String, view: &View, state: &ClusterState) {
         *held.entry(*owner).or_default() += 1;
     }
     for member in &state.members {
-        let seen = view.members.iter().find(|seen| seen.id == member.id);
-        let liveness = match seen {
+        let liveness = match seen(view, member.id) {
             Some(seen) => seen.liveness.as_str(),
             None if member.id == view.hello.id => "this node",
             None => "unknown",
@@ -103,6 +104,28 @@ fn members(page: &mut String, view: &View, state: &ClusterState) {
     }
     page.push_str("</table>");
     tables(page, state);
+    page.push_str("<h2>Ring</h2>");
+    page.push_str(&ring_svg(&ring(view, state)));
+}
+
+fn ring(view: &View, state: &ClusterState) -> RingPicture {
+    let members = state.members.iter().map(|member| PictureMember {
+        id: member.id,
+        name: member.name.to_string(),
+        zone: member.zone.to_string(),
+        is_down: seen(view, member.id).is_some_and(|seen| seen.liveness != Liveness::Alive),
+    });
+    RingPicture {
+        title: format!("{}, epoch {}", state.settings.name, state.epoch),
+        spots: state.ring.clone(),
+        members: members.collect(),
+        marker: None,
+    }
+}
+
+/// What this node sees of another; nothing of itself.
+fn seen(view: &View, id: NodeId) -> Option<&MemberView> {
+    view.members.iter().find(|seen| seen.id == id)
 }
 
 fn tables(page: &mut String, state: &ClusterState) {

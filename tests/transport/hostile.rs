@@ -136,3 +136,63 @@ async fn a_request_outside_its_limits_is_a_typed_error_in_the_trailer() {
     }
     closing.cancel();
 }
+
+/// One frame of HTTP/2.
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    let mut frame = length[1..].to_vec();
+    frame.extend_from_slice(&[kind, flags]);
+    frame.extend_from_slice(&stream.to_be_bytes());
+    frame.extend_from_slice(payload);
+    frame
+}
+
+/// The headers of a call, as HPACK without compression.
+fn call_headers() -> Vec<u8> {
+    let mut block = vec![0x83, 0x86]; // :method POST, :scheme http
+    let literal = |block: &mut Vec<u8>, name: &[u8], value: &str| {
+        block.extend_from_slice(name);
+        block.push(u8::try_from(value.len()).unwrap());
+        block.extend_from_slice(value.as_bytes());
+    };
+    literal(&mut block, &[0x04], "/roundtable.v1.Kv/Get"); // :path
+    literal(&mut block, &[0x01], "here"); // :authority
+    literal(&mut block, &[0x0f, 0x10], "application/grpc"); // content-type
+    literal(&mut block, b"\x00\x02te", "trailers");
+    block
+}
+
+/// h2 counts streams that are reset before they have been accepted, and by default closes the whole
+/// connection at 20 of them: every other call on it fails. Calls and resets that arrive in one
+/// packet are the worst case of a client that gives up.
+#[tokio::test]
+async fn calls_that_are_reset_before_they_are_accepted_do_not_close_the_connection() {
+    const HEADERS: u8 = 1;
+    const RESET: u8 = 3;
+    const SETTINGS: u8 = 4;
+    const PING: u8 = 6;
+    const GOAWAY: u8 = 7;
+    let (address, inputs, closing) = clients_port().await;
+    tokio::spawn(answer(inputs, watch::channel(0).0));
+    let mut stream = TcpStream::connect(&address).await.unwrap();
+    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    bytes.extend(frame(SETTINGS, 0, 0, &[]));
+    for call in 0..500 {
+        bytes.extend(frame(HEADERS, 0x4, 2 * call + 1, &call_headers()));
+        bytes.extend(frame(RESET, 0, 2 * call + 1, &8u32.to_be_bytes()));
+    }
+    bytes.extend(frame(PING, 0, 0, b"are you?"));
+    stream.write_all(&bytes).await.unwrap();
+    loop {
+        let mut head = [0; 9];
+        within("a frame", stream.read_exact(&mut head)).await.unwrap();
+        let [l0, l1, l2, kind, flags, ..] = head;
+        let mut payload = vec![0; u32::from_be_bytes([0, l0, l1, l2]) as usize];
+        within("its payload", stream.read_exact(&mut payload)).await.unwrap();
+        assert_ne!(kind, GOAWAY, "the connection was closed: {}", payload.escape_ascii());
+        if kind == PING && flags & 1 != 0 {
+            break;
+        }
+    }
+    closing.cancel();
+}

@@ -6,9 +6,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::causality::{Merge, merge};
 use crate::message::{
-    AdminRequest, Attempt, ClientBody, ClientRequest, ClientResult, DiskAnswer, DiskRequest,
-    DiskToken, Effect, Event, Get, MetaRecord, PeerMessage, Phase, Principal, Put, RangePage,
-    Restored, Scan, View, WriteOutcome,
+    AdminRequest, Attempt, ClientBody, ClientRequest, ClientResult, DiskAnswer, DiskError,
+    DiskRequest, DiskToken, Effect, Event, Get, MetaRecord, PeerMessage, Phase, Principal, Put,
+    RangePage, Restored, Scan, View, WriteOutcome,
 };
 use crate::node::{Node, NodeConfig};
 use crate::types::{
@@ -32,7 +32,19 @@ pub(super) struct Host {
     /// Disk requests wait until the test lets them go.
     pub(super) slow_disk: bool,
     waiting: VecDeque<(DiskToken, DiskRequest)>,
+    /// How many more of the node's own records the disk refuses, of those `refuses` names.
+    pub(super) refusals_left: u32,
+    pub(super) refuses: fn(&MetaRecord) -> bool,
     pub(super) wall_offset_ms: i64,
+}
+
+impl Host {
+    /// Writes a slow disk has been asked and has not done.
+    pub(super) fn waiting_writes(&self) -> usize {
+        let is_write =
+            |(_, request): &&(DiskToken, DiskRequest)| matches!(request, DiskRequest::Write { .. });
+        self.waiting.iter().filter(is_write).count()
+    }
 }
 
 pub(super) struct Bench {
@@ -74,6 +86,8 @@ impl Bench {
             view: None,
             slow_disk: false,
             waiting: VecDeque::new(),
+            refusals_left: 0,
+            refuses: |_| true,
             wall_offset_ms: 0,
         };
         Bench {
@@ -223,6 +237,15 @@ impl Bench {
     }
 
     fn execute(&mut self, id: NodeId, token: DiskToken, request: DiskRequest) {
+        let host = self.host(id);
+        if let DiskRequest::Persist(records) = &request
+            && host.refusals_left > 0
+            && records.iter().any(host.refuses)
+        {
+            host.refusals_left -= 1;
+            let result = Err(DiskError::ReadOnly("a test".to_owned()));
+            return self.event(id, Event::DiskDone { token, result });
+        }
         let disk = &mut self.host(id).disk;
         let answer = match request {
             DiskRequest::Write { unit, table, key, record } => {

@@ -320,3 +320,14 @@ fn operators_see_where_a_key_lives_and_who_is_down() {
     assert_eq!(down, [B]);
     assert!(status.unavailable.is_empty());
 }
+
+#[test]
+fn a_node_does_not_ask_its_own_slow_disk_twice() {
+    let mut bench = Bench::serving(3);
+    put_ok(&mut bench, A, "warm", "the ceiling is raised");
+    bench.host(A).slow_disk = true;
+    let op = bench.ask(A, put("k", "v"));
+    assert!(bench.reply(op).unwrap().is_ok());
+    bench.pass(Duration::from_millis(900));
+    assert_eq!(bench.host(A).waiting_writes(), 1);
+}

@@ -4,3 +4,5 @@
 mod bench;
 mod birth;
 mod data;
+mod planted;
+mod trouble;

@@ -52,7 +52,6 @@ impl Core {
         };
         self.counters.batches.fetch_add(1, Ordering::Relaxed);
         self.counters.batch_bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.log_wake.notify_one();
         Ok(seqno)
     }
 
@@ -218,6 +217,9 @@ impl Core {
                 pending.memtable.undo(&pending.batch, pending.seqno);
             }
             commit.resolved = commit.resolved.max(pending.seqno);
+        }
+        if matches!(result, Err(Error::DiskFull)) {
+            self.undone.fetch_add(1, Ordering::SeqCst);
         }
         commit.unsynced = !log_synced;
         if !self.view.load().sealed.is_empty() || commit.phase != Phase::Running {

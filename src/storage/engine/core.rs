@@ -151,6 +151,9 @@ pub(super) struct Core {
     /// The sync ticker should look whether it is over.
     pub(super) tick_wake: Condvar,
     pub(super) counters: Counters,
+    /// How many groups were taken back because the disk was full. Rises after they have become
+    /// invisible.
+    pub(super) undone: Arc<AtomicU64>,
     pub(super) lock: Mutex<Option<Box<dyn DirLock>>>,
     /// Another engine may have the directory now: nothing more is read for new callers.
     pub(super) closed: AtomicBool,

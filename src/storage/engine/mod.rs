@@ -20,6 +20,7 @@ pub use stats::{LevelStats, Stats, Verified};
 use std::ops::Bound;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
@@ -125,7 +126,28 @@ impl Engine {
         durability: Durability,
         on_done: OnDone,
     ) -> Result<Seqno, Error> {
+        let seqno = self.submit_quietly(batch, durability, on_done)?;
+        self.wake_log();
+        Ok(seqno)
+    }
+
+    /// The same without waking the log thread: whoever has several batches at once wakes it after
+    /// the last with [`Engine::wake_log`], and they are one group.
+    ///
+    /// # Errors
+    /// As for [`Engine::submit`].
+    pub fn submit_quietly(
+        &self,
+        batch: Batch,
+        durability: Durability,
+        on_done: OnDone,
+    ) -> Result<Seqno, Error> {
         self.core.submit(batch, durability, on_done)
+    }
+
+    /// Wakes the log thread for what was submitted quietly. Costs next to nothing when it is awake.
+    pub fn wake_log(&self) {
+        self.core.log_wake.notify_one();
     }
 
     /// Applies a batch and waits until it is as durable as the sync mode says.
@@ -158,6 +180,13 @@ impl Engine {
     /// hears of it from `get`.
     pub fn try_get(&self, key: &[u8]) -> TryGet {
         self.core.open_view().map_or(TryGet::NeedsDisk, |view| view.try_get(key))
+    }
+
+    /// Counts the groups that were taken back because the disk was full. A caller that answers for
+    /// something it read, behind a barrier, reads this before it reads and compares when the
+    /// barrier is done: when the count has risen, what it read may have been taken back.
+    pub fn undone(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.core.undone)
     }
 
     /// The pairs between two bounds as they are now, in the given direction.

@@ -136,6 +136,7 @@ pub(super) fn open(
         pace_wake: Condvar::new(),
         tick_wake: Condvar::new(),
         counters: Counters::default(),
+        undone: Arc::default(),
         lock: Mutex::new(Some(lock)),
         closed: AtomicBool::new(false),
     };

@@ -1,0 +1,117 @@
+//! Disks that refuse, replicas that are overloaded, operations that are given up.
+
+use core::time::Duration;
+
+use super::bench::{Bench, get, put};
+use crate::message::{Applied, ErrorCode, Event, MetaRecord, Phase, Reply};
+use crate::types::NodeId;
+
+const A: NodeId = NodeId(1);
+const B: NodeId = NodeId(2);
+const C: NodeId = NodeId(3);
+
+fn ms(count: u64) -> Duration {
+    Duration::from_millis(count)
+}
+
+#[test]
+fn a_put_whose_clock_ceiling_cannot_be_stored_fails_at_once_and_the_disk_is_not_hammered() {
+    let mut bench = Bench::serving(3);
+    bench.host(A).refusals_left = 100;
+    let op = bench.ask(A, put("k", "v"));
+    let error = bench.reply(op).expect("answered at once").unwrap_err();
+    assert_eq!((error.code, error.applied), (ErrorCode::StorageReadOnly, Applied::No));
+    assert!(bench.host(A).refusals_left >= 98, "asked {} times", 100 - bench.host(A).refusals_left);
+    bench.host(A).refusals_left = 0;
+    let op = bench.ask(A, put("k", "v"));
+    assert!(bench.reply(op).unwrap().is_ok());
+}
+
+#[test]
+fn a_put_on_a_slow_disk_is_not_refused_by_asking_that_disk_again() {
+    let mut bench = Bench::new(1);
+    bench.config(A).replica_operations_max = 1;
+    bench.start(A);
+    bench.pass(ms(2000));
+    let op = bench.ask(A, put("warm", "the ceiling is raised"));
+    assert!(bench.reply(op).unwrap().is_ok());
+    bench.host(A).slow_disk = true;
+    let op = bench.ask(A, put("k", "v"));
+    bench.pass(ms(600));
+    assert!(bench.reply(op).is_none());
+    bench.release_disk(A);
+    assert!(bench.reply(op).unwrap().is_ok());
+}
+
+#[test]
+fn a_node_whose_clock_is_far_ahead_does_not_tell_its_time_to_readers() {
+    let mut bench = Bench::serving(3);
+    bench.pass(ms(1000));
+    bench.host(A).wall_offset_ms = 10_000;
+    let now = bench.wall(B);
+    let op = bench.ask(A, get("k", None));
+    let Some(Ok(Reply::Get(reply))) = bench.reply(op) else { panic!() };
+    assert!(reply.receipt.server_time <= now.plus(ms(500)), "{:?}", reply.receipt);
+}
+
+#[test]
+fn a_founding_whose_state_could_not_be_stored_is_tried_again() {
+    let mut bench = Bench::new(1);
+    bench.host(A).refusals_left = 1;
+    bench.host(A).refuses = |record| matches!(record, MetaRecord::State(_));
+    bench.start(A);
+    bench.pass(ms(3000));
+    assert_eq!(bench.host(A).refusals_left, 0);
+    assert_eq!(bench.phase(A), Phase::Serving);
+}
+
+#[test]
+fn a_read_that_hedges_at_once_still_ends() {
+    let mut bench = Bench::new(3);
+    bench.config(A).hedge_after = Duration::ZERO;
+    for id in [A, B, C] {
+        bench.start(id);
+    }
+    bench.pass(ms(2000));
+    bench.cut.extend([(A, B), (A, C)]);
+    let op = bench.ask(A, get("k", None));
+    bench.pass(ms(1100));
+    assert_eq!(bench.reply(op).unwrap().unwrap_err().code, ErrorCode::DeadlineExceeded);
+}
+
+#[test]
+fn values_that_reads_hold_count_against_the_bytes_in_flight() {
+    let mut bench = Bench::serving(3);
+    let op = bench.ask(A, put("k", &"v".repeat(100_000)));
+    assert!(bench.reply(op).unwrap().is_ok());
+    let gauges = |bench: &mut Bench| bench.host(A).node.as_ref().unwrap().gauges();
+    assert_eq!(gauges(&mut bench).operation_bytes, 0);
+    for id in [B, C] {
+        bench.host(id).slow_disk = true;
+    }
+    let op = bench.ask(A, get("k", None));
+    assert!(bench.reply(op).is_none());
+    assert!(gauges(&mut bench).operation_bytes > 100_000);
+    for id in [B, C] {
+        bench.release_disk(id);
+    }
+    bench.settle();
+    assert!(bench.reply(op).unwrap().is_ok());
+    bench.pass(ms(1100));
+    assert_eq!(gauges(&mut bench).operation_bytes, 0);
+}
+
+#[test]
+fn an_operation_that_was_given_up_is_not_answered_and_leaves_nothing_behind() {
+    let mut bench = Bench::serving(3);
+    bench.cut.extend([(A, B), (A, C)]);
+    let given_up = bench.ask(A, put("k", "v"));
+    let kept = bench.ask(A, put("l", "v"));
+    bench.event(A, Event::Abandon { op: given_up });
+    bench.event(A, Event::Abandon { op: given_up });
+    bench.pass(ms(1100));
+    assert!(bench.reply(given_up).is_none());
+    assert!(bench.reply(kept).is_some());
+    let gauges = bench.host(A).node.as_ref().unwrap().gauges();
+    assert_eq!((gauges.operations, gauges.lingering, gauges.operation_bytes), (0, 0, 0));
+}

@@ -1,0 +1,26 @@
+//! Real processes: `kvd` nodes on loopback addresses of their own, driven through the client
+//! library, plain gRPC and `kvctl`, and judged by the checkers that judge the simulator.
+//!
+//! Nothing here sleeps for a while and hopes: every wait is for an event, with a deadline.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a test that cannot go on panics, and says where"
+)]
+
+mod birth;
+mod crash;
+mod damage;
+mod deadline;
+mod dev;
+mod drain;
+mod fixture;
+mod import;
+mod input;
+mod network;
+mod observe;
+mod peers;
+mod quorum;
+mod slow;
+mod traffic;

@@ -1,0 +1,216 @@
+//! What a simulated client knows and does by itself. It follows the same rule as the client
+//! library: an attempt is abandoned before the next one starts, and the next one may stamp only
+//! above the window of the last.
+
+use fastrand::Rng;
+use roundtable::load::history::{OpIndex, ProcessId};
+use roundtable::message::{Attempt, ClientBody, ClientRequest, Get, OpError, Principal, Put, Scan};
+use roundtable::types::{
+    Key, Quorum, RequestId, TableName, Time, TraceId, Value, WallTime, limits,
+};
+
+use crate::judge::Asked;
+use crate::plan::{ClientPlan, MS};
+
+/// Keys beside the hot ones, so that runs flush and scans have something to find.
+const WIDE_KEYS: usize = 24;
+
+/// What a node remembers of a request in flight.
+#[derive(Clone, Debug)]
+pub(crate) struct Request {
+    pub(crate) client: usize,
+    pub(crate) serial: u64,
+    /// The key of a write or read.
+    pub(crate) key: Option<Key>,
+    pub(crate) is_write: bool,
+    pub(crate) asked: Asked,
+}
+
+/// What a client wants.
+#[derive(Clone, Debug)]
+pub(crate) enum Want {
+    Get { key: Key, r: Option<Quorum> },
+    Put { key: Key, value: Option<Value>, w: Option<Quorum> },
+    Scan { prefix: &'static str, after: Option<Key>, limit: u32, r: Option<Quorum> },
+}
+
+/// An operation of a client, over all its attempts.
+#[derive(Clone, Debug)]
+pub(crate) struct Operation {
+    pub(crate) want: Want,
+    /// Where it stands in the history; a scan reads many keys.
+    pub(crate) entries: Vec<(Key, ProcessId, OpIndex)>,
+    pub(crate) attempt: Attempt,
+    /// An attempt may have been applied.
+    pub(crate) uncertain: bool,
+    /// Where the attempt in flight went.
+    pub(crate) at: Option<usize>,
+}
+
+/// One client: one operation at a time.
+#[derive(Debug)]
+pub(crate) struct Client {
+    pub(crate) id: usize,
+    pub(crate) process: ProcessId,
+    pub(crate) rng: Rng,
+    /// Server time as last heard, and when by the world.
+    pub(crate) heard: Option<(WallTime, u64)>,
+    pub(crate) current: Option<Operation>,
+    /// Counts attempts of all operations: an answer to an older one is ignored.
+    pub(crate) serial: u64,
+    writes: u64,
+    /// The node it always asks, if it has one.
+    pub(crate) pinned: Option<usize>,
+    /// What it does, in order, instead of what it would draw.
+    pub(crate) script: Vec<Want>,
+}
+
+impl Client {
+    /// A client that has asked nothing yet.
+    pub(crate) fn new(id: usize, process: ProcessId, rng: Rng) -> Client {
+        Client {
+            id,
+            process,
+            rng,
+            heard: None,
+            current: None,
+            serial: 0,
+            writes: 0,
+            pinned: None,
+            script: Vec::new(),
+        }
+    }
+
+    /// Draws the next operation.
+    pub(crate) fn draw(&mut self, plan: &ClientPlan) -> Want {
+        let rng = &mut self.rng;
+        let weak = rng.f64() < plan.weak;
+        let strong = [None, None, Some(Quorum::Majority), Some(Quorum::All)];
+        let quorum = if weak { Some(Quorum::One) } else { strong[rng.usize(..strong.len())] };
+        let quorum = if quorum == Some(Quorum::All) && rng.bool() { None } else { quorum };
+        if rng.f64() < plan.scans {
+            let after = rng.bool().then(|| hot_key(rng.usize(..plan.hot_keys)));
+            let prefix = ["h", "w", ""][rng.usize(..3)];
+            return Want::Scan { prefix, after, limit: rng.u32(1..30), r: quorum };
+        }
+        let key = if rng.u8(..4) > 0 {
+            hot_key(rng.usize(..plan.hot_keys))
+        } else {
+            wide_key(rng.usize(..WIDE_KEYS))
+        };
+        if rng.f64() >= plan.writes {
+            return Want::Get { key, r: quorum };
+        }
+        let value = (rng.f64() >= plan.deletes).then(|| self.value(plan.value_bytes_max));
+        Want::Put { key, value, w: quorum }
+    }
+
+    /// A value that nobody else writes.
+    pub(crate) fn value(&mut self, bytes_max: usize) -> Value {
+        self.writes += 1;
+        let mut bytes = format!("{}:{}", self.id, self.writes).into_bytes();
+        let length = bytes.len().max(self.rng.usize(..=bytes_max));
+        bytes.resize(length, b'.');
+        Value::new(bytes).expect("far below the limit")
+    }
+
+    /// Gives the attempt in flight its window of stamps. Returns false when there can be no
+    /// further attempt, because the last one had no bound.
+    pub(crate) fn open_window(&mut self, now: u64, first: bool) -> bool {
+        let server = self.heard.map(|(at, when)| WallTime(at.0 + (now - when)));
+        let Some(operation) = &mut self.current else { return false };
+        let attempt = &mut operation.attempt;
+        if first {
+            attempt.id = RequestId(u128::from(self.rng.u64(1..)));
+        } else {
+            match attempt.upper {
+                Some(upper) => attempt.lower = upper,
+                None if operation.uncertain => return false,
+                None => {}
+            }
+            attempt.number += 1;
+        }
+        attempt.upper = server.map(|time| time.max(attempt.lower).plus(limits::ATTEMPT_WINDOW));
+        true
+    }
+
+    /// Learns server time.
+    pub(crate) fn hear(&mut self, time: WallTime, now: u64) {
+        if time.0 > 0 {
+            self.heard = Some((time, now));
+        }
+    }
+
+    /// Learns server time from an error, if it says it.
+    pub(crate) fn hear_error(&mut self, error: &OpError, now: u64) {
+        if let Some(time) = error.facts.server_time {
+            self.hear(time, now);
+        }
+    }
+
+    /// The request of the attempt in flight.
+    pub(crate) fn request(&self, deadline: Time) -> Option<ClientRequest> {
+        let operation = self.current.as_ref()?;
+        let table: TableName = "default".to_owned().try_into().expect("a plain name");
+        let body = match &operation.want {
+            Want::Get { key, r } => ClientBody::Get(Get { table, key: key.clone(), r: *r }),
+            Want::Put { key, value, w } => ClientBody::Put(Put {
+                table,
+                key: key.clone(),
+                value: value.clone(),
+                w: *w,
+                r: None,
+                attempt: operation.attempt,
+            }),
+            Want::Scan { prefix, after, limit, r } => ClientBody::Scan(Scan {
+                table,
+                prefix: prefix.as_bytes().to_vec().into(),
+                after: after.as_ref().map(|key| key.bytes().clone()).unwrap_or_default(),
+                limit: *limit,
+                keys_only: false,
+                r: *r,
+            }),
+        };
+        let trace = TraceId(u128::from(self.serial));
+        Some(ClientRequest { deadline, trace, principal: Principal::Anonymous, body })
+    }
+
+    /// How long until it tries again.
+    pub(crate) fn back_off(&mut self) -> u64 {
+        self.rng.u64(5 * MS..60 * MS)
+    }
+}
+
+impl Want {
+    /// The quorum that was asked for.
+    pub(crate) fn quorum(&self) -> Option<Quorum> {
+        match self {
+            Want::Get { r, .. } | Want::Scan { r, .. } => *r,
+            Want::Put { w, .. } => *w,
+        }
+    }
+
+    /// The key, unless it is a scan.
+    pub(crate) fn key(&self) -> Option<&Key> {
+        match self {
+            Want::Get { key, .. } | Want::Put { key, .. } => Some(key),
+            Want::Scan { .. } => None,
+        }
+    }
+}
+
+/// Every key that clients use, in byte order.
+pub(crate) fn keys(plan: &ClientPlan) -> Vec<Key> {
+    let mut keys: Vec<Key> = (0..plan.hot_keys).map(hot_key).collect();
+    keys.extend((0..WIDE_KEYS).map(wide_key));
+    keys.sort();
+    keys
+}
+
+fn hot_key(i: usize) -> Key {
+    Key::new(format!("h{i}")).expect("a short key")
+}
+
+fn wide_key(i: usize) -> Key {
+    Key::new(format!("w{i:02}")).expect("a short key")
+}

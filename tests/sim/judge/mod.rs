@@ -1,0 +1,101 @@
+//! The checkers. Each is a plain value that is told what happened and answers with what is wrong
+//! with it; none knows the world. Each is tested on planted violations in `judge::planted`.
+
+mod answers;
+mod births;
+mod durability;
+mod planted;
+mod stamps;
+
+use core::fmt;
+
+pub(crate) use answers::{Answers, Asked, receipt_fault};
+pub(crate) use births::Births;
+pub(crate) use durability::Durability;
+pub(crate) use planted::TESTS;
+pub(crate) use stamps::Stamps;
+
+/// The checkers, by the promise they guard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Checker {
+    /// I1: what was acknowledged is read; deleted stays deleted; no value from nowhere.
+    Register,
+    /// I7 and birth: one state an epoch, one life an id, an old or empty disk does not serve.
+    Birth,
+    /// I8: stamps of one node strictly increase over its whole life.
+    Stamps,
+    /// I9: what was acknowledged is on w disks.
+    Durability,
+    /// I10: a store opens after a crash.
+    Recovery,
+    /// I13: requests end by their deadline.
+    Deadline,
+    /// Exactly one answer for each request.
+    Answers,
+    /// Receipts say what they rest on.
+    Receipt,
+    /// Read repair makes the owners of a key that was read equal.
+    Convergence,
+    /// I15 in small: the cluster serves again soon after faults stop.
+    Liveness,
+    /// No panic and no broken assertion.
+    Panic,
+    /// The run itself went as it should: it found time for its operations.
+    Run,
+}
+
+impl Checker {
+    /// Every checker.
+    pub(crate) const ALL: [Checker; 12] = [
+        Checker::Register,
+        Checker::Birth,
+        Checker::Stamps,
+        Checker::Durability,
+        Checker::Recovery,
+        Checker::Deadline,
+        Checker::Answers,
+        Checker::Receipt,
+        Checker::Convergence,
+        Checker::Liveness,
+        Checker::Panic,
+        Checker::Run,
+    ];
+
+    /// As `planted.toml` and failing runs name it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Checker::Register => "register",
+            Checker::Birth => "birth",
+            Checker::Stamps => "stamps",
+            Checker::Durability => "durability",
+            Checker::Recovery => "recovery",
+            Checker::Deadline => "deadline",
+            Checker::Answers => "answers",
+            Checker::Receipt => "receipt",
+            Checker::Convergence => "convergence",
+            Checker::Liveness => "liveness",
+            Checker::Panic => "panic",
+            Checker::Run => "run",
+        }
+    }
+
+    /// The checker of a name.
+    pub(crate) fn named(name: &str) -> Option<Checker> {
+        Checker::ALL.into_iter().find(|checker| checker.name() == name)
+    }
+}
+
+/// One broken promise.
+#[derive(Clone, Debug)]
+pub(crate) struct Finding {
+    /// Whose promise.
+    pub(crate) checker: Checker,
+    /// What was seen.
+    pub(crate) text: String,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.checker.name(), self.text)
+    }
+}

@@ -1,0 +1,159 @@
+//! The checkers' own tests: each passes what is right and finds what is planted.
+
+use std::sync::Arc;
+
+use roundtable::message::{BootRecord, Hello, Phase, Receipt, View};
+use roundtable::types::{
+    ClusterState, Epoch, Key, NodeId, Nonce, OpId, Record, Stamp, Time, Value, WallTime,
+};
+
+use super::{Answers, Asked, Births, Durability, Stamps, receipt_fault};
+
+/// A test of a checker.
+type Test = (&'static str, fn() -> Result<(), String>);
+
+/// All of them.
+pub(crate) const TESTS: &[Test] = &[
+    ("stamps_that_go_back_repeat_or_bear_a_foreign_number_are_found", stamps),
+    ("an_acknowledgement_on_too_few_disks_is_found", durability),
+    ("a_second_a_late_and_a_missing_answer_are_found", answers),
+    ("a_receipt_that_claims_too_much_is_found", receipts),
+    ("a_second_state_a_second_birth_and_an_old_disk_that_serves_are_found", births),
+];
+
+const MS: u64 = 1_000_000;
+
+fn passes(what: &str, verdict: Result<(), String>) -> Result<(), String> {
+    verdict.map_err(|text| format!("{what} should pass, but: {text}"))
+}
+
+fn found(what: &str, verdict: Result<(), String>) -> Result<(), String> {
+    if verdict.is_ok() { Err(format!("{what} should be found")) } else { Ok(()) }
+}
+
+fn stamps() -> Result<(), String> {
+    let key = Key::new("k").expect("a short key");
+    let version = |time, node, value: &'static str| Record {
+        stamp: Stamp { time: WallTime(time), counter: 0, node: NodeId(node) },
+        expiry: None,
+        value: Some(Value::new(value).expect("a short value")),
+    };
+    let (one, two) = (NodeId(1), NodeId(2));
+    let mut stamps = Stamps::default();
+    passes("a first stamp", stamps.gave(one, &key, &version(5, 1, "a")))?;
+    passes("the same version again", stamps.gave(one, &key, &version(5, 1, "a")))?;
+    passes("another node's lower stamp", stamps.gave(two, &key, &version(3, 2, "b")))?;
+    passes("a higher stamp", stamps.gave(one, &key, &version(9, 1, "c")))?;
+    passes("an old version sent again", stamps.gave(one, &key, &version(5, 1, "a")))?;
+    found("a stamp that goes back", stamps.gave(one, &key, &version(7, 1, "d")))?;
+    found("one stamp for two versions", stamps.gave(one, &key, &version(9, 1, "e")))?;
+    found("a foreign stamp", stamps.gave(one, &key, &version(20, 2, "f")))
+}
+
+fn durability() -> Result<(), String> {
+    let key = Key::new("k").expect("a short key");
+    let at = |time| Stamp { time: WallTime(time), counter: 0, node: NodeId(1) };
+    let mut books = Durability::default();
+    books.stored(0, &key, at(5));
+    books.stored(1, &key, at(9));
+    books.stored(3, &key, at(9));
+    passes("two of three", books.acknowledged(&[0, 1, 2], &key, at(5), 2))?;
+    found("an older version on one", books.acknowledged(&[0, 1, 2], &key, at(6), 2))?;
+    found("a copy on a machine that is no owner", books.acknowledged(&[0, 1, 2], &key, at(5), 3))?;
+    books.stored(0, &key, at(3));
+    passes("a late report of less", books.acknowledged(&[0, 1, 2], &key, at(5), 2))
+}
+
+fn answers() -> Result<(), String> {
+    let mut answers = Answers::default();
+    let ask = |answers: &mut Answers, op| answers.asked(0, OpId(op), Time(1000 * MS));
+    for op in 1..=6 {
+        ask(&mut answers, op);
+    }
+    passes("an answer in time", answers.answered(0, OpId(1), Time(10 * MS)))?;
+    found("a second answer", answers.answered(0, OpId(1), Time(11 * MS)))?;
+    found("an answer nobody asked for", answers.answered(0, OpId(77), Time(11 * MS)))?;
+    passes("an answer within the allowance", answers.answered(0, OpId(2), Time(1100 * MS)))?;
+    found("a late answer", answers.answered(0, OpId(3), Time(1102 * MS)))?;
+    found("a missing answer", answers.overdue(0, OpId(4), Time(1101 * MS)))?;
+    answers.abandoned(0, OpId(5));
+    passes("an abandoned request", answers.overdue(0, OpId(5), Time(1101 * MS)))?;
+    answers.died(0);
+    passes("a request of a dead node", answers.overdue(0, OpId(6), Time(1101 * MS)))
+}
+
+fn receipts() -> Result<(), String> {
+    let asked = Asked { needed: 2, weak: false };
+    let good = Receipt { answered: 0b101, n: 3, needed: 2, ..Receipt::default() };
+    let verdict = |receipt: &Receipt| receipt_fault(asked, receipt).map_or(Ok(()), Err);
+    passes("a plain receipt", verdict(&good))?;
+    found("too few answers", verdict(&Receipt { answered: 0b100, ..good }))?;
+    found("another quorum", verdict(&Receipt { needed: 1, ..good }))?;
+    found("more answers than owners", verdict(&Receipt { answered: 0b1111, ..good }))?;
+    found("a wrong weak flag", verdict(&Receipt { weak: true, ..good }))
+}
+
+fn births() -> Result<(), String> {
+    let state = |parent| Arc::new(state(parent, Nonce(7)));
+    let mut births = Births::default();
+    let first = view(Phase::Serving, Some(state(0)), 1, 70);
+    passes("a node that serves", births.published(&first, None))?;
+    passes("the same again", births.published(&first, None))?;
+    let founding = view(Phase::Founding(String::new()), None, 1, 70);
+    passes("a doomed node that founds", births.published(&founding, Some("wiped")))?;
+    found("a doomed node that serves", births.published(&first, Some("wiped")))?;
+    let stateless = view(Phase::Serving, None, 2, 71);
+    found("a node that serves without a state", births.published(&stateless, None))?;
+    let twice = view(Phase::Serving, Some(state(0)), 1, 99);
+    found("one boot number with two nonces", births.published(&twice, None))?;
+    let other = view(Phase::Registering(String::new()), Some(state(1)), 2, 72);
+    found("a second state of an epoch", births.published(&other, None))?;
+    let mut stranger = view(Phase::Serving, Some(state(0)), 3, 73);
+    stranger.hello.birth = Nonce(8);
+    found("a node of another birth", births.published(&stranger, None))
+}
+
+fn state(parent: u128, birth: Nonce) -> ClusterState {
+    use roundtable::types::{Addresses, ClusterId, Lineage, Member, Role, Settings, TableId, Zone};
+    let member = |id: u32| Member {
+        id: NodeId(id),
+        name: format!("n{id}").parse().expect("a plain name"),
+        addresses: Addresses::default(),
+        zone: Zone::default(),
+        weight_milli: 1000,
+        role: Role::Active,
+        birth,
+    };
+    ClusterState {
+        epoch: Epoch(1),
+        parent,
+        cluster: ClusterId(1),
+        lineage: Lineage(0),
+        feature_level: 1,
+        settings: Settings { name: "kv".to_owned(), partitions: 8 },
+        members: (1..=3).map(member).collect(),
+        council: Vec::new(),
+        ring: Vec::new(),
+        classes: Vec::new(),
+        tables: Vec::new(),
+        table_id_max: TableId(0),
+    }
+}
+
+fn view(phase: Phase, state: Option<Arc<ClusterState>>, id: u32, boot: u128) -> View {
+    let hello = Hello {
+        protocol_min: 1,
+        protocol_max: 1,
+        cluster_name: "kv".to_owned(),
+        founders: 0,
+        cluster: None,
+        lineage: roundtable::types::Lineage(0),
+        feature_level: 1,
+        id: NodeId(id),
+        name: format!("n{id}").parse().expect("a plain name"),
+        to: NodeId(0),
+        birth: Nonce(7),
+        boot: BootRecord { number: 1, nonce: Nonce(boot) },
+    };
+    View { phase, hello, state, members: Vec::new(), serving_since: None }
+}

@@ -1,0 +1,45 @@
+//! I8: stamps of one node strictly increase over its whole life, and one stamp names one content.
+
+use std::collections::BTreeMap;
+
+use roundtable::types::{Key, NodeId, Record, Stamp};
+use xxhash_rust::xxh3::xxh3_64;
+
+/// Every stamp that was seen in a fresh write, with what it stamped.
+#[derive(Debug, Default)]
+pub(crate) struct Stamps {
+    seen: BTreeMap<Stamp, u64>,
+    highest: BTreeMap<NodeId, Stamp>,
+}
+
+impl Stamps {
+    /// `node` has sent out, or written to its own disk, a fresh version of `key`.
+    pub(crate) fn gave(&mut self, node: NodeId, key: &Key, record: &Record) -> Result<(), String> {
+        let stamp = record.stamp;
+        let content = content(key, record);
+        if stamp.node != node {
+            return Err(format!("node {node} gave {stamp}, which bears another's number"));
+        }
+        if let Some(before) = self.seen.get(&stamp) {
+            return if *before == content {
+                Ok(())
+            } else {
+                Err(format!("node {node} gave {stamp} to two different versions"))
+            };
+        }
+        self.seen.insert(stamp, content);
+        let highest = self.highest.entry(node).or_default();
+        if stamp <= *highest {
+            return Err(format!("node {node} gave {stamp} after {highest}"));
+        }
+        *highest = stamp;
+        Ok(())
+    }
+}
+
+fn content(key: &Key, record: &Record) -> u64 {
+    let mut bytes = key.as_bytes().to_vec();
+    bytes.push(u8::from(record.value.is_some()));
+    bytes.extend(record.value.iter().flat_map(|value| value.as_bytes().iter().copied()));
+    xxh3_64(&bytes)
+}

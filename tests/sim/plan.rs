@@ -1,0 +1,363 @@
+//! What one seed draws before it runs: the cluster, its time constants, which kinds of fault it
+//! suffers and how hard. Each seed enables a subset only (swarm testing, Groce et al., 2012): a
+//! run with every fault at once rarely gets far enough to do anything interesting.
+
+use core::time::Duration;
+use std::collections::BTreeSet;
+
+use fastrand::Rng;
+use roundtable::node::NodeConfig;
+use roundtable::types::{Founder, NodeName, Role, Zone};
+
+/// One millisecond of virtual time, in nanoseconds.
+pub(crate) const MS: u64 = 1_000_000;
+/// One second of virtual time, in nanoseconds.
+pub(crate) const SECOND: u64 = 1000 * MS;
+/// Shortest time a seed suffers faults.
+pub(crate) const TURMOIL_MIN: u64 = 24 * SECOND;
+/// Fewest client operations of a seed.
+pub(crate) const OPERATIONS_MIN: u64 = 300;
+/// Fewest kinds of fault of a seed.
+pub(crate) const FAULTS_MIN: usize = 3;
+
+/// A kind of fault that a seed may suffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Fault {
+    /// Messages between nodes vanish.
+    Loss,
+    /// Messages between nodes arrive twice.
+    Duplication,
+    /// Messages between nodes overtake each other.
+    Reordering,
+    /// Groups of nodes cannot talk to each other.
+    Partition,
+    /// Single links are cut, in one direction or both: A sees B sees C, but A does not see C.
+    LinkCut,
+    /// A cut is noticed: streams break and senders are told that a peer is unreachable.
+    BrokenStreams,
+    /// A link, or all links of a node, become slow.
+    SlowLink,
+    /// Requests and answers of clients get lost.
+    ClientLoss,
+    /// A disk takes long.
+    SlowDisk,
+    /// A disk returns errors.
+    DiskError,
+    /// Nodes crash at events and lose or tear what was not synced.
+    Crash,
+    /// Nodes crash while the cluster is born.
+    BirthCrash,
+    /// All nodes lose power at once.
+    PowerCut,
+    /// Wall clocks differ, within the bound.
+    Skew,
+    /// One wall clock is outside the bound.
+    SkewBeyond,
+    /// A wall clock is set back over a restart.
+    ClockBack,
+    /// One node's disk is emptied.
+    Wipe,
+    /// One node's disk is replaced by an older copy of itself.
+    OldCopy,
+}
+
+/// Faults that need somebody to talk to.
+const BETWEEN_NODES: [Fault; 9] = [
+    Fault::Loss,
+    Fault::Duplication,
+    Fault::Reordering,
+    Fault::Partition,
+    Fault::LinkCut,
+    Fault::BrokenStreams,
+    Fault::SlowLink,
+    Fault::Skew,
+    Fault::SkewBeyond,
+];
+/// Faults of a single machine.
+const OF_ONE: [Fault; 7] = [
+    Fault::ClientLoss,
+    Fault::SlowDisk,
+    Fault::DiskError,
+    Fault::Crash,
+    Fault::BirthCrash,
+    Fault::PowerCut,
+    Fault::ClockBack,
+];
+/// Faults after which a node never returns as itself; a seed has at most one of them, once.
+const FATAL: [Fault; 2] = [Fault::Wipe, Fault::OldCopy];
+
+/// Everything one seed decides before it runs.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    /// The seed.
+    pub(crate) seed: u64,
+    /// What goes wrong.
+    pub(crate) faults: BTreeSet<Fault>,
+    /// The configuration of each node; they differ in the name alone.
+    pub(crate) configs: Vec<NodeConfig>,
+    /// How the network behaves.
+    pub(crate) network: NetworkPlan,
+    /// How the disks behave.
+    pub(crate) disk: DiskPlan,
+    /// When machines die.
+    pub(crate) crash: CrashPlan,
+    /// How wall clocks differ.
+    pub(crate) clock: ClockPlan,
+    /// What clients do.
+    pub(crate) clients: ClientPlan,
+    /// How long faults last.
+    pub(crate) turmoil: u64,
+}
+
+/// How the network behaves. Probabilities are per message.
+#[derive(Debug)]
+pub(crate) struct NetworkPlan {
+    pub(crate) delay_min: u64,
+    pub(crate) delay_mean: u64,
+    pub(crate) loss: f64,
+    pub(crate) duplication: f64,
+    pub(crate) client_loss: f64,
+    /// Mean time between cuts and slow-downs.
+    pub(crate) cut_every: u64,
+    /// Mean time until a cut is healed.
+    pub(crate) cut_for: u64,
+}
+
+/// How the disks behave.
+#[derive(Debug)]
+pub(crate) struct DiskPlan {
+    pub(crate) latency: u64,
+    /// What a slow disk takes for each sync.
+    pub(crate) slow_latency: u64,
+    /// Probability of an error per file operation, while a disk is ill.
+    pub(crate) error: f64,
+    /// Mean time between illnesses and slow phases.
+    pub(crate) every: u64,
+    /// Bytes of a memtable: small, so that runs flush.
+    pub(crate) memtable_bytes: usize,
+}
+
+/// When machines die. Probabilities are per event of the kind.
+#[derive(Debug)]
+pub(crate) struct CrashPlan {
+    pub(crate) after_message: f64,
+    pub(crate) before_disk_done: f64,
+    pub(crate) after_disk_done: f64,
+    pub(crate) at_boot: f64,
+    /// Most nodes down at once by such crashes.
+    pub(crate) down_max: usize,
+    /// Mean time until a crashed node is started again.
+    pub(crate) back_after: u64,
+    /// Moments at which everything loses power.
+    pub(crate) power_cuts: Vec<u64>,
+}
+
+/// How wall clocks differ, in nanoseconds and parts per million.
+#[derive(Debug)]
+pub(crate) struct ClockPlan {
+    pub(crate) offsets: Vec<i64>,
+    pub(crate) drifts_ppm: Vec<i64>,
+    /// How far a wall clock may jump back over a restart.
+    pub(crate) back_max: u64,
+}
+
+/// What clients do.
+#[derive(Debug)]
+pub(crate) struct ClientPlan {
+    pub(crate) clients: usize,
+    pub(crate) hot_keys: usize,
+    /// Mean pause between two operations of one client.
+    pub(crate) think: u64,
+    /// Timeout of one attempt.
+    pub(crate) attempt_timeout: u64,
+    pub(crate) attempts_max: u32,
+    /// Share of writes; the rest reads.
+    pub(crate) writes: f64,
+    pub(crate) deletes: f64,
+    pub(crate) scans: f64,
+    /// Share of requests below the floors.
+    pub(crate) weak: f64,
+    /// Largest value, in bytes.
+    pub(crate) value_bytes_max: usize,
+}
+
+impl Plan {
+    /// What `seed` means.
+    pub(crate) fn draw(seed: u64) -> Plan {
+        let mut rng = Rng::with_seed(seed ^ 0x517c_c1b7_2722_0a95);
+        let nodes = match rng.u8(..100) {
+            0..4 => 1,
+            4..8 => 2,
+            8..60 => 3,
+            60..80 => 4,
+            _ => 5,
+        };
+        let faults = draw_faults(&mut rng, nodes);
+        Plan {
+            seed,
+            configs: draw_configs(&mut rng, nodes),
+            network: draw_network(&mut rng, &faults),
+            disk: draw_disk(&mut rng, &faults),
+            crash: draw_crash(&mut rng, &faults, nodes),
+            clock: draw_clock(&mut rng, &faults, nodes),
+            clients: draw_clients(&mut rng),
+            turmoil: rng.u64(TURMOIL_MIN..TURMOIL_MIN + 8 * SECOND),
+            faults,
+        }
+    }
+
+    /// Whether this seed suffers `fault`.
+    pub(crate) fn has(&self, fault: Fault) -> bool {
+        self.faults.contains(&fault)
+    }
+
+    /// Copies of each key.
+    pub(crate) fn replicas(&self) -> u8 {
+        let founders = u8::try_from(self.configs.len()).unwrap_or(u8::MAX);
+        self.configs.first().map_or(1, |config| config.charter.replication.min(founders))
+    }
+}
+
+/// An exponentially distributed time with this mean, at most eight times it.
+pub(crate) fn exponential(rng: &mut Rng, mean: u64) -> u64 {
+    let draw = -(1.0 - rng.f64()).ln();
+    scale(mean, draw.min(8.0))
+}
+
+/// `base` times `factor`, rounded down.
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a finite, positive number of nanoseconds far below 2^64"
+)]
+pub(crate) fn scale(base: u64, factor: f64) -> u64 {
+    (base as f64 * factor) as u64
+}
+
+fn draw_faults(rng: &mut Rng, nodes: usize) -> BTreeSet<Fault> {
+    let mut possible = OF_ONE.to_vec();
+    if nodes >= 2 {
+        possible.extend(BETWEEN_NODES);
+    }
+    rng.shuffle(&mut possible);
+    let wanted = rng.usize(FAULTS_MIN..=possible.len().min(8));
+    let mut faults: BTreeSet<Fault> = possible.into_iter().take(wanted).collect();
+    if nodes >= 3 && rng.u8(..5) == 0 {
+        faults.insert(FATAL[rng.usize(..FATAL.len())]);
+    }
+    faults
+}
+
+fn draw_configs(rng: &mut Rng, nodes: usize) -> Vec<NodeConfig> {
+    let name = |i: usize| format!("n{}", i + 1).parse::<NodeName>().expect("a plain name");
+    let zones = rng.bool().then(|| rng.usize(2..=3));
+    let zone = |i: usize| match zones {
+        Some(zones) => format!("z{}", i % zones).parse::<Zone>().expect("a plain zone"),
+        None => Zone::default(),
+    };
+    let founders: Vec<Founder> = (0..nodes)
+        .map(|i| Founder {
+            name: name(i),
+            peer_address: format!("{}:7", name(i)),
+            zone: zone(i),
+            weight_milli: 1000,
+            role: Role::Active,
+        })
+        .collect();
+    let mut common = NodeConfig::new(name(0), founders);
+    common.charter.partitions = 8 << rng.u32(0..=3);
+    common.request_timeout = Duration::from_millis(rng.u64(300..1500));
+    common.retry_interval = Duration::from_millis(rng.u64(20..300));
+    common.hedge_after = Duration::from_millis(rng.u64(2..50));
+    common.probe_interval = Duration::from_millis(rng.u64(150..500));
+    common.suspect_after = common.probe_interval * rng.u32(2..5);
+    common.down_after = common.suspect_after * rng.u32(2..5);
+    if rng.u8(..10) == 0 {
+        common.operations_max = rng.usize(2..8);
+        common.replica_operations_max = rng.usize(8..32);
+    }
+    let replicas = 3.min(nodes);
+    common.charter.read_quorum = u8::try_from(replicas / 2 + 1).expect("at most 3");
+    common.charter.write_quorum = common.charter.read_quorum;
+    (0..nodes)
+        .map(|i| NodeConfig {
+            name: name(i),
+            client_address: format!("{}:8", name(i)),
+            ..common.clone()
+        })
+        .collect()
+}
+
+fn draw_network(rng: &mut Rng, faults: &BTreeSet<Fault>) -> NetworkPlan {
+    let rate = |rng: &mut Rng, fault, max: f64| {
+        if faults.contains(&fault) { rng.f64() * max } else { 0.0 }
+    };
+    NetworkPlan {
+        delay_min: rng.u64(MS / 20..MS),
+        delay_mean: rng.u64(MS / 10..8 * MS),
+        loss: rate(rng, Fault::Loss, 0.15),
+        duplication: rate(rng, Fault::Duplication, 0.2),
+        client_loss: rate(rng, Fault::ClientLoss, 0.1),
+        cut_every: rng.u64(SECOND..6 * SECOND),
+        cut_for: rng.u64(SECOND / 5..4 * SECOND),
+    }
+}
+
+fn draw_disk(rng: &mut Rng, faults: &BTreeSet<Fault>) -> DiskPlan {
+    DiskPlan {
+        latency: rng.u64(MS / 20..3 * MS),
+        slow_latency: if faults.contains(&Fault::SlowDisk) { rng.u64(20 * MS..SECOND) } else { 0 },
+        error: if faults.contains(&Fault::DiskError) { rng.f64() * 0.05 } else { 0.0 },
+        every: rng.u64(2 * SECOND..8 * SECOND),
+        memtable_bytes: 1 << rng.u32(12..18),
+    }
+}
+
+fn draw_crash(rng: &mut Rng, faults: &BTreeSet<Fault>, nodes: usize) -> CrashPlan {
+    let on = faults.contains(&Fault::Crash);
+    let rate = |rng: &mut Rng, max: f64| if on && rng.bool() { rng.f64() * max } else { 0.0 };
+    let cuts = if faults.contains(&Fault::PowerCut) { rng.usize(1..=3) } else { 0 };
+    CrashPlan {
+        after_message: if on { 0.0002 + rng.f64() * 0.003 } else { 0.0 },
+        before_disk_done: rate(rng, 0.01),
+        after_disk_done: rate(rng, 0.01),
+        at_boot: if faults.contains(&Fault::BirthCrash) { 0.01 + rng.f64() * 0.1 } else { 0.0 },
+        down_max: rng.usize(1..=nodes),
+        back_after: rng.u64(SECOND / 10..3 * SECOND),
+        power_cuts: (0..cuts).map(|_| rng.u64(4 * SECOND..TURMOIL_MIN)).collect(),
+    }
+}
+
+fn draw_clock(rng: &mut Rng, faults: &BTreeSet<Fault>, nodes: usize) -> ClockPlan {
+    let signed = |rng: &mut Rng, max: u64| {
+        let max = i64::try_from(max).expect("minutes at most");
+        rng.i64(-max..=max)
+    };
+    let within = if faults.contains(&Fault::Skew) { 240 * MS } else { MS };
+    let mut offsets: Vec<i64> = (0..nodes).map(|_| signed(rng, within)).collect();
+    let drift = if faults.contains(&Fault::Skew) { 200 } else { 0 };
+    let drifts_ppm = (0..nodes).map(|_| signed(rng, drift)).collect();
+    if faults.contains(&Fault::SkewBeyond) {
+        let victim = rng.usize(..nodes);
+        let far = if rng.bool() { 3 * SECOND } else { 60 * SECOND };
+        offsets[victim] = signed(rng, far);
+    }
+    let back = faults.contains(&Fault::ClockBack);
+    ClockPlan { offsets, drifts_ppm, back_max: if back { rng.u64(MS..20 * SECOND) } else { 0 } }
+}
+
+fn draw_clients(rng: &mut Rng) -> ClientPlan {
+    let clients = rng.usize(3..=8);
+    ClientPlan {
+        clients,
+        hot_keys: rng.usize(1..=6),
+        think: rng.u64(40 * MS..70 * MS) * clients as u64,
+        attempt_timeout: rng.u64(100 * MS..800 * MS),
+        attempts_max: rng.u32(1..=4),
+        writes: 0.3 + rng.f64() * 0.4,
+        deletes: rng.f64() * 0.3,
+        scans: rng.f64() * 0.1,
+        weak: if rng.bool() { rng.f64() * 0.2 } else { 0.0 },
+        value_bytes_max: if rng.u8(..4) == 0 { 20_000 } else { 64 },
+    }
+}

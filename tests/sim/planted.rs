@@ -1,0 +1,77 @@
+//! Planted bugs: each is armed, its recorded seed is run, and the recorded checker, no other, must
+//! find it; without it the same seed must pass. A suite that misses one of these is not done.
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+
+use parking_lot::Mutex;
+use serde::Deserialize;
+
+use crate::arguments::Arguments;
+use crate::judge::Checker;
+use crate::runner::{Stopwatch, file, run, run_all};
+use crate::trace::Detail;
+
+#[derive(Debug, Deserialize)]
+struct Book {
+    planted: Vec<Planted>,
+}
+
+/// One planted bug, with the seed that shows it.
+#[derive(Debug, Deserialize)]
+struct Planted {
+    mutant: String,
+    seed: u64,
+    checker: String,
+}
+
+/// Replays every recorded bug.
+pub(crate) fn are_caught(_: &Arguments) -> Result<String, String> {
+    let text = std::fs::read_to_string(file("planted.toml")).map_err(|error| error.to_string())?;
+    let book: Book = toml::from_str(&text).map_err(|error| error.to_string())?;
+    let mut missed = Vec::new();
+    for planted in &book.planted {
+        let Planted { mutant, seed, checker } = planted;
+        let Some(wanted) = Checker::named(checker) else {
+            return Err(format!("planted.toml: {checker:?} is no checker"));
+        };
+        let armed = run(*seed, Detail::Digest, Some(mutant.clone().leak()));
+        let found: Vec<Checker> = armed.findings.iter().map(|finding| finding.checker).collect();
+        if found.is_empty() || found.iter().any(|checker| *checker != wanted) {
+            missed.push(format!("{mutant}: seed {seed} should show {checker}, shows {found:?}"));
+        }
+        let clean = run(*seed, Detail::Digest, None);
+        if let Some(finding) = clean.findings.first() {
+            missed.push(format!("{mutant}: seed {seed} fails without it: {finding}"));
+        }
+    }
+    if missed.is_empty() {
+        return Ok(format!("  {} planted bugs caught", book.planted.len()));
+    }
+    Err(missed.join("\n"))
+}
+
+/// Looks for seeds that catch `mutant`, and says how many of how many do.
+pub(crate) fn search(arguments: &Arguments, mutant: &str) -> ExitCode {
+    let base = arguments.base.unwrap_or(0);
+    let name: &'static str = mutant.to_owned().leak();
+    let clock = Stopwatch::start();
+    let found = Mutex::new((0u64, BTreeMap::<&str, Vec<(u64, f64)>>::new()));
+    run_all((base..base + arguments.seeds).collect(), Some(name), &|report| {
+        let mut found = found.lock();
+        found.0 += 1;
+        if let Some(finding) = report.findings.first() {
+            let seeds = found.1.entry(finding.checker.name()).or_default();
+            seeds.push((report.seed, clock.seconds()));
+        }
+        found.1.values().map(Vec::len).sum::<usize>() < 8
+    });
+    let (tried, found) = found.into_inner();
+    for (checker, seeds) in &found {
+        let first = seeds.first().map_or(0.0, |(_, seconds)| *seconds);
+        let list: Vec<u64> = seeds.iter().map(|(seed, _)| *seed).collect();
+        println!("{mutant}: {checker} {list:?}, first after {first:.1} s");
+    }
+    println!("{mutant}: {tried} seeds tried, {:.1} s", clock.seconds());
+    if found.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}

@@ -1,0 +1,105 @@
+//! What runs did, added up: a run that suffers nothing proves nothing, so the sums have floors.
+
+use std::collections::BTreeMap;
+use std::ops::AddAssign;
+
+macro_rules! totals {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// Sums over runs.
+        #[derive(Clone, Debug, Default)]
+        pub(crate) struct Totals {
+            $($(#[$doc])* pub(crate) $name: u64,)*
+            /// Places that good runs reach, and how often they were.
+            pub(crate) reached: BTreeMap<&'static str, u64>,
+        }
+
+        impl Totals {
+            /// Each sum with its name.
+            pub(crate) fn named(&self) -> Vec<(&'static str, u64)> {
+                vec![$((stringify!($name), self.$name),)*]
+            }
+        }
+
+        impl AddAssign for Totals {
+            fn add_assign(&mut self, other: Totals) {
+                $(self.$name += other.$name;)*
+                for (name, count) in other.reached {
+                    *self.reached.entry(name).or_default() += count;
+                }
+            }
+        }
+    };
+}
+
+totals! {
+    /// Runs.
+    seeds,
+    /// Virtual milliseconds.
+    virtual_ms,
+    /// Steps of the trace.
+    steps,
+    /// Client operations that ended, whatever their outcome.
+    operations,
+    /// Writes that were acknowledged.
+    acknowledged,
+    /// Reads that were answered.
+    reads,
+    /// Scans that were answered.
+    scans,
+    /// Writes whose outcome stayed unknown.
+    unknown,
+    /// Further attempts of operations.
+    retries,
+    /// Runs in which a node served.
+    founded,
+    /// Boots.
+    boots,
+    /// Crashes of single machines.
+    crashes,
+    /// Crashes that lost or tore what was not synced.
+    unsynced,
+    /// Power cuts of all machines.
+    power_cuts,
+    /// Partitions of groups of nodes.
+    partitions,
+    /// Cuts of single links.
+    link_cuts,
+    /// Slow links.
+    slow_links,
+    /// Slow disks.
+    slow_disks,
+    /// Ill disks.
+    ill_disks,
+    /// Requests that a disk answered with an error.
+    disk_errors,
+    /// Wall clocks set back over a restart.
+    clocks_back,
+    /// Wall clocks that jumped while their node ran.
+    clock_jumps,
+    /// Emptied disks.
+    wipes,
+    /// Disks replaced by an older copy.
+    old_copies,
+    /// Nodes that refused to run as themselves.
+    refused,
+    /// Streams opened.
+    streams,
+    /// Streams refused.
+    refusals,
+    /// Messages sent.
+    messages,
+    /// Messages lost on their way.
+    lost,
+    /// Messages that arrived twice.
+    duplicated,
+    /// Messages without a stream.
+    undeliverable,
+    /// Pieces of work of the disks.
+    disk_steps,
+    /// Acknowledged writes that were looked for on the disks.
+    disk_looks,
+    /// Keys compared on all their owners at the end.
+    compared,
+    /// Keys read back at the end, over all nodes.
+    read_back,
+}

@@ -1,0 +1,131 @@
+//! Disk requests on their way: begun in order, synced when the world says so, answered later; the
+//! machine may die at each of these moments.
+
+use roundtable::message::{DiskAnswer, DiskError, DiskRequest, DiskToken, Event, WriteOutcome};
+use std::sync::Arc;
+
+use crate::plan::{MS, exponential};
+
+use super::host::PendingWrite;
+use super::life::Point;
+use super::{Happening, Stage, World};
+
+impl World {
+    pub(super) fn ask_disk(&mut self, host: usize, token: DiskToken, request: DiskRequest) {
+        self.trace.step(
+            self.now,
+            [10, host as u64, token.0],
+            format_args!("n{} disk {} <- {request:?}", host + 1, token.0),
+        );
+        let latency = exponential(&mut self.rng, self.plan.disk.latency / 8);
+        let (now, life) = (self.now, self.hosts[host].life);
+        let Some(running) = &mut self.hosts[host].running else { return };
+        if let DiskRequest::Write { key, record, .. } = &request {
+            let write = PendingWrite { key: key.clone(), stamp: record.stamp };
+            running.writes.insert(token, write);
+        }
+        running.disk_queue.push_back((token, request));
+        running.disk_free_at = running.disk_free_at.max(now) + latency;
+        let at = running.disk_free_at;
+        self.queue.push(at, Happening::DiskStart { host, life });
+    }
+
+    pub(super) fn disk_start(&mut self, host: usize, life: u64) {
+        if !self.is_alive(host, life) {
+            return;
+        }
+        let Some(running) = &mut self.hosts[host].running else { return };
+        let Some((token, request)) = running.disk_queue.pop_front() else { return };
+        let answered = Arc::clone(&running.answered);
+        let done = Box::new(move |result| answered.lock().push((token, result)));
+        running.replica.execute(request, done);
+        self.collect(host);
+        let slow = self.hosts[host].slow;
+        let latency = self.plan.disk.latency + exponential(&mut self.rng, self.plan.disk.latency);
+        let Some(running) = &mut self.hosts[host].running else { return };
+        if !running.stepping {
+            running.stepping = true;
+            self.later(latency + slow, Happening::DiskStep { host, life });
+        }
+    }
+
+    pub(super) fn disk_step(&mut self, host: usize, life: u64) {
+        if !self.is_alive(host, life) {
+            return;
+        }
+        if self.dies_at_disk(host) {
+            return self.crash(host);
+        }
+        let Some(running) = &mut self.hosts[host].running else { return };
+        let more = running.replica.step();
+        running.stepping = more;
+        self.totals.disk_steps += 1;
+        self.trace.step(
+            self.now,
+            [11, host as u64, u64::from(more)],
+            format_args!("n{} disk steps", host + 1),
+        );
+        self.collect(host);
+        if more {
+            let slow = self.hosts[host].slow;
+            let latency = exponential(&mut self.rng, self.plan.disk.latency);
+            self.later(latency + slow, Happening::DiskStep { host, life });
+        }
+    }
+
+    /// What the disk has answered is on its way to the node.
+    fn collect(&mut self, host: usize) {
+        let life = self.hosts[host].life;
+        let Some(running) = &mut self.hosts[host].running else { return };
+        let answers = std::mem::take(&mut *running.answered.lock());
+        for (token, result) in answers {
+            let write = self.hosts[host].running.as_mut().and_then(|r| r.writes.remove(&token));
+            if let (Some(write), Ok(DiskAnswer::Written(outcome))) = (write, &result) {
+                let stamp = match outcome {
+                    WriteOutcome::Stored => write.stamp,
+                    WriteOutcome::Superseded(by) => *by,
+                };
+                self.durability.stored(host, &write.key, stamp);
+            }
+            let hop = self.rng.u64(..MS / 5);
+            let slow = self.hosts[host].slow / 4;
+            self.later(hop + slow, Happening::DiskDone { host, life, token, result });
+        }
+    }
+
+    pub(super) fn disk_done(
+        &mut self,
+        (host, life): (usize, u64),
+        token: DiskToken,
+        result: Result<DiskAnswer, DiskError>,
+    ) {
+        if !self.is_alive(host, life) {
+            return;
+        }
+        if self.dies_at_disk(host) {
+            return self.crash(host);
+        }
+        self.trace.step(
+            self.now,
+            [12, host as u64, token.0],
+            format_args!("n{} disk {} -> {result:?}", host + 1, token.0),
+        );
+        self.totals.disk_errors += u64::from(result.is_err());
+        self.feed(host, Event::DiskDone { token, result }, Point::DiskDone);
+    }
+
+    /// Between the effect and its answer.
+    fn dies_at_disk(&mut self, host: usize) -> bool {
+        let crash = &self.plan.crash;
+        let founding = self.hosts[host].served.is_none();
+        let probability = if founding {
+            crash.at_boot.max(crash.before_disk_done)
+        } else {
+            crash.before_disk_done
+        };
+        self.stage == Stage::Turmoil
+            && probability > 0.0
+            && self.may_die()
+            && self.rng.f64() < probability
+    }
+}

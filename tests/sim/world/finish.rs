@@ -1,0 +1,241 @@
+//! The end of a run: faults stop, the cluster must serve again soon, everything is read back from
+//! every node, and the owners of what was read must have become equal.
+
+use roundtable::load::check::Violation;
+use roundtable::message::{DiskAnswer, DiskRequest};
+use roundtable::types::{Key, Record, Stamp, TableId};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use roundtable::replica::Replica;
+
+use crate::client::{Client, Want, keys};
+use crate::judge::Checker;
+use crate::plan::{Fault, MS, SECOND};
+
+use super::host::{member, open};
+use super::traffic::unit;
+use super::{Happening, Stage, World};
+
+/// How soon after faults stop a write must succeed.
+const SERVES_WITHIN: u64 = 2 * SECOND;
+/// How long clients go on after that before everything is read back.
+const CALM: u64 = 4 * SECOND;
+/// How long repairs may take after the last read.
+const REPAIRED_WITHIN: u64 = 3 * SECOND;
+
+/// Whether the cluster served again in time.
+#[derive(Debug, Default)]
+pub(crate) struct Liveness {
+    healed_at: Option<u64>,
+    served: bool,
+    scripts: usize,
+}
+
+impl World {
+    /// Faults stop, if enough has happened.
+    pub(super) fn peace(&mut self) {
+        if !self.is_busy_enough() {
+            return self.later(SECOND, Happening::Peace);
+        }
+        self.stage = Stage::Healed;
+        self.trace.step(self.now, [50, 0, 0], format_args!("faults stop"));
+        self.network.heal();
+        for host in 0..self.hosts.len() {
+            let ill = self.hosts[host].ill;
+            self.hosts[host].ill = false;
+            self.hosts[host].slow = 0;
+            self.hosts[host].disk.set_error_rate(0.0);
+            self.hosts[host].wall.offset =
+                self.hosts[host].wall.offset.clamp(-100_000_000, 100_000_000);
+            if ill && self.hosts[host].running.is_some() {
+                self.kill(host);
+            }
+            self.hosts[host].starting = true;
+            self.later(MS, Happening::Start { host });
+        }
+        self.liveness.healed_at = Some(self.now);
+        self.later(SERVES_WITHIN + 100 * MS, Happening::Settled);
+        self.later(CALM, Happening::Verify);
+    }
+
+    /// A write has succeeded.
+    pub(super) fn first_success(&mut self, _now: u64) {
+        if self.stage == Stage::Healed {
+            self.liveness.served = true;
+        }
+    }
+
+    /// The time is over in which the cluster had to serve again; later, the one for repairs.
+    pub(super) fn settled(&mut self) {
+        if self.stage == Stage::Verifying {
+            return self.compare();
+        }
+        // A clock that was far ahead is waited for, by design: writes stand still until then.
+        let waits = self.plan.has(Fault::SkewBeyond) || self.plan.has(Fault::ClockBack);
+        if !self.liveness.served && !waits {
+            let phases: Vec<String> = self.hosts.iter().map(|host| host.state_text()).collect();
+            let text = format_args!("no write within {SERVES_WITHIN} ns of peace: {phases:?}");
+            self.find(Checker::Liveness, text);
+        }
+        for host in 0..self.hosts.len() {
+            let may = self.hosts[host].doomed.is_none();
+            if may && !self.hosts[host].serves() {
+                let text = self.hosts[host].state_text();
+                self.find(Checker::Liveness, format_args!("n{} does not serve: {text}", host + 1));
+            }
+        }
+    }
+
+    /// Clients stop; one reader for each node reads everything back.
+    pub(super) fn verify(&mut self) {
+        self.stage = Stage::Verifying;
+        self.trace.step(self.now, [51, 0, 0], format_args!("reading back"));
+        let all = keys(&self.plan.clients);
+        for host in 0..self.hosts.len() {
+            if !self.hosts[host].serves() {
+                continue;
+            }
+            let id = self.clients.len();
+            let mut client = Client::new(id, self.history.new_process(), self.rng.fork());
+            client.pinned = Some(host);
+            for key in &all {
+                client.script.push(Want::Get { key: key.clone(), r: Some(self.widest(key)) });
+            }
+            client.script.push(Want::Scan { prefix: "", after: None, limit: 100, r: None });
+            self.totals.read_back += client.script.len() as u64;
+            self.clients.push(client);
+            self.liveness.scripts += 1;
+            // Clients of before get the time to hear of what they have begun.
+            let wait = 4 * self.plan.clients.attempt_timeout + SECOND;
+            self.later(wait, Happening::Think { client: id });
+        }
+        if self.liveness.scripts == 0 {
+            self.stage = Stage::Over;
+        }
+    }
+
+    /// A reader has read everything.
+    pub(super) fn script_over(&mut self, _client: usize) {
+        self.liveness.scripts -= 1;
+        if self.liveness.scripts == 0 {
+            self.later(REPAIRED_WITHIN, Happening::Settled);
+        }
+    }
+
+    /// Everything was read with an answer of every owner that can answer: they must be equal now.
+    fn compare(&mut self) {
+        self.stage = Stage::Over;
+        for key in keys(&self.plan.clients) {
+            let owners = self.owners(&key).unwrap_or_default();
+            let owners: Vec<usize> =
+                owners.into_iter().filter(|owner| self.hosts[*owner].serves()).collect();
+            let found: Vec<Option<Stamp>> =
+                owners.iter().map(|owner| self.held(*owner, &key)).collect();
+            self.totals.compared += 1;
+            if found.windows(2).any(|pair| pair[0] != pair[1]) {
+                let text = format_args!("owners of {key:?} hold {found:?} after a read of all");
+                self.find(Checker::Convergence, text);
+            }
+        }
+    }
+
+    fn held(&self, host: usize, key: &Key) -> Option<Stamp> {
+        let state = self.state()?;
+        let running = self.hosts[host].running.as_ref()?;
+        read(&running.replica, &state, key).map(|record| record.stamp)
+    }
+
+    /// Looks for an acknowledged version on the disks themselves, as a crash would leave them.
+    pub(super) fn look(
+        &mut self,
+        owners: &[usize],
+        key: &Key,
+        stamp: Stamp,
+        needed: u8,
+    ) -> Result<(), String> {
+        self.totals.disk_looks += 1;
+        let Some(state) = self.state() else { return Ok(()) };
+        let mut holders = 0;
+        for &owner in owners {
+            if self.hosts[owner].doomed.is_some() {
+                // Emptied since: what its disk has reported must do.
+                let held = self.durability.holders(&[owner], key, stamp);
+                holders += u8::from(!held.is_empty());
+                continue;
+            }
+            let copy = self.hosts[owner].disk.fork(self.rng.u64(..));
+            copy.set_error_rate(0.0);
+            copy.crash();
+            copy.restart();
+            let Ok((replica, _)) = open(&copy, self.hosts[owner].options.clone()) else { continue };
+            let held = read(&replica, &state, key).map(|record| record.stamp);
+            holders += u8::from(held >= Some(stamp));
+        }
+        if holders < needed {
+            return Err(format!(
+                "{key:?} at {stamp} was acknowledged, {holders} of {needed} disks would keep it"
+            ));
+        }
+        Ok(())
+    }
+
+    /// The operations on the key of a violation, for whoever reads the run.
+    pub(super) fn explain(&self, violation: &Violation) -> String {
+        let text = violation.to_string();
+        let mut shown = String::new();
+        for (index, operation) in self.history.operations().iter().enumerate() {
+            if text.contains(&format!("{:?}", operation.key)) || text.contains(&key_text(operation))
+            {
+                let line = format!(
+                    "  {index:>5} {:?} {:>12}..{:<12} {:?} {:?}\n",
+                    operation.process,
+                    operation.invoked.at.0 / 1000,
+                    operation.returned.map_or(0, |moment| moment.at.0 / 1000),
+                    operation.action,
+                    operation.outcome,
+                );
+                shown.push_str(&line);
+            }
+        }
+        shown
+    }
+}
+
+fn key_text(operation: &roundtable::load::history::Operation) -> String {
+    operation.key.as_bytes().escape_ascii().to_string()
+}
+
+/// What a store holds under a key.
+fn read(replica: &Replica, state: &roundtable::types::ClusterState, key: &Key) -> Option<Record> {
+    let unit = unit(state, key)?;
+    let table = state.tables.first().map_or(TableId(0), |table| table.id);
+    let found = Arc::new(Mutex::new(None));
+    let answer = Arc::clone(&found);
+    let request = DiskRequest::Read { unit, table, key: key.clone() };
+    replica.execute(
+        request,
+        Box::new(move |result| {
+            if let Ok(DiskAnswer::Read(record)) = result {
+                *answer.lock() = record;
+            }
+        }),
+    );
+    found.lock().take()
+}
+
+impl super::host::Host {
+    /// How its node is, in words.
+    pub(super) fn state_text(&self) -> String {
+        match (&self.running, &self.view) {
+            (None, _) => "down".to_owned(),
+            (Some(_), None) => "starting".to_owned(),
+            (Some(_), Some(view)) => format!("{} {:?}", member_text(view), view.phase),
+        }
+    }
+}
+
+fn member_text(view: &roundtable::message::View) -> String {
+    let id = usize::try_from(view.hello.id.0).unwrap_or(0).max(1);
+    format!("n{}", member(id - 1))
+}

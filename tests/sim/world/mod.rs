@@ -1,0 +1,260 @@
+//! The world of one seed: machines, a network, clients and a nemesis in one thread, with virtual
+//! time that jumps to whatever happens next. It interprets the same effects as the real driver.
+
+mod disk;
+mod finish;
+mod host;
+mod life;
+mod nemesis;
+mod network;
+mod queue;
+mod stream;
+mod traffic;
+
+use core::fmt;
+use std::sync::Arc;
+
+use fastrand::Rng;
+use roundtable::load::history::History;
+use roundtable::message::{
+    ClientResult, DiskAnswer, DiskError, DiskToken, HelloRefusal, PeerMessage,
+};
+use roundtable::types::{OpId, Time};
+
+use crate::client::Client;
+use crate::judge::{Answers, Births, Checker, Durability, Finding, Stamps};
+use crate::plan::{Fault, MS, OPERATIONS_MIN, Plan, SECOND};
+use crate::totals::Totals;
+use crate::trace::{Detail, Trace};
+
+use host::{Host, WallClock};
+use network::Network;
+use queue::Queue;
+
+/// Longest time a seed may take to become a cluster, do its operations and settle.
+const PATIENCE: u64 = 120 * SECOND;
+
+/// Something that happens at a moment.
+#[derive(Debug)]
+pub(crate) enum Happening {
+    Start { host: usize },
+    Tick { host: usize, life: u64, at: u64 },
+    Connect { from: usize, to: usize, life: u64 },
+    Refused { from: usize, to: usize, life: u64, reason: HelloRefusal },
+    Unreachable { from: usize, to: usize, life: u64 },
+    Deliver { from: usize, to: usize, life: u64, message: PeerMessage },
+    DiskStart { host: usize, life: u64 },
+    DiskStep { host: usize, life: u64 },
+    DiskDone { host: usize, life: u64, token: DiskToken, result: Result<DiskAnswer, DiskError> },
+    Overdue { host: usize, life: u64, op: OpId },
+    Think { client: usize },
+    Attempt { client: usize, serial: u64 },
+    Arrive { client: usize, serial: u64, host: usize },
+    Timeout { client: usize, serial: u64 },
+    Abandon { host: usize, life: u64, client: usize, serial: u64 },
+    Answer { client: usize, serial: u64, result: ClientResult },
+    Nemesis(nemesis::Strike),
+    Peace,
+    Verify,
+    Settled,
+}
+
+/// How far a run has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Stage {
+    /// Faults happen.
+    Turmoil,
+    /// Faults have stopped; the cluster must serve again.
+    Healed,
+    /// Clients have stopped; everything is read back.
+    Verifying,
+    /// Done.
+    Over,
+}
+
+/// What one run was.
+#[derive(Debug)]
+pub(crate) struct Report {
+    pub(crate) seed: u64,
+    pub(crate) findings: Vec<Finding>,
+    pub(crate) hash: u64,
+    pub(crate) totals: Totals,
+}
+
+/// The world of one seed.
+#[derive(Debug)]
+pub(crate) struct World {
+    plan: Plan,
+    now: u64,
+    stage: Stage,
+    queue: Queue,
+    hosts: Vec<Host>,
+    network: Network,
+    clients: Vec<Client>,
+    history: History,
+    rng: Rng,
+    /// Drawn from by the network alone, so that a changed client does not change every delay.
+    net_rng: Rng,
+    answers: Answers,
+    births: Births,
+    durability: Durability,
+    stamps: Stamps,
+    findings: Vec<Finding>,
+    trace: Trace,
+    totals: Totals,
+    /// Members whose data fault-free reads may no longer find.
+    liveness: finish::Liveness,
+}
+
+impl World {
+    /// The world of `plan`, about to begin.
+    pub(crate) fn new(plan: Plan, detail: Detail) -> World {
+        let seed = plan.seed;
+        let mut rng = Rng::with_seed(seed);
+        let hosts: Vec<Host> = (0..plan.configs.len())
+            .map(|i| {
+                let wall = WallClock {
+                    offset: plan.clock.offsets[i],
+                    drift_ppm: plan.clock.drifts_ppm[i],
+                };
+                Host::new(rng.u64(..), wall, plan.disk.memtable_bytes)
+            })
+            .collect();
+        let network = Network::new(hosts.len(), &plan.network, plan.has(Fault::Reordering));
+        let mut history = History::new();
+        let clients = (0..plan.clients.clients)
+            .map(|id| Client::new(id, history.new_process(), rng.fork()))
+            .collect();
+        World {
+            now: 0,
+            stage: Stage::Turmoil,
+            queue: Queue::default(),
+            hosts,
+            network,
+            clients,
+            history,
+            net_rng: rng.fork(),
+            rng,
+            answers: Answers::default(),
+            births: Births::default(),
+            durability: Durability::default(),
+            stamps: Stamps::default(),
+            findings: Vec::new(),
+            trace: Trace::new(detail),
+            totals: Totals::default(),
+            liveness: finish::Liveness::default(),
+            plan,
+        }
+    }
+
+    /// Runs to the end, or to the first broken promise.
+    pub(crate) fn run(mut self) -> Report {
+        self.trace.step(0, [0; 3], format_args!("{:#?}", self.plan));
+        for host in 0..self.hosts.len() {
+            let late = self.rng.u64(..SECOND);
+            self.later(late, Happening::Start { host });
+        }
+        for client in 0..self.clients.len() {
+            let late = self.rng.u64(..SECOND);
+            self.later(late, Happening::Think { client });
+        }
+        self.schedule_faults();
+        self.queue.push(self.plan.turmoil, Happening::Peace);
+        while self.stage < Stage::Over && self.findings.is_empty() {
+            let Some((at, happening)) = self.queue.pop() else { break };
+            self.now = at;
+            if at > PATIENCE {
+                self.find(Checker::Run, format_args!("not over after {} s", PATIENCE / SECOND));
+                break;
+            }
+            self.happen(happening);
+        }
+        self.finish()
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        match happening {
+            Happening::Start { host } => self.start(host),
+            Happening::Tick { host, life, at } => self.tick(host, life, at),
+            Happening::Connect { from, to, life } => self.connect(from, to, life),
+            Happening::Refused { from, to, life, reason } => self.refused(from, to, life, reason),
+            Happening::Unreachable { from, to, life } => self.unreachable(from, to, life),
+            Happening::Deliver { from, to, life, message } => self.deliver(from, to, life, message),
+            Happening::DiskStart { host, life } => self.disk_start(host, life),
+            Happening::DiskStep { host, life } => self.disk_step(host, life),
+            Happening::DiskDone { host, life, token, result } => {
+                self.disk_done((host, life), token, result);
+            }
+            Happening::Overdue { host, life, op } => self.overdue(host, life, op),
+            Happening::Think { client } => self.think(client),
+            Happening::Attempt { client, serial } => self.attempt(client, serial),
+            Happening::Arrive { client, serial, host } => self.arrive(client, serial, host),
+            Happening::Timeout { client, serial } => self.timeout(client, serial),
+            Happening::Abandon { host, life, client, serial } => {
+                self.abandon((host, life), client, serial);
+            }
+            Happening::Answer { client, serial, result } => self.answer(client, serial, result),
+            Happening::Nemesis(strike) => self.strike(strike),
+            Happening::Peace => self.peace(),
+            Happening::Verify => self.verify(),
+            Happening::Settled => self.settled(),
+        }
+    }
+
+    fn finish(mut self) -> Report {
+        if self.findings.is_empty() {
+            let violations = roundtable::load::check::register(&self.history);
+            if let Some(violation) = violations.first() {
+                let more = violations.len() - 1;
+                let shown = self.explain(violation);
+                self.find(
+                    Checker::Register,
+                    format_args!("{violation} (and {more} more)\n{shown}"),
+                );
+            }
+        }
+        self.totals.virtual_ms = self.now / MS;
+        self.totals.steps = self.trace.steps();
+        self.totals.seeds = 1;
+        let hash = self.trace.hash();
+        Report { seed: self.plan.seed, findings: self.findings, hash, totals: self.totals }
+    }
+
+    /// Whether the run has done enough for its faults to stop.
+    fn is_busy_enough(&self) -> bool {
+        self.totals.operations >= OPERATIONS_MIN + 20
+    }
+
+    fn later(&mut self, after: u64, happening: Happening) {
+        self.queue.push(self.now.saturating_add(after), happening);
+    }
+
+    fn time(&self) -> Time {
+        Time(self.now)
+    }
+
+    fn is_alive(&self, host: usize, life: u64) -> bool {
+        self.hosts[host].running.is_some() && self.hosts[host].life == life
+    }
+
+    fn find(&mut self, checker: Checker, text: fmt::Arguments<'_>) {
+        let finding = Finding { checker, text: text.to_string() };
+        self.trace.step(self.now, [99, 0, 0], format_args!("FINDING {finding}"));
+        self.findings.push(finding);
+    }
+
+    fn judge(&mut self, checker: Checker, verdict: Result<(), String>) {
+        if let Err(text) = verdict {
+            self.find(checker, format_args!("{text}"));
+        }
+    }
+
+    fn state(&self) -> Option<Arc<roundtable::types::ClusterState>> {
+        self.hosts.iter().find_map(|host| host.view.as_ref()?.state.clone())
+    }
+}
+
+/// Runs `seed` on this thread.
+pub(crate) fn run(seed: u64, detail: Detail) -> Report {
+    World::new(Plan::draw(seed), detail).run()
+}
