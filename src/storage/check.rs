@@ -5,7 +5,9 @@
 //! already. A torn tail of the log in use is what a crash leaves and no fault.
 
 use std::path::Path;
+use std::sync::Arc;
 
+use super::cache::BlockCache;
 use super::error::Error;
 use super::files::{CURRENT, FileNo, table_path, wal_path};
 use super::manifest::{self, Sealed, State};
@@ -67,7 +69,9 @@ impl Checked {
     }
 
     fn table(&mut self, vfs: &dyn Vfs, dir: &Path, meta: &TableMeta) {
-        match Table::open(vfs, table_path(dir, meta.no), meta.clone()) {
+        // Nothing is read twice.
+        let cache = Arc::new(BlockCache::new(0, 1));
+        match Table::open(vfs, table_path(dir, meta.no), meta.clone(), cache) {
             Ok(table) => {
                 let (blocks, faults) = table.verify();
                 self.tables += 1;

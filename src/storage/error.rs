@@ -62,9 +62,11 @@ pub enum Error {
     #[error("the disk is full")]
     DiskFull,
     /// Too much is waiting for the disk. The batch is not applied; try again later.
-    #[error("{waiting} bytes are waiting for the disk, the limit is {limit}")]
+    #[error("{waiting} {unit} are waiting for the disk, the limit is {limit}")]
     Overloaded {
-        /// Bytes that are waiting.
+        /// `bytes`, or `tables` that are to be merged.
+        unit: &'static str,
+        /// How many are waiting.
         waiting: usize,
         /// How many may.
         limit: usize,

@@ -12,8 +12,8 @@ use bytes::Bytes;
 
 use super::batch::Seqno;
 use super::error::Error;
+use super::levels::LevelCursor;
 use super::memtable::Memtable;
-use super::sstable::TableCursor;
 
 /// Which way a range is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,14 +133,14 @@ impl MemtableCursor {
 #[derive(Debug)]
 pub(crate) enum Source {
     Memtable(MemtableCursor),
-    Table(TableCursor),
+    Level(LevelCursor),
 }
 
 impl Source {
     fn next(&mut self) -> Result<Option<Entry>, Error> {
         match self {
             Self::Memtable(cursor) => Ok(cursor.next()),
-            Self::Table(cursor) => cursor.next(),
+            Self::Level(cursor) => cursor.next(),
         }
     }
 }
@@ -179,28 +179,18 @@ impl PartialEq for Head {
 
 impl Eq for Head {}
 
-/// The pairs of a range, in order, as they were when the iterator was made. After an error it
-/// ends: what lies beyond damage cannot be told from what the damage hides.
+/// Sorted sources as one: keys in order, of one key the newest version first.
 #[derive(Debug)]
-pub struct Iter {
+pub(crate) struct Merge {
     sources: Vec<Source>,
     heap: BinaryHeap<Head>,
     direction: Direction,
     started: bool,
-    failed: bool,
-    refused: Option<Error>,
-    last: Option<Bytes>,
 }
 
-impl Iter {
+impl Merge {
     pub(crate) fn new(sources: Vec<Source>, direction: Direction) -> Self {
-        let heap = BinaryHeap::new();
-        Self { sources, heap, direction, started: false, failed: false, refused: None, last: None }
-    }
-
-    /// One that yields an error and ends.
-    pub(crate) fn refused(error: Error, direction: Direction) -> Self {
-        Self { refused: Some(error), ..Self::new(Vec::new(), direction) }
+        Self { sources, heap: BinaryHeap::new(), direction, started: false }
     }
 
     fn refill(&mut self, source: usize) -> Result<(), Error> {
@@ -211,18 +201,49 @@ impl Iter {
         Ok(())
     }
 
-    fn advance(&mut self) -> Result<Option<(Bytes, Bytes, Seqno)>, Error> {
+    pub(crate) fn next(&mut self) -> Result<Option<Entry>, Error> {
+        Ok(self.next_with_source()?.map(|(entry, _)| entry))
+    }
+
+    /// The next entry and the index of the source it comes from.
+    pub(crate) fn next_with_source(&mut self) -> Result<Option<(Entry, usize)>, Error> {
         if !self.started {
             self.started = true;
-            if let Some(error) = self.refused.take() {
-                return Err(error);
-            }
             for source in 0..self.sources.len() {
                 self.refill(source)?;
             }
         }
-        while let Some(Head { entry, source, .. }) = self.heap.pop() {
-            self.refill(source)?;
+        let Some(Head { entry, source, .. }) = self.heap.pop() else { return Ok(None) };
+        self.refill(source)?;
+        Ok(Some((entry, source)))
+    }
+}
+
+/// The pairs of a range, in order, as they were when the iterator was made. After an error it
+/// ends: what lies beyond damage cannot be told from what the damage hides.
+#[derive(Debug)]
+pub struct Iter {
+    merge: Merge,
+    failed: bool,
+    refused: Option<Error>,
+    last: Option<Bytes>,
+}
+
+impl Iter {
+    pub(crate) fn new(sources: Vec<Source>, direction: Direction) -> Self {
+        Self { merge: Merge::new(sources, direction), failed: false, refused: None, last: None }
+    }
+
+    /// One that yields an error and ends.
+    pub(crate) fn refused(error: Error, direction: Direction) -> Self {
+        Self { refused: Some(error), ..Self::new(Vec::new(), direction) }
+    }
+
+    fn advance(&mut self) -> Result<Option<(Bytes, Bytes, Seqno)>, Error> {
+        if let Some(error) = self.refused.take() {
+            return Err(error);
+        }
+        while let Some(entry) = self.merge.next()? {
             if self.last.as_ref() == Some(&entry.key) {
                 continue;
             }

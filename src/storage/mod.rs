@@ -20,12 +20,15 @@
 //! ```
 
 mod batch;
+mod cache;
 mod check;
 mod coding;
+mod compaction;
 mod engine;
 mod error;
 mod files;
 mod iter;
+mod levels;
 mod manifest;
 mod memtable;
 mod options;
@@ -35,7 +38,9 @@ mod wal;
 
 pub use batch::{Batch, Seqno};
 pub use check::{Checked, check};
-pub use engine::{CorruptRegion, Engine, OnDone, Recovery, Snapshot, Stats, TryGet, Verified};
+pub use engine::{
+    CorruptRegion, Engine, LevelStats, OnDone, Recovery, Snapshot, Stats, TryGet, Verified,
+};
 pub use error::Error;
 pub use iter::{Direction, Iter};
 pub use options::{

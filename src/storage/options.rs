@@ -50,6 +50,27 @@ pub struct Options {
     pub wal_segment_bytes: u64,
     /// Target size of an sstable's block, in bytes; default 4 KiB.
     pub block_bytes: usize,
+    /// Memory for blocks of tables, and for the indexes and filters of all open tables; default
+    /// 256 MiB. Indexes and filters are always in memory; what they take, blocks cannot have.
+    pub block_cache_bytes: usize,
+    /// How many tables of level 0 may overlap before they are merged; default 4.
+    pub l0_trigger: usize,
+    /// Bound on the tables of level 0 that overlap; default 24, at least 1. From the trigger on the pressure
+    /// rises; at the bound writes are refused with `Overloaded`, unless it is damage that keeps
+    /// compaction from going on.
+    pub l0_depth_max: usize,
+    /// Size above which data is spread over one level more, in bytes; default 256 MiB.
+    pub level_base_bytes: u64,
+    /// How many times larger each level is than the one above it; default 10, at least 2.
+    pub level_fanout: u64,
+    /// Size at which a compaction ends a table and begins the next, in bytes; default 32 MiB.
+    pub table_bytes: u64,
+    /// How much a compaction reads in one step, in bytes; default 256 KiB. In inline mode other
+    /// steps come between; in threaded mode the rate is held at this grain.
+    pub compaction_step_bytes: u64,
+    /// How much compaction reads in a second, in bytes; default no bound. The bound is off while
+    /// the pressure is above one half. For threaded engines only.
+    pub compaction_bytes_per_second: Option<u64>,
     /// When a batch counts as done; default [`SyncMode::Always`].
     pub sync: SyncMode,
     /// Who does the work; default [`ThreadMode::Threaded`].
@@ -65,6 +86,14 @@ impl Default for Options {
             group_bytes_max: 8 << 20,
             wal_segment_bytes: 64 << 20,
             block_bytes: 4 << 10,
+            block_cache_bytes: 256 << 20,
+            l0_trigger: 4,
+            l0_depth_max: 24,
+            level_base_bytes: 256 << 20,
+            level_fanout: 10,
+            table_bytes: 32 << 20,
+            compaction_step_bytes: 256 << 10,
+            compaction_bytes_per_second: None,
             sync: SyncMode::Always,
             threads: ThreadMode::Threaded,
         }

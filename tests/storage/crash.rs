@@ -1,6 +1,6 @@
 //! Crashes at every call to the disk, with every unsynced sector kept, lost or torn (I9, I10).
 
-use crate::harness::{calls_of, crash_runs};
+use crate::harness::{calls_of, crash_runs, merges_of};
 
 const SCRIPTS: u64 = 12;
 
@@ -19,7 +19,10 @@ fn every_crash_leaves_a_prefix_with_every_acknowledged_batch() {
 }
 
 #[test]
-fn scripts_are_long_enough_to_rotate_flush_and_reopen() {
+fn scripts_are_long_enough_to_rotate_flush_compact_and_reopen() {
     // If this shrinks, the crash runs above have become shallow.
     assert!((0..SCRIPTS).map(calls_of).sum::<u64>() > 1_200);
+    let merges: u64 = (0..SCRIPTS).map(merges_of).sum();
+    println!("{merges} compactions in the last lives of the scripts");
+    assert!(merges > 20);
 }

@@ -21,6 +21,8 @@ pub(crate) fn options() -> Options {
         memtable_bytes: 3_000,
         wal_segment_bytes: 1_400,
         block_bytes: 128,
+        // Several tables are to stay.
+        l0_trigger: 100,
         sync: SyncMode::Always,
         threads: ThreadMode::Inline,
         ..Options::default()

@@ -1,4 +1,4 @@
-//! The bytes of every format. The files in `fixtures/v1` were written by this engine and are
+//! The bytes of every format. The files in `fixtures/v2` were written by this engine and are
 //! walked here field by field as `docs/format/{wal,sstable,manifest}.md` describe them. If a format
 //! changes on purpose, change its document, raise its version, and write new fixtures with
 //! `KVD_WRITE_FIXTURES=1 cargo test --test storage golden`.
@@ -45,7 +45,7 @@ fn written() -> FaultyVfs {
 }
 
 fn fixtures() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/storage/fixtures/v1")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/storage/fixtures/v2")
 }
 
 fn fixture(name: &str) -> Vec<u8> {
@@ -117,17 +117,24 @@ fn the_table_is_as_documented() {
         \x00\x00\x00\x00\x01\x00\x00\x00\
         \x00";
     assert_eq!(table[..block.len()], *block, "entries, restarts, compression");
-    let index = block.len() + 8;
-    let expected = [b"\x05apple\x01\x06banana\x00".as_slice(), &[index as u8, 0]].concat();
+    let filter = block.len() + 8;
+    // One line of 64 bytes with six places for each of three keys, some of which may fall together.
+    assert_eq!(table[filter], 6, "places of a key");
+    let ones: u32 = table[filter + 1..filter + 65].iter().map(|byte| byte.count_ones()).sum();
+    assert!((10..=18).contains(&ones), "{ones}");
+    assert_eq!(table[filter + 65], 0, "compression");
+    let index = filter + 65 + 9;
+    let expected = [b"\x05apple\x01\x06banana\x00".as_slice(), &[filter as u8, 0]].concat();
     assert_eq!(table[index..index + expected.len()], expected);
-    let footer = table.len() - 64;
-    assert_eq!(u64_at(&table, footer), index as u64);
-    assert_eq!(u64_at(&table, footer + 8), (expected.len() + 8) as u64);
+    let footer = table.len() - 88;
+    assert_eq!((u64_at(&table, footer), u64_at(&table, footer + 8)), (filter as u64, 74));
+    assert_eq!(u64_at(&table, footer + 16), index as u64);
+    assert_eq!(u64_at(&table, footer + 24), (expected.len() + 8) as u64);
     assert_eq!(index + expected.len() + 8, footer);
-    assert_eq!(u64_at(&table, footer + 16), 3, "entries");
-    assert_eq!((u64_at(&table, footer + 24), u64_at(&table, footer + 32)), (1, 2), "batches");
-    assert_eq!((u32_at(&table, footer + 40), u32_at(&table, footer + 44)), (1, 4));
-    assert_eq!(table[footer + 56..], *b"rndtblST");
+    assert_eq!((u64_at(&table, footer + 32), u64_at(&table, footer + 40)), (3, 1), "deletes");
+    assert_eq!((u64_at(&table, footer + 48), u64_at(&table, footer + 56)), (1, 2), "batches");
+    assert_eq!((u32_at(&table, footer + 64), u32_at(&table, footer + 68)), (2, 4));
+    assert_eq!(table[footer + 80..], *b"rndtblST");
 }
 
 #[test]
@@ -137,17 +144,17 @@ fn the_manifest_is_as_documented() {
     assert!(current.starts_with(b"MANIFEST-000003 "));
     let manifest = fixture("MANIFEST-000003");
     // The first edit is the whole state: format, next file, flushed 0, log 1.
-    let first = b"\x01\x00\x00\x00\x04\x00\x00\x00\x01\x00\x02\x01\x00";
+    let first = b"\x02\x00\x00\x00\x04\x00\x00\x00\x01\x00\x02\x01\x00";
     assert_eq!(u32_at(&manifest, 0) as usize, first.len());
     assert_eq!(manifest[12..12 + first.len()], *first);
-    // The second: flushed 2, table 4 at level 0 with its length, entries, batches and keys.
+    // The second: flushed 2, table 4 at level 0 with its length, entries, deletes, batches and keys.
     let second = 12 + first.len();
     let length = fixture("000004.sst").len();
     let varint = [(length & 0x7f) as u8 | 0x80, (length >> 7) as u8];
     let expected = [
-        b"\x01\x00\x00\x00\x05\x00\x00\x00\x01\x02\x05\x04\x00".as_slice(),
+        b"\x02\x00\x00\x00\x05\x00\x00\x00\x01\x02\x05\x04\x00".as_slice(),
         &varint,
-        b"\x03\x01\x02\x05apple\x06banana\x00",
+        b"\x03\x01\x01\x02\x05apple\x06banana\x00",
     ]
     .concat();
     assert_eq!(manifest[second + 12..], expected);

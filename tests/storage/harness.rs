@@ -119,6 +119,13 @@ pub(crate) fn small_options(seed: u64) -> Options {
         memtable_bytes: rng.usize(2_000..9_000),
         wal_segment_bytes: rng.u64(1_500..6_000),
         block_bytes: 256,
+        // So small that the few tables of a script fill several levels, in many small steps.
+        block_cache_bytes: 8 << 10,
+        l0_trigger: rng.usize(1..4),
+        level_base_bytes: rng.u64(300..4_000),
+        level_fanout: rng.u64(2..5),
+        table_bytes: rng.u64(500..4_000),
+        compaction_step_bytes: rng.u64(200..6_000),
         group_bytes_max: rng.usize(1_000..8_000),
         // Half of the scripts are in the default mode.
         sync: [SyncMode::Always, interval, SyncMode::Always, SyncMode::None][seed as usize % 4],
@@ -218,7 +225,8 @@ impl Harness {
                     self.ledger.lock().disorder.get_or_insert(error);
                 }
             }
-            3..6 => engine.interval_elapsed(),
+            3 => drop(engine.compact()),
+            4..6 => engine.interval_elapsed(),
             6..24 => drop(engine.step()),
             _ => {
                 let durability = if synced { Durability::Synced } else { Durability::Default };
@@ -356,6 +364,13 @@ pub(crate) fn calls_of(script: u64) -> u64 {
     let mut harness = Harness::new(script, disk.clone());
     harness.play(ACTS);
     disk.counts().calls
+}
+
+/// Compactions in the last life of a script when nothing fails.
+pub(crate) fn merges_of(script: u64) -> u64 {
+    let mut harness = Harness::new(script, FaultyVfs::new(0));
+    harness.play(ACTS);
+    harness.engine().map_or(0, |engine| engine.stats().compactions)
 }
 
 /// Plays a script, crashing at call `call`; recovers, judges, plays on, crashes and judges again.

@@ -10,6 +10,7 @@
 )]
 
 mod check;
+mod compaction;
 mod crash;
 mod damage;
 mod faults;
@@ -18,3 +19,4 @@ mod group;
 mod harness;
 mod model;
 mod planted;
+mod tables;

@@ -33,6 +33,26 @@ fn an_unsynced_manifest_is_caught() {
     fires("storage-manifest-unsynced");
 }
 
+#[test]
+fn dropping_a_tombstone_that_still_hides_something_is_caught() {
+    fires("storage-compaction-drops-tombstone-early");
+}
+
+#[test]
+fn keeping_the_older_version_in_a_compaction_is_caught() {
+    fires("storage-compaction-keeps-older");
+}
+
+#[test]
+fn unlinking_inputs_before_the_manifest_is_caught() {
+    fires("storage-unlink-before-manifest");
+}
+
+#[test]
+fn a_filter_that_denies_a_key_it_holds_is_caught() {
+    fires("storage-filter-false-negative");
+}
+
 fn fires_on_faults(mutant: &'static str) {
     let _armed = arm_mutant(mutant);
     let (failures, runs) = fault_runs(160);

@@ -27,6 +27,7 @@ impl Core {
         on_done: OnDone,
     ) -> Result<Seqno, Error> {
         let batch = batch.seal()?;
+        let bytes = batch.payload.len() as u64;
         let synced = match (durability, self.options.sync) {
             (Durability::Synced, _) | (Durability::Default, SyncMode::Always) => true,
             (Durability::Default, SyncMode::Interval(_) | SyncMode::None) => false,
@@ -50,6 +51,7 @@ impl Core {
             seqno
         };
         self.counters.batches.fetch_add(1, Ordering::Relaxed);
+        self.counters.batch_bytes.fetch_add(bytes, Ordering::Relaxed);
         Ok(seqno)
     }
 
@@ -60,7 +62,7 @@ impl Core {
         }
         let limit = self.options.pending_bytes_max;
         if commit.waiting_bytes > 0 && commit.waiting_bytes + Pending::cost_of(batch) > limit {
-            return Err(Error::Overloaded { waiting: commit.waiting_bytes, limit });
+            return Err(Error::Overloaded { unit: "bytes", waiting: commit.waiting_bytes, limit });
         }
         // A barrier needs no memory.
         let bytes = Memtable::cost(batch);
@@ -76,7 +78,15 @@ impl Core {
             }
             let blocked = commit.flush_blocked.take();
             self.flush_wake.notify_one();
-            return Err(blocked.unwrap_or(Error::Overloaded { waiting: memory, limit }));
+            let unit = "bytes";
+            return Err(blocked.unwrap_or(Error::Overloaded { unit, waiting: memory, limit }));
+        }
+        let (waiting, limit) = (view.levels.depth(), self.options.l0_depth_max.max(1));
+        if bytes > 0 && waiting >= limit && commit.compacting.damage.is_none() {
+            let blocked = commit.compacting.blocked.take();
+            commit.compacting.due = true;
+            self.compact_wake.notify_one();
+            return Err(blocked.unwrap_or(Error::Overloaded { unit: "tables", waiting, limit }));
         }
         Ok(())
     }
@@ -87,8 +97,8 @@ impl Core {
         let mut sealed = view.sealed.clone();
         sealed.insert(0, Arc::clone(&view.active));
         let active = Arc::new(Memtable::default());
-        let version = Arc::clone(&view.version);
-        self.view.store(Arc::new(View { active, sealed, version }));
+        let levels = Arc::clone(&view.levels);
+        self.view.store(Arc::new(View { active, sealed, levels }));
         self.flush_wake.notify_one();
     }
 

@@ -1,6 +1,6 @@
 //! What all parts of an open engine share, and which lock guards what.
 //!
-//! Order of locks: `flushing`, then `log`, then `manifest`, then `commit`. Readers take none: they
+//! Order of locks: `flushing`, then `compacting`, then `log`, then `manifest`, then `commit`. Readers take none: they
 //! load `view`. `commit` is held for moments only, never across a file operation.
 
 use std::collections::VecDeque;
@@ -11,24 +11,20 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use arc_swap::ArcSwap;
 use parking_lot::{Condvar, Mutex};
 
+use super::compact::Compacting;
 use crate::storage::batch::{SealedBatch, Seqno};
+use crate::storage::cache::BlockCache;
+use crate::storage::compaction::Merging;
 use crate::storage::error::Error;
+use crate::storage::levels::Levels;
 use crate::storage::manifest::Manifest;
 use crate::storage::memtable::Memtable;
 use crate::storage::options::Options;
-use crate::storage::sstable::Table;
 use crate::storage::vfs::{DirLock, Vfs};
 use crate::storage::wal::LogWriter;
 
 /// What to call when a batch is as durable as asked, or has failed.
 pub type OnDone = Box<dyn FnOnce(Result<Seqno, Error>) + Send>;
-
-/// The tables in force. Immutable: a change makes a new one.
-#[derive(Debug, Default)]
-pub(super) struct Version {
-    /// Newest first: a table holds only batches above those of the tables after it.
-    pub(super) tables: Vec<Arc<Table>>,
-}
 
 /// What a reader looks at: newest first the active memtable, the sealed ones, the tables.
 #[derive(Debug, Clone)]
@@ -36,7 +32,7 @@ pub(super) struct View {
     pub(super) active: Arc<Memtable>,
     /// Newest first.
     pub(super) sealed: Vec<Arc<Memtable>>,
-    pub(super) version: Arc<Version>,
+    pub(super) levels: Arc<Levels>,
 }
 
 impl View {
@@ -98,6 +94,7 @@ pub(super) struct Commit {
     pub(super) latched: Option<Arc<str>>,
     /// Why the last flush failed, if it may be tried again.
     pub(super) flush_blocked: Option<Error>,
+    pub(super) compacting: Compacting,
 }
 
 impl Commit {
@@ -117,6 +114,14 @@ pub(super) struct Counters {
     pub(super) log_syncs: AtomicU64,
     pub(super) log_bytes: AtomicU64,
     pub(super) flushes: AtomicU64,
+    pub(super) batch_bytes: AtomicU64,
+    pub(super) flush_bytes: AtomicU64,
+    pub(super) compactions: AtomicU64,
+    pub(super) moves: AtomicU64,
+    pub(super) compaction_bytes_read: AtomicU64,
+    pub(super) compaction_bytes: AtomicU64,
+    pub(super) superseded: AtomicU64,
+    pub(super) tombstones: AtomicU64,
 }
 
 pub(super) struct Core {
@@ -124,16 +129,25 @@ pub(super) struct Core {
     pub(super) dir: PathBuf,
     pub(super) options: Options,
     pub(super) view: ArcSwap<View>,
+    pub(super) cache: Arc<BlockCache>,
     pub(super) commit: Mutex<Commit>,
     pub(super) manifest: Mutex<Manifest>,
     pub(super) log: Mutex<LogWriter>,
     pub(super) flushing: Mutex<()>,
+    /// The compaction that is on its way.
+    pub(super) compacting: Mutex<Option<Merging>>,
     /// There is work for the log.
     pub(super) log_wake: Condvar,
     /// There is work for the flush.
     pub(super) flush_wake: Condvar,
     /// A flush has ended, well or not.
     pub(super) flush_done: Condvar,
+    /// There may be work for the compaction.
+    pub(super) compact_wake: Condvar,
+    /// A compaction has ended, well or not.
+    pub(super) compact_done: Condvar,
+    /// The compaction thread should not rest any longer.
+    pub(super) pace_wake: Condvar,
     /// The sync ticker should look whether it is over.
     pub(super) tick_wake: Condvar,
     pub(super) counters: Counters,
@@ -147,7 +161,16 @@ pub(super) struct Core {
 
 impl Core {
     pub(super) fn wake_all(&self) {
-        for condvar in [&self.log_wake, &self.flush_wake, &self.flush_done, &self.tick_wake] {
+        let condvars = [
+            &self.log_wake,
+            &self.flush_wake,
+            &self.flush_done,
+            &self.compact_wake,
+            &self.compact_done,
+            &self.pace_wake,
+            &self.tick_wake,
+        ];
+        for condvar in condvars {
             condvar.notify_all();
         }
     }

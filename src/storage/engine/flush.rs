@@ -7,14 +7,14 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::core::{Core, Version, View};
+use super::core::{Core, View};
 use crate::storage::batch::Seqno;
 use crate::storage::error::Error;
 use crate::storage::files::{FileNo, table_path, wal_path};
 use crate::storage::iter::{Direction, MemtableCursor, Range};
 use crate::storage::manifest::Edit;
 use crate::storage::memtable::Memtable;
-use crate::storage::sstable::{Table, TableBuilder};
+use crate::storage::sstable::Table;
 
 impl Core {
     /// The oldest sealed memtable, if all its batches have been logged or have failed: one that
@@ -71,6 +71,8 @@ impl Core {
             }
             logs
         };
+        let bytes = table.as_ref().map_or(0, |table| table.meta.bytes);
+        self.counters.flush_bytes.fetch_add(bytes, Ordering::Relaxed);
         self.install(memtable, table, flushed);
         self.remove_logs(&logs);
         self.counters.flushes.fetch_add(1, Ordering::Relaxed);
@@ -87,10 +89,8 @@ impl Core {
             Seqno(u64::MAX),
         );
         let Some(first) = cursor.next() else { return Ok(None) };
-        let no = self.manifest.lock().state.take_number()?;
-        let path = table_path(&self.dir, no);
-        let file = self.vfs.create(&path).map_err(|error| Error::io("create", &path, error))?;
-        let mut builder = TableBuilder::new(no, file, path.clone(), self.options.block_bytes);
+        let mut builder = self.new_table()?;
+        let path = builder.path().to_path_buf();
         let built = (|| {
             builder.add(&first)?;
             while let Some(entry) = cursor.next() {
@@ -114,17 +114,14 @@ impl Core {
     }
 
     fn install(&self, memtable: &Arc<Memtable>, table: Option<Table>, flushed: Seqno) {
-        let mut commit = self.commit.lock();
-        let view = self.view.load();
-        let mut tables = view.version.tables.clone();
-        if let Some(table) = table {
-            tables.insert(0, Arc::new(table));
-        }
-        let mut sealed = view.sealed.clone();
-        sealed.retain(|other| !Arc::ptr_eq(other, memtable));
-        let active = Arc::clone(&view.active);
-        self.view.store(Arc::new(View { active, sealed, version: Arc::new(Version { tables }) }));
-        commit.flushed = commit.flushed.max(flushed);
+        let added: Vec<_> = table.map(|table| (0, Arc::new(table))).into_iter().collect();
+        self.change_levels(|commit, view| {
+            commit.flushed = commit.flushed.max(flushed);
+            let mut sealed = view.sealed.clone();
+            sealed.retain(|other| !Arc::ptr_eq(other, memtable));
+            let levels = Arc::new(view.levels.edited(&[], &added));
+            View { active: Arc::clone(&view.active), sealed, levels }
+        });
     }
 
     /// The manifest no longer names them, so what cannot be removed now is swept at the next open.

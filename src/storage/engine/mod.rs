@@ -1,9 +1,10 @@
 //! The engine: one store of ordered pairs in one directory.
 //!
 //! This file is the interface; what happens behind it is told in the order it happens by
-//! [`open`], [`commit`], [`flush`] and [`read`]. The whole story is in `docs/storage.md`.
+//! [`open`], [`commit`], [`flush`], [`compact`] and [`read`]. The whole story is in `docs/storage.md`.
 
 mod commit;
+mod compact;
 mod core;
 mod flush;
 mod open;
@@ -14,7 +15,7 @@ mod threads;
 pub use self::core::OnDone;
 pub use open::{CorruptRegion, Recovery};
 pub use read::{Snapshot, TryGet};
-pub use stats::{Stats, Verified};
+pub use stats::{LevelStats, Stats, Verified};
 
 use std::ops::Bound;
 use std::path::Path;
@@ -77,6 +78,7 @@ impl Owner {
         threads::join(std::mem::take(&mut *self.threads.lock()));
         // In inline mode all of the log's work is left; else only what its thread did not see.
         while self.core.log_step() {}
+        self.core.abandon_compaction();
         let mut commit = self.core.commit.lock();
         commit.phase = Phase::Closed;
         self.core.closed.store(true, Ordering::Release);
@@ -173,8 +175,9 @@ impl Engine {
         self.core.open_view()?.get(key, Seqno(u64::MAX))
     }
 
-    /// The value of `key` if memory alone can tell. Never touches the disk. After `close` it is
-    /// always `NeedsDisk`, so that the caller hears of it from `get`.
+    /// The value of `key` if memory alone can tell: memtables, the tables' filters and the cached
+    /// blocks. Never touches the disk. After `close` it is always `NeedsDisk`, so that the caller
+    /// hears of it from `get`.
     pub fn try_get(&self, key: &[u8]) -> TryGet {
         self.core.open_view().map_or(TryGet::NeedsDisk, |view| view.try_get(key))
     }
@@ -197,10 +200,13 @@ impl Engine {
     }
 
     /// Does one pending piece of work of an inline engine: one group of the log with its
-    /// callbacks, else one flush. Returns whether there was any. A threaded engine has none.
+    /// callbacks, else one flush, else a bounded piece of compaction. Returns whether there was any.
+    /// A threaded engine has none.
     pub fn step(&self) -> bool {
         match self.core.options.threads {
-            ThreadMode::Inline => self.core.log_step() || self.core.flush_step(),
+            ThreadMode::Inline => {
+                self.core.log_step() || self.core.flush_step() || self.core.compact_step()
+            }
             ThreadMode::Threaded => false,
         }
     }
@@ -212,13 +218,17 @@ impl Engine {
     }
 
     /// Says that the interval of [`super::SyncMode::Interval`] is over: the next step of the log
-    /// syncs what is not synced, and a flush that found the disk full is tried again. A threaded
+    /// syncs what is not synced, and a flush or a compaction that found the disk full is tried
+    /// again. A threaded
     /// engine has a thread that says so; for an inline one its driver does.
     pub fn interval_elapsed(&self) {
         let mut commit = self.core.commit.lock();
         commit.sync_due |= commit.unsynced;
         commit.flush_blocked = None;
+        commit.compacting.blocked = None;
+        commit.compacting.due = true;
         self.core.log_wake.notify_one();
+        self.core.compact_wake.notify_one();
     }
 
     /// Asks for all that is in memory to be flushed to tables, and does not wait.
@@ -240,22 +250,29 @@ impl Engine {
         self.core.wait_flushed(target)
     }
 
-    /// How near the engine is to refusing writes, 0 to 1: the greater of memory used and of bytes
-    /// that wait for the log, each as a share of its bound.
-    pub fn pressure(&self) -> f64 {
-        let share = |used: usize, limit: usize| {
-            // Bounds are far below 2^52, where a double still counts every byte.
-            used as f64 / limit.max(1) as f64
-        };
-        let waiting = self.core.commit.lock().waiting_bytes;
-        let memory = self.core.view.load().memory();
-        let options = &self.core.options;
-        share(waiting, options.pending_bytes_max)
-            .max(share(memory, options.memory_bytes_max))
-            .min(1.0)
+    /// Flushes all that is in memory and merges all tables into the last level, which drops all
+    /// that is overwritten or deleted. Tables that could not be read before are tried again. Waits
+    /// for what was written before the call; later writes may be left in upper levels. In an
+    /// inline engine this steps it until it is done, callbacks included.
+    ///
+    /// # Errors
+    /// `Corrupt` or what the file system says of a table that cannot be read: all that could be
+    /// merged is merged, and nothing is lost. `DiskFull`: nothing is lost, try again. `ReadOnly`
+    /// or `Closed`.
+    pub fn compact(&self) -> Result<(), Error> {
+        self.flush()?;
+        let target = self.core.request_compaction()?;
+        while self.step() {}
+        self.core.wait_compacted(target)
     }
 
-    /// Reads and checks every block of every table.
+    /// How near the engine is to refusing writes, 0 to 1: the greatest of memory used, of bytes
+    /// that wait for the log, and of tables that wait to be merged, each as a share of its bound.
+    pub fn pressure(&self) -> f64 {
+        self.core.pressure()
+    }
+
+    /// Reads and checks every block of every table, and the order of the levels.
     pub fn verify(&self) -> Verified {
         self.core.verify()
     }

@@ -11,14 +11,17 @@ use std::sync::atomic::AtomicBool;
 use arc_swap::ArcSwap;
 use parking_lot::{Condvar, Mutex};
 
-use super::core::{Commit, Core, Counters, Phase, Version, View};
+use super::compact::Compacting;
+use super::core::{Commit, Core, Counters, Phase, View};
 use crate::storage::batch::Seqno;
+use crate::storage::cache::BlockCache;
 use crate::storage::error::Error;
-use crate::storage::files::{FileKind, table_path, wal_path};
+use crate::storage::files::{CURRENT, FileKind, table_path, wal_path};
+use crate::storage::levels::Levels;
 use crate::storage::manifest::{self, Manifest, Sealed, State};
 use crate::storage::memtable::Memtable;
 use crate::storage::options::Options;
-use crate::storage::sstable::Table;
+use crate::storage::sstable::{Table, TableMeta};
 use crate::storage::vfs::{Vfs, VfsFile, read_all};
 use crate::storage::wal::{LogWriter, Scan, WAL_BYTES_MAX, refuse_unknown_logs, scan};
 
@@ -50,7 +53,7 @@ pub struct Recovery {
     /// must treat what it stores as incomplete. It is reported again at each open until the
     /// batches around it are flushed, so a caller that has durably noted it calls `flush`.
     pub corrupt: Vec<CorruptRegion>,
-    /// Tables whose footer or index does not check. Every read that meets their range of keys
+    /// Tables whose footer, index or filter does not check. Every read that meets their range of keys
     /// fails with `Corrupt`, unless memory or a newer table answers it; other keys are not
     /// touched by it.
     pub unreadable: Vec<PathBuf>,
@@ -88,9 +91,10 @@ pub(super) fn open(
     let mut recovering = Recovering { vfs: &*vfs, dir, state, memtable, recovery };
     refuse_unknown_logs(&*vfs, dir, &recovering.state.logs, &names)?;
     recovering.skip_numbers(&names);
-    let tables = recovering.open_tables()?;
-    let broken = tables.iter().filter(|table| table.usable().is_err());
-    recovering.recovery.unreadable = broken.map(|table| table.path().to_path_buf()).collect();
+    let cache = Arc::new(BlockCache::new(options.block_cache_bytes, options.block_bytes));
+    let levels = recovering.open_tables(&cache)?;
+    let broken = levels.all().filter(|(_, table)| table.usable().is_err());
+    recovering.recovery.unreadable = broken.map(|(_, table)| table.path().to_path_buf()).collect();
     recovering.replay_logs()?;
     let Recovering { state, memtable, mut recovery, .. } = recovering;
     let (manifest, log) = begin(&vfs, dir, state)?;
@@ -108,21 +112,28 @@ pub(super) fn open(
         phase: Phase::Running,
         latched: None,
         flush_blocked: None,
+        compacting: Compacting { due: true, ..Compacting::default() },
     };
-    let version = Arc::new(Version { tables });
-    let view = View { active: Arc::new(memtable), sealed: Vec::new(), version };
+    let levels = Arc::new(levels);
+    cache.charge(levels.memory());
+    let view = View { active: Arc::new(memtable), sealed: Vec::new(), levels };
     let core = Core {
         vfs,
         dir: dir.to_path_buf(),
         options,
         view: ArcSwap::from_pointee(view),
+        cache,
         commit: Mutex::new(commit),
         manifest: Mutex::new(manifest),
         log: Mutex::new(log),
         flushing: Mutex::new(()),
+        compacting: Mutex::new(None),
         log_wake: Condvar::new(),
         flush_wake: Condvar::new(),
         flush_done: Condvar::new(),
+        compact_wake: Condvar::new(),
+        compact_done: Condvar::new(),
+        pace_wake: Condvar::new(),
         tick_wake: Condvar::new(),
         counters: Counters::default(),
         undone: Arc::default(),
@@ -155,13 +166,18 @@ impl Recovering<'_> {
         }
     }
 
-    /// Newest first.
-    fn open_tables(&self) -> Result<Vec<Arc<Table>>, Error> {
-        let open = |meta: &crate::storage::sstable::TableMeta| {
+    fn open_tables(&self, cache: &Arc<BlockCache>) -> Result<Levels, Error> {
+        let open = |meta: &TableMeta| {
             let path = table_path(self.dir, meta.no);
-            Table::open(self.vfs, path, meta.clone()).map(Arc::new)
+            let table = Table::open(self.vfs, path, meta.clone(), Arc::clone(cache))?;
+            Ok((usize::from(meta.level), Arc::new(table)))
         };
-        self.state.tables.values().rev().map(open).collect()
+        let tables: Result<Vec<_>, Error> = self.state.tables.values().map(open).collect();
+        let levels = Levels::new(tables?);
+        match levels.broken() {
+            Some(what) => Err(Error::corrupt(&self.dir.join(CURRENT), 0, what)),
+            None => Ok(levels),
+        }
     }
 
     fn replay_logs(&mut self) -> Result<(), Error> {

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use super::core::{Core, Phase, View};
 use crate::storage::batch::Seqno;
 use crate::storage::error::Error;
-use crate::storage::iter::{Direction, Iter, MemtableCursor, Range, Source};
-use crate::storage::sstable::TableCursor;
+use crate::storage::iter::{Direction, Entry, Iter, MemtableCursor, Range, Source};
+use crate::storage::sstable::{Probe, ReadMode, key_hash};
 
 /// What memory alone knows of a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,9 +34,10 @@ impl View {
         if let Some(known) = self.in_memory(key, seqno) {
             return Ok(known);
         }
-        for table in &self.version.tables {
+        let hash = key_hash(key);
+        for table in self.levels.holding(key) {
             // Newest first, so the first entry is the one in force, be it a value or a delete.
-            if let Some(entry) = table.get(key)? {
+            if let Some(entry) = table.get(key, hash)? {
                 return Ok(entry.value.map(|value| (value, entry.seqno)));
             }
         }
@@ -47,9 +48,24 @@ impl View {
         match self.in_memory(key, Seqno(u64::MAX)) {
             Some(Some((value, seqno))) => TryGet::Found(value, seqno),
             Some(None) => TryGet::Absent,
-            None if self.version.tables.iter().any(|table| table.covers(key)) => TryGet::NeedsDisk,
-            None => TryGet::Absent,
+            None => self.try_tables(key),
         }
+    }
+
+    fn try_tables(&self, key: &[u8]) -> TryGet {
+        let hash = key_hash(key);
+        for table in self.levels.holding(key) {
+            match table.try_get(key, hash) {
+                Probe::Found(Entry { seqno, value: Some(value), .. }) => {
+                    return TryGet::Found(value, seqno);
+                }
+                Probe::Found(Entry { value: None, .. }) => return TryGet::Absent,
+                // What lies below this table may be covered by what is in it.
+                Probe::NeedsDisk => return TryGet::NeedsDisk,
+                Probe::Absent => {}
+            }
+        }
+        TryGet::Absent
     }
 
     fn range(&self, range: &Range, direction: Direction, seqno: Seqno) -> Iter {
@@ -57,9 +73,7 @@ impl View {
             let memtable = Arc::clone(memtable);
             Source::Memtable(MemtableCursor::new(memtable, range.clone(), direction, seqno))
         });
-        let tables = self.version.tables.iter().map(|table| {
-            Source::Table(TableCursor::new(Arc::clone(table), range.clone(), direction))
-        });
+        let tables = self.levels.cursors(range, direction, ReadMode::Cached).map(Source::Level);
         Iter::new(memtables.chain(tables).collect(), direction)
     }
 }

@@ -1,10 +1,17 @@
 //! What the engine says of itself.
 
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
 
 use super::core::Core;
 use crate::storage::batch::Seqno;
 use crate::storage::error::Error;
+use crate::storage::files::CURRENT;
+use crate::storage::iter::{Direction, Merge, Range, Source};
+use crate::storage::levels::{LEVELS, Levels};
+use crate::storage::sstable::{ReadMode, Table};
 
 /// Figures of an engine. Bytes unless said otherwise; the counts rise from its opening.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -16,12 +23,24 @@ pub struct Stats {
     pub table_bytes: u64,
     /// Number of tables.
     pub tables: usize,
+    /// Each level, from level 0 down to the last.
+    pub levels: Vec<LevelStats>,
+    /// How many tables of level 0 a get may have to ask.
+    pub level0_depth: usize,
     /// All log segments.
     pub wal_bytes: u64,
     /// Number of log segments.
     pub wal_segments: usize,
     /// All memtables, the sealed ones included.
     pub memtable_bytes: usize,
+    /// Blocks of tables kept in memory.
+    pub cache_bytes: u64,
+    /// Indexes and filters of all tables, which are in memory too.
+    pub table_memory_bytes: usize,
+    /// Number of blocks that were found in memory.
+    pub cache_hits: u64,
+    /// Number of blocks that were looked for there in vain.
+    pub cache_misses: u64,
     /// Number of memtables that wait for their flush.
     pub sealed_memtables: usize,
     /// Batches that wait for the log.
@@ -36,12 +55,61 @@ pub struct Stats {
     pub log_bytes_written: u64,
     /// Number of memtables flushed.
     pub flushes: u64,
+    /// Bytes of the batches submitted.
+    pub batch_bytes: u64,
+    /// Bytes written by flushes.
+    pub flush_bytes_written: u64,
+    /// Number of compactions that merged tables.
+    pub compactions: u64,
+    /// Number of compactions that only gave a table another level.
+    pub compaction_moves: u64,
+    /// Bytes of the entries read by compactions.
+    pub compaction_bytes_read: u64,
+    /// Bytes written by compactions.
+    pub compaction_bytes_written: u64,
+    /// Number of entries that compactions dropped because a newer one was there.
+    pub dropped_superseded: u64,
+    /// Number of deletes that compactions dropped because nothing was left to hide.
+    pub dropped_tombstones: u64,
+    /// Damage that keeps tables from being merged, if there is any.
+    pub compaction_error: Option<String>,
     /// The last batch submitted.
     pub last: Seqno,
     /// All batches up to here are in tables.
     pub flushed: Seqno,
     /// Why the engine is read-only, if it is.
     pub read_only: Option<String>,
+}
+
+impl Stats {
+    /// Bytes written to disk for each byte of the batches submitted, the log included; 0 before the
+    /// first.
+    pub fn write_amplification(&self) -> f64 {
+        let written =
+            self.log_bytes_written + self.flush_bytes_written + self.compaction_bytes_written;
+        if self.batch_bytes == 0 { 0.0 } else { written as f64 / self.batch_bytes as f64 }
+    }
+}
+
+/// Figures of a level.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LevelStats {
+    /// Number of tables.
+    pub tables: usize,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Number of their entries, deletes included.
+    pub entries: u64,
+}
+
+impl LevelStats {
+    fn of(tables: &[Arc<Table>]) -> Self {
+        Self {
+            tables: tables.len(),
+            bytes: tables.iter().map(|table| table.meta.bytes).sum(),
+            entries: tables.iter().map(|table| table.meta.entries).sum(),
+        }
+    }
 }
 
 /// What reading everything has found.
@@ -66,21 +134,41 @@ impl Core {
         let wal_bytes = wal_sealed + self.log.lock().written();
         let commit = self.commit.lock();
         let view = self.view.load();
-        let table_bytes = view.version.tables.iter().map(|table| table.meta.bytes).sum();
+        let levels = (0..LEVELS).map(|level| LevelStats::of(view.levels.level(level)));
+        let levels: Vec<_> = levels.collect();
+        let table_bytes = levels.iter().map(|level| level.bytes).sum();
+        let (cache_hits, cache_misses) = self.cache.traffic();
+        let counters = &self.counters;
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Stats {
             disk_bytes: table_bytes + wal_bytes,
             table_bytes,
-            tables: view.version.tables.len(),
+            tables: levels.iter().map(|level| level.tables).sum(),
+            levels,
+            level0_depth: view.levels.depth(),
             wal_bytes,
             wal_segments,
             memtable_bytes: view.memory(),
+            cache_bytes: self.cache.bytes(),
+            table_memory_bytes: view.levels.memory(),
+            cache_hits,
+            cache_misses,
             sealed_memtables: view.sealed.len(),
             pending_bytes: commit.waiting_bytes,
-            batches: self.counters.batches.load(Ordering::Relaxed),
-            groups: self.counters.groups.load(Ordering::Relaxed),
-            fsyncs: self.counters.log_syncs.load(Ordering::Relaxed),
-            log_bytes_written: self.counters.log_bytes.load(Ordering::Relaxed),
-            flushes: self.counters.flushes.load(Ordering::Relaxed),
+            batches: count(&counters.batches),
+            groups: count(&counters.groups),
+            fsyncs: count(&counters.log_syncs),
+            log_bytes_written: count(&counters.log_bytes),
+            flushes: count(&counters.flushes),
+            batch_bytes: count(&counters.batch_bytes),
+            flush_bytes_written: count(&counters.flush_bytes),
+            compactions: count(&counters.compactions),
+            compaction_moves: count(&counters.moves),
+            compaction_bytes_read: count(&counters.compaction_bytes_read),
+            compaction_bytes_written: count(&counters.compaction_bytes),
+            dropped_superseded: count(&counters.superseded),
+            dropped_tombstones: count(&counters.tombstones),
+            compaction_error: commit.compacting.damage.as_ref().map(ToString::to_string),
             last: commit.last,
             flushed: commit.flushed,
             read_only: commit.latched.as_ref().map(|cause| cause.to_string()),
@@ -89,12 +177,35 @@ impl Core {
 
     pub(super) fn verify(&self) -> Verified {
         let view = self.view.load_full();
-        let mut verified = Verified { tables: view.version.tables.len(), ..Verified::default() };
-        for table in &view.version.tables {
+        let mut verified = Verified::default();
+        for (_, table) in view.levels.all() {
             let (blocks, errors) = table.verify();
+            verified.tables += 1;
             verified.blocks += blocks;
             verified.errors.extend(errors);
         }
+        if verified.errors.is_empty()
+            && let Err(error) = self.verify_order(&view.levels)
+        {
+            verified.errors.push(error);
+        }
         verified
+    }
+
+    /// Of two versions of a key, the one that is asked first must be the newer.
+    fn verify_order(&self, levels: &Levels) -> Result<(), Error> {
+        let range = Range::all();
+        let cursors = levels.cursors(&range, Direction::Forward, ReadMode::Passing);
+        let mut merge = Merge::new(cursors.map(Source::Level).collect(), Direction::Forward);
+        let mut last: Option<(Bytes, usize)> = None;
+        while let Some((entry, source)) = merge.next_with_source()? {
+            // Versions come newest first, sources are numbered in the order they are asked.
+            if last.is_some_and(|(key, newer)| key == entry.key && newer >= source) {
+                let what = "an older version of a key lies above a newer one";
+                return Err(Error::corrupt(&self.dir.join(CURRENT), 0, what));
+            }
+            last = Some((entry.key, source));
+        }
+        Ok(())
     }
 }

@@ -1,4 +1,5 @@
-//! The engine's threads: one for the log, one for flushes, one that reminds of a due sync.
+//! The engine's threads: for the log, for flushes, for compactions, and one that reminds of a due
+//! sync.
 //!
 //! They decide nothing; each waits for work under the commit lock and runs the step that does it.
 
@@ -10,8 +11,8 @@ use super::core::{Core, Phase};
 use crate::storage::error::Error;
 use crate::storage::options::SyncMode;
 
-/// How long a flush that found the disk full waits before it tries again.
-const FLUSH_RETRY: Duration = Duration::from_millis(500);
+/// How long a flush or a compaction that found the disk full waits before it tries again.
+const FULL_RETRY: Duration = Duration::from_millis(500);
 
 type Body = fn(&Core);
 
@@ -20,7 +21,8 @@ type Body = fn(&Core);
 /// # Errors
 /// When the system gives no thread; those already started have ended.
 pub(super) fn start(core: &Arc<Core>) -> Result<Vec<JoinHandle<()>>, Error> {
-    let mut bodies: Vec<(&str, Body)> = vec![("kv-log", log), ("kv-flush", flush)];
+    let mut bodies: Vec<(&str, Body)> =
+        vec![("kv-log", log), ("kv-flush", flush), ("kv-compact", compact)];
     if matches!(core.options.sync, SyncMode::Interval(_)) {
         bodies.push(("kv-sync", tick));
     }
@@ -74,13 +76,37 @@ fn flush(core: &Core) {
             return;
         }
         if commit.flush_blocked.is_some() {
-            core.flush_wake.wait_for(&mut commit, FLUSH_RETRY);
+            core.flush_wake.wait_for(&mut commit, FULL_RETRY);
             commit.flush_blocked = None;
         } else {
             let ready = core.view.load().sealed.last().map(|memtable| memtable.last());
             if commit.latched.is_some() || ready.is_none_or(|last| last > commit.resolved) {
                 core.flush_wake.wait(&mut commit);
             }
+        }
+    }
+}
+
+fn compact(core: &Core) {
+    loop {
+        {
+            let mut commit = core.commit.lock();
+            while commit.phase == Phase::Running && !commit.compacting.due {
+                if commit.compacting.blocked.is_some() {
+                    core.compact_wake.wait_for(&mut commit, FULL_RETRY);
+                    commit.compacting.blocked = None;
+                    commit.compacting.due = true;
+                } else {
+                    core.compact_wake.wait(&mut commit);
+                }
+            }
+            if commit.phase != Phase::Running {
+                return;
+            }
+            commit.compacting.due = false;
+        }
+        while core.compact_step() {
+            core.pace(core.options.compaction_step_bytes);
         }
     }
 }

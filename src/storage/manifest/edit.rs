@@ -11,7 +11,7 @@ use crate::storage::error::Error;
 use crate::storage::files::FileNo;
 use crate::storage::sstable::TableMeta;
 
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 /// What every edit begins with.
 pub(super) const FORMAT_BYTES: [u8; 4] = FORMAT.to_le_bytes();
 
@@ -83,9 +83,8 @@ impl Edit {
             out.push(TAG_TABLE_ADDED);
             put_varint(&mut out, u64::from(table.no));
             out.push(table.level);
-            for number in [table.bytes, table.entries, table.first.0, table.last.0] {
-                put_varint(&mut out, number);
-            }
+            let numbers = [table.bytes, table.entries, table.deletes, table.first.0, table.last.0];
+            numbers.into_iter().for_each(|number| put_varint(&mut out, number));
             put_string(&mut out, &table.smallest);
             put_string(&mut out, &table.largest);
         }
@@ -138,6 +137,7 @@ fn table(reader: &mut Reader<'_>) -> Option<TableMeta> {
         level: reader.u8()?,
         bytes: reader.varint()?,
         entries: reader.varint()?,
+        deletes: reader.varint()?,
         first: Seqno(reader.varint()?),
         last: Seqno(reader.varint()?),
         smallest: Bytes::copy_from_slice(reader.string()?),
@@ -222,6 +222,7 @@ mod tests {
                 level: 0,
                 bytes: 1000,
                 entries: 3,
+                deletes: 1,
                 smallest: Bytes::from_static(b"a"),
                 largest: Bytes::from_static(b"z"),
                 first: Seqno(1),

@@ -95,7 +95,7 @@ pub(super) fn unseal(stored: Bytes, no: FileNo, offset: u64) -> Result<Bytes, &'
 
 /// A block that has been read and checked.
 #[derive(Debug, Clone)]
-pub(super) struct Block {
+pub(crate) struct Block {
     body: Bytes,
     /// Where the entries end and the restart points begin.
     entries_end: usize,
@@ -103,11 +103,16 @@ pub(super) struct Block {
 }
 
 impl Block {
-    pub(super) fn parse(body: Bytes) -> Option<Self> {
+    pub(crate) fn parse(body: Bytes) -> Option<Self> {
         let count_at = body.len().checked_sub(4)?;
         let restarts = usize::try_from(Reader::new(body.get(count_at..)?).u32()?).ok()?;
         let entries_end = count_at.checked_sub(restarts.checked_mul(4)?)?;
         Some(Self { body, entries_end, restarts })
+    }
+
+    /// Bytes it keeps in memory.
+    pub(crate) fn bytes(&self) -> usize {
+        self.body.len()
     }
 
     fn restart(&self, index: usize) -> Option<usize> {

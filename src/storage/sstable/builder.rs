@@ -1,18 +1,20 @@
 //! Writes one table, from entries in key order.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::block::{self, BlockBuilder};
-use super::table::{Footer, IndexEntry, encode_index};
+use super::filter::{Filter, key_hash};
+use super::table::{Footer, IndexEntry, Parts, encode_index};
 use super::{Table, TableMeta};
 use crate::storage::batch::Seqno;
+use crate::storage::cache::BlockCache;
 use crate::storage::error::Error;
 use crate::storage::files::FileNo;
 use crate::storage::iter::Entry;
-use crate::storage::vfs::VfsFile;
+use crate::storage::vfs::{Vfs, VfsFile};
 
 /// How much is collected before it is written.
 const WRITE_BYTES: usize = 1 << 20;
@@ -24,13 +26,17 @@ pub(crate) struct TableBuilder {
     file: Arc<dyn VfsFile>,
     path: PathBuf,
     block_bytes: usize,
+    cache: Arc<BlockCache>,
     block: BlockBuilder,
     index: Vec<IndexEntry>,
+    /// One for each key, eight bytes each until the filter is made.
+    hashes: Vec<u64>,
     pending: Vec<u8>,
     written: u64,
     smallest: Option<Bytes>,
     largest: Bytes,
     entries: u64,
+    deletes: u64,
     first: Seqno,
     last: Seqno,
 }
@@ -41,19 +47,23 @@ impl TableBuilder {
         file: Arc<dyn VfsFile>,
         path: PathBuf,
         block_bytes: usize,
+        cache: Arc<BlockCache>,
     ) -> Self {
         Self {
             no,
             file,
             path,
             block_bytes,
+            cache,
             block: BlockBuilder::default(),
             index: Vec::new(),
+            hashes: Vec::new(),
             pending: Vec::new(),
             written: 0,
             smallest: None,
             largest: Bytes::new(),
             entries: 0,
+            deletes: 0,
             first: Seqno(u64::MAX),
             last: Seqno(0),
         }
@@ -71,6 +81,10 @@ impl TableBuilder {
         self.smallest.get_or_insert_with(|| entry.key.clone());
         self.largest = entry.key.clone();
         self.entries += 1;
+        self.deletes += u64::from(entry.value.is_none());
+        if !(crate::mutant!("storage-filter-false-negative") && self.entries.is_multiple_of(8)) {
+            self.hashes.push(key_hash(&entry.key));
+        }
         self.first = self.first.min(entry.seqno);
         self.last = self.last.max(entry.seqno);
         self.block.add(entry);
@@ -80,13 +94,29 @@ impl TableBuilder {
         Ok(())
     }
 
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Bytes of the file so far, within a block.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.written + (self.pending.len() + self.block.bytes()) as u64
+    }
+
+    /// Removes the unfinished file, as far as the disk lets it: an orphan is swept at the next open.
+    pub(crate) fn abandon(self, vfs: &dyn Vfs) {
+        let _orphan = vfs.remove(&self.path);
+    }
+
     fn end_block(&mut self) -> Result<(), Error> {
         if self.block.is_empty() {
             return Ok(());
         }
         let body = self.block.finish();
         let (offset, length) = self.push(body)?;
-        self.index.push(IndexEntry { largest: self.largest.clone(), offset, length });
+        // Copied: the key is a piece of a batch or of a block, which must not live on for it.
+        let largest = Bytes::copy_from_slice(&self.largest);
+        self.index.push(IndexEntry { largest, offset, length });
         Ok(())
     }
 
@@ -115,12 +145,17 @@ impl TableBuilder {
     /// When the file cannot be written or synced.
     pub(crate) fn finish(mut self) -> Result<Table, Error> {
         self.end_block()?;
-        let smallest = self.smallest.clone().unwrap_or_default();
-        let (offset, length) = self.push(encode_index(&smallest, &self.index))?;
+        let smallest = Bytes::copy_from_slice(self.smallest.as_deref().unwrap_or_default());
+        let filter = Filter::build(&std::mem::take(&mut self.hashes));
+        let (filter_offset, filter_length) = self.push(filter.encode())?;
+        let (index_offset, index_length) = self.push(encode_index(&smallest, &self.index))?;
         let footer = Footer {
-            index_offset: offset,
-            index_length: length as u64,
+            filter_offset,
+            filter_length: filter_length as u64,
+            index_offset,
+            index_length: index_length as u64,
             entries: self.entries,
+            deletes: self.deletes,
             first: self.first,
             last: self.last,
         };
@@ -133,11 +168,13 @@ impl TableBuilder {
             level: 0,
             bytes: self.written,
             entries: self.entries,
+            deletes: self.deletes,
             smallest,
-            largest: self.largest,
+            largest: Bytes::copy_from_slice(&self.largest),
             first: self.first,
             last: self.last,
         };
-        Ok(Table::from_parts(meta, self.file, self.path, self.index))
+        let parts = Parts { file: self.file, path: self.path, cache: self.cache };
+        Ok(Table::new(meta, parts, self.index, filter))
     }
 }

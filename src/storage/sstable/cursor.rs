@@ -3,7 +3,7 @@
 use std::ops::Bound;
 use std::sync::Arc;
 
-use super::Table;
+use super::{ReadMode, Table};
 use crate::storage::error::Error;
 use crate::storage::iter::{Direction, Entry, Range};
 
@@ -13,13 +13,20 @@ pub(crate) struct TableCursor {
     table: Arc<Table>,
     range: Range,
     direction: Direction,
+    mode: ReadMode,
+    begun: bool,
     /// The block to read next; `None` when there is none left.
     block: Option<usize>,
     entries: std::vec::IntoIter<Entry>,
 }
 
 impl TableCursor {
-    pub(crate) fn new(table: Arc<Table>, range: Range, direction: Direction) -> Self {
+    pub(crate) fn new(
+        table: Arc<Table>,
+        range: Range,
+        direction: Direction,
+        mode: ReadMode,
+    ) -> Self {
         let last = table.blocks().checked_sub(1);
         let block = match (direction, &range.start, &range.end) {
             (Direction::Forward, Bound::Included(key) | Bound::Excluded(key), _) => {
@@ -32,11 +39,13 @@ impl TableCursor {
             (Direction::Reverse, _, Bound::Unbounded) => last,
         };
         let block = block.filter(|number| *number < table.blocks() && !range.is_empty());
-        Self { table, range, direction, block, entries: Vec::new().into_iter() }
+        Self { table, range, direction, mode, begun: false, block, entries: Vec::new().into_iter() }
     }
 
     pub(crate) fn next(&mut self) -> Result<Option<Entry>, Error> {
-        if self.range.meets(&self.table.meta.smallest, &self.table.meta.largest) {
+        if !std::mem::replace(&mut self.begun, true)
+            && self.range.meets(&self.table.meta.smallest, &self.table.meta.largest)
+        {
             self.table.usable()?;
         }
         loop {
@@ -54,7 +63,7 @@ impl TableCursor {
                 Some(entry) => return Ok(Some(entry)),
                 None => {
                     let Some(number) = self.block else { return Ok(None) };
-                    self.entries = self.table.entries(number)?.into_iter();
+                    self.entries = self.table.entries(number, self.mode)?.into_iter();
                     self.block = match self.direction {
                         Direction::Forward => {
                             Some(number + 1).filter(|number| *number < self.table.blocks())

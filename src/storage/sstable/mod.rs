@@ -1,18 +1,21 @@
 //! Sorted tables: immutable files of pairs in key order.
 //!
-//! [`block`] decides the bytes of a block, [`builder`] how a table is put together, [`table`] how
-//! one is opened and asked, [`cursor`] how it is walked. Format: `docs/format/sstable.md`, after
+//! [`block`] decides the bytes of a block, [`builder`] how a table is put together, [`filter`]
+//! the bits that deny a key, [`table`] how one is opened and asked, [`cursor`] how it is walked. Format: `docs/format/sstable.md`, after
 //! LevelDB's table with checksums that hold their place, as in RocksDB. A table holds one version
 //! of a key; which table is newer is the manifest's knowledge.
 
 mod block;
 mod builder;
 mod cursor;
+mod filter;
 mod table;
 
+pub(crate) use block::Block;
 pub(crate) use builder::TableBuilder;
 pub(crate) use cursor::TableCursor;
-pub(crate) use table::Table;
+pub(crate) use filter::key_hash;
+pub(crate) use table::{Probe, ReadMode, Table};
 
 use bytes::Bytes;
 
@@ -23,10 +26,12 @@ use super::files::FileNo;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TableMeta {
     pub(crate) no: FileNo,
-    /// 0 for what a flush wrote; compaction will use the others.
+    /// The level it was made for. Where it stands now is what `Levels` says: a table may move.
     pub(crate) level: u8,
     pub(crate) bytes: u64,
     pub(crate) entries: u64,
+    /// How many of the entries are deletes.
+    pub(crate) deletes: u64,
     pub(crate) smallest: Bytes,
     pub(crate) largest: Bytes,
     pub(crate) first: Seqno,

@@ -1,0 +1,194 @@
+//! Blocks of tables kept in memory, within a budget of bytes.
+//!
+//! Decides what a block is known by and what it weighs; which one goes is left to `quick_cache`
+//! (a sharded S3-FIFO: Yang et al., SOSP 2023), under which a block that is read once, as by a
+//! scan, leaves without pushing out those that are read again and again. No lock is held while a
+//! block is read from disk: two readers may read the same block, and both are right. Hashing and
+//! sharding are fixed, so a simulated run evicts the same blocks each time.
+
+use std::hash::{BuildHasher, Hasher};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use quick_cache::sync::{Cache, DefaultLifecycle};
+use quick_cache::{OptionsBuilder, Weighter};
+
+use super::files::FileNo;
+use super::sstable::Block;
+
+/// Where a block stands. File numbers are never used again, so an entry never means another block.
+pub(crate) type BlockKey = (FileNo, u64);
+
+/// Independent parts, each behind its own lock.
+const SHARDS: usize = 16;
+/// What an entry costs beyond the bytes of its block.
+const ENTRY_OVERHEAD: usize = 128;
+/// The share of the budget that is left to blocks however much the tables' own indexes take.
+const SHARE_MIN: usize = 8;
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Mix;
+
+/// Mixes the two numbers of a key; they come from the engine, so nobody can make them collide.
+#[derive(Debug, Clone, Copy, Default)]
+struct Mixer(u64);
+
+impl BuildHasher for Mix {
+    type Hasher = Mixer;
+
+    fn build_hasher(&self) -> Mixer {
+        Mixer::default()
+    }
+}
+
+impl Hasher for Mixer {
+    fn finish(&self) -> u64 {
+        self.0 ^ (self.0 >> 32)
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
+    }
+
+    fn write_u32(&mut self, number: u32) {
+        self.write_u64(u64::from(number));
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        let mixed = (self.0.rotate_left(23) ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        self.0 = mixed ^ (mixed >> 29);
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Bytes;
+
+impl Weighter<BlockKey, Block> for Bytes {
+    fn weight(&self, _key: &BlockKey, block: &Block) -> u64 {
+        (block.bytes() + ENTRY_OVERHEAD) as u64
+    }
+}
+
+/// The blocks in memory. Shared by all tables of an engine.
+pub(crate) struct BlockCache {
+    cache: Cache<BlockKey, Block, Bytes, Mix>,
+    budget: usize,
+    hits: AtomicU64,
+    misses: AtomicU64,
+}
+
+impl std::fmt::Debug for BlockCache {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BlockCache").field("budget", &self.budget).finish_non_exhaustive()
+    }
+}
+
+impl BlockCache {
+    /// A cache of `budget` bytes for blocks of about `block_bytes`.
+    pub(crate) fn new(budget: usize, block_bytes: usize) -> Self {
+        let items = budget / (block_bytes + ENTRY_OVERHEAD);
+        let options = OptionsBuilder::new()
+            .shards(SHARDS)
+            .estimated_items_capacity(items)
+            .weight_capacity(budget as u64)
+            .build()
+            .expect("both capacities are given");
+        let cache = Cache::with_options(options, Bytes, Mix, DefaultLifecycle::default());
+        Self { cache, budget, hits: AtomicU64::new(0), misses: AtomicU64::new(0) }
+    }
+
+    pub(crate) fn get(&self, key: BlockKey) -> Option<Block> {
+        let found = self.cache.get(&key);
+        let counter = if found.is_some() { &self.hits } else { &self.misses };
+        counter.fetch_add(1, Ordering::Relaxed);
+        found
+    }
+
+    /// Looks without it counting as a use: for readers that pass once, such as a compaction.
+    pub(crate) fn peek(&self, key: BlockKey) -> Option<Block> {
+        self.cache.peek(&key)
+    }
+
+    pub(crate) fn insert(&self, key: BlockKey, block: Block) {
+        self.cache.insert(key, block);
+    }
+
+    /// Takes what the tables keep in memory beside the cache, their indexes and filters, out of
+    /// the budget.
+    pub(crate) fn charge(&self, tables: usize) {
+        let left = self.budget.saturating_sub(tables).max(self.budget / SHARE_MIN);
+        self.cache.set_capacity(left as u64);
+    }
+
+    /// Bytes it holds.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.cache.weight()
+    }
+
+    /// Hits and misses since the beginning.
+    pub(crate) fn traffic(&self) -> (u64, u64) {
+        (self.hits.load(Ordering::Relaxed), self.misses.load(Ordering::Relaxed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn block(length: usize) -> Block {
+        Block::parse(vec![0; length].into()).unwrap()
+    }
+
+    fn cache() -> BlockCache {
+        BlockCache::new(1 << 20, 1 << 10)
+    }
+
+    #[test]
+    fn it_never_holds_more_than_its_budget() {
+        let cache = cache();
+        for offset in 0..10_000 {
+            cache.insert((1, offset), block(1 << 10));
+            assert!(cache.bytes() <= 1 << 20);
+        }
+        assert!(cache.bytes() > 1 << 19);
+        cache.charge(900 << 10);
+        assert!(cache.bytes() <= 128 << 10);
+        cache.charge(100 << 20);
+        cache.insert((2, 0), block(1 << 10));
+        assert!(cache.get((2, 0)).is_some());
+    }
+
+    #[test]
+    fn a_scan_leaves_what_is_in_use() {
+        let cache = cache();
+        let read = |key| {
+            let found = cache.get(key).is_some();
+            if !found {
+                cache.insert(key, block(1 << 10));
+            }
+            found
+        };
+        for _ in 0..4 {
+            let hot = (0..400).filter(|offset| read((1, *offset))).count();
+            assert!(hot == 0 || hot == 400);
+        }
+        assert_eq!((0..20_000).filter(|offset| read((2, *offset))).count(), 0);
+        let left = (0..400).filter(|offset| cache.peek((1, *offset)).is_some()).count();
+        assert!(left > 300, "{left} of 400 blocks have survived a scan of 20 000");
+    }
+
+    #[test]
+    fn equal_runs_evict_equal_blocks() {
+        let run = || {
+            let cache = cache();
+            let mut rng = fastrand::Rng::with_seed(4);
+            for _ in 0..20_000 {
+                let key = (rng.u32(..4), rng.u64(..2_000));
+                if cache.get(key).is_none() {
+                    cache.insert(key, block(rng.usize(100..2_000)));
+                }
+            }
+            cache.traffic()
+        };
+        assert_eq!(run(), run());
+    }
+}

@@ -1,0 +1,193 @@
+//! One merge of tables, done in bounded steps.
+//!
+//! Decides what of the inputs goes on: the newest version of each key; a delete only while a table
+//! further down may hold what it hides. Every entry read is written or counted as dropped with its
+//! reason, and the numbers are compared with those of the tables. Does not know which tables to
+//! merge, nor what becomes of the result.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::Job;
+use crate::storage::error::Error;
+use crate::storage::files::FileNo;
+use crate::storage::iter::{Direction, Entry, Merge, Range, Source};
+use crate::storage::levels::{LEVELS, LevelCursor, Levels};
+use crate::storage::sstable::{ReadMode, Table, TableBuilder};
+use crate::storage::vfs::Vfs;
+
+/// What became of the entries of a merge.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    pub(crate) read: u64,
+    pub(crate) kept: u64,
+    /// Dropped because a newer version of the key is there.
+    pub(crate) superseded: u64,
+    /// Deletes dropped because nothing lies below them.
+    pub(crate) tombstones: u64,
+    /// Bytes of the entries read, and of the tables written.
+    pub(crate) bytes_read: u64,
+    pub(crate) bytes_written: u64,
+}
+
+/// Begins a new output table.
+pub(crate) type NewTable<'a> = &'a mut dyn FnMut() -> Result<TableBuilder, Error>;
+
+/// A merge on its way. Dropping it leaves its files to be swept; see [`Merging::abandon`].
+#[derive(Debug)]
+pub(crate) struct Merging {
+    pub(crate) job: Job,
+    pub(crate) inputs: Vec<Arc<Table>>,
+    /// The levels as they were when it began; those below the target stay so until it ends.
+    levels: Arc<Levels>,
+    table_bytes: u64,
+    merge: Merge,
+    /// The newest version of the key that is being read.
+    current: Option<Entry>,
+    builder: Option<TableBuilder>,
+    /// The file of a table that could not be ended.
+    ending: Option<PathBuf>,
+    pub(crate) outputs: Vec<Table>,
+    pub(crate) tally: Tally,
+}
+
+impl Merging {
+    /// Prepares a job; nothing is read or written yet.
+    pub(crate) fn new(job: Job, levels: Arc<Levels>, table_bytes: u64) -> Self {
+        let chosen = |level: usize, numbers: &[FileNo]| -> Vec<Arc<Table>> {
+            let tables = levels.level(level).iter();
+            tables.filter(|table| numbers.contains(&table.meta.no)).cloned().collect()
+        };
+        let upper = chosen(job.from, &job.upper);
+        let lower = chosen(job.to, &job.lower);
+        // Tables of level 0 overlap, so each is a run of its own.
+        let runs = upper.chunks(if job.from == 0 { 1 } else { upper.len().max(1) });
+        let runs = runs.chain(std::iter::once(lower.as_slice()));
+        let cursor = |run: &[Arc<Table>]| {
+            let (range, mode) = (Range::all(), ReadMode::Passing);
+            Source::Level(LevelCursor::new(run, range, Direction::Forward, mode))
+        };
+        let merge = Merge::new(runs.map(cursor).collect(), Direction::Forward);
+        let inputs = [upper, lower].concat();
+        Self {
+            job,
+            inputs,
+            levels,
+            table_bytes,
+            merge,
+            current: None,
+            builder: None,
+            ending: None,
+            outputs: Vec::new(),
+            tally: Tally::default(),
+        }
+    }
+
+    /// Merges about `budget` bytes more. Returns whether there is more to do.
+    ///
+    /// # Errors
+    /// `Corrupt` naming the input that cannot be read, or what the file system says: the merge has
+    /// failed, and the inputs are as they were.
+    pub(crate) fn advance(&mut self, budget: u64, new: NewTable<'_>) -> Result<bool, Error> {
+        let end = self.tally.bytes_read.saturating_add(budget.max(1));
+        while self.tally.bytes_read < end {
+            let Some(entry) = self.merge.next()? else {
+                if let Some(last) = self.current.take() {
+                    self.settle(last, new)?;
+                }
+                self.end_table()?;
+                self.check()?;
+                return Ok(false);
+            };
+            let length = entry.key.len() + entry.value.as_ref().map_or(0, |value| value.len());
+            self.tally.read += 1;
+            self.tally.bytes_read += length as u64 + 1;
+            match &mut self.current {
+                Some(newest) if newest.key == entry.key => {
+                    self.tally.superseded += 1;
+                    if crate::mutant!("storage-compaction-keeps-older") {
+                        *newest = entry;
+                    }
+                }
+                newest => {
+                    if let Some(done) = newest.replace(entry) {
+                        self.settle(done, new)?;
+                    }
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// Writes the newest version of a key, or drops it.
+    fn settle(&mut self, entry: Entry, new: NewTable<'_>) -> Result<(), Error> {
+        if entry.value.is_none() && !self.lies_above(&entry.key) {
+            self.tally.tombstones += 1;
+            return Ok(());
+        }
+        if self.must_cut() {
+            self.end_table()?;
+        }
+        let builder = match &mut self.builder {
+            Some(builder) => builder,
+            none => none.insert(new()?),
+        };
+        self.tally.kept += 1;
+        builder.add(&entry)
+    }
+
+    /// Whether a table below the target level may hold `key`.
+    fn lies_above(&self, key: &[u8]) -> bool {
+        if crate::mutant!("storage-compaction-drops-tombstone-early") {
+            return false;
+        }
+        (self.job.to + 1..LEVELS).any(|level| {
+            let tables = self.levels.level(level);
+            let first = tables.partition_point(|table| *table.meta.largest < *key);
+            tables.get(first).is_some_and(|table| *table.meta.smallest <= *key)
+        })
+    }
+
+    /// Whether the next entry goes into a new table. Here is the place to cut at the edges of units
+    /// too, once callers name them: any cut between two keys is sound, because a merge writes one
+    /// version of a key.
+    fn must_cut(&self) -> bool {
+        self.builder.as_ref().is_some_and(|builder| builder.bytes() >= self.table_bytes)
+    }
+
+    fn end_table(&mut self) -> Result<(), Error> {
+        if let Some(builder) = self.builder.take() {
+            self.ending = Some(builder.path().to_path_buf());
+            let table = builder.finish()?;
+            self.ending = None;
+            self.tally.bytes_written += table.meta.bytes;
+            self.outputs.push(table);
+        }
+        Ok(())
+    }
+
+    /// Entries in are entries out and entries dropped.
+    fn check(&self) -> Result<(), Error> {
+        let promised: u64 = self.inputs.iter().map(|table| table.meta.entries).sum();
+        if let (true, Some(input)) = (promised != self.tally.read, self.inputs.first()) {
+            let what = "tables to merge hold more or fewer entries than they say";
+            return Err(Error::corrupt(input.path(), 0, what));
+        }
+        let Tally { read, kept, superseded, tombstones, .. } = self.tally;
+        assert_eq!(read, kept + superseded + tombstones, "every entry is accounted for");
+        let written: u64 = self.outputs.iter().map(|table| table.meta.entries).sum();
+        assert_eq!(kept, written, "every entry that is kept is written");
+        Ok(())
+    }
+
+    /// Gives the files of the unfinished result back, as far as the disk lets it.
+    pub(crate) fn abandon(self, vfs: &Arc<dyn Vfs>) {
+        self.outputs.iter().for_each(|table| table.retire(vfs));
+        if let Some(builder) = self.builder {
+            builder.abandon(&**vfs);
+        }
+        if let Some(path) = self.ending {
+            let _orphan = vfs.remove(&path);
+        }
+    }
+}
