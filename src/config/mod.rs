@@ -127,6 +127,8 @@ section!(StorageSection {
     memtable: usize = 64 << 20,
     #[serde(with = "size")]
     memory: usize = 256 << 20,
+    #[serde(with = "size")]
+    block_cache: usize = 256 << 20,
     reader_threads: usize = 4,
 });
 section!(TransportSection {

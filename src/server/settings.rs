@@ -239,12 +239,16 @@ fn storage_options(config: &Config) -> Result<storage::Options, ConfigError> {
     if section.memtable < 1 << 20 || section.memory < 2 * section.memtable {
         return refuse("storage.memtable must be at least 1MiB, and storage.memory twice that");
     }
+    if section.block_cache < 1 << 20 {
+        return refuse("storage.block_cache must be at least 1MiB");
+    }
     if section.sync_interval.is_zero() {
         return refuse("storage.sync_interval is 0");
     }
     Ok(storage::Options {
         memtable_bytes: section.memtable,
         memory_bytes_max: section.memory,
+        block_cache_bytes: section.block_cache,
         sync: match section.sync {
             Sync::Always => storage::SyncMode::Always,
             Sync::Interval => storage::SyncMode::Interval(section.sync_interval),
