@@ -288,6 +288,7 @@ impl admin::admin_server::Admin for Fake {
             address: self.address.clone(),
             zone: "a".to_owned(),
             state: state.to_owned(),
+            serving: state == "alive",
             role: "active".to_owned(),
             partitions: 4,
             replica_partitions: 12,
