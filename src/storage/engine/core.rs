@@ -1,6 +1,6 @@
 //! What all parts of an open engine share, and which lock guards what.
 //!
-//! Order of locks: `flushing`, then `log`, then `manifest`, then `commit`. Readers take none: they
+//! Order of locks: `flushing`, then `log`, then `manifest`, then `syncing`, then `commit`. Readers take none: they
 //! load `view`. `commit` is held for moments only, never across a file operation.
 
 use std::collections::VecDeque;
@@ -91,6 +91,8 @@ pub(super) struct Commit {
     pub(super) flushed: Seqno,
     /// The log holds bytes that are not synced.
     pub(super) unsynced: bool,
+    /// The last group found the disk full.
+    pub(super) full: bool,
     /// Someone wants them synced.
     pub(super) sync_due: bool,
     pub(super) phase: Phase,
@@ -127,6 +129,10 @@ pub(super) struct Core {
     pub(super) commit: Mutex<Commit>,
     pub(super) manifest: Mutex<Manifest>,
     pub(super) log: Mutex<LogWriter>,
+    /// Held over every sync of the log and the booking of its failure.
+    pub(super) syncing: Mutex<()>,
+    /// The log thread calls back; the log itself is free by then.
+    pub(super) calling: AtomicBool,
     pub(super) flushing: Mutex<()>,
     /// There is work for the log.
     pub(super) log_wake: Condvar,
