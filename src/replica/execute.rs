@@ -10,7 +10,7 @@ use super::scan::{PageOrder, read_page};
 use super::{Done, Shared, disk_error, keyspace, record, restore};
 use crate::causality::{Merge, merge};
 use crate::message::{DiskAnswer, DiskError, DiskRequest, MetaRecord, ReplicaFacts, WriteOutcome};
-use crate::storage::{Batch, Durability, TryGet};
+use crate::storage::{Batch, Durability, OnDone, TryGet};
 use crate::types::{Record, Stamp};
 
 type Outcome = Result<DiskAnswer, DiskError>;
@@ -179,20 +179,11 @@ fn persist(shared: &Shared, records: &[MetaRecord], done: Done) {
 }
 
 fn submit(shared: &Shared, batch: Batch, durability: Durability, answer: DiskAnswer, done: Done) {
-    // The engine drops the callback uncalled when it refuses: `done` must outlive it.
-    let slot = Arc::new(Mutex::new(Some(done)));
-    let finish = |slot: &Mutex<Option<Done>>, outcome: Outcome| {
-        let done = slot.lock().take();
-        if let Some(done) = done {
-            done(outcome);
-        }
-    };
-    let later = slot.clone();
-    let on_done = Box::new(move |result: Result<_, crate::storage::Error>| {
-        finish(&later, result.map(|_| answer).map_err(|error| disk_error(&error)));
+    let on_done: OnDone = Box::new(move |result| {
+        done(result.map(|_| answer).map_err(|error| disk_error(&error)));
     });
-    if let Err(error) = shared.engine.submit_quietly(batch, durability, on_done) {
-        finish(&slot, Err(disk_error(&error)));
+    if let Err((error, on_done)) = shared.engine.submit_quietly(batch, durability, on_done) {
+        on_done(Err(error));
     }
 }
 

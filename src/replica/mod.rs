@@ -79,7 +79,7 @@ impl Replica {
 
     /// Carries out a request if memory can answer it, without ever waiting for a disk; hands it
     /// back otherwise. `done` may be called before this returns. What it writes is on its way to the
-    /// log only after [`Replica::wake_log`]: one wake-up serves many requests.
+    /// log only after [`Replica::wake_log`] or [`Replica::write_log`]: one serves many requests.
     pub fn try_execute(&self, request: DiskRequest, done: Done) -> Option<(DiskRequest, Done)> {
         execute::try_execute(&self.shared, request, done)
     }
@@ -87,6 +87,18 @@ impl Replica {
     /// Sends what [`Replica::try_execute`] has written on its way.
     pub fn wake_log(&self) {
         self.shared.engine.wake_log();
+    }
+
+    /// The same without waking anyone where a write does not wait for a sync and the log is free: it
+    /// is written here and now, and what was waiting for it is called back before this returns.
+    /// Takes microseconds, see [`Engine::write_through`].
+    pub fn write_log(&self) {
+        self.shared.engine.write_through();
+    }
+
+    /// Whether [`Replica::write_log`] ever writes itself.
+    pub fn writes_through(&self) -> bool {
+        self.shared.engine.writes_through()
     }
 
     /// Carries out a request; may wait for reads of the disk, never for a sync unless the request

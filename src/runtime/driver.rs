@@ -28,8 +28,9 @@ use super::readers::Readers;
 const PEER_INPUTS_PER_TURN: usize = 64;
 /// Messages of clients taken in one turn.
 const CLIENT_INPUTS_PER_TURN: usize = 256;
-/// In a turn of at most so many messages the log is woken at each write: it is done before the driver
-/// goes to sleep, which saves waking the driver again. In a larger one all writes are one group.
+/// Where a write waits for a sync: in a turn of at most so many messages the log is woken at each
+/// write, so that it is done before the driver goes to sleep, which saves waking the driver again. In a
+/// larger one all writes are one group.
 const SMALL_TURN: usize = 2;
 /// Rounds of effects and immediate answers in one turn, before others get theirs.
 const ROUNDS_PER_TURN: usize = 64;
@@ -80,7 +81,7 @@ pub(super) struct Driver<C> {
     refusal_logged: bool,
     /// Messages taken in this turn.
     taken: usize,
-    /// Something was written that the log has not been woken for.
+    /// Something was written that is not yet on its way to the log.
     unlogged: bool,
     /// The refusals the node has been told of: a stream that is refused is tried again every second
     /// for as long as nobody looks, and one line in a while is enough.
@@ -250,7 +251,7 @@ impl<C: Connector> Driver<C> {
             while let Some(effect) = self.node.poll_effect() {
                 self.perform(now, effect);
             }
-            self.wake_log();
+            self.write_log();
             quiet = self.looped.is_empty() && self.unreachable.is_empty();
             if let Some(from) = self.me {
                 while let Some(message) = self.looped.pop_front() {
@@ -300,10 +301,12 @@ impl<C: Connector> Driver<C> {
         }
     }
 
-    /// Wakes the log, if there is something for it: being woken for nothing is dear.
-    fn wake_log(&mut self) {
+    /// Sends writes to the log, if there are any. Where they do not wait for a sync and the log is
+    /// free this is one `write` of the driver itself into the page cache: microseconds, and what it
+    /// finishes is in the mailbox for this very turn. Otherwise it wakes the log thread, which is dear.
+    fn write_log(&mut self) {
         if core::mem::take(&mut self.unlogged) {
-            self.disk.replica.wake_log();
+            self.disk.replica.write_log();
         }
     }
 
@@ -315,8 +318,8 @@ impl<C: Connector> Driver<C> {
             self.disk.readers.submit(request, done);
         }
         self.unlogged |= writes;
-        if self.taken <= SMALL_TURN {
-            self.wake_log();
+        if self.taken <= SMALL_TURN && !self.disk.replica.writes_through() {
+            self.write_log();
         }
     }
 

@@ -5,7 +5,8 @@
 //! write, syncs if anyone in it asked, and calls back in order. Nobody waits for another's sync
 //! with a lock held: while a group is on its way to disk the next one gathers, so the number of
 //! syncs falls as the number of writers rises (Pebble's commit pipeline, with the log thread as
-//! the only leader).
+//! the leader). Where nobody waits for a sync, a caller who must not block may lead a small group
+//! itself, see [`Core::write_through`], and the sync of the interval goes on beside the appends.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -19,14 +20,28 @@ use crate::storage::memtable::Memtable;
 use crate::storage::options::{Durability, SyncMode};
 use crate::storage::wal::{LogRecord, LogWriter};
 
+/// Most bytes that are written to the log on a caller's thread: copying them into the page cache
+/// takes some tens of microseconds, about what waking a thread costs.
+const WRITE_THROUGH_BYTES: usize = 256 << 10;
+
+fn call_back(group: Vec<Pending>, result: &Result<(), Error>) {
+    for pending in group {
+        let answer = result.clone().map(|()| pending.seqno);
+        (pending.on_done)(answer);
+    }
+}
+
 impl Core {
     pub(super) fn submit(
         &self,
         batch: Batch,
         durability: Durability,
         on_done: OnDone,
-    ) -> Result<Seqno, Error> {
-        let batch = batch.seal()?;
+    ) -> Result<Seqno, (Error, OnDone)> {
+        let batch = match batch.seal() {
+            Ok(batch) => batch,
+            Err(error) => return Err((error, on_done)),
+        };
         let bytes = batch.payload.len() as u64;
         let synced = match (durability, self.options.sync) {
             (Durability::Synced, _) | (Durability::Default, SyncMode::Always) => true,
@@ -34,7 +49,9 @@ impl Core {
         };
         let seqno = {
             let mut commit = self.commit.lock();
-            self.admit(&mut commit, &batch)?;
+            if let Err(error) = self.admit(&mut commit, &batch) {
+                return Err((error, on_done));
+            }
             let view = self.view.load();
             let memtable = Arc::clone(&view.active);
             if batch.count > 0 {
@@ -110,9 +127,58 @@ impl Core {
         if group.is_empty() && !sync {
             return log.mark();
         }
+        let result = self.log_group(&mut log, &group, sync);
+        // Set before the log is free: nobody else may call back before this group has been.
+        self.calling.store(true, Ordering::Release);
+        drop(log);
+        call_back(group, &result);
+        self.calling.store(false, Ordering::Release);
+        true
+    }
+
+    /// Does the log step for what waits on the caller's thread, if that takes a moment only.
+    /// Returns whether nothing is left that the log thread would have to be woken for.
+    ///
+    /// What a moment is: one `write` of at most [`WRITE_THROUGH_BYTES`] into the page cache, no
+    /// sync, no new segment, and no waiting for the log thread or for a sync beside it.
+    pub(super) fn write_through(&self) -> bool {
+        let Some(mut log) = self.log.try_lock() else { return false };
+        if self.syncing.is_locked() || self.calling.load(Ordering::Acquire) {
+            return false;
+        }
+        let Some(group) = self.take_small(&log) else { return false };
+        if !group.is_empty() {
+            let result = self.log_group(&mut log, &group, false);
+            // With the log in hand, so that no later group is called back before this one.
+            call_back(group, &result);
+        }
+        true
+    }
+
+    /// All that waits, if it is little, asks for no sync, and finds room in the segment.
+    fn take_small(&self, log: &LogWriter) -> Option<Vec<Pending>> {
+        let mut commit = self.commit.lock();
+        let limit = WRITE_THROUGH_BYTES.min(self.options.group_bytes_max);
+        let quiet = commit.phase == Phase::Running && commit.latched.is_none();
+        // After a write that found the disk full comes a cut, which is synced.
+        if !quiet || commit.sync_due || commit.full || commit.waiting_bytes > limit {
+            return None;
+        }
+        if commit.queue.iter().any(|pending| pending.synced) {
+            return None;
+        }
+        let bytes: u64 = commit.queue.iter().map(|pending| LogWriter::cost(&pending.batch)).sum();
+        if log.written() + bytes > self.options.wal_segment_bytes {
+            return None;
+        }
+        Some(commit.queue.drain(..).collect())
+    }
+
+    /// Writes a group, syncs it if so asked, and books the outcome.
+    fn log_group(&self, log: &mut LogWriter, group: &[Pending], sync: bool) -> Result<(), Error> {
         let result = match self.latched() {
             Some(error) => Err(error),
-            None => self.write_group(&mut log, &group, sync),
+            None => self.write_group(log, group, sync),
         };
         if let Err(error) = &result
             && !error.is_full()
@@ -123,13 +189,8 @@ impl Core {
             error if error.is_full() => Error::DiskFull,
             error => self.latched().unwrap_or(error),
         });
-        self.settle(&group, &result, log.is_synced());
-        drop(log);
-        for pending in group {
-            let answer = result.clone().map(|()| pending.seqno);
-            (pending.on_done)(answer);
-        }
-        true
+        self.settle(group, &result, log.is_synced());
+        result
     }
 
     fn latched(&self) -> Option<Error> {
@@ -162,7 +223,12 @@ impl Core {
         if log.written() > 0 && log.written() + bytes > self.options.wal_segment_bytes {
             self.rotate(log)?;
         }
-        log.append(&records)?;
+        if let Err(error) = log.append(&records) {
+            // The cut was synced, perhaps while another sync failed and took the kernel's only
+            // report: then the cut is not known to be durable.
+            let _others = self.syncing.lock();
+            return Err(self.latched().unwrap_or(error));
+        }
         self.counters.groups.fetch_add(1, Ordering::Relaxed);
         self.counters.log_bytes.fetch_add(bytes, Ordering::Relaxed);
         if sync && !crate::mutant!("storage-ack-before-fsync") {
@@ -171,12 +237,44 @@ impl Core {
         Ok(())
     }
 
+    /// The kernel reports a failed sync of a file once. So one sync goes at a time, and its failure
+    /// is known to all before the next begins.
     fn sync_log(&self, log: &mut LogWriter) -> Result<(), Error> {
+        let _alone = self.syncing.lock();
+        if let Some(error) = self.latched() {
+            return Err(error);
+        }
         if !log.is_synced() {
             self.counters.log_syncs.fetch_add(1, Ordering::Relaxed);
             log.sync()?;
         }
         Ok(())
+    }
+
+    /// Syncs what is in the log by now while others go on appending to it: for the interval, for
+    /// which nobody waits.
+    pub(super) fn sync_beside(&self) {
+        let log = self.log.lock();
+        if log.is_synced() || self.latched().is_some() {
+            return;
+        }
+        let alone = self.syncing.lock();
+        let unsynced = log.unsynced();
+        drop(log);
+        self.counters.log_syncs.fetch_add(1, Ordering::Relaxed);
+        let result = unsynced.sync();
+        if let Err(error) = &result {
+            self.latch(error);
+        }
+        drop(alone);
+        if result.is_ok() {
+            let mut log = self.log.lock();
+            log.note_synced(&unsynced);
+            if log.is_synced() {
+                log.mark();
+            }
+            self.commit.lock().unsynced = !log.is_synced();
+        }
     }
 
     /// Seals the segment and begins the next. The old one is wholly on disk before the manifest
@@ -222,6 +320,7 @@ impl Core {
             self.undone.fetch_add(1, Ordering::SeqCst);
         }
         commit.unsynced = !log_synced;
+        commit.full = matches!(result, Err(Error::DiskFull));
         if !self.view.load().sealed.is_empty() || commit.phase != Phase::Running {
             self.flush_wake.notify_one();
         }

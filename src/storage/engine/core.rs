@@ -1,7 +1,8 @@
 //! What all parts of an open engine share, and which lock guards what.
 //!
-//! Order of locks: `flushing`, then `compacting`, then `log`, then `manifest`, then `commit`. Readers take none: they
-//! load `view`. `commit` is held for moments only, never across a file operation.
+//! Order of locks: `flushing`, then `compacting`, then `log`, then `manifest`, then `syncing`, then
+//! `commit`. Readers take none: they load `view`. `commit` is held for moments only, never across a
+//! file operation.
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -87,6 +88,8 @@ pub(super) struct Commit {
     pub(super) flushed: Seqno,
     /// The log holds bytes that are not synced.
     pub(super) unsynced: bool,
+    /// The last group found the disk full.
+    pub(super) full: bool,
     /// Someone wants them synced.
     pub(super) sync_due: bool,
     pub(super) phase: Phase,
@@ -133,6 +136,10 @@ pub(super) struct Core {
     pub(super) commit: Mutex<Commit>,
     pub(super) manifest: Mutex<Manifest>,
     pub(super) log: Mutex<LogWriter>,
+    /// Held over every sync of the log and the booking of its failure.
+    pub(super) syncing: Mutex<()>,
+    /// The log thread calls back; the log itself is free by then.
+    pub(super) calling: AtomicBool,
     pub(super) flushing: Mutex<()>,
     /// The compaction that is on its way.
     pub(super) compacting: Mutex<Option<Merging>>,

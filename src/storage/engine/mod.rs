@@ -32,7 +32,7 @@ use self::core::{Core, Phase};
 use super::batch::{Batch, Seqno};
 use super::error::Error;
 use super::iter::{Direction, Iter};
-use super::options::{Durability, Options, ThreadMode};
+use super::options::{Durability, Options, SyncMode, ThreadMode};
 use super::vfs::Vfs;
 
 /// A handle on an open engine; clones share it. When the last one is dropped, a threaded engine
@@ -112,8 +112,8 @@ impl Engine {
 
     /// Applies a batch: readers see it when this returns, and `on_done` is called when it is as
     /// durable as asked, or has failed. Calls come in the order of the numbers returned here, from
-    /// the log thread or from [`Engine::step`], never from inside this function; they must not
-    /// block. An empty batch is a barrier: it is done when everything submitted before it is as
+    /// the log thread, from [`Engine::write_through`] or from [`Engine::step`], never from inside
+    /// this function; they must not block. An empty batch is a barrier: it is done when everything submitted before it is as
     /// durable as asked of it; its number is that of the last batch before it.
     ///
     /// # Errors
@@ -126,28 +126,48 @@ impl Engine {
         durability: Durability,
         on_done: OnDone,
     ) -> Result<Seqno, Error> {
-        let seqno = self.submit_quietly(batch, durability, on_done)?;
+        let submitted = self.submit_quietly(batch, durability, on_done);
+        let seqno = submitted.map_err(|(error, _uncalled)| error)?;
         self.wake_log();
         Ok(seqno)
     }
 
     /// The same without waking the log thread: whoever has several batches at once wakes it after
-    /// the last with [`Engine::wake_log`], and they are one group.
+    /// the last with [`Engine::wake_log`] or [`Engine::write_through`], and they are one group.
     ///
     /// # Errors
-    /// As for [`Engine::submit`].
-    pub fn submit_quietly(
+    /// As for [`Engine::submit`], with the callback.
+    pub(crate) fn submit_quietly(
         &self,
         batch: Batch,
         durability: Durability,
         on_done: OnDone,
-    ) -> Result<Seqno, Error> {
+    ) -> Result<Seqno, (Error, OnDone)> {
         self.core.submit(batch, durability, on_done)
     }
 
     /// Wakes the log thread for what was submitted quietly. Costs next to nothing when it is awake.
     pub fn wake_log(&self) {
         self.core.log_wake.notify_one();
+    }
+
+    /// Sends what was submitted quietly on its way without ever waiting for a disk: writes it to the
+    /// log and calls back on this thread when that is a matter of one small `write` into the page
+    /// cache, else wakes the log thread. It does the latter when someone waits for a sync, when the
+    /// log is busy or is being synced, when more than 256 KiB wait, when the segment is full or the
+    /// disk was. In an inline engine it does nothing: [`Engine::step`] does the work.
+    ///
+    /// Callbacks must not block, and must not close the engine.
+    pub fn write_through(&self) {
+        if !self.writes_through() || !self.core.write_through() {
+            self.wake_log();
+        }
+    }
+
+    /// Whether [`Engine::write_through`] ever writes itself: where a write does not wait for a sync.
+    pub fn writes_through(&self) -> bool {
+        let options = &self.core.options;
+        options.threads == ThreadMode::Threaded && options.sync != SyncMode::Always
     }
 
     /// Applies a batch and waits until it is as durable as the sync mode says.
@@ -293,3 +313,6 @@ impl Engine {
         self.owner.close()
     }
 }
+
+#[cfg(test)]
+mod tests;

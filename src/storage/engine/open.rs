@@ -22,7 +22,7 @@ use crate::storage::manifest::{self, Manifest, Sealed, State};
 use crate::storage::memtable::Memtable;
 use crate::storage::options::Options;
 use crate::storage::sstable::{Table, TableMeta};
-use crate::storage::vfs::{Vfs, VfsFile, read_all};
+use crate::storage::vfs::{DirLock, Vfs, VfsFile, read_all};
 use crate::storage::wal::{LogWriter, Scan, WAL_BYTES_MAX, refuse_unknown_logs, scan};
 
 /// A stretch of the log that was on disk once and cannot be read any more. The batches around it
@@ -67,19 +67,24 @@ struct Recovering<'a> {
     recovery: Recovery,
 }
 
+/// Makes the directory, if it is not there, and locks it.
+fn enter(vfs: &dyn Vfs, dir: &Path) -> Result<Box<dyn DirLock>, Error> {
+    vfs.create_dir(dir).map_err(|error| Error::io("create", dir, error))?;
+    if let Some(parent) = dir.parent() {
+        vfs.sync_dir(parent).map_err(|error| Error::io("sync", parent, error))?;
+    }
+    vfs.lock_dir(dir).map_err(|error| match error.kind() {
+        std::io::ErrorKind::WouldBlock => Error::Locked { dir: dir.to_path_buf() },
+        _ => Error::io("lock", dir, error),
+    })
+}
+
 pub(super) fn open(
     vfs: Arc<dyn Vfs>,
     dir: &Path,
     options: Options,
 ) -> Result<(Core, Recovery), Error> {
-    vfs.create_dir(dir).map_err(|error| Error::io("create", dir, error))?;
-    if let Some(parent) = dir.parent() {
-        vfs.sync_dir(parent).map_err(|error| Error::io("sync", parent, error))?;
-    }
-    let lock = vfs.lock_dir(dir).map_err(|error| match error.kind() {
-        std::io::ErrorKind::WouldBlock => Error::Locked { dir: dir.to_path_buf() },
-        _ => Error::io("lock", dir, error),
-    })?;
+    let lock = enter(&*vfs, dir)?;
     let names = vfs.list(dir).map_err(|error| Error::io("list", dir, error))?;
     let state = manifest::read(&*vfs, dir, &names)?;
     if state.is_none() {
@@ -108,6 +113,7 @@ pub(super) fn open(
         resolved: recovery.last,
         flushed,
         unsynced: false,
+        full: false,
         sync_due: false,
         phase: Phase::Running,
         latched: None,
@@ -126,6 +132,8 @@ pub(super) fn open(
         commit: Mutex::new(commit),
         manifest: Mutex::new(manifest),
         log: Mutex::new(log),
+        syncing: Mutex::new(()),
+        calling: AtomicBool::new(false),
         flushing: Mutex::new(()),
         compacting: Mutex::new(None),
         log_wake: Condvar::new(),

@@ -1,11 +1,12 @@
-//! The engine's threads: for the log, for flushes, for compactions, and one that reminds of a due
-//! sync.
+//! The engine's threads: for the log, for flushes, for compactions, and one that syncs at intervals.
 //!
 //! They decide nothing; each waits for work under the commit lock and runs the step that does it.
 
 use core::time::Duration;
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
+
+use parking_lot::MutexGuard;
 
 use super::core::{Core, Phase};
 use crate::storage::error::Error;
@@ -117,8 +118,7 @@ fn tick(core: &Core) {
     while commit.phase == Phase::Running {
         core.tick_wake.wait_for(&mut commit, interval);
         if commit.unsynced {
-            commit.sync_due = true;
-            core.log_wake.notify_one();
+            MutexGuard::unlocked(&mut commit, || core.sync_beside());
         }
     }
 }

@@ -32,6 +32,25 @@ pub(crate) struct LogWriter {
     mark_wanted: bool,
 }
 
+/// The part of a segment that a sync beside its writer makes durable.
+#[derive(Debug)]
+pub(crate) struct Unsynced {
+    no: FileNo,
+    file: Arc<dyn VfsFile>,
+    path: PathBuf,
+    upto: u64,
+}
+
+impl Unsynced {
+    /// Makes it durable.
+    ///
+    /// # Errors
+    /// As for [`LogWriter::sync`].
+    pub(crate) fn sync(&self) -> Result<(), Error> {
+        self.file.sync_data().map_err(|source| Error::io("sync", &self.path, source))
+    }
+}
+
 /// A write buffer that has grown beyond this is given back after use.
 const BUFFER_KEPT: usize = 1 << 20;
 
@@ -129,6 +148,20 @@ impl LogWriter {
         self.synced = self.written;
         self.mark_wanted = true;
         Ok(())
+    }
+
+    /// What is written and not known to be on disk, to be synced without the writer.
+    pub(crate) fn unsynced(&self) -> Unsynced {
+        let (file, path) = (Arc::clone(&self.file), self.path.clone());
+        Unsynced { no: self.no, file, path, upto: self.written }
+    }
+
+    /// Takes note of a sync beside the writer that succeeded. The segment may have been left since.
+    pub(crate) fn note_synced(&mut self, done: &Unsynced) {
+        if self.no == done.no && self.synced < done.upto {
+            self.synced = done.upto;
+            self.mark_wanted = true;
+        }
     }
 
     /// Writes an empty record that promises the last sync, if no later record has: with it, damage

@@ -1,0 +1,83 @@
+//! What the interface of the crate alone can do: quiet submissions, and groups of the caller.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use core::time::Duration;
+use parking_lot::Mutex;
+
+use super::Engine;
+use crate::storage::{Batch, Durability, Error, FaultyVfs, MemoryVfs, Options, Seqno, SyncMode};
+
+const DIR: &str = "/store";
+
+fn options() -> Options {
+    // Small segments: the log thread has to begin new ones between the groups of the caller.
+    let sync = SyncMode::Interval(Duration::from_millis(1));
+    Options { sync, wal_segment_bytes: 4096, ..Options::default() }
+}
+
+fn put(index: u64) -> Batch {
+    let mut batch = Batch::new();
+    batch.put(&index.to_be_bytes(), b"value");
+    batch
+}
+
+#[test]
+fn groups_written_through_and_groups_of_the_log_thread_call_back_in_one_order() {
+    let vfs = MemoryVfs::default();
+    let (engine, _) = Engine::open(Arc::new(vfs.clone()), Path::new(DIR), options()).unwrap();
+    let called = Arc::new(Mutex::new(Vec::new()));
+    for index in 1..=3000_u64 {
+        let called = Arc::clone(&called);
+        let on_done = Box::new(move |result: Result<Seqno, Error>| {
+            called.lock().push(result.expect("the disk is sound"));
+        });
+        let durability = if index % 50 == 0 { Durability::Synced } else { Durability::Default };
+        let submitted = engine.submit_quietly(put(index), durability, on_done);
+        assert_eq!(submitted.map_err(|(error, _)| error).unwrap(), Seqno(index));
+        match index % 7 {
+            0 => engine.wake_log(),
+            1 | 2 | 4 => engine.write_through(),
+            _ => {}
+        }
+    }
+    engine.close().unwrap();
+    assert_eq!(*called.lock(), (1..=3000).map(Seqno).collect::<Vec<_>>());
+
+    let (again, recovery) = Engine::open(Arc::new(vfs), Path::new(DIR), options()).unwrap();
+    assert_eq!(recovery.corrupt, []);
+    for index in 1..=3000_u64 {
+        assert!(again.get(&index.to_be_bytes()).unwrap().is_some(), "batch {index} is lost");
+    }
+}
+
+#[test]
+fn a_refused_batch_comes_back_with_its_callback_uncalled() {
+    let vfs = Arc::new(MemoryVfs::default());
+    let (engine, _) = Engine::open(vfs, Path::new(DIR), options()).unwrap();
+    engine.close().unwrap();
+    let called = Arc::new(Mutex::new(0));
+    let count = Arc::clone(&called);
+    let on_done = Box::new(move |_: Result<Seqno, Error>| *count.lock() += 1);
+    let Err((error, on_done)) = engine.submit_quietly(put(1), Durability::Default, on_done) else {
+        panic!("a closed engine takes nothing");
+    };
+    assert!(matches!(error, Error::Closed), "{error}");
+    assert_eq!(*called.lock(), 0);
+    on_done(Err(error));
+    assert_eq!(*called.lock(), 1);
+}
+
+#[test]
+fn a_sync_of_the_interval_that_fails_ends_all_writing() {
+    let disk = FaultyVfs::new(1);
+    // One segment only: no other sync than that of the interval can fail.
+    let options = Options { wal_segment_bytes: 64 << 20, ..options() };
+    let (engine, _) = Engine::open(Arc::new(disk.clone()), Path::new(DIR), options).unwrap();
+    disk.fail_syncs(1);
+    let refusal = (1..).find_map(|index| engine.write(put(index)).err());
+    assert!(matches!(refusal, Some(Error::ReadOnly { .. })), "{refusal:?}");
+    assert!(engine.stats().read_only.is_some());
+    assert!(engine.close().is_err());
+}
