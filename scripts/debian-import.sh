@@ -5,7 +5,8 @@
 #
 #   scripts/debian-import.sh [DIRECTORY]     default: a new one below /tmp, removed when all is well
 #
-# Needs apt-cache, awk and a release build. Prints figures; exits 0 only if nothing is missing.
+# Needs apt-cache and awk; builds what it runs, unless KVD_BIN_DIR says where that is. Prints figures;
+# exits 0 only if nothing is missing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -32,6 +33,9 @@ finish() {
 }
 trap finish EXIT
 
+if [ -z "${KVD_BIN_DIR:-}" ]; then
+    cargo build --release --quiet --bins --example dumpavail_to_ndjson
+fi
 mkdir -p "$work"
 # Keys first, values last: the last record of a name wins, as with apt.
 apt-cache dumpavail | "$bin/examples/dumpavail_to_ndjson" > "$work/packages.ndjson"
