@@ -2,9 +2,13 @@
 
 use core::time::Duration;
 
-use super::bench::{Bench, get, put};
-use crate::message::{Applied, ErrorCode, Event, MetaRecord, Phase, Reply};
-use crate::types::NodeId;
+use super::bench::{Bench, get, put, put_with};
+use crate::message::{
+    Applied, Attempt, Effect, ErrorCode, Event, Level, LifeAnswer, LifeRecord, MetaRecord,
+    PeerMessage, Phase, Reply, Restored,
+};
+use crate::node::Node;
+use crate::types::{NodeId, Now, Quorum};
 
 const A: NodeId = NodeId(1);
 const B: NodeId = NodeId(2);
@@ -114,4 +118,62 @@ fn an_operation_that_was_given_up_is_not_answered_and_leaves_nothing_behind() {
     assert!(bench.reply(kept).is_some());
     let gauges = bench.host(A).node.as_ref().unwrap().gauges();
     assert_eq!((gauges.operations, gauges.lingering, gauges.operation_bytes), (0, 0, 0));
+}
+
+#[test]
+fn a_put_refused_when_asked_again_may_have_been_taken_when_asked_first() {
+    let mut bench = Bench::new(3);
+    bench.config(A).replica_operations_max = 0;
+    bench.config(B).replica_operations_max = 1;
+    for id in [A, B, C] {
+        bench.start(id);
+    }
+    bench.pass(ms(2000));
+    let warm = bench.ask(A, put("warm", "the ceiling is raised"));
+    assert!(bench.reply(warm).unwrap().is_ok());
+    bench.stop(C);
+    bench.event(A, Event::Unreachable { peer: C });
+    bench.host(B).slow_disk = true;
+    let (w, attempt) = (Some(Quorum::One), Attempt::default());
+    let op = bench.ask(A, put_with("k", "v", w, attempt));
+    assert!(bench.reply(op).is_none(), "B has been asked and has not answered");
+    // B's disk holds the version; asked again, B is overloaded, and nobody else is left.
+    bench.pass(ms(300));
+    let error = bench.reply(op).expect("impossible by now").unwrap_err();
+    assert_eq!(error.applied, Applied::Unknown);
+    bench.release_disk(B);
+    assert_eq!(bench.host(B).disk.data.len(), 2);
+}
+
+#[test]
+fn a_table_that_cannot_be_read_is_told_and_the_node_goes_on() {
+    let config = Bench::new(1).config(A).clone();
+    let restored = Restored { unreadable: vec!["000004.sst".to_owned()], ..Restored::default() };
+    let mut node = Node::new(Now::default(), config, restored, 1);
+    let effects: Vec<Effect> = core::iter::from_fn(|| node.poll_effect()).collect();
+    let told = |effect: &Effect| matches!(effect, Effect::Note(note) if note.level == Level::Error && note.message.contains("000004.sst"));
+    assert!(effects.iter().any(told), "{effects:?}");
+    assert!(
+        effects.iter().any(|effect| matches!(effect, Effect::Disk { .. })),
+        "it begins its boot"
+    );
+}
+
+#[test]
+fn a_serving_node_that_is_refused_late_gives_up_what_it_was_doing() {
+    let mut bench = Bench::serving(3);
+    let warm = bench.ask(A, put("warm", "the ceiling is raised"));
+    assert!(bench.reply(warm).unwrap().is_ok());
+    bench.cut.extend([(A, B), (A, C)]);
+    let (write, read) = (bench.ask(A, put("k", "v")), bench.ask(A, get("k", None)));
+    assert!(bench.reply(write).is_none() && bench.reply(read).is_none());
+    let boot = bench.host(A).view.clone().unwrap().hello.boot;
+    let seen = LifeRecord { boot, ..LifeRecord::default() };
+    let message = PeerMessage::Registered { boot, answer: LifeAnswer::Refused { seen } };
+    bench.event(A, Event::Peer { from: B, message });
+    assert!(matches!(bench.phase(A), Phase::Refused(_)));
+    for (op, applied) in [(write, Applied::Unknown), (read, Applied::No)] {
+        let error = bench.reply(op).expect("answered at once").unwrap_err();
+        assert_eq!((error.code, error.applied), (ErrorCode::NotReady, applied));
+    }
 }
