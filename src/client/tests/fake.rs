@@ -40,6 +40,7 @@ struct State {
     messages: usize,
     flushes: usize,
     unavailable: Vec<u32>,
+    silent: bool,
 }
 
 /// The server, and what it saw.
@@ -102,6 +103,11 @@ impl Fake {
         self.state.lock().unavailable = partitions;
     }
 
+    /// Makes it answer nothing, whatever the script says, until told otherwise.
+    pub(crate) fn set_silent(&self, silent: bool) {
+        self.state.lock().silent = silent;
+    }
+
     /// All pairs it holds.
     pub(crate) fn pairs(&self) -> BTreeMap<Bytes, Bytes> {
         let state = self.state.lock();
@@ -127,6 +133,9 @@ impl Fake {
         | Op::Delete(v1::DeleteRequest { attempt: Some(attempt), .. }) = &op
         {
             state.attempts.push(attempt.clone());
+        }
+        if state.silent {
+            return Ok(None);
         }
         match state.script.pop_front().unwrap_or(Act::Serve) {
             Act::Serve => {}

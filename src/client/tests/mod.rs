@@ -115,15 +115,20 @@ async fn a_broken_connection_fails_an_early_write_as_unknown_and_is_mended_for_r
 #[tokio::test]
 async fn a_request_without_an_answer_ends_at_its_deadline() {
     for lane in LANES {
-        let fake = Fake::start(CLOCK_NS, [Act::Swallow, Act::Swallow]).await;
-        let kv = client(&[&fake.address], lane);
+        let fake = Fake::start(CLOCK_NS, []).await;
+        // Connected before the short deadlines begin: on a busy machine a connection alone may take
+        // longer than they last, and a request that was never sent has another outcome.
+        let kv = acquainted(&fake, lane).await;
         let short = Duration::from_millis(60);
+        fake.set_silent(true);
         let write = kv.put("k", "v").timeout(short).await.unwrap_err();
         assert_eq!(write.kind(), ErrorKind::DeadlineExceeded);
         assert_eq!(write.applied(), Applied::Unknown);
         let read = kv.get("k").timeout(short).await.unwrap_err();
         assert_eq!((read.kind(), read.applied()), (ErrorKind::DeadlineExceeded, Applied::No));
-        assert!(fake.timeouts().iter().all(|ms| (1..=60).contains(ms)));
+        let told = fake.timeouts();
+        assert!(told.iter().skip(1).all(|ms| (1..=60).contains(ms)), "{told:?}");
+        fake.set_silent(false);
         kv.get("k").await.unwrap();
     }
 }
