@@ -23,7 +23,8 @@ impl fmt::Display for Seqno {
     }
 }
 
-/// What an entry is. The numbers are on disk; 3 is kept for a pointer into a blob file.
+/// What an entry is. The numbers are on disk; 2 is kept for a put whose value is a pointer into a
+/// blob file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Put,
@@ -37,15 +38,15 @@ impl Kind {
 
     pub(crate) fn byte(self) -> u8 {
         match self {
+            Self::Delete => 0,
             Self::Put => 1,
-            Self::Delete => 2,
         }
     }
 
     pub(crate) fn from_byte(byte: u8) -> Option<Self> {
         match byte {
+            0 => Some(Self::Delete),
             1 => Some(Self::Put),
-            2 => Some(Self::Delete),
             _ => None,
         }
     }

@@ -101,7 +101,7 @@ fn the_log_is_as_documented() {
     assert_eq!(u32_at(&log, 80 + 8), 8);
     assert_eq!(u64_at(&log, 80 + 16), 80);
     assert_eq!(u64_at(&log, 80 + 24), 2);
-    assert_eq!(log[128..136], *b"\x02\x06banana");
+    assert_eq!(log[128..136], *b"\x00\x06banana");
     // The last is a mark: no entries, no payload, the number of the batch before it.
     let mark = log.len() - 48;
     assert_eq!((u32_at(&log, mark + 8), u32_at(&log, mark + 32)), (0, 0));
@@ -113,7 +113,7 @@ fn the_table_is_as_documented() {
     let table = fixture("000004.sst");
     let block = b"\x00\x05\x01\x01\x03applered\
         \x02\x05\x01\x01\x06ricotorange\
-        \x00\x06\x02\x02banana\
+        \x00\x06\x00\x02banana\
         \x00\x00\x00\x00\x01\x00\x00\x00\
         \x00";
     assert_eq!(table[..block.len()], *block, "entries, restarts, compression");
