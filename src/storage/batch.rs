@@ -9,7 +9,9 @@ use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::coding::{Reader, put_length};
+use super::deleted::RangeDelete;
 use super::error::Error;
+use super::key_range::KeyRange;
 use super::options::{BATCH_BYTES_MAX, ENGINE_KEY_BYTES_MAX, ENGINE_VALUE_BYTES_MAX};
 
 /// The place of a batch in the order of all batches of one engine; 0 is before the first. Every
@@ -23,12 +25,13 @@ impl fmt::Display for Seqno {
     }
 }
 
-/// What an entry is. The numbers are on disk; 2 is kept for a put whose value is a pointer into a
-/// blob file.
+/// What an entry is. The numbers are on disk; 2 is kept for a pointer into a blob file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
-    Put,
     Delete,
+    Put,
+    /// In batches only: tables keep no deleted ranges, the manifest does.
+    DeleteRange,
 }
 
 impl Kind {
@@ -40,6 +43,7 @@ impl Kind {
         match self {
             Self::Delete => 0,
             Self::Put => 1,
+            Self::DeleteRange => 3,
         }
     }
 
@@ -47,16 +51,19 @@ impl Kind {
         match byte {
             0 => Some(Self::Delete),
             1 => Some(Self::Put),
+            3 => Some(Self::DeleteRange),
             _ => None,
         }
     }
 }
 
-/// Writes to apply together, in order: of two writes to one key the later wins.
+/// Writes to apply together, in order: of two writes to one key the later wins. Deleted ranges come
+/// before all of them, see [`Batch::delete_range`].
 #[derive(Debug, Default, Clone)]
 pub struct Batch {
     payload: Vec<u8>,
     count: u32,
+    ranges: u32,
     refused: Option<Error>,
 }
 
@@ -79,7 +86,32 @@ impl Batch {
         self.add(Kind::Delete, key, &[]);
     }
 
-    /// Number of writes.
+    /// Adds the deletion of every key in `range` that was written before this batch. What this
+    /// batch itself puts there stays, in whichever order it is added. An empty range adds nothing;
+    /// a bound over 8 KiB makes the submission fail.
+    ///
+    /// It costs the same however much is in the range. See `Engine::delete_range` for what becomes
+    /// of the room.
+    pub fn delete_range(&mut self, range: &KeyRange) {
+        if range.is_empty() {
+            return;
+        }
+        let end = range.end().unwrap_or_default();
+        self.check("key", range.start().len().max(end.len()), ENGINE_KEY_BYTES_MAX);
+        if self.refused.is_some() {
+            return;
+        }
+        self.payload.push(Kind::DeleteRange.byte());
+        put_length(&mut self.payload, range.start().len());
+        put_length(&mut self.payload, range.end().map_or(0, |end| end.len() + 1));
+        self.payload.extend_from_slice(range.start());
+        self.payload.extend_from_slice(end);
+        self.ranges += 1;
+        self.count += 1;
+        self.check("batch", self.payload.len(), BATCH_BYTES_MAX);
+    }
+
+    /// Number of writes, deleted ranges included.
     pub fn len(&self) -> usize {
         self.count as usize
     }
@@ -123,7 +155,7 @@ impl Batch {
         let hash = xxh3_64(&self.payload);
         // The buffer lives as long as the memtable: what it has to spare would be unaccounted.
         let payload = Bytes::from(self.payload.into_boxed_slice());
-        Ok(SealedBatch { payload, hash, count: self.count })
+        Ok(SealedBatch { payload, hash, count: self.count, ranges: self.ranges })
     }
 }
 
@@ -132,47 +164,119 @@ impl Batch {
 pub(crate) struct SealedBatch {
     pub(crate) payload: Bytes,
     pub(crate) hash: u64,
+    /// Number of all writes.
     pub(crate) count: u32,
+    /// How many of them delete ranges.
+    pub(crate) ranges: u32,
+}
+
+/// One write of a batch.
+enum Write {
+    /// No value is a delete.
+    Point(Bytes, Option<Bytes>),
+    DeleteRange(KeyRange),
 }
 
 impl SealedBatch {
     /// Takes a payload from disk whose hash has been checked; `None` if it is not a batch of
     /// `count` entries all the same.
     pub(crate) fn decode(payload: Bytes, hash: u64, count: u32) -> Option<Self> {
-        let batch = Self { payload, hash, count };
-        let mut seen = 0u32;
-        for entry in batch.entries() {
-            entry?;
+        let mut batch = Self { payload, hash, count, ranges: 0 };
+        let (mut seen, mut ranges) = (0u32, 0u32);
+        for write in batch.writes() {
+            ranges += u32::from(matches!(write?, Write::DeleteRange(_)));
             seen = seen.checked_add(1)?;
         }
+        batch.ranges = ranges;
         (seen == count).then_some(batch)
     }
 
-    /// The entries in order; `None` once where the bytes make no sense.
+    /// The puts and deletes of single keys in order; `None` once where the bytes make no sense.
     pub(crate) fn entries(&self) -> impl Iterator<Item = Option<(Bytes, Option<Bytes>)>> + '_ {
+        self.writes().filter_map(|write| match write {
+            Some(Write::Point(key, value)) => Some(Some((key, value))),
+            Some(Write::DeleteRange(_)) => None,
+            None => Some(None),
+        })
+    }
+
+    /// The ranges it deletes, as batch `seqno`.
+    pub(crate) fn range_deletes(&self, seqno: Seqno) -> Vec<RangeDelete> {
+        if self.ranges == 0 {
+            return Vec::new();
+        }
+        let ranges = self.writes().filter_map(|write| match write {
+            Some(Write::DeleteRange(range)) => Some(RangeDelete { range, seqno }),
+            Some(Write::Point(..)) | None => None,
+        });
+        ranges.collect()
+    }
+
+    fn writes(&self) -> impl Iterator<Item = Option<Write>> + '_ {
         let mut reader = Reader::new(&self.payload);
         let mut broken = false;
         core::iter::from_fn(move || {
             if broken || reader.is_empty() {
                 return None;
             }
-            let entry = self.entry(&mut reader);
+            let entry = self.write(&mut reader);
             broken = entry.is_none();
             Some(entry)
         })
     }
 
-    fn entry(&self, reader: &mut Reader<'_>) -> Option<(Bytes, Option<Bytes>)> {
+    fn write(&self, reader: &mut Reader<'_>) -> Option<Write> {
         let kind = Kind::from_byte(reader.u8()?)?;
         let key_length = reader.length()?;
-        let value_length = if kind == Kind::Put { Some(reader.length()?) } else { None };
+        let value_length = match kind {
+            Kind::Put | Kind::DeleteRange => Some(reader.length()?),
+            Kind::Delete => None,
+        };
+        if key_length > ENGINE_KEY_BYTES_MAX {
+            return None;
+        }
+        if kind == Kind::DeleteRange {
+            let end_length = value_length?.checked_sub(1);
+            let start = Bytes::copy_from_slice(reader.bytes(key_length)?);
+            let end = match end_length {
+                Some(length) if length > ENGINE_KEY_BYTES_MAX => return None,
+                Some(length) => Some(Bytes::copy_from_slice(reader.bytes(length)?)),
+                None => None,
+            };
+            return Some(Write::DeleteRange(KeyRange::new(start, end)));
+        }
         let key = self.payload.slice_ref(reader.bytes(key_length)?);
         let value = match value_length {
+            Some(length) if length > ENGINE_VALUE_BYTES_MAX => return None,
             Some(length) => Some(self.payload.slice_ref(reader.bytes(length)?)),
             None => None,
         };
-        let fits = key.len() <= ENGINE_KEY_BYTES_MAX
-            && value.as_ref().is_none_or(|value| value.len() <= ENGINE_VALUE_BYTES_MAX);
-        fits.then_some((key, value))
+        Some(Write::Point(key, value))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_reads_back_and_a_cut_one_does_not() {
+        let mut batch = Batch::new();
+        batch.put(b"key", b"value");
+        batch.delete_range(&KeyRange::prefix(b"a"));
+        batch.delete(b"other");
+        batch.delete_range(&KeyRange::all());
+        batch.delete_range(&KeyRange::between(b"b", b"b"));
+        let sealed = batch.seal().unwrap();
+        assert_eq!((sealed.count, sealed.ranges), (4, 2));
+        let read = SealedBatch::decode(sealed.payload.clone(), sealed.hash, 4).unwrap();
+        assert_eq!(read.ranges, 2);
+        assert_eq!(read.entries().flatten().count(), 2);
+        let ranges: Vec<_> = read.range_deletes(Seqno(7)).into_iter().map(|it| it.range).collect();
+        assert_eq!(ranges, [KeyRange::prefix(b"a"), KeyRange::all()]);
+        for cut in 0..sealed.payload.len() {
+            let payload = sealed.payload.slice(..cut);
+            assert!(SealedBatch::decode(payload, sealed.hash, 4).is_none());
+        }
     }
 }

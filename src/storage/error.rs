@@ -64,7 +64,7 @@ pub enum Error {
     /// Too much is waiting for the disk. The batch is not applied; try again later.
     #[error("{waiting} {unit} are waiting for the disk, the limit is {limit}")]
     Overloaded {
-        /// `bytes`, or `tables` that are to be merged.
+        /// `bytes`, or `tables` or `deleted ranges` that are to be merged.
         unit: &'static str,
         /// How many are waiting.
         waiting: usize,

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::batch::Seqno;
+use super::deleted::Covers;
 use super::error::Error;
 use super::levels::LevelCursor;
 use super::memtable::Memtable;
@@ -224,19 +225,21 @@ impl Merge {
 #[derive(Debug)]
 pub struct Iter {
     merge: Merge,
+    covers: Covers,
     failed: bool,
     refused: Option<Error>,
     last: Option<Bytes>,
 }
 
 impl Iter {
-    pub(crate) fn new(sources: Vec<Source>, direction: Direction) -> Self {
-        Self { merge: Merge::new(sources, direction), failed: false, refused: None, last: None }
+    pub(crate) fn new(sources: Vec<Source>, covers: Covers, direction: Direction) -> Self {
+        let merge = Merge::new(sources, direction);
+        Self { merge, covers, failed: false, refused: None, last: None }
     }
 
     /// One that yields an error and ends.
     pub(crate) fn refused(error: Error, direction: Direction) -> Self {
-        Self { refused: Some(error), ..Self::new(Vec::new(), direction) }
+        Self { refused: Some(error), ..Self::new(Vec::new(), Covers::default(), direction) }
     }
 
     fn advance(&mut self) -> Result<Option<(Bytes, Bytes, Seqno)>, Error> {
@@ -248,7 +251,9 @@ impl Iter {
                 continue;
             }
             self.last = Some(entry.key.clone());
-            if let Some(value) = entry.value {
+            if let Some(value) = entry.value
+                && !self.covers.hide(&entry.key, entry.seqno)
+            {
                 return Ok(Some((entry.key, value, entry.seqno)));
             }
         }

@@ -8,6 +8,8 @@
 use std::ops::Bound;
 use std::sync::Arc;
 
+use super::batch::Seqno;
+use super::deleted::{Deleted, RangeDelete};
 use super::error::Error;
 use super::files::FileNo;
 use super::iter::{Direction, Entry, Range};
@@ -36,11 +38,16 @@ pub(crate) fn overlap_depth(tables: &[&TableMeta]) -> usize {
 pub(crate) struct Levels {
     levels: [Vec<Arc<Table>>; LEVELS],
     depth: usize,
+    deleted: Arc<Deleted>,
 }
 
 impl Levels {
     /// Puts tables in the order of their levels. A level that does not exist is taken as the last.
-    pub(crate) fn new(tables: impl IntoIterator<Item = (usize, Arc<Table>)>) -> Self {
+    /// Of the deleted ranges those are kept that concern one of the tables.
+    pub(crate) fn new(
+        tables: impl IntoIterator<Item = (usize, Arc<Table>)>,
+        deleted: &[RangeDelete],
+    ) -> Self {
         let mut levels: [Vec<Arc<Table>>; LEVELS] = Default::default();
         for (level, table) in tables {
             if let Some(tables) = levels.get_mut(level.min(LAST_LEVEL)) {
@@ -57,7 +64,28 @@ impl Levels {
         let depth = levels.first().map_or(0, |newest| {
             overlap_depth(&newest.iter().map(|table| &table.meta).collect::<Vec<_>>())
         });
-        Self { levels, depth }
+        let mut new = Self { levels, depth, deleted: Arc::default() };
+        if !deleted.is_empty() {
+            let tables: Vec<&TableMeta> = new.all().map(|(_, table)| &table.meta).collect();
+            new.deleted = Arc::new(Deleted::new(RangeDelete::needed(deleted, &tables)));
+        }
+        new
+    }
+
+    /// The deleted ranges that hide something in these tables.
+    pub(crate) fn deleted(&self) -> &Arc<Deleted> {
+        &self.deleted
+    }
+
+    /// The last batch that has something in a table.
+    pub(crate) fn last(&self) -> Seqno {
+        self.all().map(|(_, table)| table.meta.last).max().unwrap_or_default()
+    }
+
+    /// The same with more deleted ranges.
+    pub(crate) fn deleting(&self, more: &[RangeDelete]) -> Self {
+        let tables = self.all().map(|(level, table)| (level, Arc::clone(table)));
+        Self::new(tables, &[self.deleted.ranges(), more].concat())
     }
 
     /// The same without some tables and with some others; a table that is in both moves.
@@ -67,7 +95,7 @@ impl Levels {
         };
         let stay = self.all().filter(|(_, table)| !goes(table.meta.no));
         let stay = stay.map(|(level, table)| (level, Arc::clone(table)));
-        Self::new(stay.chain(added.iter().cloned()))
+        Self::new(stay.chain(added.iter().cloned()), self.deleted.ranges())
     }
 
     /// What of the order does not hold, as far as the tables' ranges tell.

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use parking_lot::RwLock;
 
 use super::batch::{SealedBatch, Seqno};
+use super::deleted::DeletedInMemory;
 use super::iter::{Direction, Entry, Range};
 
 /// What an entry costs beyond its bytes in the batch: its share of a tree node and two handles.
@@ -36,6 +37,8 @@ impl Versions {
 #[derive(Debug, Default)]
 pub(crate) struct Memtable {
     map: RwLock<BTreeMap<Bytes, Versions>>,
+    /// Hides older versions of keys, here and in everything older.
+    pub(crate) deleted: DeletedInMemory,
     bytes: AtomicUsize,
     last: AtomicU64,
 }
@@ -63,6 +66,7 @@ impl Memtable {
     /// Adds a batch whose number is above all before.
     pub(crate) fn insert(&self, batch: &SealedBatch, seqno: Seqno) {
         let mut map = self.map.write();
+        self.deleted.add(batch.range_deletes(seqno));
         for (key, value) in batch.entries().flatten() {
             let new = (seqno, value);
             match map.get_mut(&key) {
@@ -84,6 +88,9 @@ impl Memtable {
     /// Takes a batch back out that could not be logged; what it covered is visible again.
     pub(crate) fn undo(&self, batch: &SealedBatch, seqno: Seqno) {
         let mut map = self.map.write();
+        if batch.ranges > 0 {
+            self.deleted.undo(seqno);
+        }
         for (key, _) in batch.entries().flatten() {
             let Some(versions) = map.get_mut(&key) else { continue };
             if versions.newest.0 != seqno {

@@ -24,10 +24,12 @@ mod cache;
 mod check;
 mod coding;
 mod compaction;
+mod deleted;
 mod engine;
 mod error;
 mod files;
 mod iter;
+mod key_range;
 mod levels;
 mod manifest;
 mod memtable;
@@ -43,6 +45,7 @@ pub use engine::{
 };
 pub use error::Error;
 pub use iter::{Direction, Iter};
+pub use key_range::KeyRange;
 pub use options::{
     BATCH_BYTES_MAX, Durability, ENGINE_KEY_BYTES_MAX, ENGINE_VALUE_BYTES_MAX, Options,
     SYNC_INTERVAL_DEFAULT, SyncMode, ThreadMode,

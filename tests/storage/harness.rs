@@ -13,7 +13,8 @@ use std::sync::Arc;
 use fastrand::Rng;
 use parking_lot::Mutex;
 use roundtable::storage::{
-    Batch, Direction, Durability, Engine, Error, FaultyVfs, Options, Recovery, SyncMode, ThreadMode,
+    Batch, Direction, Durability, Engine, Error, FaultyVfs, KeyRange, Options, Recovery, SyncMode,
+    ThreadMode,
 };
 
 pub(crate) type State = BTreeMap<Vec<u8>, Vec<u8>>;
@@ -25,6 +26,8 @@ pub(crate) const DIR: &str = "/srv/node/db";
 enum Change {
     Put(u8, u16),
     Delete(u8),
+    /// Keys from the first to the second, before everything else in its batch.
+    DeleteRange(u8, u8),
 }
 
 #[derive(Debug, Clone)]
@@ -40,7 +43,8 @@ fn changes(rng: &mut Rng) -> Vec<Change> {
         1 => Change::Put(rng.u8(..12), rng.u16(..2000)),
         _ => Change::Put(rng.u8(..12), rng.u16(..60)),
     };
-    (0..rng.usize(1..5)).map(|_| change(rng)).collect()
+    let range = (rng.u8(..8) == 0).then(|| Change::DeleteRange(rng.u8(..12), rng.u8(..13)));
+    range.into_iter().chain((0..rng.usize(1..5)).map(|_| change(rng))).collect()
 }
 
 fn value(number: u64, length: u16) -> Vec<u8> {
@@ -57,6 +61,9 @@ impl Written {
             match change {
                 Change::Put(key, length) => batch.put(&[b'k', *key], &value(self.number, *length)),
                 Change::Delete(key) => batch.delete(&[b'k', *key]),
+                Change::DeleteRange(start, end) => {
+                    batch.delete_range(&KeyRange::between(&[b'k', *start], &[b'k', *end]));
+                }
             }
         }
         batch
@@ -68,6 +75,11 @@ impl Written {
             match change {
                 Change::Put(key, length) => {
                     state.insert(vec![b'k', *key], value(self.number, *length));
+                }
+                Change::DeleteRange(start, end) => {
+                    state.retain(|key, _| {
+                        key[0] != b'k' || !(*start..*end.max(start)).contains(&key[1])
+                    });
                 }
                 Change::Delete(key) => {
                     state.remove(&[b'k', *key][..]);

@@ -19,4 +19,5 @@ mod group;
 mod harness;
 mod model;
 mod planted;
+mod ranges;
 mod tables;

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use fastrand::Rng;
 use roundtable::storage::{
-    Batch, Direction, Durability, Engine, Error, FaultyVfs, Options, RealVfs, SyncMode, ThreadMode,
-    TryGet, Vfs,
+    Batch, Direction, Durability, Engine, Error, FaultyVfs, KeyRange, Options, RealVfs, SyncMode,
+    ThreadMode, TryGet, Vfs,
 };
 
 type Model = BTreeMap<Vec<u8>, Vec<u8>>;
@@ -43,8 +43,22 @@ fn key(rng: &mut Rng) -> Vec<u8> {
     (0..length).map(|_| rng.u8(b'a'..b'e')).collect()
 }
 
+fn range(rng: &mut Rng) -> KeyRange {
+    match rng.u8(..8) {
+        0 => KeyRange::starting_at(&key(rng)),
+        1..4 => KeyRange::prefix(&key(rng)),
+        _ => KeyRange::between(&key(rng), &key(rng)),
+    }
+}
+
 fn batch(rng: &mut Rng, model: &mut Model) -> Batch {
     let mut batch = Batch::new();
+    // Deleted ranges come before the batch's own puts, wherever they stand in it.
+    if rng.u8(..10) == 0 {
+        let range = range(rng);
+        model.retain(|key, _| !range.contains(key));
+        batch.delete_range(&range);
+    }
     for _ in 0..rng.usize(0..6) {
         let key = key(rng);
         if rng.u8(..4) == 0 {
@@ -123,7 +137,7 @@ fn assert_packed(engine: &Engine, model: &Model) {
     let stats = engine.stats();
     let (last, upper) = stats.levels.split_last().unwrap();
     assert!(upper.iter().all(|level| level.tables == 0), "{upper:?}");
-    assert_eq!(last.entries, model.len() as u64);
+    assert_eq!(last.entries, model.len() as u64, "{stats:#?}");
 }
 
 fn all(engine: &roundtable::storage::Snapshot) -> Model {
@@ -155,7 +169,13 @@ fn an_inline_engine_reads_like_a_map_through_flushes_and_reopens() {
                     engine.compact().unwrap();
                     assert_packed(&engine, &model);
                 }
-                5..9 => {
+                5 => {
+                    let range = range(&mut rng);
+                    if engine.delete_range(&range).is_ok() {
+                        model.retain(|key, _| !range.contains(key));
+                    }
+                }
+                6..9 => {
                     engine.step();
                 }
                 _ => {
@@ -204,6 +224,11 @@ fn a_threaded_engine_on_real_files_reads_like_a_map() {
             check(&engine, &model, &mut rng);
             if round % 20 == 7 {
                 engine.flush().unwrap();
+            }
+            if round % 20 == 11 {
+                let range = range(&mut rng);
+                engine.delete_range(&range).unwrap();
+                model.retain(|key, _| !range.contains(key));
             }
             if round % 20 == 17 {
                 engine.compact().unwrap();

@@ -53,6 +53,26 @@ fn a_filter_that_denies_a_key_it_holds_is_caught() {
     fires("storage-filter-false-negative");
 }
 
+#[test]
+fn a_range_delete_that_hides_later_writes_is_caught() {
+    fires("storage-range-delete-hides-later-writes");
+}
+
+#[test]
+fn a_range_delete_that_the_tables_are_not_asked_about_is_caught() {
+    fires("storage-range-delete-forgotten-in-tables");
+}
+
+#[test]
+fn a_range_delete_that_is_lost_at_its_flush_is_caught() {
+    fires("storage-range-delete-lost-at-flush");
+}
+
+#[test]
+fn a_merge_that_keeps_what_a_deleted_range_hides_is_caught() {
+    fires("storage-compaction-keeps-deleted-range");
+}
+
 fn fires_on_faults(mutant: &'static str) {
     let _armed = arm_mutant(mutant);
     let (failures, runs) = fault_runs(160);

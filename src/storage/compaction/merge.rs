@@ -1,7 +1,7 @@
 //! One merge of tables, done in bounded steps.
 //!
 //! Decides what of the inputs goes on: the newest version of each key; a delete only while a table
-//! further down may hold what it hides. Every entry read is written or counted as dropped with its
+//! further down may hold what it hides; nothing that a deleted range hides. Every entry read is written or counted as dropped with its
 //! reason, and the numbers are compared with those of the tables. Does not know which tables to
 //! merge, nor what becomes of the result.
 
@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::Job;
+use crate::storage::batch::Seqno;
 use crate::storage::error::Error;
 use crate::storage::files::FileNo;
 use crate::storage::iter::{Direction, Entry, Merge, Range, Source};
@@ -25,6 +26,8 @@ pub(crate) struct Tally {
     pub(crate) superseded: u64,
     /// Deletes dropped because nothing lies below them.
     pub(crate) tombstones: u64,
+    /// Dropped because their range was deleted later.
+    pub(crate) hidden: u64,
     /// Bytes of the entries read, and of the tables written.
     pub(crate) bytes_read: u64,
     pub(crate) bytes_written: u64,
@@ -121,6 +124,12 @@ impl Merging {
 
     /// Writes the newest version of a key, or drops it.
     fn settle(&mut self, entry: Entry, new: NewTable<'_>) -> Result<(), Error> {
+        if entry.seqno < self.levels.deleted().cover(&entry.key, Seqno(u64::MAX))
+            && !crate::mutant!("storage-compaction-keeps-deleted-range")
+        {
+            self.tally.hidden += 1;
+            return Ok(());
+        }
         if entry.value.is_none() && !self.lies_above(&entry.key) {
             self.tally.tombstones += 1;
             return Ok(());
@@ -141,11 +150,13 @@ impl Merging {
         if crate::mutant!("storage-compaction-drops-tombstone-early") {
             return false;
         }
-        (self.job.to + 1..LEVELS).any(|level| {
-            let tables = self.levels.level(level);
-            let first = tables.partition_point(|table| *table.meta.largest < *key);
-            tables.get(first).is_some_and(|table| *table.meta.smallest <= *key)
-        })
+        // Written back into level 0, a delete may hide something in an older table beside it.
+        self.job.to == 0
+            || (self.job.to + 1..LEVELS).any(|level| {
+                let tables = self.levels.level(level);
+                let first = tables.partition_point(|table| *table.meta.largest < *key);
+                tables.get(first).is_some_and(|table| *table.meta.smallest <= *key)
+            })
     }
 
     /// Whether the next entry goes into a new table. Here is the place to cut at the edges of units
@@ -158,8 +169,9 @@ impl Merging {
     fn end_table(&mut self) -> Result<(), Error> {
         if let Some(builder) = self.builder.take() {
             self.ending = Some(builder.path().to_path_buf());
-            let table = builder.finish()?;
+            let mut table = builder.finish()?;
             self.ending = None;
+            table.meta.purged = self.levels.deleted().newest();
             self.tally.bytes_written += table.meta.bytes;
             self.outputs.push(table);
         }
@@ -173,8 +185,9 @@ impl Merging {
             let what = "tables to merge hold more or fewer entries than they say";
             return Err(Error::corrupt(input.path(), 0, what));
         }
-        let Tally { read, kept, superseded, tombstones, .. } = self.tally;
-        assert_eq!(read, kept + superseded + tombstones, "every entry is accounted for");
+        let Tally { read, kept, superseded, tombstones, hidden, .. } = self.tally;
+        let dropped = superseded + tombstones + hidden;
+        assert_eq!(read, kept + dropped, "every entry is accounted for");
         let written: u64 = self.outputs.iter().map(|table| table.meta.entries).sum();
         assert_eq!(kept, written, "every entry that is kept is written");
         Ok(())

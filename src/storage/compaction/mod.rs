@@ -7,6 +7,8 @@
 
 mod merge;
 mod pick;
+mod purge;
 
 pub(crate) use merge::Merging;
 pub(crate) use pick::{Job, LevelsView, pick, pick_all};
+pub(crate) use purge::pick_purge;

@@ -213,6 +213,7 @@ mod tests {
             largest: key(keys.1),
             first: Seqno(batches.0),
             last: Seqno(batches.1),
+            purged: Seqno(0),
         }
     }
 

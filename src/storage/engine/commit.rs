@@ -11,7 +11,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::core::{Commit, Core, OnDone, Pending, Phase, View};
+use super::core::{Commit, Core, DELETED_RANGES_MAX, OnDone, Pending, Phase, View};
 use crate::storage::batch::{Batch, SealedBatch, Seqno};
 use crate::storage::error::Error;
 use crate::storage::files::wal_path;
@@ -97,6 +97,12 @@ impl Core {
             self.flush_wake.notify_one();
             let unit = "bytes";
             return Err(blocked.unwrap_or(Error::Overloaded { unit, waiting: memory, limit }));
+        }
+        if batch.ranges > 0 {
+            let (waiting, limit) = (view.deleted_ranges(), DELETED_RANGES_MAX);
+            if waiting + batch.ranges as usize > limit {
+                return Err(Error::Overloaded { unit: "deleted ranges", waiting, limit });
+            }
         }
         let (waiting, limit) = (view.levels.depth(), self.options.l0_depth_max.max(1));
         if bytes > 0 && waiting >= limit && commit.compacting.damage.is_none() {

@@ -12,9 +12,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::core::{Commit, Core, Phase, View};
+use super::core::{Commit, Core, DELETED_RANGES_MAX, Phase, View};
 use crate::storage::batch::Seqno;
-use crate::storage::compaction::{Job, LevelsView, Merging, pick, pick_all};
+use crate::storage::compaction::{Job, LevelsView, Merging, pick, pick_all, pick_purge};
 use crate::storage::error::Error;
 use crate::storage::files::{FileKind, FileNo, table_path};
 use crate::storage::manifest::Edit;
@@ -22,6 +22,8 @@ use crate::storage::sstable::{Table, TableBuilder, TableMeta};
 
 /// From this pressure on, the rate limit of compactions is off: falling behind costs more.
 const HURRY: f64 = 0.5;
+/// From so many deleted ranges on, giving their room back comes before the order of the levels.
+const DELETED_FIRST: usize = DELETED_RANGES_MAX / 2;
 
 /// Where compaction stands. Guarded by the commit lock.
 #[derive(Debug, Default)]
@@ -70,6 +72,7 @@ impl Core {
         }
         let merging = match running.take() {
             Some(merging) => merging,
+            None if self.drop_hidden() => return true,
             None => match self.next_job() {
                 Some(job) => self.begin(job),
                 None => return false,
@@ -87,7 +90,12 @@ impl Core {
         };
         let view = self.view.load_full();
         let levels = LevelsView::of(&view.levels);
-        let job = pick(&levels, &self.options, &damaged)
+        let deleted = view.levels.deleted();
+        let purge = || pick_purge(&levels, deleted, &damaged);
+        let urgent = (deleted.ranges().len() >= DELETED_FIRST).then(purge).flatten();
+        let job = urgent
+            .or_else(|| pick(&levels, &self.options, &damaged))
+            .or_else(purge)
             .or_else(|| pick_all(&levels, &self.options, &damaged, wanted));
         if job.is_none() {
             let mut commit = self.commit.lock();
@@ -99,7 +107,9 @@ impl Core {
 
     fn begin(&self, job: Job) -> Merging {
         let levels = Arc::clone(&self.view.load().levels);
-        Merging::new(job, levels, self.options.table_bytes)
+        // Of one table of level 0 there may not become two of the same age.
+        let table_bytes = if job.to == 0 { u64::MAX } else { self.options.table_bytes };
+        Merging::new(job, levels, table_bytes)
     }
 
     /// Returns the merge if it is not at its end.
@@ -122,6 +132,41 @@ impl Core {
             }
         }
         None
+    }
+
+    /// Takes tables that deleted ranges hide as a whole out of the manifest. Only while no merge
+    /// reads them. Returns whether there was one.
+    fn drop_hidden(&self) -> bool {
+        let view = self.view.load_full();
+        let deleted = view.levels.deleted();
+        if deleted.is_empty() {
+            return false;
+        }
+        let tables = view.levels.all().map(|(_, table)| table);
+        let tables: Vec<_> = tables.filter(|table| deleted.hides(&table.meta)).cloned().collect();
+        let removed: Vec<FileNo> = tables.iter().map(|table| table.meta.no).collect();
+        if removed.is_empty() {
+            return false;
+        }
+        let appended = {
+            let mut manifest = self.manifest.lock();
+            let edit = Edit { tables_removed: removed.clone(), ..Edit::default() };
+            manifest.append(edit).map(|()| {
+                self.change_levels(|_, view| View {
+                    levels: Arc::new(view.levels.edited(&removed, &[])),
+                    ..view.clone()
+                });
+            })
+        };
+        match appended {
+            Ok(()) => {
+                tables.iter().for_each(|table| table.retire(&self.vfs));
+                let entries = tables.iter().map(|table| table.meta.entries).sum();
+                self.counters.hidden.fetch_add(entries, Ordering::Relaxed);
+            }
+            Err(error) => self.compaction_failed(error, removed.first().copied()),
+        }
+        true
     }
 
     /// Begins a table of the next number.
@@ -149,6 +194,7 @@ impl Core {
                 counters.compaction_bytes.fetch_add(tally.bytes_written, Ordering::Relaxed);
                 counters.superseded.fetch_add(tally.superseded, Ordering::Relaxed);
                 counters.tombstones.fetch_add(tally.tombstones, Ordering::Relaxed);
+                counters.hidden.fetch_add(tally.hidden, Ordering::Relaxed);
             }
             Err(error) => {
                 if error.is_full() {

@@ -24,6 +24,9 @@ use crate::storage::options::Options;
 use crate::storage::vfs::{DirLock, Vfs};
 use crate::storage::wal::LogWriter;
 
+/// Most deleted ranges that may wait for the merge that ends them; more are refused.
+pub(super) const DELETED_RANGES_MAX: usize = 1_024;
+
 /// What to call when a batch is as durable as asked, or has failed.
 pub type OnDone = Box<dyn FnOnce(Result<Seqno, Error>) + Send>;
 
@@ -39,6 +42,13 @@ pub(super) struct View {
 impl View {
     pub(super) fn memtables(&self) -> impl Iterator<Item = &Arc<Memtable>> {
         std::iter::once(&self.active).chain(&self.sealed)
+    }
+
+    /// How many deleted ranges readers have to heed.
+    pub(super) fn deleted_ranges(&self) -> usize {
+        let memory = self.memtables().filter_map(|memtable| memtable.deleted.get());
+        let memory: usize = memory.map(|deleted| deleted.ranges().len()).sum();
+        memory + self.levels.deleted().ranges().len()
     }
 
     pub(super) fn memory(&self) -> usize {
@@ -125,6 +135,7 @@ pub(super) struct Counters {
     pub(super) compaction_bytes: AtomicU64,
     pub(super) superseded: AtomicU64,
     pub(super) tombstones: AtomicU64,
+    pub(super) hidden: AtomicU64,
 }
 
 pub(super) struct Core {

@@ -9,9 +9,10 @@ use std::sync::atomic::Ordering;
 
 use super::core::{Core, View};
 use crate::storage::batch::Seqno;
+use crate::storage::deleted::RangeDelete;
 use crate::storage::error::Error;
 use crate::storage::files::{FileNo, table_path, wal_path};
-use crate::storage::iter::{Direction, MemtableCursor, Range};
+use crate::storage::iter::{Direction, Entry, MemtableCursor, Range};
 use crate::storage::manifest::Edit;
 use crate::storage::memtable::Memtable;
 use crate::storage::sstable::Table;
@@ -50,6 +51,8 @@ impl Core {
     fn flush_memtable(&self, memtable: &Arc<Memtable>) -> Result<(), Error> {
         let flushed = memtable.last();
         let table = self.build_table(memtable)?;
+        let deleted = memtable.deleted.get().unwrap_or_default();
+        let ranges = deleted.ranges().to_vec();
         let logs = {
             let mut manifest = self.manifest.lock();
             let logs = manifest.state.logs_covered_by(flushed);
@@ -60,6 +63,10 @@ impl Core {
                 flushed: Some(flushed),
                 logs_removed: logs.clone(),
                 tables_added: table.iter().map(|table| table.meta.clone()).collect(),
+                ranges_deleted: match crate::mutant!("storage-range-delete-lost-at-flush") {
+                    true => Vec::new(),
+                    false => ranges.clone(),
+                },
                 ..Edit::default()
             };
             if let Err(error) = manifest.append(edit) {
@@ -73,14 +80,15 @@ impl Core {
         };
         let bytes = table.as_ref().map_or(0, |table| table.meta.bytes);
         self.counters.flush_bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.install(memtable, table, flushed);
+        self.install(memtable, table, &ranges, flushed);
         self.remove_logs(&logs);
         self.counters.flushes.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 
-    /// Writes a memtable's newest versions as a table; none if all its batches were undone. Older
-    /// versions are needed by snapshots only, and a snapshot holds the memtable itself.
+    /// Writes a memtable's newest versions as a table, without those that its deleted ranges hide;
+    /// none if nothing is left. What is left out is needed by snapshots only, and a snapshot holds
+    /// the memtable itself.
     fn build_table(&self, memtable: &Arc<Memtable>) -> Result<Option<Table>, Error> {
         let mut cursor = MemtableCursor::new(
             Arc::clone(memtable),
@@ -88,14 +96,15 @@ impl Core {
             Direction::Forward,
             Seqno(u64::MAX),
         );
-        let Some(first) = cursor.next() else { return Ok(None) };
+        let deleted = memtable.deleted.get().unwrap_or_default();
+        let hidden = |entry: &Entry| entry.seqno < deleted.cover(&entry.key, Seqno(u64::MAX));
+        let mut left = std::iter::from_fn(|| cursor.next()).filter(|entry| !hidden(entry));
+        let Some(first) = left.next() else { return Ok(None) };
         let mut builder = self.new_table()?;
         let path = builder.path().to_path_buf();
         let built = (|| {
             builder.add(&first)?;
-            while let Some(entry) = cursor.next() {
-                builder.add(&entry)?;
-            }
+            left.try_for_each(|entry| builder.add(&entry))?;
             builder.finish()
         })();
         let table = match built {
@@ -113,14 +122,21 @@ impl Core {
         Ok(Some(table))
     }
 
-    fn install(&self, memtable: &Arc<Memtable>, table: Option<Table>, flushed: Seqno) {
+    fn install(
+        &self,
+        memtable: &Arc<Memtable>,
+        table: Option<Table>,
+        ranges: &[RangeDelete],
+        flushed: Seqno,
+    ) {
         let added: Vec<_> = table.map(|table| (0, Arc::new(table))).into_iter().collect();
         self.change_levels(|commit, view| {
             commit.flushed = commit.flushed.max(flushed);
             let mut sealed = view.sealed.clone();
             sealed.retain(|other| !Arc::ptr_eq(other, memtable));
-            let levels = Arc::new(view.levels.edited(&[], &added));
-            View { active: Arc::clone(&view.active), sealed, levels }
+            let levels = view.levels.edited(&[], &added);
+            let levels = if ranges.is_empty() { levels } else { levels.deleting(ranges) };
+            View { active: Arc::clone(&view.active), sealed, levels: Arc::new(levels) }
         });
     }
 

@@ -8,6 +8,7 @@ mod compact;
 mod core;
 mod flush;
 mod open;
+mod range;
 mod read;
 mod stats;
 mod threads;

@@ -105,7 +105,7 @@ pub(super) fn open(
     let (manifest, log) = begin(&vfs, dir, state)?;
     sweep(&*vfs, dir, &names, &manifest)?;
     let flushed = manifest.state.flushed;
-    recovery.last = flushed.max(memtable.last());
+    recovery.last = flushed.max(memtable.last()).max(levels.last());
     let commit = Commit {
         last: recovery.last,
         queue: VecDeque::new(),
@@ -181,7 +181,7 @@ impl Recovering<'_> {
             Ok((usize::from(meta.level), Arc::new(table)))
         };
         let tables: Result<Vec<_>, Error> = self.state.tables.values().map(open).collect();
-        let levels = Levels::new(tables?);
+        let levels = Levels::new(tables?, &self.state.deleted);
         match levels.broken() {
             Some(what) => Err(Error::corrupt(&self.dir.join(CURRENT), 0, what)),
             None => Ok(levels),

@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use super::core::{Core, Phase, View};
 use crate::storage::batch::Seqno;
+use crate::storage::deleted::{Covers, Deleted};
 use crate::storage::error::Error;
 use crate::storage::iter::{Direction, Entry, Iter, MemtableCursor, Range, Source};
 use crate::storage::sstable::{Probe, ReadMode, key_hash};
@@ -23,22 +24,45 @@ pub enum TryGet {
     NeedsDisk,
 }
 
+/// What the memtables know of a key.
+enum InMemory {
+    /// It is this, or not there.
+    Known(Option<(Bytes, Seqno)>),
+    /// They have no version of it; what batches before this one wrote is deleted.
+    Unknown(Seqno),
+}
+
 impl View {
-    /// The outer `None`: memory does not know.
-    fn in_memory(&self, key: &[u8], seqno: Seqno) -> Option<Option<(Bytes, Seqno)>> {
-        let mut found = self.memtables().filter_map(|memtable| memtable.get(key, seqno));
-        found.next().map(|(seqno, value)| Some((value?, seqno)))
+    fn in_memory(&self, key: &[u8], at: Seqno) -> InMemory {
+        let mut cover = Seqno(0);
+        for memtable in self.memtables() {
+            cover = cover.max(memtable.deleted.cover(key, at));
+            if let Some((seqno, value)) = memtable.get(key, at) {
+                let value = value.filter(|_| seqno >= cover);
+                return InMemory::Known(value.map(|value| (value, seqno)));
+            }
+        }
+        InMemory::Unknown(cover.max(self.deleted_in_tables().cover(key, at)))
+    }
+
+    fn deleted_in_tables(&self) -> Arc<Deleted> {
+        match crate::mutant!("storage-range-delete-forgotten-in-tables") {
+            true => Arc::default(),
+            false => Arc::clone(self.levels.deleted()),
+        }
     }
 
     pub(super) fn get(&self, key: &[u8], seqno: Seqno) -> Result<Option<(Bytes, Seqno)>, Error> {
-        if let Some(known) = self.in_memory(key, seqno) {
-            return Ok(known);
-        }
+        let cover = match self.in_memory(key, seqno) {
+            InMemory::Known(known) => return Ok(known),
+            InMemory::Unknown(cover) => cover,
+        };
         let hash = key_hash(key);
         for table in self.levels.holding(key) {
             // Newest first, so the first entry is the one in force, be it a value or a delete.
             if let Some(entry) = table.get(key, hash)? {
-                return Ok(entry.value.map(|value| (value, entry.seqno)));
+                let value = entry.value.filter(|_| entry.seqno >= cover);
+                return Ok(value.map(|value| (value, entry.seqno)));
             }
         }
         Ok(None)
@@ -46,20 +70,20 @@ impl View {
 
     pub(super) fn try_get(&self, key: &[u8]) -> TryGet {
         match self.in_memory(key, Seqno(u64::MAX)) {
-            Some(Some((value, seqno))) => TryGet::Found(value, seqno),
-            Some(None) => TryGet::Absent,
-            None => self.try_tables(key),
+            InMemory::Known(Some((value, seqno))) => TryGet::Found(value, seqno),
+            InMemory::Known(None) => TryGet::Absent,
+            InMemory::Unknown(cover) => self.try_tables(key, cover),
         }
     }
 
-    fn try_tables(&self, key: &[u8]) -> TryGet {
+    fn try_tables(&self, key: &[u8], cover: Seqno) -> TryGet {
         let hash = key_hash(key);
         for table in self.levels.holding(key) {
             match table.try_get(key, hash) {
-                Probe::Found(Entry { seqno, value: Some(value), .. }) => {
+                Probe::Found(Entry { seqno, value: Some(value), .. }) if seqno >= cover => {
                     return TryGet::Found(value, seqno);
                 }
-                Probe::Found(Entry { value: None, .. }) => return TryGet::Absent,
+                Probe::Found(_) => return TryGet::Absent,
                 // What lies below this table may be covered by what is in it.
                 Probe::NeedsDisk => return TryGet::NeedsDisk,
                 Probe::Absent => {}
@@ -74,7 +98,10 @@ impl View {
             Source::Memtable(MemtableCursor::new(memtable, range.clone(), direction, seqno))
         });
         let tables = self.levels.cursors(range, direction, ReadMode::Cached).map(Source::Level);
-        Iter::new(memtables.chain(tables).collect(), direction)
+        let deleted = self.memtables().filter_map(|memtable| memtable.deleted.get());
+        let deleted = deleted.chain([self.deleted_in_tables()]);
+        let covers = Covers::new(deleted, seqno);
+        Iter::new(memtables.chain(tables).collect(), covers, direction)
     }
 }
 

@@ -71,6 +71,10 @@ pub struct Stats {
     pub dropped_superseded: u64,
     /// Number of deletes that compactions dropped because nothing was left to hide.
     pub dropped_tombstones: u64,
+    /// Number of entries dropped because their range was deleted, whole tables included.
+    pub dropped_hidden: u64,
+    /// Number of deleted ranges that still hide something, in memory or in tables.
+    pub deleted_ranges: usize,
     /// Damage that keeps tables from being merged, if there is any.
     pub compaction_error: Option<String>,
     /// The last batch submitted.
@@ -168,6 +172,8 @@ impl Core {
             compaction_bytes_written: count(&counters.compaction_bytes),
             dropped_superseded: count(&counters.superseded),
             dropped_tombstones: count(&counters.tombstones),
+            dropped_hidden: count(&counters.hidden),
+            deleted_ranges: view.deleted_ranges(),
             compaction_error: commit.compacting.damage.as_ref().map(ToString::to_string),
             last: commit.last,
             flushed: commit.flushed,

@@ -7,8 +7,10 @@ use bytes::Bytes;
 
 use crate::storage::batch::Seqno;
 use crate::storage::coding::{Reader, put_length, put_string, put_varint};
+use crate::storage::deleted::RangeDelete;
 use crate::storage::error::Error;
 use crate::storage::files::FileNo;
+use crate::storage::key_range::KeyRange;
 use crate::storage::sstable::TableMeta;
 
 const FORMAT: u32 = 2;
@@ -33,6 +35,8 @@ pub(crate) struct Edit {
     pub(crate) logs_removed: Vec<FileNo>,
     pub(crate) tables_added: Vec<TableMeta>,
     pub(crate) tables_removed: Vec<FileNo>,
+    /// They are in force until no table needs them: see [`State::apply`].
+    pub(crate) ranges_deleted: Vec<RangeDelete>,
 }
 
 const TAG_FLUSHED: u8 = 1;
@@ -41,6 +45,8 @@ const TAG_LOG_SEALED: u8 = 3;
 const TAG_LOG_REMOVED: u8 = 4;
 const TAG_TABLE_ADDED: u8 = 5;
 const TAG_TABLE_REMOVED: u8 = 6;
+const TAG_RANGE_DELETED: u8 = 7;
+const TAG_TABLE_PURGED: u8 = 8;
 
 impl Edit {
     /// The edit that makes `state` out of nothing.
@@ -51,6 +57,7 @@ impl Edit {
             logs_added: state.logs.keys().copied().collect(),
             logs_sealed: state.logs.iter().filter_map(|(no, log)| Some((*no, (*log)?))).collect(),
             tables_added: state.tables.values().cloned().collect(),
+            ranges_deleted: state.deleted.clone(),
             ..Self::default()
         }
     }
@@ -87,6 +94,17 @@ impl Edit {
             numbers.into_iter().for_each(|number| put_varint(&mut out, number));
             put_string(&mut out, &table.smallest);
             put_string(&mut out, &table.largest);
+            if table.purged > Seqno(0) {
+                out.push(TAG_TABLE_PURGED);
+                put_varint(&mut out, table.purged.0);
+            }
+        }
+        for RangeDelete { range, seqno } in &self.ranges_deleted {
+            out.push(TAG_RANGE_DELETED);
+            put_varint(&mut out, seqno.0);
+            put_string(&mut out, range.start());
+            put_length(&mut out, range.end().map_or(0, |end| end.len() + 1));
+            out.extend_from_slice(range.end().unwrap_or_default());
         }
         // An edit is never a whole number of zeros, so a run of zeros is never an edit.
         put_length(&mut out, 0);
@@ -121,6 +139,10 @@ impl Edit {
                     edit.logs_sealed.push((no, Sealed { bytes, last: Seqno(reader.varint()?) }));
                 }
                 TAG_TABLE_ADDED => edit.tables_added.push(table(reader)?),
+                TAG_TABLE_PURGED => {
+                    edit.tables_added.last_mut()?.purged = Seqno(reader.varint()?);
+                }
+                TAG_RANGE_DELETED => edit.ranges_deleted.push(range_delete(reader)?),
                 _ => return None,
             }
         }
@@ -142,7 +164,18 @@ fn table(reader: &mut Reader<'_>) -> Option<TableMeta> {
         last: Seqno(reader.varint()?),
         smallest: Bytes::copy_from_slice(reader.string()?),
         largest: Bytes::copy_from_slice(reader.string()?),
+        purged: Seqno(0),
     })
+}
+
+fn range_delete(reader: &mut Reader<'_>) -> Option<RangeDelete> {
+    let seqno = Seqno(reader.varint()?);
+    let start = Bytes::copy_from_slice(reader.string()?);
+    let end = match reader.length()?.checked_sub(1) {
+        Some(length) => Some(Bytes::copy_from_slice(reader.bytes(length)?)),
+        None => None,
+    };
+    Some(RangeDelete { range: KeyRange::new(start, end), seqno })
 }
 
 /// The set of files.
@@ -153,12 +186,14 @@ pub(crate) struct State {
     /// Segments whose batches are not all in tables; the one in use has no seal.
     pub(crate) logs: BTreeMap<FileNo, Option<Sealed>>,
     pub(crate) tables: BTreeMap<FileNo, TableMeta>,
+    /// Deleted ranges that still hide something in a table.
+    pub(crate) deleted: Vec<RangeDelete>,
 }
 
 impl Default for State {
     fn default() -> Self {
         let (logs, tables) = (BTreeMap::new(), BTreeMap::new());
-        Self { next_file: 1, flushed: Seqno(0), logs, tables }
+        Self { next_file: 1, flushed: Seqno(0), logs, tables, deleted: Vec::new() }
     }
 }
 
@@ -195,6 +230,11 @@ impl State {
         for no in &edit.tables_removed {
             self.tables.remove(no);
         }
+        self.deleted.extend(edit.ranges_deleted.iter().cloned());
+        if !self.deleted.is_empty() {
+            let tables: Vec<&TableMeta> = self.tables.values().collect();
+            self.deleted = RangeDelete::needed(&self.deleted, &tables);
+        }
     }
 
     /// Sealed segments that hold nothing above `flushed`.
@@ -227,8 +267,13 @@ mod tests {
                 largest: Bytes::from_static(b"z"),
                 first: Seqno(1),
                 last: Seqno(300),
+                purged: Seqno(200),
             }],
             tables_removed: vec![2],
+            ranges_deleted: vec![
+                RangeDelete { range: KeyRange::prefix(b"p"), seqno: Seqno(299) },
+                RangeDelete { range: KeyRange::all(), seqno: Seqno(300) },
+            ],
         };
         let bytes = edit.encode();
         let path = Path::new("MANIFEST");

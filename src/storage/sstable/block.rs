@@ -128,7 +128,7 @@ impl Block {
         let mut reader = Reader::new(rest);
         let shared = reader.length().filter(|shared| *shared <= key.len())?;
         let suffix_length = reader.length()?;
-        let kind = Kind::from_byte(reader.u8()?)?;
+        let kind = Kind::from_byte(reader.u8()?).filter(|kind| *kind != Kind::DeleteRange)?;
         let seqno = Seqno(reader.varint()?);
         let value_length = if kind == Kind::Put { Some(reader.length()?) } else { None };
         key.truncate(shared);

@@ -173,6 +173,7 @@ impl TableBuilder {
             largest: Bytes::copy_from_slice(&self.largest),
             first: self.first,
             last: self.last,
+            purged: Seqno(0),
         };
         let parts = Parts { file: self.file, path: self.path, cache: self.cache };
         Ok(Table::new(meta, parts, self.index, filter))

@@ -36,4 +36,6 @@ pub(crate) struct TableMeta {
     pub(crate) largest: Bytes,
     pub(crate) first: Seqno,
     pub(crate) last: Seqno,
+    /// What ranges deleted up to this batch hide has been left out when it was written.
+    pub(crate) purged: Seqno,
 }

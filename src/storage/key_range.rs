@@ -1,0 +1,110 @@
+//! A range of keys as callers name it: from a first key to one that is outside.
+//!
+//! Decides how a prefix becomes two bounds. Knows nothing of tables.
+
+use bytes::Bytes;
+
+/// The keys from `start` on, up to but without `end`; without an `end`, all keys from `start` on.
+///
+/// ```
+/// use roundtable::storage::KeyRange;
+///
+/// let range = KeyRange::prefix(b"user/");
+/// assert!(range.contains(b"user/") && range.contains(b"user/7"));
+/// assert!(!range.contains(b"user0"));
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct KeyRange {
+    start: Bytes,
+    end: Option<Bytes>,
+}
+
+impl KeyRange {
+    pub(crate) fn new(start: Bytes, end: Option<Bytes>) -> Self {
+        Self { start, end }
+    }
+
+    /// Every key there can be.
+    pub fn all() -> Self {
+        Self::prefix(b"")
+    }
+
+    /// The keys that begin with `prefix`, itself included.
+    pub fn prefix(prefix: &[u8]) -> Self {
+        // The first key above them all: the last byte that can be raised is, what follows goes.
+        let kept = prefix.iter().rposition(|byte| *byte != u8::MAX);
+        let end = kept.and_then(|last| prefix.get(..=last)).map(|head| {
+            let mut end = head.to_vec();
+            if let Some(last) = end.last_mut() {
+                *last += 1;
+            }
+            Bytes::from(end)
+        });
+        Self { start: Bytes::copy_from_slice(prefix), end }
+    }
+
+    /// The keys from `start` on and below `end`; none if `end` is not above `start`.
+    pub fn between(start: &[u8], end: &[u8]) -> Self {
+        let end = Some(Bytes::copy_from_slice(end));
+        Self { start: Bytes::copy_from_slice(start), end }
+    }
+
+    /// The keys from `start` on.
+    pub fn starting_at(start: &[u8]) -> Self {
+        Self { start: Bytes::copy_from_slice(start), end: None }
+    }
+
+    /// The first key that can be in it.
+    pub fn start(&self) -> &[u8] {
+        &self.start
+    }
+
+    /// The first key above it, if there is one.
+    pub fn end(&self) -> Option<&[u8]> {
+        self.end.as_deref()
+    }
+
+    /// Whether no key can be in it.
+    pub fn is_empty(&self) -> bool {
+        self.end.as_ref().is_some_and(|end| *end <= self.start)
+    }
+
+    /// Whether `key` is in it.
+    pub fn contains(&self, key: &[u8]) -> bool {
+        *self.start <= *key && self.is_before_end(key)
+    }
+
+    fn is_before_end(&self, key: &[u8]) -> bool {
+        self.end.as_ref().is_none_or(|end| *key < **end)
+    }
+
+    /// Whether any key from `smallest` to `largest` can be in it.
+    pub(crate) fn meets(&self, smallest: &[u8], largest: &[u8]) -> bool {
+        !self.is_empty() && *self.start <= *largest && self.is_before_end(smallest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_holds_what_begins_with_it_and_nothing_else() {
+        let range = KeyRange::prefix(b"a\xff");
+        assert_eq!((range.start(), range.end()), (&b"a\xff"[..], Some(&b"b"[..])));
+        assert!(range.contains(b"a\xff") && range.contains(b"a\xff\xff\xff"));
+        assert!(!range.contains(b"a") && !range.contains(b"b"));
+        assert_eq!(KeyRange::prefix(b"\xff\xff").end(), None);
+        assert_eq!(KeyRange::all(), KeyRange::starting_at(b""));
+        assert!(KeyRange::all().contains(b""));
+    }
+
+    #[test]
+    fn stretches_meet_or_lie_beside() {
+        let range = KeyRange::between(b"c", b"f");
+        assert!(range.meets(b"a", b"c") && range.meets(b"e", b"z") && range.meets(b"a", b"z"));
+        assert!(!range.meets(b"a", b"b") && !range.meets(b"f", b"z"));
+        let empty = KeyRange::between(b"c", b"c");
+        assert!(empty.is_empty() && !empty.contains(b"c") && !empty.meets(b"a", b"z"));
+    }
+}
