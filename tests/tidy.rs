@@ -44,13 +44,14 @@ impl File {
 pub(crate) fn check(files: Vec<File>) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut rust: BTreeMap<String, (File, Code)> = BTreeMap::new();
-    let mut manifest = String::new();
+    let mut manifests = Vec::new();
     for file in files {
-        if file.path == "Cargo.toml" {
-            manifest.clone_from(&file.text);
+        // A package of its own below this one has targets of its own.
+        if let Some(folder) = file.path.strip_suffix("Cargo.toml") {
+            manifests.push((folder.to_owned(), file.text.clone()));
         }
-        // The lock file names the registry on every line, and cargo writes it.
-        if file.path != "Cargo.lock" {
+        // A lock file names the registry on every line, and cargo writes it.
+        if !file.path.ends_with("Cargo.lock") {
             words::check_hygiene(&file, &mut findings);
         }
         if file.path.ends_with(".md") {
@@ -64,7 +65,10 @@ pub(crate) fn check(files: Vec<File>) -> Vec<Finding> {
             rust.insert(file.path.clone(), (file, code));
         }
     }
-    let roots = tree::roots(&manifest, |path| rust.contains_key(path));
+    let of_package = |(folder, text): &(String, String)| {
+        tree::roots(folder, text, |path| rust.contains_key(path))
+    };
+    let roots: Vec<String> = manifests.iter().flat_map(of_package).collect();
     let tree = Tree::new(&roots, &rust);
     tree.check(&rust, &mut findings);
     for (path, (file, code)) in &rust {

@@ -145,6 +145,10 @@ fn dead_files_and_forgotten_targets_are_found() {
     ];
     assert_found("mod ring;", &files, &["src/ring/b.rs:1"], "no target");
     assert_found("", &[("tests/forgotten.rs", "\n")], &["tests/forgotten.rs:1"], "no target");
+    let package = ("benches/own/Cargo.toml", "[[bin]]\nname = \"b\"\npath = \"src/main.rs\"\n");
+    let main = ("benches/own/src/main.rs", "mod a;\n");
+    let files = [package, main, ("benches/own/src/a.rs", "\n"), ("benches/own/src/b.rs", "\n")];
+    assert_found("", &files, &["benches/own/src/b.rs:1"], "no target");
     let nested = [("src/ring/mod.rs", "//! .\nmod a { mod b; }\n"), ("src/ring/a/b.rs", "//! .\n")];
     assert_found("mod ring;", &nested, &[], "");
 }

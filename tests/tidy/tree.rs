@@ -65,23 +65,25 @@ impl Tree {
     }
 }
 
-/// The targets that `manifest` names, as paths of their root files.
-pub(crate) fn roots(manifest: &str, exists: impl Fn(&str) -> bool) -> Vec<String> {
+/// The targets that the `manifest` in `folder` names, as paths of their root files. The folder of the
+/// repository is empty, every other one ends in a slash.
+pub(crate) fn roots(folder: &str, manifest: &str, exists: impl Fn(&str) -> bool) -> Vec<String> {
     let mut roots = vec!["src/lib.rs".to_owned(), "build.rs".to_owned()];
     let table: toml::Table = manifest.parse().expect("Cargo.toml is TOML, or cargo would not run");
+    let exists = |path: &str| exists(&format!("{folder}{path}"));
     let kinds =
         [("bin", "src/bin"), ("test", "tests"), ("bench", "benches"), ("example", "examples")];
-    for (kind, folder) in kinds {
+    for (kind, place) in kinds {
         let targets = table.get(kind).and_then(toml::Value::as_array).into_iter().flatten();
         for target in targets {
             let text = |key: &str| target.get(key).and_then(toml::Value::as_str);
             let name = text("name").unwrap_or("");
-            let guesses = [format!("{folder}/{name}.rs"), format!("{folder}/{name}/main.rs")];
+            let guesses = [format!("{place}/{name}.rs"), format!("{place}/{name}/main.rs")];
             let guess = guesses.into_iter().find(|path| exists(path));
             roots.extend(text("path").map(str::to_owned).or(guess));
         }
     }
-    roots
+    roots.into_iter().map(|root| format!("{folder}{root}")).collect()
 }
 
 fn parent(path: &str) -> &str {
