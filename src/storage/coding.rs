@@ -101,6 +101,12 @@ pub(crate) fn placed_checksum(bytes: &[u8], file: u64, offset: u64) -> u64 {
     xxh3_64_with_seed(bytes, place(file, offset))
 }
 
+/// Whether bytes at a place have the checksum that was written with them. Fuzzers arm
+/// `storage-checksums-unchecked`, to reach what a checksum would keep from them.
+pub(crate) fn checksum_holds(bytes: &[u8], file: u64, offset: u64, sum: u64) -> bool {
+    placed_checksum(bytes, file, offset) == sum || crate::mutant!("storage-checksums-unchecked")
+}
+
 /// The seed of a place. Hashed, so that no two (file, offset) pairs share one by arithmetic.
 pub(crate) fn place(file: u64, offset: u64) -> u64 {
     let mut bytes = [0; 16];

@@ -28,6 +28,9 @@ mod deleted;
 mod engine;
 mod error;
 mod files;
+#[cfg(debug_assertions)]
+#[doc(hidden)]
+pub mod fuzz;
 mod iter;
 mod key_range;
 mod levels;

@@ -12,7 +12,7 @@ pub(crate) use edit::{Edit, Sealed, State};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::coding::{Reader, length_u32, placed_checksum};
+use super::coding::{Reader, checksum_holds, length_u32, placed_checksum};
 use super::error::Error;
 use super::files::{CURRENT, CURRENT_NEXT, FileKind, FileNo, manifest_name};
 use super::vfs::{Vfs, VfsFile, read_all};
@@ -35,7 +35,7 @@ fn unframe<'a>(no: FileNo, offset: u64, reader: &mut Reader<'a>) -> Option<&'a [
     let length = usize::try_from(reader.u32()?).ok()?;
     let sum = reader.u64()?;
     let body = reader.bytes(length)?;
-    (placed_checksum(body, u64::from(no), offset) == sum).then_some(body)
+    checksum_holds(body, u64::from(no), offset, sum).then_some(body)
 }
 
 /// Reads the manifest that `CURRENT` names; `None` in a directory that has never been in use.

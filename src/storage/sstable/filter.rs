@@ -98,6 +98,21 @@ impl Filter {
     }
 }
 
+/// For `storage::fuzz`: takes bytes for a filter, and then for hashes of which one is built.
+#[cfg(debug_assertions)]
+pub(crate) fn check_any_filter(bytes: &[u8]) {
+    let (chunks, _) = bytes.as_chunks::<8>();
+    let hashes: Vec<u64> = chunks.iter().map(|chunk| u64::from_le_bytes(*chunk)).collect();
+    if let Some(filter) = Filter::decode(bytes) {
+        assert_eq!(filter.encode(), bytes, "a filter reads back as another");
+        let _asked = hashes.iter().filter(|hash| filter.may_hold(**hash)).count();
+    }
+    let built = Filter::build(&hashes);
+    let read = Filter::decode(&built.encode()).expect("a built filter can be read");
+    let holds = |hash: &u64| built.may_hold(*hash) && read.may_hold(*hash);
+    assert!(hashes.iter().all(holds), "a filter denies what it was made of");
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -12,8 +12,12 @@ mod filter;
 mod table;
 
 pub(crate) use block::Block;
+#[cfg(debug_assertions)]
+pub(crate) use block::check_any_block;
 pub(crate) use builder::TableBuilder;
 pub(crate) use cursor::TableCursor;
+#[cfg(debug_assertions)]
+pub(crate) use filter::check_any_filter;
 pub(crate) use filter::key_hash;
 pub(crate) use table::{Probe, ReadMode, Table};
 

@@ -13,7 +13,9 @@ use super::block::{Block, TRAILER_BYTES, unseal};
 use super::filter::{Filter, key_hash};
 use crate::storage::batch::Seqno;
 use crate::storage::cache::BlockCache;
-use crate::storage::coding::{Reader, placed_checksum, put_length, put_string, put_varint};
+use crate::storage::coding::{
+    Reader, checksum_holds, placed_checksum, put_length, put_string, put_varint,
+};
 use crate::storage::error::Error;
 use crate::storage::files::FileNo;
 use crate::storage::iter::Entry;
@@ -128,7 +130,7 @@ impl Footer {
         if reader.bytes(MAGIC.len()) != Some(MAGIC) {
             return Err(bad("this is not an sstable"));
         }
-        if placed_checksum(fields, u64::from(no), offset) != sum || owner != no {
+        if !checksum_holds(fields, u64::from(no), offset, sum) || owner != no {
             return Err(bad("footer checksum does not match"));
         }
         if format != FORMAT {

@@ -1,0 +1,39 @@
+//! The decoders as fuzzers reach them, past the checksums: each function takes any bytes and checks
+//! what must hold of the answer. In builds with debug assertions only, and no part of the
+//! interface. `tests/storage/targets.rs` calls these, and the whole engine.
+
+use std::path::Path;
+
+use bytes::Bytes;
+
+use super::batch::SealedBatch;
+use super::manifest::Edit;
+use super::sstable::{check_any_block, check_any_filter};
+
+/// The body of a data block: any bytes can be asked without a panic; of a block built from entries
+/// exactly those are read and found.
+pub fn block(body: &[u8]) {
+    check_any_block(&Bytes::copy_from_slice(body));
+}
+
+/// The body of a filter, and a filter made of keys: what it holds it never denies.
+pub fn filter(body: &[u8]) {
+    check_any_filter(body);
+}
+
+/// One edit of a manifest: what can be decoded is encoded so that it decodes to the same.
+pub fn edit(body: &[u8]) {
+    let path = Path::new("MANIFEST");
+    let Ok(Some(edit)) = Edit::decode(body, path) else { return };
+    let again = Edit::decode(&edit.encode(), path);
+    assert_eq!(again.ok().flatten(), Some(edit), "an edit reads back as another");
+}
+
+/// The payload of a log record. `count` is what its header says.
+pub fn batch(payload: &[u8], count: u32) {
+    let Some(batch) = SealedBatch::decode(Bytes::copy_from_slice(payload), 0, count) else {
+        return;
+    };
+    let entries = batch.entries().flatten().count();
+    assert_eq!(entries, count as usize, "a batch has another number of entries than it says");
+}

@@ -1,0 +1,177 @@
+//! What is fuzzed. Each target is a function of any bytes that panics when something does not hold.
+//! `fuzz/` runs them with a fuzzer, [`crate::fuzz`] for a moment in every `cargo test`.
+
+use std::ops::Bound;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use prost::Message;
+use roundtable::storage::{
+    Batch, Direction, Durability, Engine, MemoryVfs, Options, ThreadMode, Vfs, check, fuzz,
+};
+use roundtable::testing::arm_mutant;
+use roundtable::wire::peer::{message_from_wire, message_to_wire, message_weight};
+use roundtable::wire::proto::peer as pb;
+
+use crate::ops::{Disk, Draws, Op, Setting, play};
+
+/// A target: its name, as `fuzz/run` takes it, and what it does.
+pub(crate) type Target = (&'static str, fn(&[u8]));
+
+pub(crate) const TARGETS: &[Target] = &[
+    ("wal_reader", wal_reader),
+    ("sstable_block", fuzz::block),
+    ("sstable_table", sstable_table),
+    ("filter", fuzz::filter),
+    ("manifest", manifest),
+    ("wire_peer", wire_peer),
+    ("engine_ops", engine_ops),
+];
+
+const DIR: &str = "/db";
+
+fn options() -> Options {
+    Options {
+        memtable_bytes: 2_000,
+        wal_segment_bytes: 700,
+        block_bytes: 100,
+        threads: ThreadMode::Inline,
+        ..Options::default()
+    }
+}
+
+/// The files of a small store: a log in use and one that is sealed, two tables, a manifest.
+pub(crate) fn template() -> &'static [(PathBuf, Vec<u8>)] {
+    static FILES: OnceLock<Vec<(PathBuf, Vec<u8>)>> = OnceLock::new();
+    FILES.get_or_init(|| {
+        let vfs = MemoryVfs::default();
+        let (engine, _) = Engine::open(Arc::new(vfs.clone()), Path::new(DIR), options()).unwrap();
+        for number in 0..40u8 {
+            let mut batch = Batch::new();
+            batch.put(&[b'k', number % 16], &[number; 20]);
+            batch.delete(&[b'd', number % 7]);
+            engine.submit(batch, Durability::Synced, Box::new(|_| {})).unwrap();
+            engine.step();
+            if number == 15 || number == 24 {
+                engine.flush().unwrap();
+            }
+        }
+        engine.close().unwrap();
+        let names = vfs.list(Path::new(DIR)).unwrap().into_iter();
+        names
+            .map(|name| Path::new(DIR).join(name))
+            .map(|path| (path.clone(), read(&vfs, &path)))
+            .collect()
+    })
+}
+
+fn read(vfs: &MemoryVfs, path: &Path) -> Vec<u8> {
+    let file = vfs.open(path).unwrap();
+    let mut content = vec![0; usize::try_from(file.size().unwrap()).unwrap()];
+    file.read_at(0, &mut content).unwrap();
+    content
+}
+
+/// The paths of the template's files whose names contain `kind`, sorted.
+pub(crate) fn of_kind(kind: &str) -> Vec<&'static (PathBuf, Vec<u8>)> {
+    template().iter().filter(|(path, _)| path.to_str().unwrap().contains(kind)).collect()
+}
+
+/// Puts bytes in the place of one file of the template, checks that store, opens it, reads it in
+/// every way, writes to it, and opens it again. The first byte says which file, and whether
+/// checksums are believed unseen.
+fn replaced(kind: &str, data: &[u8], fit: bool) {
+    let mut draws = Draws::new(data);
+    let flags = draws.byte();
+    let _armed = (flags & 1 == 1).then(|| arm_mutant("storage-checksums-unchecked"));
+    let files = of_kind(kind);
+    let (target, old) = files[usize::from(flags >> 1) % files.len()];
+    let mut content = data.get(1..).unwrap_or_default().to_vec();
+    if fit {
+        content.resize(old.len(), 0);
+    }
+    let vfs = MemoryVfs::default();
+    for (path, old) in template() {
+        let file = vfs.create(path).unwrap();
+        file.write_at(0, if path == target { &content } else { old }).unwrap();
+    }
+    let _checked = check(&vfs, Path::new(DIR));
+    let opened = Engine::open(Arc::new(vfs.clone()), Path::new(DIR), options());
+    let Ok((engine, recovery)) = opened else { return };
+    exercise(&engine);
+    let trusted = flags & 1 == 0 && recovery.unreadable.is_empty();
+    let before = trusted.then(|| pairs(&engine, Direction::Forward)).flatten();
+    drop(engine);
+    // What could be opened can be opened again, and is the same.
+    let (engine, _) = Engine::open(Arc::new(vfs), Path::new(DIR), options()).unwrap();
+    if before.is_some() {
+        assert_eq!(pairs(&engine, Direction::Forward), before, "the second opening differs");
+    }
+    write(&engine);
+}
+
+type Pairs = Vec<(bytes::Bytes, bytes::Bytes)>;
+
+/// Everything, unless some of it is damaged.
+fn pairs(engine: &Engine, direction: Direction) -> Option<Pairs> {
+    let pairs = engine.range(Bound::Unbounded, Bound::Unbounded, direction);
+    pairs.map(|pair| pair.ok().map(|(key, value, _)| (key, value))).collect()
+}
+
+fn exercise(engine: &Engine) {
+    let forward = pairs(engine, Direction::Forward);
+    let mut reverse = pairs(engine, Direction::Reverse);
+    if let (Some(forward), Some(reverse)) = (&forward, &mut reverse) {
+        reverse.reverse();
+        assert_eq!(forward, reverse, "the two directions differ");
+    }
+    let keys = (0..16).flat_map(|number| [vec![b'k', number], vec![b'd', number]]);
+    keys.for_each(|key| drop((engine.try_get(&key), engine.get(&key))));
+    let _found = engine.verify();
+}
+
+/// A store that has been opened takes writes, whatever was in it, and shows them.
+fn write(engine: &Engine) {
+    let mut batch = Batch::new();
+    batch.put(b"new", b"value");
+    if engine.submit(batch, Durability::Synced, Box::new(|_| {})).is_ok() {
+        while engine.step() {}
+        let found = engine.get(b"new").unwrap().unwrap();
+        assert_eq!(found.0, "value");
+    }
+    let _failed = engine.flush();
+    let _failed = engine.close();
+}
+
+fn wal_reader(data: &[u8]) {
+    fuzz::batch(data, data.first().copied().unwrap_or_default().into());
+    replaced(".wal", data, false);
+}
+
+fn sstable_table(data: &[u8]) {
+    // A table of another length is refused at once: that would leave little to look at.
+    replaced(".sst", data, true);
+}
+
+fn manifest(data: &[u8]) {
+    fuzz::edit(data);
+    replaced("MANIFEST", data, false);
+}
+
+/// A message that is taken in is sent on as the same message.
+fn wire_peer(data: &[u8]) {
+    let Ok(op) = pb::Op::decode(data) else { return };
+    let Ok(message) = message_from_wire(op) else { return };
+    assert!(message_weight(&message) >= 32);
+    let sent = message_to_wire(message);
+    let again = message_from_wire(sent.clone()).expect("what we send we take");
+    assert_eq!(message_to_wire(again), sent, "a message changes on its way");
+}
+
+/// A stream of operations against a map, on a disk that loses what is not synced.
+fn engine_ops(data: &[u8]) {
+    let mut draws = Draws::new(data);
+    let setting = Setting::draw(&mut draws, Disk::Memory(MemoryVfs::default()));
+    let ops = Op::stream(draws.rest());
+    play(&ops[..ops.len().min(400)], &setting);
+}
