@@ -48,6 +48,9 @@ pub struct Options {
     pub group_bytes_max: usize,
     /// Size at which a log segment is sealed, in bytes; default 64 MiB, at most 1 GiB.
     pub wal_segment_bytes: u64,
+    /// Size above which the manifest is replaced by a new one, in bytes; default 4 MiB. It is
+    /// never replaced before it has twice the bytes it began with.
+    pub manifest_bytes: u64,
     /// Target size of an sstable's block, in bytes; default 4 KiB.
     pub block_bytes: usize,
     /// Memory for blocks of tables, and for the indexes and filters of all open tables; default
@@ -85,6 +88,7 @@ impl Default for Options {
             pending_bytes_max: 64 << 20,
             group_bytes_max: 8 << 20,
             wal_segment_bytes: 64 << 20,
+            manifest_bytes: MANIFEST_BYTES_DEFAULT,
             block_bytes: 4 << 10,
             block_cache_bytes: 256 << 20,
             l0_trigger: 4,
@@ -102,6 +106,8 @@ impl Default for Options {
 
 /// The interval of [`SyncMode::Interval`] when the operator names none.
 pub const SYNC_INTERVAL_DEFAULT: Duration = Duration::from_millis(10);
+/// When the manifest is replaced, if the opener does not say.
+pub(crate) const MANIFEST_BYTES_DEFAULT: u64 = 4 << 20;
 /// Longest key of the engine, in bytes: a client's key and the prefix the replica puts before it.
 pub const ENGINE_KEY_BYTES_MAX: usize = 8 << 10;
 /// Longest value of the engine, in bytes: a client's value and the head the replica gives it.

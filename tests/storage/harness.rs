@@ -12,10 +12,13 @@ use std::sync::Arc;
 
 use fastrand::Rng;
 use parking_lot::Mutex;
+use roundtable::storage::vfs::Fate;
 use roundtable::storage::{
     Batch, Direction, Durability, Engine, Error, FaultyVfs, KeyRange, Options, Recovery, SyncMode,
-    ThreadMode,
+    ThreadMode, Vfs,
 };
+
+use crate::sites::{Site, SitedVfs};
 
 pub(crate) type State = BTreeMap<Vec<u8>, Vec<u8>>;
 pub(crate) type Verdict = Result<(), String>;
@@ -116,6 +119,8 @@ impl Ledger {
 
 /// One life after another of a store on a faulty disk.
 pub(crate) struct Harness {
+    /// Stands before the disk if calls are to be written down.
+    sited: Option<SitedVfs>,
     pub(crate) disk: FaultyVfs,
     options: Options,
     pub(crate) rng: Rng,
@@ -142,6 +147,7 @@ pub(crate) fn small_options(seed: u64) -> Options {
         // Half of the scripts are in the default mode.
         sync: [SyncMode::Always, interval, SyncMode::Always, SyncMode::None][seed as usize % 4],
         threads: ThreadMode::Inline,
+        manifest_bytes: rng.u64(300..1_500),
         ..Options::default()
     }
 }
@@ -160,11 +166,14 @@ fn patiently<T>(read: impl Fn() -> Result<T, Error>) -> Result<T, Error> {
 impl Harness {
     pub(crate) fn new(script: u64, disk: FaultyVfs) -> Self {
         let (options, rng) = (small_options(script), Rng::with_seed(script));
-        Self { disk, options, rng, engine: None, ledger: Arc::default(), next: 0 }
+        Self { disk, sited: None, options, rng, engine: None, ledger: Arc::default(), next: 0 }
     }
 
     pub(crate) fn try_open(&mut self) -> Result<Recovery, Error> {
-        let vfs = Arc::new(self.disk.clone());
+        let vfs: Arc<dyn Vfs> = match &self.sited {
+            Some(sited) => Arc::new(sited.clone()),
+            None => Arc::new(self.disk.clone()),
+        };
         let (engine, recovery) = Engine::open(vfs, Path::new(DIR), self.options.clone())?;
         self.engine = Some(engine);
         let mut ledger = self.ledger.lock();
@@ -378,6 +387,16 @@ pub(crate) fn calls_of(script: u64) -> u64 {
     disk.counts().calls
 }
 
+/// Where each call of a script comes from, when nothing fails.
+pub(crate) fn sites_of(script: u64) -> BTreeMap<u64, Site> {
+    let disk = FaultyVfs::new(0);
+    let sited = SitedVfs::new(disk.clone());
+    let mut harness = Harness::new(script, disk);
+    harness.sited = Some(sited.clone());
+    harness.play(ACTS);
+    sited.calls()
+}
+
 /// Compactions in the last life of a script when nothing fails.
 pub(crate) fn merges_of(script: u64) -> u64 {
     let mut harness = Harness::new(script, FaultyVfs::new(0));
@@ -386,11 +405,13 @@ pub(crate) fn merges_of(script: u64) -> u64 {
 }
 
 /// Plays a script, crashing at call `call`; recovers, judges, plays on, crashes and judges again.
-pub(crate) fn crash_run(script: u64, call: u64, seed: u64) -> Verdict {
+pub(crate) fn crash_run(script: u64, call: u64, seed: u64, fate: Fate) -> Verdict {
     let story = |verdict: Verdict| {
-        verdict.map_err(|error| format!("script {script} call {call} seed {seed}: {error}"))
+        verdict
+            .map_err(|error| format!("script {script} call {call} seed {seed} {fate:?}: {error}"))
     };
     let disk = FaultyVfs::new(seed);
+    disk.set_fate(fate);
     let mut harness = Harness::new(script, disk.clone());
     disk.crash_at(call);
     harness.play(ACTS);
@@ -402,9 +423,12 @@ pub(crate) fn crash_run(script: u64, call: u64, seed: u64) -> Verdict {
     story(harness.recover())
 }
 
-/// Crashes every one of some scripts at every call, with `runs` runs in all or a few more. Returns
-/// the failures and the number of runs.
-pub(crate) fn crash_runs(scripts: u64, runs: u64) -> (Vec<String>, u64) {
+/// What becomes of what is not synced, run after run at one call.
+pub(crate) const FATES: [Fate; 4] = [Fate::Drawn, Fate::Lost, Fate::Torn, Fate::Kept];
+
+/// Crashes every one of some scripts at every call, with `runs` runs in all or a few more, each
+/// fate in turn; stops after `enough` failures. Returns the failures and the number of runs.
+pub(crate) fn crash_runs(scripts: u64, runs: u64, enough: usize) -> (Vec<String>, u64) {
     let calls: Vec<u64> = (0..scripts).map(calls_of).collect();
     let variants = runs.div_ceil(calls.iter().sum::<u64>()).max(1);
     let mut failures = Vec::new();
@@ -413,8 +437,12 @@ pub(crate) fn crash_runs(scripts: u64, runs: u64) -> (Vec<String>, u64) {
         for call in 1..=*calls {
             for variant in 0..variants {
                 let seed = call * 1_000 + variant;
-                failures.extend(crash_run(script as u64, call, seed).err());
+                let fate = FATES[variant as usize % FATES.len()];
+                failures.extend(crash_run(script as u64, call, seed, fate).err());
                 count += 1;
+                if failures.len() >= enough {
+                    return (failures, count);
+                }
             }
         }
     }

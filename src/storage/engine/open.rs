@@ -103,6 +103,7 @@ pub(super) fn open(
     recovering.replay_logs()?;
     let Recovering { state, memtable, mut recovery, .. } = recovering;
     let (manifest, log) = begin(&vfs, dir, state)?;
+    let manifest = manifest.rolling_from(options.manifest_bytes);
     sweep(&*vfs, dir, &names, &manifest)?;
     let flushed = manifest.state.flushed;
     recovery.last = flushed.max(memtable.last()).max(levels.last());

@@ -15,11 +15,10 @@ use std::sync::Arc;
 use super::coding::{Reader, checksum_holds, length_u32, placed_checksum};
 use super::error::Error;
 use super::files::{CURRENT, CURRENT_NEXT, FileKind, FileNo, manifest_name};
+use super::options::MANIFEST_BYTES_DEFAULT;
 use super::vfs::{Vfs, VfsFile, read_all};
 
 const ENVELOPE_BYTES: usize = 12;
-/// A manifest that has grown beyond this is replaced by a new one.
-const ROLL_BYTES: u64 = 4 << 20;
 /// Longest manifest that is read.
 const MANIFEST_BYTES_MAX: u64 = 1 << 30;
 
@@ -128,6 +127,10 @@ pub(crate) struct Manifest {
     no: FileNo,
     file: Arc<dyn VfsFile>,
     end: u64,
+    /// Where it is replaced by a new one.
+    roll_at: u64,
+    /// Least size at which it is replaced.
+    roll_bytes: u64,
     pub(crate) state: State,
 }
 
@@ -151,7 +154,15 @@ impl Manifest {
             return Err(error);
         }
         let end = content.len() as u64;
-        Ok(Self { vfs, dir: dir.to_path_buf(), path, no, file, end, state })
+        let dir = dir.to_path_buf();
+        let manifest = Self { vfs, dir, path, no, file, end, roll_at: 0, roll_bytes: 0, state };
+        Ok(manifest.rolling_from(MANIFEST_BYTES_DEFAULT))
+    }
+
+    /// The same, replaced by a new one once it has more than this many bytes, and twice as many as
+    /// it began with: the state of a large store must not be written again with every edit.
+    pub(crate) fn rolling_from(self, bytes: u64) -> Self {
+        Self { roll_bytes: bytes, roll_at: bytes.max(2 * self.end), ..self }
     }
 
     /// Number of the manifest's own file.
@@ -165,12 +176,12 @@ impl Manifest {
     /// An error for which `Error::is_full` holds: nothing has changed. Any other: whether the edit
     /// is durable is unknown, and nothing may be appended any more.
     pub(crate) fn append(&mut self, mut edit: Edit) -> Result<(), Error> {
-        if self.end > ROLL_BYTES {
-            let old = self.path.clone();
+        if self.end > self.roll_at {
+            let (old, roll_bytes) = (self.path.clone(), self.roll_bytes);
             let new = Self::create(Arc::clone(&self.vfs), &self.dir, self.state.clone());
             // Spent also if it failed: its file may still be there.
             self.state.take_number()?;
-            *self = new?;
+            *self = new?.rolling_from(roll_bytes);
             let _orphan = self.vfs.remove(&old);
         }
         edit.next_file = self.state.next_file;

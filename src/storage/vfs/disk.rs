@@ -13,6 +13,40 @@ use fastrand::Rng;
 
 const SECTOR: usize = 512;
 
+/// What becomes of unsynced sectors and names in a power failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Fate {
+    /// Drawn for each sector: kept, lost or torn; of the names of a directory a prefix.
+    #[default]
+    Drawn,
+    /// All of it is there.
+    Kept,
+    /// None of it is there.
+    Lost,
+    /// Each sector is there up to some byte of it; of the names of a directory a prefix.
+    Torn,
+}
+
+impl Fate {
+    fn all_or(self, drawn: impl FnOnce() -> bool) -> bool {
+        match self {
+            Self::Drawn | Self::Torn => drawn(),
+            Self::Kept => true,
+            Self::Lost => false,
+        }
+    }
+
+    /// How many bytes of a sector are there.
+    fn kept(self, rng: &mut Rng) -> usize {
+        match self {
+            Self::Drawn => rng.usize(..=SECTOR),
+            Self::Kept => SECTOR,
+            Self::Lost => 0,
+            Self::Torn => rng.usize(1..SECTOR),
+        }
+    }
+}
+
 /// Writes `data` at `offset`, growing with zeros.
 pub(super) fn overwrite(content: &mut Vec<u8>, offset: u64, data: &[u8]) -> io::Result<()> {
     let start = usize::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
@@ -95,8 +129,8 @@ impl Inode {
     }
 
     /// Leaves what a power failure would.
-    pub(super) fn crash(&mut self, rng: &mut Rng) {
-        let cut_survives = rng.bool();
+    pub(super) fn crash(&mut self, rng: &mut Rng, fate: Fate) {
+        let cut_survives = fate.all_or(|| rng.bool());
         let mut len = if self.content.len() < self.durable_len && cut_survives {
             self.content.len()
         } else {
@@ -109,10 +143,10 @@ impl Inode {
         let dirty = std::mem::take(&mut self.dirty);
         let fates = dropped.into_iter().map(|(sector, old)| (sector, old, 0));
         let fates: Vec<_> = fates
-            .chain(dirty.into_iter().map(|(sector, old)| (sector, old, rng.usize(..=SECTOR))))
+            .chain(dirty.into_iter().map(|(sector, old)| (sector, old, fate.kept(rng))))
             .collect();
         // Half of the crashes are all or nothing per sector: the common case must be common.
-        let whole = rng.bool();
+        let whole = fate == Fate::Drawn && rng.bool();
         for (sector, old, mut kept) in fates {
             if whole && kept > 0 {
                 kept = if kept > SECTOR / 2 { SECTOR } else { 0 };
@@ -230,13 +264,17 @@ impl Disk {
         named.map(|inode| inode.content.len() as u64).sum()
     }
 
-    pub(super) fn crash(&mut self, rng: &mut Rng) {
+    pub(super) fn crash(&mut self, rng: &mut Rng, fate: Fate) {
         let mut left: BTreeMap<PathBuf, usize> = BTreeMap::new();
         for (dir, _) in &self.pending {
             *left.entry(dir.clone()).or_default() += 1;
         }
         for count in left.values_mut() {
-            *count = rng.usize(..=*count);
+            *count = match fate {
+                Fate::Drawn | Fate::Torn => rng.usize(..=*count),
+                Fate::Kept => *count,
+                Fate::Lost => 0,
+            };
         }
         for (dir, op) in std::mem::take(&mut self.pending) {
             if let Some(count @ 1..) = left.get_mut(&dir) {
@@ -245,7 +283,7 @@ impl Disk {
             }
         }
         for durable in self.dirs.values_mut() {
-            *durable |= rng.bool();
+            *durable |= fate.all_or(|| rng.bool());
         }
         // With the name of a directory goes all that is below it.
         let lost: Vec<PathBuf> = self
@@ -260,7 +298,7 @@ impl Disk {
         self.names = self.durable_names.clone();
         self.forget_unreachable();
         for inode in self.inodes.values_mut() {
-            inode.crash(rng);
+            inode.crash(rng, fate);
         }
     }
 

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use fastrand::Rng;
 use parking_lot::Mutex;
 
-use super::disk::{Disk, read_from};
+use super::disk::{Disk, Fate, read_from};
 use super::{DirLock, Vfs, VfsFile};
 
 /// How many calls of each kind a disk has served.
@@ -64,6 +64,7 @@ struct State {
     failing_syncs: u32,
     error_rate: f64,
     capacity: Option<u64>,
+    fate: Fate,
     down: bool,
     /// Rises at each restart: handles and locks of an earlier life are dead.
     life: u64,
@@ -116,7 +117,7 @@ impl State {
     }
 
     fn crash(&mut self) {
-        self.disk.crash(&mut self.rng);
+        self.disk.crash(&mut self.rng, self.fate);
         self.down = true;
         self.locks.clear();
     }
@@ -204,6 +205,7 @@ impl FaultyVfs {
             failing_syncs: 0,
             error_rate: 0.0,
             capacity: None,
+            fate: Fate::Drawn,
             down: false,
             life: 0,
             locks: BTreeSet::new(),
@@ -250,6 +252,12 @@ impl FaultyVfs {
     /// call takes effect or not by the seed.
     pub fn crash_at(&self, call: u64) {
         self.state.lock().crash_at = Some(call);
+    }
+
+    /// Says what becomes of unsynced sectors and names in every crash from now on; default
+    /// [`Fate::Drawn`].
+    pub fn set_fate(&self, fate: Fate) {
+        self.state.lock().fate = fate;
     }
 
     /// Makes call number `call` fail.

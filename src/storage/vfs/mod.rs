@@ -10,6 +10,7 @@ mod faulty;
 mod memory;
 mod real;
 
+pub use disk::Fate;
 pub use faulty::{Counts, Fault, FaultyVfs};
 pub use memory::MemoryVfs;
 pub use real::RealVfs;

@@ -4,8 +4,8 @@
 //! batches in it, must be the same whatever the options, the threads and the disk.
 
 use roundtable::storage::{
-    Batch, Direction, Durability, Engine, Error, Iter, Recovery, Seqno, Snapshot, ThreadMode,
-    TryGet,
+    Batch, Direction, Durability, Engine, Error, Iter, KeyRange, Recovery, Seqno, Snapshot,
+    ThreadMode, TryGet,
 };
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write;
@@ -83,10 +83,14 @@ impl Machine<'_> {
         self.setting.options.threads == ThreadMode::Inline
     }
 
-    /// Submits; waits only while the engine says that too much is waiting.
     fn submit(&self, batch: &Batch, durability: Durability) -> Seqno {
+        self.patiently(|engine| engine.submit(batch.clone(), durability, Box::new(|_| {})))
+    }
+
+    /// Does a write; waits only while the engine says that too much is waiting.
+    fn patiently(&self, write: impl Fn(&Engine) -> Result<Seqno, Error>) -> Seqno {
         loop {
-            match self.engine().submit(batch.clone(), durability, Box::new(|_| {})) {
+            match write(self.engine()) {
                 Ok(seqno) => return seqno,
                 Err(Error::Overloaded { .. }) if self.is_inline() => {
                     assert!(self.engine().step(), "overloaded, and nothing to do");
@@ -102,6 +106,10 @@ impl Machine<'_> {
         let mut puts = Vec::new();
         for change in changes {
             match change {
+                Change::DeleteRange(range) => {
+                    batch.delete_range(range);
+                    self.model.retain(|key, _| !range.contains(key));
+                }
                 Change::Put(key, length) => {
                     let value = value(number, *length);
                     batch.put(key, &value);
@@ -121,6 +129,12 @@ impl Machine<'_> {
             };
         }
         format!("batch {seqno}")
+    }
+
+    fn delete_range(&mut self, range: &KeyRange) -> String {
+        let seqno = self.patiently(|engine| engine.delete_range(range));
+        self.model.retain(|key, _| !range.contains(key));
+        format!("deleted by {seqno}")
     }
 
     fn get(&self, key: &[u8]) -> String {
@@ -249,6 +263,7 @@ impl Machine<'_> {
                 self.ranges[*slot] = None;
                 String::new()
             }
+            Op::DeleteRange(range) => self.delete_range(range),
             Op::Flush => {
                 self.engine().flush().expect("there is room");
                 "flushed".to_owned()

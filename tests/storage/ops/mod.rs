@@ -9,7 +9,7 @@ pub(crate) use setting::{Disk, Setting};
 
 use std::ops::Bound;
 
-use roundtable::storage::Direction;
+use roundtable::storage::{Direction, KeyRange};
 
 /// Takes decisions from bytes; when they are used up every decision is zero.
 #[derive(Debug)]
@@ -62,11 +62,20 @@ impl<'a> Draws<'a> {
         Span { start: self.bound(), end: self.bound(), direction }
     }
 
+    fn deleted(&mut self) -> KeyRange {
+        match self.below(6) {
+            0 => KeyRange::starting_at(&self.key()),
+            1..4 => KeyRange::prefix(&self.key()),
+            _ => KeyRange::between(&self.key(), &self.key()),
+        }
+    }
+
     fn change(&mut self) -> Change {
         let key = self.key();
-        match self.below(6) {
-            0 | 1 => Change::Delete(key),
-            2 => Change::Put(key, usize::from(self.byte()) * 16),
+        match self.below(24) {
+            0..6 => Change::Delete(key),
+            6 => Change::DeleteRange(self.deleted()),
+            7..10 => Change::Put(key, usize::from(self.byte()) * 16),
             _ => Change::Put(key, self.below(40)),
         }
     }
@@ -109,6 +118,8 @@ pub(crate) enum Change {
     /// The length of the value; its bytes follow from the number of the operation.
     Put(Vec<u8>, usize),
     Delete(Vec<u8>),
+    /// What other batches have put there; comes before everything else of its batch.
+    DeleteRange(KeyRange),
 }
 
 /// One operation. Slots are places for snapshots and ranges that live on.
@@ -123,6 +134,7 @@ pub(crate) enum Op {
     OpenRange(usize, Span),
     Advance(usize, usize),
     DropRange(usize),
+    DeleteRange(KeyRange),
     Flush,
     Compact,
     Step(usize),
@@ -160,7 +172,7 @@ impl Op {
                 4 => Self::Restart,
                 5 => Self::Crash,
                 6 => Self::Verify,
-                _ => Self::Flush,
+                _ => Self::DeleteRange(draws.deleted()),
             },
         }
     }

@@ -47,6 +47,7 @@ impl Setting {
             memtable_bytes: power(11, 17),
             wal_segment_bytes: power(9, 18) as u64,
             block_bytes: power(0, 15),
+            manifest_bytes: power(6, 18) as u64,
             group_bytes_max: power(8, 20),
             block_cache_bytes: power(0, 20),
             level_base_bytes: power(0, 18) as u64,
