@@ -57,13 +57,26 @@ impl Kind {
     }
 }
 
+/// Bytes that a batch keeps free in front of its payload, for the head of its log record: what is
+/// encoded once is what is written.
+pub(crate) const HEAD_BYTES: usize = 48;
+/// Log records stand at multiples of this.
+pub(crate) const RECORD_ALIGN: usize = 8;
+/// Values from here on stay where they are: the memtable shares the buffer of their batch. What is
+/// shorter is copied, which costs less than the count of references.
+pub(crate) const SHARED_VALUE_BYTES: usize = 16 << 10;
+/// What an entry takes beside its key and value, and the padding of its batch, at most.
+const ENTRY_BYTES: usize = 16;
+
 /// Writes to apply together, in order: of two writes to one key the later wins. Deleted ranges come
 /// before all of them, see [`Batch::delete_range`].
 #[derive(Debug, Default, Clone)]
 pub struct Batch {
-    payload: Vec<u8>,
+    /// Empty, or room for the head and then the payload.
+    record: Vec<u8>,
     count: u32,
     ranges: u32,
+    shared: bool,
     refused: Option<Error>,
 }
 
@@ -77,6 +90,7 @@ impl Batch {
     pub fn put(&mut self, key: &[u8], value: &[u8]) {
         self.check("key", key.len(), ENGINE_KEY_BYTES_MAX);
         self.check("value", value.len(), ENGINE_VALUE_BYTES_MAX);
+        self.shared |= value.len() >= SHARED_VALUE_BYTES;
         self.add(Kind::Put, key, value);
     }
 
@@ -101,14 +115,15 @@ impl Batch {
         if self.refused.is_some() {
             return;
         }
-        self.payload.push(Kind::DeleteRange.byte());
-        put_length(&mut self.payload, range.start().len());
-        put_length(&mut self.payload, range.end().map_or(0, |end| end.len() + 1));
-        self.payload.extend_from_slice(range.start());
-        self.payload.extend_from_slice(end);
+        self.make_room(range.start().len() + end.len());
+        self.record.push(Kind::DeleteRange.byte());
+        put_length(&mut self.record, range.start().len());
+        put_length(&mut self.record, range.end().map_or(0, |end| end.len() + 1));
+        self.record.extend_from_slice(range.start());
+        self.record.extend_from_slice(end);
         self.ranges += 1;
         self.count += 1;
-        self.check("batch", self.payload.len(), BATCH_BYTES_MAX);
+        self.check("batch", self.bytes(), BATCH_BYTES_MAX);
     }
 
     /// Number of writes, deleted ranges included.
@@ -123,7 +138,15 @@ impl Batch {
 
     /// Bytes of its encoding, of which there may be at most 32 MiB.
     pub fn bytes(&self) -> usize {
-        self.payload.len()
+        self.record.len().saturating_sub(HEAD_BYTES)
+    }
+
+    /// A batch of one write, the most common, is allocated once and to measure.
+    fn make_room(&mut self, bytes: usize) {
+        if self.record.is_empty() {
+            self.record.reserve_exact(HEAD_BYTES + ENTRY_BYTES + bytes);
+            self.record.resize(HEAD_BYTES, 0);
+        }
     }
 
     fn check(&mut self, what: &'static str, length: usize, limit: usize) {
@@ -136,33 +159,46 @@ impl Batch {
         if self.refused.is_some() {
             return;
         }
-        self.payload.push(kind.byte());
-        put_length(&mut self.payload, key.len());
+        self.make_room(key.len() + value.len());
+        self.record.push(kind.byte());
+        put_length(&mut self.record, key.len());
         if kind == Kind::Put {
-            put_length(&mut self.payload, value.len());
+            put_length(&mut self.record, value.len());
         }
-        self.payload.extend_from_slice(key);
-        self.payload.extend_from_slice(value);
+        self.record.extend_from_slice(key);
+        self.record.extend_from_slice(value);
         self.count += 1;
-        self.check("batch", self.payload.len(), BATCH_BYTES_MAX);
+        self.check("batch", self.bytes(), BATCH_BYTES_MAX);
     }
 
-    /// Encodes and hashes, outside any lock.
-    pub(crate) fn seal(self) -> Result<SealedBatch, Error> {
+    /// Hashes and pads, outside any lock.
+    pub(crate) fn seal(mut self) -> Result<SealedBatch, Error> {
         if let Some(error) = self.refused {
             return Err(error);
         }
-        let hash = xxh3_64(&self.payload);
-        // The buffer lives as long as the memtable: what it has to spare would be unaccounted.
-        let payload = Bytes::from(self.payload.into_boxed_slice());
-        Ok(SealedBatch { payload, hash, count: self.count, ranges: self.ranges })
+        let bytes = self.bytes();
+        let hash = xxh3_64(self.record.get(HEAD_BYTES..).unwrap_or_default());
+        self.record.resize((HEAD_BYTES + bytes).next_multiple_of(RECORD_ALIGN), 0);
+        let buffer = match self.shared {
+            // It lives as long as the memtable: what it has to spare would be unaccounted.
+            true => Buffer::Shared(Bytes::from(self.record.into_boxed_slice())),
+            false => Buffer::Owned(self.record),
+        };
+        Ok(SealedBatch { buffer, bytes, hash, count: self.count, ranges: self.ranges })
     }
 }
 
-/// A batch as it goes into the log.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
+enum Buffer {
+    Owned(Vec<u8>),
+    Shared(Bytes),
+}
+
+/// A batch as it goes into the log: room for the head of its record, the payload, padding.
+#[derive(Debug)]
 pub(crate) struct SealedBatch {
-    pub(crate) payload: Bytes,
+    buffer: Buffer,
+    bytes: usize,
     pub(crate) hash: u64,
     /// Number of all writes.
     pub(crate) count: u32,
@@ -171,17 +207,51 @@ pub(crate) struct SealedBatch {
 }
 
 /// One write of a batch.
-enum Write {
+enum Write<'a> {
     /// No value is a delete.
-    Point(Bytes, Option<Bytes>),
+    Point(&'a [u8], Option<&'a [u8]>),
     DeleteRange(KeyRange),
 }
 
 impl SealedBatch {
+    /// The encoded entries.
+    pub(crate) fn payload(&self) -> &[u8] {
+        let record = match &self.buffer {
+            Buffer::Owned(record) => record.as_slice(),
+            Buffer::Shared(record) => record,
+        };
+        record.get(HEAD_BYTES..HEAD_BYTES + self.bytes).unwrap_or_default()
+    }
+
+    /// Bytes of its record in the log.
+    pub(crate) fn record_bytes(&self) -> usize {
+        (HEAD_BYTES + self.bytes).next_multiple_of(RECORD_ALIGN)
+    }
+
+    /// The record, with room for the head in front, if nobody shares the buffer.
+    pub(crate) fn record_mut(&mut self) -> Option<&mut [u8]> {
+        match &mut self.buffer {
+            Buffer::Owned(record) => Some(record),
+            Buffer::Shared(_) => None,
+        }
+    }
+
+    /// The buffer, if values are long enough to stay in it.
+    pub(crate) fn shared(&self) -> Option<&Bytes> {
+        match &self.buffer {
+            Buffer::Owned(_) => None,
+            Buffer::Shared(buffer) => Some(buffer),
+        }
+    }
+
     /// Takes a payload from disk whose hash has been checked; `None` if it is not a batch of
     /// `count` entries all the same.
-    pub(crate) fn decode(payload: Bytes, hash: u64, count: u32) -> Option<Self> {
-        let mut batch = Self { payload, hash, count, ranges: 0 };
+    pub(crate) fn decode(payload: &[u8], hash: u64, count: u32) -> Option<Self> {
+        let mut record = Vec::with_capacity(HEAD_BYTES + payload.len());
+        record.resize(HEAD_BYTES, 0);
+        record.extend_from_slice(payload);
+        let (buffer, bytes) = (Buffer::Owned(record), payload.len());
+        let mut batch = Self { buffer, bytes, hash, count, ranges: 0 };
         let (mut seen, mut ranges) = (0u32, 0u32);
         for write in batch.writes() {
             ranges += u32::from(matches!(write?, Write::DeleteRange(_)));
@@ -192,7 +262,7 @@ impl SealedBatch {
     }
 
     /// The puts and deletes of single keys in order; `None` once where the bytes make no sense.
-    pub(crate) fn entries(&self) -> impl Iterator<Item = Option<(Bytes, Option<Bytes>)>> + '_ {
+    pub(crate) fn entries(&self) -> impl Iterator<Item = Option<(&[u8], Option<&[u8]>)>> {
         self.writes().filter_map(|write| match write {
             Some(Write::Point(key, value)) => Some(Some((key, value))),
             Some(Write::DeleteRange(_)) => None,
@@ -212,47 +282,47 @@ impl SealedBatch {
         ranges.collect()
     }
 
-    fn writes(&self) -> impl Iterator<Item = Option<Write>> + '_ {
-        let mut reader = Reader::new(&self.payload);
+    fn writes(&self) -> impl Iterator<Item = Option<Write<'_>>> {
+        let mut reader = Reader::new(self.payload());
         let mut broken = false;
         core::iter::from_fn(move || {
             if broken || reader.is_empty() {
                 return None;
             }
-            let entry = self.write(&mut reader);
+            let entry = write(&mut reader);
             broken = entry.is_none();
             Some(entry)
         })
     }
+}
 
-    fn write(&self, reader: &mut Reader<'_>) -> Option<Write> {
-        let kind = Kind::from_byte(reader.u8()?)?;
-        let key_length = reader.length()?;
-        let value_length = match kind {
-            Kind::Put | Kind::DeleteRange => Some(reader.length()?),
-            Kind::Delete => None,
-        };
-        if key_length > ENGINE_KEY_BYTES_MAX {
-            return None;
-        }
-        if kind == Kind::DeleteRange {
-            let end_length = value_length?.checked_sub(1);
-            let start = Bytes::copy_from_slice(reader.bytes(key_length)?);
-            let end = match end_length {
-                Some(length) if length > ENGINE_KEY_BYTES_MAX => return None,
-                Some(length) => Some(Bytes::copy_from_slice(reader.bytes(length)?)),
-                None => None,
-            };
-            return Some(Write::DeleteRange(KeyRange::new(start, end)));
-        }
-        let key = self.payload.slice_ref(reader.bytes(key_length)?);
-        let value = match value_length {
-            Some(length) if length > ENGINE_VALUE_BYTES_MAX => return None,
-            Some(length) => Some(self.payload.slice_ref(reader.bytes(length)?)),
+fn write<'a>(reader: &mut Reader<'a>) -> Option<Write<'a>> {
+    let kind = Kind::from_byte(reader.u8()?)?;
+    let key_length = reader.length()?;
+    let value_length = match kind {
+        Kind::Put | Kind::DeleteRange => Some(reader.length()?),
+        Kind::Delete => None,
+    };
+    if key_length > ENGINE_KEY_BYTES_MAX {
+        return None;
+    }
+    if kind == Kind::DeleteRange {
+        let end_length = value_length?.checked_sub(1);
+        let start = Bytes::copy_from_slice(reader.bytes(key_length)?);
+        let end = match end_length {
+            Some(length) if length > ENGINE_KEY_BYTES_MAX => return None,
+            Some(length) => Some(Bytes::copy_from_slice(reader.bytes(length)?)),
             None => None,
         };
-        Some(Write::Point(key, value))
+        return Some(Write::DeleteRange(KeyRange::new(start, end)));
     }
+    let key = reader.bytes(key_length)?;
+    let value = match value_length {
+        Some(length) if length > ENGINE_VALUE_BYTES_MAX => return None,
+        Some(length) => Some(reader.bytes(length)?),
+        None => None,
+    };
+    Some(Write::Point(key, value))
 }
 
 #[cfg(test)]
@@ -269,13 +339,13 @@ mod tests {
         batch.delete_range(&KeyRange::between(b"b", b"b"));
         let sealed = batch.seal().unwrap();
         assert_eq!((sealed.count, sealed.ranges), (4, 2));
-        let read = SealedBatch::decode(sealed.payload.clone(), sealed.hash, 4).unwrap();
+        let read = SealedBatch::decode(sealed.payload(), sealed.hash, 4).unwrap();
         assert_eq!(read.ranges, 2);
         assert_eq!(read.entries().flatten().count(), 2);
         let ranges: Vec<_> = read.range_deletes(Seqno(7)).into_iter().map(|it| it.range).collect();
         assert_eq!(ranges, [KeyRange::prefix(b"a"), KeyRange::all()]);
-        for cut in 0..sealed.payload.len() {
-            let payload = sealed.payload.slice(..cut);
+        for cut in 0..sealed.payload().len() {
+            let payload = &sealed.payload()[..cut];
             assert!(SealedBatch::decode(payload, sealed.hash, 4).is_none());
         }
     }

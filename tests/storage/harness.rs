@@ -133,7 +133,7 @@ pub(crate) fn small_options(seed: u64) -> Options {
     let mut rng = Rng::with_seed(seed);
     let interval = SyncMode::Interval(core::time::Duration::from_millis(1));
     Options {
-        memtable_bytes: rng.usize(2_000..9_000),
+        memtable_bytes: rng.usize(1_500..6_500),
         wal_segment_bytes: rng.u64(1_500..6_000),
         block_bytes: 256,
         // So small that the few tables of a script fill several levels, in many small steps.

@@ -1,5 +1,9 @@
 //! The suite itself is tested: with each planted bug armed, the crash harness must fire.
 
+use std::path::Path;
+use std::sync::Arc;
+
+use roundtable::storage::{Batch, Durability, Engine, Error, MemoryVfs, Options, ThreadMode};
 use roundtable::testing::arm_mutant;
 
 use crate::damage::flips;
@@ -110,4 +114,25 @@ fn believing_blocks_unchecked_is_caught() {
 #[test]
 fn leaving_a_refused_group_in_the_log_is_caught() {
     fires_on_faults("storage-full-leaves-tail");
+}
+
+#[test]
+fn losing_an_entry_in_a_flush_is_caught_before_the_table_is_in_force() {
+    let flushed = || {
+        let options = Options { threads: ThreadMode::Inline, ..Options::default() };
+        let disk = Arc::new(MemoryVfs::default());
+        let (engine, _) = Engine::open(disk, Path::new("db"), options).unwrap();
+        let mut batch = Batch::new();
+        (0..10u8).for_each(|key| batch.put(&[key], b"value"));
+        engine.submit(batch, Durability::Default, Box::new(|_| {})).unwrap();
+        (engine.flush(), engine)
+    };
+    let (result, engine) = flushed();
+    assert!(result.is_ok() && engine.stats().levels[0].entries == 10);
+    let _armed = arm_mutant("storage-flush-loses-entry");
+    let (result, engine) = flushed();
+    assert!(matches!(result, Err(Error::ReadOnly { .. })), "{result:?}");
+    // The log and the memtable still have it all.
+    assert_eq!(engine.stats().tables, 0);
+    assert!((0..10u8).all(|key| engine.get(&[key]).unwrap().is_some()));
 }

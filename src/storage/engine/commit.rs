@@ -42,7 +42,7 @@ impl Core {
             Ok(batch) => batch,
             Err(error) => return Err((error, on_done)),
         };
-        let bytes = batch.payload.len() as u64;
+        let bytes = batch.payload().len() as u64;
         let synced = match (durability, self.options.sync) {
             (Durability::Synced, _) | (Durability::Default, SyncMode::Always) => true,
             (Durability::Default, SyncMode::Interval(_) | SyncMode::None) => false,
@@ -57,6 +57,7 @@ impl Core {
             if batch.count > 0 {
                 commit.last.0 += 1;
                 memtable.insert(&batch, commit.last);
+                self.visible.store(commit.last.0, Ordering::Release);
             }
             let seqno = commit.last;
             let pending = Pending { batch, seqno, synced, memtable, on_done };
@@ -82,11 +83,12 @@ impl Core {
             return Err(Error::Overloaded { unit: "bytes", waiting: commit.waiting_bytes, limit });
         }
         // A barrier needs no memory.
-        let bytes = Memtable::cost(batch);
         let view = self.view.load();
+        let bytes = if batch.count > 0 { view.active.cost(batch) } else { 0 };
         let (memory, limit) = (view.memory(), self.options.memory_bytes_max);
-        if bytes > limit {
-            return Err(Error::TooLong { what: "batch in memory", length: bytes, limit });
+        let least = Memtable::least_cost(batch);
+        if least > limit {
+            return Err(Error::TooLong { what: "batch in memory", length: least, limit });
         }
         if bytes > 0 && memory + bytes > limit {
             // If it is the active memtable that leaves no room, nothing else would ever seal it.
@@ -119,7 +121,7 @@ impl Core {
     pub(super) fn seal_active(&self, view: &View) {
         let mut sealed = view.sealed.clone();
         sealed.insert(0, Arc::clone(&view.active));
-        let active = Arc::new(Memtable::default());
+        let active = Arc::new(Memtable::new(&self.chunks));
         let levels = Arc::clone(&view.levels);
         self.view.store(Arc::new(View { active, sealed, levels }));
         self.flush_wake.notify_one();
@@ -209,7 +211,7 @@ impl Core {
         let mut group: Vec<Pending> = Vec::new();
         let mut bytes = 0;
         while let Some(next) = commit.queue.front() {
-            bytes += next.batch.payload.len();
+            bytes += next.batch.payload().len();
             if !group.is_empty() && bytes > self.options.group_bytes_max {
                 break;
             }

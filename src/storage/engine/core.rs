@@ -19,7 +19,7 @@ use crate::storage::compaction::Merging;
 use crate::storage::error::Error;
 use crate::storage::levels::Levels;
 use crate::storage::manifest::Manifest;
-use crate::storage::memtable::Memtable;
+use crate::storage::memtable::{ChunkPool, Memtable};
 use crate::storage::options::Options;
 use crate::storage::vfs::{DirLock, Vfs};
 use crate::storage::wal::LogWriter;
@@ -73,7 +73,7 @@ impl Pending {
     }
 
     pub(super) fn cost_of(batch: &SealedBatch) -> usize {
-        batch.payload.len() + 256
+        batch.payload().len() + 256
     }
 }
 
@@ -144,7 +144,12 @@ pub(super) struct Core {
     pub(super) options: Options,
     pub(super) view: ArcSwap<View>,
     pub(super) cache: Arc<BlockCache>,
+    /// What memtables are made of, between two of them.
+    pub(super) chunks: Arc<ChunkPool>,
     pub(super) commit: Mutex<Commit>,
+    /// The last batch that is wholly in a memtable: what readers read at. A reader takes its view
+    /// first, so that nothing in the view is too new for the number.
+    pub(super) visible: AtomicU64,
     pub(super) manifest: Mutex<Manifest>,
     pub(super) log: Mutex<LogWriter>,
     /// Held over every sync of the log and the booking of its failure.

@@ -17,6 +17,15 @@ use crate::storage::manifest::Edit;
 use crate::storage::memtable::Memtable;
 use crate::storage::sstable::Table;
 
+/// What went in must come out: the memtable counts its keys as they come, the table its entries as
+/// they are written, and neither knows the other.
+fn check_count(table: Table, keys: u64, hidden: u64) -> Result<Table, Error> {
+    match table.meta.entries + hidden == keys {
+        true => Ok(table),
+        false => Err(Error::corrupt(table.path(), 0, "a flush wrote other than memory held")),
+    }
+}
+
 impl Core {
     /// The oldest sealed memtable, if all its batches have been logged or have failed: one that
     /// can still be undone must not reach a table.
@@ -98,15 +107,24 @@ impl Core {
         );
         let deleted = memtable.deleted.get().unwrap_or_default();
         let hidden = |entry: &Entry| entry.seqno < deleted.cover(&entry.key, Seqno(u64::MAX));
-        let mut left = std::iter::from_fn(|| cursor.next()).filter(|entry| !hidden(entry));
+        let mut out_of_sight = 0;
+        let mut left = std::iter::from_fn(|| cursor.next()).filter(|entry| {
+            out_of_sight += u64::from(hidden(entry));
+            !hidden(entry)
+        });
         let Some(first) = left.next() else { return Ok(None) };
         let mut builder = self.new_table()?;
         let path = builder.path().to_path_buf();
         let built = (|| {
             builder.add(&first)?;
-            left.try_for_each(|entry| builder.add(&entry))?;
+            for (index, entry) in left.enumerate() {
+                if !(crate::mutant!("storage-flush-loses-entry") && index == 3) {
+                    builder.add(&entry)?;
+                }
+            }
             builder.finish()
         })();
+        let built = built.and_then(|table| check_count(table, memtable.keys(), out_of_sight));
         let table = match built {
             Ok(table) => table,
             Err(error) => {

@@ -193,14 +193,16 @@ impl Engine {
     /// # Errors
     /// `Corrupt` or what the file system says, `Closed`; never "none" for what cannot be read.
     pub fn get(&self, key: &[u8]) -> Result<Option<(Bytes, Seqno)>, Error> {
-        self.core.open_view()?.get(key, Seqno(u64::MAX))
+        let view = self.core.open_view()?;
+        view.get(key, self.core.visible())
     }
 
     /// The value of `key` if memory alone can tell: memtables, the tables' filters and the cached
     /// blocks. Never touches the disk. After `close` it is always `NeedsDisk`, so that the caller
     /// hears of it from `get`.
     pub fn try_get(&self, key: &[u8]) -> TryGet {
-        self.core.open_view().map_or(TryGet::NeedsDisk, |view| view.try_get(key))
+        let view = self.core.open_view();
+        view.map_or(TryGet::NeedsDisk, |view| view.try_get(key, self.core.visible()))
     }
 
     /// Counts the groups that were taken back because the disk was full. A caller that answers for

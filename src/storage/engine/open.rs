@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use arc_swap::ArcSwap;
 use parking_lot::{Condvar, Mutex};
@@ -19,7 +19,7 @@ use crate::storage::error::Error;
 use crate::storage::files::{CURRENT, FileKind, table_path, wal_path};
 use crate::storage::levels::Levels;
 use crate::storage::manifest::{self, Manifest, Sealed, State};
-use crate::storage::memtable::Memtable;
+use crate::storage::memtable::{ChunkPool, Memtable};
 use crate::storage::options::Options;
 use crate::storage::sstable::{Table, TableMeta};
 use crate::storage::vfs::{DirLock, Vfs, VfsFile, read_all};
@@ -92,7 +92,8 @@ pub(super) fn open(
     }
     let recovery = Recovery { created: state.is_none(), ..Recovery::default() };
     let state = state.unwrap_or_default();
-    let memtable = Memtable::default();
+    let chunks = Arc::new(ChunkPool::new(options.memtable_bytes));
+    let memtable = Memtable::new(&chunks);
     let mut recovering = Recovering { vfs: &*vfs, dir, state, memtable, recovery };
     refuse_unknown_logs(&*vfs, dir, &recovering.state.logs, &names)?;
     recovering.skip_numbers(&names);
@@ -130,6 +131,8 @@ pub(super) fn open(
         options,
         view: ArcSwap::from_pointee(view),
         cache,
+        chunks,
+        visible: AtomicU64::new(recovery.last.0),
         commit: Mutex::new(commit),
         manifest: Mutex::new(manifest),
         log: Mutex::new(log),

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
-use super::core::{Core, Phase, View};
+use super::core::{Core, View};
 use crate::storage::batch::Seqno;
 use crate::storage::deleted::{Covers, Deleted};
 use crate::storage::error::Error;
@@ -68,8 +68,8 @@ impl View {
         Ok(None)
     }
 
-    pub(super) fn try_get(&self, key: &[u8]) -> TryGet {
-        match self.in_memory(key, Seqno(u64::MAX)) {
+    pub(super) fn try_get(&self, key: &[u8], seqno: Seqno) -> TryGet {
+        match self.in_memory(key, seqno) {
             InMemory::Known(Some((value, seqno))) => TryGet::Found(value, seqno),
             InMemory::Known(None) => TryGet::Absent,
             InMemory::Unknown(cover) => self.try_tables(key, cover),
@@ -146,9 +146,21 @@ impl Core {
     /// View and number must belong together: a later view may have lost, to a flush, the version
     /// that this number would still show.
     pub(super) fn snapshot(&self) -> Snapshot {
-        let commit = self.commit.lock();
-        let closed = commit.phase == Phase::Closed;
-        Snapshot { view: self.view.load_full(), seqno: commit.last, closed }
+        let mut view = self.view.load_full();
+        loop {
+            let seqno = self.visible();
+            let again = self.view.load_full();
+            // It was in force when the number was: all that the number covers is in it.
+            if Arc::ptr_eq(&view, &again) {
+                return Snapshot { view, seqno, closed: self.closed.load(Ordering::Acquire) };
+            }
+            view = again;
+        }
+    }
+
+    /// The last batch that is wholly visible. To be asked for after the view.
+    pub(super) fn visible(&self) -> Seqno {
+        Seqno(self.visible.load(Ordering::Acquire))
     }
 
     /// # Errors

@@ -33,6 +33,8 @@ pub struct Stats {
     pub wal_segments: usize,
     /// All memtables, the sealed ones included.
     pub memtable_bytes: usize,
+    /// Memory of flushed memtables that is kept for the next ones.
+    pub memtable_spare_bytes: usize,
     /// Blocks of tables kept in memory.
     pub cache_bytes: u64,
     /// Indexes and filters of all tables, which are in memory too.
@@ -153,6 +155,7 @@ impl Core {
             wal_bytes,
             wal_segments,
             memtable_bytes: view.memory(),
+            memtable_spare_bytes: self.chunks.bytes(),
             cache_bytes: self.cache.bytes(),
             table_memory_bytes: view.levels.memory(),
             cache_hits,

@@ -5,16 +5,15 @@
 //! thread touches each payload only to copy it, and a reader that looks for the next record after
 //! damage hashes one header at each place, never the payload of a header that does not check.
 
-use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::storage::batch::{SealedBatch, Seqno};
+use crate::storage::batch::{HEAD_BYTES, RECORD_ALIGN, SealedBatch, Seqno};
 use crate::storage::coding::{Reader, checksum_holds, length_u32, placed_checksum};
 use crate::storage::files::FileNo;
 use crate::storage::options::BATCH_BYTES_MAX;
 
-pub(crate) const HEADER_BYTES: usize = 48;
-pub(super) const ALIGN: usize = 8;
+pub(crate) const HEADER_BYTES: usize = HEAD_BYTES;
+pub(super) const ALIGN: usize = RECORD_ALIGN;
 /// Version of the record format, in every header.
 pub(super) const FORMAT: u8 = 1;
 /// Longest payload a reader believes in.
@@ -34,7 +33,7 @@ pub(super) fn padded(payload: usize) -> usize {
 
 pub(super) fn encode(out: &mut Vec<u8>, batch: &SealedBatch, seqno: Seqno, place: Place) {
     let mut fields = Vec::with_capacity(HEADER_BYTES - 8);
-    fields.extend_from_slice(&length_u32(batch.payload.len()).to_le_bytes());
+    fields.extend_from_slice(&length_u32(batch.payload().len()).to_le_bytes());
     fields.extend_from_slice(&place.log.to_le_bytes());
     fields.extend_from_slice(&place.synced_upto.to_le_bytes());
     fields.extend_from_slice(&seqno.0.to_le_bytes());
@@ -42,10 +41,10 @@ pub(super) fn encode(out: &mut Vec<u8>, batch: &SealedBatch, seqno: Seqno, place
     fields.extend_from_slice(&[FORMAT, 0, 0, 0]);
     fields.extend_from_slice(&batch.hash.to_le_bytes());
     let sum = placed_checksum(&fields, u64::from(place.log), place.offset);
-    let end = out.len() + padded(batch.payload.len());
+    let end = out.len() + batch.record_bytes();
     out.extend_from_slice(&sum.to_le_bytes());
     out.extend_from_slice(&fields);
-    out.extend_from_slice(&batch.payload);
+    out.extend_from_slice(batch.payload());
     out.resize(end, 0);
 }
 
@@ -85,7 +84,7 @@ pub(super) fn parse(log: FileNo, content: &[u8], offset: usize) -> Option<Parsed
         return None;
     }
     let batch = match format {
-        FORMAT => Some(SealedBatch::decode(Bytes::copy_from_slice(payload), hash, count)?),
+        FORMAT => Some(SealedBatch::decode(payload, hash, count)?),
         _ => None,
     };
     Some(Parsed { bytes: padded(length), synced_upto, seqno, format, batch })

@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::record::{self, Place, padded};
+use super::record::{self, Place};
 use crate::storage::batch::{Batch, SealedBatch, Seqno};
 use crate::storage::error::Error;
 use crate::storage::files::FileNo;
@@ -78,7 +78,7 @@ impl LogWriter {
 
     /// Bytes a batch takes in the log.
     pub(crate) fn cost(batch: &SealedBatch) -> u64 {
-        padded(batch.payload.len()) as u64
+        batch.record_bytes() as u64
     }
 
     /// Appends a group with one write.
