@@ -11,7 +11,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::core::{Commit, Core, DELETED_RANGES_MAX, OnDone, Pending, Phase, View};
+use super::core::{Commit, Core, DELETED_RANGES_MAX, Done, OnDone, Pending, Phase, View};
 use crate::storage::batch::{Batch, SealedBatch, Seqno};
 use crate::storage::error::Error;
 use crate::storage::files::wal_path;
@@ -24,11 +24,26 @@ use crate::storage::wal::{LogRecord, LogWriter};
 /// takes some tens of microseconds, about what waking a thread costs.
 const WRITE_THROUGH_BYTES: usize = 256 << 10;
 
-fn call_back(group: Vec<Pending>, result: &Result<(), Error>) {
+pub(super) fn call_back(group: Vec<Pending>, result: &Result<(), Error>) {
     for pending in group {
         let answer = result.clone().map(|()| pending.seqno);
-        (pending.on_done)(answer);
+        match pending.done {
+            Done::Call(on_done) => on_done(answer),
+            Done::Wake(waiter) => waiter.answer(answer),
+            Done::Nobody => {}
+        }
     }
+}
+
+fn append(log: &mut LogWriter, group: &mut [Pending]) -> Result<(), Error> {
+    if let [Pending { batch, seqno, .. }] = group
+        && batch.count > 0
+    {
+        return log.append_one(batch, *seqno);
+    }
+    let batches = group.iter().filter(|pending| pending.batch.count > 0);
+    let records = batches.map(|pending| LogRecord { batch: &pending.batch, seqno: pending.seqno });
+    log.append(&records.collect::<Vec<_>>())
 }
 
 impl Core {
@@ -42,39 +57,47 @@ impl Core {
             Ok(batch) => batch,
             Err(error) => return Err((error, on_done)),
         };
-        let bytes = batch.payload().len() as u64;
         let synced = match (durability, self.options.sync) {
             (Durability::Synced, _) | (Durability::Default, SyncMode::Always) => true,
             (Durability::Default, SyncMode::Interval(_) | SyncMode::None) => false,
         };
-        let seqno = {
-            let mut commit = self.commit.lock();
-            if let Err(error) = self.admit(&mut commit, &batch) {
-                return Err((error, on_done));
-            }
-            let view = self.view.load();
-            let memtable = Arc::clone(&view.active);
-            if batch.count > 0 {
-                commit.last.0 += 1;
-                memtable.insert(&batch, commit.last);
-                self.visible.store(commit.last.0, Ordering::Release);
-            }
-            let seqno = commit.last;
-            let pending = Pending { batch, seqno, synced, memtable, on_done };
-            commit.waiting_bytes += pending.cost();
-            commit.queue.push_back(pending);
-            if view.active.bytes() >= self.options.memtable_bytes {
-                self.seal_active(&view);
-            }
-            seqno
-        };
-        self.counters.batches.fetch_add(1, Ordering::Relaxed);
-        self.counters.batch_bytes.fetch_add(bytes, Ordering::Relaxed);
+        let mut commit = self.commit.lock();
+        if let Err(error) = self.admit(&mut commit, &batch) {
+            return Err((error, on_done));
+        }
+        let pending = self.show(&mut commit, batch, synced, Done::Call(on_done));
+        let seqno = pending.seqno;
+        commit.queue.push_back(pending);
         Ok(seqno)
     }
 
+    /// Gives a batch that was admitted its number and makes it visible.
+    pub(super) fn show(
+        &self,
+        commit: &mut Commit,
+        batch: SealedBatch,
+        synced: bool,
+        done: Done,
+    ) -> Pending {
+        let view = self.view.load();
+        let memtable = Arc::clone(&view.active);
+        if batch.count > 0 {
+            commit.last.0 += 1;
+            memtable.insert(&batch, commit.last);
+            self.visible.store(commit.last.0, Ordering::Release);
+        }
+        self.counters.batches.fetch_add(1, Ordering::Relaxed);
+        self.counters.batch_bytes.fetch_add(batch.payload().len() as u64, Ordering::Relaxed);
+        let pending = Pending { batch, seqno: commit.last, synced, memtable, done };
+        commit.waiting_bytes += pending.cost();
+        if view.active.bytes() >= self.options.memtable_bytes {
+            self.seal_active(&view);
+        }
+        pending
+    }
+
     /// The one ladder of back-pressure: refuses at once, never sleeps.
-    fn admit(&self, commit: &mut Commit, batch: &SealedBatch) -> Result<(), Error> {
+    pub(super) fn admit(&self, commit: &mut Commit, batch: &SealedBatch) -> Result<(), Error> {
         if let Some(error) = commit.refusal() {
             return Err(error);
         }
@@ -131,11 +154,11 @@ impl Core {
     /// anything to do.
     pub(super) fn log_step(&self) -> bool {
         let mut log = self.log.lock();
-        let (group, sync) = self.take_group();
+        let (mut group, sync) = self.take_group();
         if group.is_empty() && !sync {
             return log.mark();
         }
-        let result = self.log_group(&mut log, &group, sync);
+        let result = self.log_group(&mut log, &mut group, sync);
         // Set before the log is free: nobody else may call back before this group has been.
         self.calling.store(true, Ordering::Release);
         drop(log);
@@ -154,9 +177,9 @@ impl Core {
         if self.syncing.is_locked() || self.calling.load(Ordering::Acquire) {
             return false;
         }
-        let Some(group) = self.take_small(&log) else { return false };
+        let Some(mut group) = self.take_small(&log) else { return false };
         if !group.is_empty() {
-            let result = self.log_group(&mut log, &group, false);
+            let result = self.log_group(&mut log, &mut group, false);
             // With the log in hand, so that no later group is called back before this one.
             call_back(group, &result);
         }
@@ -183,7 +206,12 @@ impl Core {
     }
 
     /// Writes a group, syncs it if so asked, and books the outcome.
-    fn log_group(&self, log: &mut LogWriter, group: &[Pending], sync: bool) -> Result<(), Error> {
+    pub(super) fn log_group(
+        &self,
+        log: &mut LogWriter,
+        group: &mut [Pending],
+        sync: bool,
+    ) -> Result<(), Error> {
         let result = match self.latched() {
             Some(error) => Err(error),
             None => self.write_group(log, group, sync),
@@ -206,7 +234,7 @@ impl Core {
         commit.latched.as_ref().map(|cause| Error::ReadOnly { cause: Arc::clone(cause) })
     }
 
-    fn take_group(&self) -> (Vec<Pending>, bool) {
+    pub(super) fn take_group(&self) -> (Vec<Pending>, bool) {
         let mut commit = self.commit.lock();
         let mut group: Vec<Pending> = Vec::new();
         let mut bytes = 0;
@@ -222,16 +250,18 @@ impl Core {
         (group, asked || due)
     }
 
-    fn write_group(&self, log: &mut LogWriter, group: &[Pending], sync: bool) -> Result<(), Error> {
+    fn write_group(
+        &self,
+        log: &mut LogWriter,
+        group: &mut [Pending],
+        sync: bool,
+    ) -> Result<(), Error> {
         let batches = group.iter().filter(|pending| pending.batch.count > 0);
-        let records: Vec<_> = batches
-            .map(|pending| LogRecord { batch: &pending.batch, seqno: pending.seqno })
-            .collect();
-        let bytes: u64 = records.iter().map(|record| LogWriter::cost(record.batch)).sum();
+        let bytes: u64 = batches.map(|pending| LogWriter::cost(&pending.batch)).sum();
         if log.written() > 0 && log.written() + bytes > self.options.wal_segment_bytes {
             self.rotate(log)?;
         }
-        if let Err(error) = log.append(&records) {
+        if let Err(error) = append(log, group) {
             // The cut was synced, perhaps while another sync failed and took the kernel's only
             // report: then the cut is not known to be durable.
             let _others = self.syncing.lock();

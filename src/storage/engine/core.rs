@@ -56,6 +56,44 @@ impl View {
     }
 }
 
+/// Whom to tell of the fate of a batch.
+pub(super) enum Done {
+    Call(OnDone),
+    /// A thread that waits.
+    Wake(Arc<Waiter>),
+    /// The thread that writes the batch itself.
+    Nobody,
+}
+
+/// Where a thread waits for its batch.
+#[derive(Debug, Default)]
+pub(super) struct Waiter {
+    answer: Mutex<Option<Result<Seqno, Error>>>,
+    answered: Condvar,
+}
+
+impl Waiter {
+    pub(super) fn answer(&self, answer: Result<Seqno, Error>) {
+        *self.answer.lock() = Some(answer);
+        self.answered.notify_one();
+    }
+
+    /// The answer, if it is there.
+    pub(super) fn take(&self) -> Option<Result<Seqno, Error>> {
+        self.answer.lock().take()
+    }
+
+    pub(super) fn wait(&self) -> Result<Seqno, Error> {
+        let mut answer = self.answer.lock();
+        loop {
+            match answer.take() {
+                Some(answer) => return answer,
+                None => self.answered.wait(&mut answer),
+            }
+        }
+    }
+}
+
 /// A batch that waits for the log.
 pub(super) struct Pending {
     pub(super) batch: SealedBatch,
@@ -63,7 +101,7 @@ pub(super) struct Pending {
     pub(super) synced: bool,
     /// Where the batch has been made visible, to take it back if it cannot be logged.
     pub(super) memtable: Arc<Memtable>,
-    pub(super) on_done: OnDone,
+    pub(super) done: Done,
 }
 
 impl Pending {

@@ -12,6 +12,7 @@ mod range;
 mod read;
 mod stats;
 mod threads;
+mod write;
 
 pub use self::core::OnDone;
 pub use open::{CorruptRegion, Recovery};
@@ -23,7 +24,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc;
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
@@ -179,13 +179,7 @@ impl Engine {
         if self.core.options.threads == ThreadMode::Inline {
             return Err(Error::WrongMode { call: "write" });
         }
-        let (sender, receiver) = mpsc::sync_channel(1);
-        let on_done = Box::new(move |result| {
-            // The receiver waits below; it cannot be gone.
-            let _received = sender.send(result);
-        });
-        self.submit(batch, Durability::Default, on_done)?;
-        receiver.recv().unwrap_or(Err(Error::Closed))
+        self.core.write(batch)
     }
 
     /// The value of `key`, and the batch that wrote it; `None` when there is none.

@@ -31,19 +31,24 @@ pub(super) fn padded(payload: usize) -> usize {
     (HEADER_BYTES + payload).next_multiple_of(ALIGN)
 }
 
+/// The header of a batch's record.
+pub(super) fn header(batch: &SealedBatch, seqno: Seqno, place: Place) -> [u8; HEADER_BYTES] {
+    let mut header = [0; HEADER_BYTES];
+    header[8..12].copy_from_slice(&length_u32(batch.payload().len()).to_le_bytes());
+    header[12..16].copy_from_slice(&place.log.to_le_bytes());
+    header[16..24].copy_from_slice(&place.synced_upto.to_le_bytes());
+    header[24..32].copy_from_slice(&seqno.0.to_le_bytes());
+    header[32..36].copy_from_slice(&batch.count.to_le_bytes());
+    header[36] = FORMAT;
+    header[40..48].copy_from_slice(&batch.hash.to_le_bytes());
+    let sum = placed_checksum(&header[8..], u64::from(place.log), place.offset);
+    header[..8].copy_from_slice(&sum.to_le_bytes());
+    header
+}
+
 pub(super) fn encode(out: &mut Vec<u8>, batch: &SealedBatch, seqno: Seqno, place: Place) {
-    let mut fields = Vec::with_capacity(HEADER_BYTES - 8);
-    fields.extend_from_slice(&length_u32(batch.payload().len()).to_le_bytes());
-    fields.extend_from_slice(&place.log.to_le_bytes());
-    fields.extend_from_slice(&place.synced_upto.to_le_bytes());
-    fields.extend_from_slice(&seqno.0.to_le_bytes());
-    fields.extend_from_slice(&batch.count.to_le_bytes());
-    fields.extend_from_slice(&[FORMAT, 0, 0, 0]);
-    fields.extend_from_slice(&batch.hash.to_le_bytes());
-    let sum = placed_checksum(&fields, u64::from(place.log), place.offset);
     let end = out.len() + batch.record_bytes();
-    out.extend_from_slice(&sum.to_le_bytes());
-    out.extend_from_slice(&fields);
+    out.extend_from_slice(&header(batch, seqno, place));
     out.extend_from_slice(batch.payload());
     out.resize(end, 0);
 }

@@ -101,13 +101,44 @@ impl LogWriter {
         if self.buffer.capacity() > BUFFER_KEPT {
             self.buffer = Vec::new();
         }
+        let last = group.last().map_or(self.last, |entry| entry.seqno);
+        self.appended(result, length, last)
+    }
+
+    /// Appends one batch. Its record is written from where it was encoded, if nobody shares that.
+    ///
+    /// # Errors
+    /// As for [`LogWriter::append`].
+    pub(crate) fn append_one(
+        &mut self,
+        batch: &mut SealedBatch,
+        seqno: Seqno,
+    ) -> Result<(), Error> {
+        let place = Place { log: self.no, offset: self.written, synced_upto: self.synced };
+        let header = record::header(batch, seqno, place);
+        let Some(record) = batch.record_mut() else {
+            return self.append(&[LogRecord { batch, seqno }]);
+        };
+        if let Some(head) = record.first_chunk_mut() {
+            *head = header;
+        }
+        let result = self.file.write_at(self.written, record);
+        self.appended(result, record.len() as u64, seqno)
+    }
+
+    fn appended(
+        &mut self,
+        result: std::io::Result<()>,
+        length: u64,
+        last: Seqno,
+    ) -> Result<(), Error> {
         if let Err(source) = result {
             let error = Error::io("write to", &self.path, source);
             return Err(if error.is_full() { self.cut(error) } else { error });
         }
         self.written += length;
         self.mark_wanted = false;
-        self.last = group.last().map_or(self.last, |entry| entry.seqno);
+        self.last = last;
         Ok(())
     }
 
