@@ -24,6 +24,8 @@ struct Machine<'a> {
     snapshots: [Option<(Snapshot, Model)>; SLOTS],
     ranges: [Option<(Iter, VecDeque<Pair>)>; SLOTS],
     history: Vec<String>,
+    /// Flushes and compactions of this life whose result has been verified.
+    edits: u64,
 }
 
 /// The bytes of a value: they tell which operation wrote it.
@@ -54,6 +56,7 @@ pub(crate) fn play(ops: &[Op], setting: &Setting) -> Vec<String> {
         snapshots: Default::default(),
         ranges: Default::default(),
         history: Vec::new(),
+        edits: 0,
     };
     let recovery = machine.open();
     assert!(recovery.created);
@@ -191,6 +194,17 @@ impl Machine<'_> {
         "sound".to_owned()
     }
 
+    /// After each change of the levels, as far as it can be seen from outside: every block, and of
+    /// two versions of a key the newer above the older.
+    fn verify_if_edited(&mut self) {
+        let stats = self.engine().stats();
+        let edits = stats.flushes + stats.compactions + stats.compaction_moves;
+        if self.edits != edits {
+            self.edits = edits;
+            self.verify();
+        }
+    }
+
     /// Full compaction leaves one entry for each key, all in the last level.
     fn compact(&self) -> String {
         self.engine().compact().expect("there is room and no damage");
@@ -270,7 +284,10 @@ impl Machine<'_> {
             }
             Op::Compact => self.compact(),
             Op::Step(count) => {
-                let _more = (0..*count).all(|_| self.engine().step());
+                for _ in 0..*count {
+                    self.engine().step();
+                    self.verify_if_edited();
+                }
                 String::new()
             }
             Op::Interval => {
@@ -281,6 +298,7 @@ impl Machine<'_> {
             Op::Restart => self.restart(),
             Op::Crash => self.crash(),
         };
+        self.verify_if_edited();
         self.history.push(format!("{number} {told}"));
     }
 
