@@ -10,6 +10,7 @@ mod driver;
 mod engine;
 mod gate;
 mod host;
+mod picture;
 mod recorder;
 mod report;
 mod settle;
@@ -36,7 +37,10 @@ fn main() -> anyhow::Result<ExitCode> {
     let text = table.to_string();
     println!("{text}");
     if args.plan.save {
-        println!("written to {}", table::save(&text)?.display());
+        let drawing = picture::draw("Latencies of single operations", &table.latencies());
+        for (ending, content) in [("txt", &text), ("svg", &drawing)] {
+            println!("written to {}", table::save(ending, content)?.display());
+        }
     }
     let failed = args.plan.check && !table.all_met();
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })

@@ -8,6 +8,7 @@ use std::process::Command;
 use crate::data::{Codec, Size};
 use crate::engine::Kind;
 use crate::gate::{Metric, gates};
+use crate::picture::{Group, Line};
 use crate::report::Run;
 use crate::workload::Workload;
 
@@ -91,6 +92,26 @@ impl Table {
         self.failures.is_empty() && self.rows.keys().all(met)
     }
 
+    /// Latencies of the plain rows, for a drawing.
+    pub(crate) fn latencies(&self) -> Vec<Group> {
+        let plain = self.rows.iter().filter(|((_, codec, _), _)| *codec == Codec::None);
+        let groups = plain.map(|(row, kinds)| {
+            let (size, _, workload) = *row;
+            let lines = kinds.keys().map(|kind| {
+                let figures: [fn(&Run) -> f64; 4] =
+                    [|run| run.p50, |run| run.p99, |run| run.p999, |run| run.max];
+                let median = |value: fn(&Run) -> f64| {
+                    self.median(*row, *kind, |run| Some(value(run))).unwrap_or(0.0)
+                };
+                let micros = figures.map(median);
+                Line { kind: *kind, micros }
+            });
+            let name = format!("{}, {}", workload.name(), size.name());
+            Group { name, lines: lines.collect() }
+        });
+        groups.collect()
+    }
+
     fn line(&self, f: &mut fmt::Formatter<'_>, row: Row, kind: Kind) -> fmt::Result {
         let median = |value: &dyn Fn(&Run) -> Option<f64>| self.median(row, kind, value);
         let number = |value: Option<f64>, digits: usize| {
@@ -150,13 +171,13 @@ impl fmt::Display for Table {
     }
 }
 
-/// Writes the output beside the documents.
+/// Writes an output beside the documents.
 ///
 /// # Errors
 /// When the file cannot be written.
-pub(crate) fn save(text: &str) -> anyhow::Result<PathBuf> {
+pub(crate) fn save(ending: &str, text: &str) -> anyhow::Result<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/figures");
-    let file = folder.join(format!("engine-{}.txt", output("date", &["-u", "+%Y-%m-%d"])));
+    let file = folder.join(format!("engine-{}.{ending}", output("date", &["-u", "+%Y-%m-%d"])));
     std::fs::create_dir_all(&folder)?;
     std::fs::write(&file, text)?;
     Ok(file)
