@@ -25,6 +25,10 @@ pub(crate) struct Plan {
     /// Repetitions of everything; medians are shown [default: 3, quick: 1].
     #[arg(long)]
     pub(crate) repetitions: Option<usize>,
+    /// How many repetitions were made earlier, with --raw: seeds and the order of the engines go on
+    /// from there.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) skip: usize,
     /// Only these workloads, by name.
     #[arg(long, value_delimiter = ',', value_name = "NAME")]
     pub(crate) only: Vec<Workload>,

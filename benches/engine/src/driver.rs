@@ -38,7 +38,7 @@ pub(crate) fn run(plan: &Plan) -> anyhow::Result<Table> {
         for codec in chosen(&plan.codec, &Codec::ALL) {
             let driver = Driver { plan, root: root.clone(), size, codec };
             driver.clear()?;
-            for repetition in 0..repetitions {
+            for repetition in plan.skip..plan.skip + repetitions {
                 driver.repeat(repetition, &mut table)?;
             }
             driver.clear()?;

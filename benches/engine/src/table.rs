@@ -117,23 +117,41 @@ impl Table {
         let number = |value: Option<f64>, digits: usize| {
             value.map_or_else(|| "-".to_owned(), |value| format!("{value:.digits$}"))
         };
-        write!(f, "  {:<8}", kind.name())?;
-        write!(f, "{:>10}", number(median(&|run| Some(run.rate())), 0))?;
-        write!(f, "{:>9}", number(median(&|run| Some(run.cpu)), 2))?;
-        write!(f, "{:>9}", number(median(&|run| run.cpu_settled), 2))?;
-        write!(f, "{:>10}", number(median(&|run| Some(run.p50)), 2))?;
-        write!(f, "{:>10}", number(median(&|run| Some(run.p99)), 2))?;
-        write!(f, "{:>10}", number(median(&|run| Some(run.p999)), 2))?;
-        write!(f, "{:>9}", number(median(&|run| Some(run.max / 1000.0)), 2))?;
-        write!(f, "{:>7}", number(median(&|run| run.write_amplification), 2))?;
-        write!(f, "{:>7}", number(median(&|run| run.space_amplification), 2))?;
-        write!(f, "{:>8}", number(median(&|run| Some(run.peak_mib)), 0))?;
-        write!(f, "{:>9}", number(median(&|run| Some(run.seconds)), 2))?;
-        write!(f, "{:>6}", number(median(&|run| run.pressure), 2))?;
+        let cells = [
+            number(median(&|run| Some(run.rate())), 0),
+            number(median(&|run| Some(run.cpu)), 2),
+            number(median(&|run| run.cpu_settled), 2),
+            number(median(&|run| Some(run.p50)), 2),
+            number(median(&|run| Some(run.p99)), 2),
+            number(median(&|run| Some(run.p999)), 2),
+            number(median(&|run| Some(run.max / 1000.0)), 2),
+            number(median(&|run| run.write_amplification), 2),
+            number(median(&|run| run.space_amplification), 2),
+            number(median(&|run| Some(run.peak_mib)), 0),
+            number(median(&|run| Some(run.seconds)), 2),
+            number(median(&|run| run.pressure), 2),
+        ];
+        write!(f, "{}", spread(kind.name(), &cells.each_ref().map(String::as_str)))?;
         let runs = self.rows.get(&row).and_then(|kinds| kinds.get(&kind)).into_iter().flatten();
         let note = if runs.clone().all(|run| run.settled) { "" } else { "  (did not settle)" };
         writeln!(f, "{note}")
     }
+}
+
+/// The heads of the columns, and how wide they are.
+const HEADS: [&str; 12] = [
+    "ops/s", "CPU us", "settled", "p50 us", "p99 us", "p99.9 us", "max ms", "W-amp", "S-amp",
+    "MiB", "seconds", "pressure",
+];
+const WIDTHS: [usize; 12] = [10, 9, 9, 12, 12, 12, 9, 7, 7, 7, 9, 10];
+
+/// A line of the table.
+fn spread(first: &str, cells: &[&str; 12]) -> String {
+    let mut line = format!("  {first:<8}");
+    for (cell, width) in cells.iter().zip(WIDTHS) {
+        line.push_str(&format!("{cell:>width$}"));
+    }
+    line
 }
 
 impl fmt::Display for Table {
@@ -144,11 +162,7 @@ impl fmt::Display for Table {
             let (size, codec, workload) = row;
             let name = format!("{}, {}, {}", workload.name(), size.name(), codec.name());
             let counts = kinds.values().map(Vec::len).min().unwrap_or(0);
-            writeln!(
-                f,
-                "{name} (median of {counts})\n  engine       ops/s   CPU us settled     p50 us    p99 us  p99.9 us   max ms  \
-                 W-amp  S-amp     MiB  seconds press"
-            )?;
+            writeln!(f, "{name} (median of {counts})\n{}", spread("engine", &HEADS))?;
             for kind in kinds.keys() {
                 self.line(f, *row, *kind)?;
             }
