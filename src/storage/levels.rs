@@ -1,8 +1,8 @@
 //! The tables in force, by level.
 //!
 //! Decides where a table may stand and in which order tables are asked. INVARIANT: level 0 is
-//! ordered by age, newest first, each table wholly newer than the next; the tables of every other
-//! level are disjoint and in key order; of two tables that hold the same key, the one in the upper
+//! ordered by age, newest first, and of two tables in it whose keys meet one is wholly newer than
+//! the other; the tables of every other level are disjoint and in key order; of two tables that hold the same key, the one in the upper
 //! level, or the newer in level 0, holds the newer version. Does not know when tables are merged.
 
 use std::ops::Bound;
@@ -102,7 +102,13 @@ impl Levels {
     pub(crate) fn broken(&self) -> Option<&'static str> {
         for (level, tables) in self.levels.iter().enumerate() {
             let mut pairs = tables.iter().zip(tables.iter().skip(1));
-            if level == 0 && pairs.any(|(newer, older)| newer.meta.first <= older.meta.last) {
+            let is_mixed = |(index, newer): (usize, &Arc<Table>)| {
+                // Pieces of one flush are of one age, and disjoint.
+                tables.iter().skip(index + 1).any(|older| {
+                    newer.meta.first <= older.meta.last && overlap(&newer.meta, &older.meta)
+                })
+            };
+            if level == 0 && tables.iter().enumerate().any(is_mixed) {
                 return Some("tables of level 0 are not in order of age");
             }
             if level > 0 && pairs.any(|(low, high)| low.meta.largest >= high.meta.smallest) {

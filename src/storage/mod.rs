@@ -43,6 +43,7 @@ mod wal;
 
 pub use batch::{Batch, Seqno};
 pub use check::{Checked, check};
+pub use compaction::{CompactionFilter, SharedFilter};
 pub use engine::{
     CorruptRegion, Engine, LevelStats, OnDone, Recovery, Snapshot, Stats, TryGet, Verified,
 };

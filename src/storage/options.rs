@@ -2,6 +2,8 @@
 
 use core::time::Duration;
 
+use super::compaction::SharedFilter;
+
 /// When a batch of [`Durability::Default`] counts as done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SyncMode {
@@ -68,6 +70,19 @@ pub struct Options {
     pub level_fanout: u64,
     /// Size at which a compaction ends a table and begins the next, in bytes; default 32 MiB.
     pub table_bytes: u64,
+    /// How many of the first bytes of a key name its *unit*, keys that are dropped, copied and taken
+    /// in together; default 0: there are no units. Tables then end at the edges of units: where one
+    /// has a quarter of `table_bytes`, and in the last level always beside a unit as large as that.
+    /// May differ between openings.
+    pub unit_prefix_bytes: usize,
+    /// Says which entries may be dropped for the caller's reasons; default none.
+    pub filter: Option<SharedFilter>,
+    /// How many compactions may run at the same time, in a thread each; default 0: one for every
+    /// two cores, at most 8, and a single one in inline mode. At most 64.
+    pub compaction_threads: usize,
+    /// About how many bytes may have to be merged before [`Engine::pressure`](crate::storage::Engine::pressure)
+    /// is 1; default 64 GiB.
+    pub debt_bytes_max: u64,
     /// How much a compaction reads in one step, in bytes; default 256 KiB. In inline mode other
     /// steps come between; in threaded mode the rate is held at this grain.
     pub compaction_step_bytes: u64,
@@ -96,6 +111,10 @@ impl Default for Options {
             level_base_bytes: 256 << 20,
             level_fanout: 10,
             table_bytes: 32 << 20,
+            unit_prefix_bytes: 0,
+            filter: None,
+            compaction_threads: 0,
+            debt_bytes_max: 64 << 30,
             compaction_step_bytes: 256 << 10,
             compaction_bytes_per_second: None,
             sync: SyncMode::Always,

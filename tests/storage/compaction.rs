@@ -219,7 +219,9 @@ fn pressure_rises_with_tables_that_wait_and_writes_are_refused_at_the_bound() {
     let expected = Error::Overloaded { unit: "tables", waiting: 6, limit: 6 };
     assert_eq!(refusal.to_string(), expected.to_string());
     assert!(seen.is_sorted() && seen.len() == 7, "{seen:?}");
-    assert_eq!(seen[2..], [0.0, 0.25, 0.5, 0.75, 1.0]);
+    // The bytes that wait to be merged count next to nothing beside the default bound on them.
+    let near = |(pressure, wanted): (&f64, f64)| (pressure - wanted).abs() < 1e-5;
+    assert!(seen[2..].iter().zip([0.0, 0.25, 0.5, 0.75, 1.0]).all(near), "{seen:?}");
     while engine.step() {}
     assert_eq!(engine.pressure(), 0.0);
     put(&engine, &mut state, 2, b"taken").unwrap();

@@ -143,6 +143,7 @@ pub(crate) fn small_options(seed: u64) -> Options {
         level_fanout: rng.u64(2..5),
         table_bytes: rng.u64(500..4_000),
         compaction_step_bytes: rng.u64(200..6_000),
+        compaction_threads: 1 + seed as usize % 3,
         group_bytes_max: rng.usize(1_000..8_000),
         // Half of the scripts are in the default mode.
         sync: [SyncMode::Always, interval, SyncMode::Always, SyncMode::None][seed as usize % 4],

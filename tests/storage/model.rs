@@ -32,6 +32,8 @@ fn small(rng: &mut Rng, threads: ThreadMode) -> Options {
         level_fanout: rng.u64(2..12),
         table_bytes: 1 << rng.u32(6..14),
         compaction_step_bytes: 1 << rng.u32(4..14),
+        compaction_threads: rng.usize(1..4),
+        unit_prefix_bytes: rng.usize(0..3),
         sync: rng.choice(modes).unwrap(),
         threads,
         ..Options::default()

@@ -1,19 +1,23 @@
 //! One merge of tables, done in bounded steps.
 //!
 //! Decides what of the inputs goes on: the newest version of each key; a delete only while a table
-//! further down may hold what it hides; nothing that a deleted range hides. Every entry read is written or counted as dropped with its
-//! reason, and the numbers are compared with those of the tables. Does not know which tables to
-//! merge, nor what becomes of the result.
+//! further down may hold what it hides; nothing that a deleted range hides; what the caller's filter
+//! lets go only as such a delete. Every entry read is written or counted as dropped with its reason,
+//! and the numbers are compared with those of the tables. Does not know which tables to merge, nor
+//! what becomes of the result.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::Job;
+use super::cut::Cutter;
+use super::filter::SharedFilter;
+use super::view::Job;
 use crate::storage::batch::Seqno;
 use crate::storage::error::Error;
 use crate::storage::files::FileNo;
 use crate::storage::iter::{Direction, Entry, Merge, Range, Source};
 use crate::storage::levels::{LEVELS, LevelCursor, Levels};
+use crate::storage::options::Options;
 use crate::storage::sstable::{ReadMode, Table, TableBuilder};
 use crate::storage::vfs::Vfs;
 
@@ -28,9 +32,29 @@ pub(crate) struct Tally {
     pub(crate) tombstones: u64,
     /// Dropped because their range was deleted later.
     pub(crate) hidden: u64,
+    /// Dropped because the caller's filter lets them go.
+    pub(crate) filtered: u64,
+    /// Of those that are kept, how many are written as deletes because the filter lets them go, but
+    /// an older version may lie below.
+    pub(crate) replaced: u64,
     /// Bytes of the entries read, and of the tables written.
     pub(crate) bytes_read: u64,
     pub(crate) bytes_written: u64,
+}
+
+/// What becomes of the newest version of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    /// It is written; the filter will let it go at this point.
+    Keep(Option<u64>),
+    /// A delete is written in its place.
+    Replace,
+    /// Its range was deleted later.
+    Hidden,
+    /// It is a delete that hides nothing.
+    Tombstone,
+    /// The filter lets it go, and nothing lies below.
+    Filtered,
 }
 
 /// Begins a new output table.
@@ -43,7 +67,8 @@ pub(crate) struct Merging {
     pub(crate) inputs: Vec<Arc<Table>>,
     /// The levels as they were when it began; those below the target stay so until it ends.
     levels: Arc<Levels>,
-    table_bytes: u64,
+    filter: Option<SharedFilter>,
+    cutter: Cutter,
     merge: Merge,
     /// The newest version of the key that is being read.
     current: Option<Entry>,
@@ -56,7 +81,7 @@ pub(crate) struct Merging {
 
 impl Merging {
     /// Prepares a job; nothing is read or written yet.
-    pub(crate) fn new(job: Job, levels: Arc<Levels>, table_bytes: u64) -> Self {
+    pub(crate) fn new(job: Job, levels: Arc<Levels>, options: &Options) -> Self {
         let chosen = |level: usize, numbers: &[FileNo]| -> Vec<Arc<Table>> {
             let tables = levels.level(level).iter();
             tables.filter(|table| numbers.contains(&table.meta.no)).cloned().collect()
@@ -72,11 +97,16 @@ impl Merging {
         };
         let merge = Merge::new(runs.map(cursor).collect(), Direction::Forward);
         let inputs = [upper, lower].concat();
+        let metas: Vec<_> = inputs.iter().map(|table| &table.meta).collect();
+        let below = levels.level(job.to + 1).iter().map(|table| &table.meta);
+        let below: Vec<_> = below.filter(|table| job.span.meets(table)).collect();
+        let cutter = Cutter::for_merge(options, job.to, &metas, &below);
         Self {
             job,
             inputs,
             levels,
-            table_bytes,
+            filter: options.filter.clone(),
+            cutter,
             merge,
             current: None,
             builder: None,
@@ -123,18 +153,29 @@ impl Merging {
     }
 
     /// Writes the newest version of a key, or drops it.
-    fn settle(&mut self, entry: Entry, new: NewTable<'_>) -> Result<(), Error> {
-        if entry.seqno < self.levels.deleted().cover(&entry.key, Seqno(u64::MAX))
-            && !crate::mutant!("storage-compaction-keeps-deleted-range")
-        {
-            self.tally.hidden += 1;
-            return Ok(());
+    fn settle(&mut self, mut entry: Entry, new: NewTable<'_>) -> Result<(), Error> {
+        let mut droppable = None;
+        match self.fate(&entry) {
+            Fate::Hidden => {
+                self.tally.hidden += 1;
+                return Ok(());
+            }
+            Fate::Tombstone => {
+                self.tally.tombstones += 1;
+                return Ok(());
+            }
+            Fate::Filtered => {
+                self.tally.filtered += 1;
+                return Ok(());
+            }
+            Fate::Replace => {
+                self.tally.replaced += 1;
+                entry.value = None;
+            }
+            Fate::Keep(point) => droppable = point,
         }
-        if entry.value.is_none() && !self.lies_above(&entry.key) {
-            self.tally.tombstones += 1;
-            return Ok(());
-        }
-        if self.must_cut() {
+        let bytes = self.builder.as_ref().map_or(0, TableBuilder::bytes);
+        if self.cutter.cuts_before(&entry.key, bytes) {
             self.end_table()?;
         }
         let builder = match &mut self.builder {
@@ -142,7 +183,35 @@ impl Merging {
             none => none.insert(new()?),
         };
         self.tally.kept += 1;
-        builder.add(&entry)
+        builder.add(&entry)?;
+        if let Some(point) = droppable {
+            builder.note_droppable(point, &entry);
+        }
+        Ok(())
+    }
+
+    fn fate(&self, entry: &Entry) -> Fate {
+        if entry.seqno < self.levels.deleted().cover(&entry.key, Seqno(u64::MAX))
+            && !crate::mutant!("storage-compaction-keeps-deleted-range")
+        {
+            return Fate::Hidden;
+        }
+        let Some(value) = &entry.value else {
+            return if self.lies_above(&entry.key) { Fate::Keep(None) } else { Fate::Tombstone };
+        };
+        let Some(filter) = self.filter.as_ref().map(SharedFilter::get) else {
+            return Fate::Keep(None);
+        };
+        match filter.point(&entry.key, value) {
+            Some(point) if point > filter.horizon(&entry.key, &entry.key) => {
+                Fate::Keep(Some(point))
+            }
+            None => Fate::Keep(None),
+            Some(_) if crate::mutant!("storage-filter-uncovers-older") => Fate::Filtered,
+            // Not just left out: what is older would be the newest then.
+            Some(_) if self.lies_above(&entry.key) => Fate::Replace,
+            Some(_) => Fate::Filtered,
+        }
     }
 
     /// Whether a table below the target level may hold `key`.
@@ -157,13 +226,6 @@ impl Merging {
                 let first = tables.partition_point(|table| *table.meta.largest < *key);
                 tables.get(first).is_some_and(|table| *table.meta.smallest <= *key)
             })
-    }
-
-    /// Whether the next entry goes into a new table. Here is the place to cut at the edges of units
-    /// too, once callers name them: any cut between two keys is sound, because a merge writes one
-    /// version of a key.
-    fn must_cut(&self) -> bool {
-        self.builder.as_ref().is_some_and(|builder| builder.bytes() >= self.table_bytes)
     }
 
     fn end_table(&mut self) -> Result<(), Error> {
@@ -185,8 +247,8 @@ impl Merging {
             let what = "tables to merge hold more or fewer entries than they say";
             return Err(Error::corrupt(input.path(), 0, what));
         }
-        let Tally { read, kept, superseded, tombstones, hidden, .. } = self.tally;
-        let dropped = superseded + tombstones + hidden;
+        let Tally { read, kept, superseded, tombstones, hidden, filtered, .. } = self.tally;
+        let dropped = superseded + tombstones + hidden + filtered;
         assert_eq!(read, kept + dropped, "every entry is accounted for");
         let written: u64 = self.outputs.iter().map(|table| table.meta.entries).sum();
         assert_eq!(kept, written, "every entry that is kept is written");

@@ -1,14 +1,24 @@
 //! Compaction: merging tables, so that a get asks few of them and what is overwritten or deleted
 //! gives its room back.
 //!
-//! [`pick`] decides which tables are merged, [`merge`] how; `engine::compact` runs both and puts
-//! the result in force. A snapshot needs no say in it: it holds the tables it was made with, and a
-//! file is unlinked when its last holder is gone. So a merge keeps one version of each key.
+//! [`pick`] decides which tables are merged, [`level0`] which of level 0, [`view`] what may be
+//! merged at the same time, [`cut`] where the new tables end, [`filter`] is the caller's say in what
+//! goes, [`merge`] how it is done; `engine::compact` runs it and puts the result in force. A
+//! snapshot needs no say in it: it holds the tables it was made with, and a file is unlinked when
+//! its last holder is gone. So a merge keeps one version of each key.
 
+mod cut;
+mod filter;
+mod level0;
 mod merge;
 mod pick;
 mod purge;
+mod view;
 
+pub use filter::{CompactionFilter, SharedFilter};
+
+pub(crate) use cut::Cutter;
 pub(crate) use merge::Merging;
-pub(crate) use pick::{Job, LevelsView, pick, pick_all};
+pub(crate) use pick::{Asked, debt, is_under_way, pick, pick_asked, pick_dense, pick_idle};
 pub(crate) use purge::pick_purge;
+pub(crate) use view::{Avoid, Job, LevelsView, Reason};

@@ -1,74 +1,57 @@
-//! Which tables to merge next: a function of the levels and the options, and of nothing else.
+//! Which tables to merge next: a function of the levels, the options, what is being merged
+//! already, and of nothing else.
 //!
 //! Leveled compaction as in LevelDB, with the dynamic level sizes of RocksDB: the last level has
 //! nearly all data, each level above may hold a tenth of the one below, and levels that would be
 //! smaller than the base are left empty, so level 0 is merged straight into the lowest level that
 //! makes sense (Dong et al., CIDR 2017). Level 0 counts by how many of its tables overlap, as in
-//! Pebble, because that is what a read pays. Does not know how a merge is done.
+//! Pebble, because that is what a read pays. What is over its bound comes first, then what someone
+//! asked for, then tables full of deletes or of what the caller's filter lets go; what merely gives
+//! room back waits until nothing else is to do. Does not know how a merge is done.
 
-use std::collections::BTreeSet;
-
+use super::level0;
+use super::view::{Avoid, Job, LevelsView, Reason, Span};
 use crate::storage::batch::Seqno;
 use crate::storage::files::FileNo;
-use crate::storage::levels::{LAST_LEVEL, LEVELS, Levels, overlap, overlap_depth};
+use crate::storage::key_range::KeyRange;
+use crate::storage::levels::{LAST_LEVEL, LEVELS};
 use crate::storage::options::Options;
 use crate::storage::sstable::TableMeta;
 
-/// Most tables of level 0 in one job, oldest first, so that a job stays of a size.
-const LEVEL0_TABLES_MAX: usize = 16;
-/// Tables of level 0 that do not overlap cost a comparison each, not a read: they count for less.
-const DISJOINT_DISCOUNT: usize = 4;
-
 /// Fixed point of a cost for each byte: fine enough to tell any two apart that matter.
 const COST_SCALE: u128 = 1 << 20;
+/// Most bytes of a job, in full tables: from level 0 as much, and with what is taken along because
+/// it makes no other table necessary.
+const JOB_TABLES_MAX: u64 = 16;
+/// A table that meets more than this of the level after next, in full tables, is not moved but cut.
+const OVERLAP_TABLES_MAX: u64 = 10;
+/// A table of which one entry in so many is a delete goes down for that alone.
+const DENSE_DELETES: u64 = 4;
+/// A table of which one byte in so many may be dropped is merged for that alone.
+const DENSE_DROPPABLE: u64 = 4;
+/// Level 0 is merged in idle times when it has more than one byte in so many.
+const IDLE_SHARE: u64 = 32;
 
-/// What is known of the tables of each level, in their order in it.
-#[derive(Debug, Default)]
-pub(crate) struct LevelsView<'a> {
-    pub(crate) levels: [Vec<&'a TableMeta>; LEVELS],
+/// What someone wants to have in the last level.
+#[derive(Debug, Clone)]
+pub(crate) struct Asked {
+    /// These keys,
+    pub(crate) range: KeyRange,
+    /// as far as they were written by these batches.
+    pub(crate) until: Seqno,
+    /// Tables from this number on came after the question.
+    pub(crate) before: FileNo,
 }
 
-impl<'a> LevelsView<'a> {
-    pub(crate) fn of(levels: &'a Levels) -> Self {
-        let mut view = Self::default();
-        for (level, tables) in view.levels.iter_mut().enumerate() {
-            tables.extend(levels.level(level).iter().map(|table| &table.meta));
-        }
-        view
-    }
-
-    fn level(&self, level: usize) -> &[&'a TableMeta] {
-        self.levels.get(level).map_or(&[], Vec::as_slice)
-    }
-
-    fn bytes(&self, level: usize) -> u64 {
-        self.level(level).iter().map(|table| table.bytes).sum()
-    }
-
-    /// The tables of a level that meet any of `tables`' common range.
-    fn overlapping(&self, level: usize, tables: &[&TableMeta]) -> Vec<&'a TableMeta> {
-        let Some(smallest) = tables.iter().map(|table| &table.smallest).min() else {
-            return Vec::new();
-        };
-        let Some(largest) = tables.iter().map(|table| &table.largest).max() else {
-            return Vec::new();
-        };
-        let meets = |table: &&&TableMeta| table.smallest <= *largest && *smallest <= table.largest;
-        self.level(level).iter().filter(meets).copied().collect()
+impl Asked {
+    fn covers(&self, table: &TableMeta) -> bool {
+        table.first <= self.until && self.range.meets(&table.smallest, &table.largest)
     }
 }
 
-/// Tables to merge.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Job {
-    pub(crate) from: usize,
-    pub(crate) to: usize,
-    /// Tables of level `from`, newest first in level 0, else in key order.
-    pub(crate) upper: Vec<FileNo>,
-    /// All tables of level `to` that meet the range of the upper ones, in key order.
-    pub(crate) lower: Vec<FileNo>,
-    /// There is nothing to merge: the one upper table gets another level and keeps its file.
-    pub(crate) moved: bool,
+/// The level that level 0 is merged into.
+pub(super) fn base(view: &LevelsView<'_>, options: &Options) -> usize {
+    targets(view, options).0
 }
 
 /// The level that level 0 is merged into, and the bytes each level may hold.
@@ -91,283 +74,263 @@ fn targets(view: &LevelsView<'_>, options: &Options) -> (usize, [u64; LEVELS]) {
     (base.min(highest.unwrap_or(base)), targets)
 }
 
-/// The tables to merge now; `None` when every level is within its bound. Tables in `damaged` are
-/// left alone.
-pub(crate) fn pick(
-    view: &LevelsView<'_>,
-    options: &Options,
-    damaged: &BTreeSet<FileNo>,
-) -> Option<Job> {
-    let (base, targets) = targets(view, options);
-    // Never above the bound, where writers would wait for a merge that nothing starts.
-    let trigger = options.l0_trigger.min(options.l0_depth_max).max(1);
-    let tables = view.level(0);
-    let depth = overlap_depth(tables).max(tables.len() / DISJOINT_DISCOUNT);
-    // Scores are exact: bytes or tables times the others' bound, compared without division.
-    let mut scores = vec![(0, depth as u64, trigger as u64)];
+/// Bytes of a level that no job is taking away.
+fn staying(view: &LevelsView<'_>, level: usize, avoid: &Avoid) -> u64 {
+    let leaves = |table: &TableMeta| {
+        avoid.running.values().any(|job| job.from == level && job.upper.contains(&table.no))
+    };
+    view.level(level).iter().filter(|table| !leaves(table)).map(|table| table.bytes).sum()
+}
+
+/// How deep level 0 may be. Never above the bound, where writers would wait for a merge that nothing
+/// starts.
+fn trigger(options: &Options) -> usize {
+    options.l0_trigger.min(options.l0_depth_max).max(1)
+}
+
+/// How full each level is that has reached its bound, as what it holds and what it may, fullest
+/// first.
+fn overfull(view: &LevelsView<'_>, options: &Options, avoid: &Avoid) -> Vec<(usize, u64, u64)> {
+    let (_, targets) = targets(view, options);
+    let depth = level0::depth(view, avoid).counted;
+    let mut scores = vec![(0, depth as u64, trigger(options) as u64)];
     let lower = targets.iter().enumerate().take(LAST_LEVEL).skip(1);
-    scores.extend(lower.map(|(level, target)| (level, view.bytes(level), (*target).max(1))));
+    scores.extend(lower.map(|(level, most)| (level, staying(view, level, avoid), (*most).max(1))));
     scores.retain(|(_, used, bound)| used >= bound && *used > 0);
+    // Scores are exact: bytes or tables times the others' bound, compared without division.
     scores.sort_by(|(one_level, one, one_bound), (other_level, other, other_bound)| {
         let one = u128::from(*one) * u128::from(*other_bound);
         let other = u128::from(*other) * u128::from(*one_bound);
         other.cmp(&one).then(one_level.cmp(other_level))
     });
-    scores.into_iter().find_map(|(level, ..)| match level {
-        0 => from_level0(view, base, damaged),
-        level => cheapest(view, level, damaged),
+    scores
+}
+
+/// A job for a level that is over its bound; `None` when there is none, or all that could be merged
+/// is being merged. Asked again with that job among those on their way, it gives one that can run
+/// beside it.
+pub(crate) fn pick(view: &LevelsView<'_>, options: &Options, avoid: &Avoid) -> Option<Job> {
+    let picking = Picking { view, options, avoid };
+    overfull(view, options, avoid).into_iter().find_map(|(level, ..)| match level {
+        0 => {
+            // Where it is not deep it can wait; unless it is many tables that count, not depth.
+            let is_deep = level0::depth(view, avoid).deepest >= trigger(options);
+            picking.deepest(Reason::Depth, if is_deep { trigger(options) } else { 1 })
+        }
+        level => picking.cheapest(level),
     })
 }
 
-/// The next step towards having everything up to batch `until` in the last level.
-pub(crate) fn pick_all(
+/// The next step towards having what someone asked for in the last level, without what the filter
+/// lets go.
+pub(crate) fn pick_asked(
     view: &LevelsView<'_>,
     options: &Options,
-    damaged: &BTreeSet<FileNo>,
-    until: Seqno,
+    avoid: &Avoid,
+    asked: &Asked,
 ) -> Option<Job> {
-    let (base, _) = targets(view, options);
-    if view.level(0).last().is_some_and(|oldest| oldest.first <= until)
-        && let Some(job) = from_level0(view, base, damaged)
+    let picking = Picking { view, options, avoid };
+    let oldest_first = view.level(0).iter().rev().filter(|table| asked.covers(table));
+    for table in oldest_first {
+        let upper = level0::stack(view.level(0), &table.smallest, avoid, picking.job_bytes_max());
+        if let Some(job) = picking.job(Reason::Asked, (0, base(view, options)), upper) {
+            return Some(job);
+        }
+    }
+    (1..LEVELS).find_map(|level| {
+        let wanted = view.level(level).iter().filter(|table| {
+            let droppable = table.no < asked.before && view.passed_bytes(table) > 0;
+            asked.covers(table) && (level < LAST_LEVEL || droppable)
+        });
+        let mut tables = wanted.filter(|table| !avoid.futile.contains(&table.no));
+        tables.find_map(|table| picking.down(Reason::Asked, level, table))
+    })
+}
+
+/// Whether a job on its way has to do with what someone asked for.
+pub(crate) fn is_under_way(avoid: &Avoid, asked: &Asked) -> bool {
+    avoid.running.values().any(|job| job.span.is_in(&asked.range))
+}
+
+/// A table that is worth a merge for the deletes in it, or for what the filter lets go by now.
+pub(crate) fn pick_dense(view: &LevelsView<'_>, options: &Options, avoid: &Avoid) -> Option<Job> {
+    let picking = Picking { view, options, avoid };
+    let dense = |level: usize, table: &TableMeta| {
+        let passed = view.passed_bytes(table);
+        let droppable = passed > 0 && passed.saturating_mul(DENSE_DROPPABLE) >= table.bytes;
+        let deletes = table.deletes > 0
+            && table.deletes.saturating_mul(DENSE_DELETES) >= table.entries
+            && level < LAST_LEVEL;
+        if droppable && !avoid.futile.contains(&table.no) {
+            Some(Reason::Droppable)
+        } else {
+            deletes.then_some(Reason::Deletes)
+        }
+    };
+    (1..LEVELS).rev().find_map(|level| {
+        let mut tables = view.level(level).iter();
+        tables.find_map(|table| picking.down(dense(level, table)?, level, table))
+    })
+}
+
+/// A job that writes one table anew where it stands.
+pub(super) fn rewrite(
+    view: &LevelsView<'_>,
+    options: &Options,
+    avoid: &Avoid,
+    (level, table): (usize, &TableMeta),
+) -> Option<Job> {
+    let table = view.level(level).iter().find(|other| other.no == table.no)?;
+    let picking = Picking { view, options, avoid };
+    picking.job(Reason::DeletedRange, (level, level), vec![table])
+}
+
+/// What gives room back without need: level 0, and tables of which the filter lets go all that it
+/// ever will.
+pub(crate) fn pick_idle(view: &LevelsView<'_>, options: &Options, avoid: &Avoid) -> Option<Job> {
+    let picking = Picking { view, options, avoid };
+    let below: u64 = (1..LEVELS).map(|level| view.bytes(level)).sum();
+    if staying(view, 0, avoid).saturating_mul(IDLE_SHARE) > below
+        && let Some(job) = picking.deepest(Reason::Idle, 1)
     {
         return Some(job);
     }
-    (1..LAST_LEVEL).find_map(|level| {
-        let old = view.level(level).iter().filter(|table| table.first <= until);
-        old.into_iter().find_map(|table| job(view, (level, level + 1), vec![table], damaged))
+    (1..LEVELS).rev().find_map(|level| {
+        let mut tables = view.level(level).iter();
+        let ripe =
+            |table: &&&TableMeta| view.has_passed(table) && !avoid.futile.contains(&table.no);
+        tables.by_ref().filter(ripe).find_map(|table| picking.down(Reason::Idle, level, table))
     })
 }
 
-/// The oldest table of level 0 and all that overlap it, directly or through others. What is left
-/// behind is newer than all that goes, or does not meet it.
-fn from_level0(view: &LevelsView<'_>, to: usize, damaged: &BTreeSet<FileNo>) -> Option<Job> {
-    let tables = view.level(0);
-    let mut chosen: BTreeSet<usize> = tables.len().checked_sub(1).into_iter().collect();
-    loop {
-        let meets = |table: &TableMeta| {
-            let mut others = chosen.iter().filter_map(|index| tables.get(*index));
-            others.any(|other| overlap(table, other))
+/// About how many bytes have to be merged until every level is within its bound.
+pub(crate) fn debt(view: &LevelsView<'_>, options: &Options) -> u64 {
+    let (base, targets) = targets(view, options);
+    let is_due = level0::depth(view, &Avoid::default()).deepest >= trigger(options);
+    let upper = if is_due { view.bytes(0) } else { 0 };
+    let lower = if is_due { view.bytes(base) } else { 0 };
+    // What comes down counts for the levels below, each of which rewrites its share.
+    let mut debt = upper + lower;
+    let mut coming = upper;
+    for (level, most) in targets.iter().enumerate().take(LAST_LEVEL).skip(base) {
+        let excess = (view.bytes(level) + coming).saturating_sub(*most);
+        debt = debt.saturating_add(excess.saturating_mul(options.level_fanout.saturating_add(1)));
+        coming = excess;
+    }
+    debt
+}
+
+/// What all choices are made from.
+struct Picking<'v, 'a> {
+    view: &'v LevelsView<'a>,
+    options: &'v Options,
+    avoid: &'v Avoid,
+}
+
+impl<'a> Picking<'_, 'a> {
+    fn job_bytes_max(&self) -> u64 {
+        self.options.table_bytes.max(1).saturating_mul(JOB_TABLES_MAX)
+    }
+
+    /// The deepest column of level 0 that can be taken, if at least so many tables wait in it.
+    fn deepest(&self, reason: Reason, least: usize) -> Option<Job> {
+        let to = base(self.view, self.options);
+        let columns = level0::columns(self.view, self.avoid, least, self.job_bytes_max());
+        columns.into_iter().find_map(|upper| self.job(reason, (0, to), upper))
+    }
+
+    /// Of the tables of a level the one whose merge rewrites least for its size.
+    fn cheapest(&self, level: usize) -> Option<Job> {
+        let cost = |table: &TableMeta| -> u64 {
+            let span = Span::of([&table]);
+            let below = span.map(|span| self.view.meeting(level + 1, &span)).unwrap_or_default();
+            below.iter().map(|table| table.bytes).sum()
         };
-        let all = tables.iter().enumerate().filter(|(_, table)| meets(table));
-        let all: BTreeSet<usize> = all.map(|(index, _)| index).collect();
-        if all == chosen {
-            break;
+        let tables = self.view.level(level).iter();
+        let mut tables: Vec<_> = tables.map(|table| (cost(table), *table)).collect();
+        // By what is rewritten for each byte moved. Stable: of equals the first.
+        tables.sort_by_key(|(cost, table)| {
+            u128::from(*cost) * COST_SCALE / u128::from(table.bytes + 1)
+        });
+        let to = level + 1;
+        tables.into_iter().find_map(|(_, table)| self.job(Reason::Size, (level, to), vec![table]))
+    }
+
+    /// A job that takes one table a level down, or, in the last, writes it anew.
+    fn down(&self, reason: Reason, level: usize, table: &'a TableMeta) -> Option<Job> {
+        self.job(reason, (level, (level + 1).min(LAST_LEVEL)), vec![table])
+    }
+
+    /// The job that merges `upper`, if all that it needs can be taken.
+    fn job(
+        &self,
+        reason: Reason,
+        (from, to): (usize, usize),
+        mut upper: Vec<&'a TableMeta>,
+    ) -> Option<Job> {
+        let mut span = Span::of(&upper)?;
+        let mut lower = if from == to { Vec::new() } else { self.view.meeting(to, &span) };
+        if from > 0 && from < to && !lower.is_empty() {
+            (upper, lower) = self.widened((from, to), upper, lower);
         }
-        chosen = all;
+        let all = || upper.iter().chain(&lower);
+        if all().any(|table| self.avoid.is_closed(table.no)) {
+            return None;
+        }
+        let upper_span = Span::of(&upper)?;
+        span = Span::of(all())?;
+        if self.avoid.crosses(to, &span) {
+            return None;
+        }
+        let moved = from != to && lower.is_empty() && self.may_move(to, &upper, &upper_span);
+        let numbers = |tables: &[&TableMeta]| tables.iter().map(|table| table.no).collect();
+        Some(Job {
+            reason,
+            from,
+            to,
+            moved,
+            bytes: all().map(|table| table.bytes).sum(),
+            upper: numbers(&upper),
+            lower: numbers(&lower),
+            span,
+        })
     }
-    // Oldest first: any beginning of it may go without the rest.
-    let oldest_first = chosen.iter().rev().filter_map(|index| tables.get(*index)).copied();
-    let sound = oldest_first.take_while(|table| !damaged.contains(&table.no));
-    let mut upper: Vec<_> = sound.take(LEVEL0_TABLES_MAX).collect();
-    upper.reverse();
-    job(view, (0, to), upper, damaged)
-}
 
-/// Of the tables of a level the one whose merge rewrites least for its size.
-fn cheapest(view: &LevelsView<'_>, level: usize, damaged: &BTreeSet<FileNo>) -> Option<Job> {
-    let cost = |table: &TableMeta| -> u64 {
-        let below = view.overlapping(level + 1, &[table]);
-        below.iter().map(|table| table.bytes).sum()
-    };
-    let mut tables: Vec<_> = view.level(level).iter().map(|table| (cost(table), *table)).collect();
-    // By what is rewritten for each byte moved. Stable: of equals the first.
-    tables
-        .sort_by_key(|(cost, table)| u128::from(*cost) * COST_SCALE / u128::from(table.bytes + 1));
-    tables.into_iter().find_map(|(_, table)| job(view, (level, level + 1), vec![table], damaged))
-}
-
-fn job(
-    view: &LevelsView<'_>,
-    (from, to): (usize, usize),
-    upper: Vec<&TableMeta>,
-    damaged: &BTreeSet<FileNo>,
-) -> Option<Job> {
-    let lower = view.overlapping(to, &upper);
-    if upper.is_empty() || upper.iter().chain(&lower).any(|table| damaged.contains(&table.no)) {
-        return None;
+    /// Takes along more tables of the upper level that need no other of the lower one: what is
+    /// rewritten there is rewritten once for all of them (LevelDB).
+    fn widened(
+        &self,
+        (from, to): (usize, usize),
+        upper: Vec<&'a TableMeta>,
+        lower: Vec<&'a TableMeta>,
+    ) -> (Vec<&'a TableMeta>, Vec<&'a TableMeta>) {
+        let Some(span) = Span::of(upper.iter().chain(&lower)) else { return (upper, lower) };
+        let inside =
+            |table: &&TableMeta| span.smallest <= table.smallest && table.largest <= span.largest;
+        let wider = self.view.meeting(from, &span).into_iter().filter(inside);
+        let wider: Vec<_> = wider.filter(|table| !self.avoid.is_closed(table.no)).collect();
+        let bytes: u64 = wider.iter().chain(&lower).map(|table| table.bytes).sum();
+        let lower_of =
+            |upper: &[&TableMeta]| Span::of(upper).map(|span| self.view.meeting(to, &span));
+        let same = lower_of(&wider).is_some_and(|wide| wide.len() == lower.len());
+        let holds_all = upper.iter().all(|table| wider.iter().any(|other| other.no == table.no));
+        match same && holds_all && bytes <= self.job_bytes_max() {
+            true => (wider, lower),
+            false => (upper, lower),
+        }
     }
-    let below = (to + 1..LEVELS).any(|level| !view.overlapping(level, &upper).is_empty());
-    // Deletes under which nothing lies are worth a rewrite: it drops them.
-    let needless = |table: &TableMeta| table.deletes > 0 && !below;
-    let moved = upper.len() == 1 && lower.is_empty() && !upper.iter().any(|table| needless(table));
-    let numbers = |tables: &[&TableMeta]| tables.iter().map(|table| table.no).collect();
-    Some(Job { from, to, upper: numbers(&upper), lower: numbers(&lower), moved })
+
+    /// Whether tables that meet none of their new level can just be put there.
+    fn may_move(&self, to: usize, upper: &[&TableMeta], span: &Span) -> bool {
+        let [table] = upper else { return false };
+        // Deletes under which nothing lies are worth a rewrite: it drops them.
+        let needless = table.deletes > 0 && !self.view.any_below(to, span);
+        let below = self.view.meeting(to + 1, span);
+        let overlap: u64 = below.iter().map(|table| table.bytes).sum();
+        let too_wide = overlap > self.options.table_bytes.saturating_mul(OVERLAP_TABLES_MAX);
+        !needless && !too_wide && self.view.passed_bytes(table) == 0
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use bytes::Bytes;
-
-    /// A table of keys `low..=high` with the batches `first..=last`, ten bytes a key.
-    fn table(no: FileNo, keys: (u32, u32), batches: (u64, u64)) -> TableMeta {
-        let key = |number: u32| Bytes::from(format!("{number:06}"));
-        let entries = u64::from(keys.1 - keys.0 + 1);
-        TableMeta {
-            no,
-            level: 0,
-            bytes: entries * 10,
-            entries,
-            deletes: 0,
-            smallest: key(keys.0),
-            largest: key(keys.1),
-            first: Seqno(batches.0),
-            last: Seqno(batches.1),
-            purged: Seqno(0),
-        }
-    }
-
-    fn view<'a>(tables: &'a [(usize, TableMeta)]) -> LevelsView<'a> {
-        let mut view = LevelsView::default();
-        for (level, table) in tables {
-            view.levels[*level].push(table);
-        }
-        view
-    }
-
-    fn options() -> Options {
-        Options { level_base_bytes: 1_000, level_fanout: 10, ..Options::default() }
-    }
-
-    fn picked(tables: &[(usize, TableMeta)]) -> Option<Job> {
-        pick(&view(tables), &options(), &BTreeSet::new())
-    }
-
-    /// Tables of level 0, newest first, that all hold keys 0 to 9.
-    fn level0(count: u32) -> Vec<(usize, TableMeta)> {
-        let batches = |age: u32| (u64::from(age) * 10, u64::from(age) * 10 + 9);
-        (0..count).rev().map(|age| (0, table(100 + age, (0, 9), batches(age)))).collect()
-    }
-
-    #[test]
-    fn nothing_is_merged_below_the_trigger() {
-        assert_eq!(picked(&[]), None);
-        assert_eq!(picked(&level0(3)), None);
-    }
-
-    #[test]
-    fn the_trigger_is_never_above_the_bound_on_writes() {
-        let options = Options { l0_trigger: 9, l0_depth_max: 2, ..options() };
-        let tables = level0(2);
-        assert!(pick(&view(&tables[..1]), &options, &BTreeSet::new()).is_none());
-        assert!(pick(&view(&tables), &options, &BTreeSet::new()).is_some());
-    }
-
-    #[test]
-    fn overlapping_tables_of_level_0_go_to_the_last_level_while_all_data_is_small() {
-        let mut tables = level0(4);
-        tables.push((LAST_LEVEL, table(1, (5, 60), (0, 0))));
-        tables.push((LAST_LEVEL, table(2, (70, 90), (0, 0))));
-        let job = picked(&tables).unwrap();
-        assert_eq!((job.from, job.to, job.moved), (0, LAST_LEVEL, false));
-        assert_eq!(job.upper, [103, 102, 101, 100]);
-        assert_eq!(job.lower, [1]);
-    }
-
-    #[test]
-    fn the_base_moves_up_as_the_last_level_grows() {
-        let base = |keys: u32| {
-            let mut tables = level0(4);
-            tables.push((LAST_LEVEL, table(1, (1_000, 999 + keys), (0, 0))));
-            picked(&tables).unwrap().to
-        };
-        assert_eq!(base(100), LAST_LEVEL);
-        assert_eq!(base(101), LAST_LEVEL - 1);
-        assert_eq!(base(1_000), LAST_LEVEL - 1);
-        assert_eq!(base(1_010), LAST_LEVEL - 2);
-    }
-
-    #[test]
-    fn tables_that_do_not_overlap_count_less_and_are_moved() {
-        let tables: Vec<_> = (0..16u32)
-            .rev()
-            .map(|age| {
-                let (low, batch) = (age * 10, u64::from(age));
-                (0, table(100 + age, (low, low + 9), (batch, batch)))
-            })
-            .collect();
-        assert_eq!(picked(&tables[..15]), None);
-        let job = picked(&tables).unwrap();
-        assert_eq!((job.upper, job.lower, job.moved), (vec![100], vec![], true));
-    }
-
-    #[test]
-    fn what_overlaps_through_another_table_goes_along_and_nothing_older_stays() {
-        let mut tables = level0(5);
-        // Newer than all, it meets the others only through table 105.
-        tables.insert(0, (0, table(105, (9, 20), (50, 59))));
-        tables.insert(0, (0, table(106, (20, 30), (60, 69))));
-        tables.insert(0, (0, table(107, (40, 50), (70, 79))));
-        let job = picked(&tables).unwrap();
-        assert_eq!(job.upper, [106, 105, 104, 103, 102, 101, 100]);
-        // A job is bounded from the newest side.
-        let job = picked(&level0(20)).unwrap();
-        assert_eq!(job.upper.len(), LEVEL0_TABLES_MAX);
-        assert_eq!(job.upper.last(), Some(&100));
-    }
-
-    #[test]
-    fn a_level_over_its_bound_sends_down_the_table_that_costs_least() {
-        let tables = [
-            (5, table(1, (0, 49), (9, 9))),
-            (5, table(2, (50, 99), (9, 9))),
-            (6, table(3, (0, 49), (1, 1))),
-            (6, table(4, (50, 55), (1, 1))),
-            (6, table(5, (200, 300), (1, 1))),
-        ];
-        let job = picked(&tables).unwrap();
-        assert_eq!((job.from, job.to), (5, 6));
-        assert_eq!((job.upper, job.lower), (vec![2], vec![4]));
-    }
-
-    #[test]
-    fn deletes_with_nothing_below_are_rewritten_not_moved() {
-        let mut tables = vec![(5, table(1, (0, 400), (9, 9))), (6, table(2, (500, 510), (1, 1)))];
-        assert!(picked(&tables).unwrap().moved);
-        tables[0].1.deletes = 1;
-        assert!(!picked(&tables).unwrap().moved);
-    }
-
-    #[test]
-    fn damaged_tables_are_left_alone() {
-        let mut tables = level0(6);
-        let of = |damaged: &[FileNo], tables: &[(usize, TableMeta)]| {
-            pick(&view(tables), &options(), &damaged.iter().copied().collect())
-        };
-        assert_eq!(of(&[103], &tables).unwrap().upper, [102, 101, 100]);
-        assert_eq!(of(&[100], &tables), None);
-        tables.push((LAST_LEVEL, table(1, (5, 60), (0, 0))));
-        assert_eq!(of(&[1], &tables), None);
-    }
-
-    #[test]
-    fn everything_reaches_the_last_level_in_the_end() {
-        let mut rng = fastrand::Rng::with_seed(3);
-        let mut tables = level0(3);
-        tables.extend((1..LAST_LEVEL).flat_map(|level| {
-            let no = FileNo::try_from(level).unwrap();
-            [(level, table(no, (0, 20), (1, 1))), (level, table(no + 10, (30, 90), (2, 9)))]
-        }));
-        for _ in 0..100 {
-            let picked = pick_all(&view(&tables), &options(), &BTreeSet::new(), Seqno(29));
-            let Some(job) = picked else { break };
-            assert!(job.from < job.to);
-            // What a merge does to the levels, roughly: one table in place of all.
-            let goes = |no: &FileNo| job.upper.contains(no) || job.lower.contains(no);
-            let (gone, mut left): (Vec<_>, Vec<_>) =
-                tables.into_iter().partition(|(_, table)| goes(&table.no));
-            let mut merged = gone[0].1.clone();
-            for (_, table) in &gone {
-                merged.smallest = merged.smallest.min(table.smallest.clone());
-                merged.largest = merged.largest.max(table.largest.clone());
-                merged.first = merged.first.min(table.first);
-                merged.bytes += rng.u64(..table.bytes);
-            }
-            merged.no = 1_000 + rng.u32(..);
-            left.push((job.to, merged));
-            left.sort_by(|(_, one), (_, other)| one.smallest.cmp(&other.smallest));
-            tables = left;
-        }
-        assert!(tables.iter().all(|(level, _)| *level == LAST_LEVEL), "{tables:?}");
-    }
-}
+mod tests;

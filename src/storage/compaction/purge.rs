@@ -4,28 +4,28 @@
 //! edit of the manifest. What is left here are tables that it hides in part: each is rewritten
 //! where it stands, once, and then knows that it has been.
 
-use std::collections::BTreeSet;
-
-use super::pick::{Job, LevelsView};
+use super::pick::rewrite;
+use super::view::{Avoid, Job, LevelsView};
 use crate::storage::deleted::Deleted;
-use crate::storage::files::FileNo;
+use crate::storage::levels::LEVELS;
+use crate::storage::options::Options;
 
-/// The next table to rewrite; `None` when no deleted range concerns one. The ones with most to
-/// give are not looked for: all of them are done.
+/// The next table to rewrite; `None` when no deleted range concerns one that can be taken. The ones
+/// with most to give are not looked for: all of them are done.
 pub(crate) fn pick_purge(
     view: &LevelsView<'_>,
+    options: &Options,
+    avoid: &Avoid,
     deleted: &Deleted,
-    damaged: &BTreeSet<FileNo>,
 ) -> Option<Job> {
     if deleted.is_empty() {
         return None;
     }
-    view.levels.iter().enumerate().find_map(|(level, tables)| {
-        let table = tables.iter().find(|table| {
-            !damaged.contains(&table.no)
-                && deleted.ranges().iter().any(|delete| delete.concerns(table))
-        })?;
-        let upper = vec![table.no];
-        Some(Job { from: level, to: level, upper, lower: Vec::new(), moved: false })
+    (0..LEVELS).find_map(|level| {
+        let mut tables = view
+            .level(level)
+            .iter()
+            .filter(|table| deleted.ranges().iter().any(|delete| delete.concerns(table)));
+        tables.find_map(|table| rewrite(view, options, avoid, (level, table)))
     })
 }

@@ -7,16 +7,20 @@
 //! inputs stay as they are: nothing is ever dropped because it could not be read.
 
 use core::time::Duration;
-use std::collections::BTreeSet;
+use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::compacting::Progress;
 use super::core::{Commit, Core, DELETED_RANGES_MAX, Phase, View};
-use crate::storage::batch::Seqno;
-use crate::storage::compaction::{Job, LevelsView, Merging, pick, pick_all, pick_purge};
+use crate::storage::compaction::{
+    Asked, Avoid, CompactionFilter, Cutter, Job, LevelsView, Merging, Reason, debt, is_under_way,
+    pick, pick_asked, pick_dense, pick_idle, pick_purge,
+};
 use crate::storage::error::Error;
 use crate::storage::files::{FileKind, FileNo, table_path};
+use crate::storage::key_range::KeyRange;
 use crate::storage::manifest::Edit;
 use crate::storage::sstable::{Table, TableBuilder, TableMeta};
 
@@ -25,30 +29,10 @@ const HURRY: f64 = 0.5;
 /// From so many deleted ranges on, giving their room back comes before the order of the levels.
 const DELETED_FIRST: usize = DELETED_RANGES_MAX / 2;
 
-/// Where compaction stands. Guarded by the commit lock.
-#[derive(Debug, Default)]
-pub(super) struct Compacting {
-    /// Something has changed since the thread last looked.
-    pub(super) due: bool,
-    /// Everything up to here is wanted in the last level.
-    pub(super) wanted: Seqno,
-    /// Everything up to here is there, as far as damage lets it.
-    pub(super) done: Seqno,
-    /// Why the last job failed, if it may be tried again.
-    pub(super) blocked: Option<Error>,
-    /// Tables that could not be read, which are left out of further jobs.
-    pub(super) damaged: BTreeSet<FileNo>,
-    /// The first of these failures.
-    pub(super) damage: Option<Error>,
-}
-
-impl Compacting {
-    /// Lets everything that failed be tried again.
-    fn forgive(&mut self) {
-        (self.blocked, self.damage) = (None, None);
-        self.damaged.clear();
-        self.due = true;
-    }
+/// A merge that a thread, or an inline engine, has on its way.
+pub(super) struct Running {
+    number: u64,
+    merging: Merging,
 }
 
 /// The number of the table an error is about.
@@ -60,90 +44,128 @@ fn table_of(path: &Path) -> Option<FileNo> {
 }
 
 impl Core {
-    /// Does one bounded piece of compaction. Returns whether there was anything to do.
-    pub(super) fn compact_step(&self) -> bool {
-        let mut running = self.compacting.lock();
+    /// Does one bounded piece of the merges in `slots`, after taking on another if there is one and
+    /// they are fewer than `most`. Returns whether there was anything to do.
+    pub(super) fn compact_step(&self, slots: &mut VecDeque<Running>, most: usize) -> bool {
         {
             let commit = self.commit.lock();
-            let compacting = &commit.compacting;
-            if commit.refusal().is_some() || compacting.blocked.is_some() {
+            if commit.refusal().is_some() || commit.compacting.blocked.is_some() {
                 return false;
             }
         }
-        let merging = match running.take() {
-            Some(merging) => merging,
-            None if self.drop_hidden() => return true,
-            None => match self.next_job() {
-                Some(job) => self.begin(job),
-                None => return false,
-            },
-        };
-        *running = self.work(merging);
+        if slots.len() < most {
+            if self.drop_hidden() {
+                return true;
+            }
+            slots.extend(self.begin());
+        }
+        // In turn, so that an inline engine's merges go on side by side.
+        let Some(running) = slots.pop_front() else { return false };
+        slots.extend(self.work(running));
         true
     }
 
-    /// Chooses what to do next, or books that there is nothing.
-    fn next_job(&self) -> Option<Job> {
-        let (damaged, wanted) = {
-            let commit = self.commit.lock();
-            (commit.compacting.damaged.clone(), commit.compacting.wanted)
-        };
-        let view = self.view.load_full();
-        let levels = LevelsView::of(&view.levels);
-        let deleted = view.levels.deleted();
-        let purge = || pick_purge(&levels, deleted, &damaged);
-        let urgent = (deleted.ranges().len() >= DELETED_FIRST).then(purge).flatten();
-        let job = urgent
-            .or_else(|| pick(&levels, &self.options, &damaged))
-            .or_else(purge)
-            .or_else(|| pick_all(&levels, &self.options, &damaged, wanted));
-        if job.is_none() {
-            let mut commit = self.commit.lock();
-            commit.compacting.done = commit.compacting.done.max(wanted);
-            self.compact_done.notify_all();
-        }
-        job
+    pub(super) fn filter(&self) -> Option<&dyn CompactionFilter> {
+        self.options.filter.as_ref().map(|filter| filter.get())
     }
 
-    fn begin(&self, job: Job) -> Merging {
-        let levels = Arc::clone(&self.view.load().levels);
-        // Of one table of level 0 there may not become two of the same age.
-        let table_bytes = if job.to == 0 { u64::MAX } else { self.options.table_bytes };
-        Merging::new(job, levels, table_bytes)
+    /// How much may be written in a tick of idle times.
+    fn quiet_bytes(&self) -> u64 {
+        (self.options.memtable_bytes / 64) as u64
+    }
+
+    /// Says that a tick has passed, for telling idle times.
+    pub(super) fn tick_idle(&self, commit: &mut Commit) {
+        let written = self.counters.batch_bytes.load(Ordering::Relaxed);
+        commit.compacting.tick(written, self.quiet_bytes());
+    }
+
+    /// Takes on the next job, or books that there is none.
+    fn begin(&self) -> Option<Running> {
+        let _one_at_a_time = self.picking.lock();
+        let (avoid, asked, idle) = {
+            let commit = self.commit.lock();
+            let compacting = &commit.compacting;
+            let written = self.counters.batch_bytes.load(Ordering::Relaxed);
+            let idle = compacting.is_idle(written, self.quiet_bytes());
+            (compacting.avoid.clone(), compacting.asked.clone(), idle)
+        };
+        // Loaded after the books: a job that is not in them any more is in the view.
+        let view = self.view.load_full();
+        let levels = LevelsView::of(&view.levels, self.filter());
+        let (options, deleted) = (&self.options, view.levels.deleted());
+        let purge = || pick_purge(&levels, options, &avoid, deleted);
+        let urgent = (deleted.ranges().len() >= DELETED_FIRST).then(purge).flatten();
+        let wanted = || asked.values().find_map(|one| pick_asked(&levels, options, &avoid, one));
+        let job = urgent
+            .or_else(|| pick(&levels, options, &avoid))
+            .or_else(purge)
+            .or_else(wanted)
+            .or_else(|| pick_dense(&levels, options, &avoid))
+            .or_else(|| idle.then(|| pick_idle(&levels, options, &avoid)).flatten());
+        let mut commit = self.commit.lock();
+        let Some(job) = job else {
+            commit.compacting.asked.retain(|_, one| is_under_way(&avoid, one));
+            self.compact_done.notify_all();
+            return None;
+        };
+        let number = commit.compacting.begin(&job);
+        self.compact_wake.notify_one();
+        drop(commit);
+        let merging = Merging::new(job, Arc::clone(&view.levels), options);
+        Some(Running { number, merging })
     }
 
     /// Returns the merge if it is not at its end.
-    fn work(&self, mut merging: Merging) -> Option<Merging> {
-        if merging.job.moved {
-            self.finish(merging);
-            return None;
-        }
-        let before = merging.tally;
-        let more = merging.advance(self.options.compaction_step_bytes, &mut || self.new_table());
-        let read = merging.tally.bytes_read - before.bytes_read;
-        self.counters.compaction_bytes_read.fetch_add(read, Ordering::Relaxed);
-        match more {
-            Ok(true) => return Some(merging),
-            Ok(false) => self.finish(merging),
-            Err(error) => {
-                let first = merging.job.upper.first().copied();
-                merging.abandon(&self.vfs);
-                self.compaction_failed(error, first);
+    fn work(&self, Running { number, mut merging }: Running) -> Option<Running> {
+        let more = match merging.job.moved {
+            true => Ok(false),
+            false => {
+                let before = merging.tally;
+                let step = self.options.compaction_step_bytes;
+                let more = merging.advance(step, &mut || self.new_table());
+                let read = merging.tally.bytes_read - before.bytes_read;
+                self.counters.compaction_bytes_read.fetch_add(read, Ordering::Relaxed);
+                more
             }
+        };
+        if matches!(more, Ok(true)) {
+            let (done, total) = (merging.tally.bytes_read, merging.job.bytes);
+            let progress = Progress { done: done.min(total), total };
+            self.commit.lock().compacting.progress.insert(number, progress);
+            return Some(Running { number, merging });
         }
+        let first = merging.job.upper.first().copied();
+        let ended = match more {
+            Ok(_) => self.finish(merging),
+            Err(error) => {
+                merging.abandon(&self.vfs);
+                Err(error)
+            }
+        };
+        self.commit.lock().compacting.end(number);
+        if let Err(error) = ended {
+            self.compaction_failed(error, first);
+        }
+        self.compact_wake.notify_one();
         None
     }
 
-    /// Takes tables that deleted ranges hide as a whole out of the manifest. Only while no merge
+    /// Takes tables that deleted ranges hide as a whole out of the manifest. Not while a merge
     /// reads them. Returns whether there was one.
     fn drop_hidden(&self) -> bool {
+        // So no merge takes them meanwhile.
+        let _one_at_a_time = self.picking.lock();
+        let avoid: Avoid = self.commit.lock().compacting.avoid.clone();
         let view = self.view.load_full();
         let deleted = view.levels.deleted();
         if deleted.is_empty() {
             return false;
         }
         let tables = view.levels.all().map(|(_, table)| table);
-        let tables: Vec<_> = tables.filter(|table| deleted.hides(&table.meta)).cloned().collect();
+        let hidden =
+            |table: &&Arc<Table>| deleted.hides(&table.meta) && !avoid.is_busy(table.meta.no);
+        let tables: Vec<_> = tables.filter(hidden).cloned().collect();
         let removed: Vec<FileNo> = tables.iter().map(|table| table.meta.no).collect();
         if removed.is_empty() {
             return false;
@@ -180,38 +202,57 @@ impl Core {
         Ok(TableBuilder::new(no, file, path, self.options.block_bytes, Arc::clone(&self.cache)))
     }
 
-    fn finish(&self, merging: Merging) {
+    fn finish(&self, merging: Merging) -> Result<(), Error> {
         let Merging { job, inputs, outputs, tally, .. } = merging;
         let outputs: Vec<Arc<Table>> = outputs.into_iter().map(Arc::new).collect();
         match self.put_in_force(&job, &inputs, &outputs) {
-            Ok(()) => {
-                if !job.moved {
-                    inputs.iter().for_each(|table| table.retire(&self.vfs));
-                }
-                let counters = &self.counters;
-                let counter = if job.moved { &counters.moves } else { &counters.compactions };
-                counter.fetch_add(1, Ordering::Relaxed);
-                counters.compaction_bytes.fetch_add(tally.bytes_written, Ordering::Relaxed);
-                counters.superseded.fetch_add(tally.superseded, Ordering::Relaxed);
-                counters.tombstones.fetch_add(tally.tombstones, Ordering::Relaxed);
-                counters.hidden.fetch_add(tally.hidden, Ordering::Relaxed);
+            Ok(true) => {}
+            Ok(false) => {
+                outputs.iter().for_each(|table| table.retire(&self.vfs));
+                return Ok(());
             }
             Err(error) => {
                 if error.is_full() {
                     // The edit is certainly not in force. After any other failure it may be.
                     outputs.iter().for_each(|table| table.retire(&self.vfs));
                 }
-                self.compaction_failed(error, job.upper.first().copied());
+                return Err(error);
             }
         }
+        if !job.moved {
+            inputs.iter().for_each(|table| table.retire(&self.vfs));
+        }
+        let for_the_filter = matches!(job.reason, Reason::Droppable | Reason::Idle | Reason::Asked);
+        if for_the_filter && job.from == job.to && tally.filtered == 0 {
+            let mut commit = self.commit.lock();
+            commit.compacting.avoid.futile.extend(outputs.iter().map(|table| table.meta.no));
+        }
+        let counters = &self.counters;
+        let counter = if job.moved { &counters.moves } else { &counters.compactions };
+        let counts = [
+            (counter, 1),
+            (&counters.compaction_bytes, tally.bytes_written),
+            (&counters.superseded, tally.superseded),
+            (&counters.tombstones, tally.tombstones),
+            (&counters.hidden, tally.hidden),
+            (&counters.filtered, tally.filtered),
+            (&counters.replaced, tally.replaced),
+        ];
+        counts.into_iter().for_each(|(counter, count)| {
+            counter.fetch_add(count, Ordering::Relaxed);
+        });
+        Ok(())
     }
 
+    /// Makes the result true, durably. False, and nothing has changed, when an input is not there
+    /// any more: someone has taken it out of the levels meanwhile, and what was made of it would
+    /// bring it back.
     fn put_in_force(
         &self,
         job: &Job,
         inputs: &[Arc<Table>],
         outputs: &[Arc<Table>],
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
         let removed: Vec<FileNo> = match job.moved {
             true => Vec::new(),
             false => inputs.iter().map(|table| table.meta.no).collect(),
@@ -228,7 +269,13 @@ impl Core {
             }
         }
         let mut manifest = self.manifest.lock();
-        let next = self.view.load().levels.edited(&removed, &placed);
+        let levels = Arc::clone(&self.view.load().levels);
+        let is_there =
+            |table: &Arc<Table>| levels.all().any(|(_, other)| Arc::ptr_eq(table, other));
+        if !inputs.iter().all(is_there) {
+            return Ok(false);
+        }
+        let next = levels.edited(&removed, &placed);
         assert_eq!(next.broken(), None, "a compaction keeps the order of the levels");
         let level = u8::try_from(job.to).expect("there are seven levels");
         let metas = added.iter().map(|table| (level, &table.meta));
@@ -242,7 +289,7 @@ impl Core {
             levels: Arc::new(view.levels.edited(&removed, &placed)),
             ..view.clone()
         });
-        Ok(())
+        Ok(true)
     }
 
     /// Replaces the view by what `change` makes of it. The old one is dropped outside the lock: it
@@ -252,6 +299,8 @@ impl Core {
         let next = change(&mut commit, &self.view.load());
         let (broken, memory) = (next.levels.broken(), next.levels.memory());
         assert_eq!(broken, None, "an edit keeps the order of the levels");
+        let debt = debt(&LevelsView::of(&next.levels, None), &self.options);
+        self.debt.store(debt, Ordering::Relaxed);
         let old = self.view.swap(Arc::new(next));
         commit.compacting.due = true;
         self.compact_wake.notify_one();
@@ -268,7 +317,7 @@ impl Core {
             Error::Corrupt { file: path, .. }
             | Error::Missing { file: path }
             | Error::Io { action: "read", path, .. } => {
-                compacting.damaged.extend(table_of(path).or(first));
+                compacting.avoid.damaged.extend(table_of(path).or(first));
                 compacting.damage.get_or_insert(error);
             }
             _ => {
@@ -279,40 +328,54 @@ impl Core {
         self.compact_done.notify_all();
     }
 
-    /// Asks for everything that is in tables to be brought into the last level, and gives what
-    /// failed before another chance. Returns the last batch that this covers.
-    pub(super) fn request_compaction(&self) -> Result<Seqno, Error> {
+    /// Asks for what is in tables to be brought into the last level, and gives what failed before
+    /// another chance. Returns the number of the wish.
+    pub(super) fn request_compaction(&self, range: KeyRange) -> Result<u64, Error> {
+        let before = self.manifest.lock().state.next_file;
         let mut commit = self.commit.lock();
         if let Some(error) = commit.refusal() {
             return Err(error);
         }
-        let target = commit.flushed;
+        let until = commit.flushed;
         let compacting = &mut commit.compacting;
         compacting.forgive();
-        // Not `max`: the same batches may be asked for again, after damage was repaired.
-        compacting.wanted = target;
-        compacting.done = Seqno(0);
+        let number = compacting.ask(Asked { range, until, before });
         self.compact_wake.notify_one();
-        Ok(target)
+        Ok(number)
     }
 
-    /// Waits until all batches up to `target` are in the last level.
-    pub(super) fn wait_compacted(&self, target: Seqno) -> Result<(), Error> {
+    /// Waits until a wish is fulfilled as far as damage lets it.
+    pub(super) fn wait_compacted(&self, number: u64, range: &KeyRange) -> Result<(), Error> {
         let mut commit = self.commit.lock();
-        while commit.compacting.done < target {
+        while commit.compacting.asked.contains_key(&number) {
             if let Some(error) = commit.refusal().or_else(|| commit.compacting.blocked.clone()) {
+                commit.compacting.asked.remove(&number);
                 return Err(error);
             }
             self.compact_done.wait(&mut commit);
         }
-        commit.compacting.damage.clone().map_or(Ok(()), Err)
+        let view = self.view.load();
+        let tables = view.levels.all().map(|(_, table)| &table.meta);
+        let inside = tables.filter(|meta| range.meets(&meta.smallest, &meta.largest));
+        match commit.compacting.is_damaged(inside.map(|meta| meta.no)) {
+            true => commit.compacting.damage.clone().map_or(Ok(()), Err),
+            false => Ok(()),
+        }
     }
 
-    /// Gives the files of an unfinished merge back, at the end.
-    pub(super) fn abandon_compaction(&self) {
-        if let Some(merging) = self.compacting.lock().take() {
+    /// Gives the files of unfinished merges back, at the end.
+    pub(super) fn abandon_compactions(&self, slots: &mut VecDeque<Running>) {
+        for Running { number, merging } in slots.drain(..) {
             merging.abandon(&self.vfs);
+            self.commit.lock().compacting.end(number);
         }
+    }
+
+    /// Where a flush of the tables as they are may end one and begin the next.
+    pub(super) fn flush_cutter(&self) -> Cutter {
+        let avoid: Avoid = self.commit.lock().compacting.avoid.clone();
+        let view = self.view.load_full();
+        Cutter::for_flush(&self.options, &LevelsView::of(&view.levels, None), &avoid)
     }
 
     /// Holds the compaction thread back to the rate that the options allow.
@@ -341,6 +404,7 @@ impl Core {
         share(waiting, options.pending_bytes_max)
             .max(share(view.memory(), options.memory_bytes_max))
             .max(share(tables, options.l0_depth_max - trigger))
+            .max(self.debt.load(Ordering::Relaxed) as f64 / options.debt_bytes_max.max(1) as f64)
             .min(1.0)
     }
 }

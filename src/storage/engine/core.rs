@@ -1,7 +1,7 @@
 //! What all parts of an open engine share, and which lock guards what.
 //!
-//! Order of locks: `flushing`, then `compacting`, then `log`, then `manifest`, then `syncing`, then
-//! `commit`. Readers take none: they load `view`. `commit` is held for moments only, never across a
+//! Order of locks: `flushing`, then `merges`, then `picking`, then `log`, then `manifest`, then
+//! `syncing`, then `commit`. Readers take none: they load `view`. `commit` is held for moments only, never across a
 //! file operation.
 
 use std::collections::VecDeque;
@@ -12,10 +12,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use arc_swap::ArcSwap;
 use parking_lot::{Condvar, Mutex};
 
-use super::compact::Compacting;
+use super::compact::Running;
+use super::compacting::Compacting;
 use crate::storage::batch::{SealedBatch, Seqno};
 use crate::storage::cache::BlockCache;
-use crate::storage::compaction::Merging;
 use crate::storage::error::Error;
 use crate::storage::levels::Levels;
 use crate::storage::manifest::Manifest;
@@ -174,6 +174,8 @@ pub(super) struct Counters {
     pub(super) superseded: AtomicU64,
     pub(super) tombstones: AtomicU64,
     pub(super) hidden: AtomicU64,
+    pub(super) filtered: AtomicU64,
+    pub(super) replaced: AtomicU64,
 }
 
 pub(super) struct Core {
@@ -195,8 +197,12 @@ pub(super) struct Core {
     /// The log thread calls back; the log itself is free by then.
     pub(super) calling: AtomicBool,
     pub(super) flushing: Mutex<()>,
-    /// The compaction that is on its way.
-    pub(super) compacting: Mutex<Option<Merging>>,
+    /// The merges that an inline engine has on its way; a thread has its own.
+    pub(super) merges: Mutex<VecDeque<Running>>,
+    /// Held while the next merge is chosen, so that no two are chosen from the same books.
+    pub(super) picking: Mutex<()>,
+    /// About how many bytes have to be merged until every level is within its bound.
+    pub(super) debt: AtomicU64,
     /// There is work for the log.
     pub(super) log_wake: Condvar,
     /// There is work for the flush.

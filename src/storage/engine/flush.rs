@@ -1,4 +1,4 @@
-//! Flush: a sealed memtable becomes a table, and the log segments it makes needless go.
+//! Flush: a sealed memtable becomes tables, and the log segments it makes needless go.
 //!
 //! In this order, each step durable before the next: the table, its name, the manifest's edit;
 //! only then is the view changed and the log removed. A crash between any two leaves either the
@@ -11,20 +11,11 @@ use super::core::{Core, View};
 use crate::storage::batch::Seqno;
 use crate::storage::deleted::RangeDelete;
 use crate::storage::error::Error;
-use crate::storage::files::{FileNo, table_path, wal_path};
-use crate::storage::iter::{Direction, Entry, MemtableCursor, Range};
+use crate::storage::files::{FileNo, wal_path};
+use crate::storage::iter::{Direction, MemtableCursor, Range};
 use crate::storage::manifest::Edit;
 use crate::storage::memtable::Memtable;
-use crate::storage::sstable::Table;
-
-/// What went in must come out: the memtable counts its keys as they come, the table its entries as
-/// they are written, and neither knows the other.
-fn check_count(table: Table, keys: u64, hidden: u64) -> Result<Table, Error> {
-    match table.meta.entries + hidden == keys {
-        true => Ok(table),
-        false => Err(Error::corrupt(table.path(), 0, "a flush wrote other than memory held")),
-    }
-}
+use crate::storage::sstable::{Table, TableBuilder};
 
 impl Core {
     /// The oldest sealed memtable, if all its batches have been logged or have failed: one that
@@ -59,7 +50,7 @@ impl Core {
 
     fn flush_memtable(&self, memtable: &Arc<Memtable>) -> Result<(), Error> {
         let flushed = memtable.last();
-        let table = self.build_table(memtable)?;
+        let tables = self.build_tables(memtable)?;
         let deleted = memtable.deleted.get().unwrap_or_default();
         let ranges = deleted.ranges().to_vec();
         let logs = {
@@ -71,7 +62,7 @@ impl Core {
             let edit = Edit {
                 flushed: Some(flushed),
                 logs_removed: logs.clone(),
-                tables_added: table.iter().map(|table| table.meta.clone()).collect(),
+                tables_added: tables.iter().map(|table| table.meta.clone()).collect(),
                 ranges_deleted: match crate::mutant!("storage-range-delete-lost-at-flush") {
                     true => Vec::new(),
                     false => ranges.clone(),
@@ -79,75 +70,111 @@ impl Core {
                 ..Edit::default()
             };
             if let Err(error) = manifest.append(edit) {
-                if let (true, Some(table)) = (error.is_full(), table) {
-                    // The next try writes another file; this one is an orphan at worst.
-                    let _orphan = self.vfs.remove(&table_path(&self.dir, table.meta.no));
+                if error.is_full() {
+                    // The next try writes other files; these are orphans at worst.
+                    tables.iter().for_each(|table| table.retire(&self.vfs));
                 }
                 return Err(error);
             }
             logs
         };
-        let bytes = table.as_ref().map_or(0, |table| table.meta.bytes);
+        let bytes = tables.iter().map(|table| table.meta.bytes).sum();
         self.counters.flush_bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.install(memtable, table, &ranges, flushed);
+        self.install(memtable, tables, &ranges, flushed);
         self.remove_logs(&logs);
         self.counters.flushes.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 
-    /// Writes a memtable's newest versions as a table, without those that its deleted ranges hide;
+    /// Writes a memtable's newest versions as tables, without those that its deleted ranges hide;
     /// none if nothing is left. What is left out is needed by snapshots only, and a snapshot holds
     /// the memtable itself.
-    fn build_table(&self, memtable: &Arc<Memtable>) -> Result<Option<Table>, Error> {
-        let mut cursor = MemtableCursor::new(
-            Arc::clone(memtable),
-            Range::all(),
-            Direction::Forward,
-            Seqno(u64::MAX),
-        );
-        let deleted = memtable.deleted.get().unwrap_or_default();
-        let hidden = |entry: &Entry| entry.seqno < deleted.cover(&entry.key, Seqno(u64::MAX));
-        let mut out_of_sight = 0;
-        let mut left = std::iter::from_fn(|| cursor.next()).filter(|entry| {
-            out_of_sight += u64::from(hidden(entry));
-            !hidden(entry)
+    fn build_tables(&self, memtable: &Arc<Memtable>) -> Result<Vec<Table>, Error> {
+        let mut tables = Vec::new();
+        let mut begun: Option<TableBuilder> = None;
+        let built = self.write_tables(memtable, &mut tables, &mut begun);
+        // What went in must come out: the memtable counts its keys as they come, the tables their
+        // entries as they are written, and neither knows the other.
+        let written: u64 = tables.iter().map(|table| table.meta.entries).sum();
+        let counted = built.and_then(|hidden| match written + hidden == memtable.keys() {
+            true => Ok(()),
+            false => Err(Error::corrupt(&self.dir, 0, "a flush wrote other than memory held")),
         });
-        let Some(first) = left.next() else { return Ok(None) };
-        let mut builder = self.new_table()?;
-        let path = builder.path().to_path_buf();
-        let built = (|| {
-            builder.add(&first)?;
-            for (index, entry) in left.enumerate() {
-                if !(crate::mutant!("storage-flush-loses-entry") && index == 3) {
-                    builder.add(&entry)?;
-                }
+        let synced = counted.and_then(|()| match crate::mutant!("storage-no-dir-sync") {
+            false if !tables.is_empty() => {
+                self.vfs.sync_dir(&self.dir).map_err(|error| Error::io("sync", &self.dir, error))
             }
-            builder.finish()
-        })();
-        let built = built.and_then(|table| check_count(table, memtable.keys(), out_of_sight));
-        let table = match built {
-            Ok(table) => table,
-            Err(error) => {
-                // An orphan at worst, swept at the next open.
-                let _orphan = self.vfs.remove(&path);
-                return Err(error);
+            _ => Ok(()),
+        });
+        if let Err(error) = synced {
+            // Orphans at worst, swept at the next open.
+            tables.iter().for_each(|table| table.retire(&self.vfs));
+            if let Some(builder) = begun {
+                builder.abandon(&*self.vfs);
             }
-        };
-        if !crate::mutant!("storage-no-dir-sync") {
-            let synced = self.vfs.sync_dir(&self.dir);
-            synced.map_err(|error| Error::io("sync", &self.dir, error))?;
+            return Err(error);
         }
-        Ok(Some(table))
+        Ok(tables)
+    }
+
+    /// Returns how many entries deleted ranges hide.
+    fn write_tables(
+        &self,
+        memtable: &Arc<Memtable>,
+        tables: &mut Vec<Table>,
+        begun: &mut Option<TableBuilder>,
+    ) -> Result<u64, Error> {
+        let (range, forward) = (Range::all(), Direction::Forward);
+        let mut cursor = MemtableCursor::new(Arc::clone(memtable), range, forward, Seqno(u64::MAX));
+        let deleted = memtable.deleted.get().unwrap_or_default();
+        let mut cutter = self.flush_cutter();
+        let mut hidden = 0;
+        while let Some(entry) = cursor.next() {
+            if entry.seqno < deleted.cover(&entry.key, Seqno(u64::MAX)) {
+                hidden += 1;
+                continue;
+            }
+            if crate::mutant!("storage-flush-loses-entry") && begun.is_some() {
+                continue;
+            }
+            let bytes = begun.as_ref().map_or(0, TableBuilder::bytes);
+            if cutter.cuts_before(&entry.key, bytes)
+                && let Some(builder) = begun.take()
+            {
+                tables.push(self.finish_table(builder)?);
+            }
+            let builder = match &mut *begun {
+                Some(builder) => builder,
+                none => none.insert(self.new_table()?),
+            };
+            builder.add(&entry)?;
+            if let Some((filter, value)) = self.filter().zip(entry.value.as_ref())
+                && let Some(point) = filter.point(&entry.key, value)
+            {
+                builder.note_droppable(point, &entry);
+            }
+        }
+        if let Some(builder) = begun.take() {
+            tables.push(self.finish_table(builder)?);
+        }
+        Ok(hidden)
+    }
+
+    fn finish_table(&self, builder: TableBuilder) -> Result<Table, Error> {
+        let path = builder.path().to_path_buf();
+        builder.finish().inspect_err(|_| {
+            let _orphan = self.vfs.remove(&path);
+        })
     }
 
     fn install(
         &self,
         memtable: &Arc<Memtable>,
-        table: Option<Table>,
+        tables: Vec<Table>,
         ranges: &[RangeDelete],
         flushed: Seqno,
     ) {
-        let added: Vec<_> = table.map(|table| (0, Arc::new(table))).into_iter().collect();
+        let added: Vec<_> = tables.into_iter().map(|table| (0, Arc::new(table))).collect();
         self.change_levels(|commit, view| {
             commit.flushed = commit.flushed.max(flushed);
             let mut sealed = view.sealed.clone();

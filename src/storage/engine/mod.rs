@@ -5,6 +5,7 @@
 
 mod commit;
 mod compact;
+mod compacting;
 mod core;
 mod flush;
 mod open;
@@ -33,6 +34,7 @@ use self::core::{Core, Phase};
 use super::batch::{Batch, Seqno};
 use super::error::Error;
 use super::iter::{Direction, Iter};
+use super::key_range::KeyRange;
 use super::options::{Durability, Options, SyncMode, ThreadMode};
 use super::vfs::Vfs;
 
@@ -79,7 +81,7 @@ impl Owner {
         threads::join(std::mem::take(&mut *self.threads.lock()));
         // In inline mode all of the log's work is left; else only what its thread did not see.
         while self.core.log_step() {}
-        self.core.abandon_compaction();
+        self.core.abandon_compactions(&mut self.core.merges.lock());
         let mut commit = self.core.commit.lock();
         commit.phase = Phase::Closed;
         self.core.closed.store(true, Ordering::Release);
@@ -220,12 +222,13 @@ impl Engine {
     /// callbacks, else one flush, else a bounded piece of compaction. Returns whether there was any.
     /// A threaded engine has none.
     pub fn step(&self) -> bool {
-        match self.core.options.threads {
-            ThreadMode::Inline => {
-                self.core.log_step() || self.core.flush_step() || self.core.compact_step()
-            }
-            ThreadMode::Threaded => false,
-        }
+        let core = &self.core;
+        let merges = || {
+            let most = threads::compaction_threads(&core.options);
+            core.compact_step(&mut core.merges.lock(), most)
+        };
+        core.options.threads == ThreadMode::Inline
+            && (core.log_step() || core.flush_step() || merges())
     }
 
     /// Whether [`Engine::step`] would find a flush to do, which a simulator may want to charge
@@ -244,6 +247,9 @@ impl Engine {
         commit.flush_blocked = None;
         commit.compacting.blocked = None;
         commit.compacting.due = true;
+        if self.core.options.threads == ThreadMode::Inline {
+            self.core.tick_idle(&mut commit);
+        }
         self.core.log_wake.notify_one();
         self.core.compact_wake.notify_one();
     }
@@ -268,19 +274,28 @@ impl Engine {
     }
 
     /// Flushes all that is in memory and merges all tables into the last level, which drops all
-    /// that is overwritten or deleted. Tables that could not be read before are tried again. Waits
-    /// for what was written before the call; later writes may be left in upper levels. In an
-    /// inline engine this steps it until it is done, callbacks included.
+    /// that is overwritten or deleted, and what [`Options::filter`] lets go. Tables that could not be
+    /// read before are tried again. Waits for what was written before the call; later writes may be
+    /// left in upper levels. In an inline engine this steps it until it is done, callbacks included.
     ///
     /// # Errors
     /// `Corrupt` or what the file system says of a table that cannot be read: all that could be
     /// merged is merged, and nothing is lost. `DiskFull`: nothing is lost, try again. `ReadOnly`
     /// or `Closed`.
     pub fn compact(&self) -> Result<(), Error> {
+        self.compact_range(&KeyRange::all())
+    }
+
+    /// The same for the keys of a range: everything in memory is flushed, and the tables that meet
+    /// the range are merged into the last level, with those there that they meet.
+    ///
+    /// # Errors
+    /// As for [`Engine::compact`]; damage in tables that do not meet the range is none.
+    pub fn compact_range(&self, range: &KeyRange) -> Result<(), Error> {
         self.flush()?;
-        let target = self.core.request_compaction()?;
+        let number = self.core.request_compaction(range.clone())?;
         while self.step() {}
-        self.core.wait_compacted(target)
+        self.core.wait_compacted(number, range)
     }
 
     /// How near the engine is to refusing writes, 0 to 1: the greatest of memory used, of bytes

@@ -11,10 +11,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use arc_swap::ArcSwap;
 use parking_lot::{Condvar, Mutex};
 
-use super::compact::Compacting;
+use super::compacting::Compacting;
 use super::core::{Commit, Core, Counters, Phase, View};
 use crate::storage::batch::Seqno;
 use crate::storage::cache::BlockCache;
+use crate::storage::compaction::{LevelsView, debt};
 use crate::storage::error::Error;
 use crate::storage::files::{CURRENT, FileKind, table_path, wal_path};
 use crate::storage::levels::Levels;
@@ -120,10 +121,11 @@ pub(super) fn open(
         phase: Phase::Running,
         latched: None,
         flush_blocked: None,
-        compacting: Compacting { due: true, ..Compacting::default() },
+        compacting: Compacting::at_open(),
     };
     let levels = Arc::new(levels);
     cache.charge(levels.memory());
+    let debt = debt(&LevelsView::of(&levels, None), &options);
     let view = View { active: Arc::new(memtable), sealed: Vec::new(), levels };
     let core = Core {
         vfs,
@@ -139,7 +141,9 @@ pub(super) fn open(
         syncing: Mutex::new(()),
         calling: AtomicBool::new(false),
         flushing: Mutex::new(()),
-        compacting: Mutex::new(None),
+        merges: Mutex::default(),
+        picking: Mutex::new(()),
+        debt: AtomicU64::new(debt),
         log_wake: Condvar::new(),
         flush_wake: Condvar::new(),
         flush_done: Condvar::new(),

@@ -77,6 +77,20 @@ pub struct Stats {
     pub dropped_hidden: u64,
     /// Number of deleted ranges that still hide something, in memory or in tables.
     pub deleted_ranges: usize,
+    /// Number of entries that compactions dropped because [`Options::filter`](crate::storage::Options::filter)
+    /// let them go.
+    pub dropped_filtered: u64,
+    /// Number of entries that the filter let go and that were written as deletes, because an older
+    /// version may lie below.
+    pub replaced_filtered: u64,
+    /// Number of compactions that are running.
+    pub compaction_jobs: usize,
+    /// How much the running compactions have to read.
+    pub compaction_bytes_total: u64,
+    /// How much of that they have read, about.
+    pub compaction_bytes_done: u64,
+    /// About how many bytes have to be merged until every level is within its bound.
+    pub compaction_debt_bytes: u64,
     /// Damage that keeps tables from being merged, if there is any.
     pub compaction_error: Option<String>,
     /// The last batch submitted.
@@ -145,6 +159,7 @@ impl Core {
         let table_bytes = levels.iter().map(|level| level.bytes).sum();
         let (cache_hits, cache_misses) = self.cache.traffic();
         let counters = &self.counters;
+        let progress = || commit.compacting.progress.values();
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Stats {
             disk_bytes: table_bytes + wal_bytes,
@@ -177,6 +192,12 @@ impl Core {
             dropped_tombstones: count(&counters.tombstones),
             dropped_hidden: count(&counters.hidden),
             deleted_ranges: view.deleted_ranges(),
+            dropped_filtered: count(&counters.filtered),
+            replaced_filtered: count(&counters.replaced),
+            compaction_jobs: commit.compacting.progress.len(),
+            compaction_bytes_total: progress().map(|job| job.total).sum(),
+            compaction_bytes_done: progress().map(|job| job.done).sum(),
+            compaction_debt_bytes: self.debt.load(Ordering::Relaxed),
             compaction_error: commit.compacting.damage.as_ref().map(ToString::to_string),
             last: commit.last,
             flushed: commit.flushed,

@@ -1,8 +1,10 @@
-//! The engine's threads: for the log, for flushes, for compactions, and one that syncs at intervals.
+//! The engine's threads: for the log, for flushes, some for compactions, and one that syncs at
+//! intervals.
 //!
 //! They decide nothing; each waits for work under the commit lock and runs the step that does it.
 
 use core::time::Duration;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 
@@ -10,12 +12,31 @@ use parking_lot::MutexGuard;
 
 use super::core::{Core, Phase};
 use crate::storage::error::Error;
-use crate::storage::options::SyncMode;
+use crate::storage::options::{Options, SyncMode, ThreadMode};
 
 /// How long a flush or a compaction that found the disk full waits before it tries again.
 const FULL_RETRY: Duration = Duration::from_millis(500);
 
+/// How often it is looked whether anything is written at all, for the work of idle times.
+const IDLE_TICK: Duration = Duration::from_secs(1);
+/// Most threads that merge when the options leave it to the machine.
+const COMPACTION_CORES_MAX: usize = 8;
+/// Most threads that merge in any case.
+const COMPACTION_THREADS_MAX: usize = 64;
+
 type Body = fn(&Core);
+
+/// How many threads merge: as the options say, or half of the cores but one at least.
+pub(super) fn compaction_threads(options: &Options) -> usize {
+    let cores = || std::thread::available_parallelism().map_or(1, |cores| cores.get() / 2);
+    let wanted = match options.compaction_threads {
+        // A simulator's engine does not depend on the machine.
+        0 if options.threads == ThreadMode::Inline => 1,
+        0 => cores().min(COMPACTION_CORES_MAX),
+        wanted => wanted,
+    };
+    wanted.clamp(1, COMPACTION_THREADS_MAX)
+}
 
 /// Starts the threads of a threaded engine.
 ///
@@ -23,7 +44,8 @@ type Body = fn(&Core);
 /// When the system gives no thread; those already started have ended.
 pub(super) fn start(core: &Arc<Core>) -> Result<Vec<JoinHandle<()>>, Error> {
     let mut bodies: Vec<(&str, Body)> =
-        vec![("kv-log", log), ("kv-flush", flush), ("kv-compact", compact)];
+        vec![("kv-log", log), ("kv-flush", flush), ("kv-compact", compact_first)];
+    bodies.extend((1..compaction_threads(&core.options)).map(|_| ("kv-compact", compact as Body)));
     if matches!(core.options.sync, SyncMode::Interval(_)) {
         bodies.push(("kv-sync", tick));
     }
@@ -88,28 +110,43 @@ fn flush(core: &Core) {
     }
 }
 
+/// The first of the threads that merge also looks for idle times.
+fn compact_first(core: &Core) {
+    merge(core, true);
+}
+
 fn compact(core: &Core) {
-    loop {
-        {
-            let mut commit = core.commit.lock();
-            while commit.phase == Phase::Running && !commit.compacting.due {
-                if commit.compacting.blocked.is_some() {
-                    core.compact_wake.wait_for(&mut commit, FULL_RETRY);
-                    commit.compacting.blocked = None;
-                    commit.compacting.due = true;
-                } else {
-                    core.compact_wake.wait(&mut commit);
-                }
-            }
-            if commit.phase != Phase::Running {
-                return;
-            }
-            commit.compacting.due = false;
-        }
-        while core.compact_step() {
+    merge(core, false);
+}
+
+fn merge(core: &Core, is_first: bool) {
+    let mut slots = VecDeque::new();
+    while wait_for_merges(core, is_first) {
+        while core.compact_step(&mut slots, 1) {
             core.pace(core.options.compaction_step_bytes);
         }
     }
+    core.abandon_compactions(&mut slots);
+}
+
+/// Waits until there may be something to merge. False when the engine closes.
+fn wait_for_merges(core: &Core, is_first: bool) -> bool {
+    let mut commit = core.commit.lock();
+    while commit.phase == Phase::Running && !commit.compacting.due {
+        if commit.compacting.blocked.is_some() {
+            core.compact_wake.wait_for(&mut commit, FULL_RETRY);
+            commit.compacting.blocked = None;
+            commit.compacting.due = true;
+        } else if is_first {
+            if core.compact_wake.wait_for(&mut commit, IDLE_TICK).timed_out() {
+                core.tick_idle(&mut commit);
+            }
+        } else {
+            core.compact_wake.wait(&mut commit);
+        }
+    }
+    commit.compacting.due = false;
+    commit.phase == Phase::Running
 }
 
 fn tick(core: &Core) {

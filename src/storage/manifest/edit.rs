@@ -11,7 +11,7 @@ use crate::storage::deleted::RangeDelete;
 use crate::storage::error::Error;
 use crate::storage::files::FileNo;
 use crate::storage::key_range::KeyRange;
-use crate::storage::sstable::TableMeta;
+use crate::storage::sstable::{Droppable, TableMeta};
 
 const FORMAT: u32 = 2;
 /// What every edit begins with.
@@ -47,6 +47,7 @@ const TAG_TABLE_ADDED: u8 = 5;
 const TAG_TABLE_REMOVED: u8 = 6;
 const TAG_RANGE_DELETED: u8 = 7;
 const TAG_TABLE_PURGED: u8 = 8;
+const TAG_TABLE_DROPPABLE: u8 = 9;
 
 impl Edit {
     /// The edit that makes `state` out of nothing.
@@ -98,6 +99,12 @@ impl Edit {
                 out.push(TAG_TABLE_PURGED);
                 put_varint(&mut out, table.purged.0);
             }
+            let Droppable { entries, bytes, lowest, highest } = table.droppable;
+            if entries > 0 {
+                out.push(TAG_TABLE_DROPPABLE);
+                let numbers = [entries, bytes, lowest, highest];
+                numbers.into_iter().for_each(|number| put_varint(&mut out, number));
+            }
         }
         for RangeDelete { range, seqno } in &self.ranges_deleted {
             out.push(TAG_RANGE_DELETED);
@@ -143,6 +150,7 @@ impl Edit {
                     edit.tables_added.last_mut()?.purged = Seqno(reader.varint()?);
                 }
                 TAG_RANGE_DELETED => edit.ranges_deleted.push(range_delete(reader)?),
+                TAG_TABLE_DROPPABLE => edit.tables_added.last_mut()?.droppable = droppable(reader)?,
                 _ => return None,
             }
         }
@@ -165,6 +173,16 @@ fn table(reader: &mut Reader<'_>) -> Option<TableMeta> {
         smallest: Bytes::copy_from_slice(reader.string()?),
         largest: Bytes::copy_from_slice(reader.string()?),
         purged: Seqno(0),
+        droppable: Droppable::default(),
+    })
+}
+
+fn droppable(reader: &mut Reader<'_>) -> Option<Droppable> {
+    Some(Droppable {
+        entries: reader.varint()?,
+        bytes: reader.varint()?,
+        lowest: reader.varint()?,
+        highest: reader.varint()?,
     })
 }
 
@@ -268,6 +286,7 @@ mod tests {
                 first: Seqno(1),
                 last: Seqno(300),
                 purged: Seqno(200),
+                droppable: Droppable { entries: 2, bytes: 70, lowest: 5, highest: 600 },
             }],
             tables_removed: vec![2],
             ranges_deleted: vec![

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::block::{self, BlockBuilder};
 use super::filter::{Filter, key_hash};
 use super::table::{Footer, IndexEntry, Parts, encode_index};
-use super::{Table, TableMeta};
+use super::{Droppable, Table, TableMeta};
 use crate::storage::batch::Seqno;
 use crate::storage::cache::BlockCache;
 use crate::storage::error::Error;
@@ -39,6 +39,7 @@ pub(crate) struct TableBuilder {
     deletes: u64,
     first: Seqno,
     last: Seqno,
+    droppable: Droppable,
 }
 
 impl TableBuilder {
@@ -66,6 +67,7 @@ impl TableBuilder {
             deletes: 0,
             first: Seqno(u64::MAX),
             last: Seqno(0),
+            droppable: Droppable::default(),
         }
     }
 
@@ -92,6 +94,12 @@ impl TableBuilder {
             self.end_block()?;
         }
         Ok(())
+    }
+
+    /// Notes that the caller's filter lets the entry that was just added go at this point.
+    pub(crate) fn note_droppable(&mut self, point: u64, entry: &Entry) {
+        let bytes = entry.key.len() + entry.value.as_ref().map_or(0, Bytes::len);
+        self.droppable.add(point, bytes as u64);
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -174,6 +182,7 @@ impl TableBuilder {
             first: self.first,
             last: self.last,
             purged: Seqno(0),
+            droppable: self.droppable,
         };
         let parts = Parts { file: self.file, path: self.path, cache: self.cache };
         Ok(Table::new(meta, parts, self.index, filter))

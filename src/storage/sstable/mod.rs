@@ -42,4 +42,40 @@ pub(crate) struct TableMeta {
     pub(crate) last: Seqno,
     /// What ranges deleted up to this batch hide has been left out when it was written.
     pub(crate) purged: Seqno,
+    pub(crate) droppable: Droppable,
+}
+
+/// What the caller's compaction filter will let go of a table, and when.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Droppable {
+    /// Number of entries that have a point; with none, all other fields are zero.
+    pub(crate) entries: u64,
+    /// Bytes of their keys and values.
+    pub(crate) bytes: u64,
+    /// The lowest and the highest of their points.
+    pub(crate) lowest: u64,
+    pub(crate) highest: u64,
+}
+
+impl Droppable {
+    pub(crate) fn add(&mut self, point: u64, bytes: u64) {
+        let is_first = self.entries == 0;
+        self.lowest = if is_first { point } else { self.lowest.min(point) };
+        self.highest = self.highest.max(point);
+        self.entries += 1;
+        self.bytes += bytes;
+    }
+
+    /// About how many bytes a horizon lets go: points are taken to be spread evenly.
+    pub(crate) fn passed_bytes(&self, horizon: u64) -> u64 {
+        if self.entries == 0 || horizon < self.lowest {
+            return 0;
+        }
+        if horizon >= self.highest {
+            return self.bytes.max(1);
+        }
+        let share = u128::from(horizon - self.lowest) * u128::from(self.bytes);
+        let passed = share / u128::from(self.highest - self.lowest);
+        u64::try_from(passed).unwrap_or(self.bytes).max(1)
+    }
 }
