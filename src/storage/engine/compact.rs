@@ -105,7 +105,10 @@ impl Core {
             .or_else(|| idle.then(|| pick_idle(&levels, options, &avoid)).flatten());
         let mut commit = self.commit.lock();
         let Some(job) = job else {
-            commit.compacting.asked.retain(|_, one| is_under_way(&avoid, one));
+            // What was asked for meanwhile has not been looked at.
+            let is_open = |number: &u64| !asked.contains_key(number);
+            let wishes = &mut commit.compacting.asked;
+            wishes.retain(|number, one| is_open(number) || is_under_way(&avoid, one));
             self.compact_done.notify_all();
             return None;
         };
