@@ -86,9 +86,10 @@ pub struct Options {
     /// How much a compaction reads in one step, in bytes; default 256 KiB. In inline mode other
     /// steps come between; in threaded mode the rate is held at this grain.
     pub compaction_step_bytes: u64,
-    /// How much compaction reads in a second, in bytes; default no bound. The bound is off while
-    /// the pressure is above one half. For threaded engines only.
-    pub compaction_bytes_per_second: Option<u64>,
+    /// How much flushes and compactions together write in a second, in bytes; default no bound.
+    /// Flushes go first. The nearer [`Engine::pressure`](crate::storage::Engine::pressure) is to one
+    /// half, the more they may write, and above it there is no bound. For threaded engines only.
+    pub background_bytes_per_second: Option<u64>,
     /// When a batch counts as done; default [`SyncMode::Always`].
     pub sync: SyncMode,
     /// Who does the work; default [`ThreadMode::Threaded`].
@@ -116,7 +117,7 @@ impl Default for Options {
             compaction_threads: 0,
             debt_bytes_max: 64 << 30,
             compaction_step_bytes: 256 << 10,
-            compaction_bytes_per_second: None,
+            background_bytes_per_second: None,
             sync: SyncMode::Always,
             threads: ThreadMode::Threaded,
         }

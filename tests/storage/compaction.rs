@@ -235,7 +235,7 @@ fn readers_and_writers_go_on_while_threads_merge() {
     let options = Options {
         threads: ThreadMode::Threaded,
         sync: SyncMode::None,
-        compaction_bytes_per_second: Some(64 << 20),
+        background_bytes_per_second: Some(64 << 20),
         ..options()
     };
     let (engine, _) = Engine::open(vfs, &dir.path().join("db"), options).unwrap();

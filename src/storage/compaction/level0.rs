@@ -113,6 +113,9 @@ pub(super) fn stack<'a>(
 
 /// Adds everything older that meets what is chosen. In one pass: what is added is older still.
 fn with_older(tables: &[&TableMeta], chosen: &mut BTreeSet<usize>) {
+    if crate::mutant!("storage-compaction-leaves-older") {
+        return;
+    }
     for (index, table) in tables.iter().enumerate() {
         if chosen.contains(&index) {
             let older = tables.iter().enumerate().skip(index + 1);

@@ -152,6 +152,11 @@ impl Merging {
         Ok(true)
     }
 
+    /// Bytes of the new tables so far.
+    pub(crate) fn written(&self) -> u64 {
+        self.tally.bytes_written + self.builder.as_ref().map_or(0, TableBuilder::bytes)
+    }
+
     /// Writes the newest version of a key, or drops it.
     fn settle(&mut self, mut entry: Entry, new: NewTable<'_>) -> Result<(), Error> {
         let mut droppable = None;

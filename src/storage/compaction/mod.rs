@@ -11,6 +11,8 @@ mod cut;
 mod filter;
 mod level0;
 mod merge;
+#[cfg(test)]
+mod model;
 mod pick;
 mod purge;
 mod view;

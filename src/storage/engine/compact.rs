@@ -6,14 +6,13 @@
 //! ones. A merge that fails for want of room is tried again; one that meets damage is not, and its
 //! inputs stay as they are: nothing is ever dropped because it could not be read.
 
-use core::time::Duration;
 use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::compacting::Progress;
-use super::core::{Commit, Core, DELETED_RANGES_MAX, Phase, View};
+use super::core::{Commit, Core, DELETED_RANGES_MAX, View};
 use crate::storage::compaction::{
     Asked, Avoid, CompactionFilter, Cutter, Job, LevelsView, Merging, Reason, debt, is_under_way,
     pick, pick_asked, pick_dense, pick_idle, pick_purge,
@@ -24,8 +23,6 @@ use crate::storage::key_range::KeyRange;
 use crate::storage::manifest::Edit;
 use crate::storage::sstable::{Table, TableBuilder, TableMeta};
 
-/// From this pressure on, the rate limit of compactions is off: falling behind costs more.
-const HURRY: f64 = 0.5;
 /// From so many deleted ranges on, giving their room back comes before the order of the levels.
 const DELETED_FIRST: usize = DELETED_RANGES_MAX / 2;
 
@@ -45,24 +42,25 @@ fn table_of(path: &Path) -> Option<FileNo> {
 
 impl Core {
     /// Does one bounded piece of the merges in `slots`, after taking on another if there is one and
-    /// they are fewer than `most`. Returns whether there was anything to do.
-    pub(super) fn compact_step(&self, slots: &mut VecDeque<Running>, most: usize) -> bool {
+    /// they are fewer than `most`. Returns how many bytes it has written; `None` if there was nothing
+    /// to do.
+    pub(super) fn compact_step(&self, slots: &mut VecDeque<Running>, most: usize) -> Option<u64> {
         {
             let commit = self.commit.lock();
             if commit.refusal().is_some() || commit.compacting.blocked.is_some() {
-                return false;
+                return None;
             }
         }
         if slots.len() < most {
             if self.drop_hidden() {
-                return true;
+                return Some(0);
             }
             slots.extend(self.begin());
         }
         // In turn, so that an inline engine's merges go on side by side.
-        let Some(running) = slots.pop_front() else { return false };
-        slots.extend(self.work(running));
-        true
+        let (running, written) = self.work(slots.pop_front()?);
+        slots.extend(running);
+        Some(written)
     }
 
     pub(super) fn filter(&self) -> Option<&dyn CompactionFilter> {
@@ -119,24 +117,26 @@ impl Core {
         Some(Running { number, merging })
     }
 
-    /// Returns the merge if it is not at its end.
-    fn work(&self, Running { number, mut merging }: Running) -> Option<Running> {
+    /// Returns the merge if it is not at its end, and how many bytes were written.
+    fn work(&self, Running { number, mut merging }: Running) -> (Option<Running>, u64) {
+        let before = merging.written();
         let more = match merging.job.moved {
             true => Ok(false),
             false => {
-                let before = merging.tally;
+                let read = merging.tally.bytes_read;
                 let step = self.options.compaction_step_bytes;
                 let more = merging.advance(step, &mut || self.new_table());
-                let read = merging.tally.bytes_read - before.bytes_read;
+                let read = merging.tally.bytes_read - read;
                 self.counters.compaction_bytes_read.fetch_add(read, Ordering::Relaxed);
                 more
             }
         };
+        let written = merging.written() - before;
         if matches!(more, Ok(true)) {
             let (done, total) = (merging.tally.bytes_read, merging.job.bytes);
             let progress = Progress { done: done.min(total), total };
             self.commit.lock().compacting.progress.insert(number, progress);
-            return Some(Running { number, merging });
+            return (Some(Running { number, merging }), written);
         }
         let first = merging.job.upper.first().copied();
         let ended = match more {
@@ -151,7 +151,7 @@ impl Core {
             self.compaction_failed(error, first);
         }
         self.compact_wake.notify_one();
-        None
+        (None, written)
     }
 
     /// Takes tables that deleted ranges hide as a whole out of the manifest. Not while a merge
@@ -379,20 +379,6 @@ impl Core {
         let avoid: Avoid = self.commit.lock().compacting.avoid.clone();
         let view = self.view.load_full();
         Cutter::for_flush(&self.options, &LevelsView::of(&view.levels, None), &avoid)
-    }
-
-    /// Holds the compaction thread back to the rate that the options allow.
-    pub(super) fn pace(&self, bytes: u64) {
-        let Some(rate) = self.options.compaction_bytes_per_second else { return };
-        if self.pressure() >= HURRY {
-            return;
-        }
-        let pause = Duration::from_millis(bytes.saturating_mul(1_000) / rate.max(1));
-        let mut commit = self.commit.lock();
-        if commit.phase == Phase::Running {
-            // Woken early only when the engine closes.
-            self.pace_wake.wait_for(&mut commit, pause);
-        }
     }
 
     /// See `Engine::pressure`.

@@ -14,6 +14,7 @@ use parking_lot::{Condvar, Mutex};
 
 use super::compact::Running;
 use super::compacting::Compacting;
+use super::pace::Pace;
 use crate::storage::batch::{SealedBatch, Seqno};
 use crate::storage::cache::BlockCache;
 use crate::storage::error::Error;
@@ -213,7 +214,9 @@ pub(super) struct Core {
     pub(super) compact_wake: Condvar,
     /// A compaction has ended, well or not.
     pub(super) compact_done: Condvar,
-    /// The compaction thread should not rest any longer.
+    /// How much flushes and compactions may write.
+    pub(super) pace: Pace,
+    /// The threads that flush and merge should not rest any longer.
     pub(super) pace_wake: Condvar,
     /// The sync ticker should look whether it is over.
     pub(super) tick_wake: Condvar,

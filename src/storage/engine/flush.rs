@@ -8,14 +8,23 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::core::{Core, View};
+use super::pace::Writer;
 use crate::storage::batch::Seqno;
 use crate::storage::deleted::RangeDelete;
 use crate::storage::error::Error;
 use crate::storage::files::{FileNo, wal_path};
-use crate::storage::iter::{Direction, MemtableCursor, Range};
+use crate::storage::iter::{Direction, Entry, MemtableCursor, Range};
 use crate::storage::manifest::Edit;
 use crate::storage::memtable::Memtable;
+use crate::storage::options::ThreadMode;
 use crate::storage::sstable::{Table, TableBuilder};
+
+/// After so many bytes a flush looks whether it should rest.
+const PACED_BYTES: u64 = 1 << 20;
+
+fn entry_bytes(entry: &Entry) -> u64 {
+    (entry.key.len() + entry.value.as_ref().map_or(0, |value| value.len())) as u64
+}
 
 impl Core {
     /// The oldest sealed memtable, if all its batches have been logged or have failed: one that
@@ -129,6 +138,7 @@ impl Core {
         let deleted = memtable.deleted.get().unwrap_or_default();
         let mut cutter = self.flush_cutter();
         let mut hidden = 0;
+        let mut unpaced = 0;
         while let Some(entry) = cursor.next() {
             if entry.seqno < deleted.cover(&entry.key, Seqno(u64::MAX)) {
                 hidden += 1;
@@ -142,6 +152,10 @@ impl Core {
                 && let Some(builder) = begun.take()
             {
                 tables.push(self.finish_table(builder)?);
+            }
+            unpaced += entry_bytes(&entry);
+            if unpaced >= PACED_BYTES {
+                self.pace_flush(std::mem::take(&mut unpaced));
             }
             let builder = match &mut *begun {
                 Some(builder) => builder,
@@ -158,6 +172,13 @@ impl Core {
             tables.push(self.finish_table(builder)?);
         }
         Ok(hidden)
+    }
+
+    /// An inline engine's flush is one step, and nobody's thread.
+    fn pace_flush(&self, bytes: u64) {
+        if self.options.threads == ThreadMode::Threaded {
+            self.pace(Writer::Flush, bytes);
+        }
     }
 
     fn finish_table(&self, builder: TableBuilder) -> Result<Table, Error> {

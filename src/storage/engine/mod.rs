@@ -9,6 +9,7 @@ mod compacting;
 mod core;
 mod flush;
 mod open;
+mod pace;
 mod range;
 mod read;
 mod stats;
@@ -225,7 +226,7 @@ impl Engine {
         let core = &self.core;
         let merges = || {
             let most = threads::compaction_threads(&core.options);
-            core.compact_step(&mut core.merges.lock(), most)
+            core.compact_step(&mut core.merges.lock(), most).is_some()
         };
         core.options.threads == ThreadMode::Inline
             && (core.log_step() || core.flush_step() || merges())

@@ -13,6 +13,7 @@ use parking_lot::{Condvar, Mutex};
 
 use super::compacting::Compacting;
 use super::core::{Commit, Core, Counters, Phase, View};
+use super::pace::Pace;
 use crate::storage::batch::Seqno;
 use crate::storage::cache::BlockCache;
 use crate::storage::compaction::{LevelsView, debt};
@@ -149,6 +150,7 @@ pub(super) fn open(
         flush_done: Condvar::new(),
         compact_wake: Condvar::new(),
         compact_done: Condvar::new(),
+        pace: Pace::default(),
         pace_wake: Condvar::new(),
         tick_wake: Condvar::new(),
         counters: Counters::default(),

@@ -11,6 +11,7 @@ use std::thread::{Builder, JoinHandle};
 use parking_lot::MutexGuard;
 
 use super::core::{Core, Phase};
+use super::pace::Writer;
 use crate::storage::error::Error;
 use crate::storage::options::{Options, SyncMode, ThreadMode};
 
@@ -122,8 +123,8 @@ fn compact(core: &Core) {
 fn merge(core: &Core, is_first: bool) {
     let mut slots = VecDeque::new();
     while wait_for_merges(core, is_first) {
-        while core.compact_step(&mut slots, 1) {
-            core.pace(core.options.compaction_step_bytes);
+        while let Some(written) = core.compact_step(&mut slots, 1) {
+            core.pace(Writer::Compaction, written);
         }
     }
     core.abandon_compactions(&mut slots);
