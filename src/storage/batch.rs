@@ -25,11 +25,14 @@ impl fmt::Display for Seqno {
     }
 }
 
-/// What an entry is. The numbers are on disk; 2 is kept for a pointer into a blob file.
+/// What an entry is. The numbers are on disk, in the log and in tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Delete,
     Put,
+    /// A put whose value stands elsewhere: the bytes of the entry say where. Merges and blocks carry
+    /// it as they carry a value. Only tables hold it, never the log.
+    Pointer,
     /// In batches only: tables keep no deleted ranges, the manifest does.
     DeleteRange,
 }
@@ -43,6 +46,7 @@ impl Kind {
         match self {
             Self::Delete => 0,
             Self::Put => 1,
+            Self::Pointer => 2,
             Self::DeleteRange => 3,
         }
     }
@@ -51,6 +55,7 @@ impl Kind {
         match byte {
             0 => Some(Self::Delete),
             1 => Some(Self::Put),
+            2 => Some(Self::Pointer),
             3 => Some(Self::DeleteRange),
             _ => None,
         }
@@ -302,6 +307,7 @@ fn write<'a>(reader: &mut Reader<'a>) -> Option<Write<'a>> {
     let value_length = match kind {
         Kind::Put | Kind::DeleteRange => Some(reader.length()?),
         Kind::Delete => None,
+        Kind::Pointer => return None,
     };
     if key_length > ENGINE_KEY_BYTES_MAX {
         return None;

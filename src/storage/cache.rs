@@ -134,8 +134,11 @@ impl BlockCache {
 mod tests {
     use super::*;
 
+    /// A block with no entries.
     fn block(length: usize) -> Block {
-        Block::parse(vec![0; length].into()).unwrap()
+        let mut body = vec![0; length];
+        body[length - 4] = 1;
+        Block::parse(body.into()).unwrap()
     }
 
     fn cache() -> BlockCache {

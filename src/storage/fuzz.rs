@@ -8,12 +8,22 @@ use bytes::Bytes;
 
 use super::batch::SealedBatch;
 use super::manifest::Edit;
-use super::sstable::{check_any_block, check_any_filter};
+use super::sstable::{check_any_block, check_any_filter, check_any_footer, check_any_index};
 
 /// The body of a data block: any bytes can be asked without a panic; of a block built from entries
 /// exactly those are read and found.
 pub fn block(body: &[u8]) {
     check_any_block(&Bytes::copy_from_slice(body));
+}
+
+/// The body of an index block: what can be taken apart finds each of its separators.
+pub fn index(body: &[u8]) {
+    check_any_index(&Bytes::copy_from_slice(body));
+}
+
+/// The footer of a table, as if it stood at `offset`: what it names lies before it.
+pub fn footer(bytes: &[u8], offset: u64) {
+    check_any_footer(bytes, offset);
 }
 
 /// The body of a filter, and a filter made of keys: what it holds it never denies.

@@ -1,20 +1,17 @@
-//! Ordered reading: ranges, directions, and the merge of several sorted sources into one.
+//! Ordered reading: ranges, directions, and what of a merge a reader sees.
 //!
 //! Decides which version of a key a range shows (the newest of all sources) and that deletes are
-//! left out. The sources are given; whether they are memtables or sstables does not matter here.
+//! left out.
 
-use std::cmp::Ordering;
-use std::collections::BinaryHeap;
 use std::ops::Bound;
-use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::batch::Seqno;
+use super::batch::{Kind, Seqno};
 use super::deleted::Covers;
 use super::error::Error;
-use super::levels::LevelCursor;
-use super::memtable::Memtable;
+use super::key_range::KeyRange;
+use super::merge::{Merge, Source};
 
 /// Which way a range is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,14 +20,6 @@ pub enum Direction {
     Forward,
     /// From the highest key down.
     Reverse,
-}
-
-/// One version of a key; no value is a delete.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Entry {
-    pub(crate) key: Bytes,
-    pub(crate) seqno: Seqno,
-    pub(crate) value: Option<Bytes>,
 }
 
 /// A range of keys with owned bounds.
@@ -43,6 +32,13 @@ pub(crate) struct Range {
 impl Range {
     pub(crate) fn new(start: Bound<&[u8]>, end: Bound<&[u8]>) -> Self {
         Self { start: start.map(Bytes::copy_from_slice), end: end.map(Bytes::copy_from_slice) }
+    }
+
+    /// All keys that begin with `prefix`.
+    pub(crate) fn prefix(prefix: &[u8]) -> Self {
+        let range = KeyRange::prefix(prefix);
+        let end = range.end().map_or(Bound::Unbounded, Bound::Excluded);
+        Self::new(Bound::Included(range.start()), end)
     }
 
     pub(crate) fn all() -> Self {
@@ -83,181 +79,133 @@ impl Range {
     pub(crate) fn meets(&self, smallest: &[u8], largest: &[u8]) -> bool {
         !self.is_empty() && self.is_after_start(largest) && self.is_before_end(smallest)
     }
-
-    /// Leaves only what lies beyond `key` in `direction`.
-    pub(crate) fn advance(&mut self, key: Bytes, direction: Direction) {
-        match direction {
-            Direction::Forward => self.start = Bound::Excluded(key),
-            Direction::Reverse => self.end = Bound::Excluded(key),
-        }
-    }
 }
 
-/// How many entries a memtable hands out under one hold of its lock.
-const CHUNK: usize = 32;
+/// A pair as an iterator lends it: key, value, and the number of the batch that wrote it.
+pub type LentPair<'a> = (&'a [u8], &'a [u8], Seqno);
 
-/// Walks a memtable that may be written to meanwhile: it sees only what was there at `seqno`.
-#[derive(Debug)]
-pub(crate) struct MemtableCursor {
-    memtable: Arc<Memtable>,
-    rest: Range,
-    direction: Direction,
-    seqno: Seqno,
-    chunk: std::vec::IntoIter<Entry>,
-    done: bool,
-}
-
-impl MemtableCursor {
-    pub(crate) fn new(
-        memtable: Arc<Memtable>,
-        range: Range,
-        direction: Direction,
-        seqno: Seqno,
-    ) -> Self {
-        let chunk = Vec::new().into_iter();
-        Self { memtable, rest: range, direction, seqno, chunk, done: false }
-    }
-
-    pub(crate) fn next(&mut self) -> Option<Entry> {
-        if self.chunk.len() == 0 && !self.done {
-            let chunk = self.memtable.chunk(&self.rest, self.direction, self.seqno, CHUNK);
-            self.done = chunk.len() < CHUNK;
-            if let Some(last) = chunk.last() {
-                self.rest.advance(last.key.clone(), self.direction);
-            }
-            self.chunk = chunk.into_iter();
-        }
-        self.chunk.next()
-    }
-}
-
-#[derive(Debug)]
-pub(crate) enum Source {
-    Memtable(MemtableCursor),
-    Level(LevelCursor),
-}
-
-impl Source {
-    fn next(&mut self) -> Result<Option<Entry>, Error> {
-        match self {
-            Self::Memtable(cursor) => Ok(cursor.next()),
-            Self::Level(cursor) => cursor.next(),
-        }
-    }
-}
-
-#[derive(Debug)]
-struct Head {
-    entry: Entry,
-    source: usize,
-    direction: Direction,
-}
-
-impl Ord for Head {
-    /// The heap gives the greatest first: the next key in the direction, its newest version first.
-    fn cmp(&self, other: &Self) -> Ordering {
-        let keys = self.entry.key.cmp(&other.entry.key);
-        let keys = match self.direction {
-            Direction::Forward => keys.reverse(),
-            Direction::Reverse => keys,
-        };
-        keys.then(self.entry.seqno.cmp(&other.entry.seqno))
-            .then_with(|| other.source.cmp(&self.source))
-    }
-}
-
-impl PartialOrd for Head {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for Head {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other) == Ordering::Equal
-    }
-}
-
-impl Eq for Head {}
-
-/// Sorted sources as one: keys in order, of one key the newest version first.
-#[derive(Debug)]
-pub(crate) struct Merge {
-    sources: Vec<Source>,
-    heap: BinaryHeap<Head>,
-    direction: Direction,
-    started: bool,
-}
-
-impl Merge {
-    pub(crate) fn new(sources: Vec<Source>, direction: Direction) -> Self {
-        Self { sources, heap: BinaryHeap::new(), direction, started: false }
-    }
-
-    fn refill(&mut self, source: usize) -> Result<(), Error> {
-        let Some(cursor) = self.sources.get_mut(source) else { return Ok(()) };
-        if let Some(entry) = cursor.next()? {
-            self.heap.push(Head { entry, source, direction: self.direction });
-        }
-        Ok(())
-    }
-
-    pub(crate) fn next(&mut self) -> Result<Option<Entry>, Error> {
-        Ok(self.next_with_source()?.map(|(entry, _)| entry))
-    }
-
-    /// The next entry and the index of the source it comes from.
-    pub(crate) fn next_with_source(&mut self) -> Result<Option<(Entry, usize)>, Error> {
-        if !self.started {
-            self.started = true;
-            for source in 0..self.sources.len() {
-                self.refill(source)?;
-            }
-        }
-        let Some(Head { entry, source, .. }) = self.heap.pop() else { return Ok(None) };
-        self.refill(source)?;
-        Ok(Some((entry, source)))
-    }
-}
-
-/// The pairs of a range, in order, as they were when the iterator was made. After an error it
-/// ends: what lies beyond damage cannot be told from what the damage hides.
+/// The pairs of a range, in order, as they were when the iterator was made, whatever is written,
+/// flushed or merged meanwhile. After an error it ends, until the next [`Iter::seek`]: what lies
+/// beyond damage cannot be told from what the damage hides.
+///
+/// As an [`Iterator`] it gives keys and values to keep: values share the memory of the block they
+/// were read from, and keys that of their neighbours, so copy what is kept for long.
+/// [`Iter::next_lent`] gives the same without counting references.
+///
+/// ```
+/// # use roundtable::storage::{Batch, Direction, Engine, MemoryVfs, Options};
+/// # let disk = std::sync::Arc::new(MemoryVfs::default());
+/// # let (engine, _) = Engine::open(disk, "data".as_ref(), Options::default())?;
+/// let mut batch = Batch::new();
+/// for key in ["fruit/apple", "fruit/pear", "stone/flint"] {
+///     batch.put(key.as_bytes(), b"1");
+/// }
+/// engine.write(batch)?;
+/// let mut fruit = engine.prefix(b"fruit/", Direction::Forward);
+/// assert_eq!(&fruit.next().expect("there are two")?.0[..], b"fruit/apple");
+/// // Go on from a key; the bounds stay.
+/// fruit.seek(b"fruit/m");
+/// let (key, _value, _seqno) = fruit.next_lent()?.expect("one is left");
+/// assert_eq!(key, b"fruit/pear");
+/// assert!(fruit.next_lent()?.is_none());
+/// # Ok::<(), roundtable::storage::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Iter {
     merge: Merge,
     covers: Covers,
-    failed: bool,
+    bounds: Range,
+    direction: Direction,
+    state: State,
     refused: Option<Error>,
-    last: Option<Bytes>,
+}
+
+/// Where an iterator stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// The next step goes to the first pair of the merge's range.
+    Seeking,
+    Running,
+    Ended,
 }
 
 impl Iter {
-    pub(crate) fn new(sources: Vec<Source>, covers: Covers, direction: Direction) -> Self {
-        let merge = Merge::new(sources, direction);
-        Self { merge, covers, failed: false, refused: None, last: None }
+    pub(crate) fn new(
+        sources: Vec<Source>,
+        bounds: Range,
+        covers: Covers,
+        direction: Direction,
+    ) -> Self {
+        let merge = Merge::new(sources, bounds.clone(), direction);
+        Self { merge, covers, bounds, direction, state: State::Seeking, refused: None }
     }
 
     /// One that yields an error and ends.
     pub(crate) fn refused(error: Error, direction: Direction) -> Self {
-        Self { refused: Some(error), ..Self::new(Vec::new(), Covers::default(), direction) }
+        Self {
+            refused: Some(error),
+            ..Self::new(Vec::new(), Range::all(), Covers::default(), direction)
+        }
     }
 
-    fn advance(&mut self) -> Result<Option<(Bytes, Bytes, Seqno)>, Error> {
-        if let Some(error) = self.refused.take() {
+    /// Goes on from `key`: the next pair is the first one at or beyond it in the direction of the
+    /// iterator, inside its bounds. May go back as well as on. Reads nothing yet.
+    pub fn seek(&mut self, key: &[u8]) {
+        let mut range = self.bounds.clone();
+        match self.direction {
+            Direction::Forward if range.is_after_start(key) => {
+                range.start = Bound::Included(Bytes::copy_from_slice(key));
+            }
+            Direction::Reverse if range.is_before_end(key) => {
+                range.end = Bound::Included(Bytes::copy_from_slice(key));
+            }
+            Direction::Forward | Direction::Reverse => {}
+        }
+        self.merge.aim(range);
+        self.state = State::Seeking;
+    }
+
+    /// The next pair, lent until the iterator moves on; `None` at the end.
+    ///
+    /// # Errors
+    /// `Corrupt` or what the file system says, `Closed`: the iterator has ended.
+    pub fn next_lent(&mut self) -> Result<Option<LentPair<'_>>, Error> {
+        if !self.advance()? {
+            return Ok(None);
+        }
+        Ok(self.merge.entry().map(|entry| (entry.key, entry.value, entry.seqno)))
+    }
+
+    /// Goes to the next pair. Returns whether there is one.
+    fn advance(&mut self) -> Result<bool, Error> {
+        if let Some(error) = self.refused.clone() {
+            self.refused = None;
+            self.state = State::Ended;
             return Err(error);
         }
-        while let Some(entry) = self.merge.next()? {
-            if self.last.as_ref() == Some(&entry.key) {
+        if self.state == State::Ended {
+            return Ok(false);
+        }
+        self.state = State::Running;
+        let found = self.find();
+        if !matches!(found, Ok(true)) {
+            self.state = State::Ended;
+        }
+        found
+    }
+
+    /// Passes over what is deleted and overwritten.
+    fn find(&mut self) -> Result<bool, Error> {
+        while self.merge.advance()? {
+            if self.merge.is_superseded() {
                 continue;
             }
-            self.last = Some(entry.key.clone());
-            if let Some(value) = entry.value
-                && !self.covers.hide(&entry.key, entry.seqno)
-            {
-                return Ok(Some((entry.key, value, entry.seqno)));
+            let Some(entry) = self.merge.entry() else { return Ok(false) };
+            if entry.kind != Kind::Delete && !self.covers.hide(entry.key, entry.seqno) {
+                return Ok(true);
             }
         }
-        Ok(None)
+        Ok(false)
     }
 }
 
@@ -266,11 +214,13 @@ impl Iterator for Iter {
     type Item = Result<(Bytes, Bytes, Seqno), Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.failed {
-            return None;
+        match self.advance() {
+            Ok(true) => {
+                let seqno = self.merge.entry()?.seqno;
+                Some(Ok((self.merge.shared_key(), self.merge.value(), seqno)))
+            }
+            Ok(false) => None,
+            Err(error) => Some(Err(error)),
         }
-        let item = self.advance().transpose();
-        self.failed = matches!(item, Some(Err(_)));
-        item
     }
 }

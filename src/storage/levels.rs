@@ -8,15 +8,20 @@
 use std::ops::Bound;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::batch::Seqno;
 use super::deleted::{Deleted, RangeDelete};
+use super::entry::EntryRef;
 use super::error::Error;
 use super::files::FileNo;
-use super::iter::{Direction, Entry, Range};
+use super::iter::{Direction, Range};
+use super::merge::Source;
+use super::options::LEVEL_COUNT;
 use super::sstable::{ReadMode, Table, TableCursor, TableMeta};
 
 /// Number of levels, level 0 included.
-pub(crate) const LEVELS: usize = 7;
+pub(crate) const LEVELS: usize = LEVEL_COUNT;
 /// The level that most data is in, and under which nothing lies.
 pub(crate) const LAST_LEVEL: usize = LEVELS - 1;
 
@@ -36,7 +41,7 @@ pub(crate) fn overlap_depth(tables: &[&TableMeta]) -> usize {
 /// The tables in force. Immutable: a change makes a new one.
 #[derive(Debug, Default)]
 pub(crate) struct Levels {
-    levels: [Vec<Arc<Table>>; LEVELS],
+    levels: [Arc<[Arc<Table>]>; LEVELS],
     depth: usize,
     deleted: Arc<Deleted>,
 }
@@ -64,7 +69,7 @@ impl Levels {
         let depth = levels.first().map_or(0, |newest| {
             overlap_depth(&newest.iter().map(|table| &table.meta).collect::<Vec<_>>())
         });
-        let mut new = Self { levels, depth, deleted: Arc::default() };
+        let mut new = Self { levels: levels.map(Arc::from), depth, deleted: Arc::default() };
         if !deleted.is_empty() {
             let tables: Vec<&TableMeta> = new.all().map(|(_, table)| &table.meta).collect();
             new.deleted = Arc::new(Deleted::new(RangeDelete::needed(deleted, &tables)));
@@ -126,7 +131,7 @@ impl Levels {
 
     /// The tables of one level; none for one that does not exist.
     pub(crate) fn level(&self, level: usize) -> &[Arc<Table>] {
-        self.levels.get(level).map_or(&[], Vec::as_slice)
+        self.levels.get(level).map_or(&[], |tables| tables)
     }
 
     /// The tables that may hold `key`, newest first.
@@ -149,62 +154,117 @@ impl Levels {
     }
 
     /// What to read to see a range, newest first: each table of level 0, and each other level.
-    pub(crate) fn cursors(
-        &self,
-        range: &Range,
+    pub(crate) fn sources<'a>(
+        &'a self,
+        range: &'a Range,
         direction: Direction,
         mode: ReadMode,
-    ) -> impl Iterator<Item = LevelCursor> {
+    ) -> impl Iterator<Item = Source> + 'a {
         let (newest, lower) = self.levels.split_first().expect("there are seven levels");
-        let runs = newest.chunks(1).chain(lower.iter().map(Vec::as_slice));
-        runs.filter(|run| !run.is_empty())
-            .map(move |run| LevelCursor::new(run, range.clone(), direction, mode))
+        let meets = |table: &&Arc<Table>| range.meets(&table.meta.smallest, &table.meta.largest);
+        let newest = newest.iter().filter(meets).map(move |table| {
+            Source::Table(Box::new(TableCursor::new(Arc::clone(table), direction, mode)))
+        });
+        let lower = lower.iter().filter(|run| !run.is_empty());
+        let lower = lower.map(move |run| {
+            Source::Level(Box::new(LevelCursor::new(Arc::clone(run), direction, mode)))
+        });
+        newest.chain(lower)
     }
 }
 
 /// Walks tables that are disjoint and in key order as one.
 #[derive(Debug)]
 pub(crate) struct LevelCursor {
-    tables: std::vec::IntoIter<Arc<Table>>,
-    range: Range,
+    tables: Arc<[Arc<Table>]>,
     direction: Direction,
     mode: ReadMode,
+    at: usize,
     current: Option<TableCursor>,
 }
 
 impl LevelCursor {
-    pub(crate) fn new(
-        tables: &[Arc<Table>],
-        range: Range,
-        direction: Direction,
-        mode: ReadMode,
-    ) -> Self {
-        let start = match &range.start {
-            Bound::Included(key) | Bound::Excluded(key) => {
-                tables.partition_point(|table| table.meta.largest < *key)
-            }
-            Bound::Unbounded => 0,
-        };
-        let inside = tables.iter().skip(start);
-        let inside = inside.take_while(|table| range.is_before_end(&table.meta.smallest));
-        let tables = inside.cloned().collect::<Vec<_>>().into_iter();
-        Self { tables, range, direction, mode, current: None }
+    pub(crate) fn new(tables: Arc<[Arc<Table>]>, direction: Direction, mode: ReadMode) -> Self {
+        Self { tables, direction, mode, at: 0, current: None }
     }
 
-    pub(crate) fn next(&mut self) -> Result<Option<Entry>, Error> {
-        loop {
-            if let Some(cursor) = &mut self.current
-                && let Some(entry) = cursor.next()?
-            {
-                return Ok(Some(entry));
+    /// Goes to the first entry inside `range`, from the side that the direction starts at.
+    ///
+    /// # Errors
+    /// `Corrupt` or what the file system says.
+    pub(crate) fn seek(&mut self, range: &Range) -> Result<(), Error> {
+        let first = match (self.direction, &range.start, &range.end) {
+            (Direction::Forward, Bound::Included(key) | Bound::Excluded(key), _) => {
+                Some(self.tables.partition_point(|table| table.meta.largest < *key))
             }
-            let table = match self.direction {
-                Direction::Forward => self.tables.next(),
-                Direction::Reverse => self.tables.next_back(),
-            };
-            let Some(table) = table else { return Ok(None) };
-            let range = self.range.clone();
-            self.current = Some(TableCursor::new(table, range, self.direction, self.mode));
+            (Direction::Forward, ..) => Some(0),
+            (Direction::Reverse, _, Bound::Included(key) | Bound::Excluded(key)) => {
+                self.tables.partition_point(|table| table.meta.smallest <= *key).checked_sub(1)
+            }
+            (Direction::Reverse, ..) => self.tables.len().checked_sub(1),
+        };
+        self.enter(first, range)
+    }
+
+    /// Goes to the first entry inside `range` of table `number` or one further on.
+    fn enter(&mut self, number: Option<usize>, range: &Range) -> Result<(), Error> {
+        self.current = None;
+        let mut number = number;
+        while let Some(at) = number
+            && let Some(table) = self.tables.get(at)
+        {
+            if !range.meets(&table.meta.smallest, &table.meta.largest) {
+                // The first may lie before the range, between it and the table before.
+                let before = match self.direction {
+                    Direction::Forward => !range.is_after_start(&table.meta.largest),
+                    Direction::Reverse => !range.is_before_end(&table.meta.smallest),
+                };
+                if !before {
+                    return Ok(());
+                }
+            }
+            let mut cursor = TableCursor::new(Arc::clone(table), self.direction, self.mode);
+            cursor.seek(range)?;
+            self.at = at;
+            if cursor.key().is_some() {
+                self.current = Some(cursor);
+                return Ok(());
+            }
+            number = self.beside(at);
         }
+        Ok(())
+    }
+
+    fn beside(&self, number: usize) -> Option<usize> {
+        match self.direction {
+            Direction::Forward => number.checked_add(1),
+            Direction::Reverse => number.checked_sub(1),
+        }
+    }
+
+    /// Goes one entry on. Past the far end of `range` it may end early.
+    ///
+    /// # Errors
+    /// `Corrupt` or what the file system says.
+    pub(crate) fn step(&mut self, range: &Range) -> Result<(), Error> {
+        let Some(cursor) = &mut self.current else { return Ok(()) };
+        cursor.step(range)?;
+        if cursor.key().is_none() {
+            self.enter(self.beside(self.at), range)?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn key(&self) -> Option<&[u8]> {
+        self.current.as_ref().and_then(TableCursor::key)
+    }
+
+    pub(crate) fn entry(&self) -> Option<EntryRef<'_>> {
+        self.current.as_ref().and_then(TableCursor::entry)
+    }
+
+    /// The value here, to keep: it shares the memory of its block.
+    pub(crate) fn value(&self) -> Bytes {
+        self.current.as_ref().map(TableCursor::value).unwrap_or_default()
     }
 }

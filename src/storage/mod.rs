@@ -26,6 +26,7 @@ mod coding;
 mod compaction;
 mod deleted;
 mod engine;
+mod entry;
 mod error;
 mod files;
 #[cfg(debug_assertions)]
@@ -36,6 +37,8 @@ mod key_range;
 mod levels;
 mod manifest;
 mod memtable;
+mod memtable_cursor;
+mod merge;
 mod options;
 mod sstable;
 pub mod vfs;
@@ -48,10 +51,10 @@ pub use engine::{
     CorruptRegion, Engine, LevelStats, OnDone, Recovery, Snapshot, Stats, TryGet, Verified,
 };
 pub use error::Error;
-pub use iter::{Direction, Iter};
+pub use iter::{Direction, Iter, LentPair};
 pub use key_range::KeyRange;
 pub use options::{
-    BATCH_BYTES_MAX, Durability, ENGINE_KEY_BYTES_MAX, ENGINE_VALUE_BYTES_MAX, Options,
-    SYNC_INTERVAL_DEFAULT, SyncMode, ThreadMode,
+    BATCH_BYTES_MAX, Compression, Durability, ENGINE_KEY_BYTES_MAX, ENGINE_VALUE_BYTES_MAX,
+    LEVEL_COUNT, Options, SYNC_INTERVAL_DEFAULT, SyncMode, ThreadMode,
 };
 pub use vfs::{FaultyVfs, MemoryVfs, RealVfs, Vfs};

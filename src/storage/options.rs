@@ -35,6 +35,21 @@ pub enum ThreadMode {
     Inline,
 }
 
+/// How the blocks of a table are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Compression {
+    /// As they are.
+    #[default]
+    None,
+    /// With LZ4: about half the size for text, and decompressed faster than a disk reads.
+    Lz4,
+    /// With Zstandard at level 1: denser, and about four times as slow to read. A build without the
+    /// feature `zstd` says of such a block that it cannot read it.
+    #[cfg(feature = "zstd")]
+    Zstd,
+}
+
 /// Options of an engine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
@@ -53,8 +68,23 @@ pub struct Options {
     /// Size above which the manifest is replaced by a new one, in bytes; default 4 MiB. It is
     /// never replaced before it has twice the bytes it began with.
     pub manifest_bytes: u64,
-    /// Target size of an sstable's block, in bytes; default 4 KiB.
+    /// Target size of an sstable's block before compression, in bytes; default 4 KiB, at most 4 MiB
+    /// (more is taken as that).
     pub block_bytes: usize,
+    /// After how many entries of a block a key is written whole; default 16, at least 1. Fewer make
+    /// searches cheaper and tables larger.
+    pub block_restart: u8,
+    /// Whether a block holds a byte of each key's hash, by which a `get` finds its entry without a
+    /// search; default true.
+    pub block_hash_index: bool,
+    /// How blocks are compressed that are written into each level, from level 0; default `None` for
+    /// the first two, where data does not stay for long, and `Lz4` below. A block that would become
+    /// less than 12 % shorter is stored as it is, and a table that only changes its level keeps its
+    /// blocks. May differ between openings: each block says how it is stored.
+    pub compression: [Compression; LEVEL_COUNT],
+    /// Size above which the index of a table gets two levels, in bytes; default 1 MiB. Of such an
+    /// index only the upper level is always in memory; the lower one goes through the cache.
+    pub index_bytes_max: usize,
     /// Memory for blocks of tables, and for the indexes and filters of all open tables; default
     /// 256 MiB. Indexes and filters are always in memory; what they take, blocks cannot have.
     pub block_cache_bytes: usize,
@@ -106,6 +136,10 @@ impl Default for Options {
             wal_segment_bytes: 64 << 20,
             manifest_bytes: MANIFEST_BYTES_DEFAULT,
             block_bytes: 4 << 10,
+            block_restart: 16,
+            block_hash_index: true,
+            compression: Compression::below_the_first(Compression::Lz4),
+            index_bytes_max: 1 << 20,
             block_cache_bytes: 256 << 20,
             l0_trigger: 4,
             l0_depth_max: 24,
@@ -124,6 +158,15 @@ impl Default for Options {
     }
 }
 
+impl Compression {
+    /// None in levels 0 and 1, `lower` in all below: for [`Options::compression`].
+    pub const fn below_the_first(lower: Self) -> [Self; LEVEL_COUNT] {
+        [Self::None, Self::None, lower, lower, lower, lower, lower]
+    }
+}
+
+/// Number of levels of tables, level 0 included.
+pub const LEVEL_COUNT: usize = 7;
 /// The interval of [`SyncMode::Interval`] when the operator names none.
 pub const SYNC_INTERVAL_DEFAULT: Duration = Duration::from_millis(10);
 /// When the manifest is replaced, if the opener does not say.

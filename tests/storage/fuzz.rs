@@ -6,7 +6,7 @@ use std::path::Path;
 
 use fastrand::Rng;
 
-use crate::targets::{TARGETS, of_kind};
+use crate::targets::{TARGETS, footer_of_first, of_kind};
 
 fn cases() -> u64 {
     std::env::var("KVD_FUZZ_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(400)
@@ -22,6 +22,10 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
         "wal_reader" => ".wal",
         "sstable_table" => ".sst",
         "manifest" => "MANIFEST",
+        "sstable_footer" => {
+            seeds.extend((0..2u8).map(|flag| [&[flag], footer_of_first().1].concat()));
+            return seeds;
+        }
         _ => return seeds,
     };
     for (place, (_, content)) in of_kind(kind).into_iter().enumerate() {
@@ -92,6 +96,16 @@ fn any_log_is_read_without_a_panic_and_gives_a_store_that_works() {
 #[test]
 fn any_block_is_read_without_a_panic() {
     run("sstable_block");
+}
+
+#[test]
+fn any_index_is_read_without_a_panic() {
+    run("sstable_index");
+}
+
+#[test]
+fn any_footer_is_read_without_a_panic() {
+    run("sstable_footer");
 }
 
 #[test]

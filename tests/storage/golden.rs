@@ -111,30 +111,40 @@ fn the_log_is_as_documented() {
 #[test]
 fn the_table_is_as_documented() {
     let table = fixture("000004.sst");
-    let block = b"\x00\x05\x01\x01\x03applered\
-        \x02\x05\x01\x01\x06ricotorange\
-        \x00\x06\x00\x02banana\
-        \x00\x00\x00\x00\x01\x00\x00\x00\
-        \x00";
-    assert_eq!(table[..block.len()], *block, "entries, restarts, compression");
-    let filter = block.len() + 8;
+    // Entries: shared, suffix, value, kind, batches above the lowest; then offsets, tags and tail.
+    let block = b"\x00\x05\x03\x01\x00applered\
+        \x02\x05\x06\x01\x00ricotorange\
+        \x00\x06\x00\x00\x01banana\
+        \x00\x00\x0d\x00\x1d\x00";
+    assert_eq!(table[..block.len()], *block, "entries and offsets");
+    let tail = block.len() + 3;
+    assert_eq!(u64_at(&table, tail), 1, "lowest batch");
+    assert_eq!(u32_at(&table, tail + 8), 3, "entries");
+    assert_eq!(table[tail + 12..tail + 17], [16, 0, 1, 0, 0], "restart, width, tags, compression");
+    let filter = tail + 17 + 8;
     // One line of 64 bytes with six places for each of three keys, some of which may fall together.
     assert_eq!(table[filter], 6, "places of a key");
     let ones: u32 = table[filter + 1..filter + 65].iter().map(|byte| byte.count_ones()).sum();
     assert!((10..=18).contains(&ones), "{ones}");
     assert_eq!(table[filter + 65], 0, "compression");
     let index = filter + 65 + 9;
-    let expected = [b"\x05apple\x01\x06banana\x00".as_slice(), &[filter as u8, 0]].concat();
-    assert_eq!(table[index..index + expected.len()], expected);
-    let footer = table.len() - 88;
-    assert_eq!((u64_at(&table, footer), u64_at(&table, footer + 8)), (filter as u64, 74));
-    assert_eq!(u64_at(&table, footer + 16), index as u64);
-    assert_eq!(u64_at(&table, footer + 24), (expected.len() + 8) as u64);
-    assert_eq!(index + expected.len() + 8, footer);
-    assert_eq!((u64_at(&table, footer + 32), u64_at(&table, footer + 40)), (3, 1), "deletes");
-    assert_eq!((u64_at(&table, footer + 48), u64_at(&table, footer + 56)), (1, 2), "batches");
-    assert_eq!((u32_at(&table, footer + 64), u32_at(&table, footer + 68)), (2, 4));
-    assert_eq!(table[footer + 80..], *b"rndtblST");
+    // The one separator is the largest key; its value is offset and length of the block.
+    let expected = b"\x00\x06\x02\x01\x00banana\x00";
+    assert_eq!(table[index..index + expected.len()], *expected);
+    assert_eq!(usize::from(table[index + expected.len()]), filter, "length");
+    let tail = index + expected.len() + 1 + 2;
+    assert_eq!(table[tail..tail + 17], [0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 16, 0, 0, 0, 0]);
+    let footer = table.len() - 120;
+    assert_eq!(footer, tail + 17 + 8);
+    let fields: Vec<usize> =
+        (0..12).map(|field| u64_at(&table, footer + field * 8) as usize).collect();
+    assert_eq!(fields[..4], [filter, 74, index, footer - index]);
+    assert_eq!(fields[4..8], [3, 1, 1, 2], "entries, deletes, batches");
+    assert_eq!(fields[8..10], [5 + 3 + 7 + 6 + 6, 1], "bytes of keys and values, blocks");
+    assert_eq!(fields[11], 4, "salt");
+    assert_eq!(u32_at(&table, footer + 96), 2);
+    assert_eq!(table[footer + 100..footer + 104], [1, 0, 0, 0], "levels of the index");
+    assert_eq!(table[footer + 112..], *b"rndtblST");
 }
 
 #[test]

@@ -5,7 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use roundtable::storage::{
-    Batch, Direction, Durability, Engine, Error, FaultyVfs, KeyRange, Options, Snapshot, ThreadMode,
+    Batch, Compression, Direction, Durability, Engine, Error, FaultyVfs, KeyRange, LEVEL_COUNT,
+    Options, Snapshot, ThreadMode,
 };
 
 use crate::harness::{DIR, State, dump};
@@ -15,6 +16,8 @@ fn options() -> Options {
         threads: ThreadMode::Inline,
         block_bytes: 256,
         table_bytes: 4_000,
+        // Values of one byte again and again would make few tables of many.
+        compression: [Compression::None; LEVEL_COUNT],
         ..Options::default()
     }
 }

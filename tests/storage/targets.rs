@@ -21,6 +21,8 @@ pub(crate) type Target = (&'static str, fn(&[u8]));
 pub(crate) const TARGETS: &[Target] = &[
     ("wal_reader", wal_reader),
     ("sstable_block", fuzz::block),
+    ("sstable_index", fuzz::index),
+    ("sstable_footer", sstable_footer),
     ("sstable_table", sstable_table),
     ("filter", fuzz::filter),
     ("manifest", manifest),
@@ -29,6 +31,21 @@ pub(crate) const TARGETS: &[Target] = &[
 ];
 
 const DIR: &str = "/db";
+
+/// A footer, as if it stood where that of the first table of the template does. The first byte says
+/// whether its checksum is believed unseen.
+fn sstable_footer(data: &[u8]) {
+    let (flags, bytes) = data.split_first().unwrap_or((&0, &[]));
+    let _armed = (flags & 1 == 1).then(|| arm_mutant("storage-checksums-unchecked"));
+    fuzz::footer(bytes, footer_of_first().0);
+}
+
+/// Offset and bytes of the footer of the first table.
+pub(crate) fn footer_of_first() -> (u64, &'static [u8]) {
+    let (_, table) = of_kind(".sst")[0];
+    let at = table.len() - 120;
+    (at as u64, &table[at..])
+}
 
 fn options() -> Options {
     Options {

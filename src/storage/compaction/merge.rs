@@ -12,11 +12,13 @@ use std::sync::Arc;
 use super::cut::Cutter;
 use super::filter::SharedFilter;
 use super::view::Job;
-use crate::storage::batch::Seqno;
+use crate::storage::batch::{Kind, Seqno};
+use crate::storage::entry::Entry;
 use crate::storage::error::Error;
 use crate::storage::files::FileNo;
-use crate::storage::iter::{Direction, Entry, Merge, Range, Source};
-use crate::storage::levels::{LEVELS, LevelCursor, Levels};
+use crate::storage::iter::{Direction, Range};
+use crate::storage::levels::{LEVELS, Levels};
+use crate::storage::merge::{Merge, Source};
 use crate::storage::options::Options;
 use crate::storage::sstable::{ReadMode, Table, TableBuilder};
 use crate::storage::vfs::Vfs;
@@ -91,11 +93,8 @@ impl Merging {
         // Tables of level 0 overlap, so each is a run of its own.
         let runs = upper.chunks(if job.from == 0 { 1 } else { upper.len().max(1) });
         let runs = runs.chain(std::iter::once(lower.as_slice()));
-        let cursor = |run: &[Arc<Table>]| {
-            let (range, mode) = (Range::all(), ReadMode::Passing);
-            Source::Level(LevelCursor::new(run, range, Direction::Forward, mode))
-        };
-        let merge = Merge::new(runs.map(cursor).collect(), Direction::Forward);
+        let source = |run| Source::run(run, Direction::Forward, ReadMode::Passing);
+        let merge = Merge::new(runs.map(source).collect(), Range::all(), Direction::Forward);
         let inputs = [upper, lower].concat();
         let metas: Vec<_> = inputs.iter().map(|table| &table.meta).collect();
         let below = levels.level(job.to + 1).iter().map(|table| &table.meta);
@@ -132,7 +131,7 @@ impl Merging {
                 self.check()?;
                 return Ok(false);
             };
-            let length = entry.key.len() + entry.value.as_ref().map_or(0, |value| value.len());
+            let length = entry.key.len() + entry.value.len();
             self.tally.read += 1;
             self.tally.bytes_read += length as u64 + 1;
             match &mut self.current {
@@ -175,7 +174,7 @@ impl Merging {
             }
             Fate::Replace => {
                 self.tally.replaced += 1;
-                entry.value = None;
+                entry = Entry::new(entry.key, entry.seqno, None);
             }
             Fate::Keep(point) => droppable = point,
         }
@@ -188,9 +187,9 @@ impl Merging {
             none => none.insert(new()?),
         };
         self.tally.kept += 1;
-        builder.add(&entry)?;
+        builder.add(entry.lend())?;
         if let Some(point) = droppable {
-            builder.note_droppable(point, &entry);
+            builder.note_droppable(point, entry.lend());
         }
         Ok(())
     }
@@ -201,13 +200,13 @@ impl Merging {
         {
             return Fate::Hidden;
         }
-        let Some(value) = &entry.value else {
+        if entry.kind == Kind::Delete {
             return if self.lies_above(&entry.key) { Fate::Keep(None) } else { Fate::Tombstone };
-        };
+        }
         let Some(filter) = self.filter.as_ref().map(SharedFilter::get) else {
             return Fate::Keep(None);
         };
-        match filter.point(&entry.key, value) {
+        match filter.point(&entry.key, &entry.value) {
             Some(point) if point > filter.horizon(&entry.key, &entry.key) => {
                 Fate::Keep(Some(point))
             }

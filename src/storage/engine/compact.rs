@@ -21,7 +21,7 @@ use crate::storage::error::Error;
 use crate::storage::files::{FileKind, FileNo, table_path};
 use crate::storage::key_range::KeyRange;
 use crate::storage::manifest::Edit;
-use crate::storage::sstable::{Table, TableBuilder, TableMeta};
+use crate::storage::sstable::{Table, TableBuilder, TableMeta, TableShape};
 
 /// From so many deleted ranges on, giving their room back comes before the order of the levels.
 const DELETED_FIRST: usize = DELETED_RANGES_MAX / 2;
@@ -125,7 +125,8 @@ impl Core {
             false => {
                 let read = merging.tally.bytes_read;
                 let step = self.options.compaction_step_bytes;
-                let more = merging.advance(step, &mut || self.new_table());
+                let to = merging.job.to;
+                let more = merging.advance(step, &mut || self.new_table(to));
                 let read = merging.tally.bytes_read - read;
                 self.counters.compaction_bytes_read.fetch_add(read, Ordering::Relaxed);
                 more
@@ -194,15 +195,16 @@ impl Core {
         true
     }
 
-    /// Begins a table of the next number.
+    /// Begins a table of the next number, to be written into `level`.
     ///
     /// # Errors
     /// What the file system says.
-    pub(super) fn new_table(&self) -> Result<TableBuilder, Error> {
+    pub(super) fn new_table(&self, level: usize) -> Result<TableBuilder, Error> {
         let no = self.manifest.lock().state.take_number()?;
         let path = table_path(&self.dir, no);
         let file = self.vfs.create(&path).map_err(|error| Error::io("create", &path, error))?;
-        Ok(TableBuilder::new(no, file, path, self.options.block_bytes, Arc::clone(&self.cache)))
+        let shape = TableShape::new(&self.options, level);
+        Ok(TableBuilder::new(no, file, path, shape, Arc::clone(&self.cache)))
     }
 
     fn finish(&self, merging: Merging) -> Result<(), Error> {

@@ -9,21 +9,23 @@ use std::sync::atomic::Ordering;
 
 use super::core::{Core, View};
 use super::pace::Writer;
-use crate::storage::batch::Seqno;
+use crate::storage::batch::{Kind, Seqno};
 use crate::storage::deleted::RangeDelete;
+use crate::storage::entry::EntryRef;
 use crate::storage::error::Error;
 use crate::storage::files::{FileNo, wal_path};
-use crate::storage::iter::{Direction, Entry, MemtableCursor, Range};
+use crate::storage::iter::{Direction, Range};
 use crate::storage::manifest::Edit;
 use crate::storage::memtable::Memtable;
+use crate::storage::memtable_cursor::MemtableCursor;
 use crate::storage::options::ThreadMode;
 use crate::storage::sstable::{Table, TableBuilder};
 
 /// After so many bytes a flush looks whether it should rest.
 const PACED_BYTES: u64 = 1 << 20;
 
-fn entry_bytes(entry: &Entry) -> u64 {
-    (entry.key.len() + entry.value.as_ref().map_or(0, |value| value.len())) as u64
+fn entry_bytes(entry: EntryRef<'_>) -> u64 {
+    (entry.key.len() + entry.value.len()) as u64
 }
 
 impl Core {
@@ -133,45 +135,48 @@ impl Core {
         tables: &mut Vec<Table>,
         begun: &mut Option<TableBuilder>,
     ) -> Result<u64, Error> {
-        let (range, forward) = (Range::all(), Direction::Forward);
-        let mut cursor = MemtableCursor::new(Arc::clone(memtable), range, forward, Seqno(u64::MAX));
+        let (all, newest) = (Range::all(), Seqno(u64::MAX));
+        let mut cursor = MemtableCursor::new(Arc::clone(memtable), Direction::Forward, newest);
         let deleted = memtable.deleted.get().unwrap_or_default();
         let mut cutter = self.flush_cutter();
         let mut hidden = 0;
         let mut unpaced = 0;
-        while let Some(entry) = cursor.next() {
-            if entry.seqno < deleted.cover(&entry.key, Seqno(u64::MAX)) {
+        cursor.seek(&all);
+        while let Some(entry) = cursor.entry() {
+            if entry.seqno < deleted.cover(entry.key, newest) {
                 hidden += 1;
-                continue;
+            } else if !(crate::mutant!("storage-flush-loses-entry") && begun.is_some()) {
+                let bytes = begun.as_ref().map_or(0, TableBuilder::bytes);
+                if cutter.cuts_before(entry.key, bytes)
+                    && let Some(builder) = begun.take()
+                {
+                    tables.push(self.finish_table(builder)?);
+                }
+                unpaced += entry_bytes(entry);
+                if unpaced >= PACED_BYTES {
+                    self.pace_flush(std::mem::take(&mut unpaced));
+                }
+                let builder = match &mut *begun {
+                    Some(builder) => builder,
+                    none => none.insert(self.new_table(0)?),
+                };
+                self.flush_entry(builder, entry)?;
             }
-            if crate::mutant!("storage-flush-loses-entry") && begun.is_some() {
-                continue;
-            }
-            let bytes = begun.as_ref().map_or(0, TableBuilder::bytes);
-            if cutter.cuts_before(&entry.key, bytes)
-                && let Some(builder) = begun.take()
-            {
-                tables.push(self.finish_table(builder)?);
-            }
-            unpaced += entry_bytes(&entry);
-            if unpaced >= PACED_BYTES {
-                self.pace_flush(std::mem::take(&mut unpaced));
-            }
-            let builder = match &mut *begun {
-                Some(builder) => builder,
-                none => none.insert(self.new_table()?),
-            };
-            builder.add(&entry)?;
-            if let Some((filter, value)) = self.filter().zip(entry.value.as_ref())
-                && let Some(point) = filter.point(&entry.key, value)
-            {
-                builder.note_droppable(point, &entry);
-            }
+            cursor.step(&all);
         }
         if let Some(builder) = begun.take() {
             tables.push(self.finish_table(builder)?);
         }
         Ok(hidden)
+    }
+
+    fn flush_entry(&self, builder: &mut TableBuilder, entry: EntryRef<'_>) -> Result<(), Error> {
+        builder.add(entry)?;
+        let filter = self.filter().filter(|_| entry.kind != Kind::Delete);
+        if let Some(point) = filter.and_then(|filter| filter.point(entry.key, entry.value)) {
+            builder.note_droppable(point, entry);
+        }
+        Ok(())
     }
 
     /// An inline engine's flush is one step, and nobody's thread.

@@ -214,6 +214,11 @@ impl Engine {
         self.snapshot().range(start, end, direction)
     }
 
+    /// The pairs whose keys begin with `prefix` as they are now, in the given direction.
+    pub fn prefix(&self, prefix: &[u8], direction: Direction) -> Iter {
+        self.snapshot().prefix(prefix, direction)
+    }
+
     /// The store as it is now, whatever is written later.
     pub fn snapshot(&self) -> Snapshot {
         self.core.snapshot()

@@ -7,10 +7,13 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 
 use super::core::{Core, View};
-use crate::storage::batch::Seqno;
+use crate::storage::batch::{Kind, Seqno};
 use crate::storage::deleted::{Covers, Deleted};
+use crate::storage::entry::Version;
 use crate::storage::error::Error;
-use crate::storage::iter::{Direction, Entry, Iter, MemtableCursor, Range, Source};
+use crate::storage::iter::{Direction, Iter, Range};
+use crate::storage::memtable_cursor::MemtableCursor;
+use crate::storage::merge::Source;
 use crate::storage::sstable::{Probe, ReadMode, key_hash};
 
 /// What memory alone knows of a key.
@@ -30,6 +33,12 @@ enum InMemory {
     Known(Option<(Bytes, Seqno)>),
     /// They have no version of it; what batches before this one wrote is deleted.
     Unknown(Seqno),
+}
+
+/// What a reader is told of a version, if what was written before batch `cover` is deleted.
+fn pair(version: Version, cover: Seqno) -> Option<(Bytes, Seqno)> {
+    let Version { seqno, kind, value } = version;
+    (kind != Kind::Delete && seqno >= cover).then_some((value, seqno))
 }
 
 impl View {
@@ -60,9 +69,8 @@ impl View {
         let hash = key_hash(key);
         for table in self.levels.holding(key) {
             // Newest first, so the first entry is the one in force, be it a value or a delete.
-            if let Some(entry) = table.get(key, hash)? {
-                let value = entry.value.filter(|_| entry.seqno >= cover);
-                return Ok(value.map(|value| (value, entry.seqno)));
+            if let Some(version) = table.get(key, hash)? {
+                return Ok(pair(version, cover));
             }
         }
         Ok(None)
@@ -80,10 +88,11 @@ impl View {
         let hash = key_hash(key);
         for table in self.levels.holding(key) {
             match table.try_get(key, hash) {
-                Probe::Found(Entry { seqno, value: Some(value), .. }) if seqno >= cover => {
-                    return TryGet::Found(value, seqno);
+                Probe::Found(version) => {
+                    let pair = pair(version, cover);
+                    return pair
+                        .map_or(TryGet::Absent, |(value, seqno)| TryGet::Found(value, seqno));
                 }
-                Probe::Found(_) => return TryGet::Absent,
                 // What lies below this table may be covered by what is in it.
                 Probe::NeedsDisk => return TryGet::NeedsDisk,
                 Probe::Absent => {}
@@ -92,16 +101,16 @@ impl View {
         TryGet::Absent
     }
 
-    fn range(&self, range: &Range, direction: Direction, seqno: Seqno) -> Iter {
-        let memtables = self.memtables().map(|memtable| {
-            let memtable = Arc::clone(memtable);
-            Source::Memtable(MemtableCursor::new(memtable, range.clone(), direction, seqno))
+    fn range(&self, range: Range, direction: Direction, seqno: Seqno) -> Iter {
+        let memtables = self.memtables().filter(|memtable| !memtable.is_empty()).map(|memtable| {
+            Source::Memtable(MemtableCursor::new(Arc::clone(memtable), direction, seqno))
         });
-        let tables = self.levels.cursors(range, direction, ReadMode::Cached).map(Source::Level);
+        let tables = self.levels.sources(&range, direction, ReadMode::Cached);
+        let sources = memtables.chain(tables).collect();
         let deleted = self.memtables().filter_map(|memtable| memtable.deleted.get());
         let deleted = deleted.chain([self.deleted_in_tables()]);
         let covers = Covers::new(deleted, seqno);
-        Iter::new(memtables.chain(tables).collect(), covers, direction)
+        Iter::new(sources, range, covers, direction)
     }
 }
 
@@ -135,10 +144,20 @@ impl Snapshot {
     /// The pairs between two bounds, in the given direction. Yields the errors of
     /// [`Snapshot::get`].
     pub fn range(&self, start: Bound<&[u8]>, end: Bound<&[u8]>, direction: Direction) -> Iter {
+        self.iter(Range::new(start, end), direction)
+    }
+
+    /// The pairs whose keys begin with `prefix`, in the given direction. Yields the errors of
+    /// [`Snapshot::get`].
+    pub fn prefix(&self, prefix: &[u8], direction: Direction) -> Iter {
+        self.iter(Range::prefix(prefix), direction)
+    }
+
+    fn iter(&self, range: Range, direction: Direction) -> Iter {
         if self.closed {
             return Iter::refused(Error::Closed, direction);
         }
-        self.view.range(&Range::new(start, end), direction, self.seqno)
+        self.view.range(range, direction, self.seqno)
     }
 }
 

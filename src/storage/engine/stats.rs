@@ -9,8 +9,9 @@ use super::core::Core;
 use crate::storage::batch::Seqno;
 use crate::storage::error::Error;
 use crate::storage::files::CURRENT;
-use crate::storage::iter::{Direction, Merge, Range, Source};
+use crate::storage::iter::{Direction, Range};
 use crate::storage::levels::{LEVELS, Levels};
+use crate::storage::merge::Merge;
 use crate::storage::sstable::{ReadMode, Table};
 
 /// Figures of an engine. Bytes unless said otherwise; the counts rise from its opening.
@@ -21,6 +22,8 @@ pub struct Stats {
     pub disk_bytes: u64,
     /// All tables.
     pub table_bytes: u64,
+    /// All keys and values in tables, overwritten and deleted ones included, before compression.
+    pub raw_bytes: u64,
     /// Number of tables.
     pub tables: usize,
     /// Each level, from level 0 down to the last.
@@ -164,6 +167,7 @@ impl Core {
         Stats {
             disk_bytes: table_bytes + wal_bytes,
             table_bytes,
+            raw_bytes: view.levels.all().map(|(_, table)| table.raw_bytes()).sum(),
             tables: levels.iter().map(|level| level.tables).sum(),
             levels,
             level0_depth: view.levels.depth(),
@@ -225,10 +229,11 @@ impl Core {
     /// Of two versions of a key, the one that is asked first must be the newer.
     fn verify_order(&self, levels: &Levels) -> Result<(), Error> {
         let range = Range::all();
-        let cursors = levels.cursors(&range, Direction::Forward, ReadMode::Passing);
-        let mut merge = Merge::new(cursors.map(Source::Level).collect(), Direction::Forward);
+        let sources = levels.sources(&range, Direction::Forward, ReadMode::Passing).collect();
+        let mut merge = Merge::new(sources, Range::all(), Direction::Forward);
         let mut last: Option<(Bytes, usize)> = None;
-        while let Some((entry, source)) = merge.next_with_source()? {
+        while let Some(entry) = merge.next()? {
+            let source = merge.source();
             // Versions come newest first, sources are numbered in the order they are asked.
             if last.is_some_and(|(key, newer)| key == entry.key && newer >= source) {
                 let what = "an older version of a key lies above a newer one";

@@ -22,7 +22,8 @@ use self::arena::{Arena, At, NOWHERE, RECORD_OVERHEAD, Value};
 use self::tree::{Tree, growth_max};
 use super::batch::{SHARED_VALUE_BYTES, SealedBatch, Seqno};
 use super::deleted::DeletedInMemory;
-use super::iter::{Direction, Entry, Range};
+use super::entry::Entry;
+use super::iter::{Direction, Range};
 
 /// How many bytes go in under one hold of the lock while readers wait.
 const HOLD_BYTES: usize = 16 << 10;
@@ -157,7 +158,7 @@ impl Sorted {
                 Value::Small(value) => Some(taken(value)),
                 Value::Large(value) => Some(value),
             };
-            Entry { key, seqno: *seqno, value }
+            Entry::new(key, *seqno, value)
         };
         places.iter().map(entry).collect()
     }

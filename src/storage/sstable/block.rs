@@ -1,115 +1,80 @@
-//! One block: entries with shared key prefixes left out, restart points, and a trailer.
+//! One block as it is read: entries with shared key prefixes left out, restart points, tags.
 //!
-//! Decides the bytes of a data block and the trailer that every block, the index too, ends with.
+//! Decides how an entry is found. A key shares its prefix with the first key of its stretch, the
+//! restart, and not with the key before it, as in LevelDB: so any entry is decoded with two looks and
+//! both searches and walks in either direction go without decoding what lies between, for less than
+//! a byte an entry. A point read does not search: it compares one byte of the key's hash with the
+//! tags of all entries, which lie side by side. Any bytes may be parsed and asked; ones that make no
+//! sense are `None`.
+
+use core::cmp::Ordering;
+use core::ops::Range;
 
 use bytes::Bytes;
 
 use crate::storage::batch::{Kind, Seqno};
-use crate::storage::coding::{
-    Reader, checksum_holds, length_u32, placed_checksum, put_length, put_varint,
-};
-use crate::storage::files::FileNo;
-use crate::storage::iter::Entry;
+use crate::storage::coding::Reader;
+use crate::storage::entry::Version;
 
-/// Every so many entries the whole key is written.
-const RESTART_INTERVAL: usize = 16;
-/// Compression byte and checksum.
-pub(super) const TRAILER_BYTES: usize = 9;
-/// The block is stored as it is. Other numbers are for compressed blocks.
-const COMPRESSION_NONE: u8 = 0;
+/// What stands behind entries, offsets and tags.
+pub(super) const TAIL_BYTES: usize = 16;
+/// Blocks of more entries have no tags: comparing so many costs more than a search.
+pub(super) const TAGGED_ENTRIES_MAX: usize = 512;
 
-/// Collects the entries of a block.
-#[derive(Debug, Default)]
-pub(super) struct BlockBuilder {
-    bytes: Vec<u8>,
-    restarts: Vec<u32>,
-    count: usize,
-    last_key: Vec<u8>,
+/// How a block is laid out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct BlockShape {
+    /// Every so many entries the whole key is written; at least 1.
+    pub(super) restart: u8,
+    /// Whether there is a tag for each entry.
+    pub(super) tagged: bool,
 }
 
-impl BlockBuilder {
-    pub(super) fn add(&mut self, entry: &Entry) {
-        let shared = if self.count.is_multiple_of(RESTART_INTERVAL) {
-            self.restarts.push(length_u32(self.bytes.len()));
-            0
-        } else {
-            self.last_key.iter().zip(&entry.key).take_while(|(a, b)| a == b).count()
-        };
-        let suffix = entry.key.get(shared..).unwrap_or_default();
-        put_length(&mut self.bytes, shared);
-        put_length(&mut self.bytes, suffix.len());
-        self.bytes.push(Kind::of(entry.value.as_ref()).byte());
-        put_varint(&mut self.bytes, entry.seqno.0);
-        if let Some(value) = &entry.value {
-            put_length(&mut self.bytes, value.len());
-        }
-        self.bytes.extend_from_slice(suffix);
-        self.bytes.extend_from_slice(entry.value.as_deref().unwrap_or_default());
-        self.last_key.truncate(shared);
-        self.last_key.extend_from_slice(suffix);
-        self.count += 1;
-    }
-
-    pub(super) fn bytes(&self) -> usize {
-        self.bytes.len()
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.count == 0
-    }
-
-    /// Ends the block and makes the builder ready for the next. Returns its body, to be sealed.
-    pub(super) fn finish(&mut self) -> Vec<u8> {
-        let mut body = std::mem::take(&mut self.bytes);
-        for restart in &self.restarts {
-            body.extend_from_slice(&restart.to_le_bytes());
-        }
-        body.extend_from_slice(&length_u32(self.restarts.len()).to_le_bytes());
-        *self = Self::default();
-        body
-    }
+/// The byte of a key's hash that its entry is tagged with. The filter uses other bits.
+pub(super) fn tag_of(hash: u64) -> u8 {
+    let [.., tag] = (hash >> 8).to_be_bytes();
+    tag
 }
 
-/// Adds the trailer to a body that will stand at `offset` of file `no`.
-pub(super) fn seal(mut body: Vec<u8>, no: FileNo, offset: u64) -> Vec<u8> {
-    body.push(COMPRESSION_NONE);
-    let sum = placed_checksum(&body, u64::from(no), offset);
-    body.extend_from_slice(&sum.to_le_bytes());
-    body
-}
-
-/// Checks the trailer and takes it off; says what is wrong otherwise.
-pub(super) fn unseal(stored: Bytes, no: FileNo, offset: u64) -> Result<Bytes, &'static str> {
-    let split = stored.len().checked_sub(8).ok_or("block is cut short")?;
-    let (sealed, sum) = stored.split_at_checked(split).ok_or("block is cut short")?;
-    let sum = Reader::new(sum).u64().ok_or("block is cut short")?;
-    if !crate::mutant!("storage-no-block-checksum")
-        && !checksum_holds(sealed, u64::from(no), offset, sum)
-    {
-        return Err("block checksum does not match");
-    }
-    match sealed.split_last() {
-        Some((&COMPRESSION_NONE, body)) => Ok(stored.slice_ref(body)),
-        Some(_) => Err("block has an unknown compression"),
-        None => Err("block is cut short"),
-    }
-}
-
-/// A block that has been read and checked.
+/// A block that has been read and checked. Cloning shares it.
 #[derive(Debug, Clone)]
 pub(crate) struct Block {
     body: Bytes,
-    /// Where the entries end and the restart points begin.
+    /// Where the entries end and their offsets begin.
     entries_end: usize,
-    restarts: usize,
+    count: usize,
+    base: u64,
+    restart: usize,
+    wide: bool,
+    tagged: bool,
+}
+
+/// An entry's numbers, and where its parts are in the body.
+#[derive(Debug, Clone)]
+pub(super) struct Place {
+    /// Bytes of its restart's key that its key begins with.
+    pub(super) shared: usize,
+    pub(super) suffix: Range<usize>,
+    pub(super) value: Range<usize>,
+    pub(super) kind: Kind,
+    pub(super) seqno: Seqno,
 }
 
 impl Block {
     pub(crate) fn parse(body: Bytes) -> Option<Self> {
-        let count_at = body.len().checked_sub(4)?;
-        let restarts = usize::try_from(Reader::new(body.get(count_at..)?).u32()?).ok()?;
-        let entries_end = count_at.checked_sub(restarts.checked_mul(4)?)?;
-        Some(Self { body, entries_end, restarts })
+        let tail = body.get(body.len().checked_sub(TAIL_BYTES)?..)?;
+        let mut reader = Reader::new(tail);
+        let base = reader.u64()?;
+        let count = usize::try_from(reader.u32()?).ok()?;
+        let restart = usize::from(reader.u8()?);
+        let (wide, tagged) = (reader.u8()?, reader.u8()?);
+        if restart == 0 || wide > 1 || tagged > 1 || reader.u8()? != 0 {
+            return None;
+        }
+        let each = 2 + 2 * usize::from(wide) + usize::from(tagged);
+        let entries_end = body.len().checked_sub(TAIL_BYTES + count.checked_mul(each)?)?;
+        let (wide, tagged) = (wide == 1, tagged == 1);
+        Some(Self { body, entries_end, count, base, restart, wide, tagged })
     }
 
     /// Bytes it keeps in memory.
@@ -117,157 +82,164 @@ impl Block {
         self.body.len()
     }
 
-    fn restart(&self, index: usize) -> Option<usize> {
-        let at = self.entries_end + index * 4;
-        let offset = Reader::new(self.body.get(at..at + 4)?).u32()?;
-        usize::try_from(offset).ok().filter(|offset| *offset <= self.entries_end)
+    /// Number of entries.
+    pub(super) fn count(&self) -> usize {
+        self.count
     }
 
-    /// Decodes the entry at `offset`; `key` is the key before it and becomes its key. Returns the
-    /// offset of the next.
-    fn entry(&self, offset: usize, key: &mut Vec<u8>) -> Option<(Seqno, Option<Bytes>, usize)> {
+    pub(super) fn restart(&self) -> usize {
+        self.restart
+    }
+
+    pub(super) fn slice(&self, range: &Range<usize>) -> Option<&[u8]> {
+        self.body.get(range.clone())
+    }
+
+    /// The same bytes to keep: they share the block's memory.
+    pub(super) fn share(&self, range: &Range<usize>) -> Option<Bytes> {
+        (range.start <= range.end && range.end <= self.body.len())
+            .then(|| self.body.slice(range.clone()))
+    }
+
+    fn offset(&self, index: usize) -> Option<usize> {
+        if index >= self.count {
+            return None;
+        }
+        let width = if self.wide { 4 } else { 2 };
+        let at = self.body.get(self.entries_end + index * width..)?;
+        match self.wide {
+            true => usize::try_from(u32::from_le_bytes(*at.first_chunk()?)).ok(),
+            false => Some(usize::from(u16::from_le_bytes(*at.first_chunk()?))),
+        }
+    }
+
+    /// Entry `index`.
+    pub(super) fn place(&self, index: usize) -> Option<Place> {
+        self.place_at(self.offset(index)?)
+    }
+
+    /// The entry that begins at `offset`.
+    pub(super) fn place_at(&self, offset: usize) -> Option<Place> {
         let rest = self.body.get(offset..self.entries_end)?;
         let mut reader = Reader::new(rest);
-        let shared = reader.length().filter(|shared| *shared <= key.len())?;
-        let suffix_length = reader.length()?;
+        let shared = reader.length()?;
+        let suffix = reader.length()?;
+        let value = reader.length()?;
         let kind = Kind::from_byte(reader.u8()?).filter(|kind| *kind != Kind::DeleteRange)?;
-        let seqno = Seqno(reader.varint()?);
-        let value_length = if kind == Kind::Put { Some(reader.length()?) } else { None };
-        key.truncate(shared);
-        key.extend_from_slice(reader.bytes(suffix_length)?);
-        let value = match value_length {
-            Some(length) => Some(self.body.slice_ref(reader.bytes(length)?)),
-            None => None,
-        };
-        let next = self.entries_end - reader.remaining();
-        Some((seqno, value, next))
+        let seqno = Seqno(self.base.checked_add(reader.varint()?)?);
+        let start = self.entries_end - reader.remaining();
+        let middle = start.checked_add(suffix)?;
+        let end = middle.checked_add(value).filter(|end| *end <= self.entries_end)?;
+        Some(Place { shared, suffix: start..middle, value: middle..end, kind, seqno })
     }
 
-    /// The entry of `wanted`; the outer `None` is damage.
-    pub(super) fn find(&self, wanted: &[u8]) -> Option<Option<Entry>> {
-        let (mut low, mut high) = (0, self.restarts);
-        let mut key = Vec::new();
-        // The last restart point whose key is not above the wanted one.
-        while low + 1 < high {
-            let middle = low.midpoint(high);
-            key.clear();
-            self.entry(self.restart(middle)?, &mut key)?;
-            if key.as_slice() <= wanted { low = middle } else { high = middle }
+    /// Where the key of the restart is that entry `index` leans on.
+    pub(super) fn head(&self, index: usize) -> Option<Range<usize>> {
+        let head = self.place(index - index % self.restart)?;
+        (head.shared == 0).then_some(head.suffix)
+    }
+
+    /// Compares the key of an entry with `wanted`; `head` is the key of its restart.
+    fn compare(&self, place: &Place, head: &[u8], wanted: &[u8]) -> Option<Ordering> {
+        let shared = head.get(..place.shared)?;
+        let (front, back) = wanted.split_at(shared.len().min(wanted.len()));
+        let suffix = self.slice(&place.suffix)?;
+        Some(shared.cmp(front).then_with(|| suffix.cmp(back)))
+    }
+
+    /// Compares the key of entry `index` with `wanted`.
+    pub(super) fn compare_at(&self, index: usize, wanted: &[u8]) -> Option<Ordering> {
+        let head = self.head(index)?;
+        self.compare(&self.place(index)?, self.slice(&head)?, wanted)
+    }
+
+    /// Whether all entries can be read one after the other, with keys in order. Asked once, when the
+    /// block comes from the disk: a checksum that holds says that it is what was written, not that
+    /// this was a block.
+    pub(super) fn is_sound(&self) -> bool {
+        let mut head: &[u8] = &[];
+        let mut last: Vec<u8> = Vec::new();
+        let mut offset = 0;
+        for index in 0..self.count {
+            let Some(place) = self.place(index) else { return false };
+            let follows = self.offset(index) == Some(offset);
+            let suffix = self.slice(&place.suffix).unwrap_or_default();
+            if index.is_multiple_of(self.restart) {
+                head = suffix;
+            }
+            let shared = head.get(..place.shared);
+            let restarts = !index.is_multiple_of(self.restart) || place.shared == 0;
+            let order = self.compare(&place, head, &last);
+            let above = index == 0 || order == Some(Ordering::Greater);
+            let Some(shared) = shared.filter(|_| follows && restarts && above) else {
+                return false;
+            };
+            last.clear();
+            last.extend_from_slice(shared);
+            last.extend_from_slice(suffix);
+            offset = place.value.end;
         }
-        key.clear();
-        let mut offset = self.restart(low)?;
-        while offset < self.entries_end {
-            let (seqno, value, next) = self.entry(offset, &mut key)?;
-            match key.as_slice().cmp(wanted) {
-                std::cmp::Ordering::Less => offset = next,
-                std::cmp::Ordering::Equal => {
-                    let key = Bytes::copy_from_slice(wanted);
-                    return Some(Some(Entry { key, seqno, value }));
-                }
-                std::cmp::Ordering::Greater => break,
+        self.count > 0 && offset == self.entries_end
+    }
+
+    /// Number of the first entry whose key is not below `wanted`; [`Block::count`] if there is none.
+    pub(super) fn lower_bound(&self, wanted: &[u8]) -> Option<usize> {
+        // The last restart whose key is not above the wanted one.
+        let (mut low, mut high) = (0, self.count.div_ceil(self.restart));
+        while low < high {
+            let middle = low.midpoint(high);
+            let head = self.head(middle * self.restart)?;
+            if self.slice(&head)? <= wanted { low = middle + 1 } else { high = middle }
+        }
+        let Some(group) = low.checked_sub(1) else { return Some(0) };
+        let first = group * self.restart;
+        let head = self.head(first)?;
+        let head = self.slice(&head)?;
+        let (mut low, mut high) = (first, self.count.min(first + self.restart));
+        while low < high {
+            let middle = low.midpoint(high);
+            match self.compare(&self.place(middle)?, head, wanted)? {
+                Ordering::Less => low = middle + 1,
+                Ordering::Equal => return Some(middle),
+                Ordering::Greater => high = middle,
+            }
+        }
+        Some(low)
+    }
+
+    /// The version of `wanted`, whose hash is `hash`; the outer `None` is damage.
+    pub(super) fn find(&self, wanted: &[u8], hash: u64) -> Option<Option<Version>> {
+        if !self.tagged {
+            let index = self.lower_bound(wanted)?;
+            let found = index < self.count && self.compare_at(index, wanted)? == Ordering::Equal;
+            return if found { self.version(&self.place(index)?).map(Some) } else { Some(None) };
+        }
+        let tags = self.tags()?;
+        for index in memchr::memchr_iter(tag_of(hash), tags) {
+            let place = self.place(index)?;
+            let head = self.head(index)?;
+            if self.compare(&place, self.slice(&head)?, wanted)? == Ordering::Equal {
+                return self.version(&place).map(Some);
+            }
+            if crate::mutant!("storage-tag-collision-is-absent") {
+                return Some(None);
             }
         }
         Some(None)
     }
 
-    /// All entries in order; `None` is damage: bytes that decode to nothing, or keys out of order.
-    pub(super) fn entries(&self) -> Option<Vec<Entry>> {
-        let mut entries: Vec<Entry> = Vec::new();
-        let mut key = Vec::new();
-        let mut offset = 0;
-        while offset < self.entries_end {
-            let (seqno, value, next) = self.entry(offset, &mut key)?;
-            if entries.last().is_some_and(|last| last.key.as_ref() >= key.as_slice()) {
-                return None;
-            }
-            entries.push(Entry { key: Bytes::copy_from_slice(&key), seqno, value });
-            offset = next;
-        }
-        Some(entries)
+    /// The tags of all entries, in their order; empty if it has none.
+    pub(super) fn tags(&self) -> Option<&[u8]> {
+        let end = self.body.len().checked_sub(TAIL_BYTES)?;
+        let length = if self.tagged { self.count } else { 0 };
+        self.body.get(end.checked_sub(length)?..end)
     }
-}
 
-/// For `storage::fuzz`: takes bytes for a body, and then for entries of which a block is built.
-#[cfg(debug_assertions)]
-pub(crate) fn check_any_block(bytes: &Bytes) {
-    let parsed = Block::parse(bytes.clone());
-    let read = parsed.as_ref().and_then(|block| Some((block, block.entries()?)));
-    if let Some((block, entries)) = read {
-        // Restart points may be forged, so a search may fail; it may not panic.
-        entries.iter().for_each(|entry| drop(block.find(&entry.key)));
-    }
-    let pieces = bytes.chunks(5).map(|piece| {
-        let (key, value) = piece.split_at(piece.len().min(3));
-        let seqno = Seqno(u64::from(piece.first().copied().unwrap_or_default()));
-        let value = (!value.is_empty()).then(|| Bytes::copy_from_slice(value));
-        (Bytes::copy_from_slice(key), Entry { key: Bytes::copy_from_slice(key), seqno, value })
-    });
-    let sorted: std::collections::BTreeMap<Bytes, Entry> = pieces.collect();
-    let mut builder = BlockBuilder::default();
-    sorted.values().for_each(|entry| builder.add(entry));
-    let built = Block::parse(Bytes::from(builder.finish())).expect("a built block parses");
-    let entries = built.entries().expect("a built block can be read");
-    assert!(entries.iter().eq(sorted.values()), "a block reads back as another");
-    for key in bytes.chunks(5).flat_map(|piece| [piece, piece.get(..3).unwrap_or(piece)]) {
-        let found = if sorted.is_empty() { None } else { built.find(key).expect("it is sound") };
-        assert_eq!(found.as_ref(), sorted.get(key), "a search finds something else");
+    fn version(&self, place: &Place) -> Option<Version> {
+        let value = self.share(&place.value)?;
+        Some(Version { seqno: place.seqno, kind: place.kind, value })
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn sample(count: usize) -> Vec<Entry> {
-        let entry = |index: usize| Entry {
-            key: Bytes::from(format!("key{index:05}")),
-            seqno: Seqno(index as u64 + 1),
-            value: (!index.is_multiple_of(5)).then(|| Bytes::from(vec![7; index])),
-        };
-        (0..count).map(entry).collect()
-    }
-
-    fn build(entries: &[Entry]) -> Block {
-        let mut builder = BlockBuilder::default();
-        entries.iter().for_each(|entry| builder.add(entry));
-        let sealed = Bytes::from(seal(builder.finish(), 3, 100));
-        Block::parse(unseal(sealed, 3, 100).unwrap()).unwrap()
-    }
-
-    #[test]
-    fn every_entry_is_found_and_nothing_between_them() {
-        for count in [1, 15, 16, 17, 100] {
-            let entries = sample(count);
-            let block = build(&entries);
-            assert_eq!(block.entries().unwrap(), entries);
-            for entry in &entries {
-                assert_eq!(block.find(&entry.key).unwrap().as_ref(), Some(entry));
-                let mut beside = entry.key.to_vec();
-                beside.push(b'x');
-                assert_eq!(block.find(&beside), Some(None));
-            }
-            assert_eq!(block.find(b""), Some(None));
-        }
-    }
-
-    #[test]
-    fn a_block_at_another_place_is_refused() {
-        let mut builder = BlockBuilder::default();
-        sample(3).iter().for_each(|entry| builder.add(entry));
-        let sealed = Bytes::from(seal(builder.finish(), 3, 100));
-        assert!(unseal(sealed.clone(), 3, 100).is_ok());
-        assert!(unseal(sealed.clone(), 4, 100).is_err());
-        assert!(unseal(sealed, 3, 101).is_err());
-    }
-
-    #[test]
-    fn random_bytes_never_panic() {
-        let mut rng = fastrand::Rng::with_seed(9);
-        for _ in 0..20_000 {
-            let bytes: Vec<u8> = (0..rng.usize(..80)).map(|_| rng.u8(..)).collect();
-            if let Some(block) = Block::parse(Bytes::from(bytes)) {
-                let _ = (block.entries(), block.find(b"key"));
-            }
-        }
-    }
-}
+mod tests;

@@ -4,42 +4,84 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use xxhash_rust::xxh3::Xxh3;
 
-use super::block::{self, BlockBuilder};
+use super::block::BlockShape;
+use super::block_builder::BlockBuilder;
 use super::filter::{Filter, key_hash};
-use super::table::{Footer, IndexEntry, Parts, encode_index};
+use super::footer::Footer;
+use super::index::{Index, IndexBuilder, Span, separator};
+use super::table::Parts;
+use super::trailer::{checksum_of, seal};
 use super::{Droppable, Table, TableMeta};
-use crate::storage::batch::Seqno;
+use crate::storage::batch::{Kind, Seqno};
 use crate::storage::cache::BlockCache;
+use crate::storage::entry::EntryRef;
 use crate::storage::error::Error;
 use crate::storage::files::FileNo;
-use crate::storage::iter::Entry;
+use crate::storage::options::{Compression, Options};
 use crate::storage::vfs::{Vfs, VfsFile};
 
 /// How much is collected before it is written.
 const WRITE_BYTES: usize = 1 << 20;
+/// With one entry of the greatest size more a block is still shorter than any block may be.
+const BLOCK_TARGET_MAX: usize = 4 << 20;
+
+/// What a table looks like; see [`Options`] for the fields.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct TableShape {
+    block_bytes: usize,
+    block: BlockShape,
+    compression: Compression,
+    index_bytes_max: usize,
+}
+
+impl TableShape {
+    /// Of tables that are written into `level`.
+    pub(crate) fn new(options: &Options, level: usize) -> Self {
+        let (restart, tagged) = (options.block_restart.max(1), options.block_hash_index);
+        Self {
+            block_bytes: options.block_bytes.min(BLOCK_TARGET_MAX),
+            block: BlockShape { restart, tagged },
+            compression: options.compression.get(level).copied().unwrap_or_default(),
+            index_bytes_max: options.index_bytes_max,
+        }
+    }
+}
 
 /// A table in the making. If anything fails the file is worthless and to be removed.
-#[derive(Debug)]
 pub(crate) struct TableBuilder {
     no: FileNo,
     file: Arc<dyn VfsFile>,
     path: PathBuf,
-    block_bytes: usize,
+    shape: TableShape,
     cache: Arc<BlockCache>,
     block: BlockBuilder,
-    index: Vec<IndexEntry>,
+    /// Of all ended blocks but the last: what separates a block from the next is known with the
+    /// first key of the next.
+    index: Vec<(Box<[u8]>, Span)>,
+    /// The last ended block, until its separator is known.
+    ended: Option<Span>,
     /// One for each key, eight bytes each until the filter is made.
     hashes: Vec<u64>,
     pending: Vec<u8>,
     written: u64,
     smallest: Option<Bytes>,
-    largest: Bytes,
+    largest: Vec<u8>,
     entries: u64,
     deletes: u64,
+    raw_bytes: u64,
     first: Seqno,
     last: Seqno,
     droppable: Droppable,
+    /// Of the checksums of the blocks so far.
+    sums: Xxh3,
+}
+
+impl std::fmt::Debug for TableBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TableBuilder").field("path", &self.path).finish_non_exhaustive()
+    }
 }
 
 impl TableBuilder {
@@ -47,27 +89,30 @@ impl TableBuilder {
         no: FileNo,
         file: Arc<dyn VfsFile>,
         path: PathBuf,
-        block_bytes: usize,
+        shape: TableShape,
         cache: Arc<BlockCache>,
     ) -> Self {
         Self {
             no,
             file,
             path,
-            block_bytes,
+            shape,
             cache,
-            block: BlockBuilder::default(),
+            block: BlockBuilder::new(shape.block),
             index: Vec::new(),
+            ended: None,
             hashes: Vec::new(),
             pending: Vec::new(),
             written: 0,
             smallest: None,
-            largest: Bytes::new(),
+            largest: Vec::new(),
             entries: 0,
             deletes: 0,
+            raw_bytes: 0,
             first: Seqno(u64::MAX),
             last: Seqno(0),
             droppable: Droppable::default(),
+            sums: Xxh3::new(),
         }
     }
 
@@ -75,29 +120,38 @@ impl TableBuilder {
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub(crate) fn add(&mut self, entry: &Entry) -> Result<(), Error> {
+    pub(crate) fn add(&mut self, entry: EntryRef<'_>) -> Result<(), Error> {
         assert!(
-            self.smallest.is_none() || entry.key > self.largest,
+            self.smallest.is_none() || *entry.key > *self.largest,
             "entries of a table come in key order"
         );
-        self.smallest.get_or_insert_with(|| entry.key.clone());
-        self.largest = entry.key.clone();
-        self.entries += 1;
-        self.deletes += u64::from(entry.value.is_none());
-        if !(crate::mutant!("storage-filter-false-negative") && self.entries.is_multiple_of(8)) {
-            self.hashes.push(key_hash(&entry.key));
+        self.smallest.get_or_insert_with(|| Bytes::copy_from_slice(entry.key));
+        if let Some(span) = self.ended.take() {
+            self.index.push((separator(&self.largest, entry.key).into(), span));
         }
+        self.largest.clear();
+        self.largest.extend_from_slice(entry.key);
+        let is_delete = entry.kind == Kind::Delete;
+        self.entries += 1;
+        self.deletes += u64::from(is_delete);
+        self.raw_bytes += (entry.key.len() + entry.value.len()) as u64;
         self.first = self.first.min(entry.seqno);
         self.last = self.last.max(entry.seqno);
-        self.block.add(entry);
-        if self.block.bytes() >= self.block_bytes {
+        let hash = key_hash(entry.key);
+        let left_out = is_delete && crate::mutant!("storage-filter-without-deletes")
+            || self.entries.is_multiple_of(8) && crate::mutant!("storage-filter-false-negative");
+        if !left_out {
+            self.hashes.push(hash);
+        }
+        self.block.add(entry, hash);
+        if self.block.bytes() >= self.shape.block_bytes {
             self.end_block()?;
         }
         Ok(())
     }
 
     /// Notes that the caller's filter lets the entry that was just added go at this point.
-    pub(crate) fn note_droppable(&mut self, point: u64, entry: &Entry) {
+    pub(crate) fn note_droppable(&mut self, point: u64, entry: EntryRef<'_>) {
         let bytes = entry.key.len() + entry.value.as_ref().map_or(0, Bytes::len);
         self.droppable.add(point, bytes as u64);
     }
@@ -117,26 +171,23 @@ impl TableBuilder {
     }
 
     fn end_block(&mut self) -> Result<(), Error> {
-        if self.block.is_empty() {
-            return Ok(());
+        if !self.block.is_empty() {
+            let body = self.block.finish();
+            self.ended = Some(self.push(body, self.shape.compression)?);
         }
-        let body = self.block.finish();
-        let (offset, length) = self.push(body)?;
-        // Copied: the key is a piece of a batch or of a block, which must not live on for it.
-        let largest = Bytes::copy_from_slice(&self.largest);
-        self.index.push(IndexEntry { largest, offset, length });
         Ok(())
     }
 
     /// Seals a block and queues it for writing; returns where it will stand.
-    fn push(&mut self, body: Vec<u8>) -> Result<(u64, usize), Error> {
+    fn push(&mut self, body: Vec<u8>, compression: Compression) -> Result<Span, Error> {
         let offset = self.written + self.pending.len() as u64;
-        let sealed = block::seal(body, self.no, offset);
+        let sealed = seal(body, compression, u64::from(self.no), offset);
+        self.sums.update(&checksum_of(&sealed).to_le_bytes());
         self.pending.extend_from_slice(&sealed);
         if self.pending.len() >= WRITE_BYTES {
             self.write()?;
         }
-        Ok((offset, sealed.len()))
+        Ok(Span { offset, length: sealed.len() })
     }
 
     fn write(&mut self) -> Result<(), Error> {
@@ -147,28 +198,60 @@ impl TableBuilder {
         Ok(())
     }
 
+    /// Queues the index; returns the body and the place of its upper block, and whether there is a
+    /// lower level.
+    fn push_index(&mut self) -> Result<(Vec<u8>, Span, bool), Error> {
+        let index = std::mem::take(&mut self.index);
+        let mut builder = IndexBuilder::new();
+        index.iter().for_each(|(separator, span)| builder.add(separator, *span));
+        let two_levels = builder.bytes() > self.shape.index_bytes_max;
+        let mut body = builder.finish();
+        if two_levels {
+            let (mut lower, mut upper) = (IndexBuilder::new(), IndexBuilder::new());
+            let last = index.len() - 1;
+            for (number, (separator, span)) in index.iter().enumerate() {
+                lower.add(separator, *span);
+                if lower.bytes() >= self.shape.block_bytes || number == last {
+                    let span = self.push(lower.finish(), Compression::None)?;
+                    upper.add(separator, span);
+                }
+            }
+            body = upper.finish();
+        }
+        let span = self.push(body.clone(), Compression::None)?;
+        Ok((body, span, two_levels))
+    }
+
     /// Writes what is left and syncs the file; its name is not synced. The table is open then.
     ///
     /// # Errors
     /// When the file cannot be written or synced.
     pub(crate) fn finish(mut self) -> Result<Table, Error> {
+        assert!(self.entries > 0, "a table has entries");
         self.end_block()?;
-        let smallest = Bytes::copy_from_slice(self.smallest.as_deref().unwrap_or_default());
+        if let Some(span) = self.ended.take() {
+            self.index.push((self.largest.as_slice().into(), span));
+        }
+        let blocks = self.index.len() as u64;
         let filter = Filter::build(&std::mem::take(&mut self.hashes));
-        let (filter_offset, filter_length) = self.push(filter.encode())?;
-        let (index_offset, index_length) = self.push(encode_index(&smallest, &self.index))?;
+        let filter_span = self.push(filter.encode(), Compression::None)?;
+        let sum = self.sums.digest();
+        let (index, index_span, two_levels) = self.push_index()?;
         let footer = Footer {
-            filter_offset,
-            filter_length: filter_length as u64,
-            index_offset,
-            index_length: index_length as u64,
+            filter: filter_span,
+            index: index_span,
+            two_levels,
             entries: self.entries,
             deletes: self.deletes,
             first: self.first,
             last: self.last,
+            raw_bytes: self.raw_bytes,
+            blocks,
+            sum,
+            salt: u64::from(self.no),
         };
         let footer_offset = self.written + self.pending.len() as u64;
-        self.pending.extend_from_slice(&footer.encode(self.no, footer_offset));
+        self.pending.extend_from_slice(&footer.encode(footer_offset));
         self.write()?;
         self.file.sync_data().map_err(|source| Error::io("sync", &self.path, source))?;
         let meta = TableMeta {
@@ -177,14 +260,15 @@ impl TableBuilder {
             bytes: self.written,
             entries: self.entries,
             deletes: self.deletes,
-            smallest,
-            largest: Bytes::copy_from_slice(&self.largest),
+            smallest: self.smallest.unwrap_or_default(),
+            largest: self.largest.into(),
             first: self.first,
             last: self.last,
             purged: Seqno(0),
             droppable: self.droppable,
         };
+        let index = Index::decode(index.into()).expect("the index was just written");
         let parts = Parts { file: self.file, path: self.path, cache: self.cache };
-        Ok(Table::new(meta, parts, self.index, filter))
+        Ok(Table::written(meta, parts, footer, index, filter))
     }
 }

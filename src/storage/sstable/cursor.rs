@@ -1,91 +1,292 @@
 //! Walks a table block by block, in either direction.
 
+use core::cmp::Ordering;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use super::{ReadMode, Table};
-use crate::storage::error::Error;
-use crate::storage::iter::{Direction, Entry, Range};
+use bytes::Bytes;
 
-/// The entries of a table inside a range. Holds one decoded block.
+use super::block::Block;
+use super::block_cursor::BlockCursor;
+use super::index::{Span, span_at};
+use super::table::Contents;
+use super::{ReadMode, Table};
+use crate::storage::entry::EntryRef;
+use crate::storage::error::Error;
+use crate::storage::iter::{Direction, Range};
+
+/// A place in a table. Holds one block, and one of the index if that has two levels.
 #[derive(Debug)]
 pub(crate) struct TableCursor {
     table: Arc<Table>,
-    range: Range,
     direction: Direction,
     mode: ReadMode,
-    begun: bool,
-    /// The block to read next; `None` when there is none left.
-    block: Option<usize>,
-    entries: std::vec::IntoIter<Entry>,
+    /// Number of an entry of the upper index.
+    upper: usize,
+    /// The block of the lower index that it names, if there are two levels.
+    lower: Option<Block>,
+    /// Number of an entry of `lower`.
+    at: usize,
+    /// Where the cursor is; `None` before the first seek and past the last entry.
+    block: Option<BlockCursor>,
+    ahead: Ahead,
 }
 
 impl TableCursor {
-    pub(crate) fn new(
-        table: Arc<Table>,
-        range: Range,
-        direction: Direction,
-        mode: ReadMode,
-    ) -> Self {
-        let last = table.blocks().checked_sub(1);
-        let block = match (direction, &range.start, &range.end) {
-            (Direction::Forward, Bound::Included(key) | Bound::Excluded(key), _) => {
-                Some(table.block_for(key))
-            }
-            (Direction::Forward, Bound::Unbounded, _) => Some(0),
-            (Direction::Reverse, _, Bound::Included(key) | Bound::Excluded(key)) => {
-                last.map(|last| last.min(table.block_for(key)))
-            }
-            (Direction::Reverse, _, Bound::Unbounded) => last,
+    pub(crate) fn new(table: Arc<Table>, direction: Direction, mode: ReadMode) -> Self {
+        let ahead = Ahead::new(mode);
+        Self { table, direction, mode, upper: 0, lower: None, at: 0, block: None, ahead }
+    }
+
+    /// Goes to the first entry inside `range`, from the side that the direction starts at.
+    ///
+    /// # Errors
+    /// `Corrupt` or what the file system says.
+    pub(crate) fn seek(&mut self, range: &Range) -> Result<(), Error> {
+        self.block = None;
+        let table = Arc::clone(&self.table);
+        if !range.meets(&table.meta.smallest, &table.meta.largest) {
+            return Ok(());
+        }
+        let contents = table.contents()?;
+        let from = match self.direction {
+            Direction::Forward => &range.start,
+            Direction::Reverse => &range.end,
         };
-        let block = block.filter(|number| *number < table.blocks() && !range.is_empty());
-        Self { table, range, direction, mode, begun: false, block, entries: Vec::new().into_iter() }
+        let last = contents.index.spans().len().saturating_sub(1);
+        match from {
+            Bound::Included(key) | Bound::Excluded(key) => {
+                let number = contents.index.find(key);
+                let number = number.ok_or_else(|| table.undecodable(contents.footer.index))?;
+                self.upper = number.min(last);
+                self.enter_upper(contents, Some(key))?;
+                self.enter_block(contents, Some(key))?;
+            }
+            Bound::Unbounded => {
+                self.upper = if self.direction == Direction::Forward { 0 } else { last };
+                self.enter_upper(contents, None)?;
+                self.enter_block(contents, None)?;
+            }
+        }
+        // The search has ended at the key of the bound or beside it.
+        while self.key().is_some_and(|key| match self.direction {
+            Direction::Forward => !range.is_after_start(key),
+            Direction::Reverse => !range.is_before_end(key),
+        }) {
+            self.step(range)?;
+        }
+        Ok(())
     }
 
-    pub(crate) fn next(&mut self) -> Result<Option<Entry>, Error> {
-        if !std::mem::replace(&mut self.begun, true)
-            && self.range.meets(&self.table.meta.smallest, &self.table.meta.largest)
-        {
-            self.table.usable()?;
-        }
-        loop {
-            let entry = match self.direction {
-                Direction::Forward => self.entries.next(),
-                Direction::Reverse => self.entries.next_back(),
-            };
-            match entry {
-                Some(entry) if self.is_beyond(&entry) => {
-                    self.block = None;
-                    self.entries = Vec::new().into_iter();
-                    return Ok(None);
-                }
-                Some(entry) if self.is_before(&entry) => {}
-                Some(entry) => return Ok(Some(entry)),
-                None => {
-                    let Some(number) = self.block else { return Ok(None) };
-                    self.entries = self.table.entries(number, self.mode)?.into_iter();
-                    self.block = match self.direction {
-                        Direction::Forward => {
-                            Some(number + 1).filter(|number| *number < self.table.blocks())
-                        }
-                        Direction::Reverse => number.checked_sub(1),
-                    };
-                }
+    /// Goes one entry on. Past the far end of `range` it may end early.
+    ///
+    /// # Errors
+    /// `Corrupt` or what the file system says.
+    pub(crate) fn step(&mut self, range: &Range) -> Result<(), Error> {
+        let Some(block) = &mut self.block else { return Ok(()) };
+        match block.step(self.direction) {
+            Some(true) => Ok(()),
+            Some(false) => self.next_block(range),
+            None => {
+                let table = Arc::clone(&self.table);
+                let contents = table.contents()?;
+                let span = self.span(contents).unwrap_or(contents.footer.index);
+                Err(table.undecodable(span))
             }
         }
     }
 
-    fn is_beyond(&self, entry: &Entry) -> bool {
-        match self.direction {
-            Direction::Forward => !self.range.is_before_end(&entry.key),
-            Direction::Reverse => !self.range.is_after_start(&entry.key),
+    fn next_block(&mut self, range: &Range) -> Result<(), Error> {
+        let table = Arc::clone(&self.table);
+        let contents = table.contents()?;
+        if self.is_last_inside(contents, range) || !self.move_on(contents)? {
+            self.block = None;
+            return Ok(());
+        }
+        self.enter_block(contents, None)
+    }
+
+    /// Whether all blocks further on are past the range, judging by the separators.
+    fn is_last_inside(&self, contents: &Contents, range: &Range) -> bool {
+        let block = self.lower.as_ref().unwrap_or_else(|| contents.index.block());
+        let number = match self.direction {
+            Direction::Forward => Some(self.at_number()),
+            Direction::Reverse => self.at_number().checked_sub(1),
+        };
+        let compare = |key| number.and_then(|number| block.compare_at(number, key));
+        match (self.direction, &range.start, &range.end) {
+            (Direction::Forward, _, Bound::Included(end) | Bound::Excluded(end)) => {
+                matches!(compare(end), Some(Ordering::Equal | Ordering::Greater))
+            }
+            (Direction::Reverse, Bound::Included(start) | Bound::Excluded(start), _) => {
+                compare(start) == Some(Ordering::Less)
+            }
+            (Direction::Forward, ..) | (Direction::Reverse, ..) => false,
         }
     }
 
-    fn is_before(&self, entry: &Entry) -> bool {
-        match self.direction {
-            Direction::Forward => !self.range.is_after_start(&entry.key),
-            Direction::Reverse => !self.range.is_before_end(&entry.key),
+    /// The number of the current data block in the block of the index that names it.
+    fn at_number(&self) -> usize {
+        if self.lower.is_some() { self.at } else { self.upper }
+    }
+
+    /// Moves to the next data block in the direction, if there is one.
+    fn move_on(&mut self, contents: &Contents) -> Result<bool, Error> {
+        let on = |number: usize, count: usize| match self.direction {
+            Direction::Forward => Some(number + 1).filter(|number| *number < count),
+            Direction::Reverse => number.checked_sub(1),
+        };
+        if let Some(lower) = &self.lower
+            && let Some(at) = on(self.at, lower.count())
+        {
+            self.at = at;
+            return Ok(true);
+        }
+        let Some(upper) = on(self.upper, contents.index.spans().len()) else { return Ok(false) };
+        self.upper = upper;
+        self.enter_upper(contents, None)?;
+        Ok(true)
+    }
+
+    /// Loads the lower index at `upper`, if there are two levels, and goes to where `key` must be,
+    /// or to its beginning in the direction.
+    fn enter_upper(&mut self, contents: &Contents, key: Option<&[u8]>) -> Result<(), Error> {
+        if !contents.footer.two_levels {
+            return Ok(());
+        }
+        let footer = contents.footer.index;
+        let span = contents.index.spans().get(self.upper).copied().unwrap_or(footer);
+        let lower = self.table.block(span, self.mode)?;
+        let last = lower.count().checked_sub(1).ok_or_else(|| self.table.undecodable(span))?;
+        self.at = match (key, self.direction) {
+            (Some(key), _) => {
+                let number = lower.lower_bound(key);
+                number.ok_or_else(|| self.table.undecodable(span))?.min(last)
+            }
+            (None, Direction::Forward) => 0,
+            (None, Direction::Reverse) => last,
+        };
+        self.lower = Some(lower);
+        Ok(())
+    }
+
+    fn span(&self, contents: &Contents) -> Option<Span> {
+        match &self.lower {
+            Some(lower) => span_at(lower, self.at),
+            None => contents.index.spans().get(self.upper).copied(),
+        }
+    }
+
+    /// Loads the current data block and goes to the entry of `key` or the one before or behind it,
+    /// or to its beginning in the direction.
+    fn enter_block(&mut self, contents: &Contents, key: Option<&[u8]>) -> Result<(), Error> {
+        let span = self.span(contents).ok_or_else(|| self.table.undecodable(contents.footer.index));
+        let span = span?;
+        let block = self.read(contents, span)?;
+        let bad = || self.table.undecodable(span);
+        let last = block.count().checked_sub(1).ok_or_else(bad)?;
+        let index = match (key, self.direction) {
+            (Some(key), _) => block.lower_bound(key).ok_or_else(bad)?.min(last),
+            (None, Direction::Forward) => 0,
+            (None, Direction::Reverse) => last,
+        };
+        // A block that is sound but not where it belongs would break the order.
+        let meta = &self.table.meta;
+        let inside = block.compare_at(0, &meta.smallest).is_some_and(Ordering::is_ge)
+            && block.compare_at(last, &meta.largest).is_some_and(Ordering::is_le);
+        let before = self.block.take().map(BlockCursor::into_key).filter(|_| key.is_none());
+        let follows = before.as_ref().is_none_or(|before| {
+            let order = block.compare_at(index, before);
+            order
+                == Some(match self.direction {
+                    Direction::Forward => Ordering::Greater,
+                    Direction::Reverse => Ordering::Less,
+                })
+        });
+        if !inside || !follows {
+            return Err(bad());
+        }
+        let cursor = BlockCursor::new(block, index, before.unwrap_or_default());
+        self.block = Some(cursor.ok_or_else(bad)?);
+        Ok(())
+    }
+
+    fn read(&mut self, contents: &Contents, span: Span) -> Result<Block, Error> {
+        if let Some(block) = self.table.cached(span, self.mode) {
+            self.ahead.rest();
+            return Ok(block);
+        }
+        if self.direction == Direction::Reverse {
+            return self.table.block(span, self.mode);
+        }
+        let stored = self.ahead.read(&self.table, contents.footer.filter.offset, span)?;
+        self.table.keep(span, stored, self.mode)
+    }
+
+    pub(crate) fn key(&self) -> Option<&[u8]> {
+        self.block.as_ref().map(BlockCursor::key)
+    }
+
+    pub(crate) fn entry(&self) -> Option<EntryRef<'_>> {
+        self.block.as_ref().map(BlockCursor::entry)
+    }
+
+    /// The value here, to keep: it shares the memory of its block.
+    pub(crate) fn value(&self) -> Bytes {
+        self.block.as_ref().map(BlockCursor::value).unwrap_or_default()
+    }
+}
+
+/// Most bytes that are read at once for blocks to come.
+const AHEAD_BYTES_MAX: usize = 256 << 10;
+
+/// Reads ahead for a cursor that goes forward: the more blocks in a row were not in memory, the more.
+#[derive(Debug)]
+struct Ahead {
+    mode: ReadMode,
+    window: usize,
+    start: u64,
+    bytes: Bytes,
+}
+
+impl Ahead {
+    fn new(mode: ReadMode) -> Self {
+        // One who reads everything once need not find out that it does.
+        let window = if mode == ReadMode::Cached { 0 } else { AHEAD_BYTES_MAX };
+        Self { mode, window, start: 0, bytes: Bytes::new() }
+    }
+
+    /// A block was in memory: the blocks in a row have ended.
+    fn rest(&mut self) {
+        if self.mode == ReadMode::Cached {
+            (self.window, self.bytes) = (0, Bytes::new());
+        }
+    }
+
+    /// The stored bytes of a block. Nothing from `end` on is read for later.
+    fn read(&mut self, table: &Table, end: u64, span: Span) -> Result<Bytes, Error> {
+        let inside = span.offset.checked_sub(self.start).and_then(|at| usize::try_from(at).ok());
+        if let Some(at) = inside
+            && let Some(stop) = at.checked_add(span.length).filter(|stop| *stop <= self.bytes.len())
+        {
+            return Ok(self.own(self.bytes.slice(at..stop)));
+        }
+        let room = usize::try_from(end.saturating_sub(span.offset)).unwrap_or(0);
+        if span.length > room {
+            return Err(table.undecodable(span));
+        }
+        let length = self.window.clamp(span.length, room);
+        let bytes = table.parts.read(Span { offset: span.offset, length })?;
+        self.window = (self.window.max(span.length) * 2).min(AHEAD_BYTES_MAX);
+        (self.start, self.bytes) = (span.offset, bytes);
+        Ok(self.own(self.bytes.slice(..span.length)))
+    }
+
+    /// A block that goes into the cache must not hold its neighbours in memory.
+    fn own(&self, stored: Bytes) -> Bytes {
+        match self.mode == ReadMode::Cached && stored.len() < self.bytes.len() {
+            true => Bytes::copy_from_slice(&stored),
+            false => stored,
         }
     }
 }

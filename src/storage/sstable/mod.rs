@@ -1,20 +1,31 @@
 //! Sorted tables: immutable files of pairs in key order.
 //!
-//! [`block`] decides the bytes of a block, [`builder`] how a table is put together, [`filter`]
-//! the bits that deny a key, [`table`] how one is opened and asked, [`cursor`] how it is walked. Format: `docs/format/sstable.md`, after
-//! LevelDB's table with checksums that hold their place, as in RocksDB. A table holds one version
-//! of a key; which table is newer is the manifest's knowledge.
+//! [`block`] decides the bytes of a block, [`block_builder`] how they are put together,
+//! [`block_cursor`] how they are walked, [`trailer`] compression and checksum; [`index`] in which
+//! block a key must be, [`filter`] the bits that deny a key, [`footer`] what a table says of itself;
+//! [`builder`] how one is written, [`table`] how it is opened and asked, [`cursor`] how it is walked,
+//! [`verify`] how all of it is checked. Format: `docs/format/sstable.md`, after LevelDB's table with
+//! checksums that hold their place, as in RocksDB. A table holds one version of a key; which table is
+//! newer is the manifest's knowledge.
 
+#[cfg(debug_assertions)]
+mod any;
 mod block;
+mod block_builder;
+mod block_cursor;
 mod builder;
 mod cursor;
 mod filter;
+mod footer;
+mod index;
 mod table;
+mod trailer;
+mod verify;
 
-pub(crate) use block::Block;
 #[cfg(debug_assertions)]
-pub(crate) use block::check_any_block;
-pub(crate) use builder::TableBuilder;
+pub(crate) use any::{check_any_block, check_any_footer, check_any_index};
+pub(crate) use block::Block;
+pub(crate) use builder::{TableBuilder, TableShape};
 pub(crate) use cursor::TableCursor;
 #[cfg(debug_assertions)]
 pub(crate) use filter::check_any_filter;

@@ -1,7 +1,7 @@
 //! An open table: its index and filter in memory, its blocks on disk or in the cache.
 //!
-//! Decides the bytes of index and footer. A block that does not check is an error naming file and
-//! offset; it is never "no such key".
+//! Decides how a key is looked up, and what is read for it. A block that does not check is an error
+//! naming file and offset; it is never "no such key".
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -9,136 +9,15 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 
 use super::TableMeta;
-use super::block::{Block, TRAILER_BYTES, unseal};
-use super::filter::{Filter, key_hash};
-use crate::storage::batch::Seqno;
+use super::block::Block;
+use super::filter::Filter;
+use super::footer::{FOOTER_BYTES, Footer};
+use super::index::{Index, Span, span_at};
+use super::trailer::unseal;
 use crate::storage::cache::BlockCache;
-use crate::storage::coding::{
-    Reader, checksum_holds, placed_checksum, put_length, put_string, put_varint,
-};
+use crate::storage::entry::Version;
 use crate::storage::error::Error;
-use crate::storage::files::FileNo;
-use crate::storage::iter::Entry;
 use crate::storage::vfs::{Vfs, VfsFile};
-
-pub(super) const FOOTER_BYTES: usize = 88;
-/// Bytes of the footer that its checksum covers.
-const FIELDS_BYTES: usize = 72;
-const MAGIC: &[u8; 8] = b"rndtblST";
-const FORMAT: u32 = 2;
-
-/// Where a block is and the largest key in it.
-#[derive(Debug, Clone)]
-pub(super) struct IndexEntry {
-    pub(super) largest: Bytes,
-    pub(super) offset: u64,
-    pub(super) length: usize,
-}
-
-pub(super) fn encode_index(smallest: &[u8], index: &[IndexEntry]) -> Vec<u8> {
-    let mut out = Vec::new();
-    put_string(&mut out, smallest);
-    put_length(&mut out, index.len());
-    for entry in index {
-        put_string(&mut out, &entry.largest);
-        put_varint(&mut out, entry.offset);
-        put_length(&mut out, entry.length);
-    }
-    out
-}
-
-fn decode_index(body: &Bytes) -> Option<(Bytes, Vec<IndexEntry>)> {
-    let mut reader = Reader::new(body);
-    let smallest = Bytes::copy_from_slice(reader.string()?);
-    let count = reader.length()?;
-    let mut index: Vec<IndexEntry> = Vec::new();
-    for _ in 0..count {
-        let largest = Bytes::copy_from_slice(reader.string()?);
-        let offset = reader.varint()?;
-        let length = reader.length().filter(|length| *length > TRAILER_BYTES)?;
-        let follows = index.last().is_none_or(|last| {
-            last.largest < largest && last.offset.checked_add(last.length as u64) == Some(offset)
-        });
-        if !follows {
-            return None;
-        }
-        index.push(IndexEntry { largest, offset, length });
-    }
-    reader.is_empty().then_some((smallest, index))
-}
-
-fn memory_of(index: &[IndexEntry], filter: &Filter) -> usize {
-    let index = index.iter().map(|entry| size_of::<IndexEntry>() + entry.largest.len());
-    index.sum::<usize>() + filter.memory()
-}
-
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Footer {
-    pub(super) filter_offset: u64,
-    pub(super) filter_length: u64,
-    pub(super) index_offset: u64,
-    pub(super) index_length: u64,
-    pub(super) entries: u64,
-    pub(super) deletes: u64,
-    pub(super) first: Seqno,
-    pub(super) last: Seqno,
-}
-
-impl Footer {
-    pub(super) fn encode(&self, no: FileNo, offset: u64) -> Vec<u8> {
-        let mut out = Vec::with_capacity(FOOTER_BYTES);
-        let fields = [
-            self.filter_offset,
-            self.filter_length,
-            self.index_offset,
-            self.index_length,
-            self.entries,
-            self.deletes,
-            self.first.0,
-            self.last.0,
-        ];
-        for field in fields {
-            out.extend_from_slice(&field.to_le_bytes());
-        }
-        out.extend_from_slice(&FORMAT.to_le_bytes());
-        out.extend_from_slice(&no.to_le_bytes());
-        let sum = placed_checksum(&out, u64::from(no), offset);
-        out.extend_from_slice(&sum.to_le_bytes());
-        out.extend_from_slice(MAGIC);
-        out
-    }
-
-    fn decode(bytes: &[u8], no: FileNo, offset: u64, path: &Path) -> Result<Self, Error> {
-        let bad = |what| Error::corrupt(path, offset, what);
-        let cut = || bad("footer is cut short");
-        let fields = bytes.get(..FIELDS_BYTES).ok_or_else(cut)?;
-        let mut reader = Reader::new(bytes);
-        let mut next = || reader.u64().ok_or_else(cut);
-        let footer = Self {
-            filter_offset: next()?,
-            filter_length: next()?,
-            index_offset: next()?,
-            index_length: next()?,
-            entries: next()?,
-            deletes: next()?,
-            first: Seqno(next()?),
-            last: Seqno(next()?),
-        };
-        let format = reader.u32().ok_or_else(cut)?;
-        let owner = reader.u32().ok_or_else(cut)?;
-        let sum = reader.u64().ok_or_else(cut)?;
-        if reader.bytes(MAGIC.len()) != Some(MAGIC) {
-            return Err(bad("this is not an sstable"));
-        }
-        if !checksum_holds(fields, u64::from(no), offset, sum) || owner != no {
-            return Err(bad("footer checksum does not match"));
-        }
-        if format != FORMAT {
-            return Err(Error::Version { file: path.to_path_buf(), found: format, known: FORMAT });
-        }
-        Ok(footer)
-    }
-}
 
 /// What a table needs to read its blocks.
 #[derive(Debug)]
@@ -148,11 +27,12 @@ pub(super) struct Parts {
     pub(super) cache: Arc<BlockCache>,
 }
 
-/// What memory alone knows of a key in one table.
+/// What a table knows of a key.
 #[derive(Debug)]
 pub(crate) enum Probe {
-    Found(Entry),
+    Found(Version),
     Absent,
+    /// A block that is not in memory would tell.
     NeedsDisk,
 }
 
@@ -167,31 +47,36 @@ pub(crate) enum ReadMode {
     Disk,
 }
 
+/// What opening has read.
+#[derive(Debug)]
+pub(super) struct Contents {
+    pub(super) footer: Footer,
+    pub(super) index: Index,
+    pub(super) filter: Filter,
+}
+
 /// An open table. Immutable; shared by all versions and snapshots that name it.
 #[derive(Debug)]
 pub(crate) struct Table {
     pub(crate) meta: TableMeta,
-    parts: Parts,
-    index: Vec<IndexEntry>,
-    filter: Filter,
-    /// Why there is no index or filter: then every read inside the table's range of keys fails with
-    /// this.
-    broken: Option<Error>,
-    /// Bytes of index and filter.
-    memory: usize,
+    pub(super) parts: Parts,
+    /// Or why every read inside the table's range of keys fails.
+    pub(super) contents: Result<Contents, Error>,
     /// Set once the manifest no longer names it: its file goes with the last holder.
     retired: OnceLock<Arc<dyn Vfs>>,
 }
 
 impl Table {
-    pub(super) fn new(
+    /// One that was just written.
+    pub(super) fn written(
         meta: TableMeta,
         parts: Parts,
-        index: Vec<IndexEntry>,
+        footer: Footer,
+        index: Index,
         filter: Filter,
     ) -> Self {
-        let memory = memory_of(&index, &filter);
-        Self { meta, parts, index, filter, broken: None, memory, retired: OnceLock::new() }
+        let contents = Ok(Contents { footer, index, filter });
+        Self { meta, parts, contents, retired: OnceLock::new() }
     }
 
     /// Opens a table that the manifest names and compares it with what the manifest says of it. One
@@ -214,62 +99,11 @@ impl Table {
             Err(error) => return Err(Error::io("open", &path, error)),
         };
         let parts = Parts { file, path, cache };
-        let mut table = Self::new(meta, parts, Vec::new(), Filter::default());
-        let read = table
-            .read_footer()
-            .and_then(|footer| Ok((table.read_index(&footer)?, table.read_filter(&footer)?)));
-        match read {
-            Ok((index, filter)) => (table.index, table.filter) = (index, filter),
-            Err(error @ Error::Corrupt { .. }) => table.broken = Some(error),
-            Err(error) => return Err(error),
-        }
-        table.memory = memory_of(&table.index, &table.filter);
-        Ok(table)
-    }
-
-    fn read_footer(&self) -> Result<Footer, Error> {
-        let path = &self.parts.path;
-        let size = self.parts.file.size().map_err(|source| Error::io("measure", path, source))?;
-        let offset = size.checked_sub(FOOTER_BYTES as u64).filter(|_| size == self.meta.bytes);
-        let offset = offset
-            .ok_or_else(|| Error::corrupt(path, size, "length is not what the manifest says"))?;
-        let footer = self.read(offset, FOOTER_BYTES)?;
-        let footer = Footer::decode(&footer, self.meta.no, offset, path)?;
-        let bad = |what| Error::corrupt(path, offset, what);
-        if footer.filter_offset.checked_add(footer.filter_length) != Some(footer.index_offset) {
-            return Err(bad("filter is not where the footer says"));
-        }
-        if footer.index_offset.checked_add(footer.index_length) != Some(offset) {
-            return Err(bad("index is not where the footer says"));
-        }
-        Ok(footer)
-    }
-
-    fn read_index(&self, footer: &Footer) -> Result<Vec<IndexEntry>, Error> {
-        let bad = |what| Error::corrupt(&self.parts.path, footer.index_offset, what);
-        let length = usize::try_from(footer.index_length).map_err(|_| bad("index is too long"))?;
-        let body = self.unsealed(footer.index_offset, length)?;
-        let (smallest, index) =
-            decode_index(&body).ok_or_else(|| bad("index cannot be decoded"))?;
-        let largest = index.last().map(|entry| &entry.largest);
-        let end = index.last().and_then(|entry| entry.offset.checked_add(entry.length as u64));
-        let agrees = (footer.entries, footer.deletes) == (self.meta.entries, self.meta.deletes)
-            && (footer.first, footer.last) == (self.meta.first, self.meta.last)
-            && smallest == self.meta.smallest
-            && largest == Some(&self.meta.largest)
-            && end == Some(footer.filter_offset);
-        if !agrees {
-            return Err(bad("table is not the one the manifest names"));
-        }
-        Ok(index)
-    }
-
-    fn read_filter(&self, footer: &Footer) -> Result<Filter, Error> {
-        let bad = |what| Error::corrupt(&self.parts.path, footer.filter_offset, what);
-        let length =
-            usize::try_from(footer.filter_length).map_err(|_| bad("filter is too long"))?;
-        let body = self.unsealed(footer.filter_offset, length)?;
-        Filter::decode(&body).ok_or_else(|| bad("filter cannot be decoded"))
+        let contents = match parts.contents(&meta) {
+            Err(error) if !matches!(error, Error::Corrupt { .. }) => return Err(error),
+            read => read,
+        };
+        Ok(Self { meta, parts, contents, retired: OnceLock::new() })
     }
 
     /// Why the table cannot be read at all, if so.
@@ -277,49 +111,15 @@ impl Table {
     /// # Errors
     /// That.
     pub(crate) fn usable(&self) -> Result<(), Error> {
-        self.broken.clone().map_or(Ok(()), Err)
+        self.contents().map(|_| ())
+    }
+
+    pub(super) fn contents(&self) -> Result<&Contents, Error> {
+        self.contents.as_ref().map_err(Clone::clone)
     }
 
     pub(crate) fn path(&self) -> &Path {
         &self.parts.path
-    }
-
-    fn read(&self, offset: u64, length: usize) -> Result<Bytes, Error> {
-        let mut buffer = vec![0; length];
-        let read = self.parts.file.read_at(offset, &mut buffer);
-        let read = read.map_err(|source| Error::io("read", &self.parts.path, source))?;
-        if read < length {
-            return Err(Error::corrupt(&self.parts.path, offset, "file is cut short"));
-        }
-        Ok(Bytes::from(buffer))
-    }
-
-    fn unsealed(&self, offset: u64, length: usize) -> Result<Bytes, Error> {
-        let stored = self.read(offset, length)?;
-        unseal(stored, self.meta.no, offset)
-            .map_err(|what| Error::corrupt(&self.parts.path, offset, what))
-    }
-
-    fn block(&self, entry: &IndexEntry, mode: ReadMode) -> Result<Block, Error> {
-        let (cache, key) = (&self.parts.cache, (self.meta.no, entry.offset));
-        let cached = match mode {
-            ReadMode::Cached => cache.get(key),
-            ReadMode::Passing => cache.peek(key),
-            ReadMode::Disk => None,
-        };
-        if let Some(block) = cached {
-            return Ok(block);
-        }
-        let body = self.unsealed(entry.offset, entry.length)?;
-        let block = Block::parse(body).ok_or_else(|| self.undecodable(entry))?;
-        if mode == ReadMode::Cached {
-            cache.insert(key, block.clone());
-        }
-        Ok(block)
-    }
-
-    fn undecodable(&self, entry: &IndexEntry) -> Error {
-        Error::corrupt(&self.parts.path, entry.offset, "block cannot be decoded")
     }
 
     /// Lets the file be removed when the last holder of the table is gone. Only for a table that
@@ -330,104 +130,107 @@ impl Table {
 
     /// Bytes it keeps in memory, the cache aside.
     pub(crate) fn memory(&self) -> usize {
-        self.memory
+        let of = |contents: &Contents| contents.index.memory() + contents.filter.memory();
+        self.contents.as_ref().map_or(0, of)
     }
 
-    /// Where `key` must be if the table has it; `hash` is its [`key_hash`].
-    ///
-    /// # Errors
-    /// When the key is in the table's range, and the table cannot be read at all.
-    fn place(&self, key: &[u8], hash: u64) -> Result<Option<&IndexEntry>, Error> {
-        if !(*self.meta.smallest <= *key && *key <= *self.meta.largest) {
-            return Ok(None);
-        }
-        self.usable()?;
-        let may = self.filter.may_hold(hash);
-        Ok(may.then(|| self.index.get(self.block_for(key))).flatten())
+    /// Bytes of all keys and values in it; unknown if it cannot be read.
+    pub(crate) fn raw_bytes(&self) -> u64 {
+        self.contents.as_ref().map_or(0, |contents| contents.footer.raw_bytes)
     }
 
-    /// The entry of `key`, with one read at most; `hash` is its [`key_hash`].
+    /// The version of `key`; `hash` is its [`key_hash`](super::key_hash).
     ///
     /// # Errors
     /// `Corrupt` or what the file system says.
-    pub(crate) fn get(&self, key: &[u8], hash: u64) -> Result<Option<Entry>, Error> {
-        let Some(entry) = self.place(key, hash)? else { return Ok(None) };
-        let block = self.block(entry, ReadMode::Cached)?;
-        block.find(key).ok_or_else(|| self.undecodable(entry))
+    pub(crate) fn get(&self, key: &[u8], hash: u64) -> Result<Option<Version>, Error> {
+        let probe = self.probe(key, hash, |span| self.block(span, ReadMode::Cached).map(Some))?;
+        match probe {
+            Probe::Found(version) => Ok(Some(version)),
+            Probe::Absent | Probe::NeedsDisk => Ok(None),
+        }
     }
 
-    /// The entry of `key` if memory alone can tell; `hash` is its [`key_hash`].
+    /// The version of `key` if memory alone can tell; `hash` is its [`key_hash`](super::key_hash).
     pub(crate) fn try_get(&self, key: &[u8], hash: u64) -> Probe {
-        let entry = match self.place(key, hash) {
-            Ok(Some(entry)) => entry,
-            Ok(None) => return Probe::Absent,
-            // Damage is for `get` to report.
-            Err(_) => return Probe::NeedsDisk,
-        };
-        let block = self.parts.cache.get((self.meta.no, entry.offset));
-        match block.map(|block| block.find(key)) {
-            Some(Some(Some(entry))) => Probe::Found(entry),
-            Some(Some(None)) => Probe::Absent,
-            Some(None) | None => Probe::NeedsDisk,
+        let cached = |span: Span| Ok(self.parts.cache.get((self.meta.no, span.offset)));
+        // Damage is for `get` to report.
+        self.probe(key, hash, cached).unwrap_or(Probe::NeedsDisk)
+    }
+
+    /// Looks a key up with blocks from `fetch`, which may have to say that it has not got one.
+    fn probe(
+        &self,
+        key: &[u8],
+        hash: u64,
+        mut fetch: impl FnMut(Span) -> Result<Option<Block>, Error>,
+    ) -> Result<Probe, Error> {
+        if !(*self.meta.smallest <= *key && *key <= *self.meta.largest) {
+            return Ok(Probe::Absent);
+        }
+        let contents = self.contents()?;
+        if !contents.filter.may_hold(hash) {
+            return Ok(Probe::Absent);
+        }
+        let Some(mut span) = self.upper_span(contents, key)? else { return Ok(Probe::Absent) };
+        if contents.footer.two_levels {
+            let Some(lower) = fetch(span)? else { return Ok(Probe::NeedsDisk) };
+            let number = lower.lower_bound(key).ok_or_else(|| self.undecodable(span))?;
+            span = span_at(&lower, number).ok_or_else(|| self.undecodable(span))?;
+        }
+        let Some(block) = fetch(span)? else { return Ok(Probe::NeedsDisk) };
+        match block.find(key, hash) {
+            Some(Some(version)) => Ok(Probe::Found(version)),
+            Some(None) => Ok(Probe::Absent),
+            None => Err(self.undecodable(span)),
         }
     }
 
-    /// Number of the first block whose largest key is not below `key`.
-    pub(super) fn block_for(&self, key: &[u8]) -> usize {
-        self.index.partition_point(|entry| *entry.largest < *key)
+    /// The block of the upper index in which `key` must be, or below which it must be.
+    fn upper_span(&self, contents: &Contents, key: &[u8]) -> Result<Option<Span>, Error> {
+        let number = contents.index.find(key);
+        let number = number.ok_or_else(|| self.undecodable(contents.footer.index))?;
+        Ok(contents.index.spans().get(number).copied())
     }
 
-    pub(crate) fn blocks(&self) -> usize {
-        self.index.len()
-    }
-
-    /// All entries of block `number`, checked.
+    /// Reads a block, or takes it from the cache.
     ///
     /// # Errors
     /// `Corrupt` or what the file system says.
-    pub(crate) fn entries(&self, number: usize, mode: ReadMode) -> Result<Vec<Entry>, Error> {
-        let Some(entry) = self.index.get(number) else { return Ok(Vec::new()) };
-        let entries = self.block(entry, mode)?.entries().ok_or_else(|| self.undecodable(entry))?;
-        if entries.last().map(|last| &last.key) != Some(&entry.largest) {
-            let what = "block is not the indexed one";
-            return Err(Error::corrupt(&self.parts.path, entry.offset, what));
+    pub(super) fn block(&self, span: Span, mode: ReadMode) -> Result<Block, Error> {
+        match self.cached(span, mode) {
+            Some(block) => Ok(block),
+            // An index of two levels has only been looked at from above: nothing bounds the length.
+            None if span.end().is_none_or(|end| end > self.meta.bytes) => {
+                Err(self.undecodable(span))
+            }
+            None => self.keep(span, self.parts.read(span)?, mode),
         }
-        Ok(entries)
     }
 
-    /// Reads every block, the filter too. Returns all damage found, and how many blocks were read.
-    pub(crate) fn verify(&self) -> (u64, Vec<Error>) {
-        let mut errors: Vec<Error> = self.broken.iter().cloned().collect();
-        let filter = match self.broken {
-            Some(_) => None,
-            None => {
-                let filter = self.read_footer().and_then(|footer| self.read_filter(&footer));
-                filter.map_err(|error| errors.push(error)).ok()
-            }
-        };
-        let may_hold = |key: &[u8]| {
-            let hash = key_hash(key);
-            filter.as_ref().is_none_or(|filter| filter.may_hold(hash))
-        };
-        let mut count = 0u64;
-        for number in 0..self.index.len() {
-            match self.entries(number, ReadMode::Disk) {
-                Ok(entries) => {
-                    count += entries.len() as u64;
-                    if !entries.iter().all(|entry| may_hold(&entry.key)) {
-                        let offset = self.index.get(number).map_or(0, |entry| entry.offset);
-                        let what = "filter denies a key of this block";
-                        errors.push(Error::corrupt(&self.parts.path, offset, what));
-                    }
-                }
-                Err(error) => errors.push(error),
-            }
+    /// The block if it is in the cache and the reader wants it from there.
+    pub(super) fn cached(&self, span: Span, mode: ReadMode) -> Option<Block> {
+        let key = (self.meta.no, span.offset);
+        match mode {
+            ReadMode::Cached => self.parts.cache.get(key),
+            ReadMode::Passing => self.parts.cache.peek(key),
+            ReadMode::Disk => None,
         }
-        if errors.is_empty() && count != self.meta.entries {
-            let what = "number of entries is not what the footer says";
-            errors.push(Error::corrupt(&self.parts.path, 0, what));
+    }
+
+    /// Checks a block that was read, and caches it if the reader does that.
+    pub(super) fn keep(&self, span: Span, stored: Bytes, mode: ReadMode) -> Result<Block, Error> {
+        let body = self.parts.unsealed(span, stored, u64::from(self.meta.no))?;
+        let block = Block::parse(body).filter(Block::is_sound);
+        let block = block.ok_or_else(|| self.undecodable(span))?;
+        if mode == ReadMode::Cached {
+            self.parts.cache.insert((self.meta.no, span.offset), block.clone());
         }
-        (self.index.len() as u64 + 1, errors)
+        Ok(block)
+    }
+
+    pub(super) fn undecodable(&self, span: Span) -> Error {
+        Error::corrupt(&self.parts.path, span.offset, "block cannot be decoded")
     }
 }
 
@@ -437,5 +240,69 @@ impl Drop for Table {
             // What cannot be removed now is swept at the next open.
             let _orphan = vfs.remove(&self.parts.path);
         }
+    }
+}
+
+impl Parts {
+    /// Reads the bytes of a block, trailer included.
+    pub(super) fn read(&self, span: Span) -> Result<Bytes, Error> {
+        let Span { offset, length } = span;
+        let mut buffer = vec![0; length];
+        let read = self.file.read_at(offset, &mut buffer);
+        let read = read.map_err(|source| Error::io("read", &self.path, source))?;
+        if read < length {
+            return Err(Error::corrupt(&self.path, offset, "file is cut short"));
+        }
+        Ok(Bytes::from(buffer))
+    }
+
+    /// The body of a block from its stored bytes.
+    pub(super) fn unsealed(&self, span: Span, stored: Bytes, salt: u64) -> Result<Bytes, Error> {
+        let bad = |what| Error::corrupt(&self.path, span.offset, what);
+        unseal(stored, salt, span.offset).map_err(bad)
+    }
+
+    /// Reads footer, index and filter, and compares them with what the manifest says.
+    fn contents(&self, meta: &TableMeta) -> Result<Contents, Error> {
+        let footer = self.footer(meta)?;
+        let index = self.unsealed(footer.index, self.read(footer.index)?, footer.salt)?;
+        let bad = |span: Span, what| Error::corrupt(&self.path, span.offset, what);
+        let index =
+            Index::decode(index).ok_or_else(|| bad(footer.index, "index cannot be decoded"))?;
+        let (first, last) = (index.spans().first(), index.spans().last());
+        let end = if footer.two_levels { footer.index.offset } else { footer.filter.offset };
+        let start = if footer.two_levels { footer.filter.end() } else { Some(0) };
+        let agrees = last.and_then(Span::end) == Some(end)
+            && first.map(|span| span.offset) == start
+            && index.ends_with(&meta.largest);
+        if !agrees {
+            return Err(bad(footer.index, "table is not the one the manifest names"));
+        }
+        let filter = self.filter(&footer)?;
+        Ok(Contents { footer, index, filter })
+    }
+
+    pub(super) fn footer(&self, meta: &TableMeta) -> Result<Footer, Error> {
+        let size = self.file.size().map_err(|source| Error::io("measure", &self.path, source))?;
+        let offset = size.checked_sub(FOOTER_BYTES as u64).filter(|_| size == meta.bytes);
+        let offset = offset.ok_or_else(|| {
+            Error::corrupt(&self.path, size, "length is not what the manifest says")
+        })?;
+        let bytes = self.read(Span { offset, length: FOOTER_BYTES })?;
+        let footer = Footer::decode(&bytes, offset, &self.path)?;
+        let agrees = (footer.entries, footer.deletes) == (meta.entries, meta.deletes)
+            && (footer.first, footer.last) == (meta.first, meta.last)
+            && footer.salt == u64::from(meta.no);
+        if !agrees {
+            let what = "table is not the one the manifest names";
+            return Err(Error::corrupt(&self.path, offset, what));
+        }
+        Ok(footer)
+    }
+
+    pub(super) fn filter(&self, footer: &Footer) -> Result<Filter, Error> {
+        let body = self.unsealed(footer.filter, self.read(footer.filter)?, footer.salt)?;
+        let what = "filter cannot be decoded";
+        Filter::decode(&body).ok_or_else(|| Error::corrupt(&self.path, footer.filter.offset, what))
     }
 }

@@ -5,7 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use roundtable::storage::{Batch, Direction, Engine, Error, Options, RealVfs, SyncMode};
+use roundtable::storage::{
+    Batch, Compression, Direction, Engine, Error, LEVEL_COUNT, Options, RealVfs, SyncMode,
+};
 
 use super::{BLOCK_BYTES, CACHE_BYTES, MEMTABLE_BYTES, Settings, Store};
 use crate::data::Codec;
@@ -19,13 +21,15 @@ pub(super) struct Ours {
 
 impl Ours {
     pub(super) fn open(dir: &Path, settings: Settings) -> anyhow::Result<Self> {
-        if settings.codec == Codec::Lz4 {
-            anyhow::bail!("our engine has no lz4");
-        }
+        let compression = match settings.codec {
+            Codec::Lz4 => Compression::Lz4,
+            _ => Compression::None,
+        };
         let options = Options {
             memtable_bytes: MEMTABLE_BYTES,
             block_cache_bytes: CACHE_BYTES,
             block_bytes: BLOCK_BYTES,
+            compression: [compression; LEVEL_COUNT],
             sync: if settings.sync { SyncMode::Always } else { SyncMode::None },
             ..Options::default()
         };

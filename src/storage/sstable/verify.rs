@@ -1,0 +1,164 @@
+//! Reads all of a table from the disk and checks what can be checked.
+
+use xxhash_rust::xxh3::Xxh3;
+
+use super::Table;
+use super::block::{Block, tag_of};
+use super::block_cursor::BlockCursor;
+use super::filter::{Filter, key_hash};
+use super::index::{Span, span_at};
+use super::table::{Contents, ReadMode};
+use super::trailer::checksum_of;
+use crate::storage::error::Error;
+use crate::storage::iter::Direction;
+
+/// What has been read so far.
+struct Verifying<'a> {
+    table: &'a Table,
+    filter: Option<Filter>,
+    blocks: u64,
+    entries: u64,
+    raw_bytes: u64,
+    sums: Xxh3,
+    last_key: Option<Vec<u8>>,
+    errors: Vec<Error>,
+}
+
+impl Table {
+    /// Reads every block, filter and index too. Returns all damage found, and how many blocks were
+    /// read.
+    pub(crate) fn verify(&self) -> (u64, Vec<Error>) {
+        let contents = match self.contents() {
+            Ok(contents) => contents,
+            Err(error) => return (0, vec![error]),
+        };
+        let mut verifying = Verifying {
+            table: self,
+            filter: None,
+            blocks: 0,
+            entries: 0,
+            raw_bytes: 0,
+            sums: Xxh3::new(),
+            last_key: None,
+            errors: Vec::new(),
+        };
+        verifying.all(contents);
+        (verifying.blocks, verifying.errors)
+    }
+}
+
+impl Verifying<'_> {
+    fn all(&mut self, contents: &Contents) {
+        // What memory holds was checked when it was read; the disk may have changed since.
+        match self.table.parts.footer(&self.table.meta) {
+            Ok(footer) if footer == contents.footer => {}
+            Ok(_) => self.fault(contents.footer.index, "footer has changed"),
+            Err(error) => self.errors.push(error),
+        }
+        match self.table.parts.filter(&contents.footer) {
+            Ok(filter) => self.filter = Some(filter),
+            Err(error) => self.errors.push(error),
+        }
+        self.block(contents.footer.index);
+        for (number, span) in contents.index.spans().iter().enumerate() {
+            if contents.footer.two_levels {
+                if let Some((lower, _)) = self.block(*span) {
+                    self.lower(&lower, *span);
+                }
+            } else {
+                self.data(*span, contents.index.block(), number);
+            }
+        }
+        if let Ok(stored) = self.table.parts.read(contents.footer.filter) {
+            self.sums.update(&checksum_of(&stored).to_le_bytes());
+        }
+        self.blocks += 1;
+        if self.errors.is_empty() {
+            let footer = &contents.footer;
+            if (self.entries, self.raw_bytes) != (footer.entries, footer.raw_bytes) {
+                self.fault(footer.index, "entries are not as many as the footer says");
+            } else if self.sums.digest() != footer.sum {
+                self.fault(footer.index, "a block is not the one that was written last");
+            }
+        }
+    }
+
+    fn fault(&mut self, span: Span, what: &'static str) {
+        self.errors.push(Error::corrupt(self.table.path(), span.offset, what));
+    }
+
+    /// Reads a block from the disk, with its checksum.
+    fn block(&mut self, span: Span) -> Option<(Block, u64)> {
+        self.blocks += 1;
+        let stored = match self.table.parts.read(span) {
+            Ok(stored) => stored,
+            Err(error) => {
+                self.errors.push(error);
+                return None;
+            }
+        };
+        let sum = checksum_of(&stored);
+        let kept = self.table.keep(span, stored, ReadMode::Disk);
+        kept.map(|block| (block, sum)).map_err(|error| self.errors.push(error)).ok()
+    }
+
+    fn lower(&mut self, lower: &Block, of: Span) {
+        for number in 0..lower.count() {
+            match span_at(lower, number)
+                .filter(|span| span.end().is_some_and(|end| end <= of.offset))
+            {
+                Some(span) => self.data(span, lower, number),
+                None => self.fault(of, "index cannot be decoded"),
+            }
+        }
+    }
+
+    /// Reads data block `number` of an index block.
+    fn data(&mut self, span: Span, index: &Block, number: usize) {
+        let Some((block, sum)) = self.block(span) else { return };
+        self.sums.update(&sum.to_le_bytes());
+        match self.entries(&block) {
+            None => self.errors.push(self.table.undecodable(span)),
+            Some(Some(what)) => self.fault(span, what),
+            Some(None) => {
+                let last = self.last_key.as_deref().unwrap_or_default();
+                let fits = index.compare_at(number, last).is_some_and(|order| order.is_ge());
+                if !fits {
+                    self.fault(span, "a key of the block is above its separator");
+                }
+            }
+        }
+    }
+
+    /// Looks at each entry. The outer `None`: they do not decode.
+    fn entries(&mut self, block: &Block) -> Option<Option<&'static str>> {
+        let tags = block.tags()?.to_vec();
+        let mut cursor = BlockCursor::new(block.clone(), 0, Vec::new())?;
+        let mut number = 0;
+        loop {
+            let entry = cursor.entry();
+            let hash = key_hash(entry.key);
+            if self.last_key.as_deref().is_some_and(|last| last >= entry.key) {
+                return Some(Some("keys are not in order"));
+            }
+            if self.filter.as_ref().is_some_and(|filter| !filter.may_hold(hash)) {
+                return Some(Some("filter denies a key of this block"));
+            }
+            if tags.get(number).is_some_and(|tag| *tag != tag_of(hash)) {
+                return Some(Some("an entry has not the tag of its key"));
+            }
+            if self.last_key.is_none() && *entry.key != *self.table.meta.smallest {
+                return Some(Some("the smallest key is not the one the manifest names"));
+            }
+            self.entries += 1;
+            self.raw_bytes += (entry.key.len() + entry.value.len()) as u64;
+            let last = self.last_key.get_or_insert_default();
+            last.clear();
+            last.extend_from_slice(entry.key);
+            number += 1;
+            if !cursor.step(Direction::Forward)? {
+                return Some(None);
+            }
+        }
+    }
+}
