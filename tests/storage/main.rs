@@ -24,6 +24,7 @@ mod model;
 mod ops;
 mod planted;
 mod ranges;
+mod shapes;
 mod sites;
 mod tables;
 mod targets;

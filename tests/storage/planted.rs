@@ -9,6 +9,7 @@ use roundtable::testing::arm_mutant;
 use crate::damage::flips;
 use crate::faults::fault_runs;
 use crate::harness::crash_runs;
+use crate::shapes::exchanged_blocks_are_noticed;
 
 fn fires(mutant: &'static str) {
     let _armed = arm_mutant(mutant);
@@ -75,6 +76,28 @@ fn a_range_delete_that_is_lost_at_its_flush_is_caught() {
 #[test]
 fn a_merge_that_keeps_what_a_deleted_range_hides_is_caught() {
     fires("storage-compaction-keeps-deleted-range");
+}
+
+#[test]
+fn a_filter_that_forgets_deletes_is_caught() {
+    fires("storage-filter-without-deletes");
+}
+
+#[test]
+fn a_separator_below_its_block_is_caught() {
+    fires("storage-separator-too-short");
+}
+
+#[test]
+fn taking_another_key_of_the_same_tag_for_an_absence_is_caught() {
+    fires("storage-tag-collision-is-absent");
+}
+
+#[test]
+fn believing_a_compressed_block_wherever_it_stands_is_caught() {
+    assert!(exchanged_blocks_are_noticed());
+    let _armed = arm_mutant("storage-compressed-unsalted");
+    assert!(!exchanged_blocks_are_noticed());
 }
 
 fn fires_on_faults(mutant: &'static str) {

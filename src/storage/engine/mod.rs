@@ -194,6 +194,30 @@ impl Engine {
         view.get(key, self.core.visible())
     }
 
+    /// What [`Engine::get`] says of each of `keys`, in their order, all as of one moment. Costs less
+    /// than as many gets: keys that are near each other share the search for their block. A key may
+    /// be asked for more than once; an error is of its key alone.
+    ///
+    /// ```
+    /// # use roundtable::storage::{Batch, Engine, MemoryVfs, Options};
+    /// # let disk = std::sync::Arc::new(MemoryVfs::default());
+    /// # let (engine, _) = Engine::open(disk, "data".as_ref(), Options::default())?;
+    /// let mut batch = Batch::new();
+    /// batch.put(b"one", b"1");
+    /// batch.put(b"two", b"2");
+    /// engine.write(batch)?;
+    /// let found = engine.multi_get(&["two", "three"]);
+    /// assert_eq!(found[0].as_ref().unwrap().as_ref().unwrap().0, "2");
+    /// assert!(found[1].as_ref().unwrap().is_none());
+    /// # Ok::<(), roundtable::storage::Error>(())
+    /// ```
+    pub fn multi_get<K: AsRef<[u8]>>(
+        &self,
+        keys: &[K],
+    ) -> Vec<Result<Option<(Bytes, Seqno)>, Error>> {
+        self.snapshot().multi_get(keys)
+    }
+
     /// The value of `key` if memory alone can tell: memtables, the tables' filters and the cached
     /// blocks. Never touches the disk. After `close` it is always `NeedsDisk`, so that the caller
     /// hears of it from `get`.

@@ -14,7 +14,7 @@ use crate::storage::error::Error;
 use crate::storage::iter::{Direction, Iter, Range};
 use crate::storage::memtable_cursor::MemtableCursor;
 use crate::storage::merge::Source;
-use crate::storage::sstable::{Probe, ReadMode, key_hash};
+use crate::storage::sstable::{Probe, ReadMode, RecentBlocks, Table, key_hash};
 
 /// What memory alone knows of a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +26,9 @@ pub enum TryGet {
     /// Only the disk can tell: use `get`.
     NeedsDisk,
 }
+
+/// The value of a key and the batch that wrote it, or why they cannot be told.
+type Looked = Result<Option<(Bytes, Seqno)>, Error>;
 
 /// What the memtables know of a key.
 enum InMemory {
@@ -51,17 +54,46 @@ impl View {
                 return InMemory::Known(value.map(|value| (value, seqno)));
             }
         }
-        InMemory::Unknown(cover.max(self.deleted_in_tables().cover(key, at)))
+        let in_tables = self.deleted_in_tables().map(|deleted| deleted.cover(key, at));
+        InMemory::Unknown(cover.max(in_tables.unwrap_or_default()))
     }
 
-    fn deleted_in_tables(&self) -> Arc<Deleted> {
-        match crate::mutant!("storage-range-delete-forgotten-in-tables") {
-            true => Arc::default(),
-            false => Arc::clone(self.levels.deleted()),
+    /// What is deleted of the tables; `None` if nothing is.
+    fn deleted_in_tables(&self) -> Option<&Arc<Deleted>> {
+        let forgotten = crate::mutant!("storage-range-delete-forgotten-in-tables");
+        Some(self.levels.deleted()).filter(|deleted| !deleted.is_empty() && !forgotten)
+    }
+
+    /// Many keys, in the order of `keys`. They are looked up in key order, so that neighbours share
+    /// blocks.
+    fn multi_get<K: AsRef<[u8]>>(&self, keys: &[K], seqno: Seqno) -> Vec<Looked> {
+        let mut order: Vec<(&[u8], usize)> =
+            keys.iter().map(AsRef::as_ref).zip(0..keys.len()).collect();
+        order.sort_unstable();
+        let mut recent = RecentBlocks::default();
+        let mut found: Vec<Looked> = keys.iter().map(|_| Ok(None)).collect();
+        for (key, place) in order {
+            if let Some(slot) = found.get_mut(place) {
+                *slot = self.get_sharing(key, seqno, &mut recent);
+            }
         }
+        found
     }
 
-    pub(super) fn get(&self, key: &[u8], seqno: Seqno) -> Result<Option<(Bytes, Seqno)>, Error> {
+    pub(super) fn get(&self, key: &[u8], seqno: Seqno) -> Looked {
+        self.look(key, seqno, |table, hash| table.get(key, hash))
+    }
+
+    fn get_sharing(&self, key: &[u8], seqno: Seqno, recent: &mut RecentBlocks) -> Looked {
+        self.look(key, seqno, |table, hash| table.get_sharing(key, hash, recent))
+    }
+
+    fn look(
+        &self,
+        key: &[u8],
+        seqno: Seqno,
+        mut ask: impl FnMut(&Table, u64) -> Result<Option<Version>, Error>,
+    ) -> Looked {
         let cover = match self.in_memory(key, seqno) {
             InMemory::Known(known) => return Ok(known),
             InMemory::Unknown(cover) => cover,
@@ -69,7 +101,7 @@ impl View {
         let hash = key_hash(key);
         for table in self.levels.holding(key) {
             // Newest first, so the first entry is the one in force, be it a value or a delete.
-            if let Some(version) = table.get(key, hash)? {
+            if let Some(version) = ask(table, hash)? {
                 return Ok(pair(version, cover));
             }
         }
@@ -108,7 +140,7 @@ impl View {
         let tables = self.levels.sources(&range, direction, ReadMode::Cached);
         let sources = memtables.chain(tables).collect();
         let deleted = self.memtables().filter_map(|memtable| memtable.deleted.get());
-        let deleted = deleted.chain([self.deleted_in_tables()]);
+        let deleted = deleted.chain(self.deleted_in_tables().cloned());
         let covers = Covers::new(deleted, seqno);
         Iter::new(sources, range, covers, direction)
     }
@@ -139,6 +171,17 @@ impl Snapshot {
             return Err(Error::Closed);
         }
         self.view.get(key, self.seqno)
+    }
+
+    /// What [`Snapshot::get`] says of each of `keys`, in their order.
+    pub fn multi_get<K: AsRef<[u8]>>(
+        &self,
+        keys: &[K],
+    ) -> Vec<Result<Option<(Bytes, Seqno)>, Error>> {
+        match self.closed {
+            true => keys.iter().map(|_| Err(Error::Closed)).collect(),
+            false => self.view.multi_get(keys, self.seqno),
+        }
     }
 
     /// The pairs between two bounds, in the given direction. Yields the errors of

@@ -8,7 +8,8 @@ use bytes::Bytes;
 use fastrand::Rng;
 
 use super::{ChunkPool, Memtable};
-use crate::storage::batch::{Batch, SealedBatch, Seqno};
+use crate::storage::batch::{Batch, Kind, SealedBatch, Seqno};
+use crate::storage::entry::Entry;
 use crate::storage::iter::{Direction, Range};
 
 type Version = (u64, Option<Vec<u8>>);
@@ -101,7 +102,7 @@ fn a_memtable_reads_like_a_map_at_every_number_and_in_both_directions() {
             let (range, limit) = (range(shape, &mut rng), rng.usize(1..100));
             let chunk = memtable.chunk(&range, direction, Seqno(seqno), limit).into_iter();
             let found: Vec<_> = chunk
-                .map(|entry| (entry.key.to_vec(), (entry.seqno.0, entry.value.map(Vec::from))))
+                .map(|entry| (entry.key.to_vec(), (entry.seqno.0, value_of(&entry))))
                 .collect();
             let inside = model
                 .iter()
@@ -177,4 +178,8 @@ fn readers_beside_a_writer_see_batches_whole() {
             });
         }
     });
+}
+
+fn value_of(entry: &Entry) -> Option<Vec<u8>> {
+    (entry.kind != Kind::Delete).then(|| entry.value.to_vec())
 }

@@ -152,7 +152,7 @@ impl TableBuilder {
 
     /// Notes that the caller's filter lets the entry that was just added go at this point.
     pub(crate) fn note_droppable(&mut self, point: u64, entry: EntryRef<'_>) {
-        let bytes = entry.key.len() + entry.value.as_ref().map_or(0, Bytes::len);
+        let bytes = entry.key.len() + entry.value.len();
         self.droppable.add(point, bytes as u64);
     }
 

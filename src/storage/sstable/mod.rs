@@ -3,7 +3,7 @@
 //! [`block`] decides the bytes of a block, [`block_builder`] how they are put together,
 //! [`block_cursor`] how they are walked, [`trailer`] compression and checksum; [`index`] in which
 //! block a key must be, [`filter`] the bits that deny a key, [`footer`] what a table says of itself;
-//! [`builder`] how one is written, [`table`] how it is opened and asked, [`cursor`] how it is walked,
+//! [`builder`] how one is written, [`table`] how it is opened and asked, [`recent`] how gets of neighbours share blocks, [`cursor`] how it is walked,
 //! [`verify`] how all of it is checked. Format: `docs/format/sstable.md`, after LevelDB's table with
 //! checksums that hold their place, as in RocksDB. A table holds one version of a key; which table is
 //! newer is the manifest's knowledge.
@@ -18,6 +18,7 @@ mod cursor;
 mod filter;
 mod footer;
 mod index;
+mod recent;
 mod table;
 mod trailer;
 mod verify;
@@ -30,6 +31,7 @@ pub(crate) use cursor::TableCursor;
 #[cfg(debug_assertions)]
 pub(crate) use filter::check_any_filter;
 pub(crate) use filter::key_hash;
+pub(crate) use recent::RecentBlocks;
 pub(crate) use table::{Probe, ReadMode, Table};
 
 use bytes::Bytes;

@@ -13,6 +13,7 @@ use super::block::Block;
 use super::filter::Filter;
 use super::footer::{FOOTER_BYTES, Footer};
 use super::index::{Index, Span, span_at};
+use super::recent::RecentBlocks;
 use super::trailer::unseal;
 use crate::storage::cache::BlockCache;
 use crate::storage::entry::Version;
@@ -145,6 +146,26 @@ impl Table {
     /// `Corrupt` or what the file system says.
     pub(crate) fn get(&self, key: &[u8], hash: u64) -> Result<Option<Version>, Error> {
         let probe = self.probe(key, hash, |span| self.block(span, ReadMode::Cached).map(Some))?;
+        match probe {
+            Probe::Found(version) => Ok(Some(version)),
+            Probe::Absent | Probe::NeedsDisk => Ok(None),
+        }
+    }
+
+    /// The same for one of several keys: blocks that were needed for the ones before are at hand.
+    ///
+    /// # Errors
+    /// `Corrupt` or what the file system says.
+    pub(crate) fn get_sharing(
+        &self,
+        key: &[u8],
+        hash: u64,
+        recent: &mut RecentBlocks,
+    ) -> Result<Option<Version>, Error> {
+        let probe = self.probe(key, hash, |span| {
+            let read = || self.block(span, ReadMode::Cached);
+            recent.get_or_read((self.meta.no, span.offset), read).map(Some)
+        })?;
         match probe {
             Probe::Found(version) => Ok(Some(version)),
             Probe::Absent | Probe::NeedsDisk => Ok(None),

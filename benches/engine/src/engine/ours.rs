@@ -70,8 +70,8 @@ impl Store for Ours {
 
     fn multi_get(&self, keys: &[[u8; 16]]) -> anyhow::Result<usize> {
         let mut found = 0;
-        for key in keys {
-            found += usize::from(self.engine.get(key)?.is_some());
+        for value in self.engine.multi_get(keys) {
+            found += usize::from(value?.is_some());
         }
         Ok(found)
     }
