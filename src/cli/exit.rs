@@ -18,6 +18,7 @@ pub(crate) enum Exit {
     NotFound = 3,
     Unavailable = 4,
     Deadline = 5,
+    Conflict = 6,
     Auth = 7,
     Partial = 8,
     Interrupted = 130,
@@ -121,6 +122,7 @@ impl From<Error> for Failure {
             | ErrorKind::Overloaded
             | ErrorKind::Corruption => Exit::Unavailable,
             ErrorKind::DeadlineExceeded => Exit::Deadline,
+            ErrorKind::Conflict => Exit::Conflict,
             ErrorKind::Unauthenticated => Exit::Auth,
             ErrorKind::Internal => Exit::Internal,
         };

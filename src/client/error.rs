@@ -12,6 +12,8 @@ use crate::message::{Applied, ErrorCode, Facts};
 pub enum ErrorKind {
     /// The request is at fault; sent again, it will fail again.
     InvalidArgument,
+    /// It contradicts what is there.
+    Conflict,
     /// A later version of the server offers this.
     NotAvailableYet,
     /// No node could be reached, or those that were do not serve at the moment.
@@ -150,7 +152,10 @@ fn kind_of(code: ErrorCode) -> ErrorKind {
         | ErrorCode::QuorumInvalid
         | ErrorCode::TableUnknown
         | ErrorCode::TableNameInvalid
+        | ErrorCode::TableInvalid
+        | ErrorCode::TableLimit
         | ErrorCode::RequestMalformed => ErrorKind::InvalidArgument,
+        ErrorCode::TableExists => ErrorKind::Conflict,
         ErrorCode::NotAvailableYet => ErrorKind::NotAvailableYet,
         ErrorCode::NotReady
         | ErrorCode::ClockBehind

@@ -147,6 +147,8 @@ mod tests {
             classes: Vec::new(),
             tables: Vec::new(),
             table_id_max: TableId(0),
+            dropped_at: Epoch(0),
+            recent_changes: Vec::new(),
         }));
         view
     }

@@ -63,6 +63,12 @@ pub fn state_hash(state: &ClusterState) -> u128 {
         write_table(&mut out, table);
     }
     out.number(u64::from(state.table_id_max.0));
+    out.number(state.dropped_at.0);
+    out.number(state.recent_changes.len() as u64);
+    for (id, epoch) in &state.recent_changes {
+        out.wide(id.0);
+        out.number(epoch.0);
+    }
     out.hash()
 }
 

@@ -71,6 +71,8 @@ pub fn found(
         classes: vec![class],
         table_id_max: table.id,
         tables: vec![table],
+        dropped_at: Epoch(0),
+        recent_changes: Vec::new(),
     })
 }
 

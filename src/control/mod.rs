@@ -1,17 +1,22 @@
 //! Who belongs, who owns what, and who is really who: the founding of a cluster, the lives of its
-//! members, and the admission of streams. Pure; told what was heard and what is durable, says what
-//! to send and what to persist. `docs/protocol/birth.md` is the page of its states and invariants.
+//! members, the admission of streams, and the decision of every later state. Pure; told what was
+//! heard and what is durable, says what to send and what to persist. `docs/protocol/birth.md` and
+//! `docs/protocol/decree.md` are the pages of its states and invariants.
 
 pub mod admission;
 mod birth;
 mod canonical;
+mod decree;
 mod founding;
 mod lives;
+mod schema;
 
 pub use birth::{Birth, BirthAction};
 pub use canonical::{founders_hash, state_hash};
+pub use decree::{Decree, DecreeAction, DecreeTiming};
 pub use founding::{FoundingError, found};
 pub use lives::{Ceilings, Lives, LivesAction, judge_life};
+pub use schema::Change;
 
 /// The member id of founder `index` of the list: its place, from 1.
 pub fn founder_id(index: usize) -> crate::types::NodeId {

@@ -83,6 +83,7 @@ impl Reason {
                 Refusal::Fenced { .. }
                 | Refusal::Behind { .. }
                 | Refusal::NotOwner
+                | Refusal::Dropped { .. }
                 | Refusal::NotServing
                 | Refusal::Expired,
             )
@@ -100,6 +101,9 @@ impl core::fmt::Display for Reason {
             }
             Reason::Refused(Refusal::Behind { epoch }) => write!(f, "is still at epoch {epoch}"),
             Reason::Refused(Refusal::NotOwner) => f.write_str("is not an owner"),
+            Reason::Refused(Refusal::Dropped { epoch }) => {
+                write!(f, "knows the table to be dropped as of epoch {epoch}")
+            }
             Reason::Refused(Refusal::ClockAhead { .. }) => {
                 f.write_str("finds this coordinator's clock too far ahead")
             }

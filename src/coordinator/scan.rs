@@ -178,7 +178,7 @@ impl Scan {
             }
             let ask = ScanAsk {
                 round: RoundId { op: order.op, round: 1 },
-                epoch: order.state.epoch,
+                changed_at: order.state.class_changed_at(order.class),
                 table: order.table,
                 prefix: order.prefix.clone(),
                 after: order.after.clone(),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::message::{Liveness, ProbeFacts};
-use crate::types::{NodeId, Now, Time, WallTime};
+use crate::types::{Epoch, NodeId, Now, Time, WallTime};
 
 /// The periods of probing.
 #[derive(Clone, Copy, Debug)]
@@ -121,6 +121,12 @@ impl Members {
             facts: peer.facts.as_ref().map(|(facts, _)| facts.clone()),
             clock_offset_ns: peer.clock_offset_ns,
         })
+    }
+
+    /// The epoch that `member` last said is in force with it; 0 when it has said nothing.
+    pub fn epoch(&self, member: NodeId) -> Epoch {
+        let facts = self.peers.get(&member).and_then(|peer| peer.facts.as_ref());
+        facts.map_or(Epoch(0), |(facts, _)| facts.epoch)
     }
 
     /// The median of the other members' clocks of record now, carried on from when each was last

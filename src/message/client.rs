@@ -8,7 +8,7 @@ use crate::types::{
     Time, TraceId, Unit, Value, WallTime, Zone,
 };
 
-use super::{Liveness, OpError};
+use super::{Liveness, OpError, TableReply, TableRequest, TablesReply};
 
 /// Who asks. Anonymous until there are roles.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -40,6 +40,17 @@ pub enum ClientBody {
     Put(Put),
     /// Read a page of keys in byte order.
     Scan(Scan),
+}
+
+impl ClientBody {
+    /// The table that is meant.
+    pub fn table(&self) -> &TableName {
+        match self {
+            ClientBody::Get(get) => &get.table,
+            ClientBody::Put(put) => &put.table,
+            ClientBody::Scan(scan) => &scan.table,
+        }
+    }
 }
 
 /// A read.
@@ -169,6 +180,8 @@ pub enum AdminRequest {
     Locate(Locate),
     /// Write this node's memtable out.
     Flush,
+    /// About tables.
+    Table(Box<TableRequest>),
 }
 
 /// Asks where a key lives.
@@ -262,6 +275,10 @@ pub enum Reply {
     Locate(LocateReply),
     /// To [`AdminRequest::Flush`].
     Flushed,
+    /// To a change of tables, or a question about one.
+    Table(Box<TableReply>),
+    /// To a question about all tables.
+    Tables(TablesReply),
 }
 
 /// The outcome of any operation.

@@ -7,7 +7,11 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::types::{ClusterState, Key, NodeId, Nonce, Record, Stamp, TableId, Unit, WallTime};
+use crate::types::{
+    ClusterState, Epoch, Key, NodeId, Nonce, Record, Stamp, TableId, Unit, WallTime,
+};
+
+use super::DecreeRecord;
 
 /// Ties an answer to its request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -51,6 +55,14 @@ pub enum DiskRequest {
         /// Leave values out (whether there is one is still told: an empty value stands for it).
         keys_only: bool,
     },
+    /// Deletes keys of dropped tables, in all units the store holds anything of: a bounded piece of
+    /// it, beginning at a place of the store.
+    Sweep {
+        /// The state that says which tables are dropped.
+        state: Arc<ClusterState>,
+        /// Where to begin: empty, or as the piece before said.
+        from: Bytes,
+    },
     /// Stores records of the node itself, atomically; always fsynced before it is answered.
     Persist(Vec<MetaRecord>),
     /// Writes the memtable out.
@@ -68,6 +80,9 @@ pub enum DiskAnswer {
     Read(Option<Record>),
     /// To a range read.
     Range(RangePage),
+    /// To [`DiskRequest::Sweep`], once what it deleted is durable: where the next piece begins, or
+    /// nowhere.
+    Swept(Option<Bytes>),
     /// To [`DiskRequest::Persist`].
     Persisted,
     /// To [`DiskRequest::Flush`].
@@ -132,7 +147,7 @@ pub enum MetaRecord {
     Birth(BirthRecord),
     /// The one epoch-1 state this founder has pledged itself to, by hash.
     Pledge(u128),
-    /// The newest cluster state.
+    /// The newest cluster state in force.
     State(Arc<ClusterState>),
     /// This boot.
     Boot(BootRecord),
@@ -140,6 +155,12 @@ pub enum MetaRecord {
     Ceiling(WallTime),
     /// What is known of another member's lives.
     Life(NodeId, LifeRecord),
+    /// What this node has promised and accepted in the latest decision it took part in.
+    Decree(DecreeRecord),
+    /// The newest decided state, which may not be in force yet.
+    Decided(Arc<ClusterState>),
+    /// The keys of all tables dropped by this epoch have been deleted here.
+    Swept(Epoch),
 }
 
 /// A founder's birth.
@@ -182,6 +203,12 @@ pub struct Restored {
     pub ceiling: WallTime,
     /// See [`MetaRecord::Life`].
     pub lives: BTreeMap<NodeId, LifeRecord>,
+    /// See [`MetaRecord::Decree`].
+    pub decree: DecreeRecord,
+    /// See [`MetaRecord::Decided`].
+    pub decided: Option<Arc<ClusterState>>,
+    /// See [`MetaRecord::Swept`].
+    pub swept: Epoch,
     /// Damage found while opening, in words with file and offset: the node must not serve.
     pub damage: Vec<String>,
     /// Tables that cannot be read: keys in their range are answered with an error, never as absent.

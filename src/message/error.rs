@@ -53,6 +53,12 @@ codes! {
     TableUnknown = "TABLE_UNKNOWN",
     /// A table name is outside its alphabet or length.
     TableNameInvalid = "TABLE_NAME_INVALID",
+    /// A table of this name is there already.
+    TableExists = "TABLE_EXISTS",
+    /// The parameters of a table do not fit each other or the cluster; the message says which rule.
+    TableInvalid = "TABLE_INVALID",
+    /// The cluster has as many tables, or classes of them, as it may have.
+    TableLimit = "TABLE_LIMIT",
     /// A field of the request is missing, contradictory or outside its bounds; the message names it.
     RequestMalformed = "REQUEST_MALFORMED",
     /// The feature belongs to a later version.

@@ -2,11 +2,13 @@
 //! say what may be asked, answered, persisted and published. Nothing here decides anything.
 
 mod client;
+mod decree;
 mod disk;
 mod error;
 mod event;
 mod hello;
 mod peer;
+mod tables;
 mod view;
 
 pub use client::{
@@ -14,6 +16,7 @@ pub use client::{
     LocateReply, NodeStatus, Principal, Put, PutReply, Receipt, Reply, Scan, ScanEntry, ScanReply,
     StatusReply,
 };
+pub use decree::{AcceptedState, Ballot, DecreeMessage, DecreeRecord, Instance};
 pub use disk::{
     BirthRecord, BootRecord, DiskAnswer, DiskError, DiskRequest, DiskToken, LifeRecord, MetaRecord,
     RangePage, ReplicaFacts, Restored, WriteOutcome,
@@ -25,4 +28,5 @@ pub use peer::{
     BirthNews, FounderNonce, Lane, LifeAnswer, PeerMessage, ProbeFacts, ReadAnswer, ReadAsk,
     Refusal, RoundId, ScanAnswer, ScanAsk, WriteAnswer, WriteAsk,
 };
+pub use tables::{TableAlteration, TableChange, TableReply, TableRequest, TableSpec, TablesReply};
 pub use view::{Liveness, MemberView, Phase, View};

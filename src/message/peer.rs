@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::types::{ClusterState, Epoch, Key, NodeName, Nonce, Record, TableId, Unit, WallTime};
 
-use super::{BootRecord, LifeRecord, ReplicaFacts, WriteOutcome};
+use super::{BootRecord, DecreeMessage, LifeRecord, ReplicaFacts, WriteOutcome};
 
 /// Which stream carries a message: long answers must not delay short ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -88,8 +88,9 @@ pub struct ReadAnswer {
 pub struct ScanAsk {
     /// Which round asks.
     pub round: RoundId,
-    /// The coordinator's epoch: a replica in another one refuses, so that both mean the same units.
-    pub epoch: Epoch,
+    /// The epoch at which the coordinator believes the owners of any unit of the class last
+    /// changed: a replica that knows another one refuses, so that both mean the same units.
+    pub changed_at: Epoch,
     /// The table; its class says which units.
     pub table: TableId,
     /// As in a client's scan.
@@ -128,6 +129,11 @@ pub enum Refusal {
     },
     /// It does not own the unit in the epoch both know.
     NotOwner,
+    /// The table has been dropped, as of this epoch or before: whoever asks may not know it yet.
+    Dropped {
+        /// Its epoch.
+        epoch: Epoch,
+    },
     /// A fresh write is stamped too far ahead of its clocks.
     ClockAhead {
         /// Its clock of record.
@@ -150,8 +156,11 @@ pub enum Refusal {
 /// What a probe and its answer carry.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ProbeFacts {
-    /// The sender's epoch.
+    /// The epoch in force at the sender.
     pub epoch: Epoch,
+    /// The newest decided epoch the sender durably holds; above `epoch` while that is not known to
+    /// be in force.
+    pub stored: Epoch,
     /// Whether the sender serves.
     pub serving: bool,
     /// The sender's wall clock when it sent this.
@@ -252,8 +261,10 @@ pub enum PeerMessage {
         /// The newest the asker knows; 0 for none.
         epoch: Epoch,
     },
-    /// A state.
+    /// A state in force.
     StateNews(Arc<ClusterState>),
+    /// About the decision of the next state.
+    Decree(Box<DecreeMessage>),
 }
 
 impl PeerMessage {
@@ -271,7 +282,8 @@ impl PeerMessage {
             | PeerMessage::Register { .. }
             | PeerMessage::Registered { .. }
             | PeerMessage::StateAsk { .. }
-            | PeerMessage::StateNews(_) => Lane::Small,
+            | PeerMessage::StateNews(_)
+            | PeerMessage::Decree(_) => Lane::Small,
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::message::{
     NodeStatus, OpError, Reply, StatusReply,
 };
 use crate::ring::{self, Ring};
-use crate::types::{ClusterState, NodeId, NodeName, Now, OpId, Time, Unit};
+use crate::types::{ClusterState, NodeId, NodeName, Now, OpId, TableName, Time, Unit};
 
 impl Node {
     pub(super) fn on_admin(&mut self, now: Now, op: OpId, deadline: Time, request: AdminRequest) {
@@ -19,7 +19,14 @@ impl Node {
         } else {
             match request {
                 AdminRequest::Status => self.status(now),
+                AdminRequest::Locate(locate) if self.lacks(&locate.table) => {
+                    let request = AdminRequest::Locate(locate);
+                    return self.ask_confirmed(now, op, deadline, request);
+                }
                 AdminRequest::Locate(locate) => self.locate(&locate),
+                AdminRequest::Table(request) => {
+                    return self.on_table_request(now, op, deadline, *request);
+                }
                 AdminRequest::Flush => {
                     return self.disk(Pending::Flush(op), DiskRequest::Flush);
                 }
@@ -34,7 +41,13 @@ impl Node {
         })
     }
 
-    fn status(&self, now: Now) -> ClientResult {
+    /// Whether this node serves and has not heard of a table of this name.
+    pub(super) fn lacks(&self, name: &TableName) -> bool {
+        let state = self.state.as_ref().filter(|_| self.is_serving());
+        state.is_some_and(|state| state.table_named(name).is_none())
+    }
+
+    pub(super) fn status(&self, now: Now) -> ClientResult {
         let state = self.known_state()?;
         let mut primaries: BTreeMap<NodeId, u32> = BTreeMap::new();
         for id in &state.ring {
@@ -89,7 +102,7 @@ impl Node {
         state.partitions().filter(is_short).collect()
     }
 
-    fn locate(&self, locate: &Locate) -> ClientResult {
+    pub(super) fn locate(&self, locate: &Locate) -> ClientResult {
         let state = self.known_state()?;
         let table = table(state, &locate.table)?;
         let unit = unit_of(state, table, &locate.key);

@@ -18,12 +18,17 @@ impl Node {
         }
     }
 
+    /// Begins what a client asks, or lets it wait for its table.
     fn try_client(&mut self, now: Now, op: OpId, request: ClientRequest) -> Result<(), OpError> {
         let state = self.serving_state()?;
         self.admit(now, &request)?;
+        if state.table_named(request.body.table()).is_none() {
+            self.wait_for_table(now, op, request);
+            return Ok(());
+        }
         match request.body {
             ClientBody::Get(get) => {
-                let table = table(&state, &get.table)?;
+                let table = served_table(&state, &get.table)?;
                 let r = quorum(get.r, table.r, table.n, "r")?;
                 let target = self.target(&state, table, get.key);
                 let order = GetOrder {
@@ -40,7 +45,7 @@ impl Node {
                 });
             }
             ClientBody::Put(put) => {
-                let table = table(&state, &put.table)?;
+                let table = served_table(&state, &put.table)?;
                 let mut order =
                     self.put_order(now, table, &put, (request.trace, request.deadline))?;
                 let target = self.target(&state, table, put.key);
@@ -51,7 +56,7 @@ impl Node {
                 });
             }
             ClientBody::Scan(scan) => {
-                let table = table(&state, &scan.table)?;
+                let table = served_table(&state, &scan.table)?;
                 let r = quorum(scan.r, table.r, table.n, "r")?;
                 if scan.limit == 0 || scan.limit > limits::SCAN_PAGE_ENTRIES_MAX {
                     let message = format!(
@@ -127,10 +132,6 @@ impl Node {
         put: &message::Put,
         (trace, deadline): (TraceId, Time),
     ) -> Result<PutOrder, OpError> {
-        if table.kind != TableKind::Lww {
-            let message = format!("writes to tables of kind {} are not available yet", table.kind);
-            return Err(OpError::new(ErrorCode::NotAvailableYet, message));
-        }
         let w = quorum(put.w, table.w, table.n, "w")?;
         let r = quorum(put.r, table.r, table.n, "r")?;
         let bytes = put.value.as_ref().map_or(0, |value| value.as_bytes().len());
@@ -229,6 +230,16 @@ impl Node {
 pub(super) fn unit_of(state: &ClusterState, table: &Table, key: &Key) -> Unit {
     let token = ring::token(key.as_bytes());
     Unit { class: table.class, partition: ring::partition_of(token, state.settings.partitions) }
+}
+
+/// The table of a data operation, if this build can serve its kind.
+fn served_table<'a>(state: &'a ClusterState, name: &TableName) -> Result<&'a Table, OpError> {
+    let table = table(state, name)?;
+    if table.kind == TableKind::Lww {
+        return Ok(table);
+    }
+    let message = format!("reads and writes of {} tables are not available yet", table.kind);
+    Err(OpError::new(ErrorCode::NotAvailableYet, message))
 }
 
 pub(super) fn table<'a>(state: &'a ClusterState, name: &TableName) -> Result<&'a Table, OpError> {

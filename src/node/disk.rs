@@ -5,17 +5,27 @@ use std::sync::Arc;
 
 use super::Node;
 use crate::message::{
-    ClientResult, DiskAnswer, DiskError, DiskRequest, DiskToken, Effect, ErrorCode, Level,
-    LifeRecord, MetaRecord, OpError, ReadAnswer, Refusal, Reply, RoundId, ScanAnswer, WriteAnswer,
+    ClientResult, DecreeMessage, DiskAnswer, DiskError, DiskRequest, DiskToken, Effect, ErrorCode,
+    Level, LifeRecord, MetaRecord, OpError, ReadAnswer, Refusal, Reply, RoundId, ScanAnswer,
+    WriteAnswer,
 };
-use crate::types::{ClusterState, NodeId, Now, OpId, WallTime};
+use crate::types::{ClusterState, Epoch, NodeId, Now, OpId, WallTime};
 
 /// What a disk request was for.
 #[derive(Clone, Debug)]
 pub(super) enum Pending {
-    Write { from: NodeId, round: RoundId },
-    Read { from: NodeId, round: RoundId },
-    Scan { from: NodeId, round: RoundId },
+    Write {
+        from: NodeId,
+        round: RoundId,
+    },
+    Read {
+        from: NodeId,
+        round: RoundId,
+    },
+    Scan {
+        from: NodeId,
+        round: RoundId,
+    },
     BootPersisted,
     RegistrationPersisted,
     PledgePersisted,
@@ -25,6 +35,11 @@ pub(super) enum Pending {
     Housekeeping,
     Measured,
     Flush(OpId),
+    /// An answer that may be told once what it says is durable.
+    DecreePersisted(NodeId, DecreeMessage),
+    DecidedPersisted(Epoch),
+    Swept(Epoch),
+    SweptPersisted(Epoch),
 }
 
 impl Node {
@@ -57,6 +72,7 @@ impl Node {
                 if !crate::mutant!("ack-before-durable") {
                     self.answer_write(from, WriteAnswer { round, result });
                 }
+                self.sweep_on();
             }
             Pending::Read { from, round } => {
                 self.replica_operations -= 1;
@@ -78,6 +94,7 @@ impl Node {
                 let result = flushed(result);
                 self.effects.push_back(Effect::Reply { op, result });
             }
+            Pending::Swept(epoch) => self.on_swept(epoch, result),
             Pending::Measured => {
                 if let Ok(DiskAnswer::Measured(facts)) = result {
                     self.replica = facts;
@@ -112,8 +129,11 @@ impl Node {
                 );
                 self.publish();
             }
-            if let (Pending::StatePersisted(_), Some(birth)) = (pending, &mut self.birth) {
-                birth.on_state_not_stored();
+            if matches!(pending, Pending::StatePersisted(_)) {
+                self.adopting = self.epoch();
+                if let Some(birth) = &mut self.birth {
+                    birth.on_state_not_stored();
+                }
             }
             return;
         }
@@ -123,17 +143,32 @@ impl Node {
             Pending::PledgePersisted => self.on_pledge_persisted(),
             Pending::StatePersisted(state) => self.install(now, state),
             Pending::LifePersisted(member, life) => self.on_life_persisted(member, life),
+            Pending::DecreePersisted(to, answer) => {
+                if !crate::mutant!("decree-answers-before-durable") {
+                    self.tell_decree(now, to, answer);
+                }
+            }
+            Pending::DecidedPersisted(epoch) => {
+                self.decree.on_decided_durable(epoch);
+                self.run_decree(now);
+            }
+            Pending::SweptPersisted(epoch) => self.on_sweep_durable(epoch),
             Pending::Write { .. }
             | Pending::Read { .. }
             | Pending::Scan { .. }
             | Pending::CeilingPersisted
             | Pending::Housekeeping
             | Pending::Measured
+            | Pending::Swept(_)
             | Pending::Flush(_) => {}
         }
     }
 
-    fn note_failure(&mut self, result: &Result<DiskAnswer, DiskError>, what: &str) -> bool {
+    pub(super) fn note_failure(
+        &mut self,
+        result: &Result<DiskAnswer, DiskError>,
+        what: &str,
+    ) -> bool {
         if let Err(error) = result {
             self.note(Level::Error, None, format!("could not store {what}: {error}"));
         }

@@ -92,7 +92,9 @@ impl Node {
             self.note(Level::Error, None, reason.clone());
             self.phase = Phase::Refused(reason.clone());
             self.birth = None;
-            self.fail_operations(&OpError::new(ErrorCode::NotReady, reason));
+            let error = OpError::new(ErrorCode::NotReady, reason);
+            self.fail_tables(&error);
+            self.fail_operations(&error);
         }
     }
 
@@ -149,7 +151,12 @@ impl Node {
     }
 
     /// Makes a state durable; it is installed when it is.
-    fn adopt(&mut self, state: Arc<ClusterState>) {
+    pub(super) fn adopt(&mut self, state: Arc<ClusterState>) {
+        if self.is_refused() || state.epoch <= self.adopting {
+            // It is in force, or on its way to the disk; a lower one must not get there after it.
+            return;
+        }
+        self.adopting = state.epoch;
         let records = vec![MetaRecord::State(state.clone())];
         self.disk(Pending::StatePersisted(state), DiskRequest::Persist(records));
     }
@@ -174,11 +181,17 @@ impl Node {
             None,
             format!("cluster {} is at epoch {}", state.cluster, state.epoch),
         );
-        self.state = Some(state.clone());
+        let before = self.state.replace(state.clone());
+        self.adopting = self.adopting.max(state.epoch);
         let actions = self.lives.on_state(now.mono, &state);
         self.run_lives(now, actions);
         self.update_phase();
         self.publish();
+        self.begin_sweep(&state);
+        self.decree.on_state(now.mono, state);
+        self.run_decree(now);
+        self.on_schema(now, before.as_ref());
+        self.on_caught_up(now);
     }
 
     pub(super) fn on_state_news(&mut self, state: &Arc<ClusterState>) {
@@ -257,6 +270,8 @@ impl Node {
         self.members.probe_soon(now);
         self.note(Level::Info, None, format!("serving as member {}", self.me));
         self.publish();
+        self.decree.begin(now.mono);
+        self.run_decree(now);
     }
 
     pub(super) fn on_registered(
@@ -363,11 +378,15 @@ impl Node {
 
     pub(super) fn on_facts(&mut self, now: Now, from: NodeId, facts: ProbeFacts, seq: Option<u64>) {
         if facts.epoch > self.epoch() {
-            self.send(from, PeerMessage::StateAsk { epoch: self.epoch() });
+            self.ask_state(now, from);
         }
+        let (in_force, stored) = (facts.epoch, facts.stored);
         let life = LifeRecord { boot: facts.boot, ceiling: facts.ceiling };
         self.ceilings.hear(&self.seen, from, life);
         self.members.on_facts(now, from, Arc::new(facts), seq);
+        self.decree.on_epochs(from, in_force, stored);
+        self.run_decree(now);
+        self.finish_changes();
     }
 
     /// Writes out what can wait a while: the ceilings heard, and the size of the store.
@@ -384,11 +403,13 @@ impl Node {
             self.disk(Pending::Housekeeping, DiskRequest::Persist(records));
         }
         self.disk(Pending::Measured, DiskRequest::Measure);
+        self.sweep_on();
     }
 
     pub(super) fn own_facts(&self, now: Now) -> ProbeFacts {
         ProbeFacts {
             epoch: self.epoch(),
+            stored: self.decree.stored(),
             serving: self.phase == Phase::Serving,
             wall: now.wall,
             clock: self.clock.of_record(now.wall),

@@ -4,17 +4,22 @@
 //! them runs in one thread from one seed.
 //!
 //! One file per family of events: `lifecycle` (birth, boots, states), `client` and `operation`
-//! (what clients ask), `peer` (what peers ask of this replica), `disk` (what the disk answers),
-//! `admin`, `publish`.
+//! (what clients ask), `peer` (what peers ask of this replica), `behind` (what waits until this
+//! replica has caught up), `disk` (what the disk answers), `decree` (who decides the next state),
+//! `tables` (what is asked about them), `sweep` (what is left of dropped ones), `admin`, `publish`.
 
 mod admin;
+mod behind;
 mod client;
 mod config;
+mod decree;
 mod disk;
 mod lifecycle;
 mod operation;
 mod peer;
 mod publish;
+mod sweep;
+mod tables;
 #[cfg(test)]
 #[allow(clippy::cast_possible_truncation, reason = "small numbers of a test")]
 mod tests;
@@ -22,19 +27,22 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use crate::control::{Birth, Ceilings, Lives};
+use crate::control::{Birth, Ceilings, Decree, Lives};
 use crate::coordinator::{Clock, HedgeBudget};
 use crate::membership::{Members, Timing};
 use crate::message::{
     BootRecord, Effect, Event, Level, LifeRecord, Note, PeerMessage, Phase, ReplicaFacts, Restored,
 };
-use crate::types::{ClusterState, NodeId, Nonce, Now, OpId, Time, WallTime};
+use crate::types::{ClusterState, Epoch, NodeId, Nonce, Now, OpId, Time, WallTime};
 
 pub use config::NodeConfig;
 pub use publish::Gauges;
 
+use behind::Behind;
 use disk::Pending;
 use operation::{LocalAnswer, Operation};
+use sweep::Sweep;
+use tables::Tables;
 
 /// One node of the ring.
 #[derive(Debug)]
@@ -56,6 +64,12 @@ pub struct Node {
     /// The clock's ceiling could not be stored the last time: said once.
     ceiling_failed: bool,
     state: Option<Arc<ClusterState>>,
+    /// The highest epoch that is in force here or on its way to the disk to be.
+    adopting: Epoch,
+    decree: Decree,
+    tables: Tables,
+    behind: Behind,
+    sweep: Sweep,
     serving_since: Option<Time>,
     members: Members,
     clock: Clock,
@@ -106,6 +120,9 @@ impl Node {
         let id = *me.as_ref().unwrap_or(&NodeId(0));
         let boot = lifecycle::next_boot(&restored, id, boot_nonce);
         let patience = config.probe_interval.saturating_mul(2);
+        // A generator of its own, so that what it draws changes no other choice.
+        let decree_rng = fastrand::Rng::with_seed(seed ^ 0x6465_6372_6565_2121);
+        let config_timing = decree::timing(&config);
         let mut node = Node {
             config,
             me: id,
@@ -119,6 +136,11 @@ impl Node {
             ceilings: Ceilings::default(),
             ceiling_failed: false,
             state: None,
+            adopting: Epoch(0),
+            decree: decree::begin(&config_timing, (id, boot.number), &restored, decree_rng),
+            tables: Tables::default(),
+            behind: Behind::default(),
+            sweep: Sweep::new(restored.swept),
             serving_since: None,
             members: Members::new(now, timing),
             clock: Clock::new(id, restored.ceiling),
@@ -181,7 +203,13 @@ impl Node {
     pub fn next_deadline(&self) -> Option<Time> {
         let operation = self.timers.first().map(|(time, _)| *time);
         let housekeeping = self.housekeeping_at.min(self.members.next_deadline());
-        Some(operation.map_or(housekeeping, |time| time.min(housekeeping)))
+        let others = [
+            operation,
+            self.decree.next_deadline(),
+            self.tables.next_deadline(),
+            self.behind.next_deadline(),
+        ];
+        others.into_iter().flatten().chain([housekeeping]).min()
     }
 
     fn run_timers(&mut self, now: Now) {
@@ -192,6 +220,12 @@ impl Node {
             self.timers.pop_first();
             self.on_operation_time(now, id);
         }
+        if self.decree.next_deadline().is_some_and(|at| at <= now.mono) {
+            self.decree.on_time(now.mono);
+            self.run_decree(now);
+        }
+        self.on_tables_time(now);
+        self.on_behind_time(now);
         if self.members.next_deadline() <= now.mono {
             self.on_probe_time(now);
         }

@@ -139,9 +139,15 @@ impl Node {
         let told = match result {
             Ok(Reply::Get(reply)) => &mut reply.receipt.server_time,
             Ok(Reply::Scan(reply)) => &mut reply.receipt.server_time,
-            Ok(Reply::Put(_) | Reply::Status(_) | Reply::Locate(_) | Reply::Flushed) | Err(_) => {
-                return;
-            }
+            Ok(
+                Reply::Put(_)
+                | Reply::Status(_)
+                | Reply::Locate(_)
+                | Reply::Flushed
+                | Reply::Table(_)
+                | Reply::Tables(_),
+            )
+            | Err(_) => return,
         };
         *told = bound.min(*told);
     }
@@ -196,9 +202,9 @@ impl Node {
                 self.ask_write(now, to, ask);
             }
             Ask::Write(ask) => self.ask_write(now, to, ask),
-            Ask::Read(ask) if to == self.me => self.on_read_ask(to, *ask),
+            Ask::Read(ask) if to == self.me => self.on_read_ask(now, to, *ask),
             Ask::Read(ask) => self.send(to, PeerMessage::Read(ask)),
-            Ask::Scan(ask) if to == self.me => self.on_scan_ask(to, *ask),
+            Ask::Scan(ask) if to == self.me => self.on_scan_ask(now, to, *ask),
             Ask::Scan(ask) => self.send(to, PeerMessage::Scan(ask)),
         }
     }
@@ -305,6 +311,7 @@ impl Node {
     }
 
     pub(super) fn on_abandon(&mut self, op: OpId) {
+        self.abandon_table(op);
         if let Some(id) = self.waiting.remove(&op)
             && let Some(operation) = self.operations.get_mut(&id)
         {

@@ -4,13 +4,14 @@
 use std::sync::Arc;
 
 use super::Node;
+use super::behind::Early;
 use super::disk::Pending;
 use super::operation::LocalAnswer;
 use crate::message::{
     DiskRequest, PeerMessage, ReadAnswer, ReadAsk, Refusal, ScanAnswer, ScanAsk, WriteAnswer,
     WriteAsk, WriteOutcome,
 };
-use crate::types::{Epoch, NodeId, Now, Unit};
+use crate::types::{ClassId, ClusterState, Epoch, NodeId, Now, TableId, Unit};
 
 impl Node {
     pub(super) fn on_peer(&mut self, now: Now, from: NodeId, message: PeerMessage) {
@@ -23,9 +24,9 @@ impl Node {
         match message {
             PeerMessage::Write(ask) => self.on_write_ask(now, from, *ask),
             PeerMessage::WriteAnswer(answer) => self.on_write_answer(now, from, answer),
-            PeerMessage::Read(ask) => self.on_read_ask(from, *ask),
+            PeerMessage::Read(ask) => self.on_read_ask(now, from, *ask),
             PeerMessage::ReadAnswer(answer) => self.on_read_answer(now, from, *answer),
-            PeerMessage::Scan(ask) => self.on_scan_ask(from, *ask),
+            PeerMessage::Scan(ask) => self.on_scan_ask(now, from, *ask),
             PeerMessage::ScanAnswer(answer) => self.on_scan_answer(now, from, *answer),
             PeerMessage::Probe { seq, facts } => {
                 self.on_facts(now, from, *facts, None);
@@ -40,12 +41,17 @@ impl Node {
             }
             PeerMessage::StateAsk { epoch } => self.on_state_ask(from, epoch),
             PeerMessage::StateNews(state) => self.on_state_news(&state),
+            PeerMessage::Decree(message) => self.on_decree_message(now, from, *message),
         }
     }
 
     pub(super) fn on_write_ask(&mut self, now: Now, from: NodeId, ask: WriteAsk) {
         let round = ask.round;
-        if let Err(refusal) = self.judge_write(now, from, &ask) {
+        let judged = self.judge_write(now, from, &ask);
+        if matches!(judged, Err(Refusal::Behind { .. })) {
+            return self.wait_for_state(now, from, Early::Write(Box::new(ask)));
+        }
+        if let Err(refusal) = judged {
             return self.answer_write(from, WriteAnswer { round, result: Err(refusal) });
         }
         self.clock.observe(now.wall, ask.record.stamp);
@@ -59,11 +65,14 @@ impl Node {
         self.disk(Pending::Write { from, round }, request);
     }
 
-    pub(super) fn on_read_ask(&mut self, from: NodeId, ask: ReadAsk) {
+    pub(super) fn on_read_ask(&mut self, now: Now, from: NodeId, ask: ReadAsk) {
         let round = ask.round;
         let judged = self
-            .judge(from, ask.unit, ask.changed_at)
+            .judge(now, from, (ask.unit, ask.changed_at, ask.table))
             .and_then(|()| self.judge_load(ask.remaining));
+        if matches!(judged, Err(Refusal::Behind { .. })) {
+            return self.wait_for_state(now, from, Early::Read(Box::new(ask)));
+        }
         if let Err(refusal) = judged {
             return self.answer_read(from, ReadAnswer { round, result: Err(refusal) });
         }
@@ -72,22 +81,25 @@ impl Node {
         self.disk(Pending::Read { from, round }, DiskRequest::Read { unit, table, key });
     }
 
-    pub(super) fn on_scan_ask(&mut self, from: NodeId, ask: ScanAsk) {
+    pub(super) fn on_scan_ask(&mut self, now: Now, from: NodeId, ask: ScanAsk) {
         let round = ask.round;
-        let epoch = self.epoch();
-        let judged =
-            self.judge_epoch(ask.epoch, epoch).and_then(|()| self.judge_load(ask.remaining));
-        if let Err(refusal) = judged {
-            return self.answer_scan(from, ScanAnswer { round, result: Err(refusal) });
-        }
-        let class = self.state.as_ref().and_then(|state| state.table(ask.table)).map(|t| t.class);
-        let units = match class {
-            Some(class) if self.units.iter().any(|unit| unit.class != class) => {
-                let of_class = self.units.iter().filter(|unit| unit.class == class);
-                Arc::new(of_class.copied().collect())
+        let judged = self
+            .judge_scan(now, from, &ask)
+            .and_then(|class| self.judge_load(ask.remaining).map(|()| class));
+        let class = match judged {
+            Ok(class) => class,
+            Err(Refusal::Behind { .. }) => {
+                return self.wait_for_state(now, from, Early::Scan(Box::new(ask)));
             }
-            Some(_) => self.units.clone(),
-            None => Arc::default(),
+            Err(refusal) => {
+                return self.answer_scan(from, ScanAnswer { round, result: Err(refusal) });
+            }
+        };
+        let units = if self.units.iter().any(|unit| unit.class != class) {
+            let of_class = self.units.iter().filter(|unit| unit.class == class);
+            Arc::new(of_class.copied().collect())
+        } else {
+            self.units.clone()
         };
         self.replica_operations += 1;
         let ScanAsk { table, prefix, after, limit, keys_only, .. } = ask;
@@ -96,7 +108,7 @@ impl Node {
     }
 
     fn judge_write(&mut self, now: Now, from: NodeId, ask: &WriteAsk) -> Result<(), Refusal> {
-        self.judge(from, ask.unit, ask.changed_at)?;
+        self.judge(now, from, (ask.unit, ask.changed_at, ask.table))?;
         self.judge_load(ask.remaining)?;
         if ask.fresh && ask.record.stamp.time > self.fresh_bound(now) {
             crate::sometimes!("replica: refuses a write too far ahead");
@@ -106,31 +118,62 @@ impl Node {
         Ok(())
     }
 
-    /// The fence: who knows a later change of the unit's owners refuses, and sends the state; who
-    /// has yet to learn of one asks for it first.
-    fn judge(&mut self, from: NodeId, unit: Unit, theirs: Epoch) -> Result<(), Refusal> {
-        if !self.is_serving() {
-            return Err(Refusal::NotServing);
-        }
-        let Some(state) = self.state.clone() else { return Err(Refusal::NotServing) };
-        let ours = state.changed_at(unit);
-        if ours > theirs && from != self.me {
-            self.on_state_ask(from, theirs);
-        }
-        self.judge_epoch(theirs, ours)?;
+    /// The fence: who knows a later change of the unit's owners, or that the table is dropped,
+    /// refuses, and sends the state; who has yet to learn of one catches up first.
+    fn judge(
+        &mut self,
+        now: Now,
+        from: NodeId,
+        (unit, theirs, table): (Unit, Epoch, TableId),
+    ) -> Result<(), Refusal> {
+        let state = self.judge_table(now, from, table)?;
+        self.judge_epoch(now, from, (theirs, state.changed_at(unit)))?;
         if !state.owners(unit).contains(&self.me) {
             return Err(Refusal::NotOwner);
         }
         Ok(())
     }
 
-    fn judge_epoch(&self, theirs: Epoch, ours: Epoch) -> Result<(), Refusal> {
-        let epoch = self.epoch();
-        if !self.is_serving() {
-            return Err(Refusal::NotServing);
+    /// The same for all units of the table's class, which is returned.
+    fn judge_scan(&mut self, now: Now, from: NodeId, ask: &ScanAsk) -> Result<ClassId, Refusal> {
+        let state = self.judge_table(now, from, ask.table)?;
+        let class = state.table(ask.table).map(|table| table.class).unwrap_or_default();
+        self.judge_epoch(now, from, (ask.changed_at, state.class_changed_at(class)))?;
+        Ok(class)
+    }
+
+    fn judge_table(
+        &mut self,
+        now: Now,
+        from: NodeId,
+        table: TableId,
+    ) -> Result<Arc<ClusterState>, Refusal> {
+        let state = self.state.clone().filter(|_| self.is_serving());
+        let Some(state) = state else { return Err(Refusal::NotServing) };
+        let epoch = state.epoch;
+        if state.table(table).is_some() || crate::mutant!("dropped-table-takes-writes") {
+            return Ok(state);
         }
+        if state.is_dropped(table) {
+            crate::sometimes!("replica: refuses what is for a dropped table");
+            self.push_state(now, from);
+            return Err(Refusal::Dropped { epoch });
+        }
+        Err(Refusal::Behind { epoch })
+    }
+
+    fn judge_epoch(
+        &mut self,
+        now: Now,
+        from: NodeId,
+        (theirs, ours): (Epoch, Epoch),
+    ) -> Result<(), Refusal> {
+        let epoch = self.epoch();
         match theirs.cmp(&ours) {
-            core::cmp::Ordering::Less => Err(Refusal::Fenced { epoch }),
+            core::cmp::Ordering::Less => {
+                self.push_state(now, from);
+                Err(Refusal::Fenced { epoch })
+            }
             core::cmp::Ordering::Greater => Err(Refusal::Behind { epoch }),
             core::cmp::Ordering::Equal => Ok(()),
         }

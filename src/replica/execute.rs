@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::scan::{PageOrder, read_page};
-use super::{Done, Shared, disk_error, keyspace, record, restore};
+use super::{Done, Shared, disk_error, keyspace, record, restore, sweep};
 use crate::causality::{Merge, merge};
 use crate::message::{DiskAnswer, DiskError, DiskRequest, MetaRecord, ReplicaFacts, WriteOutcome};
 use crate::storage::{Batch, Durability, OnDone, TryGet};
@@ -46,9 +46,10 @@ pub(super) fn try_execute(
             persist(shared, records, done);
             None
         }
-        DiskRequest::Range { .. } | DiskRequest::Flush | DiskRequest::Measure => {
-            Some((request, done))
-        }
+        DiskRequest::Range { .. }
+        | DiskRequest::Sweep { .. }
+        | DiskRequest::Flush
+        | DiskRequest::Measure => Some((request, done)),
     }
 }
 
@@ -85,6 +86,12 @@ pub(super) fn execute(shared: &Shared, request: DiskRequest, done: Done) {
             };
             done(read_page(&shared.engine, &order).map(DiskAnswer::Range));
         }
+        DiskRequest::Sweep { state, from } => match sweep::piece(shared, &state, &from) {
+            Ok((batch, next)) => {
+                submit(shared, batch, Durability::Default, DiskAnswer::Swept(next), done);
+            }
+            Err(error) => done(Err(error)),
+        },
         DiskRequest::Persist(records) => persist(shared, &records, done),
         DiskRequest::Flush => {
             let result = shared.engine.flush();

@@ -32,6 +32,12 @@ pub(super) fn data_key(unit: Unit, table: TableId, key: &Key) -> Vec<u8> {
     bytes
 }
 
+/// The table of an engine's key in [`DATA`]; `None` when it is too short to be one.
+pub(super) fn table_of(key: &[u8]) -> Option<TableId> {
+    let number = key.get(PREFIX_BYTES - 4..PREFIX_BYTES)?;
+    Some(TableId(u32::from_be_bytes(number.try_into().ok()?)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -54,5 +60,7 @@ mod tests {
         assert!(ordered.is_sorted());
         assert_eq!(ordered[4], [1, 0, 0, 1, 0, 0, 0, 0, 1, b'a']);
         assert!([META, DATA, OVERLAY].is_sorted());
+        assert_eq!(table_of(&ordered[2]), Some(TableId(2)));
+        assert_eq!(table_of(&ordered[2][..8]), None);
     }
 }

@@ -11,6 +11,7 @@ mod keyspace;
 mod record;
 mod restore;
 mod scan;
+mod sweep;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -104,7 +105,10 @@ impl Replica {
     /// Carries out a request; may wait for reads of the disk, never for a sync unless the request
     /// is a flush.
     pub fn execute(&self, request: DiskRequest, done: Done) {
-        let writes = matches!(request, DiskRequest::Write { .. } | DiskRequest::Persist(_));
+        let writes = matches!(
+            request,
+            DiskRequest::Write { .. } | DiskRequest::Persist(_) | DiskRequest::Sweep { .. }
+        );
         execute::execute(&self.shared, request, done);
         if writes {
             self.wake_log();

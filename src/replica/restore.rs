@@ -16,6 +16,9 @@ const STATE: u8 = 3;
 const BOOT: u8 = 4;
 const CEILING: u8 = 5;
 const LIFE: u8 = 6;
+const DECREE: u8 = 8;
+const DECIDED: u8 = 9;
+const SWEPT: u8 = 10;
 /// Damage that was found in the log once: not forgotten when the log is.
 const DAMAGE: u8 = 7;
 
@@ -37,6 +40,9 @@ fn key(record: &MetaRecord) -> Vec<u8> {
             key.push(LIFE);
             key.extend_from_slice(&member.0.to_be_bytes());
         }
+        MetaRecord::Decree(_) => key.push(DECREE),
+        MetaRecord::Decided(_) => key.push(DECIDED),
+        MetaRecord::Swept(_) => key.push(SWEPT),
     }
     key
 }
@@ -90,6 +96,9 @@ pub(super) fn restore(engine: &Engine, dir: &Path) -> Result<Restored, ReplicaEr
             MetaRecord::Life(member, life) => {
                 restored.lives.insert(member, life);
             }
+            MetaRecord::Decree(record) => restored.decree = record,
+            MetaRecord::Decided(state) => restored.decided = Some(state),
+            MetaRecord::Swept(epoch) => restored.swept = epoch,
         }
     }
     Ok(restored)

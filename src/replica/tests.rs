@@ -3,13 +3,18 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::*;
-use crate::message::{BirthRecord, BootRecord, MetaRecord, RangePage, WriteOutcome};
+use crate::message::{
+    Ballot, BirthRecord, BootRecord, DecreeRecord, Instance, MetaRecord, RangePage, WriteOutcome,
+};
 use crate::storage::{FaultyVfs, MemoryVfs, ThreadMode};
 use crate::types::{
-    ClassId, Key, NodeId, Nonce, Partition, Record, Stamp, TableId, Unit, Value, WallTime,
+    ClassId, ClusterId, ClusterState, Epoch, Key, Lineage, NodeId, Nonce, Partition, Record,
+    RequestId, Settings, Sloppy, Stamp, Table, TableId, TableKind, TableName, Unit, Value,
+    WallTime,
 };
 
 fn options() -> Options {
@@ -184,4 +189,104 @@ fn a_superseded_write_waits_for_what_superseded_it() {
     assert!(!answers_before_durable(same.clone()) && !answers_before_durable(older.clone()));
     let _armed = crate::testing::arm_mutant("superseded-before-durable");
     assert!(answers_before_durable(same) && answers_before_durable(older));
+}
+
+#[test]
+fn keys_of_dropped_tables_go_in_bounded_pieces_and_those_of_others_stay() {
+    let (replica, _) = open(&Arc::default());
+    let place = |partition: u16, table: u32, key: &str| {
+        let key = Key::new(key.to_owned()).unwrap();
+        let (unit, table) = (unit(partition), TableId(table));
+        let record = record(1, Some("v"));
+        run(&replica, DiskRequest::Write { unit, table, key, record });
+    };
+    // Table 1 is there, 2 was dropped, 3 is not known yet.
+    for partition in 0..100 {
+        for table in 1..=3 {
+            for key in ["a", "b", "\u{7f}"] {
+                place(partition, table, key);
+            }
+        }
+        if partition == 50 {
+            run(&replica, DiskRequest::Flush);
+        }
+    }
+    let mut state = state();
+    state.tables.truncate(1);
+    state.table_id_max = TableId(2);
+    let (state, mut from, mut pieces) = (Arc::new(state), Bytes::new(), 0);
+    loop {
+        let sweep = DiskRequest::Sweep { state: state.clone(), from: from.clone() };
+        let DiskAnswer::Swept(next) = run(&replica, sweep) else { panic!() };
+        pieces += 1;
+        match next {
+            Some(next) => from = next,
+            None => break,
+        }
+    }
+    assert!(pieces > 3, "{pieces} pieces for 300 places");
+    let count = |table: u32| {
+        let units = Arc::new((0..100).map(unit).collect());
+        let (prefix, after, table) = (Bytes::new(), Bytes::new(), TableId(table));
+        let (limit, keys_only) = (1000, true);
+        let request = DiskRequest::Range { units, table, prefix, after, limit, keys_only };
+        let DiskAnswer::Range(page) = run(&replica, request) else { panic!() };
+        page.entries.len()
+    };
+    assert_eq!([1, 2, 3].map(count), [300, 0, 300]);
+}
+
+#[test]
+fn what_was_promised_accepted_decided_and_swept_is_restored() {
+    let vfs = Arc::new(MemoryVfs::default());
+    let (replica, _) = open(&vfs);
+    let accepted = Arc::new(state());
+    let ballot = Ballot { counter: 4, boot: 2, member: NodeId(3) };
+    let instance = Instance { lineage: accepted.lineage, epoch: accepted.epoch };
+    let record = DecreeRecord { instance, promised: ballot, accepted: Some((ballot, accepted)) };
+    let records = vec![
+        MetaRecord::Decree(record.clone()),
+        MetaRecord::Decided(Arc::new(state())),
+        MetaRecord::Swept(Epoch(7)),
+    ];
+    run(&replica, DiskRequest::Persist(records));
+    replica.close().unwrap();
+    drop(replica);
+    let (_, restored) = open(&vfs);
+    assert_eq!(restored.decree, record);
+    assert_eq!(restored.decided.as_deref(), Some(&state()));
+    assert_eq!((restored.swept, restored.state), (Epoch(7), None));
+}
+
+fn state() -> ClusterState {
+    let table = Table {
+        id: TableId(1),
+        name: TableName::try_from("default".to_owned()).unwrap(),
+        kind: TableKind::Lww,
+        class: ClassId(0),
+        n: 1,
+        r: 1,
+        w: 1,
+        r_min: 1,
+        w_min: 1,
+        sloppy: Sloppy::Request,
+        ttl: None,
+        value_bytes_max: 1 << 20,
+    };
+    ClusterState {
+        epoch: Epoch(3),
+        parent: 5,
+        cluster: ClusterId(6),
+        lineage: Lineage(0),
+        feature_level: 1,
+        settings: Settings { name: "kv".to_owned(), partitions: 1 },
+        members: Vec::new(),
+        council: Vec::new(),
+        ring: Vec::new(),
+        classes: Vec::new(),
+        tables: vec![table],
+        table_id_max: TableId(1),
+        dropped_at: Epoch(0),
+        recent_changes: vec![(RequestId(1), Epoch(3))],
+    }
 }

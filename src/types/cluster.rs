@@ -4,8 +4,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ClassId, ClusterId, Epoch, Lineage, NodeId, NodeName, Nonce, Partition, Table, TableId,
-    TableName, Unit, Zone,
+    ClassId, ClusterId, Epoch, Lineage, NodeId, NodeName, Nonce, Partition, RequestId, Table,
+    TableId, TableName, Unit, Zone, limits,
 };
 
 /// Where a member listens.
@@ -111,6 +111,12 @@ pub struct ClusterState {
     pub tables: Vec<Table>,
     /// The highest table id ever given.
     pub table_id_max: TableId,
+    /// The last epoch in which a table was dropped; 0 when none ever was.
+    pub dropped_at: Epoch,
+    /// The latest changes by the id their askers gave them, with the epoch each became, oldest
+    /// first; at most [`limits::RECENT_CHANGES_MAX`]. Who asks again for a change it has no answer
+    /// to finds it here.
+    pub recent_changes: Vec<(RequestId, Epoch)>,
 }
 
 impl ClusterState {
@@ -132,6 +138,32 @@ impl ClusterState {
     /// The table `id`.
     pub fn table(&self, id: TableId) -> Option<&Table> {
         self.tables.iter().find(|table| table.id == id)
+    }
+
+    /// Whether `id` was given once and the table is gone. An id above the highest is one this
+    /// state has not heard of yet.
+    pub fn is_dropped(&self, id: TableId) -> bool {
+        id <= self.table_id_max && self.table(id).is_none()
+    }
+
+    /// The epoch that the change `id` became, if it is one of the latest.
+    pub fn epoch_of(&self, id: RequestId) -> Option<Epoch> {
+        let mut latest = self.recent_changes.iter().rev();
+        latest.find(|(recent, _)| *recent == id).map(|(_, epoch)| *epoch)
+    }
+
+    /// Notes that the change `id` made this state.
+    pub fn note_change(&mut self, id: RequestId) {
+        self.recent_changes.push((id, self.epoch));
+        let over = self.recent_changes.len().saturating_sub(limits::RECENT_CHANGES_MAX);
+        self.recent_changes.drain(..over);
+    }
+
+    /// The last epoch in which the owners of any unit of the class changed; 0 when there is no
+    /// such class. Two states that agree on it mean the same units.
+    pub fn class_changed_at(&self, id: ClassId) -> Epoch {
+        let changed = self.class(id).map_or(&[][..], |class| &class.changed_at);
+        changed.iter().copied().max().unwrap_or_default()
     }
 
     /// The class `id`.

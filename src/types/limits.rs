@@ -25,6 +25,20 @@ pub const SCAN_PAGE_ENTRIES_MAX: u32 = 1000;
 pub const SCAN_PAGE_BYTES_MAX: usize = 2 << 20;
 /// Largest message on any stream: a value, its key and room for the envelope, several times over.
 pub const MESSAGE_BYTES_MAX: usize = 8 << 20;
+/// Most tables a cluster may have.
+pub const TABLES_MAX: usize = 1000;
+/// Most classes of tables, that is distinct (n, r_min, w_min), a cluster may ever have.
+pub const CLASSES_MAX: usize = 64;
+/// Largest cluster state, as it travels: leaves room for the envelope and for growth by members.
+pub const STATE_BYTES_MAX: usize = 4 << 20;
+/// Changes of the cluster state that a state remembers by id.
+pub const RECENT_CHANGES_MAX: usize = 128;
+/// Changes of the cluster state that may wait on one node.
+pub const CHANGES_WAITING_MAX: usize = 64;
+/// Shortest time to live of a value.
+pub const TTL_MIN: Duration = Duration::from_millis(100);
+/// Longest time to live of a value: ten years.
+pub const TTL_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 /// How far ahead of its clock of record a node reserves stamps on disk.
 pub const CEILING_RESERVE: Duration = Duration::from_millis(200);
@@ -47,4 +61,5 @@ pub const FEATURE_LEVEL: u32 = 1;
 
 const _: () = assert!(VALUE_BYTES_MAX + KEY_BYTES_MAX < SCAN_PAGE_BYTES_MAX);
 const _: () = assert!(2 * SCAN_PAGE_BYTES_MAX <= MESSAGE_BYTES_MAX);
+const _: () = assert!(2 * STATE_BYTES_MAX <= MESSAGE_BYTES_MAX);
 const _: () = assert!(PROTOCOL_MIN <= PROTOCOL_MAX);

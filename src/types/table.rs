@@ -38,6 +38,16 @@ pub enum Sloppy {
     Always,
 }
 
+impl fmt::Display for Sloppy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Sloppy::Never => "never",
+            Sloppy::Request => "request",
+            Sloppy::Always => "always",
+        })
+    }
+}
+
 /// A table's name: `[a-z0-9_-]{1,64}`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]

@@ -79,7 +79,7 @@ fn value_from_wire(bytes: Bytes) -> Result<Value, OpError> {
     })
 }
 
-fn id_from_wire(bytes: &[u8], what: &str) -> Result<u128, OpError> {
+pub(super) fn id_from_wire(bytes: &[u8], what: &str) -> Result<u128, OpError> {
     if bytes.is_empty() {
         return Ok(0);
     }
@@ -316,9 +316,14 @@ pub fn session_answer(
             Answer::Delete(delete_to_wire(reply))
         }
         Ok(Reply::Put(reply)) => Answer::Put(put_to_wire(reply)),
-        Ok(Reply::Scan(_) | Reply::Status(_) | Reply::Locate(_) | Reply::Flushed) => {
-            Answer::Error(error_detail(&mismatched()))
-        }
+        Ok(
+            Reply::Scan(_)
+            | Reply::Status(_)
+            | Reply::Locate(_)
+            | Reply::Flushed
+            | Reply::Table(_)
+            | Reply::Tables(_),
+        ) => Answer::Error(error_detail(&mismatched())),
         Err(error) => Answer::Error(error_detail(&error)),
     };
     pb::session_response::Answer { id, answer: Some(answer) }

@@ -27,8 +27,10 @@ pub fn grpc_code(code: ErrorCode) -> Code {
         | ErrorCode::ValueTooLarge
         | ErrorCode::QuorumInvalid
         | ErrorCode::TableNameInvalid
+        | ErrorCode::TableInvalid
         | ErrorCode::RequestMalformed => Code::InvalidArgument,
         ErrorCode::TableUnknown => Code::NotFound,
+        ErrorCode::TableExists => Code::AlreadyExists,
         ErrorCode::NotAvailableYet => Code::Unimplemented,
         ErrorCode::NotReady
         | ErrorCode::QuorumNotReached
@@ -39,9 +41,10 @@ pub fn grpc_code(code: ErrorCode) -> Code {
         ErrorCode::AttemptExpired => Code::Aborted,
         ErrorCode::Overloaded | ErrorCode::DiskFull => Code::ResourceExhausted,
         ErrorCode::Corruption => Code::DataLoss,
-        ErrorCode::ProtocolMismatch | ErrorCode::ClusterMismatch | ErrorCode::LineageMismatch => {
-            Code::FailedPrecondition
-        }
+        ErrorCode::TableLimit
+        | ErrorCode::ProtocolMismatch
+        | ErrorCode::ClusterMismatch
+        | ErrorCode::LineageMismatch => Code::FailedPrecondition,
         ErrorCode::IdentityRefused => Code::PermissionDenied,
         ErrorCode::Internal => Code::Internal,
     }

@@ -4,10 +4,12 @@
 
 pub mod admin;
 pub mod client;
+mod decree;
 pub mod error;
 pub mod hello;
 pub mod peer;
 mod state;
+pub mod tables;
 #[cfg(test)]
 mod tests;
 

@@ -6,17 +6,18 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use crate::message::{
-    BirthNews, BootRecord, FounderNonce, LifeAnswer, LifeRecord, PeerMessage, ProbeFacts,
-    ReadAnswer, ReadAsk, Refusal, ReplicaFacts, RoundId, ScanAnswer, ScanAsk, WriteAnswer,
-    WriteAsk, WriteOutcome,
+    BirthNews, BootRecord, DecreeMessage, FounderNonce, LifeAnswer, LifeRecord, PeerMessage,
+    ProbeFacts, ReadAnswer, ReadAsk, Refusal, ReplicaFacts, RoundId, ScanAnswer, ScanAsk,
+    WriteAnswer, WriteAsk, WriteOutcome,
 };
 use crate::types::{
     ClassId, Epoch, Key, NodeId, NodeName, Nonce, Partition, Record, Stamp, TableId, Unit, Value,
     WallTime, limits,
 };
 
+use super::decree::{decree_from_wire, decree_to_wire};
 use super::proto::peer as pb;
-use super::state::{state_from_wire, state_to_wire};
+use super::state::{state_from_wire, state_to_wire, state_weight};
 
 /// Why a foreign message is none.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -79,6 +80,7 @@ pub fn message_to_wire(message: PeerMessage) -> pb::Op {
         }),
         PeerMessage::StateAsk { epoch } => Op::StateAsk(pb::StateAsk { epoch: epoch.0 }),
         PeerMessage::StateNews(state) => Op::StateNews(state_to_wire(&state)),
+        PeerMessage::Decree(message) => Op::Decree(decree_to_wire(*message)),
     };
     pb::Op { op: Some(op) }
 }
@@ -120,6 +122,7 @@ pub fn message_from_wire(op: pb::Op) -> Result<PeerMessage, Malformed> {
         },
         Op::StateAsk(ask) => PeerMessage::StateAsk { epoch: Epoch(ask.epoch) },
         Op::StateNews(state) => PeerMessage::StateNews(Arc::new(state_from_wire(state)?)),
+        Op::Decree(message) => PeerMessage::Decree(Box::new(decree_from_wire(message)?)),
     })
 }
 
@@ -140,11 +143,21 @@ pub fn message_weight(message: &PeerMessage) -> usize {
             Err(_) => 0,
         },
         PeerMessage::Birth(news) => 64 * (news.known.len() + 1),
-        PeerMessage::StateNews(state) => {
-            let copies: usize =
-                state.classes.iter().map(|class| class.owners.len() * usize::from(class.n)).sum();
-            256 * state.members.len() + 8 * (state.ring.len() + copies)
-        }
+        PeerMessage::StateNews(state) => state_weight(state),
+        PeerMessage::Decree(message) => match message.as_ref() {
+            DecreeMessage::Promise { accepted, .. } => {
+                accepted.as_ref().map_or(0, |(_, state)| state_weight(state))
+            }
+            DecreeMessage::Accept { state, .. } | DecreeMessage::Decided(state) => {
+                state_weight(state)
+            }
+            DecreeMessage::Prepare { .. }
+            | DecreeMessage::Accepted { .. }
+            | DecreeMessage::Outbid { .. }
+            | DecreeMessage::Stored(_)
+            | DecreeMessage::Newest { .. }
+            | DecreeMessage::NewestAnswer { .. } => 32,
+        },
         PeerMessage::Probe { .. } | PeerMessage::ProbeAck { .. } => 128,
         PeerMessage::WriteAnswer(_)
         | PeerMessage::Register { .. }
@@ -311,7 +324,7 @@ fn read_answer_from_wire(answer: pb::ReadAnswer) -> Result<ReadAnswer, Malformed
 fn scan_to_wire(ask: ScanAsk) -> pb::Scan {
     pb::Scan {
         round: round_to_wire(ask.round),
-        epoch: ask.epoch.0,
+        changed_at: ask.changed_at.0,
         table: ask.table.0,
         prefix: ask.prefix,
         after: ask.after,
@@ -332,7 +345,7 @@ fn scan_from_wire(ask: pb::Scan) -> Result<ScanAsk, Malformed> {
     }
     Ok(ScanAsk {
         round: round_from_wire(ask.round)?,
-        epoch: Epoch(ask.epoch),
+        changed_at: Epoch(ask.changed_at),
         table: TableId(ask.table),
         prefix: ask.prefix,
         after: ask.after,
@@ -382,6 +395,7 @@ fn refusal_to_wire(refusal: Refusal) -> pb::Refusal {
         Refusal::Fenced { epoch } => Reason::Fenced(epoch.0),
         Refusal::Behind { epoch } => Reason::Behind(epoch.0),
         Refusal::NotOwner => Reason::NotOwner(true),
+        Refusal::Dropped { epoch } => Reason::Dropped(epoch.0),
         Refusal::ClockAhead { clock } => Reason::ClockAhead(clock.0),
         Refusal::Overloaded => Reason::Overloaded(true),
         Refusal::NotServing => Reason::NotServing(true),
@@ -399,6 +413,7 @@ fn refusal_from_wire(refusal: pb::Refusal) -> Result<Refusal, Malformed> {
         Reason::Fenced(epoch) => Refusal::Fenced { epoch: Epoch(epoch) },
         Reason::Behind(epoch) => Refusal::Behind { epoch: Epoch(epoch) },
         Reason::NotOwner(_) => Refusal::NotOwner,
+        Reason::Dropped(epoch) => Refusal::Dropped { epoch: Epoch(epoch) },
         Reason::ClockAhead(clock) => Refusal::ClockAhead { clock: WallTime(clock) },
         Reason::Overloaded(_) => Refusal::Overloaded,
         Reason::NotServing(_) => Refusal::NotServing,
@@ -413,6 +428,7 @@ fn probe_to_wire(seq: u64, facts: ProbeFacts) -> pb::Probe {
     pb::Probe {
         seq,
         epoch: facts.epoch.0,
+        stored: facts.stored.0,
         serving: facts.serving,
         wall_ns: facts.wall.0,
         clock_ns: facts.clock.0,
@@ -431,6 +447,7 @@ fn probe_from_wire(probe: pb::Probe) -> Result<(u64, Box<ProbeFacts>), Malformed
     }
     let facts = ProbeFacts {
         epoch: Epoch(probe.epoch),
+        stored: Epoch(probe.stored),
         serving: probe.serving,
         wall: WallTime(probe.wall_ns),
         clock: WallTime(probe.clock_ns),

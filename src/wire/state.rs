@@ -6,16 +6,12 @@ use std::collections::BTreeSet;
 
 use crate::types::{
     Addresses, Class, ClassId, ClusterId, ClusterState, Epoch, Lineage, Member, NodeId, Nonce,
-    Role, Settings, Sloppy, Table, TableId, TableKind, TableName, Zone, limits,
+    RequestId, Role, Settings, Sloppy, Table, TableId, TableKind, TableName, Zone, limits,
 };
 
 use super::peer::{ADDRESS_BYTES_MAX, Malformed, narrow, node_name, wide, wide_bytes};
 use super::proto::peer as pb;
 
-/// Most classes a state may have.
-const CLASSES_MAX: usize = 256;
-/// Most tables a state may have.
-const TABLES_MAX: usize = 65_536;
 /// Longest cluster name, in bytes.
 const CLUSTER_NAME_BYTES_MAX: usize = 64;
 
@@ -35,7 +31,21 @@ pub fn state_to_wire(state: &ClusterState) -> pb::ClusterState {
         classes: state.classes.iter().map(class_to_wire).collect(),
         tables: state.tables.iter().map(table_to_wire).collect(),
         table_id_max: state.table_id_max.0,
+        dropped_at: state.dropped_at.0,
+        recent_changes: state
+            .recent_changes
+            .iter()
+            .map(|(id, epoch)| pb::RecentChange { id: wide_bytes(id.0), epoch: epoch.0 })
+            .collect(),
     }
+}
+
+/// About how many bytes a state takes, in queues and on the wire.
+pub(super) fn state_weight(state: &ClusterState) -> usize {
+    let copies: usize =
+        state.classes.iter().map(|class| class.owners.len() * usize::from(class.n)).sum();
+    let changes = 32 * state.recent_changes.len();
+    256 * state.members.len() + 8 * (state.ring.len() + copies) + 128 * state.tables.len() + changes
 }
 
 /// A foreign state, checked.
@@ -50,8 +60,9 @@ pub fn state_from_wire(wire: pb::ClusterState) -> Result<ClusterState, Malformed
     let counts = [
         ("members", wire.members.len(), limits::MEMBERS_MAX),
         ("council seats", wire.council.len(), limits::MEMBERS_MAX),
-        ("classes", wire.classes.len(), CLASSES_MAX),
-        ("tables", wire.tables.len(), TABLES_MAX),
+        ("classes", wire.classes.len(), limits::CLASSES_MAX),
+        ("tables", wire.tables.len(), limits::TABLES_MAX),
+        ("changes", wire.recent_changes.len(), limits::RECENT_CHANGES_MAX),
         ("bytes of name", wire.name.len(), CLUSTER_NAME_BYTES_MAX),
     ];
     for (what, count, most) in counts {
@@ -78,6 +89,12 @@ pub fn state_from_wire(wire: pb::ClusterState) -> Result<ClusterState, Malformed
         classes,
         tables: wire.tables.into_iter().map(table_from_wire).collect::<Result<_, _>>()?,
         table_id_max: TableId(wire.table_id_max),
+        dropped_at: Epoch(wire.dropped_at),
+        recent_changes: wire
+            .recent_changes
+            .into_iter()
+            .map(|change| Ok((RequestId(wide(&change.id, "change")?), Epoch(change.epoch))))
+            .collect::<Result<_, _>>()?,
     };
     check(&state)?;
     Ok(state)
@@ -101,6 +118,10 @@ fn check(state: &ClusterState) -> Result<(), Malformed> {
         if usize::from(class.id.0) != index {
             return Err(Malformed::new(format!("class {} stands at place {index}", class.id)));
         }
+    }
+    let names: BTreeSet<&TableName> = state.tables.iter().map(|table| &table.name).collect();
+    if names.len() != state.tables.len() || !state.tables.is_sorted_by(|a, b| a.id < b.id) {
+        return Err(Malformed::new("tables are not distinct, or not in order"));
     }
     for table in &state.tables {
         table.check().map_err(|why| Malformed(format!("table {}: {why}", table.name)))?;

@@ -11,14 +11,15 @@ use std::sync::Arc;
 use super::proto::{peer as pb, v1};
 use super::{client, hello, peer};
 use crate::message::{
-    BirthNews, BootRecord, ErrorCode, FounderNonce, Hello, HelloRefusal, Lane, LifeAnswer,
-    LifeRecord, PeerMessage, Principal, ProbeFacts, ReadAnswer, ReadAsk, Refusal, ReplicaFacts,
-    RoundId, ScanAnswer, ScanAsk, WriteAnswer, WriteAsk, WriteOutcome,
+    Ballot, BirthNews, BootRecord, DecreeMessage, ErrorCode, FounderNonce, Hello, HelloRefusal,
+    Instance, Lane, LifeAnswer, LifeRecord, PeerMessage, Principal, ProbeFacts, ReadAnswer,
+    ReadAsk, Refusal, ReplicaFacts, RoundId, ScanAnswer, ScanAsk, WriteAnswer, WriteAsk,
+    WriteOutcome,
 };
 use crate::types::{
     Addresses, Class, ClassId, ClusterId, ClusterState, Epoch, Key, Lineage, Member, NodeId,
-    NodeName, Nonce, Partition, Record, Role, Settings, Sloppy, Stamp, Table, TableId, TableKind,
-    TableName, Time, Unit, Value, WallTime, Zone, limits,
+    NodeName, Nonce, Partition, Record, RequestId, Role, Settings, Sloppy, Stamp, Table, TableId,
+    TableKind, TableName, Time, Unit, Value, WallTime, Zone, limits,
 };
 
 fn key() -> impl Strategy<Value = Key> {
@@ -58,6 +59,7 @@ fn refusal() -> impl Strategy<Value = Refusal> {
     prop_oneof![
         any::<u64>().prop_map(|epoch| Refusal::Fenced { epoch: Epoch(epoch) }),
         any::<u64>().prop_map(|epoch| Refusal::Behind { epoch: Epoch(epoch) }),
+        any::<u64>().prop_map(|epoch| Refusal::Dropped { epoch: Epoch(epoch) }),
         any::<u64>().prop_map(|clock| Refusal::ClockAhead { clock: WallTime(clock) }),
         prop::sample::select(vec![
             Refusal::NotOwner,
@@ -89,6 +91,7 @@ fn facts() -> impl Strategy<Value = Box<ProbeFacts>> {
                 ceiling: life.ceiling,
                 boot: life.boot,
                 client_address,
+                stored: Epoch(epoch / 2),
                 replica: ReplicaFacts {
                     disk_bytes: disk,
                     memory_bytes: memory,
@@ -142,12 +145,12 @@ fn data_message() -> impl Strategy<Value = PeerMessage> {
             |(round, result)| PeerMessage::ReadAnswer(Box::new(ReadAnswer { round, result }))
         ),
         (round(), any::<(u64, u32, bool)>(), vec(any::<u8>(), 0..9), 1..1000_u32, remaining())
-            .prop_map(|(round, (epoch, table, keys_only), prefix, limit, remaining)| {
-                let (epoch, table) = (Epoch(epoch), TableId(table));
+            .prop_map(|(round, (changed_at, table, keys_only), prefix, limit, remaining)| {
+                let (changed_at, table) = (Epoch(changed_at), TableId(table));
                 let (after, prefix) = (Bytes::new(), Bytes::from(prefix));
                 PeerMessage::Scan(Box::new(ScanAsk {
                     round,
-                    epoch,
+                    changed_at,
                     table,
                     prefix,
                     after,
@@ -179,6 +182,46 @@ fn other_message() -> impl Strategy<Value = PeerMessage> {
         }),
         any::<u64>().prop_map(|epoch| PeerMessage::StateAsk { epoch: Epoch(epoch) }),
         any::<u64>().prop_map(|epoch| PeerMessage::StateNews(Arc::new(state(Epoch(epoch))))),
+        decree().prop_map(|message| PeerMessage::Decree(Box::new(message))),
+    ]
+}
+
+fn ballot() -> impl Strategy<Value = Ballot> {
+    (0..1_u64 << 62, any::<(u64, u32)>()).prop_map(|(counter, (boot, member))| Ballot {
+        counter,
+        boot,
+        member: NodeId(member),
+    })
+}
+
+fn decree() -> impl Strategy<Value = DecreeMessage> {
+    let round = || {
+        (any::<(u32, u64)>(), ballot()).prop_map(|((lineage, epoch), ballot)| {
+            (Instance { lineage: Lineage(lineage), epoch: Epoch(epoch) }, ballot)
+        })
+    };
+    let a_state = || any::<u64>().prop_map(|epoch| Arc::new(state(Epoch(epoch))));
+    prop_oneof![
+        round().prop_map(|(instance, ballot)| DecreeMessage::Prepare { instance, ballot }),
+        round().prop_map(|(instance, ballot)| DecreeMessage::Accepted { instance, ballot }),
+        round().prop_map(|(instance, _)| DecreeMessage::Stored(instance)),
+        (round(), option::of((ballot(), a_state()))).prop_map(|((instance, ballot), accepted)| {
+            DecreeMessage::Promise { instance, ballot, accepted }
+        }),
+        (round(), a_state()).prop_map(|((instance, ballot), state)| DecreeMessage::Accept {
+            instance,
+            ballot,
+            state
+        }),
+        (round(), ballot()).prop_map(|((instance, ballot), promised)| DecreeMessage::Outbid {
+            instance,
+            ballot,
+            promised
+        }),
+        a_state().prop_map(DecreeMessage::Decided),
+        any::<u64>().prop_map(|seq| DecreeMessage::Newest { seq }),
+        any::<(u64, u64)>()
+            .prop_map(|(seq, epoch)| DecreeMessage::NewestAnswer { seq, epoch: Epoch(epoch) }),
     ]
 }
 
@@ -227,6 +270,8 @@ fn state(epoch: Epoch) -> ClusterState {
             value_bytes_max: 1 << 20,
         }],
         table_id_max: TableId(1),
+        dropped_at: Epoch(2),
+        recent_changes: vec![(RequestId(7), Epoch(2))],
     }
 }
 

@@ -9,6 +9,8 @@ use fastrand::Rng;
 use roundtable::node::NodeConfig;
 use roundtable::types::{Founder, NodeName, Role, Zone};
 
+use crate::world::SchemaPlan;
+
 /// One millisecond of virtual time, in nanoseconds.
 pub(crate) const MS: u64 = 1_000_000;
 /// One second of virtual time, in nanoseconds.
@@ -105,6 +107,8 @@ pub(crate) struct Plan {
     pub(crate) clock: ClockPlan,
     /// What clients do.
     pub(crate) clients: ClientPlan,
+    /// Whether and how the schema changes.
+    pub(crate) schema: Option<SchemaPlan>,
     /// How long faults last.
     pub(crate) turmoil: u64,
 }
@@ -201,6 +205,7 @@ impl Plan {
             crash: draw_crash(&mut rng, &faults, nodes),
             clock: draw_clock(&mut rng, &faults, nodes),
             clients: draw_clients(&mut rng),
+            schema: SchemaPlan::draw(seed),
             turmoil: rng.u64(TURMOIL_MIN..TURMOIL_MIN + 8 * SECOND),
             faults,
         }

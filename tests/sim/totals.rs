@@ -82,6 +82,18 @@ totals! {
     old_copies,
     /// Nodes that refused to run as themselves.
     refused,
+    /// Changes of the schema that were asked for.
+    schema_changes,
+    /// Changes that were asked for again, with the same id.
+    schema_retries,
+    /// Tables whose creation was acknowledged.
+    tables_created,
+    /// Tables whose end was acknowledged.
+    tables_dropped,
+    /// Requests for tables that were made.
+    table_uses,
+    /// Those that were served.
+    tables_served,
     /// Streams opened.
     streams,
     /// Streams refused.

@@ -92,6 +92,8 @@ pub(crate) fn view(me: u32, peers: &[(u32, &str)]) -> Arc<View> {
             classes: Vec::new(),
             tables: Vec::new(),
             table_id_max: TableId(0),
+            dropped_at: Epoch(0),
+            recent_changes: Vec::new(),
         })),
         members: peers.iter().map(seen).collect(),
         serving_since: None,

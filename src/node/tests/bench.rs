@@ -31,6 +31,8 @@ pub(super) struct Host {
     pub(super) view: Option<std::sync::Arc<View>>,
     /// Disk requests wait until the test lets them go.
     pub(super) slow_disk: bool,
+    /// The same for users' writes alone.
+    pub(super) slow_writes: bool,
     waiting: VecDeque<(DiskToken, DiskRequest)>,
     /// How many more of the node's own records the disk refuses, of those `refuses` names.
     pub(super) refusals_left: u32,
@@ -39,6 +41,10 @@ pub(super) struct Host {
 }
 
 impl Host {
+    fn is_slow(&self, request: &DiskRequest) -> bool {
+        self.slow_disk || self.slow_writes && matches!(request, DiskRequest::Write { .. })
+    }
+
     /// Writes a slow disk has been asked and has not done.
     pub(super) fn waiting_writes(&self) -> usize {
         let is_write =
@@ -53,6 +59,8 @@ pub(super) struct Bench {
     queue: VecDeque<(NodeId, NodeId, PeerMessage)>,
     /// Ordered pairs that lose everything, silently.
     pub(super) cut: BTreeSet<(NodeId, NodeId)>,
+    /// Probes and their answers are lost.
+    pub(super) drop_probes: bool,
     pub(super) replies: BTreeMap<OpId, ClientResult>,
     pub(super) seen: Vec<(NodeId, NodeId, PeerMessage)>,
     mono: u64,
@@ -85,6 +93,7 @@ impl Bench {
             disk: Disk::default(),
             view: None,
             slow_disk: false,
+            slow_writes: false,
             waiting: VecDeque::new(),
             refusals_left: 0,
             refuses: |_| true,
@@ -95,6 +104,7 @@ impl Bench {
             config: config.collect(),
             queue: VecDeque::new(),
             cut: BTreeSet::new(),
+            drop_probes: false,
             replies: BTreeMap::new(),
             seen: Vec::new(),
             mono: 0,
@@ -150,6 +160,9 @@ impl Bench {
                 MetaRecord::Life(member, life) => {
                     restored.lives.insert(member, life);
                 }
+                MetaRecord::Decree(record) => restored.decree = record,
+                MetaRecord::Decided(state) => restored.decided = Some(state),
+                MetaRecord::Swept(epoch) => restored.swept = epoch,
             }
         }
         self.seed += 1;
@@ -194,7 +207,8 @@ impl Bench {
     /// Delivers everything that is under way, without letting time pass.
     pub(super) fn settle(&mut self) {
         while let Some((from, to, message)) = self.queue.pop_front() {
-            if !self.cut.contains(&(from, to)) {
+            let probe = matches!(message, PeerMessage::Probe { .. } | PeerMessage::ProbeAck { .. });
+            if !self.cut.contains(&(from, to)) && !(probe && self.drop_probes) {
                 self.event(to, Event::Peer { from, message });
             }
         }
@@ -218,7 +232,7 @@ impl Bench {
                 Effect::Reply { op, result } => {
                     assert!(self.replies.insert(op, result).is_none(), "two replies to {op}");
                 }
-                Effect::Disk { token, request } if self.host(id).slow_disk => {
+                Effect::Disk { token, request } if self.host(id).is_slow(&request) => {
                     self.host(id).waiting.push_back((token, request));
                 }
                 Effect::Disk { token, request } => self.execute(id, token, request),
@@ -231,6 +245,7 @@ impl Bench {
     /// Lets a slow disk do what it was asked.
     pub(super) fn release_disk(&mut self, id: NodeId) {
         self.host(id).slow_disk = false;
+        self.host(id).slow_writes = false;
         while let Some((token, request)) = self.host(id).waiting.pop_front() {
             self.execute(id, token, request);
         }
@@ -279,6 +294,10 @@ impl Bench {
                 entries.truncate(limit as usize);
                 DiskAnswer::Range(RangePage { entries, complete })
             }
+            DiskRequest::Sweep { state, from: _ } => {
+                disk.data.retain(|(_, table, _), _| !state.is_dropped(*table));
+                DiskAnswer::Swept(None)
+            }
             DiskRequest::Persist(records) => {
                 disk.meta.extend(records);
                 DiskAnswer::Persisted
@@ -302,11 +321,17 @@ impl Bench {
         op
     }
 
-    pub(super) fn admin(&mut self, at: NodeId, request: AdminRequest) -> ClientResult {
+    /// Asks for what may take a while.
+    pub(super) fn begin_admin(&mut self, at: NodeId, request: AdminRequest) -> OpId {
         let op = OpId(self.next_op);
         self.next_op += 1;
         let deadline = Time(self.mono).plus(Duration::from_secs(1));
         self.event(at, Event::Admin { op, deadline, request });
+        op
+    }
+
+    pub(super) fn admin(&mut self, at: NodeId, request: AdminRequest) -> ClientResult {
+        let op = self.begin_admin(at, request);
         self.replies.remove(&op).expect("an answer")
     }
 
@@ -317,6 +342,24 @@ impl Bench {
 
 pub(super) fn put(key: &str, value: &str) -> ClientBody {
     put_with(key, value, None, Attempt::default())
+}
+
+pub(super) fn put_in(table: &str, key: &str, value: &str) -> ClientBody {
+    let ClientBody::Put(put) = put(key, value) else { unreachable!() };
+    ClientBody::Put(Put { table: name(table), ..put })
+}
+
+pub(super) fn get_in(table: &str, key: &str) -> ClientBody {
+    ClientBody::Get(Get { table: name(table), key: Key::new(key.to_owned()).unwrap(), r: None })
+}
+
+pub(super) fn scan_in(table: &str) -> ClientBody {
+    let ClientBody::Scan(scan) = scan("", "", 100) else { unreachable!() };
+    ClientBody::Scan(Scan { table: name(table), ..scan })
+}
+
+fn name(table: &str) -> crate::types::TableName {
+    table.to_owned().try_into().unwrap()
 }
 
 pub(super) fn put_with(key: &str, value: &str, w: Option<Quorum>, attempt: Attempt) -> ClientBody {

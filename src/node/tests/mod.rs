@@ -5,4 +5,5 @@ mod bench;
 mod birth;
 mod data;
 mod planted;
+mod tables;
 mod trouble;

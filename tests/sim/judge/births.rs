@@ -13,6 +13,9 @@ pub(crate) struct Births {
     states: BTreeMap<Epoch, Arc<ClusterState>>,
     births: BTreeMap<NodeId, Nonce>,
     boots: BTreeMap<(NodeId, u64), Nonce>,
+    /// The newest decided state that each disk has reported as durable. A disk that is emptied
+    /// stays in the books: its reports were true.
+    stored: BTreeMap<NodeId, Epoch>,
 }
 
 impl Births {
@@ -43,6 +46,31 @@ impl Births {
             return Err(format!("node {id} serves with {:?} and {first:?}", hello.birth));
         }
         self.boot(id, hello.boot)
+    }
+
+    /// A node is about to store `state`, or acts by it: it says that this was decided.
+    pub(crate) fn decided(&mut self, state: &Arc<ClusterState>) -> Result<(), String> {
+        self.state(state)
+    }
+
+    /// The disk of a member has reported that it holds `state`.
+    pub(crate) fn stored(&mut self, member: NodeId, state: &ClusterState) {
+        let newest = self.stored.entry(member).or_default();
+        *newest = state.epoch.max(*newest);
+    }
+
+    /// A node acts by `state`: a majority of the council it names must hold it, or a newer one.
+    /// Epoch 1 is in force by the pledges of its founders.
+    pub(crate) fn in_force(&self, state: &ClusterState) -> Result<(), String> {
+        let holds = |member: &&NodeId| self.stored.get(member) >= Some(&state.epoch);
+        let holders = state.council.iter().filter(holds).count();
+        if state.epoch > Epoch(1) && 2 * holders <= state.council.len() {
+            return Err(format!(
+                "epoch {} is in force, {holders} of its council {:?} hold it",
+                state.epoch, state.council
+            ));
+        }
+        Ok(())
     }
 
     fn state(&mut self, state: &Arc<ClusterState>) -> Result<(), String> {

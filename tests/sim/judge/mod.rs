@@ -5,6 +5,7 @@ mod answers;
 mod births;
 mod durability;
 mod planted;
+mod schema;
 mod stamps;
 
 use core::fmt;
@@ -13,6 +14,7 @@ pub(crate) use answers::{Answers, Asked, receipt_fault};
 pub(crate) use births::Births;
 pub(crate) use durability::Durability;
 pub(crate) use planted::TESTS;
+pub(crate) use schema::Schema;
 pub(crate) use stamps::Stamps;
 
 /// The checkers, by the promise they guard.
@@ -22,6 +24,10 @@ pub(crate) enum Checker {
     Register,
     /// I7 and birth: one state an epoch, one life an id, an old or empty disk does not serve.
     Birth,
+    /// I7: each epoch has one state, ever; it is in force when a majority of its council holds it.
+    Decree,
+    /// A created table is served by all, a dropped one by none, and nothing of it is left.
+    Schema,
     /// I8: stamps of one node strictly increase over its whole life.
     Stamps,
     /// I9: what was acknowledged is on w disks.
@@ -46,9 +52,11 @@ pub(crate) enum Checker {
 
 impl Checker {
     /// Every checker.
-    pub(crate) const ALL: [Checker; 12] = [
+    pub(crate) const ALL: [Checker; 14] = [
         Checker::Register,
         Checker::Birth,
+        Checker::Decree,
+        Checker::Schema,
         Checker::Stamps,
         Checker::Durability,
         Checker::Recovery,
@@ -66,6 +74,8 @@ impl Checker {
         match self {
             Checker::Register => "register",
             Checker::Birth => "birth",
+            Checker::Decree => "decree",
+            Checker::Schema => "schema",
             Checker::Stamps => "stamps",
             Checker::Durability => "durability",
             Checker::Recovery => "recovery",

@@ -7,7 +7,7 @@ use roundtable::types::{
     ClusterState, Epoch, Key, NodeId, Nonce, OpId, Record, Stamp, Time, Value, WallTime,
 };
 
-use super::{Answers, Asked, Births, Durability, Stamps, receipt_fault};
+use super::{Answers, Asked, Births, Durability, Schema, Stamps, receipt_fault};
 
 /// A test of a checker.
 type Test = (&'static str, fn() -> Result<(), String>);
@@ -19,6 +19,8 @@ pub(crate) const TESTS: &[Test] = &[
     ("a_second_a_late_and_a_missing_answer_are_found", answers),
     ("a_receipt_that_claims_too_much_is_found", receipts),
     ("a_second_state_a_second_birth_and_an_old_disk_that_serves_are_found", births),
+    ("a_state_that_few_of_its_council_hold_is_found", in_force),
+    ("a_table_that_is_denied_or_outlives_its_end_is_found", schema),
 ];
 
 const MS: u64 = 1_000_000;
@@ -113,6 +115,46 @@ fn births() -> Result<(), String> {
     found("a node of another birth", births.published(&stranger, None))
 }
 
+fn in_force() -> Result<(), String> {
+    let mut books = Births::default();
+    let council = vec![NodeId(1), NodeId(2), NodeId(3)];
+    let at = |epoch| ClusterState {
+        epoch: Epoch(epoch),
+        council: council.clone(),
+        ..state(0, Nonce(7))
+    };
+    passes("epoch 1", books.in_force(&at(1)))?;
+    books.stored(NodeId(1), &at(2));
+    books.stored(NodeId(4), &at(2));
+    found("one of three, and a stranger", books.in_force(&at(2)))?;
+    books.stored(NodeId(3), &at(3));
+    passes("two, one of which holds a newer one", books.in_force(&at(2)))?;
+    books.stored(NodeId(3), &at(2));
+    passes("an older one that comes late", books.in_force(&at(2)))?;
+    found("the newer one", books.in_force(&at(3)))?;
+    passes("a decided state", books.decided(&Arc::new(at(2))))?;
+    let other = ClusterState { parent: 9, ..at(2) };
+    found("another one of the same epoch", books.decided(&Arc::new(other)))
+}
+
+fn schema() -> Result<(), String> {
+    let mut schema = Schema::default();
+    let before = schema.moment();
+    schema.created("t");
+    let after = schema.moment();
+    passes("a denial that began before", schema.denied("t", before))?;
+    found("a denial that began after", schema.denied("t", after))?;
+    passes("a denial of another", schema.denied("u", after))?;
+    passes("a served request", schema.served("t", after))?;
+    schema.drop_asked("t");
+    passes("a denial while it is dropped", schema.denied("t", after))?;
+    schema.dropped("t");
+    passes("a request that began before the end", schema.served("t", after))?;
+    let late = schema.moment();
+    passes("a denial after the end", schema.denied("t", late))?;
+    found("a request that began after the end", schema.served("t", late))
+}
+
 fn state(parent: u128, birth: Nonce) -> ClusterState {
     use roundtable::types::{Addresses, ClusterId, Lineage, Member, Role, Settings, TableId, Zone};
     let member = |id: u32| Member {
@@ -137,6 +179,8 @@ fn state(parent: u128, birth: Nonce) -> ClusterState {
         classes: Vec::new(),
         tables: Vec::new(),
         table_id_max: TableId(0),
+        dropped_at: Epoch(0),
+        recent_changes: Vec::new(),
     }
 }
 

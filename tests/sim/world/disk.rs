@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::plan::{MS, exponential};
 
-use super::host::PendingWrite;
+use super::host::{PendingWrite, member};
 use super::life::Point;
 use super::{Happening, Stage, World};
 
@@ -23,6 +23,9 @@ impl World {
         if let DiskRequest::Write { key, record, .. } = &request {
             let write = PendingWrite { key: key.clone(), stamp: record.stamp };
             running.writes.insert(token, write);
+        }
+        if let Some(state) = super::life::states(&request).last() {
+            running.states.insert(token, Arc::clone(state));
         }
         running.disk_queue.push_back((token, request));
         running.disk_free_at = running.disk_free_at.max(now) + latency;
@@ -86,6 +89,10 @@ impl World {
                     WriteOutcome::Superseded(by) => *by,
                 };
                 self.durability.stored(host, &write.key, stamp);
+            }
+            let state = self.hosts[host].running.as_mut().and_then(|r| r.states.remove(&token));
+            if let (Some(state), Ok(_)) = (state, &result) {
+                self.births.stored(member(host), &state);
             }
             let hop = self.rng.u64(..MS / 5);
             let slow = self.hosts[host].slow / 4;

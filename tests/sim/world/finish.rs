@@ -2,6 +2,7 @@
 //! every node, and the owners of what was read must have become equal.
 
 use roundtable::load::check::Violation;
+use roundtable::load::history::History;
 use roundtable::message::{DiskAnswer, DiskRequest};
 use roundtable::types::{Key, Record, Stamp, TableId};
 use std::sync::Arc;
@@ -19,6 +20,8 @@ use super::{Happening, Stage, World};
 
 /// How soon after faults stop a write must succeed.
 const SERVES_WITHIN: u64 = 2 * SECOND;
+/// How many writes must have been tried by then to show anything.
+const TRIED_MIN: u32 = 8;
 /// How long clients go on after that before everything is read back.
 const CALM: u64 = 4 * SECOND;
 /// How long repairs may take after the last read.
@@ -29,6 +32,9 @@ const REPAIRED_WITHIN: u64 = 3 * SECOND;
 pub(crate) struct Liveness {
     healed_at: Option<u64>,
     served: bool,
+    /// Writes of at most a majority that have reached a node that serves since.
+    pub(super) tried: u32,
+    extended: bool,
     scripts: usize,
 }
 
@@ -70,6 +76,11 @@ impl World {
     pub(super) fn settled(&mut self) {
         if self.stage == Stage::Verifying {
             return self.compare();
+        }
+        if !self.liveness.served && self.liveness.tried < TRIED_MIN && !self.liveness.extended {
+            // Few clients, and those at nodes that are out for good: nothing has been shown yet.
+            self.liveness.extended = true;
+            return self.later(SECOND, Happening::Settled);
         }
         // A clock that was far ahead is waited for, by design: writes stand still until then.
         let waits = self.plan.has(Fault::SkewBeyond) || self.plan.has(Fault::ClockBack);
@@ -126,6 +137,7 @@ impl World {
     /// Everything was read with an answer of every owner that can answer: they must be equal now.
     fn compare(&mut self) {
         self.stage = Stage::Over;
+        self.compare_schema();
         for key in keys(&self.plan.clients) {
             let owners = self.owners(&key).unwrap_or_default();
             let owners: Vec<usize> =
@@ -182,9 +194,14 @@ impl World {
 
     /// The operations on the key of a violation, for whoever reads the run.
     pub(super) fn explain(&self, violation: &Violation) -> String {
+        self.explain_in(&self.history, violation)
+    }
+
+    /// The same, of another history.
+    pub(super) fn explain_in(&self, history: &History, violation: &Violation) -> String {
         let text = violation.to_string();
         let mut shown = String::new();
-        for (index, operation) in self.history.operations().iter().enumerate() {
+        for (index, operation) in history.operations().iter().enumerate() {
             if text.contains(&format!("{:?}", operation.key)) || text.contains(&key_text(operation))
             {
                 let line = format!(

@@ -10,7 +10,7 @@ use roundtable::node::Node;
 use roundtable::replica::{Replica, ReplicaError};
 use roundtable::storage::vfs::FaultyVfs;
 use roundtable::storage::{Options, ThreadMode};
-use roundtable::types::{NodeId, Now, OpId, Stamp, Time, WallTime};
+use roundtable::types::{ClusterState, NodeId, Now, OpId, Stamp, Time, WallTime};
 
 use crate::client::Request;
 
@@ -61,6 +61,10 @@ pub(crate) struct Running {
     pub(crate) ops: u64,
     /// Requests in flight, by number.
     pub(crate) requests: BTreeMap<OpId, Request>,
+    /// Requests about tables in flight.
+    pub(crate) asked: BTreeMap<OpId, super::schema::Asked>,
+    /// The state in records of the node itself on their way to the disk.
+    pub(crate) states: BTreeMap<DiskToken, Arc<ClusterState>>,
     /// Disk requests that have not begun, in order.
     pub(crate) disk_queue: VecDeque<(DiskToken, DiskRequest)>,
     pub(crate) disk_free_at: u64,

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use roundtable::message::Applied;
 use roundtable::message::{
-    DiskRequest, Effect, ErrorCode, Event, OpError, PeerMessage, Phase, View,
+    DiskRequest, Effect, ErrorCode, Event, MetaRecord, OpError, PeerMessage, Phase, View,
 };
 use roundtable::node::Node;
+use roundtable::types::ClusterState;
 
 use crate::judge::Checker;
 use crate::plan::{Fault, MS, SECOND, exponential};
@@ -84,6 +85,8 @@ impl World {
             tick_at: None,
             ops: 0,
             requests: BTreeMap::new(),
+            asked: BTreeMap::new(),
+            states: BTreeMap::new(),
             disk_queue: VecDeque::new(),
             disk_free_at: 0,
             writes: BTreeMap::new(),
@@ -178,6 +181,10 @@ impl World {
                     let verdict = self.stamps.gave(member(host), key, record);
                     self.judge(Checker::Stamps, verdict);
                 }
+                for state in states(&request) {
+                    let verdict = self.births.decided(state);
+                    self.judge(Checker::Decree, verdict);
+                }
                 self.ask_disk(host, token, request);
             }
             Effect::Publish(view) => self.publish(host, view),
@@ -197,6 +204,10 @@ impl World {
         );
         let verdict = self.births.published(&view, self.hosts[host].doomed);
         self.judge(Checker::Birth, verdict);
+        if let Some(state) = &view.state {
+            let verdict = self.births.in_force(state);
+            self.judge(Checker::Decree, verdict);
+        }
         if view.phase == Phase::Serving {
             self.hosts[host].served = Some(view.hello.boot);
             self.totals.founded = 1;
@@ -282,4 +293,16 @@ impl World {
             }
         }
     }
+}
+
+/// The decided states that a request stores.
+pub(super) fn states(request: &DiskRequest) -> impl Iterator<Item = &Arc<ClusterState>> {
+    let records = match request {
+        DiskRequest::Persist(records) => records.as_slice(),
+        _ => &[],
+    };
+    records.iter().filter_map(|record| match record {
+        MetaRecord::State(state) | MetaRecord::Decided(state) => Some(state),
+        _ => None,
+    })
 }

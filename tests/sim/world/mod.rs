@@ -8,6 +8,7 @@ mod life;
 mod nemesis;
 mod network;
 mod queue;
+mod schema;
 mod stream;
 mod traffic;
 
@@ -22,7 +23,7 @@ use roundtable::message::{
 use roundtable::types::{OpId, Time};
 
 use crate::client::Client;
-use crate::judge::{Answers, Births, Checker, Durability, Finding, Stamps};
+use crate::judge::{Answers, Births, Checker, Durability, Finding, Schema, Stamps};
 use crate::plan::{Fault, MS, OPERATIONS_MIN, Plan, SECOND};
 use crate::totals::Totals;
 use crate::trace::{Detail, Trace};
@@ -30,6 +31,8 @@ use crate::trace::{Detail, Trace};
 use host::{Host, WallClock};
 use network::Network;
 use queue::Queue;
+pub(crate) use schema::SchemaPlan;
+use schema::Tables;
 
 /// Longest time a seed may take to become a cluster, do its operations and settle.
 const PATIENCE: u64 = 120 * SECOND;
@@ -54,6 +57,8 @@ pub(crate) enum Happening {
     Abandon { host: usize, life: u64, client: usize, serial: u64 },
     Answer { client: usize, serial: u64, result: ClientResult },
     Nemesis(nemesis::Strike),
+    ChangeTables,
+    UseTables,
     Peace,
     Verify,
     Settled,
@@ -97,6 +102,10 @@ pub(crate) struct World {
     net_rng: Rng,
     answers: Answers,
     births: Births,
+    schema: Schema,
+    tables: Tables,
+    /// Drawn from by changes of the schema alone, so that seeds without them stay what they are.
+    schema_rng: Rng,
     durability: Durability,
     stamps: Stamps,
     findings: Vec<Finding>,
@@ -137,6 +146,9 @@ impl World {
             rng,
             answers: Answers::default(),
             births: Births::default(),
+            schema: Schema::default(),
+            tables: Tables::default(),
+            schema_rng: Rng::with_seed(seed ^ 0x7461_626c_6573),
             durability: Durability::default(),
             stamps: Stamps::default(),
             findings: Vec::new(),
@@ -159,6 +171,7 @@ impl World {
             self.later(late, Happening::Think { client });
         }
         self.schedule_faults();
+        self.schedule_schema();
         self.queue.push(self.plan.turmoil, Happening::Peace);
         while self.stage < Stage::Over && self.findings.is_empty() {
             let Some((at, happening)) = self.queue.pop() else { break };
@@ -195,6 +208,8 @@ impl World {
             }
             Happening::Answer { client, serial, result } => self.answer(client, serial, result),
             Happening::Nemesis(strike) => self.strike(strike),
+            Happening::ChangeTables => self.change_tables(),
+            Happening::UseTables => self.use_tables(),
             Happening::Peace => self.peace(),
             Happening::Verify => self.verify(),
             Happening::Settled => self.settled(),
@@ -212,6 +227,9 @@ impl World {
                     format_args!("{violation} (and {more} more)\n{shown}"),
                 );
             }
+        }
+        if self.findings.is_empty() {
+            self.judge_tables();
         }
         self.totals.virtual_ms = self.now / MS;
         self.totals.steps = self.trace.steps();

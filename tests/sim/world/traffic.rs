@@ -15,7 +15,7 @@ use super::life::Point;
 use super::{Happening, Stage, World};
 
 /// How long after the deadline of a request its answer is looked for.
-const OVERDUE: u64 = 100 * MS + MS;
+pub(super) const OVERDUE: u64 = 100 * MS + MS;
 
 impl World {
     pub(super) fn think(&mut self, id: usize) {
@@ -117,6 +117,9 @@ impl World {
             asked: self.asked(&operation.want),
         };
         let life = self.hosts[host].life;
+        if self.stage == Stage::Healed && self.hosts[host].serves() && known.is_write {
+            self.liveness.tried += 1;
+        }
         let Some(running) = &mut self.hosts[host].running else { return };
         running.ops += 1;
         let op = OpId(running.ops);
@@ -144,13 +147,23 @@ impl World {
         let late = verdict.as_ref().is_err_and(|text| text.contains("owes"));
         self.judge(if late { Checker::Deadline } else { Checker::Answers }, verdict);
         let Some(running) = &mut self.hosts[host].running else { return };
+        if let Some(asked) = running.asked.remove(&op) {
+            return self.tables_answered(host, asked, &result);
+        }
         let Some(request) = running.requests.remove(&op) else { return };
         let receipt = match &result {
             Ok(Reply::Get(reply)) => Some(reply.receipt),
             Ok(Reply::Put(reply)) => Some(reply.receipt),
             // A page has no preference list: who answered does not apply to it.
             Ok(Reply::Scan(reply)) => Some(Receipt { answered: u16::MAX, n: 16, ..reply.receipt }),
-            Ok(Reply::Status(_) | Reply::Locate(_) | Reply::Flushed) | Err(_) => None,
+            Ok(
+                Reply::Status(_)
+                | Reply::Locate(_)
+                | Reply::Flushed
+                | Reply::Table(_)
+                | Reply::Tables(_),
+            )
+            | Err(_) => None,
         };
         if let Some(fault) = receipt.and_then(|receipt| receipt_fault(request.asked, &receipt)) {
             self.find(Checker::Receipt, format_args!("n{} {op}: {fault}", host + 1));
@@ -242,7 +255,11 @@ impl World {
             Reply::Get(reply) => reply.receipt,
             Reply::Put(reply) => reply.receipt,
             Reply::Scan(reply) => reply.receipt,
-            Reply::Status(_) | Reply::Locate(_) | Reply::Flushed => return,
+            Reply::Status(_)
+            | Reply::Locate(_)
+            | Reply::Flushed
+            | Reply::Table(_)
+            | Reply::Tables(_) => return,
         };
         self.clients[id].hear(receipt.server_time, now);
         let Some(operation) = self.clients[id].current.take() else { return };
@@ -265,7 +282,11 @@ impl World {
                 self.first_success(now);
             }
             Reply::Scan(reply) => self.complete_scan(&operation, &reply),
-            Reply::Status(_) | Reply::Locate(_) | Reply::Flushed => {}
+            Reply::Status(_)
+            | Reply::Locate(_)
+            | Reply::Flushed
+            | Reply::Table(_)
+            | Reply::Tables(_) => {}
         }
         self.ended(id);
     }

@@ -1,0 +1,85 @@
+//! Carries out what the decree decides: its messages, its promises to the disk, and the state that
+//! it brings into force.
+
+use std::sync::Arc;
+
+use super::disk::Pending;
+use super::{Node, NodeConfig};
+use crate::control::{Decree, DecreeAction, DecreeTiming};
+use crate::message::{DecreeMessage, DiskRequest, Level, MetaRecord, PeerMessage, Restored};
+use crate::types::{ClusterState, NodeId, Now};
+
+/// The periods of the decree, from those of the node.
+pub(super) fn timing(config: &NodeConfig) -> DecreeTiming {
+    DecreeTiming {
+        retry: config.retry_interval,
+        back_off: config.retry_interval / 8,
+        recover: config.probe_interval.saturating_mul(2),
+    }
+}
+
+/// This boot's part in decisions, on what the store held.
+pub(super) fn begin(
+    timing: &DecreeTiming,
+    who: (NodeId, u64),
+    restored: &Restored,
+    rng: fastrand::Rng,
+) -> Decree {
+    let in_force = restored.state.as_ref().map(|state| (state.lineage, state.epoch));
+    let newer = |held: &Arc<ClusterState>| Some((held.lineage, held.epoch)) > in_force;
+    let decided = restored.decided.clone().filter(newer);
+    Decree::new(who, *timing, restored.decree.clone(), decided, rng)
+}
+
+impl Node {
+    pub(super) fn on_decree_message(&mut self, now: Now, from: NodeId, message: DecreeMessage) {
+        if self.is_serving() {
+            self.decree.on_message(now.mono, from, message);
+            self.run_decree(now);
+        }
+    }
+
+    /// Says something about a decision, to this node too.
+    pub(super) fn tell_decree(&mut self, now: Now, to: NodeId, message: DecreeMessage) {
+        if to == self.me {
+            self.decree.on_message(now.mono, to, message);
+            self.run_decree(now);
+        } else {
+            self.send(to, PeerMessage::Decree(Box::new(message)));
+        }
+    }
+
+    pub(super) fn run_decree(&mut self, now: Now) {
+        while let Some(action) = self.decree.poll_action() {
+            match action {
+                DecreeAction::Send(to, message) if to == self.me => {
+                    self.decree.on_message(now.mono, to, message);
+                }
+                DecreeAction::Send(to, message) => {
+                    self.send(to, PeerMessage::Decree(Box::new(message)));
+                }
+                DecreeAction::Persist(record, to, answer) => {
+                    let records = vec![MetaRecord::Decree(*record)];
+                    let pending = Pending::DecreePersisted(to, answer);
+                    self.disk(pending, DiskRequest::Persist(records));
+                }
+                DecreeAction::PersistDecided(state) => {
+                    let pending = Pending::DecidedPersisted(state.epoch);
+                    let records = vec![MetaRecord::Decided(state)];
+                    self.disk(pending, DiskRequest::Persist(records));
+                }
+                DecreeAction::InForce(state) => self.adopt(state),
+                DecreeAction::TellState(to) => self.push_state(now, to),
+                DecreeAction::AskState(to) => self.ask_state(now, to),
+                DecreeAction::Outcome(op, outcome) => self.on_change_outcome(op, outcome),
+                DecreeAction::Checked(number) => self.on_checked(now, number),
+                DecreeAction::Contradiction(from, epoch) => {
+                    let text = format!(
+                        "epoch {epoch} was decided in two ways: a defect, or a disk of another cluster"
+                    );
+                    self.note(Level::Error, Some(from), text);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! Deletes the keys of dropped tables, in every unit of which the store holds anything: also in
+//! those the node no longer owns. Walks from one (unit, table) that is there to the next, a bounded
+//! number of them at a time; each that is dropped is one range deletion, whatever it holds.
+
+use std::ops::Bound;
+
+use bytes::Bytes;
+
+use super::keyspace::{DATA, PREFIX_BYTES, table_of};
+use super::{Shared, disk_error};
+use crate::message::DiskError;
+use crate::storage::{Batch, Direction, KeyRange};
+use crate::types::ClusterState;
+
+/// Places looked at in one piece.
+const SEEKS_MAX: usize = 64;
+
+/// The deletions of one piece, and where the next begins, or nowhere.
+pub(super) fn piece(
+    shared: &Shared,
+    state: &ClusterState,
+    from: &[u8],
+) -> Result<(Batch, Option<Bytes>), DiskError> {
+    let snapshot = shared.engine.snapshot();
+    let mut batch = Batch::new();
+    let mut place = if from.is_empty() { vec![DATA] } else { from.to_vec() };
+    for _ in 0..SEEKS_MAX {
+        let end = [DATA + 1];
+        let bounds = (Bound::Included(&place[..]), Bound::Excluded(&end[..]));
+        let first = snapshot.range(bounds.0, bounds.1, Direction::Forward).next();
+        let Some(first) = first else { return Ok((batch, None)) };
+        let (first, ..) = first.map_err(|error| disk_error(&error))?;
+        let (Some(table), Some(prefix)) = (table_of(&first), first.get(..PREFIX_BYTES)) else {
+            let what = format!("a key of {} bytes is none of ours", first.len());
+            return Err(DiskError::Corruption(what));
+        };
+        if state.is_dropped(table) {
+            batch.delete_range(&KeyRange::prefix(prefix));
+        }
+        match after(prefix.to_vec()) {
+            Some(next) => place = next,
+            None => return Ok((batch, None)),
+        }
+    }
+    Ok((batch, Some(Bytes::from(place))))
+}
+
+/// The first place behind all keys that begin with `prefix`.
+fn after(mut prefix: Vec<u8>) -> Option<Vec<u8>> {
+    while let Some(last) = prefix.pop() {
+        if let Some(next) = last.checked_add(1) {
+            prefix.push(next);
+            return Some(prefix);
+        }
+    }
+    None
+}
