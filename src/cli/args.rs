@@ -145,6 +145,9 @@ pub(crate) enum Command {
     Status,
     /// Show where a key lives
     Locate(super::locate::LocateArgs),
+    /// Make, show, alter and drop tables
+    #[command(subcommand, arg_required_else_help = true)]
+    Table(super::table::TableCommand),
     /// Wait until the cluster is as wanted
     Wait(super::wait::WaitArgs),
     /// Write memtables out, on all nodes or one

@@ -20,9 +20,6 @@ pub(crate) enum Later {
     /// Compare and set (not available yet)
     #[command(hide = true, disable_help_flag = true)]
     Cas(Rest),
-    /// Manage tables (not available yet)
-    #[command(hide = true, disable_help_flag = true)]
-    Table(Rest),
     /// Stage changes of membership (not available yet)
     #[command(hide = true, disable_help_flag = true)]
     Node(Rest),
@@ -59,7 +56,6 @@ pub(crate) enum Later {
 pub(crate) fn refuse(command: &Later) -> Failure {
     let (name, rest) = match command {
         Later::Cas(rest) => ("cas", rest),
-        Later::Table(rest) => ("table", rest),
         Later::Node(rest) => ("node", rest),
         Later::Plan(rest) => ("plan", rest),
         Later::Hints(rest) => ("hints", rest),
@@ -72,7 +68,7 @@ pub(crate) fn refuse(command: &Later) -> Failure {
         Later::Bench(rest) => ("bench", rest),
     };
     // Name the subcommand too, but not a key or a value, which are none of an error's business.
-    let groups = ["table", "node", "plan", "hints", "repair", "gc", "scrub", "bench"];
+    let groups = ["node", "plan", "hints", "repair", "gc", "scrub", "bench"];
     let word = rest.words.first().and_then(|word| word.to_str());
     match word.filter(|word| groups.contains(&name) && !word.starts_with('-')) {
         Some(word) => Failure::not_available_yet(&format!("`kvctl {name} {word}`")),

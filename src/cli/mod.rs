@@ -20,6 +20,7 @@ mod output;
 mod put;
 mod scan;
 mod status;
+mod table;
 mod text;
 mod version;
 mod wait;
@@ -95,6 +96,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Export(args) => export::run(&context, args, &mut output).await,
         Command::Status => status::run(&context, &mut output).await,
         Command::Locate(args) => locate::run(&context, args, &mut output).await,
+        Command::Table(command) => table::run(&context, command, &mut output).await,
         Command::Wait(args) => wait::run(&context, args, &mut output).await,
         Command::Flush(args) => flush::run(&context, args, &mut output).await,
         Command::Version(args) => version::run(&context, &args, &mut output).await,

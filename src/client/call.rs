@@ -53,6 +53,12 @@ pub(crate) trait Operation: Sync {
         false
     }
 
+    /// Whether the server knows its attempts to be one by their id, so that another may follow one
+    /// of which nothing is known.
+    fn is_known_by_id(&self) -> bool {
+        false
+    }
+
     /// What the answer rests on, if it says so.
     fn receipt(_answer: &Self::Answer) -> Option<&Receipt> {
         None
@@ -108,7 +114,9 @@ impl Core {
             if told.is_none() || failed.error.code() != Error::UNAVAILABLE {
                 told = Some(failed.error.clone());
             }
-            let again = !final_one && failed.error.is_retryable() && attempts.may_follow(applied);
+            let may_follow = attempts.may_follow(applied)
+                || operation.is_known_by_id() && applied != Applied::Yes;
+            let again = !final_one && failed.error.is_retryable() && may_follow;
             let wake = self.wake(&attempts, deadline, self.pause(number, &failed.error));
             avoid.push(failed.address);
             if !again || wake >= deadline || !self.budget.withdraw() {
@@ -133,7 +141,9 @@ impl Core {
         let endpoint = self.pool.pick(avoid, now, &self.entropy);
         let attempt = attempts.begin(self.server_time.estimate(now));
         let attempt = operation.is_write().then_some(attempt);
-        let windowless = operation.is_write() && !attempts.may_follow(Applied::Unknown);
+        let windowless = operation.is_write()
+            && !operation.is_known_by_id()
+            && !attempts.may_follow(Applied::Unknown);
         let patient = final_one || self.pool.len() == 1 || windowless;
         let until = now.plus(if patient { remaining } else { patience(remaining) });
         let this = Try { remaining: server_share(remaining), attempt, lane: self.lane };

@@ -11,7 +11,8 @@ use tonic::transport::{Channel, Endpoint as Transport};
 
 use crate::types::Time;
 use crate::types::limits::MESSAGE_BYTES_MAX;
-use crate::wire::proto::{admin::admin_client::AdminClient, v1::kv_client::KvClient};
+use crate::wire::proto::admin::admin_client::AdminClient;
+use crate::wire::proto::v1::{kv_client::KvClient, tables_client::TablesClient};
 
 use super::Entropy;
 use super::health::{Health, Standing};
@@ -65,6 +66,11 @@ impl Endpoint {
     /// The data plane, a call at a time.
     pub(crate) fn kv(&self) -> KvClient<Channel> {
         KvClient::new(self.channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX)
+    }
+
+    /// What is asked about tables.
+    pub(crate) fn tables(&self) -> TablesClient<Channel> {
+        TablesClient::new(self.channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX)
     }
 
     /// The operators' plane.

@@ -51,11 +51,14 @@ mod scan;
 mod server_time;
 mod session;
 mod status_error;
+mod tables;
 
 use std::sync::Arc;
 
 pub use crate::message::{Applied, ErrorCode, Facts, Receipt};
-pub use crate::types::{Epoch, NodeId, Quorum, Stamp, TraceId, WallTime};
+pub use crate::types::{
+    Epoch, NodeId, Quorum, Sloppy, Stamp, TableId, TableKind, TraceId, WallTime,
+};
 
 pub use admin::{FlushRequest, LocateRequest, Location, NodeStatus, Status, StatusRequest};
 pub use admin::{Version, VersionRequest};
@@ -63,6 +66,10 @@ pub use builder::ClientBuilder;
 pub use data::{DeleteRequest, GetReply, GetRequest, PutRequest};
 pub use error::{Error, ErrorKind};
 pub use scan::{Entries, Entry, Page, Pages, ScanRequest};
+pub use tables::{
+    AlterTableRequest, CreateTableRequest, DescribeTableRequest, DropTableRequest,
+    ListTablesRequest, Table, TableList, Tables,
+};
 
 pub(crate) use clock::Clock;
 pub(crate) use entropy::Entropy;
@@ -141,6 +148,19 @@ impl Client {
     /// ```
     pub fn scan(&self) -> ScanRequest {
         ScanRequest::new(self.core.clone())
+    }
+
+    /// Asks about tables, and changes them.
+    ///
+    /// ```no_run
+    /// # async fn example(kv: roundtable::client::Client) -> Result<(), roundtable::client::Error> {
+    /// kv.tables().create("people").n(3).await?;
+    /// kv.put("user:42", "Ada").table("people").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn tables(&self) -> Tables {
+        Tables::new(self.core.clone())
     }
 
     /// Asks one node how it sees the cluster.

@@ -161,11 +161,14 @@ impl Handle {
     /// As [`Handle::submit`]; [`ErrorCode::DeadlineExceeded`] when a disk takes too long.
     pub async fn admin(&self, deadline: Time, request: AdminRequest) -> ClientResult {
         let op = self.next();
+        let changes = matches!(&request, AdminRequest::Table(_));
+        let applied = if changes { Applied::Unknown } else { Applied::No };
         let call = self.call(op, Event::Admin { op, deadline, request });
-        let until = self.0.clock.instant(deadline);
+        // What the node itself says at the deadline tells more.
+        let until = self.0.clock.instant(deadline.plus(ADMIN_GRACE));
         tokio::time::timeout_at(until, call).await.unwrap_or_else(|_| {
             let message = "deadline passed before the node had done it; it may yet be done";
-            Err(OpError::new(ErrorCode::DeadlineExceeded, message))
+            Err(OpError::new(ErrorCode::DeadlineExceeded, message).with_applied(applied))
         })
     }
 
@@ -240,6 +243,8 @@ impl Handle {
     }
 }
 
+/// How much longer than the deadline the node's own answer to an operator is waited for.
+const ADMIN_GRACE: Duration = Duration::from_millis(50);
 /// When a shed request may be sent again.
 const RETRY_AFTER: Duration = Duration::from_millis(50);
 

@@ -9,7 +9,7 @@ use crate::message::Phase;
 use crate::runtime::ViewReceiver;
 
 /// The services that follow readiness; the empty name is the server as a whole.
-const FOLLOWING: [&str; 2] = ["", "roundtable.v1.Kv"];
+const FOLLOWING: [&str; 3] = ["", "roundtable.v1.Kv", "roundtable.v1.Tables"];
 
 /// The health service, and the task that keeps it true.
 pub(super) fn service(view: ViewReceiver) -> (HealthServer<impl Health>, AbortOnDropHandle<()>) {

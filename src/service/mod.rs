@@ -5,6 +5,7 @@ mod admin;
 mod health;
 mod kv;
 mod session;
+mod tables;
 
 use core::time::Duration;
 
@@ -20,9 +21,11 @@ use crate::wire::client::Call;
 use crate::wire::proto;
 use crate::wire::proto::admin::admin_server::AdminServer;
 use crate::wire::proto::v1::kv_server::KvServer;
+use crate::wire::proto::v1::tables_server::TablesServer;
 
 use admin::AdminService;
 use kv::KvService;
+use tables::TablesService;
 
 /// Resets of streams by a client that do not count as an attack: a client that times out many calls
 /// resets each of them.
@@ -48,6 +51,9 @@ pub async fn serve_clients(
     let admin = AdminServer::new(AdminService::new(handle.clone()))
         .max_decoding_message_size(most)
         .max_encoding_message_size(most);
+    let tables = TablesServer::new(TablesService::new(handle.clone()))
+        .max_decoding_message_size(most)
+        .max_encoding_message_size(most);
     let (health, _follower) = health::service(handle.view());
     Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE.0))
@@ -56,6 +62,7 @@ pub async fn serve_clients(
         .max_concurrent_streams(STREAMS_PER_CONNECTION)
         .add_service(kv)
         .add_service(admin)
+        .add_service(tables)
         .add_service(health)
         .add_service(reflection!(build_v1))
         .add_service(reflection!(build_v1alpha))

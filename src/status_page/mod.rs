@@ -130,16 +130,21 @@ fn seen(view: &View, id: NodeId) -> Option<&MemberView> {
 
 fn tables(page: &mut String, state: &ClusterState) {
     page.push_str("<h2>Tables</h2><table><tr><th>table</th><th>kind</th><th class=\"n\">N</th>");
-    page.push_str("<th class=\"n\">R</th><th class=\"n\">W</th></tr>");
+    page.push_str("<th class=\"n\">R</th><th class=\"n\">W</th><th class=\"n\">floors</th>");
+    page.push_str("<th>sloppy</th></tr>");
     for table in &state.tables {
         let _ = write!(
             page,
-            "<tr><td>{}</td><td>{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td></tr>",
+            "<tr><td>{}</td><td>{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td>\
+             <td class=\"n\">{}/{}</td><td>{}</td></tr>",
             escape(table.name.as_str()),
             table.kind,
             table.n,
             table.r,
             table.w,
+            table.r_min,
+            table.w_min,
+            table.sloppy,
         );
     }
     page.push_str("</table>");

@@ -40,6 +40,22 @@ fn usage_errors_exit_2_and_are_json_when_asked() {
         "get a --timeout 0s",
         "get a --timeout 5",
         "-e nonsense get a",
+        "table",
+        "table frobnicate t",
+        "table create",
+        "table create t --kind lru",
+        "table create t --n 300",
+        "table create t --n -1",
+        "table create t --ttl 0s",
+        "table create t --ttl -5s",
+        "table create t --ttl 1us",
+        "table create t --sloppy=sometimes",
+        "table describe",
+        "table alter t --kind causal",
+        "table alter t --n 5",
+        "table alter t --r-min 2",
+        "table alter t --ttl 5s --no-ttl",
+        "table drop",
     ];
     for line in lines {
         let plain = kvctl("127.0.0.1:1", line);
@@ -71,11 +87,6 @@ fn keys_and_values_beyond_their_limits_are_usage_errors() {
 #[test]
 fn what_is_not_available_yet_says_so_and_exits_2() {
     let lines = [
-        "table create t --kind causal --n 3 --sloppy=always",
-        "table list",
-        "table describe t",
-        "table alter t",
-        "table drop t",
         "node join n4",
         "node leave n4",
         "node replace n3 n4",

@@ -23,4 +23,5 @@ mod observe;
 mod peers;
 mod quorum;
 mod slow;
+mod tables;
 mod traffic;
