@@ -151,7 +151,9 @@ pub(crate) enum Command {
     /// Wait until the cluster is as wanted
     Wait(super::wait::WaitArgs),
     /// Write memtables out, on all nodes or one
-    Flush(super::flush::FlushArgs),
+    Flush(super::stores::NodesArgs),
+    /// Merge all tables, on all nodes or one; a node goes on when the time to wait is over
+    Compact(super::stores::NodesArgs),
     /// Show versions
     Version(super::version::VersionArgs),
     /// Write a shell's completion script

@@ -44,9 +44,6 @@ pub(crate) enum Later {
     /// Compute how many nodes to reserve (not available yet)
     #[command(hide = true, disable_help_flag = true)]
     Capacity(Rest),
-    /// Compact the stores (not available yet)
-    #[command(hide = true, disable_help_flag = true)]
-    Compact(Rest),
     /// Run a benchmark (not available yet)
     #[command(hide = true, disable_help_flag = true)]
     Bench(Rest),
@@ -64,7 +61,6 @@ pub(crate) fn refuse(command: &Later) -> Failure {
         Later::Scrub(rest) => ("scrub", rest),
         Later::Explain(rest) => ("explain", rest),
         Later::Capacity(rest) => ("capacity", rest),
-        Later::Compact(rest) => ("compact", rest),
         Later::Bench(rest) => ("bench", rest),
     };
     // Name the subcommand too, but not a key or a value, which are none of an error's business.

@@ -8,7 +8,6 @@ mod args;
 mod del;
 mod exit;
 mod export;
-mod flush;
 mod get;
 mod import;
 mod item;
@@ -20,6 +19,7 @@ mod output;
 mod put;
 mod scan;
 mod status;
+mod stores;
 mod table;
 mod text;
 mod version;
@@ -36,6 +36,7 @@ use crate::client::Client;
 use args::{Cli, Command, Global};
 use exit::Failure;
 use output::Output;
+use stores::Task;
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -98,7 +99,8 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Locate(args) => locate::run(&context, args, &mut output).await,
         Command::Table(command) => table::run(&context, command, &mut output).await,
         Command::Wait(args) => wait::run(&context, args, &mut output).await,
-        Command::Flush(args) => flush::run(&context, args, &mut output).await,
+        Command::Flush(args) => stores::run(&context, Task::Flush, args, &mut output).await,
+        Command::Compact(args) => stores::run(&context, Task::Compact, args, &mut output).await,
         Command::Version(args) => version::run(&context, &args, &mut output).await,
         Command::Completion(args) => completion(&args, &mut output),
         Command::Later(command) => Err(later::refuse(&command)),

@@ -175,6 +175,12 @@ admin_request!(
     flush(|_| Ok(admin::FlushRequest {})), |_response| ()
 );
 admin_request!(
+    /// Asks one node to merge all its tables: `.await` it. Harmless when repeated. May take minutes:
+    /// when the timeout is over, the node goes on.
+    CompactRequest {} -> (),
+    compact(|_| Ok(admin::CompactRequest {})), |_response| ()
+);
+admin_request!(
     /// Asks for a key's [`Location`]: `.await` it.
     LocateRequest { key: Bytes, table: String } -> Location,
     locate(|this| {

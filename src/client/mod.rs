@@ -60,7 +60,9 @@ pub use crate::types::{
     Epoch, NodeId, Quorum, Sloppy, Stamp, TableId, TableKind, TraceId, WallTime,
 };
 
-pub use admin::{FlushRequest, LocateRequest, Location, NodeStatus, Status, StatusRequest};
+pub use admin::{
+    CompactRequest, FlushRequest, LocateRequest, Location, NodeStatus, Status, StatusRequest,
+};
 pub use admin::{Version, VersionRequest};
 pub use builder::ClientBuilder;
 pub use data::{DeleteRequest, GetReply, GetRequest, PutRequest};
@@ -177,6 +179,12 @@ impl Client {
     /// one endpoint to choose.
     pub fn flush(&self) -> FlushRequest {
         FlushRequest::new(self.core.clone())
+    }
+
+    /// Asks one node to write its memtable out and to merge all its tables. Which node is up to the
+    /// picker, as with [`Client::flush`].
+    pub fn compact(&self) -> CompactRequest {
+        CompactRequest::new(self.core.clone())
     }
 
     /// Asks one node for its build.

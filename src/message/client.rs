@@ -180,6 +180,8 @@ pub enum AdminRequest {
     Locate(Locate),
     /// Write this node's memtable out.
     Flush,
+    /// Write this node's memtable out and merge all its tables.
+    Compact,
     /// About tables.
     Table(Box<TableRequest>),
 }
@@ -275,6 +277,8 @@ pub enum Reply {
     Locate(LocateReply),
     /// To [`AdminRequest::Flush`].
     Flushed,
+    /// To [`AdminRequest::Compact`].
+    Compacted,
     /// To a change of tables, or a question about one.
     Table(Box<TableReply>),
     /// To a question about all tables.

@@ -67,6 +67,8 @@ pub enum DiskRequest {
     Persist(Vec<MetaRecord>),
     /// Writes the memtable out.
     Flush,
+    /// Writes the memtable out and merges all tables. May take minutes.
+    Compact,
     /// Measures the store.
     Measure,
 }
@@ -87,6 +89,8 @@ pub enum DiskAnswer {
     Persisted,
     /// To [`DiskRequest::Flush`].
     Flushed,
+    /// To [`DiskRequest::Compact`].
+    Compacted,
     /// To [`DiskRequest::Measure`].
     Measured(ReplicaFacts),
 }

@@ -30,6 +30,9 @@ impl Node {
                 AdminRequest::Flush => {
                     return self.disk(Pending::Flush(op), DiskRequest::Flush);
                 }
+                AdminRequest::Compact => {
+                    return self.disk(Pending::Compact(op), DiskRequest::Compact);
+                }
             }
         };
         self.effects.push_back(Effect::Reply { op, result });

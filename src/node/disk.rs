@@ -35,6 +35,7 @@ pub(super) enum Pending {
     Housekeeping,
     Measured,
     Flush(OpId),
+    Compact(OpId),
     /// An answer that may be told once what it says is durable.
     DecreePersisted(NodeId, DecreeMessage),
     DecidedPersisted(Epoch),
@@ -91,7 +92,11 @@ impl Node {
                 self.answer_scan(from, ScanAnswer { round, result });
             }
             Pending::Flush(op) => {
-                let result = flushed(result);
+                let result = tidied(result, Reply::Flushed);
+                self.effects.push_back(Effect::Reply { op, result });
+            }
+            Pending::Compact(op) => {
+                let result = tidied(result, Reply::Compacted);
                 self.effects.push_back(Effect::Reply { op, result });
             }
             Pending::Swept(epoch) => self.on_swept(epoch, result),
@@ -160,7 +165,8 @@ impl Node {
             | Pending::Housekeeping
             | Pending::Measured
             | Pending::Swept(_)
-            | Pending::Flush(_) => {}
+            | Pending::Flush(_)
+            | Pending::Compact(_) => {}
         }
     }
 
@@ -191,9 +197,9 @@ impl Node {
     }
 }
 
-fn flushed(result: Result<DiskAnswer, DiskError>) -> ClientResult {
+fn tidied(result: Result<DiskAnswer, DiskError>, reply: Reply) -> ClientResult {
     match result {
-        Ok(_) => Ok(Reply::Flushed),
+        Ok(_) => Ok(reply),
         Err(error) => {
             let code = match &error {
                 DiskError::ReadOnly(_) => ErrorCode::StorageReadOnly,

@@ -144,6 +144,7 @@ impl Node {
                 | Reply::Status(_)
                 | Reply::Locate(_)
                 | Reply::Flushed
+                | Reply::Compacted
                 | Reply::Table(_)
                 | Reply::Tables(_),
             )

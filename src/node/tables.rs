@@ -275,6 +275,7 @@ impl Node {
                 }
             },
             AdminRequest::Flush => Ok(Reply::Flushed),
+            AdminRequest::Compact => Ok(Reply::Compacted),
         }
     }
 

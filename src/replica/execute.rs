@@ -49,11 +49,12 @@ pub(super) fn try_execute(
         DiskRequest::Range { .. }
         | DiskRequest::Sweep { .. }
         | DiskRequest::Flush
+        | DiskRequest::Compact
         | DiskRequest::Measure => Some((request, done)),
     }
 }
 
-pub(super) fn execute(shared: &Shared, request: DiskRequest, done: Done) {
+pub(super) fn execute(shared: &Arc<Shared>, request: DiskRequest, done: Done) {
     match request {
         DiskRequest::Write { unit, table, key, record } => {
             let key = keyspace::data_key(unit, table, &key);
@@ -97,7 +98,38 @@ pub(super) fn execute(shared: &Shared, request: DiskRequest, done: Done) {
             let result = shared.engine.flush();
             done(result.map(|()| DiskAnswer::Flushed).map_err(|error| disk_error(&error)));
         }
+        DiskRequest::Compact => compact(shared, done),
         DiskRequest::Measure => done(Ok(DiskAnswer::Measured(shared.measure()))),
+    }
+}
+
+/// Merges all tables on a thread of its own: it may take minutes, and those that answer reads are
+/// few. One at a time; whoever asks meanwhile hears `Overloaded`.
+fn compact(shared: &Arc<Shared>, done: Done) {
+    let run = |shared: &Shared| {
+        let result = shared.engine.compact();
+        shared.compacting.store(false, Ordering::Release);
+        result.map(|()| DiskAnswer::Compacted).map_err(|error| disk_error(&error))
+    };
+    if shared.compacting.swap(true, Ordering::AcqRel) {
+        return done(Err(DiskError::Overloaded));
+    }
+    if shared.inline {
+        return done(run(shared));
+    }
+    let (own, slot) = (Arc::clone(shared), Arc::new(Mutex::new(Some(done))));
+    let handed = Arc::clone(&slot);
+    let thread = std::thread::Builder::new().name("kvd-compact".to_owned()).spawn(move || {
+        let answer = run(&own);
+        if let Some(done) = handed.lock().take() {
+            done(answer);
+        }
+    });
+    if thread.is_err() {
+        shared.compacting.store(false, Ordering::Release);
+        if let Some(done) = slot.lock().take() {
+            done(Err(DiskError::Overloaded));
+        }
     }
 }
 

@@ -15,12 +15,13 @@ mod sweep;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use parking_lot::Mutex;
 
 use crate::message::{DiskAnswer, DiskError, DiskRequest, Restored};
 use crate::storage::vfs::Vfs;
-use crate::storage::{self, Engine, Options, Stats};
+use crate::storage::{self, Engine, Options, Stats, ThreadMode};
 
 /// Called once with the outcome of a request, from whichever thread finished it. Must not block.
 pub type Done = Box<dyn FnOnce(Result<DiskAnswer, DiskError>) + Send>;
@@ -57,6 +58,10 @@ struct Shared {
     engine: Engine,
     /// Held over the read, the merge and the submission of one write, never over a sync.
     stripes: Vec<Mutex<()>>,
+    /// Nothing runs by itself: a simulator steps the engine.
+    inline: bool,
+    /// Somebody has asked for all tables to be merged, and it is being done.
+    compacting: AtomicBool,
 }
 
 impl Replica {
@@ -69,13 +74,15 @@ impl Replica {
         dir: &Path,
         options: Options,
     ) -> Result<(Replica, Restored), ReplicaError> {
+        let inline = options.threads == ThreadMode::Inline;
         let (engine, recovery) = Engine::open(vfs, dir, options)?;
         restore::note_damage(&engine, &recovery)?;
         let mut restored = restore::restore(&engine, dir)?;
         restored.unreadable =
             recovery.unreadable.iter().map(|table| table.display().to_string()).collect();
         let stripes = (0..STRIPES).map(|_| Mutex::new(())).collect();
-        Ok((Replica { shared: Arc::new(Shared { engine, stripes }) }, restored))
+        let compacting = AtomicBool::new(false);
+        Ok((Replica { shared: Arc::new(Shared { engine, stripes, inline, compacting }) }, restored))
     }
 
     /// Carries out a request if memory can answer it, without ever waiting for a disk; hands it

@@ -64,6 +64,16 @@ impl Admin for AdminService {
         }
     }
 
+    async fn compact(
+        &self,
+        request: Request<pb::CompactRequest>,
+    ) -> Result<Response<pb::CompactResponse>, Status> {
+        match self.run(request.metadata(), AdminRequest::Compact).await? {
+            Reply::Compacted => Ok(Response::new(pb::CompactResponse {})),
+            _ => Err(status_of(&mismatched())),
+        }
+    }
+
     async fn version(
         &self,
         _: Request<pb::VersionRequest>,

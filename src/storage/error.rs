@@ -4,6 +4,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 /// An error of the engine. Cheap to clone: one failed sync answers many writers.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
@@ -32,6 +34,38 @@ pub enum Error {
     #[error("{} is named by the manifest but missing", file.display())]
     Missing {
         /// The missing file.
+        file: PathBuf,
+    },
+    /// A directory that was to be filled has files in it. Nothing is changed.
+    #[error("{} is not empty", path.display())]
+    Occupied {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// Tables that were to be taken in meet each other. Nothing is changed.
+    #[error("the keys of {} and {} meet", one.display(), other.display())]
+    FilesOverlap {
+        /// One of them.
+        one: PathBuf,
+        /// The other.
+        other: PathBuf,
+    },
+    /// There are keys where tables were to be taken in. Nothing is changed.
+    #[error("there are keys in the range that was to be taken in, {} among them", key.escape_ascii())]
+    RangeInUse {
+        /// One of the keys.
+        key: Bytes,
+    },
+    /// A key of a table is not above the one before. It is not added.
+    #[error("a key of {} is not above the one before", file.display())]
+    OutOfOrder {
+        /// The table.
+        file: PathBuf,
+    },
+    /// A table without pairs cannot be ended.
+    #[error("{} has no pairs", file.display())]
+    Empty {
+        /// The table.
         file: PathBuf,
     },
     /// The file was written by a later version of the program.
@@ -99,6 +133,17 @@ impl Error {
 
     pub(crate) fn corrupt(file: &Path, offset: u64, what: &'static str) -> Self {
         Self::Corrupt { file: file.to_path_buf(), offset, what }
+    }
+
+    /// The same about another name of the file.
+    pub(crate) fn about(self, name: &Path) -> Self {
+        match self {
+            Self::Corrupt { offset, what, .. } => Self::corrupt(name, offset, what),
+            Self::Version { found, known, .. } => {
+                Self::Version { file: name.to_path_buf(), found, known }
+            }
+            other => other,
+        }
     }
 
     /// Whether the disk said that it has no room for something new. A sync that says so is another

@@ -4,6 +4,8 @@
 
 use bytes::Bytes;
 
+use super::coding::{Reader, put_length, put_string};
+
 /// The keys from `start` on, up to but without `end`; without an `end`, all keys from `start` on.
 ///
 /// ```
@@ -78,6 +80,27 @@ impl KeyRange {
         self.end.as_ref().is_none_or(|end| *key < **end)
     }
 
+    /// Whether every key from `smallest` to `largest` is in it.
+    pub(crate) fn holds(&self, smallest: &[u8], largest: &[u8]) -> bool {
+        *self.start <= *smallest && self.is_before_end(largest)
+    }
+
+    /// Its bytes in files: the first key, then 0 or one more than the length of the end, and that.
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        put_string(out, &self.start);
+        put_length(out, self.end.as_ref().map_or(0, |end| end.len() + 1));
+        out.extend_from_slice(self.end.as_deref().unwrap_or_default());
+    }
+
+    pub(crate) fn decode(reader: &mut Reader<'_>) -> Option<Self> {
+        let start = Bytes::copy_from_slice(reader.string()?);
+        let end = match reader.length()?.checked_sub(1) {
+            Some(length) => Some(Bytes::copy_from_slice(reader.bytes(length)?)),
+            None => None,
+        };
+        Some(Self { start, end })
+    }
+
     /// Whether any key from `smallest` to `largest` can be in it.
     pub(crate) fn meets(&self, smallest: &[u8], largest: &[u8]) -> bool {
         !self.is_empty() && *self.start <= *largest && self.is_before_end(smallest)
@@ -102,6 +125,7 @@ mod tests {
     #[test]
     fn stretches_meet_or_lie_beside() {
         let range = KeyRange::between(b"c", b"f");
+        assert!(range.holds(b"c", b"e") && !range.holds(b"c", b"f") && !range.holds(b"b", b"e"));
         assert!(range.meets(b"a", b"c") && range.meets(b"e", b"z") && range.meets(b"a", b"z"));
         assert!(!range.meets(b"a", b"b") && !range.meets(b"f", b"z"));
         let empty = KeyRange::between(b"c", b"c");

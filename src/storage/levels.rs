@@ -108,9 +108,13 @@ impl Levels {
         for (level, tables) in self.levels.iter().enumerate() {
             let mut pairs = tables.iter().zip(tables.iter().skip(1));
             let is_mixed = |(index, newer): (usize, &Arc<Table>)| {
-                // Pieces of one flush are of one age, and disjoint.
+                // Pieces of one flush are of one age, and disjoint. A memtable that is made anew
+                // from the log may reach over the number of a table that was taken in meanwhile; of
+                // the keys in that table it has nothing older.
                 tables.iter().skip(index + 1).any(|older| {
-                    newer.meta.first <= older.meta.last && overlap(&newer.meta, &older.meta)
+                    newer.meta.first <= older.meta.last
+                        && older.meta.adopted.is_none()
+                        && overlap(&newer.meta, &older.meta)
                 })
             };
             if level == 0 && tables.iter().enumerate().any(is_mixed) {

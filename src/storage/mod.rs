@@ -28,6 +28,7 @@ mod deleted;
 mod engine;
 mod entry;
 mod error;
+mod export;
 mod files;
 #[cfg(debug_assertions)]
 #[doc(hidden)]
@@ -41,6 +42,7 @@ mod memtable_cursor;
 mod merge;
 mod options;
 mod sstable;
+mod table_writer;
 pub mod vfs;
 mod wal;
 
@@ -48,13 +50,16 @@ pub use batch::{Batch, Seqno};
 pub use check::{Checked, check};
 pub use compaction::{CompactionFilter, SharedFilter};
 pub use engine::{
-    CorruptRegion, Engine, LevelStats, OnDone, Recovery, Snapshot, Stats, TryGet, Verified,
+    Checkpoint, CorruptRegion, Engine, Ingested, LevelStats, OnDone, Recovery, Snapshot, Stats,
+    TryGet, Verified,
 };
 pub use error::Error;
+pub use export::{Export, TableFile};
 pub use iter::{Direction, Iter, LentPair};
 pub use key_range::KeyRange;
 pub use options::{
     BATCH_BYTES_MAX, Compression, Durability, ENGINE_KEY_BYTES_MAX, ENGINE_VALUE_BYTES_MAX,
     LEVEL_COUNT, Options, SYNC_INTERVAL_DEFAULT, SyncMode, ThreadMode,
 };
+pub use table_writer::TableWriter;
 pub use vfs::{FaultyVfs, MemoryVfs, RealVfs, Vfs};

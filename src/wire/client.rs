@@ -321,6 +321,7 @@ pub fn session_answer(
             | Reply::Status(_)
             | Reply::Locate(_)
             | Reply::Flushed
+            | Reply::Compacted
             | Reply::Table(_)
             | Reply::Tables(_),
         ) => Answer::Error(error_detail(&mismatched())),

@@ -112,6 +112,9 @@ fn kvctl_reads_writes_and_shows_a_real_cluster() {
     let owners = kvctl(at, "locate greeting -o json").json()["owners"].clone();
     assert_eq!(owners.as_array().unwrap().len(), 3);
     assert_eq!(kvctl(at, "flush").stdout, "flushed n1\nflushed n2\nflushed n3\n");
+    let compacted = kvctl(at, "compact --timeout 60s").stdout;
+    assert_eq!(compacted, "compacted n1\ncompacted n2\ncompacted n3\n");
+    assert_eq!(kvctl(at, "get greeting").code, 0);
 }
 
 #[test]

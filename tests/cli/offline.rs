@@ -102,7 +102,6 @@ fn what_is_not_available_yet_says_so_and_exits_2() {
         "scrub start",
         "explain KEY",
         "capacity --nodes 1000 --p 0.005 --confidence 0.99",
-        "compact --node n1",
         "bench run A --duration 1s --rate 100",
         "cas KEY --expect V --value V2",
         "put k v --ttl 1h",
@@ -130,7 +129,9 @@ fn what_is_not_available_yet_says_so_and_exits_2() {
 #[test]
 fn nobody_listening_exits_4_with_nothing_applied() {
     let nobody = nobody();
-    for line in ["get k", "put k v", "del k", "scan", "status", "locate k", "flush", "export -"] {
+    for line in
+        ["get k", "put k v", "del k", "scan", "status", "locate k", "flush", "compact", "export -"]
+    {
         let ran = kvctl(&nobody, &format!("-o json {line}"));
         assert_eq!(ran.code, 4, "{line}: {}", ran.stderr);
         let error = ran.error();

@@ -131,7 +131,7 @@ async fn an_import_that_fails_in_part_exits_8() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn the_cluster_is_shown_waited_for_and_flushed() {
+async fn the_cluster_is_shown_waited_for_flushed_and_compacted() {
     let fake = server([]).await;
     let at = fake.address.as_str();
     let status = kvctl(at, "status -o json").json();
@@ -155,6 +155,10 @@ async fn the_cluster_is_shown_waited_for_and_flushed() {
     assert_eq!(kvctl(at, "flush --node n9").code, 2);
     assert_eq!(kvctl(at, "flush -o json").json()["flushed"].as_array().unwrap().len(), 3);
     assert_eq!(fake.flushes(), 4);
+    assert_eq!(kvctl(at, "compact --node n2").stdout, "compacted n2\n");
+    assert_eq!(kvctl(at, "compact --node n9").code, 2);
+    assert_eq!(kvctl(at, "compact -o json").json()["compacted"].as_array().unwrap().len(), 3);
+    assert_eq!((fake.flushes(), fake.compactions()), (4, 4));
     assert_eq!(kvctl(at, "version --server -o json").json()["server"]["version"], "9.9.9");
 }
 

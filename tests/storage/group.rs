@@ -55,6 +55,10 @@ impl Vfs for CountingVfs {
         self.files.rename(from, to)
     }
 
+    fn hard_link(&self, from: &Path, to: &Path) -> std::io::Result<()> {
+        self.files.hard_link(from, to)
+    }
+
     fn list(&self, dir: &Path) -> std::io::Result<Vec<String>> {
         self.files.list(dir)
     }

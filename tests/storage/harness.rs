@@ -7,15 +7,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use fastrand::Rng;
 use parking_lot::Mutex;
 use roundtable::storage::vfs::Fate;
 use roundtable::storage::{
-    Batch, Direction, Durability, Engine, Error, FaultyVfs, KeyRange, Options, Recovery, SyncMode,
-    ThreadMode, Vfs,
+    Batch, Direction, Durability, Engine, Error, Export, FaultyVfs, KeyRange, Options, Recovery,
+    SyncMode, TableWriter, ThreadMode, Vfs,
 };
 
 use crate::sites::{Site, SitedVfs};
@@ -37,6 +37,9 @@ enum Change {
 struct Written {
     number: u64,
     changes: Vec<Change>,
+    /// It came as a file, which does not write the key `last`; false while it is not known whether
+    /// it is in.
+    file: Option<bool>,
 }
 
 fn changes(rng: &mut Rng) -> Vec<Change> {
@@ -73,7 +76,9 @@ impl Written {
     }
 
     fn apply(&self, state: &mut State) {
-        state.insert(b"last".to_vec(), self.number.to_le_bytes().to_vec());
+        if self.file.is_none() {
+            state.insert(b"last".to_vec(), self.number.to_le_bytes().to_vec());
+        }
         for change in &self.changes {
             match change {
                 Change::Put(key, length) => {
@@ -110,10 +115,23 @@ struct Ledger {
 impl Ledger {
     fn state_after(&self, number: u64) -> State {
         let mut state = State::new();
-        for written in self.written.iter().filter(|written| written.number <= number) {
-            written.apply(&mut state);
-        }
+        let is_in = |it: &&Written| it.file.unwrap_or(it.number <= number);
+        self.written.iter().filter(is_in).for_each(|written| written.apply(&mut state));
         state
+    }
+
+    /// Looks whether a file of which nobody has heard is in the store that was found.
+    fn find_file(&mut self, found: &State) {
+        for written in self.written.iter_mut().filter(|it| it.file == Some(false)) {
+            let is_there = |change: &Change| match change {
+                Change::Put(key, length) => {
+                    found.get(&[b'k', *key][..]) == Some(&value(written.number, *length))
+                }
+                _ => false,
+            };
+            written.file = Some(written.changes.iter().any(is_there));
+        }
+        self.written.retain(|it| it.file != Some(false));
     }
 }
 
@@ -127,6 +145,10 @@ pub(crate) struct Harness {
     engine: Option<Engine>,
     ledger: Arc<Mutex<Ledger>>,
     next: u64,
+    /// The last checkpoint that was said to be done, and what must be in it.
+    checkpoint: Option<(PathBuf, State)>,
+    /// The same of the last export.
+    exported: Option<(PathBuf, State)>,
 }
 
 pub(crate) fn small_options(seed: u64) -> Options {
@@ -167,7 +189,17 @@ fn patiently<T>(read: impl Fn() -> Result<T, Error>) -> Result<T, Error> {
 impl Harness {
     pub(crate) fn new(script: u64, disk: FaultyVfs) -> Self {
         let (options, rng) = (small_options(script), Rng::with_seed(script));
-        Self { disk, sited: None, options, rng, engine: None, ledger: Arc::default(), next: 0 }
+        Self {
+            disk,
+            sited: None,
+            options,
+            rng,
+            engine: None,
+            ledger: Arc::default(),
+            next: 0,
+            checkpoint: None,
+            exported: None,
+        }
     }
 
     pub(crate) fn try_open(&mut self) -> Result<Recovery, Error> {
@@ -184,10 +216,17 @@ impl Harness {
     }
 
     pub(crate) fn submit(&mut self, durability: Durability) {
+        if self.engine.is_some() {
+            let changes = changes(&mut self.rng);
+            self.submit_changes(changes, durability);
+        }
+    }
+
+    fn submit_changes(&mut self, changes: Vec<Change>, durability: Durability) {
         let Some(engine) = &self.engine else { return };
         self.next += 1;
         let number = self.next;
-        let written = Written { number, changes: changes(&mut self.rng) };
+        let written = Written { number, changes, file: None };
         let promised = durability == Durability::Synced || self.options.sync == SyncMode::Always;
         let ledger = Arc::clone(&self.ledger);
         let on_done = Box::new(move |result: Result<_, Error>| {
@@ -232,7 +271,7 @@ impl Harness {
 
     /// One act of the script; the same seed gives the same acts whatever the disk does.
     pub(crate) fn act(&mut self) {
-        let draw = self.rng.u8(..40);
+        let draw = self.rng.u8(..44);
         let synced = self.rng.u8(..4) == 0;
         let Some(engine) = self.engine.clone() else { return };
         match draw {
@@ -248,12 +287,102 @@ impl Harness {
                 }
             }
             3 => drop(engine.compact()),
+            40 => self.checkpoint(&engine),
+            41 | 42 => self.ingest(&engine),
+            43 => self.export(&engine),
             4..6 => engine.interval_elapsed(),
             6..24 => drop(engine.step()),
             _ => {
                 let durability = if synced { Durability::Synced } else { Durability::Default };
                 self.submit(durability);
             }
+        }
+    }
+
+    /// Empties a range and takes in a table for it.
+    fn ingest(&mut self, engine: &Engine) {
+        let (key, length) = (self.rng.u8(..12), self.rng.u16(..900));
+        self.submit_changes(vec![Change::DeleteRange(key, key + 1)], Durability::Synced);
+        while engine.step() {}
+        let vfs: Arc<dyn Vfs> = Arc::new(self.disk.clone());
+        let path = PathBuf::from(format!("/srv/node/in-{}.sst", self.disk.counts().calls));
+        self.next += 1;
+        let written = Written {
+            number: self.next,
+            changes: vec![Change::Put(key, length)],
+            file: Some(true),
+        };
+        let made = || -> Result<_, Error> {
+            let mut writer = TableWriter::create(&vfs, &path, &self.options)?;
+            writer.put(&[b'k', key], &value(written.number, length))?;
+            writer.finish()
+        };
+        if made().is_err() {
+            return;
+        }
+        let outcome = engine.ingest(std::slice::from_ref(&path));
+        let mut ledger = self.ledger.lock();
+        match outcome {
+            Ok(_) => ledger.written.push(written),
+            Err(Error::ReadOnly { .. } | Error::Io { .. }) => {
+                ledger.written.push(Written { file: Some(false), ..written });
+            }
+            Err(_) => {}
+        }
+    }
+
+    fn export(&mut self, engine: &Engine) {
+        let dir = PathBuf::from(format!("/srv/node/export-{}", self.disk.counts().calls));
+        if engine.export(&KeyRange::all(), &dir).is_ok() {
+            let state = self.ledger.lock().state_after(u64::MAX);
+            self.exported = Some((dir, state));
+        }
+    }
+
+    /// An export that was said to be done can be taken in by a new store, and is what it should be.
+    fn check_export(&self) -> Verdict {
+        let Some((dir, state)) = &self.exported else { return Ok(()) };
+        let fresh = PathBuf::from(format!("/srv/node/fresh-{}", self.disk.counts().calls));
+        let taken = || -> Result<State, Error> {
+            let vfs = Arc::new(self.disk.clone());
+            let export = Export::read(&*vfs, dir)?;
+            let (engine, _) = Engine::open(vfs, &fresh, self.options.clone())?;
+            engine.ingest(&export.paths(dir))?;
+            dump(&engine)
+        };
+        match taken() {
+            Ok(found) if found == *state => Ok(()),
+            Ok(_) => Err("an export is not what the store was".to_owned()),
+            Err(Error::Io { .. } | Error::ReadOnly { .. } | Error::DiskFull) => Ok(()),
+            Err(error) => Err(format!("an export cannot be taken in: {error}")),
+        }
+    }
+
+    fn checkpoint(&mut self, engine: &Engine) {
+        let dir = PathBuf::from(format!("/srv/node/checkpoint-{}", self.disk.counts().calls));
+        if engine.checkpoint(&dir).is_ok() {
+            let state = self.ledger.lock().state_after(u64::MAX);
+            self.checkpoint = Some((dir, state));
+        }
+    }
+
+    /// A checkpoint that was said to be done is a sound store and holds what it should.
+    fn check_checkpoint(&self) -> Verdict {
+        let Some((dir, state)) = &self.checkpoint else { return Ok(()) };
+        let open = || Engine::open(Arc::new(self.disk.clone()), dir, self.options.clone());
+        let (engine, recovery) = match patiently(open) {
+            Ok(opened) => opened,
+            Err(Error::Io { .. }) => return Ok(()),
+            Err(error) => return Err(format!("a checkpoint does not open: {error}")),
+        };
+        if !recovery.unreadable.is_empty() {
+            return Err(format!("a checkpoint is broken: {:?}", recovery.unreadable));
+        }
+        match patiently(|| dump(&engine)) {
+            Ok(found) if found == *state => Ok(()),
+            Ok(_) => Err("a checkpoint is not what the store was".to_owned()),
+            Err(Error::Io { .. }) => Ok(()),
+            Err(error) => Err(format!("a checkpoint cannot be read: {error}")),
         }
     }
 
@@ -363,6 +492,14 @@ impl Harness {
         if number > 0 && !ledger.written.iter().any(|written| written.number == number) {
             return Err(format!("{number} is there but was answered as not applied"));
         }
+        ledger.find_file(&found);
+        let file = ledger.written.iter().rev().find(|it| it.file == Some(true));
+        let before = |file: &Written| {
+            ledger.written.iter().rev().find(|it| it.file.is_none() && it.number < file.number)
+        };
+        if file.and_then(before).is_some_and(|batch| batch.number > number) {
+            return Err(format!("{number} is the last found, but a file that came later is there"));
+        }
         if found != ledger.state_after(number) {
             return Err(format!("the state is not that after batch {number}"));
         }
@@ -372,8 +509,10 @@ impl Harness {
                 return Err(format!("get and range disagree on {key:?}"));
             }
         }
-        ledger.written.retain(|written| written.number <= number);
-        Ok(())
+        ledger.written.retain(|written| written.file.is_some() || written.number <= number);
+        drop(ledger);
+        self.check_checkpoint()?;
+        self.check_export()
     }
 }
 

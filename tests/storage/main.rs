@@ -10,9 +10,11 @@
 )]
 
 mod check;
+mod checkpoint;
 mod compaction;
 mod crash;
 mod damage;
+mod exchange;
 mod faults;
 mod fuzz;
 mod golden;

@@ -7,6 +7,7 @@ use roundtable::storage::{Batch, Durability, Engine, Error, MemoryVfs, Options, 
 use roundtable::testing::arm_mutant;
 
 use crate::damage::flips;
+use crate::exchange::{damage_is_refused, hidden_by_deletes};
 use crate::faults::fault_runs;
 use crate::harness::crash_runs;
 use crate::shapes::exchanged_blocks_are_noticed;
@@ -98,6 +99,28 @@ fn believing_a_compressed_block_wherever_it_stands_is_caught() {
     assert!(exchanged_blocks_are_noticed());
     let _armed = arm_mutant("storage-compressed-unsalted");
     assert!(!exchanged_blocks_are_noticed());
+}
+
+#[test]
+fn a_checkpoint_without_what_is_in_memory_is_caught() {
+    fires("storage-checkpoint-without-memory");
+}
+
+#[test]
+fn an_ingestion_without_verification_is_caught() {
+    let _armed = arm_mutant("storage-ingest-unverified");
+    assert!(!damage_is_refused());
+}
+
+#[test]
+fn an_ingestion_below_what_hides_it_is_caught() {
+    let _armed = arm_mutant("storage-ingest-below-deletes");
+    assert!(hidden_by_deletes() > 0);
+}
+
+#[test]
+fn an_ingestion_that_is_told_before_the_manifest_is_caught() {
+    fires("storage-ingest-before-manifest");
 }
 
 fn fires_on_faults(mutant: &'static str) {

@@ -90,6 +90,10 @@ impl Vfs for SitedVfs {
         self.note("rename", kind(to), || self.disk.rename(from, to))
     }
 
+    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.note("link", kind(to), || self.disk.hard_link(from, to))
+    }
+
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
         self.note("list", kind(dir), || self.disk.list(dir))
     }

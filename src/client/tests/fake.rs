@@ -39,6 +39,7 @@ struct State {
     timeouts: Vec<u32>,
     messages: usize,
     flushes: usize,
+    compactions: usize,
     unavailable: Vec<u32>,
     silent: bool,
 }
@@ -91,6 +92,11 @@ impl Fake {
     /// Messages that came in over sessions.
     pub(crate) fn messages(&self) -> usize {
         self.state.lock().messages
+    }
+
+    /// How often it was told to merge its tables.
+    pub(crate) fn compactions(&self) -> usize {
+        self.state.lock().compactions
     }
 
     /// How often it was told to flush.
@@ -333,6 +339,14 @@ impl admin::admin_server::Admin for Fake {
     ) -> Result<Response<admin::FlushResponse>, Status> {
         self.state.lock().flushes += 1;
         Ok(Response::new(admin::FlushResponse {}))
+    }
+
+    async fn compact(
+        &self,
+        _: Request<admin::CompactRequest>,
+    ) -> Result<Response<admin::CompactResponse>, Status> {
+        self.state.lock().compactions += 1;
+        Ok(Response::new(admin::CompactResponse {}))
     }
 
     async fn version(

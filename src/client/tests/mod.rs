@@ -233,6 +233,8 @@ async fn a_node_is_asked_about_the_cluster_and_itself() {
     assert_eq!(kv.locate("").await.unwrap_err().code(), "KEY_EMPTY");
     kv.flush().await.unwrap();
     assert_eq!(fake.flushes(), 1);
+    kv.compact().await.unwrap();
+    assert_eq!((fake.flushes(), fake.compactions()), (1, 1));
     assert_eq!(kv.version().await.unwrap().version, "9.9.9");
     fake.set_unavailable(vec![3]);
     assert_eq!(kv.status().await.unwrap().unavailable, [3]);

@@ -303,6 +303,7 @@ impl Bench {
                 DiskAnswer::Persisted
             }
             DiskRequest::Flush => DiskAnswer::Flushed,
+            DiskRequest::Compact => DiskAnswer::Compacted,
             DiskRequest::Measure => DiskAnswer::Measured(crate::message::ReplicaFacts::default()),
         };
         self.event(id, Event::DiskDone { token, result: Ok(answer) });

@@ -119,6 +119,7 @@ impl World {
             last: seqnos.max().unwrap(),
             purged: Seqno(0),
             droppable,
+            adopted: None,
         };
         self.next += 1;
         self.tables.push(MapTable { level, meta, entries });

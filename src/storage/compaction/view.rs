@@ -105,7 +105,7 @@ impl Span {
         })
     }
 
-    pub(super) fn meets(&self, table: &TableMeta) -> bool {
+    pub(crate) fn meets(&self, table: &TableMeta) -> bool {
         table.smallest <= self.largest && self.smallest <= table.largest
     }
 

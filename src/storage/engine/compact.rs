@@ -7,7 +7,7 @@
 //! inputs stay as they are: nothing is ever dropped because it could not be read.
 
 use std::collections::VecDeque;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -132,7 +132,8 @@ impl Core {
                 more
             }
         };
-        let written = merging.written() - before;
+        // A table that could not be ended counts for nothing any more.
+        let written = merging.written().saturating_sub(before);
         if matches!(more, Ok(true)) {
             let (done, total) = (merging.tally.bytes_read, merging.job.bytes);
             let progress = Progress { done: done.min(total), total };
@@ -201,7 +202,19 @@ impl Core {
     /// What the file system says.
     pub(super) fn new_table(&self, level: usize) -> Result<TableBuilder, Error> {
         let no = self.manifest.lock().state.take_number()?;
-        let path = table_path(&self.dir, no);
+        self.table_at(no, table_path(&self.dir, no), level)
+    }
+
+    /// Begins a table of a given number and place, as tables of `level` are written.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub(super) fn table_at(
+        &self,
+        no: FileNo,
+        path: PathBuf,
+        level: usize,
+    ) -> Result<TableBuilder, Error> {
         let file = self.vfs.create(&path).map_err(|error| Error::io("create", &path, error))?;
         let shape = TableShape::new(&self.options, level);
         Ok(TableBuilder::new(no, file, path, shape, Arc::clone(&self.cache)))

@@ -3,11 +3,14 @@
 //! This file is the interface; what happens behind it is told in the order it happens by
 //! [`open`], [`commit`], [`flush`], [`compact`] and [`read`]. The whole story is in `docs/storage.md`.
 
+mod checkpoint;
 mod commit;
 mod compact;
 mod compacting;
 mod core;
+mod export;
 mod flush;
+mod ingest;
 mod open;
 mod pace;
 mod range;
@@ -17,6 +20,8 @@ mod threads;
 mod write;
 
 pub use self::core::OnDone;
+pub use checkpoint::Checkpoint;
+pub use ingest::Ingested;
 pub use open::{CorruptRegion, Recovery};
 pub use read::{Snapshot, TryGet};
 pub use stats::{LevelStats, Stats, Verified};

@@ -133,10 +133,19 @@ impl View {
         TryGet::Absent
     }
 
+    /// The memtables as a reader at `at` sees them, newest first.
+    pub(super) fn memory_sources(
+        &self,
+        at: Seqno,
+        direction: Direction,
+    ) -> impl Iterator<Item = Source> {
+        self.memtables().filter(|memtable| !memtable.is_empty()).map(move |memtable| {
+            Source::Memtable(MemtableCursor::new(Arc::clone(memtable), direction, at))
+        })
+    }
+
     fn range(&self, range: Range, direction: Direction, seqno: Seqno) -> Iter {
-        let memtables = self.memtables().filter(|memtable| !memtable.is_empty()).map(|memtable| {
-            Source::Memtable(MemtableCursor::new(Arc::clone(memtable), direction, seqno))
-        });
+        let memtables = self.memory_sources(seqno, direction);
         let tables = self.levels.sources(&range, direction, ReadMode::Cached);
         let sources = memtables.chain(tables).collect();
         let deleted = self.memtables().filter_map(|memtable| memtable.deleted.get());
@@ -149,10 +158,10 @@ impl View {
 /// The store as it was at one moment. Holds the memtables and files it needs until it is dropped.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
-    view: Arc<View>,
-    seqno: Seqno,
+    pub(super) view: Arc<View>,
+    pub(super) seqno: Seqno,
     /// The engine was closed when it was taken.
-    closed: bool,
+    pub(super) closed: bool,
 }
 
 impl Snapshot {

@@ -48,6 +48,7 @@ const TAG_TABLE_REMOVED: u8 = 6;
 const TAG_RANGE_DELETED: u8 = 7;
 const TAG_TABLE_PURGED: u8 = 8;
 const TAG_TABLE_DROPPABLE: u8 = 9;
+const TAG_TABLE_ADOPTED: u8 = 10;
 
 impl Edit {
     /// The edit that makes `state` out of nothing.
@@ -95,6 +96,10 @@ impl Edit {
             numbers.into_iter().for_each(|number| put_varint(&mut out, number));
             put_string(&mut out, &table.smallest);
             put_string(&mut out, &table.largest);
+            if let Some(salt) = table.adopted {
+                out.push(TAG_TABLE_ADOPTED);
+                put_varint(&mut out, salt);
+            }
             if table.purged > Seqno(0) {
                 out.push(TAG_TABLE_PURGED);
                 put_varint(&mut out, table.purged.0);
@@ -109,9 +114,7 @@ impl Edit {
         for RangeDelete { range, seqno } in &self.ranges_deleted {
             out.push(TAG_RANGE_DELETED);
             put_varint(&mut out, seqno.0);
-            put_string(&mut out, range.start());
-            put_length(&mut out, range.end().map_or(0, |end| end.len() + 1));
-            out.extend_from_slice(range.end().unwrap_or_default());
+            range.encode(&mut out);
         }
         // An edit is never a whole number of zeros, so a run of zeros is never an edit.
         put_length(&mut out, 0);
@@ -149,6 +152,9 @@ impl Edit {
                 TAG_TABLE_PURGED => {
                     edit.tables_added.last_mut()?.purged = Seqno(reader.varint()?);
                 }
+                TAG_TABLE_ADOPTED => {
+                    edit.tables_added.last_mut()?.adopted = Some(reader.varint()?);
+                }
                 TAG_RANGE_DELETED => edit.ranges_deleted.push(range_delete(reader)?),
                 TAG_TABLE_DROPPABLE => edit.tables_added.last_mut()?.droppable = droppable(reader)?,
                 _ => return None,
@@ -174,6 +180,7 @@ fn table(reader: &mut Reader<'_>) -> Option<TableMeta> {
         largest: Bytes::copy_from_slice(reader.string()?),
         purged: Seqno(0),
         droppable: Droppable::default(),
+        adopted: None,
     })
 }
 
@@ -188,12 +195,7 @@ fn droppable(reader: &mut Reader<'_>) -> Option<Droppable> {
 
 fn range_delete(reader: &mut Reader<'_>) -> Option<RangeDelete> {
     let seqno = Seqno(reader.varint()?);
-    let start = Bytes::copy_from_slice(reader.string()?);
-    let end = match reader.length()?.checked_sub(1) {
-        Some(length) => Some(Bytes::copy_from_slice(reader.bytes(length)?)),
-        None => None,
-    };
-    Some(RangeDelete { range: KeyRange::new(start, end), seqno })
+    Some(RangeDelete { range: KeyRange::decode(reader)?, seqno })
 }
 
 /// The set of files.
@@ -287,6 +289,7 @@ mod tests {
                 last: Seqno(300),
                 purged: Seqno(200),
                 droppable: Droppable { entries: 2, bytes: 70, lowest: 5, highest: 600 },
+                adopted: Some(1 << 40),
             }],
             tables_removed: vec![2],
             ranges_deleted: vec![

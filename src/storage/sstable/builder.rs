@@ -266,6 +266,7 @@ impl TableBuilder {
             last: self.last,
             purged: Seqno(0),
             droppable: self.droppable,
+            adopted: None,
         };
         let index = Index::decode(index.into()).expect("the index was just written");
         let parts = Parts { file: self.file, path: self.path, cache: self.cache };

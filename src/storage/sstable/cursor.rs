@@ -228,7 +228,8 @@ impl TableCursor {
     }
 
     pub(crate) fn entry(&self) -> Option<EntryRef<'_>> {
-        self.block.as_ref().map(BlockCursor::entry)
+        let entry = self.block.as_ref().map(BlockCursor::entry)?;
+        Some(EntryRef { seqno: self.table.meta.seqno(entry.seqno), ..entry })
     }
 
     /// The value here, to keep: it shares the memory of its block.

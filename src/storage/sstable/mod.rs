@@ -17,6 +17,7 @@ mod builder;
 mod cursor;
 mod filter;
 mod footer;
+mod foreign;
 mod index;
 mod recent;
 mod table;
@@ -40,7 +41,7 @@ use super::batch::Seqno;
 use super::files::FileNo;
 
 /// What the manifest keeps of a table.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct TableMeta {
     pub(crate) no: FileNo,
     /// The level it was made for. Where it stands now is what `Levels` says: a table may move.
@@ -56,6 +57,9 @@ pub(crate) struct TableMeta {
     /// What ranges deleted up to this batch hide has been left out when it was written.
     pub(crate) purged: Seqno,
     pub(crate) droppable: Droppable,
+    /// It was taken in: the salt of its checksums is this and not its number, and all of its
+    /// entries count as written by batch `last`, whatever they say.
+    pub(crate) adopted: Option<u64>,
 }
 
 /// What the caller's compaction filter will let go of a table, and when.
@@ -90,5 +94,17 @@ impl Droppable {
         let share = u128::from(horizon - self.lowest) * u128::from(self.bytes);
         let passed = share / u128::from(self.highest - self.lowest);
         u64::try_from(passed).unwrap_or(self.bytes).max(1)
+    }
+}
+
+impl TableMeta {
+    /// What its checksums are salted with.
+    pub(crate) fn salt(&self) -> u64 {
+        self.adopted.unwrap_or(u64::from(self.no))
+    }
+
+    /// The batch that an entry counts as written by.
+    pub(crate) fn seqno(&self, written: Seqno) -> Seqno {
+        if self.adopted.is_some() { self.last } else { written }
     }
 }

@@ -201,7 +201,10 @@ impl Table {
         }
         let Some(block) = fetch(span)? else { return Ok(Probe::NeedsDisk) };
         match block.find(key, hash) {
-            Some(Some(version)) => Ok(Probe::Found(version)),
+            Some(Some(version)) => {
+                let seqno = self.meta.seqno(version.seqno);
+                Ok(Probe::Found(Version { seqno, ..version }))
+            }
             Some(None) => Ok(Probe::Absent),
             None => Err(self.undecodable(span)),
         }
@@ -241,7 +244,7 @@ impl Table {
 
     /// Checks a block that was read, and caches it if the reader does that.
     pub(super) fn keep(&self, span: Span, stored: Bytes, mode: ReadMode) -> Result<Block, Error> {
-        let body = self.parts.unsealed(span, stored, u64::from(self.meta.no))?;
+        let body = self.parts.unsealed(span, stored, self.meta.salt())?;
         let block = Block::parse(body).filter(Block::is_sound);
         let block = block.ok_or_else(|| self.undecodable(span))?;
         if mode == ReadMode::Cached {
@@ -311,9 +314,10 @@ impl Parts {
         })?;
         let bytes = self.read(Span { offset, length: FOOTER_BYTES })?;
         let footer = Footer::decode(&bytes, offset, &self.path)?;
+        let batches = (footer.first, footer.last) == (meta.first, meta.last);
         let agrees = (footer.entries, footer.deletes) == (meta.entries, meta.deletes)
-            && (footer.first, footer.last) == (meta.first, meta.last)
-            && footer.salt == u64::from(meta.no);
+            && (batches || meta.adopted.is_some())
+            && footer.salt == meta.salt();
         if !agrees {
             let what = "table is not the one the manifest names";
             return Err(Error::corrupt(&self.path, offset, what));

@@ -234,6 +234,15 @@ impl Disk {
         Ok(())
     }
 
+    pub(super) fn hard_link(&mut self, from: &Path, to: &Path) -> io::Result<()> {
+        let inode = self.find(from)?;
+        if self.names.contains_key(to) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        self.change(to, DirOp::Create(to.to_path_buf(), inode));
+        Ok(())
+    }
+
     pub(super) fn find(&self, path: &Path) -> io::Result<u64> {
         self.names.get(path).copied().ok_or_else(|| io::ErrorKind::NotFound.into())
     }
@@ -258,9 +267,10 @@ impl Disk {
         self.forget_unreachable();
     }
 
-    /// Bytes of all files that have a name.
+    /// Bytes of all files that have a name; one with two names counts once.
     pub(super) fn bytes(&self) -> u64 {
-        let named = self.names.values().filter_map(|inode| self.inodes.get(inode));
+        let named: BTreeSet<&u64> = self.names.values().collect();
+        let named = named.into_iter().filter_map(|inode| self.inodes.get(inode));
         named.map(|inode| inode.content.len() as u64).sum()
     }
 

@@ -65,6 +65,8 @@ struct State {
     error_rate: f64,
     capacity: Option<u64>,
     fate: Fate,
+    /// Whether hard links are possible.
+    links: bool,
     down: bool,
     /// Rises at each restart: handles and locks of an earlier life are dead.
     life: u64,
@@ -206,6 +208,7 @@ impl FaultyVfs {
             error_rate: 0.0,
             capacity: None,
             fate: Fate::Drawn,
+            links: true,
             down: false,
             life: 0,
             locks: BTreeSet::new(),
@@ -280,7 +283,12 @@ impl FaultyVfs {
         self.state.lock().capacity = bytes;
     }
 
-    /// Bytes of all files that have a name.
+    /// Makes hard links impossible, as between two file systems, or possible again.
+    pub fn set_links(&self, possible: bool) {
+        self.state.lock().links = possible;
+    }
+
+    /// Bytes of all files that have a name; one with two names counts once.
     pub fn bytes(&self) -> u64 {
         self.state.lock().disk.bytes()
     }
@@ -354,6 +362,13 @@ impl Vfs for FaultyVfs {
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.state.lock().serve(None, Call::Name, |state, _| state.disk.rename(from, to))
+    }
+
+    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.state.lock().serve(None, Call::Name, |state, _| match state.links {
+            true => state.disk.hard_link(from, to),
+            false => Err(io::ErrorKind::CrossesDevices.into()),
+        })
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {

@@ -65,6 +65,16 @@ impl Vfs for MemoryVfs {
         Ok(())
     }
 
+    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut files = self.files.lock();
+        if files.contains_key(to) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        let file = Arc::clone(files.get(from).ok_or(io::ErrorKind::NotFound)?);
+        files.insert(to.to_path_buf(), file);
+        Ok(())
+    }
+
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
         let files = self.files.lock();
         let inside = files.keys().filter(|path| path.parent() == Some(dir));

@@ -20,6 +20,9 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+/// The name of the file that carries the lock of a directory, where one does.
+pub(crate) const LOCK_FILE: &str = "LOCK";
+
 /// A file system, or something that behaves like one.
 pub trait Vfs: Debug + Send + Sync {
     /// Creates a new, empty file, open for reading and writing. The name is durable only after
@@ -46,6 +49,15 @@ pub trait Vfs: Debug + Send + Sync {
     /// # Errors
     /// `NotFound` if there is none, else what the file system says.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Gives a file a second name, perhaps in another directory of the same file system: what is
+    /// done through one name is seen through the other. The name is durable only after
+    /// [`Vfs::sync_dir`] of its directory.
+    ///
+    /// # Errors
+    /// `NotFound` if there is none, `AlreadyExists` if the name is taken, else what the file system
+    /// says, `CrossesDevices` or `Unsupported` among it: then a copy may still be possible.
+    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()>;
 
     /// The names of the files directly in `dir`, sorted; directories are left out.
     ///
@@ -110,6 +122,36 @@ pub trait VfsFile: Debug + Send + Sync {
 
 /// Proof that a directory is locked; dropping it lets the next one in.
 pub trait DirLock: Debug + Send + Sync {}
+
+/// How much is copied at once.
+const COPY_BYTES: usize = 1 << 20;
+
+/// Gives a file a second name or, where links are impossible, makes a synced copy of it. Returns
+/// whether it is a copy.
+///
+/// # Errors
+/// What the file system says; there may be a part of a copy then.
+pub(crate) fn link_or_copy(vfs: &dyn Vfs, from: &Path, to: &Path) -> io::Result<bool> {
+    use io::ErrorKind::{AlreadyExists, NotFound, StorageFull};
+    match vfs.hard_link(from, to) {
+        Ok(()) => Ok(false),
+        Err(error) if matches!(error.kind(), AlreadyExists | NotFound | StorageFull) => Err(error),
+        Err(_) => copy(vfs, from, to).map(|()| true),
+    }
+}
+
+fn copy(vfs: &dyn Vfs, from: &Path, to: &Path) -> io::Result<()> {
+    let (source, target) = (vfs.open(from)?, vfs.create(to)?);
+    let mut buffer = vec![0; COPY_BYTES];
+    let mut offset = 0;
+    loop {
+        let read = source.read_at(offset, &mut buffer)?;
+        let Some(bytes) = buffer.get(..read).filter(|bytes| !bytes.is_empty()) else { break };
+        target.write_at(offset, bytes)?;
+        offset += read as u64;
+    }
+    target.sync_data()
+}
 
 /// Reads a whole file of at most `limit` bytes.
 ///

@@ -10,10 +10,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{DirLock, Vfs, VfsFile};
-
-/// The name of the file that carries the lock of a directory.
-const LOCK_FILE: &str = "LOCK";
+use super::{DirLock, LOCK_FILE, Vfs, VfsFile};
 
 /// Files of the operating system.
 #[derive(Debug, Default, Clone, Copy)]
@@ -46,6 +43,10 @@ impl Vfs for RealVfs {
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         fs::rename(from, to)
+    }
+
+    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::hard_link(from, to)
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {

@@ -160,6 +160,7 @@ impl World {
                 Reply::Status(_)
                 | Reply::Locate(_)
                 | Reply::Flushed
+                | Reply::Compacted
                 | Reply::Table(_)
                 | Reply::Tables(_),
             )
@@ -258,6 +259,7 @@ impl World {
             Reply::Status(_)
             | Reply::Locate(_)
             | Reply::Flushed
+            | Reply::Compacted
             | Reply::Table(_)
             | Reply::Tables(_) => return,
         };
@@ -285,6 +287,7 @@ impl World {
             Reply::Status(_)
             | Reply::Locate(_)
             | Reply::Flushed
+            | Reply::Compacted
             | Reply::Table(_)
             | Reply::Tables(_) => {}
         }

@@ -26,6 +26,7 @@ fn table(no: FileNo, keys: (u32, u32), batches: (u64, u64)) -> TableMeta {
         last: Seqno(batches.1),
         purged: Seqno(0),
         droppable: Droppable::default(),
+        adopted: None,
     }
 }
 

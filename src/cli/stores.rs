@@ -1,4 +1,4 @@
-//! `kvctl flush`
+//! `kvctl flush` and `kvctl compact`: work that each node's store does for itself.
 
 use std::collections::BTreeMap;
 
@@ -11,18 +11,39 @@ use super::Context;
 use super::exit::Failure;
 use super::output::Output;
 
-/// `kvctl flush`
+/// What the stores are to do.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Task {
+    /// Write memtables out.
+    Flush,
+    /// Write memtables out and merge all tables.
+    Compact,
+}
+
+impl Task {
+    /// What has been done to a node.
+    fn done(self) -> &'static str {
+        match self {
+            Self::Flush => "flushed",
+            Self::Compact => "compacted",
+        }
+    }
+}
+
+/// `kvctl flush` and `kvctl compact`
 #[derive(Args, Debug)]
-pub(crate) struct FlushArgs {
+pub(crate) struct NodesArgs {
     /// Only this node; all nodes that are up when left out
     #[arg(long, value_name = "NAME")]
     node: Option<String>,
 }
 
-/// Writes memtables out.
+/// Has every chosen node do its task, one after the other, so that a cluster is never busy with
+/// itself everywhere at once.
 pub(crate) async fn run(
     context: &Context<'_>,
-    args: FlushArgs,
+    task: Task,
+    args: NodesArgs,
     output: &mut Output,
 ) -> Result<(), Failure> {
     let status = context.client()?.status().await?;
@@ -35,10 +56,10 @@ pub(crate) async fn run(
         return Err(Failure::usage(format!("there is no node {name:?}")));
     }
     let addresses = addresses(context, &nodes).await?;
-    let (mut flushed, mut failed, mut last) = (Vec::new(), Vec::new(), None);
+    let (mut done, mut failed, mut last) = (Vec::new(), Vec::new(), None);
     for node in &nodes {
-        match flush(context, node, &addresses).await {
-            Ok(()) => flushed.push(node.name.clone()),
+        match ask(context, task, node, &addresses).await {
+            Ok(()) => done.push(node.name.clone()),
             Err((failure, error)) => {
                 output.note(&format!("{}: {error}", node.name));
                 failed.push(json!({ "node": node.name, "error": error }));
@@ -47,16 +68,17 @@ pub(crate) async fn run(
         }
     }
     if output.format().is_json() {
-        output.json(&json!({ "flushed": flushed, "failed": failed }))?;
+        output.json(&json!({ task.done(): done, "failed": failed }))?;
     } else {
-        flushed.iter().try_for_each(|name| output.line(&format!("flushed {name}")))?;
+        done.iter().try_for_each(|name| output.line(&format!("{} {name}", task.done())))?;
     }
     match last {
         None => Ok(()),
-        Some(failure) if flushed.is_empty() => Err(failure),
+        Some(failure) if done.is_empty() => Err(failure),
         Some(_) => {
             let (failed, all) = (failed.len(), nodes.len());
-            Err(Failure::partial(format!("{failed} of {all} nodes were not flushed")))
+            let what = task.done();
+            Err(Failure::partial(format!("{failed} of {all} nodes were not {what}")))
         }
     }
 }
@@ -80,8 +102,9 @@ async fn addresses(
     Ok(addresses)
 }
 
-async fn flush(
+async fn ask(
     context: &Context<'_>,
+    task: Task,
     node: &NodeStatus,
     addresses: &BTreeMap<String, String>,
 ) -> Result<(), (Failure, String)> {
@@ -93,7 +116,11 @@ async fn flush(
         let why = format!("its address {address:?} is of no use");
         (failure, why)
     })?;
-    client.flush().await.map_err(|error| {
+    let answer = match task {
+        Task::Flush => client.flush().await,
+        Task::Compact => client.compact().await,
+    };
+    answer.map_err(|error| {
         let why = error.to_string();
         (error.into(), why)
     })

@@ -1,0 +1,169 @@
+//! The list of what an export holds, as it lies beside the files: `docs/format/export.md`.
+
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use xxhash_rust::xxh3::Xxh3;
+
+use super::batch::Seqno;
+use super::coding::{Reader, length_u32, placed_checksum, put_length, put_string, put_varint};
+use super::error::Error;
+use super::key_range::KeyRange;
+use super::sstable::TableMeta;
+use super::vfs::{Vfs, read_all};
+
+/// The name of the list.
+const LIST: &str = "EXPORT";
+const FORMAT: u32 = 1;
+/// Longest list that is read.
+const LIST_BYTES_MAX: u64 = 64 << 20;
+/// How much of a file is hashed at once.
+const HASH_BYTES: usize = 1 << 20;
+
+/// What an export holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Export {
+    /// The last batch that it shows.
+    pub seqno: Seqno,
+    /// What was asked for.
+    pub range: KeyRange,
+    /// The tables, in key order; their keys do not meet.
+    pub files: Vec<TableFile>,
+}
+
+/// A table outside of a store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableFile {
+    /// The name of the file in its directory.
+    pub name: String,
+    /// The first key in it.
+    pub smallest: Bytes,
+    /// The last key in it.
+    pub largest: Bytes,
+    /// Number of pairs.
+    pub entries: u64,
+    /// Length of the file.
+    pub bytes: u64,
+    /// The xxh3-64 of the file. For whoever sends it: a store that takes it in checks every block
+    /// against checksums inside the file.
+    pub checksum: u64,
+}
+
+impl Export {
+    /// Reads the list in `dir`.
+    ///
+    /// # Errors
+    /// `Missing` when there is none, as an export that was cut short leaves it; `Corrupt`,
+    /// `Version`, or what the file system says.
+    pub fn read(vfs: &dyn Vfs, dir: &Path) -> Result<Self, Error> {
+        let path = Self::list_path(dir);
+        let file = vfs.open(&path).map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => Error::Missing { file: path.clone() },
+            _ => Error::io("open", &path, error),
+        })?;
+        let content =
+            read_all(&*file, LIST_BYTES_MAX).map_err(|error| Error::io("read", &path, error))?;
+        let mut reader = Reader::new(&content);
+        let bad = || Error::corrupt(&path, 0, "list cannot be decoded");
+        let length = reader.u32().and_then(|length| usize::try_from(length).ok());
+        let sum = reader.u64().ok_or_else(bad)?;
+        let body = length.and_then(|length| reader.bytes(length)).ok_or_else(bad)?;
+        if placed_checksum(body, 0, 0) != sum || !reader.is_empty() {
+            return Err(Error::corrupt(&path, 0, "list checksum does not match"));
+        }
+        let mut reader = Reader::new(body);
+        match reader.u32().ok_or_else(bad)? {
+            FORMAT => Self::decode(&mut reader).ok_or_else(bad),
+            found => Err(Error::Version { file: path, found, known: FORMAT }),
+        }
+    }
+
+    /// The files' paths, given where the export is.
+    pub fn paths(&self, dir: &Path) -> Vec<PathBuf> {
+        self.files.iter().map(|file| dir.join(&file.name)).collect()
+    }
+
+    pub(crate) fn list_path(dir: &Path) -> PathBuf {
+        dir.join(LIST)
+    }
+
+    /// Writes the list, durably.
+    pub(crate) fn write(&self, vfs: &dyn Vfs, dir: &Path) -> Result<(), Error> {
+        let path = Self::list_path(dir);
+        let body = self.encode();
+        let mut content = length_u32(body.len()).to_le_bytes().to_vec();
+        content.extend_from_slice(&placed_checksum(&body, 0, 0).to_le_bytes());
+        content.extend_from_slice(&body);
+        let file = vfs.create(&path).map_err(|error| Error::io("create", &path, error))?;
+        file.write_at(0, &content).map_err(|error| Error::io("write to", &path, error))?;
+        file.sync_data().map_err(|error| Error::io("sync", &path, error))?;
+        vfs.sync_dir(dir).map_err(|error| Error::io("sync", dir, error))
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let mut out = FORMAT.to_le_bytes().to_vec();
+        put_varint(&mut out, self.seqno.0);
+        self.range.encode(&mut out);
+        put_length(&mut out, self.files.len());
+        for file in &self.files {
+            put_string(&mut out, file.name.as_bytes());
+            put_string(&mut out, &file.smallest);
+            put_string(&mut out, &file.largest);
+            put_varint(&mut out, file.entries);
+            put_varint(&mut out, file.bytes);
+            out.extend_from_slice(&file.checksum.to_le_bytes());
+        }
+        out
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Option<Self> {
+        let seqno = Seqno(reader.varint()?);
+        let range = KeyRange::decode(reader)?;
+        let count = reader.length()?;
+        let mut files = Vec::new();
+        for _ in 0..count {
+            let name = String::from_utf8(reader.string()?.to_vec()).ok()?;
+            // A list may come from elsewhere: it names files beside it and nothing else.
+            if name.contains(['/', '\\']) || name.starts_with('.') || name.is_empty() {
+                return None;
+            }
+            files.push(TableFile {
+                name,
+                smallest: Bytes::copy_from_slice(reader.string()?),
+                largest: Bytes::copy_from_slice(reader.string()?),
+                entries: reader.varint()?,
+                bytes: reader.varint()?,
+                checksum: reader.u64()?,
+            });
+        }
+        reader.is_empty().then_some(Self { seqno, range, files })
+    }
+}
+
+impl TableFile {
+    /// Measures a table that is on disk.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub(crate) fn of(vfs: &dyn Vfs, path: &Path, meta: &TableMeta) -> Result<Self, Error> {
+        let file = vfs.open(path).map_err(|error| Error::io("open", path, error))?;
+        let (mut hash, mut offset) = (Xxh3::new(), 0);
+        let mut buffer = vec![0; HASH_BYTES];
+        loop {
+            let read = file.read_at(offset, &mut buffer);
+            let read = read.map_err(|error| Error::io("read", path, error))?;
+            let Some(bytes) = buffer.get(..read).filter(|bytes| !bytes.is_empty()) else { break };
+            hash.update(bytes);
+            offset += read as u64;
+        }
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Ok(Self {
+            name,
+            smallest: meta.smallest.clone(),
+            largest: meta.largest.clone(),
+            entries: meta.entries,
+            bytes: offset,
+            checksum: hash.digest(),
+        })
+    }
+}

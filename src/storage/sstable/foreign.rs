@@ -1,0 +1,98 @@
+//! A table that was written elsewhere, told by itself alone.
+//!
+//! Decides what is taken over from its footer and index, and that every entry is looked at before
+//! the store believes it. Its checksums keep the salt they were made with; its batch numbers mean
+//! nothing here, so all of its entries count as written by the batch that takes the table in.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::block_cursor::BlockCursor;
+use super::footer::{FOOTER_BYTES, Footer};
+use super::index::{Index, Span, span_at};
+use super::table::Parts;
+use super::{Block, Table, TableMeta};
+use crate::storage::cache::BlockCache;
+use crate::storage::error::Error;
+use crate::storage::files::FileNo;
+use crate::storage::options::ENGINE_KEY_BYTES_MAX;
+use crate::storage::vfs::Vfs;
+
+impl Table {
+    /// Opens a table that no manifest names, to be file `no` of this store, and reads all of it.
+    ///
+    /// # Errors
+    /// `Corrupt` for the first thing that does not check, `Version`, or what the file system says.
+    pub(crate) fn adopt(
+        vfs: &dyn Vfs,
+        path: PathBuf,
+        no: FileNo,
+        cache: Arc<BlockCache>,
+    ) -> Result<Self, Error> {
+        let file = vfs.open(&path).map_err(|error| Error::io("open", &path, error))?;
+        let parts = Parts { file, path: path.clone(), cache: Arc::clone(&cache) };
+        let meta = parts.foreign_meta(no)?;
+        let table = Self::open(vfs, path, meta, cache)?;
+        table.usable()?;
+        let (_, mut errors) = match crate::mutant!("storage-ingest-unverified") {
+            true => (0, Vec::new()),
+            false => table.verify(),
+        };
+        match errors.is_empty() {
+            true => Ok(table),
+            false => Err(errors.swap_remove(0)),
+        }
+    }
+}
+
+impl Parts {
+    fn foreign_meta(&self, no: FileNo) -> Result<TableMeta, Error> {
+        let size = self.file.size().map_err(|source| Error::io("measure", &self.path, source))?;
+        let bad = |offset, what| Error::corrupt(&self.path, offset, what);
+        let offset = size.checked_sub(FOOTER_BYTES as u64);
+        let offset = offset.ok_or_else(|| bad(0, "this is not an sstable"))?;
+        let footer = self.read(Span { offset, length: FOOTER_BYTES })?;
+        let footer = Footer::decode(&footer, offset, &self.path)?;
+        let index = self.unsealed(footer.index, self.read(footer.index)?, footer.salt)?;
+        let index = Index::decode(index);
+        let index = index.ok_or_else(|| bad(footer.index.offset, "index cannot be decoded"))?;
+        let largest = key_at(index.block(), index.block().count().checked_sub(1));
+        let mut first = index.spans().first().copied();
+        if footer.two_levels
+            && let Some(span) = first
+        {
+            first = span_at(&self.foreign_block(span, &footer)?, 0);
+        }
+        let first = first.filter(|span| span.end().is_some_and(|end| end <= offset));
+        let first = first.ok_or_else(|| bad(footer.index.offset, "index cannot be decoded"))?;
+        let smallest = key_at(&self.foreign_block(first, &footer)?, Some(0));
+        let keys = smallest.zip(largest);
+        let keys = keys.ok_or_else(|| bad(first.offset, "block cannot be decoded"))?;
+        if keys.0.len().max(keys.1.len()) > ENGINE_KEY_BYTES_MAX {
+            return Err(bad(first.offset, "a key is longer than the engine takes"));
+        }
+        Ok(TableMeta {
+            entries: footer.entries,
+            deletes: footer.deletes,
+            adopted: Some(footer.salt),
+            no,
+            bytes: size,
+            smallest: keys.0,
+            largest: keys.1,
+            ..TableMeta::default()
+        })
+    }
+
+    fn foreign_block(&self, span: Span, footer: &Footer) -> Result<Block, Error> {
+        let body = self.unsealed(span, self.read(span)?, footer.salt)?;
+        let what = "block cannot be decoded";
+        Block::parse(body).ok_or_else(|| Error::corrupt(&self.path, span.offset, what))
+    }
+}
+
+fn key_at(block: &Block, index: Option<usize>) -> Option<Bytes> {
+    let cursor = BlockCursor::new(block.clone(), index?, Vec::new())?;
+    Some(Bytes::copy_from_slice(cursor.key()))
+}

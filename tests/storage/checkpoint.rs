@@ -1,0 +1,152 @@
+//! Checkpoints from outside: equal to a snapshot, apart from their store, and nothing half.
+
+use std::ops::Bound;
+use std::path::Path;
+use std::sync::Arc;
+
+use roundtable::storage::{
+    Batch, Direction, Durability, Engine, Error, FaultyVfs, KeyRange, Options, RealVfs, SyncMode,
+    ThreadMode, check,
+};
+
+use crate::harness::{DIR, State, dump};
+
+const COPY: &str = "/srv/copies/one";
+
+fn options() -> Options {
+    Options {
+        threads: ThreadMode::Inline,
+        memtable_bytes: 20_000,
+        block_bytes: 256,
+        table_bytes: 8_000,
+        ..Options::default()
+    }
+}
+
+fn open(disk: &FaultyVfs, dir: &str) -> Engine {
+    Engine::open(Arc::new(disk.clone()), Path::new(dir), options()).unwrap().0
+}
+
+fn put(engine: &Engine, numbers: std::ops::Range<u32>, value: &[u8]) {
+    for number in numbers {
+        let mut batch = Batch::new();
+        batch.put(&number.to_be_bytes(), value);
+        engine.submit(batch, Durability::Default, Box::new(|_| {})).unwrap();
+    }
+}
+
+/// Tables in two levels, deletes and deleted ranges among them, and more in memory.
+fn store() -> (FaultyVfs, Engine) {
+    let disk = FaultyVfs::new(1);
+    let engine = open(&disk, DIR);
+    put(&engine, 0..600, &[1; 50]);
+    engine.compact().unwrap();
+    put(&engine, 300..700, &[2; 40]);
+    let mut batch = Batch::new();
+    batch.delete(&5u32.to_be_bytes());
+    batch.delete_range(&KeyRange::between(&320u32.to_be_bytes(), &333u32.to_be_bytes()));
+    engine.submit(batch, Durability::Default, Box::new(|_| {})).unwrap();
+    put(&engine, 325..327, b"after the range");
+    (disk, engine)
+}
+
+#[test]
+fn a_checkpoint_is_a_sound_store_with_what_was_there_and_nothing_later() {
+    for links in [true, false] {
+        let (disk, engine) = store();
+        disk.set_links(links);
+        while engine.stats().pending_bytes > 0 {
+            engine.step();
+        }
+        let (before, room) = (dump(&engine).unwrap(), disk.bytes());
+        let made = engine.checkpoint(Path::new(COPY)).unwrap();
+        assert_eq!(made.seqno, engine.stats().last);
+        // Linked, it takes the room of what was in memory.
+        assert_eq!(made.bytes_copied < made.bytes, links, "{made:?}");
+        let more = disk.bytes() - room;
+        assert!(more >= made.bytes_copied && more < made.bytes_copied + 2_000, "{more} {made:?}");
+        // What happens to either is not seen by the other.
+        engine.delete_range(&KeyRange::all()).unwrap();
+        engine.compact().unwrap();
+        drop(engine);
+        let checked = check(&disk, Path::new(COPY)).unwrap();
+        assert!(checked.faults.is_empty(), "{:?}", checked.faults);
+        let copy = open(&disk, COPY);
+        assert_eq!(dump(&copy).unwrap(), before);
+        assert_eq!(copy.stats().last, made.seqno);
+        put(&copy, 0..10, b"of the copy");
+        copy.compact().unwrap();
+        assert!(copy.verify().errors.is_empty());
+        assert_eq!(copy.get(&5u32.to_be_bytes()).unwrap().unwrap().0, "of the copy");
+        assert_eq!(dump(&open(&disk, DIR)).unwrap(), State::new());
+    }
+}
+
+#[test]
+fn a_place_that_is_taken_is_refused_and_left_alone() {
+    let (disk, engine) = store();
+    disk.plant(&Path::new(COPY).join("notes.txt"), b"mine".to_vec());
+    let refused = engine.checkpoint(Path::new(COPY));
+    assert!(matches!(refused, Err(Error::Occupied { path }) if path == Path::new(COPY)));
+    assert!(matches!(engine.checkpoint(Path::new(DIR)), Err(Error::Locked { .. })));
+    assert_eq!(disk.content(&Path::new(COPY).join("notes.txt")).unwrap(), b"mine");
+}
+
+#[test]
+fn a_full_disk_ends_a_checkpoint_without_a_trace() {
+    let (disk, engine) = store();
+    engine.step();
+    let files = disk.files().len();
+    while engine.step() {}
+    disk.set_links(false);
+    disk.set_capacity(Some(disk.bytes() + 5_000));
+    let files = disk.files().len().max(files);
+    assert!(matches!(engine.checkpoint(Path::new(COPY)), Err(Error::DiskFull)));
+    assert_eq!(disk.files().len(), files);
+    disk.set_capacity(None);
+    engine.checkpoint(Path::new(COPY)).unwrap();
+    assert_eq!(dump(&open(&disk, COPY)).unwrap(), dump(&engine).unwrap());
+}
+
+#[test]
+fn checkpoints_of_a_busy_store_hold_a_prefix_of_every_writer() {
+    let root = tempfile::tempdir().unwrap();
+    let options = Options { threads: ThreadMode::Threaded, sync: SyncMode::None, ..options() };
+    let dir = root.path().join("db");
+    let (engine, _) = Engine::open(Arc::new(RealVfs), &dir, options.clone()).unwrap();
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for writer in 0..2u8 {
+            let (engine, done) = (&engine, &done);
+            scope.spawn(move || {
+                for round in 0u64.. {
+                    if done.load(std::sync::atomic::Ordering::Relaxed) {
+                        break;
+                    }
+                    // Both keys of a batch, or none.
+                    let mut batch = Batch::new();
+                    batch.put(&[writer, (round % 50) as u8], &round.to_be_bytes());
+                    batch.put(&[writer, 255], &round.to_be_bytes());
+                    let _overloaded = engine.write(batch);
+                }
+            });
+        }
+        for number in 0..6 {
+            let copy = root.path().join(format!("copy-{number}"));
+            let made = engine.checkpoint(&copy).unwrap();
+            let (copy, _) = Engine::open(Arc::new(RealVfs), &copy, options.clone()).unwrap();
+            assert_eq!(copy.stats().last, made.seqno);
+            let pairs = copy.range(Bound::Unbounded, Bound::Unbounded, Direction::Forward);
+            let pairs: Vec<_> = pairs.map(|pair| pair.unwrap()).collect();
+            for writer in 0..2u8 {
+                let of = |key: u8| pairs.iter().find(|(k, ..)| k[..] == [writer, key]);
+                let Some((_, last, _)) = of(255) else { continue };
+                let round = u64::from_be_bytes(last[..].try_into().unwrap());
+                let (_, value, _) = of((round % 50) as u8).expect("both keys of the last batch");
+                assert_eq!(value, last);
+            }
+            assert!(copy.verify().errors.is_empty());
+        }
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+}
