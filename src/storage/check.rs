@@ -4,16 +4,17 @@
 //! block of every table, every record of every log in use, also those whose batches are in tables
 //! already. A torn tail of the log in use is what a crash leaves and no fault.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
 use super::cache::BlockCache;
 use super::error::Error;
-use super::files::{CURRENT, FileNo, table_path, wal_path};
+use super::files::{CURRENT, FileNo, table_path};
 use super::manifest::{self, Sealed, State};
 use super::sstable::{Table, TableMeta};
-use super::vfs::{Vfs, read_all};
-use super::wal::{WAL_BYTES_MAX, refuse_unknown_logs, scan};
+use super::vfs::Vfs;
+use super::wal::{refuse_unknown_logs, replay};
 
 /// What a check has found.
 #[derive(Debug, Clone, Default)]
@@ -61,10 +62,8 @@ impl Checked {
         for meta in state.tables.values() {
             self.table(vfs, dir, meta);
         }
-        for (no, sealed) in &state.logs {
-            if let Err(error) = self.log(vfs, dir, *no, *sealed) {
-                self.faults.push(error);
-            }
+        if let Err(error) = self.logs(vfs, dir, &state.logs) {
+            self.faults.push(error);
         }
     }
 
@@ -82,28 +81,22 @@ impl Checked {
         }
     }
 
-    fn log(
+    fn logs(
         &mut self,
         vfs: &dyn Vfs,
         dir: &Path,
-        no: FileNo,
-        sealed: Option<Sealed>,
+        logs: &BTreeMap<FileNo, Option<Sealed>>,
     ) -> Result<(), Error> {
-        let path = wal_path(dir, no);
-        let file = vfs.open(&path).map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => Error::Missing { file: path.clone() },
-            _ => Error::io("open", &path, error),
-        })?;
-        let content =
-            read_all(&*file, WAL_BYTES_MAX).map_err(|error| Error::io("read", &path, error))?;
-        let scan = scan(&path, no, &content, sealed.map(|sealed| sealed.bytes))?;
-        self.segments += 1;
-        self.batches += scan.batches.len() as u64;
-        if sealed.is_none() {
-            self.torn_bytes += (content.len() as u64).saturating_sub(scan.end);
+        for log in replay(vfs, dir, logs, &mut |_, _| Ok(()))? {
+            self.segments += 1;
+            self.batches += log.scan.batches;
+            if log.sealed.is_none() {
+                self.torn_bytes += log.scan.torn;
+            }
+            let what = "records that were synced cannot be read";
+            let fault = |start| Error::corrupt(&log.path, start, what);
+            self.faults.extend(log.scan.damage.iter().map(|damage| fault(damage.start)));
         }
-        let fault = |start| Error::corrupt(&path, start, "records that were synced cannot be read");
-        self.faults.extend(scan.damage.iter().map(|damage| fault(damage.start)));
         Ok(())
     }
 }

@@ -40,6 +40,10 @@ fn scripts_reach_every_kind_of_call_of_the_engine() {
     let merges: u64 = (0..SCRIPTS).map(merges_of).sum();
     println!("{merges} compactions in the last lives of the scripts");
     assert!(merges > 15);
+    let reached = roundtable::testing::take_reached();
+    let reused = reached.get("storage: a log file is used again").copied().unwrap_or(0);
+    println!("{reused} log files were used again");
+    assert!(reused > 5);
     let sites = sites();
     for ((line, call), count) in &sites {
         println!("{count:5} {line}: {call}");

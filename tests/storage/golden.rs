@@ -15,7 +15,8 @@ use roundtable::storage::{
 const DIR: &str = "/golden";
 
 fn options() -> Options {
-    Options { threads: ThreadMode::Inline, ..Options::default() }
+    // Small segments: what is made of a log beforehand is part of the fixture.
+    Options { threads: ThreadMode::Inline, wal_segment_bytes: 2_048, ..Options::default() }
 }
 
 /// Two batches in a table, of which one deletes; a third in the log.
@@ -88,24 +89,35 @@ fn the_engine_writes_the_bytes_of_the_fixtures() {
 #[test]
 fn the_log_is_as_documented() {
     let log = fixture("000001.wal");
-    // The first record: its checksum, then the fields.
-    assert_eq!(u32_at(&log, 8), 27, "payload length");
+    // The opening: its checksum, then the fields. There is no segment before this one.
+    assert_eq!(u32_at(&log, 8), 20, "payload length");
     assert_eq!(u32_at(&log, 12), 1, "number of the log");
-    assert_eq!(u64_at(&log, 16), 0, "synced up to");
-    assert_eq!(u64_at(&log, 24), 1, "batch");
-    assert_eq!(u32_at(&log, 32), 2, "entries");
-    assert_eq!(log[36..40], [1, 0, 0, 0], "format and reserved");
-    assert_eq!(log[48..75], *b"\x01\x05\x03applered\x01\x07\x06apricotorange");
-    assert_eq!(log[75..80], [0; 5], "padding");
+    assert_eq!(log[36..40], [1, 2, 0, 0], "format, opening, reserved");
+    assert_eq!(log[48..72], [0; 24], "log, bytes and last batch before; padding");
+    // The first batch.
+    let first = 72;
+    assert_eq!(u32_at(&log, first + 8), 27, "payload length");
+    assert_eq!(u32_at(&log, first + 12), 1, "number of the log");
+    assert_eq!(u64_at(&log, first + 16), 0, "synced up to");
+    assert_eq!(u64_at(&log, first + 24), 1, "batch");
+    assert_eq!(u32_at(&log, first + 32), 2, "entries");
+    assert_eq!(log[first + 36..first + 40], [1, 0, 0, 0], "format, batch, reserved");
+    assert_eq!(log[first + 48..first + 75], *b"\x01\x05\x03applered\x01\x07\x06apricotorange");
+    assert_eq!(log[first + 75..first + 80], [0; 5], "padding");
     // The second was written over the mark behind the first, and promises the first.
-    assert_eq!(u32_at(&log, 80 + 8), 8);
-    assert_eq!(u64_at(&log, 80 + 16), 80);
-    assert_eq!(u64_at(&log, 80 + 24), 2);
-    assert_eq!(log[128..136], *b"\x00\x06banana");
-    // The last is a mark: no entries, no payload, the number of the batch before it.
-    let mark = log.len() - 48;
+    let second = first + 80;
+    assert_eq!(u32_at(&log, second + 8), 8);
+    assert_eq!(u64_at(&log, second + 16), second as u64);
+    assert_eq!(u64_at(&log, second + 24), 2);
+    assert_eq!(log[second + 48..second + 56], *b"\x00\x06banana");
+    // The last is a mark: no entries, no payload, the number of the batch before it. Behind it is
+    // what was made of the file beforehand.
+    let third = second + 56;
+    let mark = third + (48 + u32_at(&log, third + 8) as usize).next_multiple_of(8);
     assert_eq!((u32_at(&log, mark + 8), u32_at(&log, mark + 32)), (0, 0));
     assert_eq!((u64_at(&log, mark + 16), u64_at(&log, mark + 24)), (mark as u64, 3));
+    assert_eq!(log[mark + 36..mark + 40], [1, 1, 0, 0], "format, mark, reserved");
+    assert!(log.len() > mark + 48 && log[mark + 48..].iter().all(|byte| *byte == 0));
 }
 
 #[test]

@@ -26,6 +26,7 @@ mod model;
 mod ops;
 mod planted;
 mod ranges;
+mod recycled;
 mod shapes;
 mod sites;
 mod tables;

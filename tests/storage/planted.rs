@@ -182,3 +182,13 @@ fn losing_an_entry_in_a_flush_is_caught_before_the_table_is_in_force() {
     assert_eq!(engine.stats().tables, 0);
     assert!((0..10u8).all(|key| engine.get(&[key]).unwrap().is_some()));
 }
+
+#[test]
+fn replaying_what_another_log_has_left_in_a_file_is_caught() {
+    fires("storage-replays-recycled-log");
+}
+
+#[test]
+fn going_on_behind_a_segment_that_lacks_its_end_is_caught() {
+    fires("storage-log-goes-on-behind-a-gap");
+}

@@ -12,10 +12,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::core::{Commit, Core, DELETED_RANGES_MAX, Done, OnDone, Pending, Phase, View};
+use super::logs::Logs;
 use crate::storage::batch::{Batch, SealedBatch, Seqno};
 use crate::storage::error::Error;
-use crate::storage::files::wal_path;
-use crate::storage::manifest::{Edit, Sealed};
 use crate::storage::memtable::Memtable;
 use crate::storage::options::{Durability, SyncMode};
 use crate::storage::wal::{LogRecord, LogWriter};
@@ -156,7 +155,7 @@ impl Core {
         let mut log = self.log.lock();
         let (mut group, sync) = self.take_group();
         if group.is_empty() && !sync {
-            return log.mark();
+            return log.writer.mark();
         }
         let result = self.log_group(&mut log, &mut group, sync);
         // Set before the log is free: nobody else may call back before this group has been.
@@ -187,7 +186,7 @@ impl Core {
     }
 
     /// All that waits, if it is little, asks for no sync, and finds room in the segment.
-    fn take_small(&self, log: &LogWriter) -> Option<Vec<Pending>> {
+    fn take_small(&self, log: &Logs) -> Option<Vec<Pending>> {
         let mut commit = self.commit.lock();
         let limit = WRITE_THROUGH_BYTES.min(self.options.group_bytes_max);
         let quiet = commit.phase == Phase::Running && commit.latched.is_none();
@@ -199,7 +198,8 @@ impl Core {
             return None;
         }
         let bytes: u64 = commit.queue.iter().map(|pending| LogWriter::cost(&pending.batch)).sum();
-        if log.written() + bytes > self.options.wal_segment_bytes {
+        let fits = log.writer.written() + bytes <= self.options.wal_segment_bytes;
+        if !fits && self.spares.lock().is_empty() {
             return None;
         }
         Some(commit.queue.drain(..).collect())
@@ -208,7 +208,7 @@ impl Core {
     /// Writes a group, syncs it if so asked, and books the outcome.
     pub(super) fn log_group(
         &self,
-        log: &mut LogWriter,
+        log: &mut Logs,
         group: &mut [Pending],
         sync: bool,
     ) -> Result<(), Error> {
@@ -225,11 +225,11 @@ impl Core {
             error if error.is_full() => Error::DiskFull,
             error => self.latched().unwrap_or(error),
         });
-        self.settle(group, &result, log.is_synced());
+        self.settle(group, &result, log);
         result
     }
 
-    fn latched(&self) -> Option<Error> {
+    pub(super) fn latched(&self) -> Option<Error> {
         let commit = self.commit.lock();
         commit.latched.as_ref().map(|cause| Error::ReadOnly { cause: Arc::clone(cause) })
     }
@@ -250,18 +250,18 @@ impl Core {
         (group, asked || due)
     }
 
-    fn write_group(
-        &self,
-        log: &mut LogWriter,
-        group: &mut [Pending],
-        sync: bool,
-    ) -> Result<(), Error> {
+    fn write_group(&self, log: &mut Logs, group: &mut [Pending], sync: bool) -> Result<(), Error> {
         let batches = group.iter().filter(|pending| pending.batch.count > 0);
         let bytes: u64 = batches.map(|pending| LogWriter::cost(&pending.batch)).sum();
-        if log.written() > 0 && log.written() + bytes > self.options.wal_segment_bytes {
+        let written = log.writer.written();
+        if written > 0 && written + bytes > self.options.wal_segment_bytes {
             self.rotate(log)?;
         }
-        if let Err(error) = append(log, group) {
+        // First, as it may find the disk full, which must leave nothing of the group in the log.
+        if sync && !log.writer.promises() {
+            self.seal_ended(Some(log))?;
+        }
+        if let Err(error) = append(&mut log.writer, group) {
             // The cut was synced, perhaps while another sync failed and took the kernel's only
             // report: then the cut is not known to be durable.
             let _others = self.syncing.lock();
@@ -277,14 +277,14 @@ impl Core {
 
     /// The kernel reports a failed sync of a file once. So one sync goes at a time, and its failure
     /// is known to all before the next begins.
-    fn sync_log(&self, log: &mut LogWriter) -> Result<(), Error> {
+    fn sync_log(&self, log: &mut Logs) -> Result<(), Error> {
         let _alone = self.syncing.lock();
         if let Some(error) = self.latched() {
             return Err(error);
         }
-        if !log.is_synced() {
+        if !log.writer.is_synced() {
             self.counters.log_syncs.fetch_add(1, Ordering::Relaxed);
-            log.sync()?;
+            log.writer.sync()?;
         }
         Ok(())
     }
@@ -292,12 +292,16 @@ impl Core {
     /// Syncs what is in the log by now while others go on appending to it: for the interval, for
     /// which nobody waits.
     pub(super) fn sync_beside(&self) {
+        match self.seal_ended(None) {
+            Err(error) if !error.is_full() => return self.latch(&error),
+            _ => {}
+        }
         let log = self.log.lock();
-        if log.is_synced() || self.latched().is_some() {
+        if log.writer.is_synced() || self.latched().is_some() {
             return;
         }
         let alone = self.syncing.lock();
-        let unsynced = log.unsynced();
+        let unsynced = log.writer.unsynced();
         drop(log);
         self.counters.log_syncs.fetch_add(1, Ordering::Relaxed);
         let result = unsynced.sync();
@@ -307,45 +311,17 @@ impl Core {
         drop(alone);
         if result.is_ok() {
             let mut log = self.log.lock();
-            log.note_synced(&unsynced);
-            if log.is_synced() {
-                log.mark();
+            log.writer.note_synced(&unsynced);
+            if log.writer.is_synced() {
+                log.writer.mark();
             }
             self.commit.lock().unsynced = !log.is_synced();
         }
     }
 
-    /// Seals the segment and begins the next. The old one is wholly on disk before the manifest
-    /// says its length, and the manifest says so before anything is in the new one: so a segment
-    /// that has a successor can be believed to the byte.
-    fn rotate(&self, log: &mut LogWriter) -> Result<(), Error> {
-        self.sync_log(log)?;
-        let mut manifest = self.manifest.lock();
-        let no = manifest.state.take_number()?;
-        let path = wal_path(&self.dir, no);
-        let file = self.vfs.create(&path).map_err(|error| Error::io("create", &path, error))?;
-        if !crate::mutant!("storage-no-dir-sync") {
-            let synced = self.vfs.sync_dir(&self.dir);
-            synced.map_err(|error| Error::io("sync", &self.dir, error))?;
-        }
-        let sealed = Sealed { bytes: log.written(), last: log.last() };
-        let edit =
-            Edit { logs_added: vec![no], logs_sealed: vec![(log.no, sealed)], ..Edit::default() };
-        if let Err(error) = manifest.append(edit) {
-            if error.is_full() {
-                // If it stays, it is empty, and an empty orphan is removed at the next open.
-                let _orphan = self.vfs.remove(&path);
-            }
-            // After any other failure the edit may be in force at the next open, and names it.
-            return Err(error);
-        }
-        *log = LogWriter::new(no, file, path);
-        Ok(())
-    }
-
     /// Books the outcome of a group, before anyone hears of it. What could not be logged for want
     /// of room becomes invisible again; after any other failure its fate is unknown and it stays.
-    fn settle(&self, group: &[Pending], result: &Result<(), Error>, log_synced: bool) {
+    fn settle(&self, group: &[Pending], result: &Result<(), Error>, log: &Logs) {
         let mut commit = self.commit.lock();
         for pending in group {
             commit.waiting_bytes -= pending.cost();
@@ -357,8 +333,13 @@ impl Core {
         if matches!(result, Err(Error::DiskFull)) {
             self.undone.fetch_add(1, Ordering::SeqCst);
         }
-        commit.unsynced = !log_synced;
+        self.room_wake.notify_all();
+        commit.unsynced = !log.is_synced();
         commit.full = matches!(result, Err(Error::DiskFull));
+        if self.upkeep_due(log) && !commit.upkeep_due {
+            commit.upkeep_due = true;
+            self.upkeep_wake.notify_one();
+        }
         if !self.view.load().sealed.is_empty() || commit.phase != Phase::Running {
             self.flush_wake.notify_one();
         }

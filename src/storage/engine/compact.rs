@@ -320,6 +320,7 @@ impl Core {
         let debt = debt(&LevelsView::of(&next.levels, None), &self.options);
         self.debt.store(debt, Ordering::Relaxed);
         let old = self.view.swap(Arc::new(next));
+        self.note_drained(&old, &self.view.load());
         commit.compacting.due = true;
         self.compact_wake.notify_one();
         drop(commit);

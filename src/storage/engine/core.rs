@@ -14,16 +14,19 @@ use parking_lot::{Condvar, Mutex};
 
 use super::compact::Running;
 use super::compacting::Compacting;
+use super::logs::Logs;
 use super::pace::Pace;
+use super::room::Room;
 use crate::storage::batch::{SealedBatch, Seqno};
 use crate::storage::cache::BlockCache;
 use crate::storage::error::Error;
+use crate::storage::files::FileNo;
 use crate::storage::levels::Levels;
 use crate::storage::manifest::Manifest;
 use crate::storage::memtable::{ChunkPool, Memtable};
 use crate::storage::options::Options;
 use crate::storage::vfs::{DirLock, Vfs};
-use crate::storage::wal::LogWriter;
+use crate::storage::wal::Spare;
 
 /// Most deleted ranges that may wait for the merge that ends them; more are refused.
 pub(super) const DELETED_RANGES_MAX: usize = 1_024;
@@ -146,6 +149,12 @@ pub(super) struct Commit {
     pub(super) latched: Option<Arc<str>>,
     /// Why the last flush failed, if it may be tried again.
     pub(super) flush_blocked: Option<Error>,
+    /// Something is to be done for the log in the background.
+    pub(super) upkeep_due: bool,
+    /// It found the disk full.
+    pub(super) upkeep_blocked: bool,
+    /// Files of log segments that the manifest has forgotten, kept to be used again.
+    pub(super) old_logs: Vec<FileNo>,
     pub(super) compacting: Compacting,
 }
 
@@ -192,7 +201,10 @@ pub(super) struct Core {
     /// first, so that nothing in the view is too new for the number.
     pub(super) visible: AtomicU64,
     pub(super) manifest: Mutex<Manifest>,
-    pub(super) log: Mutex<LogWriter>,
+    pub(super) log: Mutex<Logs>,
+    /// Files for the next segments, in the order of their numbers. Added to under the lock of the
+    /// manifest only; held for moments.
+    pub(super) spares: Mutex<VecDeque<Spare>>,
     /// Held over every sync of the log and the booking of its failure.
     pub(super) syncing: Mutex<()>,
     /// The log thread calls back; the log itself is free by then.
@@ -204,8 +216,16 @@ pub(super) struct Core {
     pub(super) picking: Mutex<()>,
     /// About how many bytes have to be merged until every level is within its bound.
     pub(super) debt: AtomicU64,
+    /// The pace of writers that wait.
+    pub(super) room: Room,
+    /// Something has drained, for writers at a bound.
+    pub(super) room_wake: Condvar,
+    /// Memory or levels have drained, for writers that are slowed down.
+    pub(super) slow_wake: Condvar,
     /// There is work for the log.
     pub(super) log_wake: Condvar,
+    /// There is work for the upkeep of the log.
+    pub(super) upkeep_wake: Condvar,
     /// There is work for the flush.
     pub(super) flush_wake: Condvar,
     /// A flush has ended, well or not.
@@ -232,7 +252,10 @@ pub(super) struct Core {
 impl Core {
     pub(super) fn wake_all(&self) {
         let condvars = [
+            &self.room_wake,
+            &self.slow_wake,
             &self.log_wake,
+            &self.upkeep_wake,
             &self.flush_wake,
             &self.flush_done,
             &self.compact_wake,

@@ -9,11 +9,12 @@ use std::sync::atomic::Ordering;
 
 use super::core::{Core, View};
 use super::pace::Writer;
+use super::room::now;
 use crate::storage::batch::{Kind, Seqno};
 use crate::storage::deleted::RangeDelete;
 use crate::storage::entry::EntryRef;
 use crate::storage::error::Error;
-use crate::storage::files::{FileNo, wal_path};
+use crate::storage::files::wal_path;
 use crate::storage::iter::{Direction, Range};
 use crate::storage::manifest::Edit;
 use crate::storage::memtable::Memtable;
@@ -48,12 +49,13 @@ impl Core {
     pub(super) fn flush_step(&self) -> bool {
         let _one_at_a_time = self.flushing.lock();
         let Some(memtable) = self.flushable() else { return false };
-        if let Err(error) = self.flush_memtable(&memtable) {
-            if error.is_full() {
+        let began = now();
+        match self.flush_memtable(&memtable) {
+            Ok(()) => self.note_flushed(memtable.bytes(), began),
+            Err(error) if error.is_full() => {
                 self.commit.lock().flush_blocked = Some(Error::DiskFull);
-            } else {
-                self.latch(&error);
             }
+            Err(error) => self.latch(&error),
         }
         self.flush_done.notify_all();
         true
@@ -68,7 +70,9 @@ impl Core {
             let mut manifest = self.manifest.lock();
             let logs = manifest.state.logs_covered_by(flushed);
             if crate::mutant!("storage-drop-wal-before-manifest") {
-                self.remove_logs(&logs);
+                for no in &logs {
+                    let _gone = self.vfs.remove(&wal_path(&self.dir, *no));
+                }
             }
             let edit = Edit {
                 flushed: Some(flushed),
@@ -209,13 +213,6 @@ impl Core {
             let levels = if ranges.is_empty() { levels } else { levels.deleting(ranges) };
             View { active: Arc::clone(&view.active), sealed, levels: Arc::new(levels) }
         });
-    }
-
-    /// The manifest no longer names them, so what cannot be removed now is swept at the next open.
-    fn remove_logs(&self, logs: &[FileNo]) {
-        for no in logs {
-            let _orphan = self.vfs.remove(&wal_path(&self.dir, *no));
-        }
     }
 
     /// Seals what is in memory, so that it is flushed, and lets a flush that failed try again.

@@ -8,6 +8,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::core::{Core, View};
 use super::{Engine, Snapshot};
@@ -196,6 +197,7 @@ impl Core {
             return Ok(None);
         }
         commit.last.0 += 1;
+        self.visible.store(commit.last.0, Ordering::Release);
         // No memtable may hold what is older and what is newer than a table.
         if !view.active.is_empty() {
             self.seal_active(&view);

@@ -11,10 +11,12 @@ mod core;
 mod export;
 mod flush;
 mod ingest;
+mod logs;
 mod open;
 mod pace;
 mod range;
 mod read;
+mod room;
 mod stats;
 mod threads;
 mod write;
@@ -121,9 +123,10 @@ impl Engine {
 
     /// Applies a batch: readers see it when this returns, and `on_done` is called when it is as
     /// durable as asked, or has failed. Calls come in the order of the numbers returned here, from
-    /// the log thread, from [`Engine::write_through`] or from [`Engine::step`], never from inside
-    /// this function; they must not block. An empty batch is a barrier: it is done when everything submitted before it is as
-    /// durable as asked of it; its number is that of the last batch before it.
+    /// the log thread, from [`Engine::write_through`] or [`Engine::write`] of any thread, or from
+    /// [`Engine::step`], never from inside this function; they must not block. An empty batch is a
+    /// barrier: it is done when everything submitted before it is as durable as asked of it; its
+    /// number is that of the last batch before it.
     ///
     /// # Errors
     /// `TooLong`, `Overloaded`, `DiskFull`, `ReadOnly`, `Closed`: the batch is not applied and
@@ -163,8 +166,9 @@ impl Engine {
     /// Sends what was submitted quietly on its way without ever waiting for a disk: writes it to the
     /// log and calls back on this thread when that is a matter of one small `write` into the page
     /// cache, else wakes the log thread. It does the latter when someone waits for a sync, when the
-    /// log is busy or is being synced, when more than 256 KiB wait, when the segment is full or the
-    /// disk was. In an inline engine it does nothing: [`Engine::step`] does the work.
+    /// log is busy or is being synced, when more than 256 KiB wait, when the segment is full and no
+    /// other is ready, or when the disk was full. In an inline engine it does nothing:
+    /// [`Engine::step`] does the work.
     ///
     /// Callbacks must not block, and must not close the engine.
     pub fn write_through(&self) {
@@ -179,10 +183,13 @@ impl Engine {
         options.threads == ThreadMode::Threaded && options.sync != SyncMode::Always
     }
 
-    /// Applies a batch and waits until it is as durable as the sync mode says.
+    /// Applies a batch and waits until it is as durable as the sync mode says. Where
+    /// [`Engine::submit`] says `Overloaded` this waits for room; from a pressure of one half on it
+    /// is slowed down, at most 10 ms a call, so that writers at full speed settle at the rate at
+    /// which memory is flushed and tables are merged.
     ///
     /// # Errors
-    /// As for [`Engine::submit`], and `WrongMode` in an inline engine.
+    /// As for [`Engine::submit`] but `Overloaded`, and `WrongMode` in an inline engine.
     pub fn write(&self, batch: Batch) -> Result<Seqno, Error> {
         if self.core.options.threads == ThreadMode::Inline {
             return Err(Error::WrongMode { call: "write" });
@@ -263,7 +270,7 @@ impl Engine {
             core.compact_step(&mut core.merges.lock(), most).is_some()
         };
         core.options.threads == ThreadMode::Inline
-            && (core.log_step() || core.flush_step() || merges())
+            && (core.log_step() || core.upkeep_step() || core.flush_step() || merges())
     }
 
     /// Whether [`Engine::step`] would find a flush to do, which a simulator may want to charge
@@ -280,6 +287,7 @@ impl Engine {
         let mut commit = self.core.commit.lock();
         commit.sync_due |= commit.unsynced;
         commit.flush_blocked = None;
+        commit.upkeep_blocked = false;
         commit.compacting.blocked = None;
         commit.compacting.due = true;
         if self.core.options.threads == ThreadMode::Inline {

@@ -13,8 +13,10 @@ use parking_lot::{Condvar, Mutex};
 
 use super::compacting::Compacting;
 use super::core::{Commit, Core, Counters, Phase, View};
+use super::logs::Logs;
 use super::pace::Pace;
-use crate::storage::batch::Seqno;
+use super::room::Room;
+use crate::storage::batch::{SealedBatch, Seqno};
 use crate::storage::cache::BlockCache;
 use crate::storage::compaction::{LevelsView, debt};
 use crate::storage::error::Error;
@@ -24,8 +26,8 @@ use crate::storage::manifest::{self, Manifest, Sealed, State};
 use crate::storage::memtable::{ChunkPool, Memtable};
 use crate::storage::options::Options;
 use crate::storage::sstable::{Table, TableMeta};
-use crate::storage::vfs::{DirLock, Vfs, VfsFile, read_all};
-use crate::storage::wal::{LogWriter, Scan, WAL_BYTES_MAX, refuse_unknown_logs, scan};
+use crate::storage::vfs::{DirLock, Vfs, VfsFile};
+use crate::storage::wal::{LogWriter, Replayed, Scan, Spare, refuse_unknown_logs, replay};
 
 /// A stretch of the log that was on disk once and cannot be read any more. The batches around it
 /// have been applied; those inside it are lost.
@@ -65,7 +67,10 @@ struct Recovering<'a> {
     vfs: &'a dyn Vfs,
     dir: &'a Path,
     state: State,
-    memtable: Memtable,
+    /// Newest last.
+    memtables: Vec<Arc<Memtable>>,
+    /// What memtables are made of, and their size.
+    pool: (Arc<ChunkPool>, usize),
     recovery: Recovery,
 }
 
@@ -95,8 +100,9 @@ pub(super) fn open(
     let recovery = Recovery { created: state.is_none(), ..Recovery::default() };
     let state = state.unwrap_or_default();
     let chunks = Arc::new(ChunkPool::new(options.memtable_bytes));
-    let memtable = Memtable::new(&chunks);
-    let mut recovering = Recovering { vfs: &*vfs, dir, state, memtable, recovery };
+    let memtables = vec![Arc::new(Memtable::new(&chunks))];
+    let pool = (Arc::clone(&chunks), options.memtable_bytes);
+    let mut recovering = Recovering { vfs: &*vfs, dir, state, memtables, pool, recovery };
     refuse_unknown_logs(&*vfs, dir, &recovering.state.logs, &names)?;
     recovering.skip_numbers(&names);
     let cache = Arc::new(BlockCache::new(options.block_cache_bytes, options.block_bytes));
@@ -104,30 +110,20 @@ pub(super) fn open(
     let broken = levels.all().filter(|(_, table)| table.usable().is_err());
     recovering.recovery.unreadable = broken.map(|(_, table)| table.path().to_path_buf()).collect();
     recovering.replay_logs()?;
-    let Recovering { state, memtable, mut recovery, .. } = recovering;
-    let (manifest, log) = begin(&vfs, dir, state)?;
+    let Recovering { state, mut memtables, mut recovery, .. } = recovering;
+    let replayed = memtables.iter().map(|memtable| memtable.last()).max().unwrap_or_default();
+    let (manifest, log) = begin(&vfs, dir, state, recovery.created)?;
     let manifest = manifest.rolling_from(options.manifest_bytes);
     sweep(&*vfs, dir, &names, &manifest)?;
     let flushed = manifest.state.flushed;
-    recovery.last = flushed.max(memtable.last()).max(levels.last());
-    let commit = Commit {
-        last: recovery.last,
-        queue: VecDeque::new(),
-        waiting_bytes: 0,
-        resolved: recovery.last,
-        flushed,
-        unsynced: false,
-        full: false,
-        sync_due: false,
-        phase: Phase::Running,
-        latched: None,
-        flush_blocked: None,
-        compacting: Compacting::at_open(),
-    };
+    recovery.last = flushed.max(replayed).max(levels.last());
+    let commit = commit_at(recovery.last, flushed);
     let levels = Arc::new(levels);
     cache.charge(levels.memory());
     let debt = debt(&LevelsView::of(&levels, None), &options);
-    let view = View { active: Arc::new(memtable), sealed: Vec::new(), levels };
+    let active = memtables.pop().expect("there is one at least");
+    memtables.reverse();
+    let view = View { active, sealed: memtables, levels };
     let core = Core {
         vfs,
         dir: dir.to_path_buf(),
@@ -138,14 +134,19 @@ pub(super) fn open(
         visible: AtomicU64::new(recovery.last.0),
         commit: Mutex::new(commit),
         manifest: Mutex::new(manifest),
-        log: Mutex::new(log),
+        log: Mutex::new(Logs::new(log)),
+        spares: Mutex::default(),
         syncing: Mutex::new(()),
         calling: AtomicBool::new(false),
         flushing: Mutex::new(()),
         merges: Mutex::default(),
         picking: Mutex::new(()),
         debt: AtomicU64::new(debt),
+        room: Room::default(),
+        room_wake: Condvar::new(),
+        slow_wake: Condvar::new(),
         log_wake: Condvar::new(),
+        upkeep_wake: Condvar::new(),
         flush_wake: Condvar::new(),
         flush_done: Condvar::new(),
         compact_wake: Condvar::new(),
@@ -159,6 +160,27 @@ pub(super) fn open(
         closed: AtomicBool::new(false),
     };
     Ok((core, recovery))
+}
+
+/// The books of an engine that has just been opened.
+fn commit_at(last: Seqno, flushed: Seqno) -> Commit {
+    Commit {
+        last: last,
+        queue: VecDeque::new(),
+        waiting_bytes: 0,
+        resolved: last,
+        flushed,
+        unsynced: false,
+        full: false,
+        sync_due: false,
+        phase: Phase::Running,
+        latched: None,
+        flush_blocked: None,
+        upkeep_due: false,
+        upkeep_blocked: false,
+        old_logs: Vec::new(),
+        compacting: Compacting::at_open(),
+    }
 }
 
 /// Makes the names of all directories above a new store durable: `create_dir` may have made them,
@@ -199,24 +221,32 @@ impl Recovering<'_> {
     }
 
     fn replay_logs(&mut self) -> Result<(), Error> {
-        for (no, sealed) in self.state.logs.clone() {
-            let path = wal_path(self.dir, no);
-            let file = match self.vfs.open(&path) {
-                Ok(file) => file,
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                    return Err(Error::Missing { file: path });
+        let (flushed, recovery) = (self.state.flushed, &mut self.recovery);
+        let (memtables, (chunks, bytes)) = (&mut self.memtables, &self.pool);
+        let mut last = flushed;
+        let mut apply = |seqno: Seqno, batch: SealedBatch| {
+            if seqno > last {
+                // As many as there were: each is flushed by itself.
+                if memtables.last().is_none_or(|memtable| memtable.bytes() >= *bytes) {
+                    memtables.push(Arc::new(Memtable::new(chunks)));
                 }
-                Err(error) => return Err(Error::io("open", &path, error)),
-            };
-            let content =
-                read_all(&*file, WAL_BYTES_MAX).map_err(|error| Error::io("read", &path, error))?;
-            let scan = scan(&path, no, &content, sealed.map(|sealed| sealed.bytes))?;
-            if sealed.is_none() {
-                let sealed = self.cut_tail(&*file, &path, &scan, &content)?;
-                self.state.logs.insert(no, Some(sealed));
+                let memtable = memtables.last().expect("there is one now");
+                memtable.insert(&batch, seqno);
+                last = seqno;
+                recovery.batches += 1;
             }
-            self.report(&path, &scan, sealed);
-            self.apply(scan);
+            Ok(())
+        };
+        let replayed = replay(self.vfs, self.dir, &self.state.logs, &mut apply)?;
+        // Those that hold nothing, or follow a part that is missing, are forgotten.
+        self.state.logs.clear();
+        for log in replayed {
+            let sealed = match log.sealed {
+                Some(sealed) => sealed,
+                None => self.cut_tail(&log)?,
+            };
+            self.state.logs.insert(log.no, Some(sealed));
+            self.report(&log.path, &log.scan, log.sealed);
         }
         Ok(())
     }
@@ -225,21 +255,14 @@ impl Recovering<'_> {
     /// a successor of this segment, does not take it for damage. What is kept above the promises is
     /// written once more: if a sync of it has failed since the machine started, the kernel shows it
     /// from memory, calls it clean and would never write it by itself.
-    fn cut_tail(
-        &mut self,
-        file: &dyn VfsFile,
-        path: &Path,
-        scan: &Scan,
-        content: &[u8],
-    ) -> Result<Sealed, Error> {
-        self.recovery.torn_bytes += (content.len() as u64).saturating_sub(scan.end);
-        let index = |offset: u64| usize::try_from(offset).unwrap_or(usize::MAX);
-        let kept = content.get(index(scan.promised)..index(scan.end)).unwrap_or_default();
+    fn cut_tail(&mut self, log: &Replayed) -> Result<Sealed, Error> {
+        let Replayed { path, file, scan, .. } = log;
+        self.recovery.torn_bytes += scan.torn;
         let cut = file
             .set_len(scan.end)
             .and_then(|()| match crate::mutant!("storage-trust-unsynced-tail") {
                 true => Ok(()),
-                false => file.write_at(scan.promised, kept),
+                false => rewrite(&**file, scan.promised, scan.end),
             })
             .and_then(|()| file.sync_data());
         cut.map_err(|error| Error::io("cut", path, error))?;
@@ -261,26 +284,41 @@ impl Recovering<'_> {
             }
         }
     }
+}
 
-    fn apply(&mut self, scan: Scan) {
-        for (seqno, batch) in scan.batches {
-            if seqno > self.state.flushed.max(self.memtable.last()) {
-                self.memtable.insert(&batch, seqno);
-                self.recovery.batches += 1;
-            }
+/// How much of a file is in memory while it is written again.
+const REWRITE_BYTES: usize = 1 << 20;
+
+/// Writes what a file holds from `start` to `end` to where it is.
+fn rewrite(file: &dyn VfsFile, mut start: u64, end: u64) -> std::io::Result<()> {
+    let mut buffer = vec![0; REWRITE_BYTES];
+    while start < end {
+        let rest = usize::try_from(end - start).unwrap_or(usize::MAX).min(buffer.len());
+        let part = buffer.get_mut(..rest).unwrap_or_default();
+        let read = file.read_at(start, part)?;
+        if read == 0 {
+            return Ok(());
         }
+        file.write_at(start, part.get(..read).unwrap_or_default())?;
+        start += read as u64;
     }
+    Ok(())
 }
 
 /// Begins a new log segment and a new manifest that names it.
-fn begin(vfs: &Arc<dyn Vfs>, dir: &Path, mut state: State) -> Result<(Manifest, LogWriter), Error> {
+fn begin(
+    vfs: &Arc<dyn Vfs>,
+    dir: &Path,
+    mut state: State,
+    created: bool,
+) -> Result<(Manifest, LogWriter), Error> {
     // Segments without a batch that is not in a table are not worth keeping.
     for no in state.logs_covered_by(state.flushed) {
         state.logs.remove(&no);
     }
     let no = state.take_number()?;
     let path = wal_path(dir, no);
-    if state == (State { next_file: state.next_file, ..State::default() }) {
+    if created {
         // The first start: a log without CURRENT would look like a store that has lost it.
         Manifest::create(Arc::clone(vfs), dir, state.clone())?;
         state.take_number()?;
@@ -291,7 +329,7 @@ fn begin(vfs: &Arc<dyn Vfs>, dir: &Path, mut state: State) -> Result<(Manifest, 
     }
     state.logs.insert(no, None);
     let manifest = Manifest::create(Arc::clone(vfs), dir, state)?;
-    Ok((manifest, LogWriter::new(no, file, path)))
+    Ok((manifest, LogWriter::first(Spare { no, file, path, made: 0 })))
 }
 
 /// Removes what the manifest in force does not name.

@@ -149,12 +149,17 @@ pub struct Verified {
 
 impl Core {
     pub(super) fn stats(&self) -> Stats {
+        let (log_bytes, spares) = {
+            let logs = self.log.lock();
+            let ended: u64 = logs.ended.iter().map(|ended| ended.bytes).sum();
+            (ended + logs.writer.written(), self.spares.lock().len())
+        };
         let (wal_sealed, wal_segments) = {
             let manifest = self.manifest.lock();
             let sealed = manifest.state.logs.values().flatten().map(|log| log.bytes).sum::<u64>();
-            (sealed, manifest.state.logs.len())
+            (sealed, manifest.state.logs.len().saturating_sub(spares))
         };
-        let wal_bytes = wal_sealed + self.log.lock().written();
+        let wal_bytes = wal_sealed + log_bytes;
         let commit = self.commit.lock();
         let view = self.view.load();
         let levels = (0..LEVELS).map(|level| LevelStats::of(view.levels.level(level)));

@@ -1,5 +1,5 @@
-//! The engine's threads: for the log, for flushes, some for compactions, and one that syncs at
-//! intervals.
+//! The engine's threads: for the log, for its files, for flushes, some for compactions, and one that
+//! syncs at intervals.
 //!
 //! They decide nothing; each waits for work under the commit lock and runs the step that does it.
 
@@ -44,8 +44,12 @@ pub(super) fn compaction_threads(options: &Options) -> usize {
 /// # Errors
 /// When the system gives no thread; those already started have ended.
 pub(super) fn start(core: &Arc<Core>) -> Result<Vec<JoinHandle<()>>, Error> {
-    let mut bodies: Vec<(&str, Body)> =
-        vec![("kv-log", log), ("kv-flush", flush), ("kv-compact", compact_first)];
+    let mut bodies: Vec<(&str, Body)> = vec![
+        ("kv-log", log),
+        ("kv-upkeep", upkeep),
+        ("kv-flush", flush),
+        ("kv-compact", compact_first),
+    ];
     bodies.extend((1..compaction_threads(&core.options)).map(|_| ("kv-compact", compact as Body)));
     if matches!(core.options.sync, SyncMode::Interval(_)) {
         bodies.push(("kv-sync", tick));
@@ -86,6 +90,24 @@ fn log(core: &Core) {
                 return;
             }
             core.log_wake.wait(&mut commit);
+        }
+    }
+}
+
+fn upkeep(core: &Core) {
+    loop {
+        while core.upkeep_step() {}
+        let mut commit = core.commit.lock();
+        if commit.upkeep_blocked {
+            core.upkeep_wake.wait_for(&mut commit, FULL_RETRY);
+            commit.upkeep_blocked = false;
+        } else {
+            while !commit.upkeep_due && commit.phase == Phase::Running {
+                core.upkeep_wake.wait(&mut commit);
+            }
+        }
+        if commit.phase != Phase::Running {
+            return;
         }
     }
 }

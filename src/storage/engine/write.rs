@@ -18,6 +18,7 @@ use crate::storage::options::SyncMode;
 /// What came of an attempt to write one's own batch.
 enum Lead {
     Done(Result<Seqno, Error>),
+    Refused(SealedBatch, Error),
     /// The log is somebody else's now.
     Busy(SealedBatch),
 }
@@ -25,25 +26,46 @@ enum Lead {
 impl Core {
     /// See `Engine::write`.
     pub(super) fn write(&self, batch: Batch) -> Result<Seqno, Error> {
-        let batch = batch.seal()?;
+        let mut batch = batch.seal()?;
         let synced = self.options.sync == SyncMode::Always;
-        let batch = match self.lead(batch, synced) {
-            Lead::Done(result) => return result,
-            Lead::Busy(batch) => batch,
-        };
+        self.keep_pace(batch.record_bytes());
+        loop {
+            match self.lead(batch, synced) {
+                Lead::Done(result) => return result,
+                Lead::Refused(back, refusal) => {
+                    if !self.wait_for_room(&refusal) {
+                        return Err(refusal);
+                    }
+                    batch = back;
+                }
+                Lead::Busy(back) => match self.queue(back, synced) {
+                    Ok(waiter) if synced => {
+                        self.log_wake.notify_one();
+                        return waiter.wait();
+                    }
+                    Ok(waiter) => return self.follow(&waiter),
+                    Err((back, refusal)) => {
+                        if !self.wait_for_room(&refusal) {
+                            return Err(refusal);
+                        }
+                        batch = back;
+                    }
+                },
+            }
+        }
+    }
+
+    /// Queues a batch for whoever has the log next.
+    fn queue(&self, batch: SealedBatch, synced: bool) -> Result<Arc<Waiter>, (SealedBatch, Error)> {
         let waiter = Arc::new(Waiter::default());
-        {
-            let mut commit = self.commit.lock();
-            self.admit(&mut commit, &batch)?;
-            let done = Done::Wake(Arc::clone(&waiter));
-            let pending = self.show(&mut commit, batch, synced, done);
-            commit.queue.push_back(pending);
+        let mut commit = self.commit.lock();
+        if let Err(refusal) = self.admit(&mut commit, &batch) {
+            return Err((batch, refusal));
         }
-        if synced {
-            self.log_wake.notify_one();
-            return waiter.wait();
-        }
-        self.follow(&waiter)
+        let done = Done::Wake(Arc::clone(&waiter));
+        let pending = self.show(&mut commit, batch, synced, done);
+        commit.queue.push_back(pending);
+        Ok(waiter)
     }
 
     /// Writes a batch at once, if the log is free and nothing else waits for it.
@@ -55,7 +77,7 @@ impl Core {
                 return Lead::Busy(batch);
             }
             if let Err(error) = self.admit(&mut commit, &batch) {
-                return Lead::Done(Err(error));
+                return Lead::Refused(batch, error);
             }
             self.show(&mut commit, batch, synced, Done::Nobody)
         };
@@ -63,7 +85,7 @@ impl Core {
         let mut group = [pending];
         let result = self.log_group(&mut log, &mut group, synced);
         if synced && result.is_ok() && self.commit.lock().queue.is_empty() {
-            log.mark();
+            log.writer.mark();
         }
         Lead::Done(result.map(|()| seqno))
     }

@@ -144,6 +144,29 @@ fn a_memtable_that_is_dropped_leaves_its_chunks_for_the_next() {
     }
 }
 
+#[test]
+fn what_a_memtable_counts_as_is_what_it_takes() {
+    for shape in [1, 3, 4] {
+        let mut rng = Rng::with_seed(7);
+        let pool = Arc::new(ChunkPool::new(1 << 30));
+        let memtable = Memtable::new(&pool);
+        for seqno in 1.. {
+            let mut batch = Batch::new();
+            batch.put(&key(shape, seqno, &mut rng), &vec![1; rng.usize(..200)]);
+            memtable.insert(&batch.seal().unwrap(), Seqno(seqno));
+            if memtable.bytes() >= 24 << 20 {
+                break;
+            }
+        }
+        let (booked, nodes) = (memtable.bytes(), memtable.sorted.read().tree.bytes());
+        drop(memtable);
+        // Chunks below a mebibyte are freed: not one of them is left to be counted.
+        let taken = pool.bytes() + nodes + (1 << 20);
+        let share = booked as f64 / taken as f64;
+        assert!((0.93..=1.0).contains(&share), "{booked} booked, {taken} taken");
+    }
+}
+
 fn sealed(key: u64, entries: u32) -> SealedBatch {
     let mut batch = Batch::new();
     for entry in 0..entries {

@@ -5,51 +5,39 @@
 //! gone, the region is reported, and what follows is applied. Above every such promise it is a
 //! *torn tail*: never acknowledged as synced, and cut off together with all that follows it, since
 //! sectors of one unsynced stretch reach the disk in any order and only a prefix may be kept.
+//!
+//! What lies behind the tail of a segment, zeros or what another log has left in a recycled file,
+//! is neither: no record of this log is there. A segment is read through a window of 1 MiB, or of
+//! one record if that is longer.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::record::{self, ALIGN, FORMAT, Parsed};
+use super::record::{self, ALIGN, FORMAT, HEADER_BYTES, Header, LOG_AT, Opening, What};
 use crate::storage::batch::{SealedBatch, Seqno};
 use crate::storage::error::Error;
-use crate::storage::files::{FileKind, FileNo, wal_path};
-use crate::storage::manifest::Sealed;
-use crate::storage::vfs::Vfs;
+use crate::storage::files::FileNo;
+use crate::storage::vfs::VfsFile;
 
-/// Longest log segment that is read: the longest allowed and one batch more.
-pub(crate) const WAL_BYTES_MAX: u64 = (1 << 30) + (64 << 20);
+/// How much is read at once.
+const WINDOW_BYTES: usize = 1 << 20;
 
-/// Looks for signs that the manifest has lost its last edits, which its own checks cannot tell from
-/// a torn write: a log that it does not know is empty unless an edit named it once.
-///
-/// # Errors
-/// `Corrupt` when there is such a log; what the file system says.
-pub(crate) fn refuse_unknown_logs(
-    vfs: &dyn Vfs,
-    dir: &Path,
-    known: &BTreeMap<FileNo, Option<Sealed>>,
-    names: &[String],
-) -> Result<(), Error> {
-    let newest = known.keys().next_back().copied();
-    for name in names {
-        let FileKind::Wal(no) = FileKind::of(name) else { continue };
-        if newest.is_none_or(|newest| no > newest) {
-            let path = wal_path(dir, no);
-            let size = vfs.open(&path).and_then(|file| file.size());
-            if size.map_err(|error| Error::io("measure", &path, error))? > 0 {
-                return Err(Error::corrupt(&path, 0, "log is in use but unknown to the manifest"));
-            }
-        }
-    }
-    Ok(())
+/// Receives the batches of a log, in order.
+pub(crate) type Apply<'a> = &'a mut dyn FnMut(Seqno, SealedBatch) -> Result<(), Error>;
+
+/// A log segment to be read.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Segment<'a> {
+    pub(crate) no: FileNo,
+    pub(crate) path: &'a Path,
+    pub(crate) file: &'a dyn VfsFile,
 }
 
 /// What a segment holds.
 #[derive(Debug, Default)]
 pub(crate) struct Scan {
-    /// The batches to apply, in order.
-    pub(crate) batches: Vec<(Seqno, SealedBatch)>,
-    /// Regions of damage, as offsets `[start, end)`, and the last batch before each.
+    /// Number of batches applied.
+    pub(crate) batches: u64,
+    /// Regions of damage.
     pub(crate) damage: Vec<Damage>,
     /// Where the believed part ends.
     pub(crate) end: u64,
@@ -57,9 +45,11 @@ pub(crate) struct Scan {
     pub(crate) promised: u64,
     /// The last batch in it.
     pub(crate) last: Seqno,
+    /// Bytes of this log behind the end, as far as they can be told from what was there before.
+    pub(crate) torn: u64,
 }
 
-/// A stretch of a segment that was synced once and cannot be read any more.
+/// A stretch of a segment, `[start, end)`, that was synced once and cannot be read any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Damage {
     pub(crate) start: u64,
@@ -68,78 +58,220 @@ pub(crate) struct Damage {
     pub(crate) next: Option<Seqno>,
 }
 
+/// A record that can be believed.
 struct Found {
-    offset: usize,
-    parsed: Parsed,
+    offset: u64,
+    header: Header,
+    batch: Option<SealedBatch>,
 }
 
-/// Reads segment `no`. `sealed` is its length if the manifest knows it.
+/// The part of a file that is in memory.
+struct Window<'a> {
+    segment: Segment<'a>,
+    size: u64,
+    start: u64,
+    bytes: Vec<u8>,
+}
+
+impl Window<'_> {
+    /// Some bytes of the file; none if it is not that long.
+    fn get(&mut self, offset: u64, length: usize) -> Result<Option<&[u8]>, Error> {
+        if offset.checked_add(length as u64).is_none_or(|end| end > self.size) {
+            return Ok(None);
+        }
+        let held = self.start + self.bytes.len() as u64;
+        if offset < self.start || offset + length as u64 > held {
+            let rest = usize::try_from(self.size - offset).unwrap_or(usize::MAX);
+            self.bytes.resize(rest.min(length.max(WINDOW_BYTES)), 0);
+            self.start = offset;
+            let read = self.segment.file.read_at(offset, &mut self.bytes);
+            let read = read.map_err(|error| Error::io("read", self.segment.path, error))?;
+            self.bytes.truncate(read);
+        }
+        let from = usize::try_from(offset - self.start).unwrap_or(usize::MAX);
+        Ok(self.bytes.get(from..).and_then(|rest| rest.get(..length)))
+    }
+
+    /// The next place from `offset` on where a header of log `no` may stand.
+    fn next_candidate(&mut self, mut offset: u64, no: FileNo) -> Result<Option<u64>, Error> {
+        let no = no.to_le_bytes();
+        while self.get(offset, HEADER_BYTES)?.is_some() {
+            let from = usize::try_from(offset - self.start).unwrap_or(usize::MAX);
+            let held = self.bytes.get(from + LOG_AT..).unwrap_or_default();
+            let names_log = |bytes: &[u8]| bytes.first_chunk() == Some(&no);
+            let found = held.chunks(ALIGN).position(names_log);
+            if crate::mutant!("storage-replays-recycled-log") {
+                return Ok(Some(offset));
+            }
+            if let Some(index) = found {
+                return Ok(Some(offset + (index * ALIGN) as u64));
+            }
+            // The last places of the window are asked again: their headers reach beyond it.
+            let places = held.len().saturating_sub(HEADER_BYTES) / ALIGN;
+            offset += (places.max(1) * ALIGN) as u64;
+        }
+        Ok(None)
+    }
+}
+
+/// The records of one segment, in order.
+struct Records<'a> {
+    window: Window<'a>,
+    offset: u64,
+    last: Seqno,
+}
+
+impl<'a> Records<'a> {
+    fn new(segment: Segment<'a>, limit: u64) -> Result<Self, Error> {
+        let size = segment.file.size();
+        let size = size.map_err(|error| Error::io("measure", segment.path, error))?.min(limit);
+        let window = Window { segment, size, start: 0, bytes: Vec::new() };
+        Ok(Self { window, offset: 0, last: Seqno(0) })
+    }
+
+    /// The record that stands right here.
+    fn here(&mut self) -> Result<Option<Found>, Error> {
+        let (offset, no) = (self.offset, self.window.segment.no);
+        let header = self.window.get(offset, HEADER_BYTES)?;
+        let Some(header) = header.and_then(|header| record::parse(no, header, offset)) else {
+            return Ok(None);
+        };
+        let path = self.window.segment.path;
+        let payload = self.window.get(offset + HEADER_BYTES as u64, header.length)?;
+        let Some(payload) = payload.filter(|payload| header.holds(payload)) else {
+            return Ok(None);
+        };
+        if header.format != FORMAT {
+            let (file, found, known) = (path.to_path_buf(), header.format.into(), FORMAT.into());
+            return Err(Error::Version { file, found, known });
+        }
+        // Numbers rise from batch to batch; other records repeat that of the batch before.
+        let batch = match header.what() {
+            Some(What::Batch) if header.seqno > self.last => header.batch(payload),
+            Some(What::Mark | What::Opening) if header.seqno >= self.last => None,
+            _ => return Ok(None),
+        };
+        if batch.is_none() && header.what() == Some(What::Batch) {
+            return Ok(None);
+        }
+        self.offset += header.bytes() as u64;
+        self.last = header.seqno;
+        Ok(Some(Found { offset, header, batch }))
+    }
+
+    /// The next record, wherever it stands. It is searched for at every eighth byte; the checksum
+    /// holds the place, so bytes of a value that look like a record are not taken for one.
+    fn next(&mut self) -> Result<Option<Found>, Error> {
+        loop {
+            if let Some(found) = self.here()? {
+                return Ok(Some(found));
+            }
+            let from = self.offset + ALIGN as u64;
+            match self.window.next_candidate(from, self.window.segment.no)? {
+                Some(offset) => self.offset = offset,
+                None => return Ok(None),
+            }
+        }
+    }
+}
+
+/// What the first record of a segment says, if it is there.
 ///
 /// # Errors
-/// `Version` when a record is whole but of a later format.
+/// `Version` when it is of a later format; what the file system says.
+pub(crate) fn opening(segment: Segment<'_>) -> Result<Option<Opening>, Error> {
+    let mut records = Records::new(segment, record::opening_bytes())?;
+    match records.here()? {
+        Some(Found { header, .. }) if header.what() == Some(What::Opening) => {
+            let payload = records.window.get(HEADER_BYTES as u64, header.length)?;
+            Ok(payload.and_then(Opening::decode))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// Whether any record of this log is in the file.
+///
+/// # Errors
+/// As for [`scan`].
+pub(crate) fn is_in_use(segment: Segment<'_>) -> Result<bool, Error> {
+    Ok(Records::new(segment, u64::MAX)?.next()?.is_some())
+}
+
+impl Scan {
+    fn take(&mut self, found: Found, apply: Apply<'_>) -> Result<(), Error> {
+        let Found { offset, header, batch } = found;
+        if offset > self.end {
+            // Other records repeat the number of the batch before, which may be the one lost.
+            let repeats = u64::from(batch.is_none());
+            let next = Some(Seqno(header.seqno.0.saturating_add(repeats)));
+            self.damage.push(Damage { start: self.end, end: offset, next });
+        }
+        self.end = offset + header.bytes() as u64;
+        self.last = header.seqno;
+        self.promised = self.promised.max(header.synced_upto);
+        if let Some(batch) = batch {
+            self.batches += 1;
+            apply(header.seqno, batch)?;
+        }
+        Ok(())
+    }
+}
+
+/// Reads a segment up to `limit`, of which everything below `sealed` was on disk once.
+///
+/// # Errors
+/// `Version` when a record is whole but of a later format; what the file system says; what `apply`
+/// says.
 pub(crate) fn scan(
-    path: &Path,
-    no: FileNo,
-    content: &[u8],
-    sealed: Option<u64>,
+    segment: Segment<'_>,
+    limit: u64,
+    sealed: u64,
+    apply: Apply<'_>,
 ) -> Result<Scan, Error> {
-    let sealed_len = sealed.and_then(|len| usize::try_from(len).ok()).unwrap_or(usize::MAX);
-    let content = content.get(..sealed_len).unwrap_or(content);
-    let found = find_records(no, content);
-    if let Some(Found { parsed, .. }) = found.iter().find(|found| found.parsed.format != FORMAT) {
-        let (file, found, known) = (path.to_path_buf(), parsed.format.into(), FORMAT.into());
-        return Err(Error::Version { file, found, known });
+    let mut records = Records::new(segment, limit)?;
+    let size = records.window.size;
+    let mut scan = Scan { promised: sealed, ..Scan::default() };
+    // What stands without a gap is believed, whatever is promised.
+    while let Some(found) = records.here()? {
+        scan.take(found, apply)?;
     }
-    let promised = found.iter().map(|found| found.parsed.synced_upto).max();
-    let promised = promised.unwrap_or(0).max(sealed.unwrap_or(0));
-    let mut scan = Scan { promised, ..Scan::default() };
-    for Found { offset, parsed } in found {
-        let offset = offset as u64;
-        if offset > scan.end {
-            if scan.end >= promised || crate::mutant!("storage-stop-at-corrupt-middle") {
-                return Ok(scan);
-            }
-            // A mark repeats the number of the batch before it, which may be the one that is lost.
-            let is_mark = parsed.batch.as_ref().is_some_and(|batch| batch.count == 0);
-            let next = Some(Seqno(parsed.seqno.0.saturating_add(u64::from(is_mark))));
-            scan.damage.push(Damage { start: scan.end, end: offset, next });
-        }
-        scan.end = offset + parsed.bytes as u64;
-        scan.last = parsed.seqno;
-        if let Some(batch) = parsed.batch.filter(|batch| batch.count > 0) {
-            scan.batches.push((parsed.seqno, batch));
-        }
+    let gap = (records.offset, records.last);
+    scan.torn = torn(&mut records, size)?;
+    while let Some(found) = records.next()? {
+        scan.promised = scan.promised.max(found.header.synced_upto);
+        scan.torn = found.offset + found.header.bytes() as u64 - gap.0;
     }
-    if scan.end < promised && !crate::mutant!("storage-stop-at-corrupt-middle") {
-        scan.damage.push(Damage { start: scan.end, end: promised, next: None });
-        scan.end = promised.min(content.len() as u64);
+    if scan.end >= scan.promised || crate::mutant!("storage-stop-at-corrupt-middle") {
+        return Ok(scan);
+    }
+    (records.offset, records.last) = gap;
+    while let Some(found) = records.next()? {
+        if found.offset > scan.end && scan.end >= scan.promised {
+            scan.torn = scan.torn.saturating_sub(scan.end - gap.0);
+            return Ok(scan);
+        }
+        scan.take(found, apply)?;
+    }
+    scan.torn = 0;
+    if scan.end < scan.promised {
+        scan.damage.push(Damage { start: scan.end, end: scan.promised, next: None });
+        scan.end = scan.promised.min(size);
     }
     Ok(scan)
 }
 
-/// All records that can be believed, in order. After one that cannot, the next is searched for at
-/// every eighth byte; the checksum holds the place, so bytes of a value that look like a record
-/// are not taken for one.
-fn find_records(no: FileNo, content: &[u8]) -> Vec<Found> {
-    let mut found: Vec<Found> = Vec::new();
-    let mut offset = 0;
-    let mut last = Seqno(0);
-    while offset < content.len() {
-        match record::parse(no, content, offset) {
-            Some(parsed) if is_next(&parsed, last) => {
-                last = parsed.seqno;
-                let bytes = parsed.bytes;
-                found.push(Found { offset, parsed });
-                offset += bytes;
-            }
-            _ => offset += ALIGN,
-        }
-    }
-    found
-}
-
-/// Numbers rise from batch to batch; a mark repeats the number of the batch before it.
-fn is_next(parsed: &Parsed, last: Seqno) -> bool {
-    let is_mark = parsed.batch.as_ref().is_some_and(|batch| batch.count == 0);
-    parsed.seqno > last || (is_mark && parsed.seqno == last)
+/// Bytes of a record of this log that does not check, where the next one should stand.
+fn torn(records: &mut Records<'_>, size: u64) -> Result<u64, Error> {
+    let (offset, no) = (records.offset, records.window.segment.no);
+    let Some(header) = records.window.get(offset, HEADER_BYTES)? else {
+        let rest = usize::try_from(size.saturating_sub(offset)).unwrap_or(0);
+        let rest = records.window.get(offset, rest)?.unwrap_or_default();
+        return Ok(if rest.iter().all(|byte| *byte == 0) { 0 } else { rest.len() as u64 });
+    };
+    let number = |at: usize| header.get(at..).and_then(<[u8]>::first_chunk).copied();
+    let ours = number(LOG_AT).map(u32::from_le_bytes) == Some(no);
+    let length = number(8).map_or(0, u32::from_le_bytes);
+    let whole = HEADER_BYTES as u64 + u64::from(length);
+    Ok(if ours { whole.min(size - offset) } else { 0 })
 }

@@ -1,13 +1,14 @@
 //! Appends groups of records to one log segment and syncs it.
 //!
-//! Knows how far the segment is written and how far it is known to be on disk. Does not decide
-//! when to sync, nor what becomes of those who wait: that is `engine::commit`.
+//! Knows how far the segment is written, how far it is known to be on disk, and how far the file
+//! was made beforehand. Does not decide when to sync, nor what becomes of those who wait: that is
+//! `engine::commit`; nor where files come from: `engine::logs`.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::record::{self, Place};
-use crate::storage::batch::{Batch, SealedBatch, Seqno};
+use super::record::{self, HEADER_BYTES, Opening, Place};
+use crate::storage::batch::{SealedBatch, Seqno};
 use crate::storage::error::Error;
 use crate::storage::files::FileNo;
 use crate::storage::vfs::VfsFile;
@@ -19,14 +20,49 @@ pub(crate) struct LogRecord<'a> {
     pub(crate) seqno: Seqno,
 }
 
+/// A file that waits to be the next segment. The manifest knows it.
+#[derive(Debug)]
+pub(crate) struct Spare {
+    pub(crate) no: FileNo,
+    pub(crate) file: Arc<dyn VfsFile>,
+    pub(crate) path: PathBuf,
+    /// Its length: what is written below it needs no room and no growth.
+    pub(crate) made: u64,
+}
+
+/// A segment to which nothing is added any more, and which is not sealed yet.
+#[derive(Debug, Clone)]
+pub(crate) struct Ended {
+    pub(crate) no: FileNo,
+    pub(crate) file: Arc<dyn VfsFile>,
+    pub(crate) path: PathBuf,
+    pub(crate) bytes: u64,
+    pub(crate) last: Seqno,
+}
+
+impl Ended {
+    /// Makes it durable.
+    ///
+    /// # Errors
+    /// As for [`LogWriter::sync`].
+    pub(crate) fn sync(&self) -> Result<(), Error> {
+        self.file.sync_data().map_err(|source| Error::io("sync", &self.path, source))
+    }
+}
+
 /// An open segment. After a sync that failed, or a cut that failed, it must not be used again.
 #[derive(Debug)]
 pub(crate) struct LogWriter {
     pub(crate) no: FileNo,
     file: Arc<dyn VfsFile>,
     path: PathBuf,
+    opening: Opening,
     written: u64,
-    synced: u64,
+    durable: u64,
+    made: u64,
+    /// All earlier segments are sealed. Until then this one promises nothing: what follows a part
+    /// that may be missing must not pass for damage.
+    promises: bool,
     last: Seqno,
     buffer: Vec<u8>,
     mark_wanted: bool,
@@ -55,10 +91,35 @@ impl Unsynced {
 const BUFFER_KEPT: usize = 1 << 20;
 
 impl LogWriter {
-    pub(crate) fn new(no: FileNo, file: Arc<dyn VfsFile>, path: PathBuf) -> Self {
-        let buffer = Vec::new();
-        let last = Seqno(0);
-        Self { no, file, path, written: 0, synced: 0, last, buffer, mark_wanted: false }
+    /// The first segment of an opened store: all before it are sealed.
+    pub(crate) fn first(spare: Spare) -> Self {
+        Self::new(spare, Opening::default(), true)
+    }
+
+    fn new(spare: Spare, opening: Opening, promises: bool) -> Self {
+        let Spare { no, file, path, made } = spare;
+        Self {
+            no,
+            file,
+            path,
+            opening,
+            written: 0,
+            durable: 0,
+            made,
+            promises,
+            last: opening.last,
+            buffer: Vec::new(),
+            mark_wanted: false,
+        }
+    }
+
+    /// Ends this segment and goes on in another file.
+    pub(crate) fn go_on(&mut self, spare: Spare) -> Ended {
+        let opening = Opening { log: self.no, bytes: self.written, last: self.last };
+        let old = std::mem::replace(self, Self::new(spare, opening, false));
+        let Self { no, file, path, written: bytes, last, .. } = old;
+        self.buffer = old.buffer;
+        Ended { no, file, path, bytes, last }
     }
 
     /// Bytes written.
@@ -66,19 +127,30 @@ impl LogWriter {
         self.written
     }
 
-    /// The last batch in it.
-    pub(crate) fn last(&self) -> Seqno {
-        self.last
-    }
-
     /// Whether everything written is known to be on disk.
     pub(crate) fn is_synced(&self) -> bool {
-        self.synced == self.written
+        self.durable == self.written
+    }
+
+    /// Whether all earlier segments are known to be sealed.
+    pub(crate) fn promises(&self) -> bool {
+        self.promises
+    }
+
+    /// Takes note that they are.
+    pub(crate) fn let_promise(&mut self) {
+        self.mark_wanted |= !self.promises && self.durable > 0;
+        self.promises = true;
     }
 
     /// Bytes a batch takes in the log.
     pub(crate) fn cost(batch: &SealedBatch) -> u64 {
         batch.record_bytes() as u64
+    }
+
+    fn place(&self, offset: u64) -> Place {
+        let synced_upto = if self.promises { self.durable } else { 0 };
+        Place { log: self.no, offset, synced_upto }
     }
 
     /// Appends a group with one write.
@@ -87,22 +159,22 @@ impl LogWriter {
     /// `DiskFull`: nothing of the group is in the log, and that is durable. Anything else: what is
     /// in the log is unknown and the writer must not be used again.
     pub(crate) fn append(&mut self, group: &[LogRecord<'_>]) -> Result<(), Error> {
-        if group.is_empty() {
-            return Ok(());
+        let Some(LogRecord { seqno: last, .. }) = group.last() else { return Ok(()) };
+        let mut buffer = std::mem::take(&mut self.buffer);
+        buffer.clear();
+        if self.written == 0 {
+            record::open(&mut buffer, self.opening, self.no);
         }
-        self.buffer.clear();
         for entry in group {
-            let offset = self.written + self.buffer.len() as u64;
-            let place = Place { log: self.no, offset, synced_upto: self.synced };
-            record::encode(&mut self.buffer, entry.batch, entry.seqno, place);
+            let place = self.place(self.written + buffer.len() as u64);
+            record::encode(&mut buffer, entry.batch, entry.seqno, place);
         }
-        let result = self.file.write_at(self.written, &self.buffer);
-        let length = self.buffer.len() as u64;
-        if self.buffer.capacity() > BUFFER_KEPT {
-            self.buffer = Vec::new();
+        let result = self.file.write_at(self.written, &buffer);
+        let length = buffer.len() as u64;
+        if buffer.capacity() <= BUFFER_KEPT {
+            self.buffer = buffer;
         }
-        let last = group.last().map_or(self.last, |entry| entry.seqno);
-        self.appended(result, length, last)
+        self.appended(result, length, *last)
     }
 
     /// Appends one batch. Its record is written from where it was encoded, if nobody shares that.
@@ -114,9 +186,8 @@ impl LogWriter {
         batch: &mut SealedBatch,
         seqno: Seqno,
     ) -> Result<(), Error> {
-        let place = Place { log: self.no, offset: self.written, synced_upto: self.synced };
-        let header = record::header(batch, seqno, place);
-        let Some(record) = batch.record_mut() else {
+        let header = record::header(batch, seqno, self.place(self.written));
+        let Some(record) = batch.record_mut().filter(|_| self.written > 0) else {
             return self.append(&[LogRecord { batch, seqno }]);
         };
         if let Some(head) = record.first_chunk_mut() {
@@ -137,6 +208,7 @@ impl LogWriter {
             return Err(if error.is_full() { self.cut(error) } else { error });
         }
         self.written += length;
+        self.made = self.made.max(self.written);
         self.mark_wanted = false;
         self.last = last;
         Ok(())
@@ -144,7 +216,8 @@ impl LogWriter {
 
     /// Takes a group that was written in part out of the log again, durably. Without this, a whole
     /// record of the refused group could stand behind a shorter one that is written over its
-    /// beginning, and come back to life after a crash.
+    /// beginning, and come back to life after a crash. What was made of the file beforehand goes
+    /// with it: the disk is full.
     fn cut(&mut self, full: Error) -> Error {
         if crate::mutant!("storage-full-leaves-tail") {
             return Error::DiskFull;
@@ -152,7 +225,8 @@ impl LogWriter {
         let cut = self.file.set_len(self.written).and_then(|()| self.file.sync_data());
         match cut {
             Ok(()) => {
-                self.synced = self.written;
+                self.durable = self.written;
+                self.made = self.written;
                 Error::DiskFull
             }
             Err(source) => {
@@ -176,8 +250,8 @@ impl LogWriter {
             result = self.file.sync_data();
         }
         result.map_err(|source| Error::io("sync", &self.path, source))?;
-        self.synced = self.written;
-        self.mark_wanted = true;
+        self.durable = self.written;
+        self.mark_wanted = self.promises;
         Ok(())
     }
 
@@ -189,9 +263,9 @@ impl LogWriter {
 
     /// Takes note of a sync beside the writer that succeeded. The segment may have been left since.
     pub(crate) fn note_synced(&mut self, done: &Unsynced) {
-        if self.no == done.no && self.synced < done.upto {
-            self.synced = done.upto;
-            self.mark_wanted = true;
+        if self.no == done.no && self.durable < done.upto {
+            self.durable = done.upto;
+            self.mark_wanted = self.promises;
         }
     }
 
@@ -202,12 +276,26 @@ impl LogWriter {
         if !std::mem::take(&mut self.mark_wanted) {
             return false;
         }
-        let Ok(empty) = Batch::new().seal() else { return false };
-        let mut bytes = Vec::new();
-        let place = Place { log: self.no, offset: self.written, synced_upto: self.synced };
-        record::encode(&mut bytes, &empty, self.last, place);
+        let bytes = record::mark(self.last, self.place(self.written));
         // A promise that is lost only costs certainty, so there is nobody to tell.
         let _unneeded = self.file.write_at(self.written, &bytes);
+        self.made = self.made.max(self.written + HEADER_BYTES as u64);
         true
+    }
+
+    /// How many bytes may still be written where the file has been made.
+    pub(crate) fn made_ahead(&self) -> u64 {
+        self.made.saturating_sub(self.written)
+    }
+
+    /// Makes more of the file, with zeros, so that syncs of what is written there have no growth to
+    /// record. Not synced: the next sync does. Returns whether that worked: if not, nobody misses
+    /// it, and a disk that fails says so again when it matters.
+    pub(crate) fn make(&mut self, zeros: &[u8]) -> bool {
+        let made = self.file.write_at(self.made, zeros).is_ok();
+        if made {
+            self.made += zeros.len() as u64;
+        }
+        made
     }
 }
