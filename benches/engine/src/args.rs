@@ -56,6 +56,9 @@ pub(crate) struct Plan {
     /// Append each measurement to this file, as a line of JSON.
     #[arg(long, value_name = "FILE")]
     pub(crate) raw: Option<PathBuf>,
+    /// Use the stores of the run before, and leave them for the next: for a run in pieces.
+    #[arg(long)]
+    pub(crate) keep: bool,
     /// Measure nothing: show what a run in several pieces has kept with --raw.
     #[arg(long, value_name = "FILE", conflicts_with = "raw")]
     pub(crate) from: Option<PathBuf>,

@@ -36,12 +36,17 @@ pub(crate) fn run(plan: &Plan) -> anyhow::Result<Table> {
     let mut table = Table::new(plan.quick);
     for size in chosen(&plan.size, &Size::ALL) {
         for codec in chosen(&plan.codec, &Codec::ALL) {
-            let driver = Driver { plan, root: root.clone(), size, codec };
-            driver.clear()?;
+            let root = root.join(format!("{}-{}", size.name(), codec.name()).replace(' ', ""));
+            let driver = Driver { plan, root, size, codec };
+            if !plan.keep {
+                driver.clear()?;
+            }
             for repetition in plan.skip..plan.skip + repetitions {
                 driver.repeat(repetition, &mut table)?;
             }
-            driver.clear()?;
+            if !plan.keep {
+                driver.clear()?;
+            }
         }
     }
     Ok(table)

@@ -22,8 +22,8 @@ pub(super) struct Ours {
 impl Ours {
     pub(super) fn open(dir: &Path, settings: Settings) -> anyhow::Result<Self> {
         let compression = match settings.codec {
+            Codec::None => Compression::None,
             Codec::Lz4 => Compression::Lz4,
-            _ => Compression::None,
         };
         let options = Options {
             memtable_bytes: MEMTABLE_BYTES,
@@ -77,11 +77,13 @@ impl Store for Ours {
     }
 
     fn scan(&self, start: &[u8], limit: usize) -> anyhow::Result<(usize, usize)> {
-        let range = self.engine.range(Bound::Included(start), Bound::Unbounded, Direction::Forward);
+        let start = Bound::Included(start);
+        let mut range = self.engine.range(start, Bound::Unbounded, Direction::Forward);
         let (mut pairs, mut bytes) = (0, 0);
-        for item in range.take(limit) {
-            let (key, value, _) = item?;
-            std::hint::black_box(&key);
+        while pairs < limit
+            && let Some((key, value, _)) = range.next_lent()?
+        {
+            std::hint::black_box(key);
             pairs += 1;
             bytes += value.len();
         }
