@@ -202,6 +202,18 @@ mod tests {
     }
 
     #[test]
+    fn a_separator_that_is_cut_too_short_is_caught() {
+        let separates = || {
+            let (last, next) = (b"apple".as_slice(), b"apricot".as_slice());
+            let between = separator(last, next);
+            last <= between && between < next
+        };
+        assert!(separates());
+        let _armed = crate::testing::arm_mutant("storage-separator-too-short");
+        assert!(!separates());
+    }
+
+    #[test]
     fn spans_with_a_gap_are_refused() {
         let mut builder = IndexBuilder::new();
         builder.add(b"a", Span { offset: 0, length: 10 });
