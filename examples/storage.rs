@@ -5,7 +5,6 @@
 
 #![allow(clippy::print_stdout, reason = "an example shows what it does")]
 
-use std::ops::Bound;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -28,15 +27,15 @@ fn main() -> anyhow::Result<()> {
     let seqno = engine.write(batch)?;
     println!("run {} is on disk as batch {seqno}", runs + 1);
 
-    let newest = engine.range(
-        Bound::Included(b"run/".as_slice()),
-        Bound::Excluded(b"run0".as_slice()),
-        Direction::Reverse,
-    );
-    for pair in newest.take(3) {
+    // The newest runs first, as they are now, whatever is written meanwhile.
+    for pair in engine.prefix(b"run/", Direction::Reverse).take(3) {
         let (key, value, seqno) = pair?;
         println!("{}: {} (batch {seqno})", key.escape_ascii(), value.escape_ascii());
     }
+    // Two keys at once, as of one moment.
+    let found = engine.multi_get(&["runs", "walks"]);
+    let known = found.into_iter().filter(|value| matches!(value, Ok(Some(_)))).count();
+    println!("{known} of 2 keys are there");
     engine.close()?;
     Ok(())
 }
