@@ -242,7 +242,14 @@ impl Node {
             Wait::Change(_) => false,
         };
         for op in self.tables.select(over) {
+            let known = |name: &TableName| {
+                self.state.as_ref().is_some_and(|state| state.table_named(name).is_some())
+            };
             match self.tables.remove(op) {
+                // The state that has just come into force may have ended the check.
+                Some(Wait::Client(request, _)) if known(request.body.table()) => {
+                    self.on_client(now, op, *request);
+                }
                 Some(Wait::Client(request, _)) => {
                     crate::sometimes!("node: is sure that there is no such table");
                     let name = request.body.table();
