@@ -207,7 +207,11 @@ impl Merge {
             entry.map(|entry| entry.seqno)
         };
         if order.is_eq() {
-            let first = seqno(one).cmp(&seqno(other)).then_with(|| other.cmp(&one)).is_gt();
+            let newer = match crate::mutant!("storage-compaction-keeps-older") {
+                true => seqno(other).cmp(&seqno(one)),
+                false => seqno(one).cmp(&seqno(other)),
+            };
+            let first = newer.then_with(|| other.cmp(&one)).is_gt();
             self.set_hidden(if first { other } else { one }, true);
             return first;
         }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use fastrand::Rng;
 use roundtable::storage::{
-    Batch, Direction, Durability, Engine, Error, FaultyVfs, Options, RealVfs, SyncMode, ThreadMode,
-    Vfs,
+    Batch, Direction, Durability, Engine, Error, FaultyVfs, KeyRange, Options, RealVfs, SyncMode,
+    ThreadMode, Vfs,
 };
 
 use crate::harness::{DIR, State, dump};
@@ -229,6 +229,94 @@ fn pressure_rises_with_tables_that_wait_and_writes_are_refused_at_the_bound() {
 }
 
 #[test]
+fn a_range_is_compacted_and_the_rest_is_left_alone() {
+    let disk = FaultyVfs::new(7);
+    let engine = open(&disk, &options());
+    let (mut state, mut rng) = (State::new(), Rng::with_seed(7));
+    for round in 0..6_000u32 {
+        put(&engine, &mut state, rng.u32(..3_000), &round.to_le_bytes().repeat(9)).unwrap();
+        while engine.step() {}
+    }
+    let upper = |engine: &Engine| {
+        let stats = engine.stats();
+        stats.levels.split_last().unwrap().1.iter().map(|level| level.entries).sum::<u64>()
+    };
+    engine.flush().unwrap();
+    while engine.step() {}
+    let before = upper(&engine);
+    assert!(before > 1);
+    let compactions = engine.stats().compactions;
+    engine.compact_range(&KeyRange::between(b"zzz", b"zzzz")).unwrap();
+    assert_eq!(engine.stats().compactions, compactions, "nothing is there");
+    engine.compact_range(&KeyRange::between(b"key00000", b"key00002")).unwrap();
+    let between = upper(&engine);
+    assert!(engine.stats().compactions > compactions);
+    assert!(0 < between && between < before, "{before} entries above the last level, {between}");
+    assert_eq!(dump(&engine).unwrap(), state);
+    engine.compact().unwrap();
+    assert_eq!(upper(&engine), 0);
+    assert_eq!(dump(&engine).unwrap(), state);
+}
+
+#[test]
+fn large_units_are_all_of_their_tables_in_the_last_level() {
+    let disk = FaultyVfs::new(6);
+    let engine = open(&disk, &Options { unit_prefix_bytes: 2, ..options() });
+    let mut rng = Rng::with_seed(6);
+    // Of eight units every second is large, the others are a few keys.
+    for round in 0..6_000u32 {
+        let unit = rng.u8(..8);
+        let number = if unit.is_multiple_of(2) { rng.u32(..600) } else { rng.u32(..3) };
+        let mut batch = Batch::new();
+        let key = [&[b'u', unit][..], &number.to_be_bytes()].concat();
+        batch.put(&key, &round.to_le_bytes().repeat(9));
+        engine.submit(batch, Durability::Default, Box::new(|_| {})).unwrap();
+        while engine.step() {}
+    }
+    engine.compact().unwrap();
+    let rewritten = engine.stats().compactions;
+    for unit in (0..8).step_by(2) {
+        engine.delete_range(&KeyRange::prefix(&[b'u', unit])).unwrap();
+        while engine.step() {}
+        assert_eq!(engine.stats().compactions, rewritten, "unit {unit} shares a table");
+    }
+    assert!(dump(&engine).unwrap().into_keys().all(|key| !key[1].is_multiple_of(2)));
+}
+
+/// Merges side by side, ended in any order, on a disk of 3,000 keys.
+#[test]
+fn an_inline_engine_merges_side_by_side_and_equal_runs_are_equal() {
+    let run = || {
+        let disk = FaultyVfs::new(8);
+        let options = Options {
+            compaction_threads: 4,
+            compaction_step_bytes: 300,
+            l0_trigger: 2,
+            ..options()
+        };
+        let engine = open(&disk, &options);
+        let (mut state, mut rng) = (State::new(), Rng::with_seed(8));
+        let mut together = 0;
+        for round in 0..6_000u32 {
+            put(&engine, &mut state, rng.u32(..3_000), &round.to_le_bytes().repeat(9)).unwrap();
+            let _more = engine.step() && engine.step() && engine.step();
+            let stats = engine.stats();
+            together = stats.compaction_jobs.max(together);
+            assert!(stats.compaction_bytes_done <= stats.compaction_bytes_total);
+        }
+        while engine.step() {}
+        assert_eq!(dump(&engine).unwrap(), state);
+        assert!(engine.verify().errors.is_empty());
+        let stats = engine.stats();
+        assert_eq!((stats.compaction_jobs, stats.compaction_bytes_total), (0, 0));
+        (together, stats.compactions, stats.compaction_bytes_written, disk.bytes())
+    };
+    let (together, ..) = run();
+    assert!(together > 1, "never more than one job");
+    assert_eq!(run(), run());
+}
+
+#[test]
 fn readers_and_writers_go_on_while_threads_merge() {
     let dir = tempfile::tempdir().unwrap();
     let vfs: Arc<dyn Vfs> = Arc::new(RealVfs);
@@ -236,6 +324,7 @@ fn readers_and_writers_go_on_while_threads_merge() {
         threads: ThreadMode::Threaded,
         sync: SyncMode::None,
         background_bytes_per_second: Some(64 << 20),
+        compaction_threads: 3,
         ..options()
     };
     let (engine, _) = Engine::open(vfs, &dir.path().join("db"), options).unwrap();

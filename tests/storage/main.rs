@@ -16,6 +16,7 @@ mod crash;
 mod damage;
 mod exchange;
 mod faults;
+mod filter;
 mod fuzz;
 mod golden;
 mod group;

@@ -4,7 +4,7 @@
 //! the edge of a unit, the end of a table below, or nothing. Any place between two keys is sound,
 //! because a merge writes one version of a key; a place inside the versions of one key never is.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
@@ -46,7 +46,8 @@ pub(crate) struct Cutter {
     before_unit: u64,
 }
 
-fn unit_of(key: &[u8], prefix: usize) -> &[u8] {
+/// The unit of a key: its first bytes.
+pub(super) fn unit_of(key: &[u8], prefix: usize) -> &[u8] {
     key.get(..prefix).unwrap_or(key)
 }
 
@@ -67,18 +68,19 @@ impl Cutter {
         }
     }
 
-    /// For a merge of `inputs` into level `to`.
+    /// For a merge into level `to`; `beside` are its inputs and all tables of that level, `below`
+    /// those that it meets of the next.
     pub(crate) fn for_merge(
         options: &Options,
         to: usize,
-        inputs: &[&TableMeta],
+        beside: &[&TableMeta],
         below: &[&TableMeta],
     ) -> Self {
         let edges = below.iter().map(|table| (table.largest.clone(), table.bytes)).collect();
         let edge_bytes = options.table_bytes / ALIGN_SHARE;
         let mut cutter = Self::new(options, to == LAST_LEVEL, edges, edge_bytes);
         if cutter.is_last && cutter.unit_prefix > 0 {
-            cutter.own = large_units(inputs, cutter.unit_prefix, cutter.table_bytes);
+            cutter.own = large_units(beside, cutter.unit_prefix, cutter.table_bytes);
         }
         cutter
     }
@@ -137,10 +139,10 @@ impl Cutter {
     }
 }
 
-/// Units that hold at least `bytes` of the inputs, as far as whole tables tell.
-fn large_units(inputs: &[&TableMeta], prefix: usize, bytes: u64) -> BTreeSet<Bytes> {
-    let mut sizes: std::collections::BTreeMap<Bytes, u64> = std::collections::BTreeMap::new();
-    for table in inputs {
+/// Units that have at least `bytes` in these tables, as far as whole tables tell.
+fn large_units(tables: &[&TableMeta], prefix: usize, bytes: u64) -> BTreeSet<Bytes> {
+    let mut sizes: BTreeMap<Bytes, u64> = BTreeMap::new();
+    for table in tables {
         let unit = unit_of(&table.smallest, prefix);
         if unit == unit_of(&table.largest, prefix) {
             *sizes.entry(Bytes::copy_from_slice(unit)).or_default() += table.bytes;

@@ -13,7 +13,7 @@ use super::cut::Cutter;
 use super::filter::SharedFilter;
 use super::view::Job;
 use crate::storage::batch::{Kind, Seqno};
-use crate::storage::entry::Entry;
+use crate::storage::entry::EntryRef;
 use crate::storage::error::Error;
 use crate::storage::files::FileNo;
 use crate::storage::iter::{Direction, Range};
@@ -70,15 +70,57 @@ pub(crate) struct Merging {
     /// The levels as they were when it began; those below the target stay so until it ends.
     levels: Arc<Levels>,
     filter: Option<SharedFilter>,
-    cutter: Cutter,
     merge: Merge,
-    /// The newest version of the key that is being read.
-    current: Option<Entry>,
+    output: Output,
+    pub(crate) tally: Tally,
+}
+
+/// Where the new tables are written.
+#[derive(Debug)]
+struct Output {
+    cutter: Cutter,
+    /// What ranges deleted up to here hide is left out.
+    purged: Seqno,
     builder: Option<TableBuilder>,
     /// The file of a table that could not be ended.
     ending: Option<PathBuf>,
-    pub(crate) outputs: Vec<Table>,
-    pub(crate) tally: Tally,
+    tables: Vec<Table>,
+    bytes: u64,
+}
+
+impl Output {
+    fn add(
+        &mut self,
+        entry: EntryRef<'_>,
+        point: Option<u64>,
+        new: NewTable<'_>,
+    ) -> Result<(), Error> {
+        let bytes = self.builder.as_ref().map_or(0, TableBuilder::bytes);
+        if self.cutter.cuts_before(entry.key, bytes) {
+            self.end_table()?;
+        }
+        let builder = match &mut self.builder {
+            Some(builder) => builder,
+            none => none.insert(new()?),
+        };
+        builder.add(entry)?;
+        if let Some(point) = point {
+            builder.note_droppable(point, entry);
+        }
+        Ok(())
+    }
+
+    fn end_table(&mut self) -> Result<(), Error> {
+        if let Some(builder) = self.builder.take() {
+            self.ending = Some(builder.path().to_path_buf());
+            let mut table = builder.finish()?;
+            self.ending = None;
+            table.meta.purged = self.purged;
+            self.bytes += table.meta.bytes;
+            self.tables.push(table);
+        }
+        Ok(())
+    }
 }
 
 impl Merging {
@@ -95,22 +137,28 @@ impl Merging {
         let runs = runs.chain(std::iter::once(lower.as_slice()));
         let source = |run| Source::run(run, Direction::Forward, ReadMode::Passing);
         let merge = Merge::new(runs.map(source).collect(), Range::all(), Direction::Forward);
-        let inputs = [upper, lower].concat();
-        let metas: Vec<_> = inputs.iter().map(|table| &table.meta).collect();
+        let above = if job.from == job.to { &[][..] } else { &upper };
+        let beside = levels.level(job.to).iter().chain(above).map(|table| &table.meta);
+        let beside: Vec<_> = beside.collect();
         let below = levels.level(job.to + 1).iter().map(|table| &table.meta);
         let below: Vec<_> = below.filter(|table| job.span.meets(table)).collect();
-        let cutter = Cutter::for_merge(options, job.to, &metas, &below);
+        let cutter = Cutter::for_merge(options, job.to, &beside, &below);
+        let inputs = [upper, lower].concat();
+        let purged = levels.deleted().newest();
         Self {
             job,
             inputs,
             levels,
             filter: options.filter.clone(),
-            cutter,
             merge,
-            current: None,
-            builder: None,
-            ending: None,
-            outputs: Vec::new(),
+            output: Output {
+                cutter,
+                purged,
+                builder: None,
+                ending: None,
+                tables: Vec::new(),
+                bytes: 0,
+            },
             tally: Tally::default(),
         }
     }
@@ -123,97 +171,73 @@ impl Merging {
     pub(crate) fn advance(&mut self, budget: u64, new: NewTable<'_>) -> Result<bool, Error> {
         let end = self.tally.bytes_read.saturating_add(budget.max(1));
         while self.tally.bytes_read < end {
-            let Some(entry) = self.merge.next()? else {
-                if let Some(last) = self.current.take() {
-                    self.settle(last, new)?;
-                }
-                self.end_table()?;
+            if !self.merge.advance()? {
+                self.output.end_table()?;
+                self.tally.bytes_written = self.output.bytes;
                 self.check()?;
                 return Ok(false);
-            };
-            let length = entry.key.len() + entry.value.len();
+            }
+            let Some(entry) = self.merge.entry() else { continue };
             self.tally.read += 1;
-            self.tally.bytes_read += length as u64 + 1;
-            match &mut self.current {
-                Some(newest) if newest.key == entry.key => {
-                    self.tally.superseded += 1;
-                    if crate::mutant!("storage-compaction-keeps-older") {
-                        *newest = entry;
-                    }
+            self.tally.bytes_read += (entry.key.len() + entry.value.len()) as u64 + 1;
+            if self.merge.is_superseded() {
+                self.tally.superseded += 1;
+                continue;
+            }
+            // Lent by the merge and copied once, into the new block.
+            match self.fate(entry) {
+                Fate::Keep(point) => {
+                    self.tally.kept += 1;
+                    self.output.add(entry, point, new)?;
                 }
-                newest => {
-                    if let Some(done) = newest.replace(entry) {
-                        self.settle(done, new)?;
-                    }
+                Fate::Replace => {
+                    self.tally.kept += 1;
+                    self.tally.replaced += 1;
+                    let delete = EntryRef { kind: Kind::Delete, value: &[], ..entry };
+                    self.output.add(delete, None, new)?;
                 }
+                Fate::Hidden => self.tally.hidden += 1,
+                Fate::Tombstone => self.tally.tombstones += 1,
+                Fate::Filtered => self.tally.filtered += 1,
             }
         }
         Ok(true)
     }
 
+    /// The new tables.
+    pub(crate) fn into_tables(self) -> Vec<Table> {
+        self.output.tables
+    }
+
     /// Bytes of the new tables so far.
     pub(crate) fn written(&self) -> u64 {
-        self.tally.bytes_written + self.builder.as_ref().map_or(0, TableBuilder::bytes)
+        self.output.bytes + self.output.builder.as_ref().map_or(0, TableBuilder::bytes)
     }
 
-    /// Writes the newest version of a key, or drops it.
-    fn settle(&mut self, mut entry: Entry, new: NewTable<'_>) -> Result<(), Error> {
-        let mut droppable = None;
-        match self.fate(&entry) {
-            Fate::Hidden => {
-                self.tally.hidden += 1;
-                return Ok(());
-            }
-            Fate::Tombstone => {
-                self.tally.tombstones += 1;
-                return Ok(());
-            }
-            Fate::Filtered => {
-                self.tally.filtered += 1;
-                return Ok(());
-            }
-            Fate::Replace => {
-                self.tally.replaced += 1;
-                entry = Entry::new(entry.key, entry.seqno, None);
-            }
-            Fate::Keep(point) => droppable = point,
-        }
-        let bytes = self.builder.as_ref().map_or(0, TableBuilder::bytes);
-        if self.cutter.cuts_before(&entry.key, bytes) {
-            self.end_table()?;
-        }
-        let builder = match &mut self.builder {
-            Some(builder) => builder,
-            none => none.insert(new()?),
-        };
-        self.tally.kept += 1;
-        builder.add(entry.lend())?;
-        if let Some(point) = droppable {
-            builder.note_droppable(point, entry.lend());
-        }
-        Ok(())
-    }
-
-    fn fate(&self, entry: &Entry) -> Fate {
-        if entry.seqno < self.levels.deleted().cover(&entry.key, Seqno(u64::MAX))
+    /// What becomes of the newest version of a key.
+    fn fate(&self, entry: EntryRef<'_>) -> Fate {
+        if entry.seqno < self.levels.deleted().cover(entry.key, Seqno(u64::MAX))
             && !crate::mutant!("storage-compaction-keeps-deleted-range")
         {
             return Fate::Hidden;
         }
         if entry.kind == Kind::Delete {
-            return if self.lies_above(&entry.key) { Fate::Keep(None) } else { Fate::Tombstone };
+            return if self.lies_above(entry.key) { Fate::Keep(None) } else { Fate::Tombstone };
         }
         let Some(filter) = self.filter.as_ref().map(SharedFilter::get) else {
             return Fate::Keep(None);
         };
-        match filter.point(&entry.key, &entry.value) {
-            Some(point) if point > filter.horizon(&entry.key, &entry.key) => {
-                Fate::Keep(Some(point))
-            }
+        let horizon = || match crate::mutant!("storage-filter-foreign-horizon") {
+            true => filter.horizon(&self.job.span.smallest, &self.job.span.smallest),
+            // Of this key alone: another in the table may be of a unit that has come further.
+            false => filter.horizon(entry.key, entry.key),
+        };
+        match filter.point(entry.key, entry.value) {
+            Some(point) if point > horizon() => Fate::Keep(Some(point)),
             None => Fate::Keep(None),
             Some(_) if crate::mutant!("storage-filter-uncovers-older") => Fate::Filtered,
             // Not just left out: what is older would be the newest then.
-            Some(_) if self.lies_above(&entry.key) => Fate::Replace,
+            Some(_) if self.lies_above(entry.key) => Fate::Replace,
             Some(_) => Fate::Filtered,
         }
     }
@@ -232,18 +256,6 @@ impl Merging {
             })
     }
 
-    fn end_table(&mut self) -> Result<(), Error> {
-        if let Some(builder) = self.builder.take() {
-            self.ending = Some(builder.path().to_path_buf());
-            let mut table = builder.finish()?;
-            self.ending = None;
-            table.meta.purged = self.levels.deleted().newest();
-            self.tally.bytes_written += table.meta.bytes;
-            self.outputs.push(table);
-        }
-        Ok(())
-    }
-
     /// Entries in are entries out and entries dropped.
     fn check(&self) -> Result<(), Error> {
         let promised: u64 = self.inputs.iter().map(|table| table.meta.entries).sum();
@@ -254,18 +266,19 @@ impl Merging {
         let Tally { read, kept, superseded, tombstones, hidden, filtered, .. } = self.tally;
         let dropped = superseded + tombstones + hidden + filtered;
         assert_eq!(read, kept + dropped, "every entry is accounted for");
-        let written: u64 = self.outputs.iter().map(|table| table.meta.entries).sum();
+        let written: u64 = self.output.tables.iter().map(|table| table.meta.entries).sum();
         assert_eq!(kept, written, "every entry that is kept is written");
         Ok(())
     }
 
     /// Gives the files of the unfinished result back, as far as the disk lets it.
     pub(crate) fn abandon(self, vfs: &Arc<dyn Vfs>) {
-        self.outputs.iter().for_each(|table| table.retire(vfs));
-        if let Some(builder) = self.builder {
+        let Output { builder, ending, tables, .. } = self.output;
+        tables.iter().for_each(|table| table.retire(vfs));
+        if let Some(builder) = builder {
             builder.abandon(&**vfs);
         }
-        if let Some(path) = self.ending {
+        if let Some(path) = ending {
             let _orphan = vfs.remove(&path);
         }
     }

@@ -203,10 +203,11 @@ impl World {
             }
             version.is_put || below(key)
         });
-        let metas: Vec<_> = inputs.iter().map(|table| &table.meta).collect();
+        let beside = seen.iter().filter(|table| table.level == job.to || taken(table));
+        let beside: Vec<_> = beside.map(|table| &table.meta).collect();
         let level_below = seen.iter().filter(|table| table.level == job.to + 1);
         let level_below: Vec<_> = level_below.map(|table| &table.meta).collect();
-        let cutter = Cutter::for_merge(&self.options, job.to, &metas, &level_below);
+        let cutter = Cutter::for_merge(&self.options, job.to, &beside, &level_below);
         self.write(job.to, merged, cutter);
     }
 

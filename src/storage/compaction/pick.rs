@@ -9,6 +9,7 @@
 //! asked for, then tables full of deletes or of what the caller's filter lets go; what merely gives
 //! room back waits until nothing else is to do. Does not know how a merge is done.
 
+use super::cut::unit_of;
 use super::level0;
 use super::view::{Avoid, Job, LevelsView, Reason, Span};
 use crate::storage::batch::Seqno;
@@ -328,7 +329,10 @@ impl<'a> Picking<'_, 'a> {
         let below = self.view.meeting(to + 1, span);
         let overlap: u64 = below.iter().map(|table| table.bytes).sum();
         let too_wide = overlap > self.options.table_bytes.saturating_mul(OVERLAP_TABLES_MAX);
-        !needless && !too_wide && self.view.passed_bytes(table) == 0
+        // In the last level units are to be apart: only a rewrite cuts.
+        let unit = |key| unit_of(key, self.options.unit_prefix_bytes);
+        let is_mixed = to == LAST_LEVEL && unit(&table.smallest) != unit(&table.largest);
+        !needless && !too_wide && !is_mixed && self.view.passed_bytes(table) == 0
     }
 }
 

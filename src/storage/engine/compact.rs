@@ -221,8 +221,8 @@ impl Core {
     }
 
     fn finish(&self, merging: Merging) -> Result<(), Error> {
-        let Merging { job, inputs, outputs, tally, .. } = merging;
-        let outputs: Vec<Arc<Table>> = outputs.into_iter().map(Arc::new).collect();
+        let (job, inputs, tally) = (merging.job.clone(), merging.inputs.clone(), merging.tally);
+        let outputs: Vec<Arc<Table>> = merging.into_tables().into_iter().map(Arc::new).collect();
         match self.put_in_force(&job, &inputs, &outputs) {
             Ok(true) => {}
             Ok(false) => {

@@ -240,6 +240,8 @@ impl TableCursor {
 
 /// Most bytes that are read at once for blocks to come.
 const AHEAD_BYTES_MAX: usize = 256 << 10;
+/// The same for a compaction, which reads everything.
+const PASSING_BYTES: usize = 1 << 20;
 
 /// Reads ahead for a cursor that goes forward: the more blocks in a row were not in memory, the more.
 #[derive(Debug)]
@@ -253,7 +255,7 @@ struct Ahead {
 impl Ahead {
     fn new(mode: ReadMode) -> Self {
         // One who reads everything once need not find out that it does.
-        let window = if mode == ReadMode::Cached { 0 } else { AHEAD_BYTES_MAX };
+        let window = if mode == ReadMode::Cached { 0 } else { PASSING_BYTES };
         Self { mode, window, start: 0, bytes: Bytes::new() }
     }
 
@@ -278,7 +280,9 @@ impl Ahead {
         }
         let length = self.window.clamp(span.length, room);
         let bytes = table.parts.read(Span { offset: span.offset, length })?;
-        self.window = (self.window.max(span.length) * 2).min(AHEAD_BYTES_MAX);
+        if self.mode == ReadMode::Cached {
+            self.window = (self.window.max(span.length) * 2).min(AHEAD_BYTES_MAX);
+        }
         (self.start, self.bytes) = (span.offset, bytes);
         Ok(self.own(self.bytes.slice(..span.length)))
     }

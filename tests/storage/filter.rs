@@ -1,0 +1,294 @@
+//! The caller's filter: what it lets go goes, what it hid stays hidden, and nothing else is lost.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::path::Path;
+use std::sync::Arc;
+
+use fastrand::Rng;
+use parking_lot::Mutex;
+use roundtable::storage::{
+    Batch, CompactionFilter, Direction, Durability, Engine, FaultyVfs, KeyRange, Options,
+    ThreadMode,
+};
+use roundtable::testing::arm_mutant;
+
+use crate::harness::{DIR, dump};
+
+/// Values begin with the point at which they may go, 0 for never. The first byte of a key is its
+/// unit, and each unit has a horizon.
+#[derive(Debug, Default)]
+struct Points {
+    horizons: Mutex<BTreeMap<u8, u64>>,
+    /// Says of a range that everything has passed, whatever it says of its keys.
+    lies: bool,
+}
+
+fn point_of(value: &[u8]) -> Option<u64> {
+    let point = u64::from_be_bytes(*value.first_chunk()?);
+    (point > 0).then_some(point)
+}
+
+impl CompactionFilter for Points {
+    fn point(&self, _key: &[u8], value: &[u8]) -> Option<u64> {
+        point_of(value)
+    }
+
+    fn horizon(&self, smallest: &[u8], largest: &[u8]) -> u64 {
+        if self.lies {
+            return if smallest == largest { 0 } else { u64::MAX };
+        }
+        let horizons = self.horizons.lock();
+        let of = |unit: u8| horizons.get(&unit).copied().unwrap_or_default();
+        (smallest[0]..=largest[0]).map(of).min().unwrap_or_default()
+    }
+}
+
+impl Points {
+    fn raise(&self, unit: u8, horizon: u64) {
+        let mut horizons = self.horizons.lock();
+        let slot = horizons.entry(unit).or_default();
+        *slot = horizon.max(*slot);
+    }
+
+    fn has_passed(&self, key: &[u8], value: &[u8]) -> bool {
+        point_of(value).is_some_and(|point| point <= self.horizon(key, key))
+    }
+}
+
+/// So small that there are levels between the first and the last.
+fn options(points: &Arc<Points>) -> Options {
+    Options {
+        memtable_bytes: 4_000,
+        block_bytes: 256,
+        l0_trigger: 1,
+        level_base_bytes: 2_000,
+        level_fanout: 4,
+        table_bytes: 4_000,
+        compaction_step_bytes: 2_000,
+        unit_prefix_bytes: 1,
+        filter: Some(Arc::clone(points).into()),
+        threads: ThreadMode::Inline,
+        ..Options::default()
+    }
+}
+
+fn open(disk: &FaultyVfs, options: Options) -> Engine {
+    Engine::open(Arc::new(disk.clone()), Path::new(DIR), options).unwrap().0
+}
+
+fn key(unit: u8, number: u32) -> Vec<u8> {
+    [&[unit][..], format!("{number:04}").as_bytes()].concat()
+}
+
+fn value(point: u64, text: &str) -> Vec<u8> {
+    [&point.to_be_bytes()[..], text.repeat(8).as_bytes()].concat()
+}
+
+fn put(engine: &Engine, key: &[u8], value: &[u8]) {
+    let mut batch = Batch::new();
+    batch.put(key, value);
+    engine.submit(batch, Durability::Default, Box::new(|_| {})).unwrap();
+    while engine.step() {}
+}
+
+fn settle(engine: &Engine) {
+    engine.flush().unwrap();
+    while engine.step() {}
+}
+
+/// Two hundred keys in each of two units, all in the last level.
+fn filled(points: &Arc<Points>) -> (FaultyVfs, Engine) {
+    let disk = FaultyVfs::new(1);
+    let engine = open(&disk, options(points));
+    for unit in [b'a', b'b'] {
+        (0..200).for_each(|number| put(&engine, &key(unit, number), &value(0, "older")));
+    }
+    engine.compact().unwrap();
+    (disk, engine)
+}
+
+/// What hides something in a lower level is let go in an upper one.
+fn uncovering() -> Result<(), String> {
+    let points = Arc::new(Points::default());
+    let (_disk, engine) = filled(&points);
+    let snapshot = engine.snapshot();
+    points.raise(b'a', 10);
+    (0..40).for_each(|number| put(&engine, &key(b'a', number * 3), &value(5, "brief")));
+    settle(&engine);
+    for number in 0..40 {
+        let found = engine.get(&key(b'a', number * 3)).unwrap();
+        if found.is_some_and(|(found, _)| found == value(0, "older")) {
+            return Err(format!("{number}: an older version is seen again"));
+        }
+    }
+    let stats = engine.stats();
+    assert!(stats.replaced_filtered > 0, "nothing was let go above the last level: {stats:?}");
+    engine.compact().unwrap();
+    let left = dump(&engine).unwrap();
+    if left.len() != 360 || left.values().any(|left| *left != value(0, "older")) {
+        return Err(format!("{} keys are left", left.len()));
+    }
+    assert_eq!(engine.stats().levels.last().unwrap().entries, 360, "no delete is left");
+    let then = snapshot.range(Bound::Unbounded, Bound::Unbounded, Direction::Forward);
+    assert_eq!(then.filter(|pair| pair.is_ok()).count(), 400, "a snapshot has changed");
+    Ok(())
+}
+
+#[test]
+fn what_the_filter_lets_go_hides_what_is_older_until_that_is_gone() {
+    uncovering().unwrap();
+    let _armed = arm_mutant("storage-filter-uncovers-older");
+    uncovering().unwrap_err();
+}
+
+/// One table holds keys of a unit that has come far and of one that has not.
+fn mixing() -> Result<(), String> {
+    let points = Arc::new(Points::default());
+    let disk = FaultyVfs::new(2);
+    let engine = open(&disk, options(&points));
+    // Older versions below, so that tables are merged and not moved.
+    for (point, text) in [(0, "older"), (5, "brief")] {
+        engine.compact().unwrap();
+        for unit in [b'a', b'b'] {
+            (0..10).for_each(|number| put(&engine, &key(unit, number), &value(point, text)));
+        }
+    }
+    points.raise(b'a', 5);
+    points.raise(b'b', 4);
+    engine.compact().unwrap();
+    let left: Vec<u8> = dump(&engine).unwrap().into_keys().map(|key| key[0]).collect();
+    match left == [b'b'; 10] {
+        true => Ok(()),
+        false => Err(format!("left are {left:?}")),
+    }
+}
+
+#[test]
+fn each_key_is_judged_by_its_own_horizon() {
+    mixing().unwrap();
+    let _armed = arm_mutant("storage-filter-foreign-horizon");
+    mixing().unwrap_err();
+}
+
+#[test]
+fn what_has_passed_is_found_without_writes_once_it_is_quiet() {
+    let points = Arc::new(Points::default());
+    let disk = FaultyVfs::new(3);
+    let engine = open(&disk, options(&points));
+    (0..300).for_each(|number| {
+        let point = if number % 50 == 0 { 7 } else { 0 };
+        put(&engine, &key(b'a', number), &value(point, "text"));
+    });
+    engine.compact().unwrap();
+    assert_eq!(dump(&engine).unwrap().len(), 300, "nothing has passed yet");
+    points.raise(b'a', 7);
+    while engine.step() {}
+    assert_eq!(engine.stats().dropped_filtered, 0, "so little can wait");
+    for _ in 0..5 {
+        engine.interval_elapsed();
+        while engine.step() {}
+    }
+    assert_eq!(engine.stats().dropped_filtered, 6);
+    assert_eq!(dump(&engine).unwrap().len(), 294);
+    let compactions = engine.stats().compactions;
+    engine.interval_elapsed();
+    while engine.step() {}
+    assert_eq!(engine.stats().compactions, compactions, "it is done once");
+    // Where much may go, nobody waits for quiet.
+    (0..300).for_each(|number| put(&engine, &key(b'b', number), &value(9, "brief")));
+    engine.compact().unwrap();
+    points.raise(b'b', 9);
+    while engine.step() {}
+    assert_eq!(dump(&engine).unwrap().len(), 294);
+    // All of it is known again after a restart: nothing is read to find it.
+    (0..300).for_each(|number| put(&engine, &key(b'c', number), &value(9, "brief")));
+    engine.compact().unwrap();
+    engine.close().unwrap();
+    let engine = open(&disk, options(&points));
+    points.raise(b'c', 9);
+    while engine.step() {}
+    assert_eq!(engine.stats().dropped_filtered, 300);
+    assert_eq!(dump(&engine).unwrap().len(), 294);
+}
+
+#[test]
+fn a_filter_that_contradicts_itself_costs_one_rewrite_and_loses_nothing() {
+    let points = Arc::new(Points { lies: true, ..Points::default() });
+    let disk = FaultyVfs::new(4);
+    let engine = open(&disk, options(&points));
+    (0..100).for_each(|number| put(&engine, &key(b'a', number), &value(9, "brief")));
+    engine.compact().unwrap();
+    for _ in 0..6 {
+        engine.interval_elapsed();
+        while engine.step() {}
+    }
+    engine.compact().unwrap();
+    assert_eq!(dump(&engine).unwrap().len(), 100);
+}
+
+/// Whatever is read is the newest version, or nothing if the filter has let that one go.
+fn history(seed: u64) -> Result<u64, String> {
+    let mut rng = Rng::with_seed(seed);
+    let points = Arc::new(Points::default());
+    let disk = FaultyVfs::new(seed);
+    let options = Options {
+        l0_trigger: rng.usize(1..4),
+        level_base_bytes: rng.u64(200..3_000),
+        table_bytes: rng.u64(300..4_000),
+        memtable_bytes: rng.usize(300..3_000),
+        compaction_threads: rng.usize(1..4),
+        compaction_step_bytes: rng.u64(50..2_000),
+        ..options(&points)
+    };
+    let mut engine = open(&disk, options.clone());
+    let mut newest: BTreeMap<Vec<u8>, Option<Vec<u8>>> = BTreeMap::new();
+    let (mut clock, mut filtered) = (1, 0);
+    for round in 0..600 {
+        let unit = [b'a', b'b', b'c'][rng.usize(..3)];
+        let chosen = key(unit, rng.u32(..30));
+        match rng.u8(..40) {
+            0 => engine.compact().map_err(|error| error.to_string())?,
+            1 => engine.compact_range(&KeyRange::prefix(&[unit])).unwrap(),
+            2 => engine.flush().unwrap(),
+            3 => engine.interval_elapsed(),
+            4 => {
+                filtered += engine.stats().dropped_filtered + engine.stats().replaced_filtered;
+                engine.close().unwrap();
+                drop(engine);
+                engine = open(&disk, options.clone());
+            }
+            5..9 => points.raise(unit, clock),
+            9..14 => {
+                let mut batch = Batch::new();
+                batch.delete(&chosen);
+                engine.submit(batch, Durability::Default, Box::new(|_| {})).unwrap();
+                newest.insert(chosen, None);
+            }
+            14..26 => drop(engine.step()),
+            _ => {
+                clock += 1;
+                let point = if rng.bool() { clock + rng.u64(..20) } else { 0 };
+                let value = value(point, &format!("{round:04}"));
+                put(&engine, &chosen, &value);
+                newest.insert(chosen, Some(value));
+            }
+        }
+        for (key, newest) in &newest {
+            let found = engine.get(key).unwrap().map(|(value, _)| value.to_vec());
+            let gone = newest.as_ref().is_none_or(|value| points.has_passed(key, value));
+            if found != *newest && !(found.is_none() && gone) {
+                return Err(format!("seed {seed} round {round}: {key:?} is {found:?}"));
+            }
+        }
+    }
+    Ok(filtered + engine.stats().dropped_filtered + engine.stats().replaced_filtered)
+}
+
+#[test]
+fn through_any_history_nothing_comes_back_and_nothing_else_goes() {
+    let filtered: u64 = (0..40).map(|seed| history(seed).unwrap()).sum();
+    assert!(filtered > 1_000, "only {filtered} entries were let go");
+    let _armed = arm_mutant("storage-filter-uncovers-older");
+    assert!((0..10).any(|seed| history(seed).is_err()));
+}
