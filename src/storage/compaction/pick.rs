@@ -31,7 +31,7 @@ const DENSE_DELETES: u64 = 4;
 /// A table of which one byte in so many may be dropped is merged for that alone.
 const DENSE_DROPPABLE: u64 = 4;
 /// Level 0 is merged in idle times when it has more than one byte in so many.
-const IDLE_SHARE: u64 = 32;
+const IDLE_SHARE: u64 = 12;
 
 /// What someone wants to have in the last level.
 #[derive(Debug, Clone)]

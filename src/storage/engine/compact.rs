@@ -69,7 +69,7 @@ impl Core {
 
     /// How much may be written in a tick of idle times.
     fn quiet_bytes(&self) -> u64 {
-        (self.options.memtable_bytes / 64) as u64
+        (self.options.memtable_bytes / 512) as u64
     }
 
     /// Says that a tick has passed, for telling idle times.

@@ -11,6 +11,8 @@ use crate::storage::files::FileNo;
 
 /// So many ticks in a row without much written make idle times.
 const QUIET_TICKS: u32 = 3;
+/// How often it is looked for work in idle times.
+const LOOK_TICKS: u32 = 16;
 
 /// How far a job has come.
 #[derive(Debug, Clone, Copy)]
@@ -88,7 +90,10 @@ impl Compacting {
         let quiet = written - self.ticked_at.min(written) <= quiet_bytes;
         self.ticked_at = written;
         self.quiet_ticks = if quiet { self.quiet_ticks.saturating_add(1) } else { 0 };
-        self.due |= self.quiet_ticks >= QUIET_TICKS;
+        // Once when it has become quiet, and now and then for horizons that rise meanwhile; whatever
+        // else changes says so itself.
+        let since = self.quiet_ticks.checked_sub(QUIET_TICKS);
+        self.due |= since.is_some_and(|since| since.is_multiple_of(LOOK_TICKS));
     }
 
     /// Whether little has been written for a while, and since.

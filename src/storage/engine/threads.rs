@@ -19,7 +19,7 @@ use crate::storage::options::{Options, SyncMode, ThreadMode};
 const FULL_RETRY: Duration = Duration::from_millis(500);
 
 /// How often it is looked whether anything is written at all, for the work of idle times.
-const IDLE_TICK: Duration = Duration::from_secs(1);
+const IDLE_TICK: Duration = Duration::from_millis(125);
 /// Most threads that merge when the options leave it to the machine.
 const COMPACTION_CORES_MAX: usize = 8;
 /// Most threads that merge in any case.

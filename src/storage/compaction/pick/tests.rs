@@ -306,8 +306,8 @@ fn idle_times_are_for_level_0_and_for_what_has_passed_altogether() {
         let job = pick_idle(&view(tables), &options, &Avoid::default());
         job.map(|job| (job.from, job.to, job.upper))
     };
-    // Level 0 with a share of 1/32 and with more.
-    let big = (6, table(1, (0, 319), (0, 0)));
+    // Level 0 with a share of 1/12 and with more.
+    let big = (6, table(1, (0, 119), (0, 0)));
     assert_eq!(idle(&[level0(1)[0].clone(), big.clone()]), None);
     assert_eq!(idle(&[level0(2), vec![big]].concat()), Some((0, 6, vec![101, 100])));
     // However little it is, once nothing more is to come.
