@@ -45,6 +45,14 @@ fn stream(seed: u64) -> Vec<Op> {
     Op::stream(&bytes)
 }
 
+/// Plays streams, each under one setting without threads, until one fails. Returns which.
+pub(crate) fn failing_stream(streams: u64) -> Option<u64> {
+    (0..streams).find(|seed| {
+        let played = || play(&stream(*seed), &setting(1 + 4 * (seed % 5), None));
+        std::panic::catch_unwind(played).is_err()
+    })
+}
+
 #[test]
 fn whatever_the_options_the_history_of_a_stream_is_the_same() {
     let streams = number_from("KVD_STREAMS").unwrap_or(32);

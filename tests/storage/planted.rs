@@ -1,6 +1,7 @@
 //! The suite itself is tested: with each planted bug armed, the crash harness must fire.
 
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use roundtable::storage::{Batch, Durability, Engine, Error, MemoryVfs, Options, ThreadMode};
@@ -10,6 +11,7 @@ use crate::damage::flips;
 use crate::exchange::{damage_is_refused, hidden_by_deletes};
 use crate::faults::fault_runs;
 use crate::harness::crash_runs;
+use crate::metamorphic::failing_stream;
 use crate::shapes::{a_delete_in_a_newer_table_hides_a_put, exchanged_blocks_are_noticed};
 
 fn fires(mutant: &'static str) {
@@ -183,4 +185,49 @@ fn replaying_what_another_log_has_left_in_a_file_is_caught() {
 #[test]
 fn going_on_behind_a_segment_that_lacks_its_end_is_caught() {
     fires("storage-log-goes-on-behind-a-gap");
+}
+
+fn fires_on_streams(mutant: &'static str) {
+    let _armed = arm_mutant(mutant);
+    let caught = failing_stream(400);
+    println!("{mutant}: caught by stream {caught:?}");
+    assert!(caught.is_some(), "{mutant} was not caught");
+}
+
+#[test]
+fn a_filter_that_uncovers_what_is_older_is_caught() {
+    fires_on_streams("storage-filter-uncovers-older");
+}
+
+fn texts(folder: &Path, found: &mut Vec<(PathBuf, String)>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            texts(&path, found);
+        } else if path.extension().is_some_and(|kind| kind == "rs") {
+            let text = std::fs::read_to_string(&path).unwrap();
+            found.push((path, text));
+        }
+    }
+}
+
+/// Each planted bug of the engine has its test here or beside the code, and its row in the book.
+#[test]
+fn every_planted_bug_is_armed_somewhere_and_recorded() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let (mut engine, mut all) = (Vec::new(), Vec::new());
+    texts(&root.join("src/storage"), &mut engine);
+    texts(&root.join("tests/storage"), &mut all);
+    all.extend(engine.iter().cloned());
+    let book = std::fs::read_to_string(root.join("docs/testing.md")).unwrap();
+    let named = engine.iter().flat_map(|(_, text)| text.split("mutant!(\"").skip(1));
+    let named: BTreeSet<&str> = named.filter_map(|rest| rest.split('"').next()).collect();
+    assert!(named.len() > 20, "{named:?}");
+    for mutant in named {
+        let arms = format!("(\"{mutant}\")");
+        let planted = format!("mutant!{arms}");
+        let armed = all.iter().any(|(_, text)| text.replace(&planted, "").contains(&arms));
+        assert!(armed, "nothing arms {mutant}");
+        assert!(book.contains(&format!("`{mutant}`")), "docs/testing.md does not know {mutant}");
+    }
 }

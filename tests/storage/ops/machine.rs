@@ -4,12 +4,14 @@
 //! batches in it, must be the same whatever the options, the threads and the disk.
 
 use roundtable::storage::{
-    Batch, Direction, Durability, Engine, Error, Iter, KeyRange, Recovery, Seqno, Snapshot,
-    ThreadMode, TryGet,
+    Batch, Direction, Durability, Engine, Error, Iter, KeyRange, Options, Recovery, Seqno,
+    Snapshot, ThreadMode, TryGet,
 };
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write;
+use std::sync::Arc;
 
+use super::horizons::Horizons;
 use super::{Change, Disk, Op, SLOTS, Setting, Span};
 
 /// What the engine must hold: each value with the batch that wrote it.
@@ -19,6 +21,7 @@ type Pair = (Vec<u8>, Vec<u8>, u64);
 
 struct Machine<'a> {
     setting: &'a Setting,
+    horizons: Arc<Horizons>,
     engine: Option<Engine>,
     model: Model,
     snapshots: [Option<(Snapshot, Model)>; SLOTS],
@@ -51,6 +54,7 @@ fn expected(model: &Model, span: &Span) -> Vec<Pair> {
 pub(crate) fn play(ops: &[Op], setting: &Setting) -> Vec<String> {
     let mut machine = Machine {
         setting,
+        horizons: Arc::default(),
         engine: None,
         model: Model::new(),
         snapshots: Default::default(),
@@ -75,7 +79,9 @@ impl Machine<'_> {
 
     fn open(&mut self) -> Recovery {
         let (vfs, dir) = self.setting.disk.vfs();
-        let opened = Engine::open(vfs, &dir, self.setting.options.clone());
+        let filter = Some(Arc::clone(&self.horizons).into());
+        let options = Options { filter, ..self.setting.options.clone() };
+        let opened = Engine::open(vfs, &dir, options);
         let (engine, recovery) = opened.expect("the store opens");
         assert!(recovery.corrupt.is_empty() && recovery.unreadable.is_empty(), "{recovery:?}");
         self.engine = Some(engine);
@@ -141,34 +147,72 @@ impl Machine<'_> {
     }
 
     fn get(&self, key: &[u8]) -> String {
-        let wanted = self.model.get(key);
         let found = self.engine().get(key).expect("the disk is sound");
-        let found = found.map(|(value, seqno)| (value.to_vec(), seqno.0));
-        assert_eq!(found.as_ref(), wanted, "get {}", key.escape_ascii());
+        let found = self.judged(key, found, &self.model);
         match self.engine().try_get(key) {
             TryGet::Found(value, seqno) => {
-                assert_eq!(Some(&(value.to_vec(), seqno.0)), wanted);
+                self.judged(key, Some((value, seqno)), &self.model);
             }
-            TryGet::Absent => assert_eq!(None, wanted, "try_get {}", key.escape_ascii()),
+            TryGet::Absent => drop(self.judged(key, None, &self.model)),
             TryGet::NeedsDisk => {}
         }
-        format!("get {:?}", found.map(|(value, seqno)| (value.len(), seqno)))
+        for (key, found) in
+            [key, b"a", key].into_iter().zip(self.engine().multi_get(&[key, b"a", key]))
+        {
+            self.judged(key, found.expect("the disk is sound"), &self.model);
+        }
+        format!("get {found:?}")
     }
 
     fn range(&self, span: &Span) -> String {
         let (start, end) = span.bounds();
         let found = self.engine().range(start, end, span.direction).map(owned);
-        told("range", &compared(found.collect(), &self.model, span))
+        told("range", &self.compared(found.collect(), &self.model, span))
+    }
+
+    fn checkpoint(&self, number: usize) -> String {
+        let (vfs, dir) = self.setting.disk.vfs();
+        let dir = dir.with_file_name(format!("copy{number}"));
+        self.engine().checkpoint(&dir).expect("there is room");
+        let options = Options { threads: ThreadMode::Inline, ..Options::default() };
+        let (copy, recovery) = Engine::open(vfs, &dir, options).expect("a checkpoint opens");
+        assert!(recovery.corrupt.is_empty() && recovery.unreadable.is_empty(), "{recovery:?}");
+        let span = Span::all(Direction::Forward);
+        let (start, end) = span.bounds();
+        let pairs = copy.range(start, end, span.direction).map(owned).collect();
+        told("checkpoint", &self.compared(pairs, &self.model, &span))
+    }
+
+    /// What the filter lets go may be left out of an export or not, so such ranges are left alone.
+    fn reload(&mut self, number: usize, range: &KeyRange) -> String {
+        let inside = |key: &[u8]| range.contains(key);
+        let gone = self
+            .model
+            .iter()
+            .any(|(key, (value, _))| inside(key) && self.horizons.lets_go(key, value));
+        if gone {
+            return String::new();
+        }
+        let dir = self.setting.disk.vfs().1.with_file_name(format!("export{number}"));
+        let export = self.engine().export(range, &dir).expect("there is room");
+        let kept = self.model.clone();
+        self.delete_range(range);
+        let ingested = self.engine().ingest(&export.paths(&dir)).expect("the range is empty");
+        for (key, (value, _)) in kept.into_iter().filter(|(key, _)| inside(key)) {
+            self.model.insert(key, (value, ingested.seqno.0));
+        }
+        format!("{} pairs again", ingested.entries)
     }
 
     fn read_snapshot(&self, slot: usize, key: &[u8], span: &Span) -> String {
         let Some((snapshot, model)) = &self.snapshots[slot] else { return String::new() };
-        let found = snapshot.get(key).expect("the disk is sound");
-        let found = found.map(|(value, seqno)| (value.to_vec(), seqno.0));
-        assert_eq!(found.as_ref(), model.get(key), "a snapshot's {}", key.escape_ascii());
+        self.judged(key, snapshot.get(key).expect("the disk is sound"), model);
+        for found in snapshot.multi_get(&[key, key]) {
+            self.judged(key, found.expect("the disk is sound"), model);
+        }
         let (start, end) = span.bounds();
         let pairs = snapshot.range(start, end, span.direction).map(owned).collect();
-        told("snapshot", &compared(pairs, model, span))
+        told("snapshot", &self.compared(pairs, model, span))
     }
 
     fn open_range(&mut self, slot: usize, span: &Span) {
@@ -177,12 +221,51 @@ impl Machine<'_> {
         self.ranges[slot] = Some((range, expected(&self.model, span).into()));
     }
 
+    /// Compares what was found of a key. What the filter lets go may be there or not, but nothing
+    /// else may be in its place. Returns length and batch of what a reader goes by.
+    fn judged(
+        &self,
+        key: &[u8],
+        found: Option<(bytes::Bytes, Seqno)>,
+        model: &Model,
+    ) -> Option<(usize, u64)> {
+        let found = found.map(|(value, seqno)| (value.to_vec(), seqno.0));
+        let gone = |(value, _): &(Vec<u8>, u64)| self.horizons.lets_go(key, value);
+        let wanted = model.get(key);
+        let may_be_absent = wanted.is_some_and(gone);
+        assert!(
+            found.as_ref() == wanted || (found.is_none() && may_be_absent),
+            "{}: {found:?} was found, {wanted:?} is right",
+            key.escape_ascii()
+        );
+        found.filter(|pair| !gone(pair)).map(|(value, seqno)| (value.len(), seqno))
+    }
+
+    /// As [`Self::judged`], of the pairs of a range.
+    fn compared(&self, found: Vec<Pair>, model: &Model, span: &Span) -> Vec<Pair> {
+        let gone = |(key, value, _): &Pair| self.horizons.lets_go(key, value);
+        let mut wanted = expected(model, span);
+        wanted.retain(|pair| !gone(pair) || found.contains(pair));
+        assert_eq!(found, wanted, "{span:?}");
+        wanted.retain(|pair| !gone(pair));
+        wanted
+    }
+
     fn advance(&mut self, slot: usize, count: usize) -> String {
         let Some((range, rest)) = &mut self.ranges[slot] else { return String::new() };
         let mut told = "next".to_owned();
         for _ in 0..count {
-            let found = range.next().map(owned);
-            assert_eq!(found, rest.pop_front(), "a range has changed under its reader");
+            let gone = |(key, value, _): &Pair| self.horizons.lets_go(key, value);
+            let found = loop {
+                let found = range.next().map(owned);
+                while rest.front() != found.as_ref() && rest.front().is_some_and(gone) {
+                    rest.pop_front();
+                }
+                assert_eq!(found, rest.pop_front(), "a range has changed under its reader");
+                if !found.as_ref().is_some_and(gone) {
+                    break found;
+                }
+            };
             let _infallible = write!(told, " {:?}", found.map(|(key, _, seqno)| (key, seqno)));
         }
         told
@@ -211,7 +294,11 @@ impl Machine<'_> {
         let stats = self.engine().stats();
         let (last, upper) = stats.levels.split_last().expect("there are levels");
         assert!(upper.iter().all(|level| level.tables == 0), "{stats:?}");
-        assert_eq!(last.entries, self.model.len() as u64, "{stats:?}");
+        let gone =
+            |(key, (value, _)): &(&Vec<u8>, &(Vec<u8>, u64))| self.horizons.lets_go(key, value);
+        let left = self.model.iter().filter(|pair| !gone(pair)).count() as u64;
+        // What the filter lets go is gone too, unless its table was already where it belongs.
+        assert!((left..=self.model.len() as u64).contains(&last.entries), "{left}: {stats:?}");
         "compacted".to_owned()
     }
 
@@ -278,6 +365,16 @@ impl Machine<'_> {
                 String::new()
             }
             Op::DeleteRange(range) => self.delete_range(range),
+            Op::Rise(unit, by) => {
+                self.horizons.rise(*unit, *by);
+                String::new()
+            }
+            Op::CompactRange(range) => {
+                self.engine().compact_range(range).expect("there is room and no damage");
+                "compacted".to_owned()
+            }
+            Op::Checkpoint => self.checkpoint(number),
+            Op::Reload(range) => self.reload(number, range),
             Op::Flush => {
                 self.engine().flush().expect("there is room");
                 "flushed".to_owned()
@@ -319,11 +416,6 @@ impl Machine<'_> {
         (0..SLOTS).for_each(|slot| drop(self.advance(slot, 400)));
         self.verify();
     }
-}
-
-fn compared(found: Vec<Pair>, model: &Model, span: &Span) -> Vec<Pair> {
-    assert_eq!(found, expected(model, span), "{span:?}");
-    found
 }
 
 fn told(what: &str, pairs: &[Pair]) -> String {

@@ -1,6 +1,7 @@
 //! Streams of operations, decoded from bytes: what the metamorphic runs and the fuzzer of the whole
 //! engine play. Any bytes are a stream, and the same bytes are always the same stream.
 
+mod horizons;
 mod machine;
 mod setting;
 
@@ -135,6 +136,13 @@ pub(crate) enum Op {
     Advance(usize, usize),
     DropRange(usize),
     DeleteRange(KeyRange),
+    /// Lets some values of a unit go.
+    Rise(usize, u64),
+    CompactRange(KeyRange),
+    /// Opens a checkpoint and reads it.
+    Checkpoint,
+    /// Writes a range out, deletes it, and takes it in again.
+    Reload(KeyRange),
     Flush,
     Compact,
     Step(usize),
@@ -165,13 +173,17 @@ impl Op {
             23..27 => Self::Step(draws.below(12)),
             27 => Self::Flush,
             28 => Self::Interval,
-            _ => match draws.below(8) {
+            _ => match draws.below(12) {
                 0 | 1 => Self::Compact,
                 2 => Self::DropSnapshot(draws.below(SLOTS)),
                 3 => Self::DropRange(draws.below(SLOTS)),
                 4 => Self::Restart,
                 5 => Self::Crash,
                 6 => Self::Verify,
+                7 => Self::Rise(draws.below(5), u64::from(draws.byte())),
+                8 => Self::CompactRange(draws.deleted()),
+                9 => Self::Checkpoint,
+                10 => Self::Reload(draws.deleted()),
                 _ => Self::DeleteRange(draws.deleted()),
             },
         }

@@ -5,7 +5,9 @@ use core::time::Duration;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use roundtable::storage::{FaultyVfs, MemoryVfs, Options, RealVfs, SyncMode, ThreadMode, Vfs};
+use roundtable::storage::{
+    Compression, FaultyVfs, LEVEL_COUNT, MemoryVfs, Options, RealVfs, SyncMode, ThreadMode, Vfs,
+};
 
 use super::Draws;
 
@@ -61,6 +63,17 @@ impl Setting {
                 1 => SyncMode::Interval(Duration::from_millis(1)),
                 _ => SyncMode::None,
             },
+            block_restart: draws.byte().max(1),
+            block_hash_index: draws.below(2) == 0,
+            compression: match draws.below(3) {
+                0 => [Compression::None; LEVEL_COUNT],
+                1 => [Compression::Lz4; LEVEL_COUNT],
+                _ => Compression::below_the_first(Compression::Lz4),
+            },
+            index_bytes_max: 1 << (2 * draws.below(10)),
+            unit_prefix_bytes: draws.below(3),
+            compaction_threads: 1 + draws.below(3),
+            debt_bytes_max: 1 << (16 + draws.below(20)),
             threads: ThreadMode::Inline,
             ..Options::default()
         };
