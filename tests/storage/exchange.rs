@@ -323,3 +323,21 @@ fn a_busy_store_takes_files_in_between_writes() {
     }
     assert!(engine.verify().errors.is_empty());
 }
+
+#[test]
+fn what_was_taken_in_last_is_compacted_too() {
+    let (_disk, engine) = store();
+    let unit = KeyRange::prefix(b"a");
+    let export = engine.export(&unit, Path::new(OUT)).unwrap();
+    engine.delete_range(&unit).unwrap();
+    // A delete that stays in level 0 keeps what is taken in above it.
+    let mut batch = Batch::new();
+    batch.delete(&key(b'a', 7));
+    engine.submit(batch, Durability::Synced, Box::new(|_| {})).unwrap();
+    engine.flush().unwrap();
+    engine.ingest(&export.paths(Path::new(OUT))).unwrap();
+    engine.compact().unwrap();
+    let stats = engine.stats();
+    let (_last, upper) = stats.levels.split_last().unwrap();
+    assert!(upper.iter().all(|level| level.tables == 0), "{stats:?}");
+}

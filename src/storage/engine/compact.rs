@@ -355,7 +355,8 @@ impl Core {
         if let Some(error) = commit.refusal() {
             return Err(error);
         }
-        let until = commit.flushed;
+        // Tables that were taken in last are newer than all that was flushed.
+        let until = commit.flushed.max(self.view.load().levels.last());
         let compacting = &mut commit.compacting;
         compacting.forgive();
         let number = compacting.ask(Asked { range, until, before });
