@@ -1,7 +1,7 @@
 //! One stream of operations under many settings: options, threads and disks may change how fast an
 //! answer comes, never what it is.
 //!
-//! `KVD_STREAMS` sets how many streams are played (default 32), `KVD_STREAM` plays that one alone.
+//! `KVD_STREAMS` sets how many streams are played (default 20), `KVD_STREAM` plays that one alone.
 
 use fastrand::Rng;
 use roundtable::storage::{FaultyVfs, MemoryVfs, ThreadMode};
@@ -55,7 +55,7 @@ pub(crate) fn failing_stream(streams: u64) -> Option<u64> {
 
 #[test]
 fn whatever_the_options_the_history_of_a_stream_is_the_same() {
-    let streams = number_from("KVD_STREAMS").unwrap_or(32);
+    let streams = number_from("KVD_STREAMS").unwrap_or(20);
     let only = number_from("KVD_STREAM");
     let (mut played, mut lines) = (0, 0);
     for seed in only.map_or(0..streams, |seed| seed..seed + 1) {
