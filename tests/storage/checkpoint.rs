@@ -3,6 +3,7 @@
 use std::ops::Bound;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use roundtable::storage::{
     Batch, Direction, Durability, Engine, Error, FaultyVfs, KeyRange, Options, RealVfs, SyncMode,
@@ -108,19 +109,35 @@ fn a_full_disk_ends_a_checkpoint_without_a_trace() {
     assert_eq!(dump(&open(&disk, COPY)).unwrap(), dump(&engine).unwrap());
 }
 
+/// Ends the writers of a test also when it fails: a scope waits for its threads.
+struct Ending<'a>(&'a AtomicBool);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn checkpoints_of_a_busy_store_hold_a_prefix_of_every_writer() {
     let root = tempfile::tempdir().unwrap();
-    let options = Options { threads: ThreadMode::Threaded, sync: SyncMode::None, ..options() };
+    let options = Options {
+        threads: ThreadMode::Threaded,
+        sync: SyncMode::None,
+        // Else the writers pile up memory that takes minutes to flush.
+        memory_bytes_max: 200_000,
+        ..options()
+    };
     let dir = root.path().join("db");
     let (engine, _) = Engine::open(Arc::new(RealVfs), &dir, options.clone()).unwrap();
-    let done = std::sync::atomic::AtomicBool::new(false);
+    let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
+        let _ending = Ending(&done);
         for writer in 0..2u8 {
             let (engine, done) = (&engine, &done);
             scope.spawn(move || {
                 for round in 0u64.. {
-                    if done.load(std::sync::atomic::Ordering::Relaxed) {
+                    if done.load(Ordering::Relaxed) {
                         break;
                     }
                     // Both keys of a batch, or none.
@@ -147,6 +164,5 @@ fn checkpoints_of_a_busy_store_hold_a_prefix_of_every_writer() {
             }
             assert!(copy.verify().errors.is_empty());
         }
-        done.store(true, std::sync::atomic::Ordering::Relaxed);
     });
 }

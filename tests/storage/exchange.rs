@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use roundtable::storage::{
     Batch, Durability, Engine, Error, Export, FaultyVfs, KeyRange, Options, RealVfs, SyncMode,
@@ -283,18 +284,34 @@ fn a_writer_takes_keys_in_order_only() {
     assert!(matches!(empty.finish(), Err(Error::Empty { .. })));
 }
 
+/// Ends the writers of a test also when it fails: a scope waits for its threads.
+struct Ending<'a>(&'a AtomicBool);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn a_busy_store_takes_files_in_between_writes() {
     let root = tempfile::tempdir().unwrap();
-    let options = Options { threads: ThreadMode::Threaded, sync: SyncMode::None, ..options() };
+    let options = Options {
+        threads: ThreadMode::Threaded,
+        sync: SyncMode::None,
+        // Else the writers pile up memory that takes minutes to flush.
+        memory_bytes_max: 200_000,
+        ..options()
+    };
     let dir = root.path().join("db");
     let vfs: Arc<dyn Vfs> = Arc::new(RealVfs);
     let (engine, _) = Engine::open(Arc::clone(&vfs), &dir, options.clone()).unwrap();
-    let done = std::sync::atomic::AtomicBool::new(false);
+    let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
+        let _ending = Ending(&done);
         scope.spawn(|| {
             for round in 0u32.. {
-                if done.load(std::sync::atomic::Ordering::Relaxed) {
+                if done.load(Ordering::Relaxed) {
                     break;
                 }
                 // On both sides of what is taken in, so that tables reach over it.
@@ -311,10 +328,14 @@ fn a_busy_store_takes_files_in_between_writes() {
             writer.finish().unwrap();
             engine.ingest(&[path]).unwrap();
             if unit % 3 == 2 {
-                engine.delete_range(&KeyRange::prefix(&[b'm' + unit - 1])).unwrap();
+                // The writer fills level 0 as fast as it can.
+                let range = KeyRange::prefix(&[b'm' + unit - 1]);
+                while let Err(error) = engine.delete_range(&range) {
+                    assert!(matches!(error, Error::Overloaded { .. }), "{error}");
+                    std::thread::yield_now();
+                }
             }
         }
-        done.store(true, std::sync::atomic::Ordering::Relaxed);
     });
     engine.compact().unwrap();
     for unit in 0..12u8 {
