@@ -45,6 +45,16 @@ impl Host {
         self.slow_disk || self.slow_writes && matches!(request, DiskRequest::Write { .. })
     }
 
+    /// States that a slow disk has been asked to bring into force and has not.
+    pub(super) fn waiting_states(&self) -> usize {
+        let is_state = |record: &MetaRecord| matches!(record, MetaRecord::State(_));
+        let holds = |(_, request): &&(DiskToken, DiskRequest)| match request {
+            DiskRequest::Persist(records) => records.iter().any(is_state),
+            _ => false,
+        };
+        self.waiting.iter().filter(holds).count()
+    }
+
     /// Writes a slow disk has been asked and has not done.
     pub(super) fn waiting_writes(&self) -> usize {
         let is_write =
@@ -239,6 +249,13 @@ impl Bench {
                 Effect::Publish(view) => self.host(id).view = Some(view),
                 Effect::Note(_) => {}
             }
+        }
+    }
+
+    /// Lets a slow disk do the first thing it was asked.
+    pub(super) fn release_one(&mut self, id: NodeId) {
+        if let Some((token, request)) = self.host(id).waiting.pop_front() {
+            self.execute(id, token, request);
         }
     }
 

@@ -227,3 +227,25 @@ fn a_write_admitted_before_the_drop_is_swept_after_it_is_done() {
     let _armed = crate::testing::arm_mutant("sweep-does-not-wait");
     assert!(!late_write_is_gone());
 }
+
+#[test]
+fn a_council_of_one_that_has_just_decided_does_not_deny_what_it_decided() {
+    // Two founders have a council of one: its checks end in the very moment a state comes into
+    // force, before what waits for the state has been looked at.
+    let mut bench = Bench::serving(2);
+    bench.host(A).slow_disk = true;
+    let made = begin(&mut bench, B, create("t", TableKind::Lww));
+    for _ in 0..20 {
+        if bench.host(A).waiting_states() > 0 {
+            break;
+        }
+        bench.release_one(A);
+        bench.settle();
+    }
+    let [first, second] = [get_in("none", "k"), get_in("t", "k")].map(|body| bench.ask(A, body));
+    bench.release_disk(A);
+    bench.pass(Duration::from_millis(100));
+    assert!(bench.reply(made).unwrap().is_ok());
+    assert_eq!(code(bench.reply(first).unwrap()), ErrorCode::TableUnknown);
+    assert!(matches!(bench.reply(second), Some(Ok(Reply::Get(_)))));
+}
