@@ -107,8 +107,9 @@ macro_rules! table_request {
             }
 
             async fn send(&self, endpoint: &Endpoint, this: Try) -> Result<$answer, Error> {
-                let header = Some(header(this));
-                let mut request = Request::new(v1::$message { header, ..self.message.clone() });
+                let mut message = self.message.clone();
+                message.header = Some(header(this));
+                let mut request = Request::new(message);
                 request.set_timeout(this.remaining);
                 let answer = endpoint.tables().$method(request).await;
                 $convert(answer.map_err(|status| from_status(&status, $changes))?.into_inner())

@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use roundtable::storage::{
-    Batch, Direction, Durability, Engine, FaultyVfs, MemoryVfs, Options, ThreadMode, Vfs, check,
+    Batch, Direction, Durability, Engine, Export, FaultyVfs, KeyRange, MemoryVfs, Options,
+    ThreadMode, Vfs, check,
 };
 
 const DIR: &str = "/golden";
@@ -181,6 +182,31 @@ fn the_manifest_is_as_documented() {
     .concat();
     assert_eq!(manifest[second + 12..], expected);
     assert_eq!(u32_at(&manifest, second) as usize, expected.len());
+}
+
+#[test]
+fn the_list_of_an_export_is_as_documented() {
+    let disk = written();
+    let (engine, _) = Engine::open(Arc::new(disk.clone()), Path::new(DIR), options()).unwrap();
+    let dir = Path::new("/export");
+    let export = engine.export(&KeyRange::between(b"a", b"b"), dir).unwrap();
+    let [file] = export.files.as_slice() else { panic!("{export:?}") };
+    let list = disk.content(&dir.join("EXPORT")).unwrap();
+    assert_eq!(u32_at(&list, 0) as usize, list.len() - 12);
+    let length = [(file.bytes & 0x7f) as u8 | 0x80, (file.bytes >> 7) as u8];
+    let name = file.name.as_bytes();
+    let expected = [
+        // Format, batch 3, from "a" up to "b", one file.
+        b"\x01\x00\x00\x00\x03\x01a\x02b\x01".as_slice(),
+        &[name.len() as u8],
+        name,
+        b"\x07apricot\x07apricot\x01",
+        &length,
+        &xxhash_rust::xxh3::xxh3_64(&disk.content(&dir.join(&file.name)).unwrap()).to_le_bytes(),
+    ]
+    .concat();
+    assert_eq!(list[12..], expected);
+    assert_eq!(Export::read(&disk, dir).unwrap(), export);
 }
 
 #[test]

@@ -43,7 +43,7 @@ fn reused(disk: &FaultyVfs) -> Option<usize> {
         let number: u32 = path.file_stem()?.to_str()?.parse().ok()?;
         let logs = |from: usize| (from..content.len().saturating_sub(48)).step_by(8);
         let names = |at: usize| u32::from_le_bytes(content[at + 12..at + 16].try_into().unwrap());
-        let end = logs(0).filter(|at| names(*at) == number && content[at + 36] == 1).last()?;
+        let end = logs(0).rfind(|at| names(*at) == number && content[at + 36] == 1)?;
         // The residue has headers of its own, with the format in its place.
         let is_residue = |at: &usize| (1..number).contains(&names(*at)) && content[at + 36] == 1;
         logs(end).find(is_residue)

@@ -218,7 +218,8 @@ impl Bench {
     pub(super) fn settle(&mut self) {
         while let Some((from, to, message)) = self.queue.pop_front() {
             let probe = matches!(message, PeerMessage::Probe { .. } | PeerMessage::ProbeAck { .. });
-            if !self.cut.contains(&(from, to)) && !(probe && self.drop_probes) {
+            let dropped = probe && self.drop_probes;
+            if !self.cut.contains(&(from, to)) && !dropped {
                 self.event(to, Event::Peer { from, message });
             }
         }

@@ -6,7 +6,7 @@
 //! one after it the tables. They go to the lowest level that is right: above everything older that
 //! is left in their range, be it only deletes, and below what is written into it from then on.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -154,7 +154,7 @@ impl View {
 impl Core {
     fn link_foreign(
         &self,
-        file: &PathBuf,
+        file: &Path,
         taken: &mut Vec<PathBuf>,
     ) -> Result<(PathBuf, Table), Error> {
         let no = self.manifest.lock().state.take_number()?;
@@ -162,7 +162,7 @@ impl Core {
         taken.push(path.clone());
         let linked = link_or_copy(&*self.vfs, file, &path);
         let copied = linked.map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => Error::Missing { file: file.clone() },
+            std::io::ErrorKind::NotFound => Error::Missing { file: file.to_path_buf() },
             _ => Error::io("create", &path, error),
         })?;
         if !copied {
@@ -172,7 +172,7 @@ impl Core {
         }
         let table = Table::adopt(&*self.vfs, path, no, Arc::clone(&self.cache));
         let table = table.map_err(|error| error.about(file))?;
-        Ok((file.clone(), table))
+        Ok((file.to_path_buf(), table))
     }
 
     fn sync_names(&self) -> Result<(), Error> {

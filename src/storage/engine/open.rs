@@ -165,7 +165,7 @@ pub(super) fn open(
 /// The books of an engine that has just been opened.
 fn commit_at(last: Seqno, flushed: Seqno) -> Commit {
     Commit {
-        last: last,
+        last,
         queue: VecDeque::new(),
         waiting_bytes: 0,
         resolved: last,

@@ -313,8 +313,7 @@ impl World {
             }
         });
         running.replica.execute(request, done);
-        let left = *found.lock();
-        left
+        *found.lock()
     }
 
     /// What the histories of all tables have to say.

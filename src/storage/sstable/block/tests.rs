@@ -1,3 +1,5 @@
+//! What a block holds is found again, and what is damaged is told, with tags and without.
+
 use super::*;
 use crate::storage::entry::{Entry, EntryRef};
 use crate::storage::iter::Direction;
