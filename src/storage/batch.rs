@@ -64,14 +64,14 @@ impl Kind {
 
 /// Bytes that a batch keeps free in front of its payload, for the head of its log record: what is
 /// encoded once is what is written.
-pub(crate) const HEAD_BYTES: usize = 48;
+pub(crate) const HEAD_BYTES: usize = 20;
 /// Log records stand at multiples of this.
-pub(crate) const RECORD_ALIGN: usize = 8;
+pub(crate) const RECORD_ALIGN: usize = 4;
 /// Values from here on stay where they are: the memtable shares the buffer of their batch. What is
 /// shorter is copied, which costs less than the count of references.
 pub(crate) const SHARED_VALUE_BYTES: usize = 16 << 10;
 /// What an entry takes beside its key and value, and the padding of its batch, at most.
-const ENTRY_BYTES: usize = 16;
+const ENTRY_BYTES: usize = 12;
 
 /// Writes to apply together, in order: of two writes to one key the later wins. Deleted ranges come
 /// before all of them, see [`Batch::delete_range`].
@@ -249,21 +249,21 @@ impl SealedBatch {
         }
     }
 
-    /// Takes a payload from disk whose hash has been checked; `None` if it is not a batch of
-    /// `count` entries all the same.
-    pub(crate) fn decode(payload: &[u8], hash: u64, count: u32) -> Option<Self> {
+    /// Takes a payload from disk whose hash has been checked; `None` if it is not a batch all the
+    /// same.
+    pub(crate) fn decode(payload: &[u8], hash: u64) -> Option<Self> {
         let mut record = Vec::with_capacity(HEAD_BYTES + payload.len());
         record.resize(HEAD_BYTES, 0);
         record.extend_from_slice(payload);
         let (buffer, bytes) = (Buffer::Owned(record), payload.len());
-        let mut batch = Self { buffer, bytes, hash, count, ranges: 0 };
-        let (mut seen, mut ranges) = (0u32, 0u32);
+        let mut batch = Self { buffer, bytes, hash, count: 0, ranges: 0 };
+        let (mut count, mut ranges) = (0u32, 0u32);
         for write in batch.writes() {
             ranges += u32::from(matches!(write?, Write::DeleteRange(_)));
-            seen = seen.checked_add(1)?;
+            count = count.checked_add(1)?;
         }
-        batch.ranges = ranges;
-        (seen == count).then_some(batch)
+        (batch.count, batch.ranges) = (count, ranges);
+        (count > 0).then_some(batch)
     }
 
     /// The puts and deletes of single keys in order; `None` once where the bytes make no sense.
@@ -345,14 +345,15 @@ mod tests {
         batch.delete_range(&KeyRange::between(b"b", b"b"));
         let sealed = batch.seal().unwrap();
         assert_eq!((sealed.count, sealed.ranges), (4, 2));
-        let read = SealedBatch::decode(sealed.payload(), sealed.hash, 4).unwrap();
-        assert_eq!(read.ranges, 2);
+        let read = SealedBatch::decode(sealed.payload(), sealed.hash).unwrap();
+        assert_eq!((read.count, read.ranges), (4, 2));
         assert_eq!(read.entries().flatten().count(), 2);
         let ranges: Vec<_> = read.range_deletes(Seqno(7)).into_iter().map(|it| it.range).collect();
         assert_eq!(ranges, [KeyRange::prefix(b"a"), KeyRange::all()]);
         for cut in 0..sealed.payload().len() {
-            let payload = &sealed.payload()[..cut];
-            assert!(SealedBatch::decode(payload, sealed.hash, 4).is_none());
+            // At the end of an entry it is another batch, which only the hash tells.
+            let cut = SealedBatch::decode(&sealed.payload()[..cut], sealed.hash);
+            assert!(cut.is_none_or(|cut| cut.count < 4));
         }
     }
 }

@@ -4,14 +4,13 @@
 //! block of every table, every record of every log in use, also those whose batches are in tables
 //! already. A torn tail of the log in use is what a crash leaves and no fault.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
 use super::cache::BlockCache;
 use super::error::Error;
-use super::files::{CURRENT, FileNo, table_path};
-use super::manifest::{self, Sealed, State};
+use super::files::{CURRENT, table_path};
+use super::manifest::{self, State};
 use super::sstable::{Table, TableMeta};
 use super::vfs::Vfs;
 use super::wal::{refuse_unknown_logs, replay};
@@ -62,7 +61,7 @@ impl Checked {
         for meta in state.tables.values() {
             self.table(vfs, dir, meta);
         }
-        if let Err(error) = self.logs(vfs, dir, &state.logs) {
+        if let Err(error) = self.logs(vfs, dir, state) {
             self.faults.push(error);
         }
     }
@@ -81,13 +80,8 @@ impl Checked {
         }
     }
 
-    fn logs(
-        &mut self,
-        vfs: &dyn Vfs,
-        dir: &Path,
-        logs: &BTreeMap<FileNo, Option<Sealed>>,
-    ) -> Result<(), Error> {
-        for log in replay(vfs, dir, logs, &mut |_, _| Ok(()))? {
+    fn logs(&mut self, vfs: &dyn Vfs, dir: &Path, state: &State) -> Result<(), Error> {
+        for log in replay(vfs, dir, &state.logs, state.flushed, &mut |_, _| Ok(()))? {
             self.segments += 1;
             self.batches += log.scan.batches;
             if log.sealed.is_none() {

@@ -107,6 +107,12 @@ pub(crate) fn checksum_holds(bytes: &[u8], file: u64, offset: u64, sum: u64) -> 
     placed_checksum(bytes, file, offset) == sum || crate::mutant!("storage-checksums-unchecked")
 }
 
+/// The same for a checksum of which only the low half was written.
+pub(crate) fn checksum_half_holds(bytes: &[u8], file: u64, offset: u64, half: u32) -> bool {
+    placed_checksum(bytes, file, offset) & u64::from(u32::MAX) == u64::from(half)
+        || crate::mutant!("storage-checksums-unchecked")
+}
+
 /// The seed of a place. Hashed, so that no two (file, offset) pairs share one by arithmetic.
 pub(crate) fn place(file: u64, offset: u64) -> u64 {
     let mut bytes = [0; 16];

@@ -39,11 +39,11 @@ pub fn edit(body: &[u8]) {
     assert_eq!(again.ok().flatten(), Some(edit), "an edit reads back as another");
 }
 
-/// The payload of a log record. `count` is what its header says.
-pub fn batch(payload: &[u8], count: u32) {
-    let Some(batch) = SealedBatch::decode(payload, 0, count) else {
+/// The payload of a log record.
+pub fn batch(payload: &[u8]) {
+    let Some(batch) = SealedBatch::decode(payload, 0) else {
         return;
     };
     let entries = batch.entries().flatten().count() + batch.ranges as usize;
-    assert_eq!(entries, count as usize, "a batch has another number of entries than it says");
+    assert_eq!(entries, batch.count as usize, "a batch has another number of entries than it says");
 }

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use roundtable::storage::{Batch, Engine, Error, FaultyVfs, Options, RealVfs, check};
 
-use crate::damage::{of_kind, open, records_end, store};
+use crate::damage::{of_kind, open, store};
 use crate::harness::DIR;
+use crate::logs::{HEAD, number_of, records, records_end};
 
 fn contents(disk: &FaultyVfs) -> Vec<Option<Vec<u8>>> {
     disk.files().iter().map(|path| disk.content(path)).collect()
@@ -59,25 +60,16 @@ fn every_flipped_bit_is_a_fault_that_names_its_file() {
 /// Whether a byte of a log lies between a payload and the next record, or behind a seal: it means
 /// nothing there. Walks the records as `docs/format/wal.md` says.
 fn is_padding(disk: &FaultyVfs, path: &Path, byte: usize) -> bool {
-    let content = disk.content(path).unwrap();
-    if byte >= records_end(&content) {
+    let (content, number) = (disk.content(path).unwrap(), number_of(path));
+    if byte >= records_end(&content, number) {
         return true;
     }
-    let mut offset = 0;
-    while offset + 48 <= content.len() {
-        let length = u32::from_le_bytes(content[offset + 8..offset + 12].try_into().unwrap());
-        let end = offset + 48 + length as usize;
-        let next = end.next_multiple_of(8);
-        if (end..next).contains(&byte) {
-            return true;
-        }
+    records(&content, number).iter().any(|(offset, head)| {
+        let end = offset + HEAD + head.length;
         // A mark at the end of a sealed segment is behind the length in the manifest.
-        if length == 0 && (offset..next).contains(&byte) {
-            return true;
-        }
-        offset = next;
-    }
-    false
+        let is_mark = head.length == 0 && (*offset..end).contains(&byte);
+        is_mark || (end..offset + head.record()).contains(&byte)
+    })
 }
 
 #[test]

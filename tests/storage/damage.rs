@@ -12,6 +12,7 @@ use roundtable::storage::{
 };
 
 use crate::harness::{DIR, State, Verdict, dump};
+use crate::logs::{OPENING, last_log, number_of, records, records_end};
 
 pub(crate) const BATCHES: u64 = 60;
 const FLUSHED: u64 = 35;
@@ -74,27 +75,6 @@ pub(crate) fn store() -> FaultyVfs {
 pub(crate) fn of_kind(disk: &FaultyVfs, ending: &str) -> Vec<PathBuf> {
     let files = disk.files().into_iter();
     files.filter(|path| path.to_str().unwrap().contains(ending)).collect()
-}
-
-/// Where the records of a log end, and zeros or what another log has left there begin. A mark is
-/// not counted: it means nothing behind a seal.
-pub(crate) fn records_end(log: &[u8]) -> usize {
-    let number = |at: usize| u32::from_le_bytes(log[at..at + 4].try_into().unwrap());
-    let mut offset = 0;
-    while offset + 48 <= log.len() && number(offset + 12) == number(12) && log[offset + 37] != 1 {
-        offset += (48 + number(offset + 8) as usize).next_multiple_of(8);
-    }
-    offset
-}
-
-/// The log that was in use, by its records: a spare one may follow.
-fn last_log(disk: &FaultyVfs) -> PathBuf {
-    let in_use = |path: &PathBuf| {
-        let content = disk.content(path).unwrap();
-        let number: u32 = path.file_stem().unwrap().to_str().unwrap().parse().unwrap();
-        content.get(12..16) == Some(&number.to_le_bytes())
-    };
-    of_kind(disk, ".wal").into_iter().rfind(in_use).unwrap()
 }
 
 fn names_a_file(error: &Error) -> bool {
@@ -201,7 +181,7 @@ fn a_sealed_log_that_is_cut_at_any_byte_is_reported() {
     let in_use = logs.iter().position(|path| *path == last_log(&disk)).unwrap();
     let path = &logs[in_use - 1];
     let content = disk.content(path).unwrap();
-    for length in (0..records_end(&content)).step_by(3) {
+    for length in (0..records_end(&content, number_of(path))).step_by(3) {
         let cut = disk.fork(0);
         cut.plant(path, content[..length].to_vec());
         let (_, recovery) = open(&cut).unwrap();
@@ -215,10 +195,9 @@ fn both_sides_of_damage_in_the_log_are_applied_and_the_report_lasts_until_a_flus
     let disk = store();
     let path = last_log(&disk);
     let content = disk.content(&path).unwrap();
-    // The third record of the segment, behind its opening and a batch that says how long it is.
-    let length = u32::from_le_bytes(content[72 + 8..72 + 12].try_into().unwrap()) as usize;
-    let second = 72 + (48 + length).next_multiple_of(8);
-    disk.flip_bit(&path, second + 60, 3);
+    // The third record of the segment, behind its opening and a batch.
+    let (second, _) = records(&content, number_of(&path))[2];
+    disk.flip_bit(&path, second + OPENING, 3);
     for _ in 0..2 {
         let (engine, recovery) = open(&disk).unwrap();
         assert_eq!(recovery.corrupt.len(), 1);
@@ -251,7 +230,7 @@ fn losing_the_newest_batch_is_reported_though_all_before_it_are_in_tables() {
     engine.close().unwrap();
     let path = last_log(&disk);
     // The third batch, in front of a mark that repeats its number.
-    let third = records_end(&disk.content(&path).unwrap()) - 8;
+    let third = records_end(&disk.content(&path).unwrap(), number_of(&path)) - 8;
     assert!(disk.flip_bit(&path, third, 0));
     let (engine, recovery) = open(&disk).unwrap();
     assert_eq!(engine.get(&pairs(3)[0].0).unwrap(), None);

@@ -12,6 +12,9 @@ use roundtable::storage::{
     Batch, Direction, Durability, Engine, Export, FaultyVfs, KeyRange, MemoryVfs, Options,
     ThreadMode, Vfs, check,
 };
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::logs::{HEAD, Head, OPENING, head};
 
 const DIR: &str = "/golden";
 
@@ -90,35 +93,30 @@ fn the_engine_writes_the_bytes_of_the_fixtures() {
 #[test]
 fn the_log_is_as_documented() {
     let log = fixture("000001.wal");
-    // The opening: its checksum, then the fields. There is no segment before this one.
-    assert_eq!(u32_at(&log, 8), 20, "payload length");
-    assert_eq!(u32_at(&log, 12), 1, "number of the log");
-    assert_eq!(log[36..40], [1, 2, 0, 0], "format, opening, reserved");
-    assert_eq!(log[48..72], [0; 24], "log, bytes and last batch before; padding");
-    // The first batch.
-    let first = 72;
-    assert_eq!(u32_at(&log, first + 8), 27, "payload length");
-    assert_eq!(u32_at(&log, first + 12), 1, "number of the log");
-    assert_eq!(u64_at(&log, first + 16), 0, "synced up to");
-    assert_eq!(u64_at(&log, first + 24), 1, "batch");
-    assert_eq!(u32_at(&log, first + 32), 2, "entries");
-    assert_eq!(log[first + 36..first + 40], [1, 0, 0, 0], "format, batch, reserved");
-    assert_eq!(log[first + 48..first + 75], *b"\x01\x05\x03applered\x01\x07\x06apricotorange");
-    assert_eq!(log[first + 75..first + 80], [0; 5], "padding");
+    let record = |at: usize| head(&log, 1, at).expect("a header that checks at its place");
+    let plain = |length, what| Head { length, what, format: 10, distance: 0, batch: 0 };
+    // The opening. There is no segment before this one.
+    assert_eq!(record(0), plain(20, 2));
+    assert_eq!(log[HEAD..OPENING], [0; 20], "log, bytes and last batch before");
+    // The first batch: nothing was synced yet, so it promises nothing.
+    let first = OPENING;
+    assert_eq!(record(first), Head { batch: 1, distance: first as u64, ..plain(27, 0) });
+    assert_eq!(log[first + HEAD..first + 47], *b"\x01\x05\x03applered\x01\x07\x06apricotorange");
+    assert_eq!(log[first + 47], 0, "padding");
+    let place = [1u64.to_le_bytes(), (first as u64).to_le_bytes()].concat();
+    let (payload, place) = (xxh3_64(&log[first + HEAD..first + 47]), xxh3_64(&place));
+    assert_eq!(log[first + 16..first + 20], (payload ^ place).to_le_bytes()[..4]);
     // The second was written over the mark behind the first, and promises the first.
-    let second = first + 80;
-    assert_eq!(u32_at(&log, second + 8), 8);
-    assert_eq!(u64_at(&log, second + 16), second as u64);
-    assert_eq!(u64_at(&log, second + 24), 2);
-    assert_eq!(log[second + 48..second + 56], *b"\x00\x06banana");
-    // The last is a mark: no entries, no payload, the number of the batch before it. Behind it is
-    // what was made of the file beforehand.
-    let third = second + 56;
-    let mark = third + (48 + u32_at(&log, third + 8) as usize).next_multiple_of(8);
-    assert_eq!((u32_at(&log, mark + 8), u32_at(&log, mark + 32)), (0, 0));
-    assert_eq!((u64_at(&log, mark + 16), u64_at(&log, mark + 24)), (mark as u64, 3));
-    assert_eq!(log[mark + 36..mark + 40], [1, 1, 0, 0], "format, mark, reserved");
-    assert!(log.len() > mark + 48 && log[mark + 48..].iter().all(|byte| *byte == 0));
+    let second = first + 48;
+    assert_eq!(record(second), Head { batch: 2, ..plain(8, 0) });
+    assert_eq!(log[second + HEAD..second + 28], *b"\x00\x06banana");
+    // The last is a mark: no payload, the number of the batch before it. Behind it is what was made
+    // of the file beforehand.
+    let third = second + 28;
+    let mark = third + record(third).record();
+    assert_eq!(record(mark), Head { batch: 3, ..plain(0, 1) });
+    let rest = &log[mark + HEAD..];
+    assert!(!rest.is_empty() && rest.iter().all(|byte| *byte == 0));
 }
 
 #[test]
@@ -202,7 +200,7 @@ fn the_list_of_an_export_is_as_documented() {
         name,
         b"\x07apricot\x07apricot\x01",
         &length,
-        &xxhash_rust::xxh3::xxh3_64(&disk.content(&dir.join(&file.name)).unwrap()).to_le_bytes(),
+        &xxh3_64(&disk.content(&dir.join(&file.name)).unwrap()).to_le_bytes(),
     ]
     .concat();
     assert_eq!(list[12..], expected);

@@ -22,6 +22,7 @@ mod golden;
 mod group;
 mod harness;
 mod killed;
+mod logs;
 mod metamorphic;
 mod model;
 mod ops;

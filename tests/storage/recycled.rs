@@ -11,6 +11,7 @@ use roundtable::storage::{
 
 use crate::damage::of_kind;
 use crate::harness::{DIR, State, dump};
+use crate::logs::{head, number_of, records};
 
 fn options() -> Options {
     Options {
@@ -39,14 +40,11 @@ fn put(engine: &Engine, state: &mut State, number: u32, length: usize) {
 fn reused(disk: &FaultyVfs) -> Option<usize> {
     let logs = of_kind(disk, ".wal").into_iter();
     let mut used_again = logs.filter_map(|path| {
-        let content = disk.content(&path)?;
-        let number: u32 = path.file_stem()?.to_str()?.parse().ok()?;
-        let logs = |from: usize| (from..content.len().saturating_sub(48)).step_by(8);
-        let names = |at: usize| u32::from_le_bytes(content[at + 12..at + 16].try_into().unwrap());
-        let end = logs(0).rfind(|at| names(*at) == number && content[at + 36] == 1)?;
-        // The residue has headers of its own, with the format in its place.
-        let is_residue = |at: &usize| (1..number).contains(&names(*at)) && content[at + 36] == 1;
-        logs(end).find(is_residue)
+        let (content, number) = (disk.content(&path)?, number_of(&path));
+        let end = records(&content, number).last().map(|(at, head)| at + head.record())?;
+        // The residue has headers of its own, which check under the number of its log.
+        let is_residue = |at: &usize| (1..number).any(|old| head(&content, old, *at).is_some());
+        (end..content.len()).step_by(4).find(is_residue)
     });
     used_again.next()
 }

@@ -161,7 +161,7 @@ fn write(engine: &Engine) {
 }
 
 fn wal_reader(data: &[u8]) {
-    fuzz::batch(data, data.first().copied().unwrap_or_default().into());
+    fuzz::batch(data);
     replaced(".wal", data, false);
 }
 

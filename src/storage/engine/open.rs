@@ -237,7 +237,7 @@ impl Recovering<'_> {
             }
             Ok(())
         };
-        let replayed = replay(self.vfs, self.dir, &self.state.logs, &mut apply)?;
+        let replayed = replay(self.vfs, self.dir, &self.state.logs, flushed, &mut apply)?;
         // Those that hold nothing, or follow a part that is missing, are forgotten.
         self.state.logs.clear();
         for log in replayed {

@@ -12,7 +12,9 @@
 
 use std::path::Path;
 
-use super::record::{self, ALIGN, FORMAT, HEADER_BYTES, Header, LOG_AT, Opening, What};
+use super::record::{
+    self, ALIGN, At, FIRST_FORMAT_BYTES, FORMAT, HEADER_BYTES, Header, Opening, What,
+};
 use crate::storage::batch::{SealedBatch, Seqno};
 use crate::storage::error::Error;
 use crate::storage::files::FileNo;
@@ -30,6 +32,8 @@ pub(crate) struct Segment<'a> {
     pub(crate) no: FileNo,
     pub(crate) path: &'a Path,
     pub(crate) file: &'a dyn VfsFile,
+    /// A batch number that is not far from those in it: records have the lower part of theirs.
+    pub(crate) near: Seqno,
 }
 
 /// What a segment holds.
@@ -92,18 +96,13 @@ impl Window<'_> {
         Ok(self.bytes.get(from..).and_then(|rest| rest.get(..length)))
     }
 
-    /// The next place from `offset` on where a header of log `no` may stand.
-    fn next_candidate(&mut self, mut offset: u64, no: FileNo) -> Result<Option<u64>, Error> {
-        let no = no.to_le_bytes();
+    /// The next place from `offset` on where a header may stand.
+    fn next_candidate(&mut self, mut offset: u64) -> Result<Option<u64>, Error> {
         while self.get(offset, HEADER_BYTES)?.is_some() {
             let from = usize::try_from(offset - self.start).unwrap_or(usize::MAX);
-            let held = self.bytes.get(from + LOG_AT..).unwrap_or_default();
-            let names_log = |bytes: &[u8]| bytes.first_chunk() == Some(&no);
-            let found = held.chunks(ALIGN).position(names_log);
-            if crate::mutant!("storage-replays-recycled-log") {
-                return Ok(Some(offset));
-            }
-            if let Some(index) = found {
+            let held = self.bytes.get(from..).unwrap_or_default();
+            let places = held.windows(HEADER_BYTES).step_by(ALIGN);
+            if let Some(index) = places.into_iter().position(record::may_begin) {
                 return Ok(Some(offset + (index * ALIGN) as u64));
             }
             // The last places of the window are asked again: their headers reach beyond it.
@@ -131,23 +130,21 @@ impl<'a> Records<'a> {
 
     /// The record that stands right here.
     fn here(&mut self) -> Result<Option<Found>, Error> {
-        let (offset, no) = (self.offset, self.window.segment.no);
-        let header = self.window.get(offset, HEADER_BYTES)?;
-        let Some(header) = header.and_then(|header| record::parse(no, header, offset)) else {
+        let at = self.at();
+        let header = self.window.get(at.offset, HEADER_BYTES)?;
+        let Some(header) = header.and_then(|header| record::parse(header, at)) else {
             return Ok(None);
         };
-        let path = self.window.segment.path;
-        let payload = self.window.get(offset + HEADER_BYTES as u64, header.length)?;
+        let payload = self.window.get(at.offset + HEADER_BYTES as u64, header.length)?;
         let Some(payload) = payload.filter(|payload| header.holds(payload)) else {
             return Ok(None);
         };
         if header.format != FORMAT {
-            let (file, found, known) = (path.to_path_buf(), header.format.into(), FORMAT.into());
-            return Err(Error::Version { file, found, known });
+            return Err(self.version(header.format));
         }
         // Numbers rise from batch to batch; other records repeat that of the batch before.
         let batch = match header.what() {
-            Some(What::Batch) if header.seqno > self.last => header.batch(payload),
+            Some(What::Batch) if header.seqno > self.last => Header::batch(payload),
             Some(What::Mark | What::Opening) if header.seqno >= self.last => None,
             _ => return Ok(None),
         };
@@ -156,10 +153,30 @@ impl<'a> Records<'a> {
         }
         self.offset += header.bytes() as u64;
         self.last = header.seqno;
-        Ok(Some(Found { offset, header, batch }))
+        Ok(Some(Found { offset: at.offset, header, batch }))
     }
 
-    /// The next record, wherever it stands. It is searched for at every eighth byte; the checksum
+    fn at(&self) -> At {
+        let Segment { no: log, near, .. } = self.window.segment;
+        At { log, offset: self.offset, near }
+    }
+
+    fn version(&self, found: u8) -> Error {
+        let file = self.window.segment.path.to_path_buf();
+        Error::Version { file, found: found.into(), known: FORMAT.into() }
+    }
+
+    /// Refuses a log of the first format, in which no record would be found.
+    fn refuse_first_format(&mut self) -> Result<(), Error> {
+        let no = self.window.segment.no;
+        let head = self.window.get(0, FIRST_FORMAT_BYTES)?;
+        match head.is_some_and(|head| record::is_of_first_format(no, head)) {
+            true => Err(self.version(1)),
+            false => Ok(()),
+        }
+    }
+
+    /// The next record, wherever it stands. It is searched for at every fourth byte; the checksum
     /// holds the place, so bytes of a value that look like a record are not taken for one.
     fn next(&mut self) -> Result<Option<Found>, Error> {
         loop {
@@ -167,7 +184,7 @@ impl<'a> Records<'a> {
                 return Ok(Some(found));
             }
             let from = self.offset + ALIGN as u64;
-            match self.window.next_candidate(from, self.window.segment.no)? {
+            match self.window.next_candidate(from)? {
                 Some(offset) => self.offset = offset,
                 None => return Ok(None),
             }
@@ -231,6 +248,7 @@ pub(crate) fn scan(
 ) -> Result<Scan, Error> {
     let mut records = Records::new(segment, limit)?;
     let size = records.window.size;
+    records.refuse_first_format()?;
     let mut scan = Scan { promised: sealed, ..Scan::default() };
     // What stands without a gap is believed, whatever is promised.
     while let Some(found) = records.here()? {
@@ -263,15 +281,12 @@ pub(crate) fn scan(
 
 /// Bytes of a record of this log that does not check, where the next one should stand.
 fn torn(records: &mut Records<'_>, size: u64) -> Result<u64, Error> {
-    let (offset, no) = (records.offset, records.window.segment.no);
-    let Some(header) = records.window.get(offset, HEADER_BYTES)? else {
-        let rest = usize::try_from(size.saturating_sub(offset)).unwrap_or(0);
-        let rest = records.window.get(offset, rest)?.unwrap_or_default();
+    let (at, last) = (records.at(), records.last);
+    let Some(header) = records.window.get(at.offset, HEADER_BYTES)? else {
+        let rest = usize::try_from(size.saturating_sub(at.offset)).unwrap_or(0);
+        let rest = records.window.get(at.offset, rest)?.unwrap_or_default();
         return Ok(if rest.iter().all(|byte| *byte == 0) { 0 } else { rest.len() as u64 });
     };
-    let number = |at: usize| header.get(at..).and_then(<[u8]>::first_chunk).copied();
-    let ours = number(LOG_AT).map(u32::from_le_bytes) == Some(no);
-    let length = number(8).map_or(0, u32::from_le_bytes);
-    let whole = HEADER_BYTES as u64 + u64::from(length);
-    Ok(if ours { whole.min(size - offset) } else { 0 })
+    let whole = record::torn_bytes(header, at, last).unwrap_or(0);
+    Ok(whole.min(size - at.offset))
 }

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::recover::{Apply, Scan, Segment, is_in_use, opening, scan};
+use crate::storage::batch::Seqno;
 use crate::storage::error::Error;
 use crate::storage::files::{FileKind, FileNo, wal_path};
 use crate::storage::manifest::Sealed;
@@ -34,7 +35,8 @@ fn open(vfs: &dyn Vfs, path: &Path) -> Result<Arc<dyn VfsFile>, Error> {
 }
 
 /// Reads all segments that the manifest names and hands their batches out in order. Returns those
-/// that hold something; the others are spare, or follow a part that is missing.
+/// that hold something; the others are spare, or follow a part that is missing. `near` is the number
+/// of any batch not long before or after those in them, as the last that is in tables.
 ///
 /// # Errors
 /// `Missing`, `Version`, what the file system or `apply` says.
@@ -42,6 +44,7 @@ pub(crate) fn replay(
     vfs: &dyn Vfs,
     dir: &Path,
     logs: &BTreeMap<FileNo, Option<Sealed>>,
+    near: Seqno,
     apply: Apply<'_>,
 ) -> Result<Vec<Replayed>, Error> {
     let mut opened = Vec::new();
@@ -53,11 +56,11 @@ pub(crate) fn replay(
     let mut replayed = Vec::new();
     let mut opened = opened.into_iter().peekable();
     while let Some((no, path, file, sealed)) = opened.next() {
-        let segment = Segment { no, path: &path, file: &*file };
+        let segment = Segment { no, path: &path, file: &*file, near };
         let limit = match (sealed, opened.peek()) {
             (Some(sealed), _) => Some(sealed.bytes),
             (None, Some((no, path, file, _))) => {
-                let next = Segment { no: *no, path, file: &**file };
+                let next = Segment { no: *no, path, file: &**file, near };
                 opening(next)?.filter(|opening| opening.log == segment.no).map(|it| it.bytes)
             }
             (None, None) => None,
@@ -91,7 +94,7 @@ pub(crate) fn refuse_unknown_logs(
         if newest.is_none_or(|newest| no > newest) {
             let path = wal_path(dir, no);
             let file = open(vfs, &path)?;
-            if is_in_use(Segment { no, path: &path, file: &*file })? {
+            if is_in_use(Segment { no, path: &path, file: &*file, near: Seqno(0) })? {
                 return Err(Error::corrupt(&path, 0, "log is in use but unknown to the manifest"));
             }
         }
