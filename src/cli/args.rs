@@ -215,6 +215,16 @@ pub(crate) fn asks_for_json(argv: &[OsString]) -> bool {
     asked
 }
 
+/// Reads a time to live; the server knows its bounds.
+pub(crate) fn ttl(text: &str) -> Result<Duration, String> {
+    let ttl = duration(text)?;
+    if ttl.subsec_nanos().is_multiple_of(1_000_000) {
+        Ok(ttl)
+    } else {
+        Err("it must be whole milliseconds".to_owned())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

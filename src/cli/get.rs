@@ -45,6 +45,7 @@ pub(crate) async fn run(
         text::put_bytes(&mut object, "key", &key);
         text::put_bytes(&mut object, "value", &value);
         object.insert("stamp".to_owned(), text::stamp(reply.receipt.stamp).into());
+        object.insert("expires_ms".to_owned(), text::expires_ms(reply.expires));
         object.insert("context".to_owned(), json!(null));
         object.insert("receipt".to_owned(), text::receipt(&reply.receipt));
         return output.json(&object.into());

@@ -18,7 +18,7 @@ use crate::client::{Client, Clock, ErrorKind};
 use crate::types::Quorum;
 
 use super::Context;
-use super::args::quorum;
+use super::args::{quorum, ttl};
 use super::exit::Failure;
 use super::line::{LineFormat, parse};
 use super::lines::{self, Line};
@@ -53,6 +53,9 @@ pub(crate) struct ImportArgs {
     /// Replicas that must acknowledge: a number, one, quorum or all
     #[arg(short, value_name = "W", value_parser = quorum)]
     w: Option<Quorum>,
+    /// How long the values live; the table's default when left out
+    #[arg(long, value_name = "D", value_parser = ttl)]
+    ttl: Option<Duration>,
 }
 
 /// A write under way; its share of the budget returns when it is done.
@@ -68,6 +71,7 @@ struct Shared {
     client: Client,
     table: String,
     w: Option<Quorum>,
+    ttl: Option<Duration>,
     imported: AtomicU64,
     failed: AtomicU64,
     unreachable: AtomicU32,
@@ -96,6 +100,7 @@ pub(crate) async fn run(
         client,
         table: context.table().to_owned(),
         w: args.w,
+        ttl: args.ttl,
         imported: AtomicU64::new(0),
         failed: AtomicU64::new(0),
         unreachable: AtomicU32::new(0),
@@ -210,6 +215,9 @@ async fn lane(shared: Arc<Shared>, mut writes: mpsc::Receiver<Write>) {
             continue;
         }
         let mut put = shared.client.put(write.key, write.value).table(&shared.table);
+        if let Some(ttl) = shared.ttl {
+            put = put.ttl(ttl);
+        }
         if let Some(w) = shared.w {
             put = put.w(w);
         }

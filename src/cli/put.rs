@@ -1,11 +1,13 @@
 //! `kvctl put`
 
+use std::time::Duration;
+
 use clap::Args;
 use serde_json::{Map, json};
 
 use crate::types::Quorum;
 
-use super::args::quorum;
+use super::args::{quorum, ttl};
 use super::exit::Failure;
 use super::item::{ValueSource, key};
 use super::output::Output;
@@ -41,9 +43,12 @@ pub(crate) struct PutArgs {
     /// Not available yet
     #[arg(long, hide = true)]
     sloppy: bool,
-    /// Not available yet
-    #[arg(long, value_name = "D", hide = true)]
-    ttl: Option<String>,
+    /// How long the value lives, as 90s or 7d; the table's default when left out
+    #[arg(long, value_name = "D", value_parser = ttl)]
+    ttl: Option<Duration>,
+    /// The value lives for ever, whatever the table's default is
+    #[arg(long, conflicts_with = "ttl")]
+    no_ttl: bool,
     /// Not available yet
     #[arg(long, value_name = "C", hide = true)]
     context: Option<String>,
@@ -81,18 +86,17 @@ pub(crate) async fn run(
     args: PutArgs,
     output: &mut Output,
 ) -> Result<(), Failure> {
-    let later = [
-        (args.sloppy, "--sloppy"),
-        (args.ttl.is_some(), "--ttl"),
-        (args.context.is_some(), "--context"),
-    ];
+    let later = [(args.sloppy, "--sloppy"), (args.context.is_some(), "--context")];
     if let Some((_, option)) = later.iter().find(|(given, _)| *given) {
         return Err(Failure::not_available_yet(option));
     }
-    let (w, r) = (args.w, args.r);
+    let (w, r, ttl, no_ttl) = (args.w, args.r, args.ttl, args.no_ttl);
     let (key, source) = args.resolve()?;
     let client = context.client()?;
     let mut put = client.put(key.clone(), source.read()?).table(context.table());
+    if ttl.is_some() || no_ttl {
+        put = put.ttl(ttl);
+    }
     if let Some(w) = w {
         put = put.w(w);
     }

@@ -83,6 +83,7 @@ pub(crate) async fn run(
                     text::put_bytes(&mut object, "value", &entry.value);
                 }
                 object.insert("stamp".to_owned(), text::stamp(entry.stamp).into());
+                object.insert("expires_ms".to_owned(), text::expires_ms(entry.expires));
                 output.element(&object.into())?;
             } else {
                 output.bytes(&text::escape(&entry.key))?;

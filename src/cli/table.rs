@@ -10,7 +10,7 @@ use serde_json::{Value as Json, json};
 use crate::client::{Sloppy, Table, TableKind, TableList, Tables};
 
 use super::Context;
-use super::args::{Format, duration};
+use super::args::{Format, ttl};
 use super::exit::Failure;
 use super::output::{self, Output};
 
@@ -160,16 +160,6 @@ impl From<When> for Sloppy {
             When::Request => Sloppy::Request,
             When::Always => Sloppy::Always,
         }
-    }
-}
-
-/// Reads a time to live; the server knows its bounds.
-fn ttl(text: &str) -> Result<Duration, String> {
-    let ttl = duration(text)?;
-    if ttl.subsec_nanos().is_multiple_of(1_000_000) {
-        Ok(ttl)
-    } else {
-        Err("it must be whole milliseconds".to_owned())
     }
 }
 

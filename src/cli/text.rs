@@ -7,6 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value as Json, json};
 
 use crate::client::{Receipt, Stamp};
+use crate::types::WallTime;
 
 /// Adds `name` to `object` when `bytes` are UTF-8, `name_b64` when they are not.
 pub(crate) fn put_bytes(object: &mut Map<String, Json>, name: &str, bytes: &[u8]) {
@@ -70,6 +71,11 @@ pub(crate) fn unescape(bytes: &[u8]) -> Result<Vec<u8>, String> {
 /// A stamp for scripts: 32 hex digits that sort as stamps do.
 pub(crate) fn stamp(stamp: Stamp) -> String {
     format!("{:032x}", u128::from_be_bytes(stamp.to_bytes()))
+}
+
+/// When a value expires, in milliseconds of Unix time; null: never.
+pub(crate) fn expires_ms(expires: Option<WallTime>) -> Json {
+    expires.map_or(Json::Null, |at| (at.0 / 1_000_000).into())
 }
 
 /// A receipt as JSON.

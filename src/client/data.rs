@@ -9,7 +9,7 @@ use bytes::Bytes;
 use tonic::Request;
 
 use crate::message::{ErrorCode, Receipt};
-use crate::types::{Key, Quorum, TraceId, Value, limits};
+use crate::types::{Key, Quorum, TraceId, Value, WallTime, limits};
 use crate::wire::proto::v1::{self, session_request::op, session_response::answer};
 
 use super::call::{Core, Operation, Try};
@@ -26,6 +26,8 @@ type Pending<T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send>>;
 pub struct GetReply {
     /// The value; `None` when there is none, which rests on as many answers as a value does.
     pub value: Option<Bytes>,
+    /// When the value expires; `None` when it lives for ever, or there is none.
+    pub expires: Option<WallTime>,
     /// What the answer rests on.
     pub receipt: Receipt,
 }
@@ -105,8 +107,7 @@ impl IntoFuture for GetRequest {
             let (key, r) = (checked_key(self.key)?, self.r.map(convert::quorum));
             let body = op::Op::Get(v1::GetRequest { header: None, key, r });
             let data = Data { common: self.common, body };
-            let (value, receipt) = data.run().await?;
-            Ok(GetReply { value, receipt })
+            data.run().await
         })
     }
 }
@@ -118,16 +119,26 @@ pub struct PutRequest {
     common: Common,
     key: Bytes,
     value: Bytes,
+    ttl_ms: Option<u64>,
     w: Option<Quorum>,
     r: Option<Quorum>,
 }
 
 impl PutRequest {
     pub(crate) fn new(core: Arc<Core>, key: Bytes, value: Bytes) -> PutRequest {
-        PutRequest { common: Common::new(core), key, value, w: None, r: None }
+        PutRequest { common: Common::new(core), key, value, ttl_ms: None, w: None, r: None }
     }
 
     common_options!();
+
+    /// Sets how long the value lives, 100 ms to ten years, in whole milliseconds (rounded up);
+    /// `None`: for ever. The table's default when left out. It counts from the stamp the write is
+    /// given; a retry counts anew. A node's own clock decides when it stops showing the value.
+    pub fn ttl(mut self, ttl: impl Into<Option<Duration>>) -> Self {
+        let ms = ttl.into().map_or(0, |ttl| ttl.as_nanos().div_ceil(1_000_000).max(1));
+        self.ttl_ms = Some(u64::try_from(ms).unwrap_or(u64::MAX));
+        self
+    }
 
     /// Sets how many replicas must acknowledge; the table's w when left out.
     pub fn w(mut self, w: Quorum) -> Self {
@@ -150,9 +161,10 @@ impl IntoFuture for PutRequest {
         Box::pin(async move {
             let (key, value) = (checked_key(self.key)?, checked_value(self.value)?);
             let [w, r] = [self.w, self.r].map(|quorum| quorum.map(convert::quorum));
-            let body =
-                op::Op::Put(v1::PutRequest { header: None, key, value, w, r, attempt: None });
-            Ok(Data { common: self.common, body }.run().await?.1)
+            let (header, attempt, ttl_ms) = (None, None, self.ttl_ms);
+            let put = v1::PutRequest { header, key, value, w, r, attempt, ttl_ms };
+            let data = Data { common: self.common, body: op::Op::Put(put) };
+            Ok(data.run().await?.receipt)
         })
     }
 }
@@ -196,7 +208,7 @@ impl IntoFuture for DeleteRequest {
             let key = checked_key(self.key)?;
             let [w, r] = [self.w, self.r].map(|quorum| quorum.map(convert::quorum));
             let body = op::Op::Delete(v1::DeleteRequest { header: None, key, w, r, attempt: None });
-            Ok(Data { common: self.common, body }.run().await?.1)
+            Ok(Data { common: self.common, body }.run().await?.receipt)
         })
     }
 }
@@ -227,7 +239,7 @@ struct Data {
 }
 
 impl Data {
-    async fn run(self) -> Result<(Option<Bytes>, Receipt), Error> {
+    async fn run(self) -> Result<GetReply, Error> {
         self.common.core.run(&self, self.common.timeout).await
     }
 
@@ -245,14 +257,15 @@ impl Data {
 }
 
 impl Operation for Data {
-    type Answer = (Option<Bytes>, Receipt);
+    /// Of a write, without a value.
+    type Answer = GetReply;
 
     fn is_write(&self) -> bool {
         !matches!(self.body, op::Op::Get(_))
     }
 
-    fn receipt((_, receipt): &Self::Answer) -> Option<&Receipt> {
-        Some(receipt)
+    fn receipt(answer: &Self::Answer) -> Option<&Receipt> {
+        Some(&answer.receipt)
     }
 
     async fn send(&self, endpoint: &Endpoint, this: Try) -> Result<Self::Answer, Error> {
@@ -261,19 +274,16 @@ impl Operation for Data {
             Lane::Session => endpoint.session().ask(message).await?,
             Lane::Unary => unary(endpoint, message, this.remaining).await?,
         };
-        match (&self.body, answer) {
+        let (found, receipt) = match (&self.body, answer) {
             (op::Op::Get(_), answer::Answer::Get(got)) => {
-                let receipt = convert::receipt(got.receipt)?;
-                Ok((got.found.then_some(got.value), receipt))
+                (got.found.then_some((got.value, got.expires_ns.map(WallTime))), got.receipt)
             }
-            (op::Op::Put(_), answer::Answer::Put(put)) => {
-                Ok((None, convert::receipt(put.receipt)?))
-            }
-            (op::Op::Delete(_), answer::Answer::Delete(deleted)) => {
-                Ok((None, convert::receipt(deleted.receipt)?))
-            }
-            _ => Err(convert::malformed("an answer of another kind")),
-        }
+            (op::Op::Put(_), answer::Answer::Put(put)) => (None, put.receipt),
+            (op::Op::Delete(_), answer::Answer::Delete(deleted)) => (None, deleted.receipt),
+            _ => return Err(convert::malformed("an answer of another kind")),
+        };
+        let (value, expires) = found.map_or((None, None), |(value, at)| (Some(value), at));
+        Ok(GetReply { value, expires, receipt: convert::receipt(receipt)? })
     }
 }
 

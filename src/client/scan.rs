@@ -12,7 +12,7 @@ use tokio_stream::Stream;
 use tonic::Request;
 
 use crate::message::Receipt;
-use crate::types::{Quorum, Stamp, limits};
+use crate::types::{Quorum, Stamp, WallTime, limits};
 use crate::wire::proto::v1;
 
 use super::call::{Core, Operation, Try};
@@ -31,6 +31,8 @@ pub struct Entry {
     pub value: Bytes,
     /// Its version.
     pub stamp: Stamp,
+    /// When it expires; `None`: never.
+    pub expires: Option<WallTime>,
 }
 
 /// One page of a scan.
@@ -152,7 +154,8 @@ impl ScanRequest {
             }
             self.limit = self.limit.map(|limit| limit - 1);
             let stamp = convert::stamp(&entry.stamp)?;
-            entries.push(Entry { key: entry.key, value: entry.value, stamp });
+            let expires = entry.expires_ns.map(WallTime);
+            entries.push(Entry { key: entry.key, value: entry.value, stamp, expires });
         }
         if ended {
             self.limit = Some(0);

@@ -145,7 +145,11 @@ impl Get {
                     step.clock.observe(step.now.wall, record.stamp);
                 }
                 self.answers.push((index, record.as_ref().map(|record| record.stamp)));
-                self.newest = causality::newest(self.newest.take(), record);
+                // Expired versions take part: one that was left out would uncover an older one.
+                let hides = |record: &Record| {
+                    record.is_visible(step.now.wall) || !crate::mutant!("expired-uncovers-older")
+                };
+                self.newest = causality::newest(self.newest.take(), record.filter(hides));
                 self.failures.cleared(owner);
                 self.tally.succeed(index);
                 if self.answered {
@@ -286,7 +290,11 @@ impl Get {
             let Some(&owner) = self.target.owners.get(usize::from(*index)) else { continue };
             crate::sometimes!("get: repairs a stale owner");
             let fresh = crate::mutant!("fresh-bound-on-repair");
-            let ask = self.target.write_ask(0, newest.clone(), fresh, remaining);
+            let mut record = newest.clone();
+            if crate::mutant!("repair-without-expiry") {
+                record.expiry = None;
+            }
+            let ask = self.target.write_ask(0, record, fresh, remaining);
             step.out.push(Action::Ask(owner, Ask::Write(Box::new(ask))));
             *held = Some(newest.stamp);
             repaired = true;

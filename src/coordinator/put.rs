@@ -22,6 +22,7 @@ use super::{Action, Ask, Outcome, StampError, Step, Tally, Target};
 pub struct Put {
     target: Target,
     value: Option<Value>,
+    ttl: Option<Duration>,
     attempt: Attempt,
     weak: bool,
     trace: TraceId,
@@ -56,6 +57,8 @@ enum State {
 pub struct PutOrder {
     /// The value; `None` deletes.
     pub value: Option<Value>,
+    /// How long the value lives, counted from its stamp; `None`: for ever. Ignored by deletes.
+    pub ttl: Option<Duration>,
     /// The client's attempt.
     pub attempt: Attempt,
     /// The quorum.
@@ -79,6 +82,7 @@ impl Put {
         let tally = Tally::new(target.n(), order.w);
         let mut put = Put {
             target,
+            ttl: order.ttl.filter(|_| order.value.is_some()),
             value: order.value,
             attempt: order.attempt,
             weak: order.weak,
@@ -253,7 +257,9 @@ impl Put {
 
     fn ask(&mut self, owners: u16, step: &mut Step<'_>) {
         let remaining = step.remaining(self.deadline);
-        let record = Record { stamp: self.stamp, expiry: None, value: self.value.clone() };
+        // From the stamp, not from the clock: a second round moves both, and all owners agree.
+        let expiry = self.ttl.map(|ttl| self.stamp.time.plus(ttl));
+        let record = Record { stamp: self.stamp, expiry, value: self.value.clone() };
         for owner in self.target.members(owners) {
             let ask = self.target.write_ask(self.round, record.clone(), true, remaining);
             step.out.push(Action::Ask(owner, Ask::Write(Box::new(ask))));

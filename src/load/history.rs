@@ -14,6 +14,7 @@
 //! - A process has one operation in flight. One whose outcome is unknown never ends, so its
 //!   process is spent: go on with [`History::new_process`].
 
+use core::time::Duration;
 use std::collections::BTreeMap;
 
 use crate::types::{Key, Stamp, Time, Value};
@@ -86,6 +87,16 @@ impl Moment {
     pub(crate) const NEVER: Moment = Moment { order: u64::MAX, at: Time(u64::MAX) };
 }
 
+/// How long the value of a put lives, as far as an observer can tell: the version expires at its
+/// stamp and `ttl`, and stamps and readers go by clocks that the observer does not see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Life {
+    /// What the put asked for.
+    pub ttl: Duration,
+    /// How far the stamp, and the clock of whoever reads, may be from the observer's time, together.
+    pub slack: Duration,
+}
+
 /// One operation on one key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Operation {
@@ -101,9 +112,26 @@ pub struct Operation {
     pub returned: Option<Moment>,
     /// What it was.
     pub outcome: Outcome,
+    /// Of a put whose value expires.
+    pub life: Option<Life>,
 }
 
 impl Operation {
+    /// The earliest moment at which its value may be missed because it has expired; `None` when it
+    /// does not expire.
+    pub fn may_expire_at(&self) -> Option<Time> {
+        let Life { ttl, slack } = self.life?;
+        Some(self.invoked.at.plus(ttl.saturating_sub(slack)))
+    }
+
+    /// The moment after which its value must not be shown; `None` when there is none, or nobody
+    /// knows which stamp it has.
+    pub fn expired_by(&self) -> Option<Time> {
+        let Life { ttl, slack } = self.life?;
+        let written = matches!(self.outcome, Outcome::Written { .. });
+        self.returned.filter(|_| written).map(|moment| moment.at.plus(ttl).plus(slack))
+    }
+
     /// Where it ends: at its answer, unless that leaves the outcome open.
     pub fn end(&self) -> Moment {
         match self.outcome {
@@ -152,8 +180,19 @@ impl History {
         self.processes = self.processes.max(process.0);
         let invoked = self.next_moment(now);
         let outcome = Outcome::Unknown;
-        self.operations.push(Operation { process, key, action, invoked, returned: None, outcome });
+        let (returned, life) = (None, None);
+        self.operations.push(Operation { process, key, action, invoked, returned, outcome, life });
         OpIndex(self.operations.len() - 1)
+    }
+
+    /// Records that the value of the put `op` expires.
+    ///
+    /// # Panics
+    /// When `op` is of another history, or is no put.
+    pub fn expires(&mut self, op: OpIndex, life: Life) {
+        let operation = self.operations.get_mut(op.0).expect("an operation of this history");
+        assert!(matches!(operation.action, Action::Put(_)), "what is not put does not expire");
+        operation.life = Some(life);
     }
 
     /// Records the answer to `op`, once it is here.

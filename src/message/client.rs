@@ -73,12 +73,40 @@ pub struct Put {
     pub key: Key,
     /// What; `None` deletes.
     pub value: Option<Value>,
+    /// How long a value lives. A delete has no life: ignored without a value.
+    pub ttl: TimeToLive,
     /// How many acknowledgements; the table's w when absent.
     pub w: Option<Quorum>,
     /// The read quorum this writer's readers will use, for the receipt's `weak` flag.
     pub r: Option<Quorum>,
     /// Which try of which write this is.
     pub attempt: Attempt,
+}
+
+/// How long what is written lives. The coordinator makes a time of expiry of it, once, from the
+/// stamp it gives: that time is part of the version, so that all replicas agree on it, and a retry
+/// or a repair carries it along.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TimeToLive {
+    /// As the table says when the write is coordinated.
+    #[default]
+    Table,
+    /// For ever, whatever the table says.
+    Never,
+    /// This long, [`TTL_MIN`](crate::types::limits::TTL_MIN) to
+    /// [`TTL_MAX`](crate::types::limits::TTL_MAX).
+    For(Duration),
+}
+
+impl TimeToLive {
+    /// What it comes to in a table whose own is `table`; `None` lives for ever.
+    pub fn resolve(self, table: Option<Duration>) -> Option<Duration> {
+        match self {
+            TimeToLive::Table => table,
+            TimeToLive::Never => None,
+            TimeToLive::For(ttl) => Some(ttl),
+        }
+    }
 }
 
 /// One try of a write. A client abandons a try before it starts the next, and gives the next one

@@ -14,7 +14,7 @@ mod view;
 pub use client::{
     AdminRequest, Attempt, ClientBody, ClientRequest, ClientResult, Get, GetReply, Locate,
     LocateReply, NodeStatus, Principal, Put, PutReply, Receipt, Reply, Scan, ScanEntry, ScanReply,
-    StatusReply,
+    StatusReply, TimeToLive,
 };
 pub use decree::{AcceptedState, Ballot, DecreeMessage, DecreeRecord, Instance};
 pub use disk::{

@@ -143,6 +143,7 @@ impl Node {
         self.check_own_clock(now)?;
         Ok(PutOrder {
             value: put.value.clone(),
+            ttl: put.ttl.resolve(table.ttl),
             attempt: put.attempt,
             w,
             weak: w < table.w_min || (put.r.is_some() && r < table.r_min),

@@ -6,7 +6,7 @@ use core::time::Duration;
 
 use crate::message::{
     Applied, Attempt, ClientBody, ClientRequest, ClientResult, ErrorCode, Get, GetReply, OpError,
-    Principal, Put, PutReply, Receipt, Reply, Scan, ScanEntry, ScanReply,
+    Principal, Put, PutReply, Receipt, Reply, Scan, ScanEntry, ScanReply, TimeToLive,
 };
 use crate::types::{Key, Quorum, RequestId, TableName, Time, TraceId, Value, WallTime, limits};
 
@@ -130,6 +130,20 @@ fn attempt_from_wire(attempt: Option<pb::Attempt>) -> Result<Attempt, OpError> {
     })
 }
 
+/// How long a value lives; the table's default when absent, for ever when 0.
+fn ttl_from_wire(ms: Option<u64>) -> Result<TimeToLive, OpError> {
+    let Some(ms) = ms else { return Ok(TimeToLive::Table) };
+    if ms == 0 {
+        return Ok(TimeToLive::Never);
+    }
+    let (ttl, least, most) = (Duration::from_millis(ms), limits::TTL_MIN, limits::TTL_MAX);
+    if !(least..=most).contains(&ttl) {
+        let (least, most) = (least.as_millis(), most.as_millis());
+        return Err(malformed(format!("ttl_ms is {ms}; it must be {least}..={most}, or 0")));
+    }
+    Ok(TimeToLive::For(ttl))
+}
+
 fn id_to_wire(id: u128) -> Bytes {
     if id == 0 { Bytes::new() } else { Bytes::copy_from_slice(&id.to_be_bytes()) }
 }
@@ -172,6 +186,7 @@ pub fn put_from_wire(call: &Call, put: pb::PutRequest) -> Result<ClientRequest, 
             table,
             key: key_from_wire(put.key)?,
             value: Some(value_from_wire(put.value)?),
+            ttl: ttl_from_wire(put.ttl_ms)?,
             w: quorum_from_wire(put.w, "w")?,
             r: quorum_from_wire(put.r, "r")?,
             attempt: attempt_from_wire(put.attempt)?,
@@ -189,6 +204,7 @@ pub fn delete_from_wire(call: &Call, delete: pb::DeleteRequest) -> Result<Client
             table,
             key: key_from_wire(delete.key)?,
             value: None,
+            ttl: TimeToLive::Never,
             w: quorum_from_wire(delete.w, "w")?,
             r: quorum_from_wire(delete.r, "r")?,
             attempt: attempt_from_wire(delete.attempt)?,
@@ -263,9 +279,12 @@ fn receipt_to_wire(receipt: &Receipt) -> pb::Receipt {
 /// The answer to a read, as it travels.
 pub fn get_to_wire(reply: GetReply) -> pb::GetResponse {
     let receipt = Some(receipt_to_wire(&reply.receipt));
+    let expires_ns = reply.record.as_ref().and_then(|record| record.expiry).map(|at| at.0);
     match reply.record.and_then(|record| record.value) {
-        Some(value) => pb::GetResponse { found: true, value: value.into_bytes(), receipt },
-        None => pb::GetResponse { found: false, value: Bytes::new(), receipt },
+        Some(value) => {
+            pb::GetResponse { found: true, value: value.into_bytes(), receipt, expires_ns }
+        }
+        None => pb::GetResponse { found: false, value: Bytes::new(), receipt, expires_ns: None },
     }
 }
 
@@ -284,6 +303,7 @@ pub fn scan_to_wire(reply: ScanReply) -> pb::ScanResponse {
     let entry = |entry: ScanEntry| pb::scan_response::Entry {
         key: entry.key.bytes().clone(),
         stamp: Bytes::copy_from_slice(&entry.record.stamp.to_bytes()),
+        expires_ns: entry.record.expiry.map(|at| at.0),
         value: entry.record.value.map_or_else(Bytes::new, Value::into_bytes),
     };
     pb::ScanResponse {

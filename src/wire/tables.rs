@@ -57,12 +57,9 @@ fn sloppy(sloppy: i32) -> Result<Option<Sloppy>, OpError> {
     }
 }
 
-fn ttl(ms: u64) -> Result<Option<Duration>, OpError> {
-    if ms == 0 {
-        return Ok(None);
-    }
-    // A table that claims to forget and does not would be worse than none.
-    Err(OpError::new(ErrorCode::NotAvailableYet, "a time to live (ttl) is not available yet"))
+/// A table's default; its bounds are the schema's business.
+fn ttl(ms: u64) -> Option<Duration> {
+    (ms > 0).then(|| Duration::from_millis(ms))
 }
 
 fn change(id: RequestId, change: TableChange) -> AdminRequest {
@@ -84,7 +81,7 @@ pub fn create_from_wire(call: &Call, ask: pb::CreateTableRequest) -> Result<Aske
         r_min: quorum(ask.r_min, "r_min")?,
         w_min: quorum(ask.w_min, "w_min")?,
         sloppy: sloppy(ask.sloppy)?,
-        ttl: ttl(ask.ttl_ms)?,
+        ttl: ttl(ask.ttl_ms),
         value_bytes_max: ask.value_bytes_max,
     };
     Ok((deadline, change(id, TableChange::Create(spec))))
@@ -101,7 +98,7 @@ pub fn alter_from_wire(call: &Call, ask: pb::AlterTableRequest) -> Result<Asked,
         r: quorum(ask.r, "r")?,
         w: quorum(ask.w, "w")?,
         sloppy: ask.sloppy.map_or(Ok(None), sloppy)?,
-        ttl: ask.ttl_ms.map(ttl).transpose()?,
+        ttl: ask.ttl_ms.map(ttl),
         value_bytes_max: ask.value_bytes_max,
     };
     let TableAlteration { r, w, sloppy, ttl, value_bytes_max, .. } = &alteration;

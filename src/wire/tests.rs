@@ -412,7 +412,9 @@ fn each_limit_of_a_request_has_its_own_error() {
     use v1::quorum::Kind;
     assert_eq!(put(|_| ()), Ok(()));
     let header = |put: &mut v1::PutRequest| put.header.clone().unwrap();
-    let cases: [(ErrorCode, &dyn Fn(&mut v1::PutRequest)); 9] = [
+    let cases: [(ErrorCode, &dyn Fn(&mut v1::PutRequest)); 11] = [
+        (ErrorCode::RequestMalformed, &|put| put.ttl_ms = Some(99)),
+        (ErrorCode::RequestMalformed, &|put| put.ttl_ms = Some(3650 * 86_400_000 + 1)),
         (ErrorCode::KeyEmpty, &|put| put.key = Bytes::new()),
         (ErrorCode::KeyTooLarge, &|put| put.key = vec![0; limits::KEY_BYTES_MAX + 1].into()),
         (ErrorCode::ValueTooLarge, &|put| put.value = vec![0; limits::VALUE_BYTES_MAX + 1].into()),

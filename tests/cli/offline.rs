@@ -104,7 +104,6 @@ fn what_is_not_available_yet_says_so_and_exits_2() {
         "capacity --nodes 1000 --p 0.005 --confidence 0.99",
         "bench run A --duration 1s --rate 100",
         "cas KEY --expect V --value V2",
-        "put k v --ttl 1h",
         "put k v --sloppy",
         "put k v --context C",
         "get k --siblings",

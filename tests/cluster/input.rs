@@ -36,6 +36,8 @@ fn bad_puts() -> Vec<(&'static str, pb::PutRequest)> {
         ("QUORUM_INVALID", w(u32::MAX)),
         ("QUORUM_INVALID", pb::PutRequest { w: Some(unnamed), ..put(b"k", 1) }),
         ("REQUEST_MALFORMED", pb::PutRequest { attempt: Some(attempt), ..put(b"k", 1) }),
+        ("REQUEST_MALFORMED", pb::PutRequest { ttl_ms: Some(99), ..put(b"k", 1) }),
+        ("REQUEST_MALFORMED", pb::PutRequest { ttl_ms: Some(u64::MAX), ..put(b"k", 1) }),
         ("TABLE_UNKNOWN", on("nowhere")),
         ("TABLE_NAME_INVALID", on("No Such Name")),
         ("TABLE_NAME_INVALID", on(&"t".repeat(65))),

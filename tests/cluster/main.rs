@@ -25,3 +25,4 @@ mod quorum;
 mod slow;
 mod tables;
 mod traffic;
+mod ttl;

@@ -100,7 +100,7 @@ async fn the_schema_changes_with_one_member_of_the_council_down_and_not_with_two
     client.put("k", "v").table("one-down").await.unwrap();
     client.tables().alter("one-down").r(3).await.unwrap();
     cluster.nodes[2].kill();
-    let short = Duration::from_millis(800);
+    let short = Duration::from_secs(2);
     let error = client.tables().create("two-down").timeout(short).await.unwrap_err();
     assert_eq!((error.code(), error.applied()), ("QUORUM_NOT_REACHED", Applied::No));
     // Nor can it tell whether a table it does not know exists.
@@ -154,7 +154,8 @@ async fn kvctl_keeps_its_contract_about_tables() {
         (&["create", "t", "--w-min", "1", "--r-min", "3"], "TABLE_INVALID", 2),
         (&["create", "t", "--kind", "linearizable", "--sloppy"], "TABLE_INVALID", 2),
         (&["create", "t", "--value-bytes-max", "2000000"], "TABLE_INVALID", 2),
-        (&["create", "t", "--ttl", "1d"], "NOT_AVAILABLE_YET", 2),
+        (&["create", "t", "--ttl", "99ms"], "TABLE_INVALID", 2),
+        (&["create", "t", "--ttl", "4000d"], "TABLE_INVALID", 2),
         (&["alter", "people"], "TABLE_INVALID", 2),
         (&["alter", "nobody", "--w", "2"], "TABLE_UNKNOWN", 2),
         (&["describe", "nobody"], "TABLE_UNKNOWN", 2),

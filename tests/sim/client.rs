@@ -2,9 +2,13 @@
 //! library: an attempt is abandoned before the next one starts, and the next one may stamp only
 //! above the window of the last.
 
+use core::time::Duration;
+
 use fastrand::Rng;
 use roundtable::load::history::{OpIndex, ProcessId};
-use roundtable::message::{Attempt, ClientBody, ClientRequest, Get, OpError, Principal, Put, Scan};
+use roundtable::message::{
+    Attempt, ClientBody, ClientRequest, Get, OpError, Principal, Put, Scan, TimeToLive,
+};
 use roundtable::types::{
     Key, Quorum, RequestId, TableName, Time, TraceId, Value, WallTime, limits,
 };
@@ -30,7 +34,7 @@ pub(crate) struct Request {
 #[derive(Clone, Debug)]
 pub(crate) enum Want {
     Get { key: Key, r: Option<Quorum> },
-    Put { key: Key, value: Option<Value>, w: Option<Quorum> },
+    Put { key: Key, value: Option<Value>, ttl: TimeToLive, w: Option<Quorum> },
     Scan { prefix: &'static str, after: Option<Key>, limit: u32, r: Option<Quorum> },
 }
 
@@ -102,7 +106,19 @@ impl Client {
             return Want::Get { key, r: quorum };
         }
         let value = (rng.f64() >= plan.deletes).then(|| self.value(plan.value_bytes_max));
-        Want::Put { key, value, w: quorum }
+        let ttl = self.ttl(value.as_ref(), plan);
+        Want::Put { key, value, ttl, w: quorum }
+    }
+
+    /// How long a value lives: drawn from the value itself, so that all other draws stay as they are.
+    fn ttl(&self, value: Option<&Value>, plan: &ClientPlan) -> TimeToLive {
+        let Some(_) = value.filter(|_| plan.expiring > 0.0) else { return TimeToLive::Table };
+        let place = (self.id as u64) << 32 | self.writes;
+        let mut rng = Rng::with_seed(place.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        if rng.f64() >= plan.expiring {
+            return TimeToLive::Table;
+        }
+        TimeToLive::For(Duration::from_millis(rng.u64(100..6000)))
     }
 
     /// A value that nobody else writes.
@@ -154,10 +170,11 @@ impl Client {
         let table: TableName = "default".to_owned().try_into().expect("a plain name");
         let body = match &operation.want {
             Want::Get { key, r } => ClientBody::Get(Get { table, key: key.clone(), r: *r }),
-            Want::Put { key, value, w } => ClientBody::Put(Put {
+            Want::Put { key, value, ttl, w } => ClientBody::Put(Put {
                 table,
                 key: key.clone(),
                 value: value.clone(),
+                ttl: *ttl,
                 w: *w,
                 r: None,
                 attempt: operation.attempt,

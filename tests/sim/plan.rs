@@ -183,6 +183,8 @@ pub(crate) struct ClientPlan {
     pub(crate) weak: f64,
     /// Largest value, in bytes.
     pub(crate) value_bytes_max: usize,
+    /// Share of values that expire.
+    pub(crate) expiring: f64,
 }
 
 impl Plan {
@@ -204,7 +206,10 @@ impl Plan {
             disk: draw_disk(&mut rng, &faults),
             crash: draw_crash(&mut rng, &faults, nodes),
             clock: draw_clock(&mut rng, &faults, nodes),
-            clients: draw_clients(&mut rng),
+            clients: ClientPlan {
+                expiring: draw_expiring(seed, &faults),
+                ..draw_clients(&mut rng)
+            },
             schema: SchemaPlan::draw(seed),
             turmoil: rng.u64(TURMOIL_MIN..TURMOIL_MIN + 8 * SECOND),
             faults,
@@ -364,5 +369,14 @@ fn draw_clients(rng: &mut Rng) -> ClientPlan {
         scans: rng.f64() * 0.1,
         weak: if rng.bool() { rng.f64() * 0.2 } else { 0.0 },
         value_bytes_max: if rng.u8(..4) == 0 { 20_000 } else { 64 },
+        expiring: 0.0,
     }
+}
+
+/// From a generator of its own, so that all other draws stay as they were. Where wall clocks are
+/// far off, nobody can say when a value expires.
+fn draw_expiring(seed: u64, faults: &BTreeSet<Fault>) -> f64 {
+    let mut rng = Rng::with_seed(seed ^ 0x6c62_272e_07bb_0142);
+    let told = !faults.contains(&Fault::SkewBeyond) && !faults.contains(&Fault::ClockBack);
+    if told && rng.bool() { 0.1 + rng.f64() * 0.5 } else { 0.0 }
 }

@@ -46,6 +46,8 @@ totals! {
     reads,
     /// Scans that were answered.
     scans,
+    /// Puts of values that expire.
+    expiring,
     /// Writes whose outcome stayed unknown.
     unknown,
     /// Further attempts of operations.

@@ -133,7 +133,12 @@ impl Kv for EchoKv {
         request: Request<pb::GetRequest>,
     ) -> Result<Response<pb::GetResponse>, Status> {
         let value = self.ask(|number| read(number, request.get_ref())).await?;
-        Ok(Response::new(pb::GetResponse { found: true, value, receipt: receipt() }))
+        Ok(Response::new(pb::GetResponse {
+            found: true,
+            value,
+            receipt: receipt(),
+            ..Default::default()
+        }))
     }
 
     async fn put(

@@ -43,7 +43,12 @@ impl Sink {
 
     pub(super) fn answer(&self, id: u64, is_read: bool, value: Bytes) {
         let answer = if is_read {
-            answer::Answer::Get(GetResponse { found: true, value, receipt: receipt() })
+            answer::Answer::Get(GetResponse {
+                found: true,
+                value,
+                receipt: receipt(),
+                ..Default::default()
+            })
         } else {
             answer::Answer::Put(PutResponse { receipt: receipt() })
         };

@@ -169,7 +169,7 @@ impl Fake {
                 let found = pair.is_some();
                 let (value, stamp) = pair.unwrap_or_default();
                 let receipt = self.receipt(stamp);
-                Body::Get(v1::GetResponse { found, value, receipt })
+                Body::Get(v1::GetResponse { found, value, receipt, expires_ns: None })
             }
             Op::Put(put) => {
                 state.stamped += 1;
@@ -253,6 +253,7 @@ impl v1::kv_server::Kv for Fake {
             key: key.clone(),
             value: if scan.keys_only { Bytes::new() } else { value.clone() },
             stamp: Bytes::new(),
+            expires_ns: None,
         };
         let entries = left.by_ref().take(limit).map(entry).collect::<Vec<_>>();
         let resume = entries.last().map_or(Bytes::new(), |entry| entry.key.clone());

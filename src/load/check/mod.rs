@@ -75,6 +75,15 @@ pub enum Violation {
         /// The put.
         put: OpIndex,
     },
+    /// A read returned a value after it must have expired.
+    ExpiredRead {
+        /// The key.
+        key: Key,
+        /// The read.
+        read: OpIndex,
+        /// The put.
+        put: OpIndex,
+    },
     /// A write that began after another was acknowledged was acknowledged with a stamp that is
     /// not above the other's: it will lose, or has lost, to an older one.
     StampOrder {
@@ -157,6 +166,9 @@ impl fmt::Display for Violation {
             }
             Violation::FailedWriteRead { key, read, put } => {
                 write!(f, "{key:?}: read {} returned the failed write {}", read.get(), put.get())
+            }
+            Violation::ExpiredRead { key, read, put } => {
+                write!(f, "{key:?}: read {} shows the expired {}", read.get(), put.get())
             }
             Violation::StampOrder { key, earlier, later } => {
                 write!(f, "{key:?}: {} is stamped below {}", later.get(), earlier.get())

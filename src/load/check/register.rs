@@ -7,6 +7,9 @@
 //! reported as not applied excuses nothing. Operations whose receipt says `weak` demand nothing of
 //! others, and weak reads may be old, but even they return no value from nowhere.
 //!
+//! A put whose value expires is its own delete from the moment on at which it may have expired;
+//! and once it must have expired, nobody reads it.
+//!
 //! Deliberately not checked: that two reads in a row never go back. A get answers before it
 //! repairs, so a version on too few replicas may be seen once and missed after; only
 //! acknowledgement is a promise. Linearizable tables have a checker of their own.
@@ -26,7 +29,7 @@ pub fn register(history: &History) -> Vec<Violation> {
     for (key, operations) in history.by_key() {
         let book = Book::of(&operations);
         stamp_order(key, &book, &mut violations);
-        stamp_contents(key, &operations, &mut violations);
+        stamp_contents(key, &book, &operations, &mut violations);
         for (op, operation) in &operations {
             if let Outcome::Read { value, stamp, weak } = &operation.outcome {
                 let seen = Seen { op: *op, operation, value: value.as_ref(), stamp: *stamp };
@@ -56,6 +59,8 @@ struct Book<'a> {
     puts: BTreeMap<&'a [u8], Causes>,
     /// What may have deleted.
     deletes: Causes,
+    /// Puts whose values expire.
+    expiring: Vec<(OpIndex, &'a Operation)>,
 }
 
 /// The writes that could explain one answer.
@@ -92,12 +97,16 @@ impl<'a> Book<'a> {
             invoked: Vec::new(),
             puts: BTreeMap::new(),
             deletes: Causes::default(),
+            expiring: Vec::new(),
         };
         for (op, operation) in operations {
             match &operation.action {
                 Action::Get => continue,
                 Action::Put(value) => {
                     book.puts.entry(value.as_bytes()).or_default().push(*op, operation);
+                    if operation.life.is_some() {
+                        book.expiring.push((*op, operation));
+                    }
                 }
                 Action::Delete => book.deletes.push(*op, operation),
             }
@@ -124,6 +133,27 @@ impl<'a> Book<'a> {
         book
     }
 
+    /// The latest end among the writes that explain a miss answered at `moment`: deletes, and puts
+    /// that may have expired by then.
+    fn gone(&self, moment: Moment) -> Moment {
+        let expired = |(_, put): &&(OpIndex, &Operation)| {
+            put.outcome != Outcome::Failed
+                && put.invoked < moment
+                && put.may_expire_at().is_some_and(|at| at <= moment.at)
+        };
+        let expired = self.expiring.iter().filter(expired).map(|(_, put)| put.end()).max();
+        self.deletes.latest_end(moment).max(expired).unwrap_or(Moment::START)
+    }
+
+    /// The put of `value`, if every put of it must have expired before `moment`.
+    fn expired(&self, value: &Value, moment: Moment) -> Option<OpIndex> {
+        let mut puts =
+            self.expiring.iter().filter(|(_, put)| put.action == Action::Put(value.clone()));
+        let gone = |put: &Operation| put.expired_by().is_some_and(|by| by < moment.at);
+        let (op, first) = puts.next()?;
+        (gone(first) && puts.all(|(_, put)| gone(put))).then_some(*op)
+    }
+
     /// Of the writes acknowledged before `moment`: the highest stamped and the last begun.
     fn before(&self, moment: Moment) -> Option<(Acknowledged<'a>, Acknowledged<'a>)> {
         let count = self.acknowledged.partition_point(|(end, _, _)| *end < moment);
@@ -147,7 +177,7 @@ fn read(key: &Key, book: &Book<'_>, seen: &Seen<'_>, weak: bool) -> Option<Viola
     // The end of the most lenient write that explains the answer. A miss is also explained by
     // nobody having written yet.
     let explained = match seen.value {
-        None => book.deletes.latest_end(answered).unwrap_or(Moment::START),
+        None => book.gone(answered),
         Some(value) => {
             let causes = book.puts.get(value.as_bytes());
             match causes.and_then(|causes| causes.latest_end(answered)) {
@@ -162,6 +192,9 @@ fn read(key: &Key, book: &Book<'_>, seen: &Seen<'_>, weak: bool) -> Option<Viola
             }
         }
     };
+    if let Some(put) = seen.value.and_then(|value| book.expired(value, seen.operation.invoked)) {
+        return Some(Violation::ExpiredRead { key, read, put });
+    }
     if weak {
         return None;
     }
@@ -198,6 +231,7 @@ fn stamp_order(key: &Key, book: &Book<'_>, violations: &mut Vec<Violation>) {
 /// One stamp of one key has one content.
 fn stamp_contents(
     key: &Key,
+    book: &Book<'_>,
     operations: &[(OpIndex, &Operation)],
     violations: &mut Vec<Violation>,
 ) {
@@ -209,7 +243,8 @@ fn stamp_contents(
             (Outcome::Read { stamp, value, .. }, _) => (*stamp, value.as_ref()),
             _ => continue,
         };
-        if stamp == Stamp::ZERO && value.is_none() {
+        // A miss may be a value that has expired under its own stamp.
+        if value.is_none() && (stamp == Stamp::ZERO || !book.expiring.is_empty()) {
             continue;
         }
         let (one, known) = *contents.entry(stamp).or_insert((*op, value));

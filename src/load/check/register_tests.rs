@@ -1,8 +1,10 @@
 //! Hand-made histories, good ones and one for each planted violation.
 
+use core::time::Duration;
+
 use super::register;
 use crate::load::check::Violation;
-use crate::load::history::{Action, History, OpIndex, Outcome};
+use crate::load::history::{Action, History, Life, OpIndex, Outcome};
 use crate::types::{Key, NodeId, Stamp, Time, Value, WallTime};
 
 /// A history of one key, told step by step: each step is one tick of the clock.
@@ -279,4 +281,60 @@ fn keys_are_judged_apart() {
     let read = story.history.invoke(process, other, Action::Get, Time(99));
     story.history.complete(read, seen(None, 0), Time(99));
     story.check([]);
+}
+
+/// A put whose value lives `ttl` ticks, seen by clocks that are `slack` ticks apart at most.
+fn put_for(story: &mut Story, text: &'static str, time: u64, (ttl, slack): (u64, u64)) -> OpIndex {
+    let op = story.begin_put(text);
+    let [ttl, slack] = [ttl, slack].map(Duration::from_nanos);
+    story.history.expires(op, Life { ttl, slack });
+    story.end(op, written(time))
+}
+
+#[test]
+fn a_value_may_be_missed_once_it_may_have_expired() {
+    let mut story = Story::default();
+    put_for(&mut story, "a", 10, (8, 2));
+    story.get(Some("a"), 10);
+    story.tick = 8;
+    story.get(None, 10);
+    story.get(Some("a"), 10);
+    story.check([]);
+}
+
+#[test]
+fn a_value_that_is_missed_before_it_can_have_expired_is_lost() {
+    let mut story = Story::default();
+    let put = put_for(&mut story, "a", 10, (100, 2));
+    let read = story.get(None, 10);
+    story.check([Violation::LostWrite { key: key(), read, missed: put }]);
+}
+
+#[test]
+fn a_value_that_must_have_expired_is_not_read() {
+    let mut story = Story::default();
+    let put = put_for(&mut story, "a", 10, (8, 2));
+    story.tick = 13;
+    let read = story.get(Some("a"), 10);
+    story.check([Violation::ExpiredRead { key: key(), read, put }]);
+}
+
+#[test]
+fn a_value_that_has_expired_uncovers_no_older_one() {
+    let mut story = Story::default();
+    story.put("old", 10);
+    let missed = put_for(&mut story, "new", 20, (8, 2));
+    story.tick = 30;
+    let read = story.get(Some("old"), 10);
+    story.check([Violation::StaleRead { key: key(), read, missed }]);
+}
+
+#[test]
+fn a_later_write_is_not_excused_by_an_older_life() {
+    let mut story = Story::default();
+    put_for(&mut story, "a", 10, (8, 2));
+    let missed = story.put("b", 20);
+    story.tick = 30;
+    let read = story.get(None, 10);
+    story.check([Violation::LostWrite { key: key(), read, missed }]);
 }

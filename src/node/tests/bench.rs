@@ -8,7 +8,7 @@ use crate::causality::{Merge, merge};
 use crate::message::{
     AdminRequest, Attempt, ClientBody, ClientRequest, ClientResult, DiskAnswer, DiskError,
     DiskRequest, DiskToken, Effect, Event, Get, MetaRecord, PeerMessage, Phase, Principal, Put,
-    RangePage, Restored, Scan, View, WriteOutcome,
+    RangePage, Restored, Scan, TimeToLive, View, WriteOutcome,
 };
 use crate::node::{Node, NodeConfig};
 use crate::types::{
@@ -386,10 +386,16 @@ pub(super) fn put_with(key: &str, value: &str, w: Option<Quorum>, attempt: Attem
         table: "default".to_owned().try_into().unwrap(),
         key: Key::new(key.to_owned()).unwrap(),
         value: Some(Value::new(value.to_owned()).unwrap()),
+        ttl: TimeToLive::Table,
         w,
         r: None,
         attempt,
     })
+}
+
+pub(super) fn put_for(key: &str, value: &str, ttl: TimeToLive) -> ClientBody {
+    let ClientBody::Put(put) = put(key, value) else { unreachable!() };
+    ClientBody::Put(Put { ttl, ..put })
 }
 
 pub(super) fn get(key: &str, r: Option<Quorum>) -> ClientBody {

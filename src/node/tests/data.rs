@@ -257,6 +257,7 @@ fn a_deleted_key_is_gone_from_gets_and_scans() {
             table: "default".to_owned().try_into().unwrap(),
             key: crate::types::Key::new("a2").unwrap(),
             value: None,
+            ttl: crate::message::TimeToLive::Table,
             w: None,
             r: None,
             attempt: Attempt::default(),

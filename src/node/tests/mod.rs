@@ -7,3 +7,4 @@ mod data;
 mod planted;
 mod tables;
 mod trouble;
+mod ttl;

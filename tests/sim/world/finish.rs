@@ -4,7 +4,7 @@
 use roundtable::load::check::Violation;
 use roundtable::load::history::History;
 use roundtable::message::{DiskAnswer, DiskRequest};
-use roundtable::types::{Key, Record, Stamp, TableId};
+use roundtable::types::{Key, Record, Stamp, TableId, WallTime};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -142,7 +142,7 @@ impl World {
             let owners = self.owners(&key).unwrap_or_default();
             let owners: Vec<usize> =
                 owners.into_iter().filter(|owner| self.hosts[*owner].serves()).collect();
-            let found: Vec<Option<Stamp>> =
+            let found: Vec<Option<(Stamp, Option<WallTime>)>> =
                 owners.iter().map(|owner| self.held(*owner, &key)).collect();
             self.totals.compared += 1;
             if found.windows(2).any(|pair| pair[0] != pair[1]) {
@@ -152,10 +152,10 @@ impl World {
         }
     }
 
-    fn held(&self, host: usize, key: &Key) -> Option<Stamp> {
+    fn held(&self, host: usize, key: &Key) -> Option<(Stamp, Option<WallTime>)> {
         let state = self.state()?;
         let running = self.hosts[host].running.as_ref()?;
-        read(&running.replica, &state, key).map(|record| record.stamp)
+        read(&running.replica, &state, key).map(|record| (record.stamp, record.expiry))
     }
 
     /// Looks for an acknowledged version on the disks themselves, as a crash would leave them.

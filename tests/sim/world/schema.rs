@@ -8,7 +8,7 @@ use roundtable::load::history::{Action, History, OpIndex, Outcome};
 use roundtable::message::{
     AdminRequest, Applied, ClientBody, ClientRequest, ClientResult, DiskAnswer, DiskRequest,
     ErrorCode, Event, Get, Principal, Put, Reply, Scan, TableAlteration, TableChange, TableRequest,
-    TableSpec,
+    TableSpec, TimeToLive,
 };
 use roundtable::types::{
     ClassId, Key, OpId, Partition, RequestId, TableId, TableKind, TableName, Time, TraceId, Unit,
@@ -150,7 +150,8 @@ impl World {
             let value = Value::new(format!("{table}:{}", self.tables.values)).expect("short");
             let op = history.invoke(process, key.clone(), Action::Put(value.clone()), now);
             let attempt = roundtable::message::Attempt::default();
-            let put = Put { table: name, key, value: Some(value), w: None, r: None, attempt };
+            let (value, ttl) = (Some(value), TimeToLive::Table);
+            let put = Put { table: name, key, value, ttl, w: None, r: None, attempt };
             (Asked::Use { table, since, op }, ClientBody::Put(put))
         } else if draw < 9 {
             let op = history.invoke(process, key.clone(), Action::Get, now);

@@ -1,9 +1,12 @@
 //! Clients in the world: what they send and hear, on a network of their own, and what the history
 //! and the checkers learn from it.
 
-use roundtable::load::history::{Action, Outcome};
+use core::time::Duration;
+
+use roundtable::load::history::{Action, Life, Outcome};
 use roundtable::message::{
     Applied, ClientResult, ErrorCode, Event, OpError, PutReply, Receipt, Reply, ScanReply,
+    TimeToLive,
 };
 use roundtable::types::{Key, OpId, Quorum};
 
@@ -14,6 +17,9 @@ use crate::plan::{Fault, MS, exponential};
 use super::life::Point;
 use super::{Happening, Stage, World};
 
+/// How far a stamp and a reader's clock may be from the world's time, together: two clocks within
+/// their bound, and a hybrid clock ahead of the wall.
+const CLOCKS_APART: Duration = Duration::from_millis(1500);
 /// How long after the deadline of a request its answer is looked for.
 pub(super) const OVERDUE: u64 = 100 * MS + MS;
 
@@ -37,10 +43,14 @@ impl World {
                 let op = self.history.invoke(process, key.clone(), Action::Get, now);
                 entries.push((key, process, op));
             }
-            Want::Put { key, value, .. } => {
+            Want::Put { key, value, ttl, .. } => {
                 let (key, process) = (key.clone(), self.clients[id].process);
                 let action = value.clone().map_or(Action::Delete, Action::Put);
                 let op = self.history.invoke(process, key.clone(), action, now);
+                if let TimeToLive::For(ttl) = *ttl {
+                    self.totals.expiring += 1;
+                    self.history.expires(op, Life { ttl, slack: CLOCKS_APART });
+                }
                 entries.push((key, process, op));
             }
             Want::Scan { prefix, after, .. } => {
