@@ -30,12 +30,55 @@ pub(crate) fn overlap(one: &TableMeta, other: &TableMeta) -> bool {
     one.smallest <= other.largest && other.smallest <= one.largest
 }
 
-/// How many tables hold the same key at most, judging by their ranges. The deepest point of a set
-/// of ranges is where one of them begins.
+/// How many tables hold the same key at most, judging by their ranges.
 pub(crate) fn overlap_depth(tables: &[&TableMeta]) -> usize {
-    let covers = |table: &TableMeta, key: &[u8]| *table.smallest <= *key && *key <= *table.largest;
-    let depth_at = |key: &[u8]| tables.iter().filter(|table| covers(table, key)).count();
-    tables.iter().map(|table| depth_at(&table.smallest)).max().unwrap_or(0)
+    let ends = tables.iter().map(|table| (&*table.smallest, &*table.largest));
+    Sweep::new(ends).deepest()
+}
+
+/// The ends of ranges, sorted, so that a question of how many of them hold a key costs one search:
+/// asking every range about the ends of every other is what made a store of thousands of small
+/// tables crawl.
+#[derive(Debug)]
+pub(crate) struct Sweep<K> {
+    begins: Vec<K>,
+    ends: Vec<K>,
+}
+
+impl<K: Ord> Sweep<K> {
+    /// Of ranges from a first key to a last one, both included.
+    pub(crate) fn new(ranges: impl Iterator<Item = (K, K)>) -> Self {
+        let (mut begins, mut ends): (Vec<K>, Vec<K>) = ranges.unzip();
+        begins.sort_unstable();
+        ends.sort_unstable();
+        Self { begins, ends }
+    }
+
+    /// How many ranges hold `key`.
+    pub(crate) fn depth_at(&self, key: &K) -> usize {
+        self.begun(key) - self.ends.partition_point(|end| end < key)
+    }
+
+    /// Whether a range holds `key` and something above it.
+    pub(crate) fn goes_on_behind(&self, key: &K) -> bool {
+        self.begun(key) > self.ends.partition_point(|end| end <= key)
+    }
+
+    fn begun(&self, key: &K) -> usize {
+        self.begins.partition_point(|begin| begin <= key)
+    }
+
+    /// The most ranges that hold one key: where that is, one of them begins.
+    pub(crate) fn deepest(&self) -> usize {
+        let (mut ended, mut deepest) = (0, 0);
+        for (begun, key) in self.begins.iter().enumerate() {
+            while self.ends.get(ended).is_some_and(|end| end < key) {
+                ended += 1;
+            }
+            deepest = deepest.max(begun + 1 - ended);
+        }
+        deepest
+    }
 }
 
 /// The tables in force. Immutable: a change makes a new one.
@@ -111,10 +154,11 @@ impl Levels {
                 // Pieces of one flush are of one age, and disjoint. A memtable that is made anew
                 // from the log may reach over the number of a table that was taken in meanwhile; of
                 // the keys in that table it has nothing older.
-                tables.iter().skip(index + 1).any(|older| {
-                    newer.meta.first <= older.meta.last
-                        && older.meta.adopted.is_none()
-                        && overlap(&newer.meta, &older.meta)
+                // They come by their last batches: no further ones reach up to it.
+                let older = tables.iter().skip(index + 1);
+                let mut older = older.take_while(|older| newer.meta.first <= older.meta.last);
+                older.any(|older| {
+                    older.meta.adopted.is_none() && overlap(&newer.meta, &older.meta)
                 })
             };
             if level == 0 && tables.iter().enumerate().any(is_mixed) {
@@ -272,3 +316,6 @@ impl LevelCursor {
         self.current.as_ref().map(TableCursor::value).unwrap_or_default()
     }
 }
+
+#[cfg(test)]
+mod tests;

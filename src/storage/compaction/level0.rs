@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 
 use super::view::{Avoid, LevelsView};
-use crate::storage::levels::{overlap, overlap_depth};
+use crate::storage::levels::{Sweep, overlap, overlap_depth};
 use crate::storage::sstable::TableMeta;
 
 /// Most tables of level 0 in one job, oldest first, so that a job stays of a size.
@@ -39,31 +39,31 @@ pub(super) struct Depth {
 
 /// The stacks of tables that a job may take from level 0, the deepest first: each newest first,
 /// each with everything older that meets it, and none with a table that cannot be taken. Where
-/// fewer than `least` tables wait there is none.
-pub(super) fn columns<'a>(
-    view: &LevelsView<'a>,
-    avoid: &Avoid,
+/// fewer than `least` tables wait there is none. Each is made when it is asked for: most often the
+/// first is taken.
+pub(super) fn columns<'v, 'a>(
+    view: &'v LevelsView<'a>,
+    avoid: &'v Avoid,
     least: usize,
     bytes_max: u64,
-) -> Vec<Vec<&'a TableMeta>> {
+) -> impl Iterator<Item = Vec<&'a TableMeta>> + use<'v, 'a> {
     let tables = view.level(0);
-    let waiting = |table: &&&TableMeta| !avoid.is_busy(table.no);
-    let covers = |table: &TableMeta, key: &Bytes| table.smallest <= *key && *key <= table.largest;
-    let depth_at =
-        |key: &Bytes| tables.iter().filter(waiting).filter(|table| covers(table, key)).count();
+    let waiting = |table: &&&'a TableMeta| !avoid.is_busy(table.no);
+    let ranges = tables.iter().filter(waiting).map(|table| (&table.smallest, &table.largest));
+    let sweep = Sweep::new(ranges.clone());
     // The deepest point of a set of ranges is where one of them begins.
-    let begins = tables.iter().filter(waiting).map(|table| &table.smallest);
-    let begins: BTreeSet<&Bytes> = begins.collect();
-    let mut points: Vec<_> = begins.into_iter().map(|key| (depth_at(key), key)).collect();
+    let begins: BTreeSet<&Bytes> = ranges.map(|(begin, _)| begin).collect();
+    let mut points: Vec<_> =
+        begins.into_iter().map(|key| (sweep.depth_at(&key), key)).collect();
     points.retain(|(depth, _)| *depth >= least);
     // Stable: of equals the lowest key.
     points.sort_by_key(|(depth, _)| std::cmp::Reverse(*depth));
-    let stacks = points.into_iter().map(|(_, key)| stack(tables, key, avoid, bytes_max));
+    let stacks = points.into_iter().map(move |(_, key)| stack(tables, key, avoid, bytes_max));
     let mut seen = BTreeSet::new();
     // Many points lead to the same stack.
-    stacks
-        .filter(|stack| stack.first().is_some_and(|newest| seen.insert((newest.no, stack.len()))))
-        .collect()
+    stacks.filter(move |stack| {
+        stack.first().is_some_and(|newest| seen.insert((newest.no, stack.len())))
+    })
 }
 
 /// The tables that hold `key`, from the oldest up, with all that must go along, as far as they can
@@ -133,7 +133,6 @@ pub(super) fn edges(view: &LevelsView<'_>, base: usize, avoid: &Avoid) -> Vec<By
     let upper: Vec<_> = view.level(0).iter().filter(waiting).copied().collect();
     let ends = upper.iter().chain(view.level(base)).map(|table| &table.largest);
     let ends: BTreeSet<&Bytes> = ends.collect();
-    let is_across =
-        |key: &Bytes| upper.iter().any(|table| table.smallest <= *key && *key < table.largest);
-    ends.into_iter().filter(|key| !is_across(key)).cloned().collect()
+    let sweep = Sweep::new(upper.iter().map(|table| (&table.smallest, &table.largest)));
+    ends.into_iter().filter(|key| !sweep.goes_on_behind(key)).cloned().collect()
 }

@@ -236,8 +236,8 @@ impl<'a> Picking<'_, 'a> {
     /// The deepest column of level 0 that can be taken, if at least so many tables wait in it.
     fn deepest(&self, reason: Reason, least: usize) -> Option<Job> {
         let to = base(self.view, self.options);
-        let columns = level0::columns(self.view, self.avoid, least, self.job_bytes_max());
-        columns.into_iter().find_map(|upper| self.job(reason, (0, to), upper))
+        let mut columns = level0::columns(self.view, self.avoid, least, self.job_bytes_max());
+        columns.find_map(|upper| self.job(reason, (0, to), upper))
     }
 
     /// Of the tables of a level the one whose merge rewrites least for its size.
