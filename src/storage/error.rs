@@ -30,8 +30,9 @@ pub enum Error {
         /// What does not hold.
         what: &'static str,
     },
-    /// A file that the manifest names is not there. The engine refuses to open without it.
-    #[error("{} is named by the manifest but missing", file.display())]
+    /// A file that the manifest, or the list of an export, names is not there. The engine refuses to
+    /// open without it.
+    #[error("{} is missing", file.display())]
     Missing {
         /// The missing file.
         file: PathBuf,

@@ -13,7 +13,7 @@ use super::sstable::TableMeta;
 use super::vfs::{Vfs, read_all};
 
 /// The name of the list.
-const LIST: &str = "EXPORT";
+pub(crate) const LIST: &str = "EXPORT";
 const FORMAT: u32 = 1;
 /// Longest list that is read.
 const LIST_BYTES_MAX: u64 = 64 << 20;
@@ -83,6 +83,18 @@ impl Export {
         self.files.iter().map(|file| dir.join(&file.name)).collect()
     }
 
+    /// What of the list cannot be so in an export that was written to its end.
+    pub(crate) fn broken(&self) -> Option<&'static str> {
+        let mut pairs = self.files.iter().zip(self.files.iter().skip(1));
+        if self.files.iter().any(|file| !self.range.holds(&file.smallest, &file.largest)) {
+            return Some("a table is listed with keys outside of the range");
+        }
+        if pairs.any(|(low, high)| low.largest >= high.smallest) {
+            return Some("tables are listed whose keys meet, or not in key order");
+        }
+        None
+    }
+
     pub(crate) fn list_path(dir: &Path) -> PathBuf {
         dir.join(LIST)
     }
@@ -146,24 +158,36 @@ impl TableFile {
     /// # Errors
     /// What the file system says.
     pub(crate) fn of(vfs: &dyn Vfs, path: &Path, meta: &TableMeta) -> Result<Self, Error> {
-        let file = vfs.open(path).map_err(|error| Error::io("open", path, error))?;
-        let (mut hash, mut offset) = (Xxh3::new(), 0);
-        let mut buffer = vec![0; HASH_BYTES];
-        loop {
-            let read = file.read_at(offset, &mut buffer);
-            let read = read.map_err(|error| Error::io("read", path, error))?;
-            let Some(bytes) = buffer.get(..read).filter(|bytes| !bytes.is_empty()) else { break };
-            hash.update(bytes);
-            offset += read as u64;
-        }
+        let (bytes, checksum) = measure(vfs, path)?;
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         Ok(Self {
             name,
             smallest: meta.smallest.clone(),
             largest: meta.largest.clone(),
             entries: meta.entries,
-            bytes: offset,
-            checksum: hash.digest(),
+            bytes,
+            checksum,
         })
     }
+}
+
+/// Length and checksum of a file.
+///
+/// # Errors
+/// What the file system says.
+pub(crate) fn measure(vfs: &dyn Vfs, path: &Path) -> Result<(u64, u64), Error> {
+    let file = vfs.open(path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => Error::Missing { file: path.to_path_buf() },
+        _ => Error::io("open", path, error),
+    })?;
+    let (mut hash, mut offset) = (Xxh3::new(), 0);
+    let mut buffer = vec![0; HASH_BYTES];
+    loop {
+        let read = file.read_at(offset, &mut buffer);
+        let read = read.map_err(|error| Error::io("read", path, error))?;
+        let Some(bytes) = buffer.get(..read).filter(|bytes| !bytes.is_empty()) else { break };
+        hash.update(bytes);
+        offset += read as u64;
+    }
+    Ok((offset, hash.digest()))
 }

@@ -204,3 +204,57 @@ fn the_version_needs_no_server() {
     assert_eq!(ran.json()["client"]["version"], env!("CARGO_PKG_VERSION"));
     assert_eq!(kvctl("127.0.0.1:1", "--version").code, 0);
 }
+
+/// Runs `kvd data check` and returns its exit code and stderr.
+#[cfg(feature = "server")]
+fn data_check(dir: &std::path::Path) -> (i32, String) {
+    let kvd = std::process::Command::new(env!("CARGO_BIN_EXE_kvd"))
+        .args(["data", "check"])
+        .arg(dir)
+        .output()
+        .unwrap();
+    (kvd.status.code().unwrap(), String::from_utf8(kvd.stderr).unwrap())
+}
+
+#[cfg(feature = "server")]
+#[test]
+fn data_check_tells_a_sound_store_and_export_from_damaged_ones() {
+    use roundtable::storage::{Batch, Engine, KeyRange, Options, RealVfs};
+    let root = tempfile::tempdir().unwrap();
+    let (store, export) = (root.path().join("db"), root.path().join("export"));
+    let vfs = std::sync::Arc::new(RealVfs);
+    let (engine, _) = Engine::open(vfs, &store, Options::default()).unwrap();
+    let mut batch = Batch::new();
+    (0..200u8).for_each(|key| batch.put(&[key], &[key; 100]));
+    engine.write(batch).unwrap();
+    engine.flush().unwrap();
+    let listed = engine.export(&KeyRange::all(), &export).unwrap();
+    assert_ne!(data_check(&store).0, 0, "the store is open");
+    engine.close().unwrap();
+    drop(engine);
+    assert_eq!(data_check(&store), (0, String::new()));
+    assert_eq!(data_check(&export), (0, String::new()));
+
+    let table = export.join(&listed.files[0].name);
+    let sound = std::fs::read(&table).unwrap();
+    let mut damaged = sound.clone();
+    damaged[5_000] ^= 4;
+    // A new file: the old one may be shared with the store.
+    std::fs::remove_file(&table).unwrap();
+    std::fs::write(&table, &damaged).unwrap();
+    let (code, told) = data_check(&export);
+    assert_eq!(code, 1, "{told}");
+    let line = format!("{} is damaged at offset 4", table.display());
+    assert!(told.contains(&line) && told.contains("block checksum"), "{told}");
+    std::fs::write(&table, &sound[..sound.len() - 10]).unwrap();
+    let (code, told) = data_check(&export);
+    assert!(code == 1 && told.contains("length is not what the list says"), "{told}");
+    std::fs::remove_file(&table).unwrap();
+    let (code, told) = data_check(&export);
+    assert!(code == 1 && told.contains(&format!("{} is missing", table.display())), "{told}");
+    std::fs::write(&table, &sound).unwrap();
+    std::fs::write(export.join("EXPORT"), b"nonsense").unwrap();
+    let (code, told) = data_check(&export);
+    assert!(code == 1 && told.contains("EXPORT is damaged at offset 0"), "{told}");
+    assert_eq!(data_check(&store).0, 0, "the store is as it was");
+}

@@ -1,9 +1,12 @@
 //! The offline check: silent on a sound store, and every fault named, without touching anything.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use roundtable::storage::{Batch, Engine, Error, FaultyVfs, Options, RealVfs, check};
+use roundtable::storage::{
+    Batch, Compression, Durability, Engine, Error, Export, FaultyVfs, KeyRange, LEVEL_COUNT,
+    Options, RealVfs, TableWriter, ThreadMode, Vfs, check,
+};
 
 use crate::damage::{of_kind, open, store};
 use crate::harness::DIR;
@@ -78,7 +81,7 @@ fn missing_files_and_wrong_directories_are_faults() {
     for ending in [".wal", ".sst", "CURRENT"] {
         let damaged = disk.fork(0);
         let path = of_kind(&disk, ending).pop().unwrap();
-        roundtable::storage::Vfs::remove(&damaged, &path).unwrap();
+        damaged.remove(&path).unwrap();
         let checked = check(&damaged, Path::new(DIR)).unwrap();
         let [Error::Missing { file }] = checked.faults.as_slice() else {
             panic!("{ending}: {checked:?}")
@@ -110,4 +113,133 @@ fn real_files_are_checked_too() {
     engine.close().unwrap();
     let checked = check(&RealVfs, dir.path()).unwrap();
     assert!(checked.faults.is_empty() && checked.tables == 1, "{checked:?}");
+}
+
+const OUT: &str = "/srv/out";
+
+/// An export of a store with a table that is linked and some that are written.
+fn export() -> (FaultyVfs, Vec<PathBuf>) {
+    let disk = FaultyVfs::new(1);
+    let options = Options {
+        threads: ThreadMode::Inline,
+        block_bytes: 256,
+        table_bytes: 2_000,
+        ..Options::default()
+    };
+    let vfs = Arc::new(disk.clone());
+    let (engine, _) = Engine::open(vfs, Path::new("/srv/from"), options).unwrap();
+    let mut batch = Batch::new();
+    (0..100u8).for_each(|key| batch.put(&[key], &[key; 40]));
+    engine.submit(batch, Durability::Synced, Box::new(|_| {})).unwrap();
+    engine.compact().unwrap();
+    let mut batch = Batch::new();
+    batch.put(&[7], b"again");
+    engine.submit(batch, Durability::Synced, Box::new(|_| {})).unwrap();
+    let export = engine.export(&KeyRange::starting_at(&[5]), Path::new(OUT)).unwrap();
+    engine.close().unwrap();
+    // Nothing is shared with the store any more: what is done to one is not done to the other.
+    let paths = export.paths(Path::new(OUT));
+    assert!(paths.len() > 2, "{export:?}");
+    for path in &paths {
+        let content = disk.content(path).unwrap();
+        disk.remove(path).unwrap();
+        disk.plant(path, content);
+    }
+    (disk, paths)
+}
+
+fn faults(disk: &FaultyVfs) -> Vec<Error> {
+    let before = contents(disk);
+    let checked = check(disk, Path::new(OUT)).unwrap();
+    assert_eq!(contents(disk), before, "a check changes nothing");
+    checked.faults
+}
+
+#[test]
+fn a_sound_export_has_no_faults_and_every_flipped_bit_of_it_is_one() {
+    let (disk, paths) = export();
+    let checked = check(&disk, Path::new(OUT)).unwrap();
+    assert!(checked.faults.is_empty(), "{:?}", checked.faults);
+    assert_eq!((checked.tables, checked.segments), (paths.len(), 0));
+    assert!(checked.blocks > 10);
+    for path in paths.iter().chain([&Path::new(OUT).join("EXPORT")]) {
+        let size = disk.content(path).unwrap().len();
+        for byte in (0..size).step_by(3) {
+            let damaged = disk.fork(0);
+            damaged.flip_bit(path, byte, (byte % 8) as u8);
+            let faults = faults(&damaged);
+            assert!(!faults.is_empty(), "{} byte {byte} is not told", path.display());
+            for fault in &faults {
+                let names_it = matches!(fault, Error::Corrupt { file, .. } if file == path)
+                    || matches!(fault, Error::Version { file, .. } if file == path);
+                assert!(names_it, "{} byte {byte}: {fault}", path.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_damaged_block_of_an_export_is_named_with_its_offset() {
+    let (disk, paths) = export();
+    for byte in [3, 300] {
+        let damaged = disk.fork(0);
+        damaged.flip_bit(&paths[0], byte, 1);
+        let told = faults(&damaged);
+        let [Error::Corrupt { offset, .. }] = told.as_slice() else { panic!("{told:?}") };
+        assert!(*offset <= byte as u64 && byte as u64 - offset < 300, "{offset} for {byte}");
+    }
+}
+
+#[test]
+fn an_export_with_other_files_than_its_list_says_is_not_sound() {
+    let (disk, paths) = export();
+    let (first, second) = (&paths[0], &paths[1]);
+    let one = |damaged: &FaultyVfs| {
+        let mut told = faults(damaged);
+        assert_eq!(told.len(), 1, "{told:?}");
+        told.remove(0)
+    };
+    let missing = disk.fork(0);
+    missing.remove(first).unwrap();
+    assert!(matches!(one(&missing), Error::Missing { file } if file == *first));
+    // Cut, longer, or empty.
+    let content = disk.content(first).unwrap();
+    let longer = [content.as_slice(), &[0]].concat();
+    for wrong in [&content[..content.len() - 1], &longer, &[]] {
+        let resized = disk.fork(0);
+        resized.plant(first, wrong.to_vec());
+        let fault = one(&resized);
+        let end = wrong.len().min(content.len()) as u64;
+        assert!(
+            matches!(&fault, Error::Corrupt { file, offset, .. } if file == first && *offset == end)
+        );
+        assert!(fault.to_string().contains("length"), "{fault}");
+    }
+    // A table that is whole, but another: as long as the first and with the same keys.
+    let exchanged = disk.fork(0);
+    exchanged.plant(second, content.clone());
+    assert!(matches!(one(&exchanged), Error::Corrupt { file, .. } if file == *second));
+    let rewritten = disk.fork(0);
+    let vfs: Arc<dyn Vfs> = Arc::new(rewritten.clone());
+    rewritten.remove(second).unwrap();
+    // The table was moved from level 0, where nothing is compressed.
+    let compression = [Compression::None; LEVEL_COUNT];
+    let shape = Options { block_bytes: 256, compression, ..Options::default() };
+    let mut writer = TableWriter::create(&vfs, second, &shape).unwrap();
+    let listed = Export::read(&disk, Path::new(OUT)).unwrap();
+    let keys = listed.files[1].smallest[0]..=listed.files[1].largest[0];
+    keys.for_each(|key| writer.put(&[key], &[key ^ 1; 40]).unwrap());
+    assert_eq!(writer.finish().unwrap().bytes, listed.files[1].bytes, "as long as it was");
+    let fault = one(&rewritten);
+    assert!(fault.to_string().contains("file checksum"), "{fault}");
+    // A table that nobody named.
+    let stray = disk.fork(0);
+    let path = Path::new(OUT).join("000099.sst");
+    stray.plant(&path, content);
+    assert!(matches!(one(&stray), Error::Corrupt { file, .. } if file == path));
+    // Cut short before the list was written: neither an export nor a store.
+    let unfinished = disk.fork(0);
+    let list = Path::new(OUT).join("EXPORT");
+    unfinished.remove(&list).unwrap();
+    assert!(matches!(one(&unfinished), Error::Missing { .. }));
 }

@@ -31,11 +31,7 @@ impl Table {
         no: FileNo,
         cache: Arc<BlockCache>,
     ) -> Result<Self, Error> {
-        let file = vfs.open(&path).map_err(|error| Error::io("open", &path, error))?;
-        let parts = Parts { file, path: path.clone(), cache: Arc::clone(&cache) };
-        let meta = parts.foreign_meta(no)?;
-        let table = Self::open(vfs, path, meta, cache)?;
-        table.usable()?;
+        let table = Self::open_foreign(vfs, path, no, None, cache)?;
         let (_, mut errors) = match crate::mutant!("storage-ingest-unverified") {
             true => (0, Vec::new()),
             false => table.verify(),
@@ -45,16 +41,52 @@ impl Table {
             false => Err(errors.swap_remove(0)),
         }
     }
+
+    /// Opens a table that no manifest names, as far as its footer, index and filter tell; its first
+    /// and last key are `keys`, or what it says itself.
+    ///
+    /// # Errors
+    /// As for [`Table::adopt`].
+    pub(crate) fn open_foreign(
+        vfs: &dyn Vfs,
+        path: PathBuf,
+        no: FileNo,
+        keys: Option<(Bytes, Bytes)>,
+        cache: Arc<BlockCache>,
+    ) -> Result<Self, Error> {
+        let file = vfs.open(&path).map_err(|error| Error::io("open", &path, error))?;
+        let parts = Parts { file, path: path.clone(), cache: Arc::clone(&cache) };
+        let meta = parts.foreign_meta(no, keys)?;
+        let table = Self::open(vfs, path, meta, cache)?;
+        table.usable()?;
+        Ok(table)
+    }
 }
 
 impl Parts {
-    fn foreign_meta(&self, no: FileNo) -> Result<TableMeta, Error> {
+    fn foreign_meta(&self, no: FileNo, keys: Option<(Bytes, Bytes)>) -> Result<TableMeta, Error> {
         let size = self.file.size().map_err(|source| Error::io("measure", &self.path, source))?;
-        let bad = |offset, what| Error::corrupt(&self.path, offset, what);
+        let bad = |what| Error::corrupt(&self.path, 0, what);
         let offset = size.checked_sub(FOOTER_BYTES as u64);
-        let offset = offset.ok_or_else(|| bad(0, "this is not an sstable"))?;
+        let offset = offset.ok_or_else(|| bad("this is not an sstable"))?;
         let footer = self.read(Span { offset, length: FOOTER_BYTES })?;
         let footer = Footer::decode(&footer, offset, &self.path)?;
+        let (smallest, largest) = keys.map_or_else(|| self.foreign_keys(&footer), Ok)?;
+        Ok(TableMeta {
+            entries: footer.entries,
+            deletes: footer.deletes,
+            adopted: Some(footer.salt),
+            no,
+            bytes: size,
+            smallest,
+            largest,
+            ..TableMeta::default()
+        })
+    }
+
+    /// The first and the last key.
+    fn foreign_keys(&self, footer: &Footer) -> Result<(Bytes, Bytes), Error> {
+        let bad = |offset, what| Error::corrupt(&self.path, offset, what);
         let index = self.unsealed(footer.index, self.read(footer.index)?, footer.salt)?;
         let index = Index::decode(index);
         let index = index.ok_or_else(|| bad(footer.index.offset, "index cannot be decoded"))?;
@@ -63,26 +95,18 @@ impl Parts {
         if footer.two_levels
             && let Some(span) = first
         {
-            first = span_at(&self.foreign_block(span, &footer)?, 0);
+            first = span_at(&self.foreign_block(span, footer)?, 0);
         }
-        let first = first.filter(|span| span.end().is_some_and(|end| end <= offset));
+        let first =
+            first.filter(|span| span.end().is_some_and(|end| end <= footer.filter.offset));
         let first = first.ok_or_else(|| bad(footer.index.offset, "index cannot be decoded"))?;
-        let smallest = key_at(&self.foreign_block(first, &footer)?, Some(0));
+        let smallest = key_at(&self.foreign_block(first, footer)?, Some(0));
         let keys = smallest.zip(largest);
         let keys = keys.ok_or_else(|| bad(first.offset, "block cannot be decoded"))?;
-        if keys.0.len().max(keys.1.len()) > ENGINE_KEY_BYTES_MAX {
-            return Err(bad(first.offset, "a key is longer than the engine takes"));
+        match keys.0.len().max(keys.1.len()) > ENGINE_KEY_BYTES_MAX {
+            true => Err(bad(first.offset, "a key is longer than the engine takes")),
+            false => Ok(keys),
         }
-        Ok(TableMeta {
-            entries: footer.entries,
-            deletes: footer.deletes,
-            adopted: Some(footer.salt),
-            no,
-            bytes: size,
-            smallest: keys.0,
-            largest: keys.1,
-            ..TableMeta::default()
-        })
     }
 
     fn foreign_block(&self, span: Span, footer: &Footer) -> Result<Block, Error> {

@@ -300,7 +300,7 @@ impl Parts {
             && first.map(|span| span.offset) == start
             && index.ends_with(&meta.largest);
         if !agrees {
-            return Err(bad(footer.index, "table is not the one the manifest names"));
+            return Err(bad(footer.index, "table is not the one that is named"));
         }
         let filter = self.filter(&footer)?;
         Ok(Contents { footer, index, filter })
@@ -319,7 +319,7 @@ impl Parts {
             && (batches || meta.adopted.is_some())
             && footer.salt == meta.salt();
         if !agrees {
-            let what = "table is not the one the manifest names";
+            let what = "table is not the one that is named";
             return Err(Error::corrupt(&self.path, offset, what));
         }
         Ok(footer)
