@@ -9,7 +9,7 @@ use fastrand::Rng;
 use parking_lot::Mutex;
 use roundtable::storage::{
     Batch, CompactionFilter, Direction, Durability, Engine, FaultyVfs, KeyRange, Options,
-    ThreadMode,
+    TableWriter, ThreadMode, Vfs,
 };
 use roundtable::testing::arm_mutant;
 
@@ -169,6 +169,93 @@ fn each_key_is_judged_by_its_own_horizon() {
     mixing().unwrap();
     let _armed = arm_mutant("storage-filter-foreign-horizon");
     mixing().unwrap_err();
+}
+
+/// Takes in a table from elsewhere; returns the engine and what came in.
+fn taken_in(points: &Arc<Points>, disk: &FaultyVfs, entries: &[(Vec<u8>, Vec<u8>)]) -> Engine {
+    let engine = open(disk, options(points));
+    put(&engine, &key(b'z', 0), &value(0, "was here"));
+    engine.compact().unwrap();
+    let vfs: Arc<dyn Vfs> = Arc::new(disk.clone());
+    let path = Path::new("/srv/in.sst");
+    let mut writer = TableWriter::create(&vfs, path, &options(points)).unwrap();
+    entries.iter().for_each(|(key, value)| writer.put(key, value).unwrap());
+    writer.finish().unwrap();
+    engine.ingest(&[path.into()]).unwrap();
+    engine
+}
+
+/// Whether a table that was taken in, full of what may go, is merged for that alone: at once, and
+/// after a restart; and not before it may.
+fn foreign_points_are_known() -> bool {
+    [false, true].into_iter().all(|restart| {
+        let (points, disk) = (Arc::new(Points::default()), FaultyVfs::new(6));
+        let point = |number: u32| if number < 150 { 9 } else { 0 };
+        let entries: Vec<_> =
+            (0..300).map(|number| (key(b'a', number), value(point(number), "brief"))).collect();
+        let mut engine = taken_in(&points, &disk, &entries);
+        while engine.step() {}
+        assert_eq!(engine.stats().dropped_filtered, 0);
+        if restart {
+            engine.close().unwrap();
+            drop(engine);
+            engine = open(&disk, options(&points));
+        }
+        points.raise(b'a', 9);
+        engine.interval_elapsed();
+        while engine.step() {}
+        let dropped = engine.stats().dropped_filtered;
+        assert_eq!(dump(&engine).unwrap().len() as u64, 301 - dropped);
+        dropped == 150
+    })
+}
+
+#[test]
+fn what_may_go_of_a_table_that_was_taken_in_is_known() {
+    assert!(foreign_points_are_known());
+    let _armed = arm_mutant("storage-ingest-without-points");
+    assert!(!foreign_points_are_known());
+}
+
+#[test]
+fn a_table_of_deletes_that_was_taken_in_is_merged_away() {
+    let (points, disk) = (Arc::new(Points::default()), FaultyVfs::new(7));
+    // A file of another store that holds nothing but deletes.
+    let options = Options { l0_trigger: 100, ..options(&points) };
+    let from = "/srv/other";
+    let vfs = Arc::new(disk.clone());
+    let (other, _) = Engine::open(vfs, Path::new(from), options.clone()).unwrap();
+    let mut batch = Batch::new();
+    (0..50).for_each(|number| batch.delete(&key(b'b', number)));
+    other.submit(batch, Durability::Synced, Box::new(|_| {})).unwrap();
+    other.flush().unwrap();
+    let tables = disk.files().into_iter().filter(|path| path.starts_with(from));
+    let mut tables = tables.filter(|path| path.extension().is_some_and(|kind| kind == "sst"));
+    let engine = open(&disk, options);
+    let ingested = engine.ingest(&[tables.next().unwrap()]).unwrap();
+    assert_eq!((ingested.entries, tables.next()), (50, None));
+    assert_eq!(engine.stats().levels.last().unwrap().entries, 50);
+    engine.interval_elapsed();
+    while engine.step() {}
+    let stats = engine.stats();
+    assert_eq!((stats.dropped_tombstones, stats.tables), (50, 0));
+}
+
+#[test]
+fn a_checkpoint_knows_what_may_go_of_what_was_in_memory() {
+    let (points, disk) = (Arc::new(Points::default()), FaultyVfs::new(8));
+    let options = Options { memtable_bytes: 1 << 20, ..options(&points) };
+    let engine = open(&disk, options.clone());
+    (0..100).for_each(|number| put(&engine, &key(b'a', number), &value(9, "brief")));
+    engine.checkpoint(Path::new("/srv/copy")).unwrap();
+    let vfs = Arc::new(disk.clone());
+    let (copy, _) = Engine::open(vfs, Path::new("/srv/copy"), options).unwrap();
+    // Down from level 0 by a move, then nothing but the points tells that it may go.
+    while copy.step() {}
+    points.raise(b'a', 9);
+    copy.interval_elapsed();
+    while copy.step() {}
+    assert_eq!(copy.stats().dropped_filtered, 100);
 }
 
 #[test]

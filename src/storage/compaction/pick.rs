@@ -156,12 +156,12 @@ pub(crate) fn is_under_way(avoid: &Avoid, asked: &Asked) -> bool {
 /// A table that is worth a merge for the deletes in it, or for what the filter lets go by now.
 pub(crate) fn pick_dense(view: &LevelsView<'_>, options: &Options, avoid: &Avoid) -> Option<Job> {
     let picking = Picking { view, options, avoid };
-    let dense = |level: usize, table: &TableMeta| {
+    let dense = |table: &TableMeta| {
         let passed = view.passed_bytes(table);
         let droppable = passed > 0 && passed.saturating_mul(DENSE_DROPPABLE) >= table.bytes;
-        let deletes = table.deletes > 0
-            && table.deletes.saturating_mul(DENSE_DELETES) >= table.entries
-            && level < LAST_LEVEL;
+        // In the last level they came with a table from elsewhere, and a rewrite drops them all.
+        let deletes =
+            table.deletes > 0 && table.deletes.saturating_mul(DENSE_DELETES) >= table.entries;
         if droppable && !avoid.futile.contains(&table.no) {
             Some(Reason::Droppable)
         } else {
@@ -170,7 +170,7 @@ pub(crate) fn pick_dense(view: &LevelsView<'_>, options: &Options, avoid: &Avoid
     };
     (1..LEVELS).rev().find_map(|level| {
         let mut tables = view.level(level).iter();
-        tables.find_map(|table| picking.down(dense(level, table)?, level, table))
+        tables.find_map(|table| picking.down(dense(table)?, level, table))
     })
 }
 

@@ -208,7 +208,7 @@ impl View {
                     none.insert(filling.core.table_at(no, path, 0)?)
                 }
             };
-            builder.add(entry)?;
+            filling.core.flush_entry(builder, entry)?;
         }
         let Some(builder) = builder else { return Ok(None) };
         let meta = builder.finish()?.meta.clone();

@@ -174,7 +174,12 @@ impl Core {
         Ok(hidden)
     }
 
-    fn flush_entry(&self, builder: &mut TableBuilder, entry: EntryRef<'_>) -> Result<(), Error> {
+    /// Adds an entry that comes out of memory, and notes when the filter will let it go.
+    pub(super) fn flush_entry(
+        &self,
+        builder: &mut TableBuilder,
+        entry: EntryRef<'_>,
+    ) -> Result<(), Error> {
         builder.add(entry)?;
         let filter = self.filter().filter(|_| entry.kind != Kind::Delete);
         if let Some(point) = filter.and_then(|filter| filter.point(entry.key, entry.value)) {

@@ -170,7 +170,8 @@ impl Core {
             let handle = self.vfs.open(&path).map_err(|error| Error::io("open", &path, error))?;
             handle.sync_data().map_err(|error| Error::io("sync", &path, error))?;
         }
-        let table = Table::adopt(&*self.vfs, path, no, Arc::clone(&self.cache));
+        let point = |key: &[u8], value: &[u8]| self.filter()?.point(key, value);
+        let table = Table::adopt(&*self.vfs, path, no, Arc::clone(&self.cache), &point);
         let table = table.map_err(|error| error.about(file))?;
         Ok((file.to_path_buf(), table))
     }

@@ -1,7 +1,7 @@
 //! A table that was written elsewhere, told by itself alone.
 //!
 //! Decides what is taken over from its footer and index, and that every entry is looked at before
-//! the store believes it. Its checksums keep the salt they were made with; its batch numbers mean
+//! the store believes it; then it is also counted what this store's filter will let go of it. Its checksums keep the salt they were made with; its batch numbers mean
 //! nothing here, so all of its entries count as written by the batch that takes the table in.
 
 use std::path::PathBuf;
@@ -13,15 +13,20 @@ use super::block_cursor::BlockCursor;
 use super::footer::{FOOTER_BYTES, Footer};
 use super::index::{Index, Span, span_at};
 use super::table::Parts;
-use super::{Block, Table, TableMeta};
+use super::{Block, Droppable, Table, TableMeta};
+use crate::storage::batch::Kind;
 use crate::storage::cache::BlockCache;
 use crate::storage::error::Error;
 use crate::storage::files::FileNo;
 use crate::storage::options::ENGINE_KEY_BYTES_MAX;
 use crate::storage::vfs::Vfs;
 
+/// At which point an entry may go, by its key and value.
+pub(crate) type Point<'a> = &'a dyn Fn(&[u8], &[u8]) -> Option<u64>;
+
 impl Table {
     /// Opens a table that no manifest names, to be file `no` of this store, and reads all of it.
+    /// `point` is what the store's filter says of a pair.
     ///
     /// # Errors
     /// `Corrupt` for the first thing that does not check, `Version`, or what the file system says.
@@ -30,16 +35,26 @@ impl Table {
         path: PathBuf,
         no: FileNo,
         cache: Arc<BlockCache>,
+        point: Point<'_>,
     ) -> Result<Self, Error> {
-        let table = Self::open_foreign(vfs, path, no, None, cache)?;
-        let (_, mut errors) = match crate::mutant!("storage-ingest-unverified") {
-            true => (0, Vec::new()),
-            false => table.verify(),
-        };
-        match errors.is_empty() {
-            true => Ok(table),
-            false => Err(errors.swap_remove(0)),
+        let mut table = Self::open_foreign(vfs, path, no, None, cache)?;
+        if crate::mutant!("storage-ingest-unverified") {
+            return Ok(table);
         }
+        let mut droppable = Droppable::default();
+        let (_, mut errors) = table.verify_each(&mut |entry| {
+            let point = (entry.kind == Kind::Put).then(|| point(entry.key, entry.value)).flatten();
+            if let Some(point) = point {
+                droppable.add(point, (entry.key.len() + entry.value.len()) as u64);
+            }
+        });
+        if !errors.is_empty() {
+            return Err(errors.swap_remove(0));
+        }
+        if !crate::mutant!("storage-ingest-without-points") {
+            table.meta.droppable = droppable;
+        }
+        Ok(table)
     }
 
     /// Opens a table that no manifest names, as far as its footer, index and filter tell; its first
@@ -97,8 +112,7 @@ impl Parts {
         {
             first = span_at(&self.foreign_block(span, footer)?, 0);
         }
-        let first =
-            first.filter(|span| span.end().is_some_and(|end| end <= footer.filter.offset));
+        let first = first.filter(|span| span.end().is_some_and(|end| end <= footer.filter.offset));
         let first = first.ok_or_else(|| bad(footer.index.offset, "index cannot be decoded"))?;
         let smallest = key_at(&self.foreign_block(first, footer)?, Some(0));
         let keys = smallest.zip(largest);

@@ -11,6 +11,8 @@ use super::filter::{Filter, key_hash};
 use super::index::{Span, span_at};
 use super::table::{Contents, ReadMode};
 use super::trailer::checksum_of;
+use crate::storage::batch::Kind;
+use crate::storage::entry::EntryRef;
 use crate::storage::error::Error;
 use crate::storage::iter::Direction;
 
@@ -22,16 +24,27 @@ struct Verifying<'a> {
     entries: u64,
     raw_bytes: u64,
     sums: Xxh3,
+    deletes: u64,
     /// The first data block is still to come.
     at_start: bool,
     last_key: Option<Vec<u8>>,
     errors: Vec<Error>,
+    /// Shown each entry that is in order.
+    show: Show<'a>,
 }
+
+/// Someone to show entries to.
+type Show<'a> = &'a mut dyn FnMut(EntryRef<'_>);
 
 impl Table {
     /// Reads every block, filter and index too. Returns all damage found, and how many blocks were
     /// read.
     pub(crate) fn verify(&self) -> (u64, Vec<Error>) {
+        self.verify_each(&mut |_| {})
+    }
+
+    /// The same, and shows every entry to the caller.
+    pub(super) fn verify_each(&self, show: Show<'_>) -> (u64, Vec<Error>) {
         let contents = match self.contents() {
             Ok(contents) => contents,
             Err(error) => return (0, vec![error]),
@@ -43,9 +56,11 @@ impl Table {
             entries: 0,
             raw_bytes: 0,
             sums: Xxh3::new(),
+            deletes: 0,
             at_start: true,
             last_key: None,
             errors: Vec::new(),
+            show,
         };
         verifying.all(contents);
         (verifying.blocks, verifying.errors)
@@ -80,7 +95,8 @@ impl Verifying<'_> {
         self.blocks += 1;
         if self.errors.is_empty() {
             let footer = &contents.footer;
-            if (self.entries, self.raw_bytes) != (footer.entries, footer.raw_bytes) {
+            let counted = (self.entries, self.deletes, self.raw_bytes);
+            if counted != (footer.entries, footer.deletes, footer.raw_bytes) {
                 self.fault(footer.index, "entries are not as many as the footer says");
             } else if self.sums.digest() != footer.sum {
                 self.fault(footer.index, "a block is not the one that was written last");
@@ -158,7 +174,9 @@ impl Verifying<'_> {
                 return Some(Some("an entry has not the tag of its key"));
             }
             self.entries += 1;
+            self.deletes += u64::from(entry.kind == Kind::Delete);
             self.raw_bytes += (entry.key.len() + entry.value.len()) as u64;
+            (self.show)(entry);
             let last = self.last_key.get_or_insert_default();
             last.clear();
             last.extend_from_slice(entry.key);

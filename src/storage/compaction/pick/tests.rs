@@ -296,7 +296,8 @@ fn tables_full_of_deletes_go_down() {
     };
     assert_eq!(of(3, 4), Some((5, false)), "nothing lies below: it is rewritten without them");
     assert_eq!(of(2, 4), None);
-    assert_eq!(of(10, 6), None, "in the last level there are none");
+    assert_eq!(of(3, 6), Some((6, false)), "they came from elsewhere: a rewrite drops them");
+    assert_eq!(of(2, 6), None);
 }
 
 #[test]
