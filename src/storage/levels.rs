@@ -86,6 +86,7 @@ impl<K: Ord> Sweep<K> {
 pub(crate) struct Levels {
     levels: [Arc<[Arc<Table>]>; LEVELS],
     depth: usize,
+    entries: u64,
     deleted: Arc<Deleted>,
 }
 
@@ -112,7 +113,9 @@ impl Levels {
         let depth = levels.first().map_or(0, |newest| {
             overlap_depth(&newest.iter().map(|table| &table.meta).collect::<Vec<_>>())
         });
-        let mut new = Self { levels: levels.map(Arc::from), depth, deleted: Arc::default() };
+        let entries = levels.iter().flatten().map(|table| table.meta.entries).sum();
+        let levels = levels.map(Arc::from);
+        let mut new = Self { levels, depth, entries, deleted: Arc::default() };
         if !deleted.is_empty() {
             let tables: Vec<&TableMeta> = new.all().map(|(_, table)| &table.meta).collect();
             new.deleted = Arc::new(Deleted::new(RangeDelete::needed(deleted, &tables)));
@@ -141,7 +144,9 @@ impl Levels {
         let goes = |no: FileNo| {
             removed.contains(&no) || added.iter().any(|(_, table)| table.meta.no == no)
         };
-        let stay = self.all().filter(|(_, table)| !goes(table.meta.no));
+        let forgotten =
+            usize::from(!removed.is_empty() && crate::mutant!("storage-edit-forgets-table"));
+        let stay = self.all().filter(|(_, table)| !goes(table.meta.no)).skip(forgotten);
         let stay = stay.map(|(level, table)| (level, Arc::clone(table)));
         Self::new(stay.chain(added.iter().cloned()), self.deleted.ranges())
     }
@@ -157,9 +162,7 @@ impl Levels {
                 // They come by their last batches: no further ones reach up to it.
                 let older = tables.iter().skip(index + 1);
                 let mut older = older.take_while(|older| newer.meta.first <= older.meta.last);
-                older.any(|older| {
-                    older.meta.adopted.is_none() && overlap(&newer.meta, &older.meta)
-                })
+                older.any(|older| older.meta.adopted.is_none() && overlap(&newer.meta, &older.meta))
             };
             if level == 0 && tables.iter().enumerate().any(is_mixed) {
                 return Some("tables of level 0 are not in order of age");
@@ -194,6 +197,11 @@ impl Levels {
     /// How many tables of level 0 a get may have to ask.
     pub(crate) fn depth(&self) -> usize {
         self.depth
+    }
+
+    /// Number of entries of all tables, deletes included.
+    pub(crate) fn entries(&self) -> u64 {
+        self.entries
     }
 
     /// Bytes of the indexes and filters of all tables.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use fastrand::Rng;
 use parking_lot::Mutex;
@@ -169,6 +170,58 @@ fn each_key_is_judged_by_its_own_horizon() {
     mixing().unwrap();
     let _armed = arm_mutant("storage-filter-foreign-horizon");
     mixing().unwrap_err();
+}
+
+/// A horizon that rises with every question, and what was answered last about each key.
+#[derive(Debug, Default)]
+struct Clock {
+    now: AtomicU64,
+    answers: Mutex<BTreeMap<Vec<u8>, u64>>,
+}
+
+impl CompactionFilter for Clock {
+    fn point(&self, _key: &[u8], value: &[u8]) -> Option<u64> {
+        point_of(value)
+    }
+
+    fn horizon(&self, smallest: &[u8], largest: &[u8]) -> u64 {
+        let now = self.now.fetch_add(1, Ordering::Relaxed);
+        if smallest == largest {
+            self.answers.lock().insert(smallest.to_vec(), now);
+        }
+        now
+    }
+}
+
+/// Whether every entry that went had an answer before that had reached its point, and every one that
+/// stayed had not.
+fn answers_come_first() -> Result<(), String> {
+    let (clock, disk) = (Arc::new(Clock::default()), FaultyVfs::new(5));
+    let options = Options { filter: Some(Arc::clone(&clock).into()), ..options(&Arc::default()) };
+    let engine = open(&disk, options);
+    let point = |number: u64| if number.is_multiple_of(2) { 1 + number * 7 } else { u64::MAX };
+    let points: Vec<u64> = (0..200).map(point).collect();
+    for (number, point) in (0..).zip(&points) {
+        put(&engine, &key(b'a', number), &value(*point, "brief"));
+    }
+    engine.compact().unwrap();
+    let left = dump(&engine).unwrap();
+    for (number, point) in (0..).zip(&points) {
+        let key = key(b'a', number);
+        let reached = clock.answers.lock().get(&key).is_some_and(|answer| answer >= point);
+        if reached == left.contains_key(&key) {
+            return Err(format!("{number}, point {point}, is there: {}", !reached));
+        }
+    }
+    assert!(!left.is_empty() && left.len() < 200, "{} are left", left.len());
+    Ok(())
+}
+
+#[test]
+fn nothing_goes_before_its_horizon_is_known() {
+    answers_come_first().unwrap();
+    let _armed = arm_mutant("storage-filter-horizon-after-drop");
+    answers_come_first().unwrap_err();
 }
 
 /// Takes in a table from elsewhere; returns the engine and what came in.

@@ -177,6 +177,59 @@ fn losing_an_entry_in_a_flush_is_caught_before_the_table_is_in_force() {
     assert!((0..10u8).all(|key| engine.get(&[key]).unwrap().is_some()));
 }
 
+/// Merges tables in which keys have several versions. Returns what was said when an invariant broke,
+/// and the disk.
+fn merged() -> (Option<String>, MemoryVfs) {
+    let options = Options { threads: ThreadMode::Inline, l0_trigger: 100, ..Options::default() };
+    let disk = MemoryVfs::default();
+    let (engine, _) = Engine::open(Arc::new(disk.clone()), Path::new("db"), options).unwrap();
+    let mut batch = Batch::new();
+    // A table that has no part in the merge.
+    (200..210u8).for_each(|key| batch.put(&[key], &[key; 20]));
+    engine.submit(batch, Durability::Synced, Box::new(|_| {})).unwrap();
+    engine.compact().unwrap();
+    for round in 0..4u8 {
+        let mut batch = Batch::new();
+        (0..20u8).for_each(|key| batch.put(&[key + round * 10], &[round; 20]));
+        engine.submit(batch, Durability::Synced, Box::new(|_| {})).unwrap();
+        engine.flush().unwrap();
+    }
+    let compacted = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| engine.compact()));
+    let said = compacted.map(|result| result.unwrap()).err();
+    let text = said.map(|panic| panic.downcast_ref::<String>().cloned().unwrap_or_default());
+    (text, disk)
+}
+
+/// Whether what the disk holds is what was written, whatever became of the merge.
+fn all_there(disk: MemoryVfs) -> bool {
+    let options = Options { threads: ThreadMode::Inline, ..Options::default() };
+    let (engine, _) = Engine::open(Arc::new(disk), Path::new("db"), options).unwrap();
+    let right = |key: u8| {
+        let newest = (key / 10).min(3);
+        engine.get(&[key]).unwrap().is_some_and(|(value, _)| value == vec![newest; 20])
+    };
+    let beside = (200..210u8).all(|key| engine.get(&[key]).unwrap().is_some());
+    beside && (0..50).all(right) && engine.get(&[50]).unwrap().is_none()
+}
+
+#[test]
+fn an_edit_that_forgets_a_table_is_caught_before_it_is_in_force() {
+    let (said, disk) = merged();
+    assert!(said.is_none() && all_there(disk));
+    let _armed = arm_mutant("storage-edit-forgets-table");
+    let (said, disk) = merged();
+    assert!(said.is_some_and(|said| said.contains("accounts for every entry")));
+    assert!(all_there(disk));
+}
+
+#[test]
+fn a_cut_inside_the_versions_of_a_key_is_caught_before_it_is_in_force() {
+    let _armed = arm_mutant("storage-cut-inside-versions");
+    let (said, disk) = merged();
+    assert!(said.is_some_and(|said| said.contains("keeps the order of the levels")));
+    assert!(all_there(disk));
+}
+
 #[test]
 fn replaying_what_another_log_has_left_in_a_file_is_caught() {
     fires("storage-replays-recycled-log");

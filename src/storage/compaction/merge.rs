@@ -44,6 +44,13 @@ pub(crate) struct Tally {
     pub(crate) bytes_written: u64,
 }
 
+impl Tally {
+    /// Number of entries that were read and not written.
+    pub(crate) fn dropped(&self) -> u64 {
+        self.superseded + self.tombstones + self.hidden + self.filtered
+    }
+}
+
 /// What becomes of the newest version of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {
@@ -181,7 +188,13 @@ impl Merging {
             self.tally.read += 1;
             self.tally.bytes_read += (entry.key.len() + entry.value.len()) as u64 + 1;
             if self.merge.is_superseded() {
-                self.tally.superseded += 1;
+                if crate::mutant!("storage-cut-inside-versions") {
+                    self.output.end_table()?;
+                    self.tally.kept += 1;
+                    self.output.add(entry, None, new)?;
+                } else {
+                    self.tally.superseded += 1;
+                }
                 continue;
             }
             // Lent by the merge and copied once, into the new block.
@@ -233,6 +246,11 @@ impl Merging {
             false => filter.horizon(entry.key, entry.key),
         };
         match filter.point(entry.key, entry.value) {
+            // What is gone is gone: an answer that comes later cannot bring it back.
+            Some(point) if crate::mutant!("storage-filter-horizon-after-drop") => {
+                let _too_late = point > horizon();
+                if self.lies_above(entry.key) { Fate::Replace } else { Fate::Filtered }
+            }
             Some(point) if point > horizon() => Fate::Keep(Some(point)),
             None => Fate::Keep(None),
             Some(_) if crate::mutant!("storage-filter-uncovers-older") => Fate::Filtered,
@@ -263,9 +281,8 @@ impl Merging {
             let what = "tables to merge hold more or fewer entries than they say";
             return Err(Error::corrupt(input.path(), 0, what));
         }
-        let Tally { read, kept, superseded, tombstones, hidden, filtered, .. } = self.tally;
-        let dropped = superseded + tombstones + hidden + filtered;
-        assert_eq!(read, kept + dropped, "every entry is accounted for");
+        let Tally { read, kept, .. } = self.tally;
+        assert_eq!(read, kept + self.tally.dropped(), "every entry is accounted for");
         let written: u64 = self.output.tables.iter().map(|table| table.meta.entries).sum();
         assert_eq!(kept, written, "every entry that is kept is written");
         Ok(())

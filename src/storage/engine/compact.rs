@@ -20,7 +20,8 @@ use crate::storage::compaction::{
 use crate::storage::error::Error;
 use crate::storage::files::{FileKind, FileNo, table_path};
 use crate::storage::key_range::KeyRange;
-use crate::storage::manifest::Edit;
+use crate::storage::levels::Levels;
+use crate::storage::manifest::{Edit, Manifest};
 use crate::storage::sstable::{Table, TableBuilder, TableMeta, TableShape};
 
 /// From so many deleted ranges on, giving their room back comes before the order of the levels.
@@ -30,6 +31,22 @@ const DELETED_FIRST: usize = DELETED_RANGES_MAX / 2;
 pub(super) struct Running {
     number: u64,
     merging: Merging,
+}
+
+/// How many entries a change of the levels brings and takes.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Balance {
+    pub(super) came: u64,
+    pub(super) went: u64,
+}
+
+impl Balance {
+    /// What was there and what came is what is there and what went: no edit loses a table, or a part
+    /// of one. So cheap, a few sums over what the manifest says of tables, that it is always on.
+    fn check(self, before: &Levels, after: &Levels) {
+        let (had, has) = (before.entries() + self.came, after.entries() + self.went);
+        assert_eq!(had, has, "an edit of the tables accounts for every entry");
+    }
 }
 
 /// The number of the table an error is about.
@@ -178,8 +195,9 @@ impl Core {
         let appended = {
             let mut manifest = self.manifest.lock();
             let edit = Edit { tables_removed: removed.clone(), ..Edit::default() };
+            let went = tables.iter().map(|table| table.meta.entries).sum();
             manifest.append(edit).map(|()| {
-                self.change_levels(|_, view| View {
+                self.change_levels(&manifest, Balance { came: 0, went }, |_, view| View {
                     levels: Arc::new(view.levels.edited(&removed, &[])),
                     ..view.clone()
                 });
@@ -223,7 +241,7 @@ impl Core {
     fn finish(&self, merging: Merging) -> Result<(), Error> {
         let (job, inputs, tally) = (merging.job.clone(), merging.inputs.clone(), merging.tally);
         let outputs: Vec<Arc<Table>> = merging.into_tables().into_iter().map(Arc::new).collect();
-        match self.put_in_force(&job, &inputs, &outputs) {
+        match self.put_in_force(&job, &inputs, &outputs, tally.dropped()) {
             Ok(true) => {}
             Ok(false) => {
                 outputs.iter().for_each(|table| table.retire(&self.vfs));
@@ -264,12 +282,13 @@ impl Core {
 
     /// Makes the result true, durably. False, and nothing has changed, when an input is not there
     /// any more: someone has taken it out of the levels meanwhile, and what was made of it would
-    /// bring it back.
+    /// bring it back. The inputs have as many entries as the outputs and those that were dropped.
     fn put_in_force(
         &self,
         job: &Job,
         inputs: &[Arc<Table>],
         outputs: &[Arc<Table>],
+        dropped: u64,
     ) -> Result<bool, Error> {
         let removed: Vec<FileNo> = match job.moved {
             true => Vec::new(),
@@ -295,6 +314,8 @@ impl Core {
         }
         let next = levels.edited(&removed, &placed);
         assert_eq!(next.broken(), None, "a compaction keeps the order of the levels");
+        let balance = Balance { came: 0, went: dropped };
+        balance.check(&levels, &next);
         let level = u8::try_from(job.to).expect("there are seven levels");
         let metas = added.iter().map(|table| (level, &table.meta));
         let metas = metas.map(|(level, meta)| TableMeta { level, ..meta.clone() });
@@ -303,18 +324,27 @@ impl Core {
             tables_removed: removed.clone(),
             ..Edit::default()
         })?;
-        self.change_levels(|_, view| View {
+        self.change_levels(&manifest, balance, |_, view| View {
             levels: Arc::new(view.levels.edited(&removed, &placed)),
             ..view.clone()
         });
         Ok(true)
     }
 
-    /// Replaces the view by what `change` makes of it. The old one is dropped outside the lock: it
-    /// may be the last holder of a file that is then unlinked.
-    pub(super) fn change_levels(&self, change: impl FnOnce(&mut Commit, &View) -> View) {
+    /// Replaces the view by what `change` makes of it, which is what the manifest says already, and
+    /// differs from what was there by `balance`. The old one is dropped outside the lock: it may be
+    /// the last holder of a file that is then unlinked.
+    pub(super) fn change_levels(
+        &self,
+        manifest: &Manifest,
+        balance: Balance,
+        change: impl FnOnce(&mut Commit, &View) -> View,
+    ) {
         let mut commit = self.commit.lock();
         let next = change(&mut commit, &self.view.load());
+        balance.check(&self.view.load().levels, &next.levels);
+        let written = manifest.state.entries();
+        assert_eq!(next.levels.entries(), written, "tables hold the entries the manifest says");
         let (broken, memory) = (next.levels.broken(), next.levels.memory());
         assert_eq!(broken, None, "an edit keeps the order of the levels");
         let debt = debt(&LevelsView::of(&next.levels, None), &self.options);

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::compact::Balance;
 use super::core::{Core, View};
 use super::pace::Writer;
 use super::room::now;
@@ -16,7 +17,7 @@ use crate::storage::entry::EntryRef;
 use crate::storage::error::Error;
 use crate::storage::files::wal_path;
 use crate::storage::iter::{Direction, Range};
-use crate::storage::manifest::Edit;
+use crate::storage::manifest::{Edit, Manifest};
 use crate::storage::memtable::Memtable;
 use crate::storage::memtable_cursor::MemtableCursor;
 use crate::storage::options::ThreadMode;
@@ -63,9 +64,10 @@ impl Core {
 
     fn flush_memtable(&self, memtable: &Arc<Memtable>) -> Result<(), Error> {
         let flushed = memtable.last();
-        let tables = self.build_tables(memtable)?;
+        let (tables, kept) = self.build_tables(memtable)?;
         let deleted = memtable.deleted.get().unwrap_or_default();
         let ranges = deleted.ranges().to_vec();
+        let bytes = tables.iter().map(|table| table.meta.bytes).sum();
         let logs = {
             let mut manifest = self.manifest.lock();
             let logs = manifest.state.logs_covered_by(flushed);
@@ -91,11 +93,10 @@ impl Core {
                 }
                 return Err(error);
             }
+            self.install(&manifest, memtable, (tables, kept), &ranges);
             logs
         };
-        let bytes = tables.iter().map(|table| table.meta.bytes).sum();
         self.counters.flush_bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.install(memtable, tables, &ranges, flushed);
         self.remove_logs(&logs);
         self.counters.flushes.fetch_add(1, Ordering::Relaxed);
         Ok(())
@@ -103,8 +104,8 @@ impl Core {
 
     /// Writes a memtable's newest versions as tables, without those that its deleted ranges hide;
     /// none if nothing is left. What is left out is needed by snapshots only, and a snapshot holds
-    /// the memtable itself.
-    fn build_tables(&self, memtable: &Arc<Memtable>) -> Result<Vec<Table>, Error> {
+    /// the memtable itself. Returns with them how many entries they have, as memory counts them.
+    fn build_tables(&self, memtable: &Arc<Memtable>) -> Result<(Vec<Table>, u64), Error> {
         let mut tables = Vec::new();
         let mut begun: Option<TableBuilder> = None;
         let built = self.write_tables(memtable, &mut tables, &mut begun);
@@ -112,24 +113,23 @@ impl Core {
         // entries as they are written, and neither knows the other.
         let written: u64 = tables.iter().map(|table| table.meta.entries).sum();
         let counted = built.and_then(|hidden| match written + hidden == memtable.keys() {
-            true => Ok(()),
+            true => Ok(memtable.keys() - hidden),
             false => Err(Error::corrupt(&self.dir, 0, "a flush wrote other than memory held")),
         });
-        let synced = counted.and_then(|()| match crate::mutant!("storage-no-dir-sync") {
+        let synced = counted.and_then(|kept| match crate::mutant!("storage-no-dir-sync") {
             false if !tables.is_empty() => {
-                self.vfs.sync_dir(&self.dir).map_err(|error| Error::io("sync", &self.dir, error))
+                let synced = self.vfs.sync_dir(&self.dir);
+                synced.map(|()| kept).map_err(|error| Error::io("sync", &self.dir, error))
             }
-            _ => Ok(()),
+            _ => Ok(kept),
         });
-        if let Err(error) = synced {
+        synced.map(|kept| (std::mem::take(&mut tables), kept)).inspect_err(|_| {
             // Orphans at worst, swept at the next open.
             tables.iter().for_each(|table| table.retire(&self.vfs));
             if let Some(builder) = begun {
                 builder.abandon(&*self.vfs);
             }
-            return Err(error);
-        }
-        Ok(tables)
+        })
     }
 
     /// Returns how many entries deleted ranges hide.
@@ -204,14 +204,15 @@ impl Core {
 
     fn install(
         &self,
+        manifest: &Manifest,
         memtable: &Arc<Memtable>,
-        tables: Vec<Table>,
+        (tables, kept): (Vec<Table>, u64),
         ranges: &[RangeDelete],
-        flushed: Seqno,
     ) {
+        let balance = Balance { came: kept, went: 0 };
         let added: Vec<_> = tables.into_iter().map(|table| (0, Arc::new(table))).collect();
-        self.change_levels(|commit, view| {
-            commit.flushed = commit.flushed.max(flushed);
+        self.change_levels(manifest, balance, |commit, view| {
+            commit.flushed = commit.flushed.max(memtable.last());
             let mut sealed = view.sealed.clone();
             sealed.retain(|other| !Arc::ptr_eq(other, memtable));
             let levels = view.levels.edited(&[], &added);

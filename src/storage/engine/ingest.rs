@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::compact::Balance;
 use super::core::{Core, View};
 use super::{Engine, Snapshot};
 use crate::storage::batch::{Batch, Seqno};
@@ -230,11 +231,14 @@ impl Core {
         };
         let edit =
             Edit { tables_added: placed.iter().map(with_level).collect(), ..Edit::default() };
-        let edit = match crate::mutant!("storage-ingest-before-manifest") {
-            true => Edit::default(),
-            false => edit,
+        let appended = match crate::mutant!("storage-ingest-before-manifest") {
+            true => {
+                manifest.state.apply(&edit);
+                Ok(())
+            }
+            false => manifest.append(edit),
         };
-        if let Err(error) = manifest.append(edit) {
+        if let Err(error) = appended {
             drop(manifest);
             if error.is_full() {
                 return Err(error);
@@ -244,14 +248,15 @@ impl Core {
             let cause = error.to_string().into();
             return Err(Error::ReadOnly { cause });
         }
-        self.change_levels(|_, view| View {
+        let entries = placed.iter().map(|(_, table)| table.meta.entries).sum();
+        self.change_levels(&manifest, Balance { came: entries, went: 0 }, |_, view| View {
             levels: Arc::new(view.levels.edited(&[], &placed)),
             ..view.clone()
         });
         Ok(Some(Ingested {
             seqno,
             files: placed.len(),
-            entries: placed.iter().map(|(_, table)| table.meta.entries).sum(),
+            entries,
             bytes: placed.iter().map(|(_, table)| table.meta.bytes).sum(),
         }))
     }

@@ -257,6 +257,11 @@ impl State {
         }
     }
 
+    /// Number of entries of all tables.
+    pub(crate) fn entries(&self) -> u64 {
+        self.tables.values().map(|table| table.entries).sum()
+    }
+
     /// Sealed segments that hold nothing above `flushed`.
     pub(crate) fn logs_covered_by(&self, flushed: Seqno) -> Vec<FileNo> {
         let covered =
