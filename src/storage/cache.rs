@@ -1,4 +1,9 @@
-//! Blocks of tables kept in memory, within a budget of bytes.
+//! What is kept of tables in memory, within one budget of bytes: blocks, indexes, filters.
+//!
+//! Indexes and filters are *pinned*, held by their tables for as long as these are open, as far as
+//! they take a share of the budget; those of tables that find no room there come and go like
+//! blocks. So a get of a store that fits pays nothing for the bound, and a store of any size keeps
+//! to it. The upper levels, which every get asks, may pin more than the lower ones.
 //!
 //! Decides what a block is known by and what it weighs; which one goes is left to `quick_cache`
 //! (a sharded S3-FIFO: Yang et al., SOSP 2023), under which a block that is read once, as by a
@@ -7,13 +12,15 @@
 //! sharding are fixed, so a simulated run evicts the same blocks each time.
 
 use std::hash::{BuildHasher, Hasher};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use parking_lot::Mutex;
 use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{OptionsBuilder, Weighter};
 
 use super::files::FileNo;
-use super::sstable::Block;
+use super::sstable::{Block, Filter, Index};
 
 /// Where a block stands. File numbers are never used again, so an entry never means another block.
 pub(crate) type BlockKey = (FileNo, u64);
@@ -22,8 +29,8 @@ pub(crate) type BlockKey = (FileNo, u64);
 const SHARDS: usize = 16;
 /// What an entry costs beyond the bytes of its block.
 const ENTRY_OVERHEAD: usize = 128;
-/// The share of the budget that is left to blocks however much the tables' own indexes take.
-const SHARE_MIN: usize = 8;
+/// The levels of which tables may pin three quarters of the budget; those below, half of it.
+const UPPER_LEVELS: u8 = 2;
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Mix;
@@ -62,16 +69,35 @@ impl Hasher for Mixer {
 #[derive(Debug, Clone, Copy)]
 struct Bytes;
 
-impl Weighter<BlockKey, Block> for Bytes {
-    fn weight(&self, _key: &BlockKey, block: &Block) -> u64 {
-        (block.bytes() + ENTRY_OVERHEAD) as u64
+impl Weighter<BlockKey, Kept> for Bytes {
+    fn weight(&self, _key: &BlockKey, kept: &Kept) -> u64 {
+        let bytes = match kept {
+            Kept::Block(block) => block.bytes(),
+            Kept::Index(index) => index.memory(),
+            Kept::Filter(filter) => filter.memory(),
+        };
+        (bytes + ENTRY_OVERHEAD) as u64
     }
 }
 
-/// The blocks in memory. Shared by all tables of an engine.
+/// What stands at one place of a table.
+#[derive(Debug, Clone)]
+pub(crate) enum Kept {
+    Block(Block),
+    /// Of a table that could not pin it.
+    Index(Arc<Index>),
+    /// The same.
+    Filter(Arc<Filter>),
+}
+
+/// What is in memory of tables. Shared by all tables of an engine.
 pub(crate) struct BlockCache {
-    cache: Cache<BlockKey, Block, Bytes, Mix>,
+    cache: Cache<BlockKey, Kept, Bytes, Mix>,
     budget: usize,
+    /// Bytes of it that tables hold themselves.
+    pinned: Mutex<usize>,
+    /// Number of tables that found no room for that.
+    unpinned: AtomicU64,
     hits: AtomicU64,
     misses: AtomicU64,
 }
@@ -93,33 +119,77 @@ impl BlockCache {
             .build()
             .expect("both capacities are given");
         let cache = Cache::with_options(options, Bytes, Mix, DefaultLifecycle::default());
-        Self { cache, budget, hits: AtomicU64::new(0), misses: AtomicU64::new(0) }
+        let (pinned, none) = (Mutex::new(0), AtomicU64::default);
+        Self { cache, budget, pinned, unpinned: none(), hits: none(), misses: none() }
     }
 
-    pub(crate) fn get(&self, key: BlockKey) -> Option<Block> {
+    /// What is kept at a place.
+    pub(crate) fn find(&self, key: BlockKey) -> Option<Kept> {
         let found = self.cache.get(&key);
         let counter = if found.is_some() { &self.hits } else { &self.misses };
         counter.fetch_add(1, Ordering::Relaxed);
         found
     }
 
+    pub(crate) fn get(&self, key: BlockKey) -> Option<Block> {
+        match self.find(key) {
+            Some(Kept::Block(block)) => Some(block),
+            _ => None,
+        }
+    }
+
     /// Looks without it counting as a use: for readers that pass once, such as a compaction.
-    pub(crate) fn peek(&self, key: BlockKey) -> Option<Block> {
+    pub(crate) fn peek(&self, key: BlockKey) -> Option<Kept> {
         self.cache.peek(&key)
     }
 
     pub(crate) fn insert(&self, key: BlockKey, block: Block) {
-        self.cache.insert(key, block);
+        self.keep(key, Kept::Block(block));
     }
 
-    /// Takes what the tables keep in memory beside the cache, their indexes and filters, out of
-    /// the budget.
-    pub(crate) fn charge(&self, tables: usize) {
-        let left = self.budget.saturating_sub(tables).max(self.budget / SHARE_MIN);
-        self.cache.set_capacity(left as u64);
+    pub(crate) fn keep(&self, key: BlockKey, kept: Kept) {
+        self.cache.insert(key, kept);
     }
 
-    /// Bytes it holds.
+    /// Takes out of the budget what a table of `level` is going to hold itself, if there is room for
+    /// it; what comes and goes makes room at once. The table gives it back with
+    /// [`BlockCache::unpin`].
+    pub(crate) fn pin(&self, bytes: usize, level: u8) -> bool {
+        let most = match level < UPPER_LEVELS {
+            true => self.budget - self.budget / 4,
+            false => self.budget / 2,
+        };
+        let mut pinned = self.pinned.lock();
+        let fits = pinned.checked_add(bytes).is_some_and(|all| all <= most);
+        if !fits && !crate::mutant!("storage-pins-beyond-budget") {
+            return false;
+        }
+        *pinned += bytes;
+        self.cache.set_capacity(self.budget.saturating_sub(*pinned) as u64);
+        true
+    }
+
+    /// Gives bytes that were pinned back to the budget.
+    pub(crate) fn unpin(&self, bytes: usize) {
+        let mut pinned = self.pinned.lock();
+        *pinned = pinned.saturating_sub(bytes);
+        self.cache.set_capacity(self.budget.saturating_sub(*pinned) as u64);
+    }
+
+    /// Counts a table that pins nothing, or no longer counts it.
+    pub(crate) fn count_unpinned(&self, is_there: bool) {
+        match is_there {
+            true => self.unpinned.fetch_add(1, Ordering::Relaxed),
+            false => self.unpinned.fetch_sub(1, Ordering::Relaxed),
+        };
+    }
+
+    /// Bytes that tables hold themselves, and the number of tables that found no room for that.
+    pub(crate) fn pinned(&self) -> (usize, u64) {
+        (*self.pinned.lock(), self.unpinned.load(Ordering::Relaxed))
+    }
+
+    /// Bytes it holds beside what is pinned.
     pub(crate) fn bytes(&self) -> u64 {
         self.cache.weight()
     }
@@ -153,11 +223,17 @@ mod tests {
             assert!(cache.bytes() <= 1 << 20);
         }
         assert!(cache.bytes() > 1 << 19);
-        cache.charge(900 << 10);
-        assert!(cache.bytes() <= 128 << 10);
-        cache.charge(100 << 20);
+        // A lower level may pin half, an upper one a quarter more; room is made at once.
+        assert!(!cache.pin((512 << 10) + 1, 2) && cache.pin(512 << 10, 2) && !cache.pin(1, 6));
+        assert!(cache.bytes() <= 512 << 10);
+        assert!(cache.pin(256 << 10, 1) && !cache.pin(1, 0) && !cache.pin(usize::MAX, 0));
+        assert!(cache.bytes() <= 256 << 10);
         cache.insert((2, 0), block(1 << 10));
         assert!(cache.get((2, 0)).is_some());
+        cache.unpin(768 << 10);
+        assert_eq!(cache.pinned().0, 0);
+        (0..10_000).for_each(|offset| cache.insert((3, offset), block(1 << 10)));
+        assert!(cache.bytes() > 1 << 19);
     }
 
     #[test]

@@ -204,11 +204,6 @@ impl Levels {
         self.entries
     }
 
-    /// Bytes of the indexes and filters of all tables.
-    pub(crate) fn memory(&self) -> usize {
-        self.all().map(|(_, table)| table.memory()).sum()
-    }
-
     /// What to read to see a range, newest first: each table of level 0, and each other level.
     pub(crate) fn sources<'a>(
         &'a self,

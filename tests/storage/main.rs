@@ -9,6 +9,7 @@
     reason = "a test that meets the unexpected is to fail there, loudly"
 )]
 
+mod budget;
 mod check;
 mod checkpoint;
 mod compaction;

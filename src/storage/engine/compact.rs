@@ -345,8 +345,7 @@ impl Core {
         balance.check(&self.view.load().levels, &next.levels);
         let written = manifest.state.entries();
         assert_eq!(next.levels.entries(), written, "tables hold the entries the manifest says");
-        let (broken, memory) = (next.levels.broken(), next.levels.memory());
-        assert_eq!(broken, None, "an edit keeps the order of the levels");
+        assert_eq!(next.levels.broken(), None, "an edit keeps the order of the levels");
         let debt = debt(&LevelsView::of(&next.levels, None), &self.options);
         self.debt.store(debt, Ordering::Relaxed);
         let old = self.view.swap(Arc::new(next));
@@ -355,7 +354,6 @@ impl Core {
         self.compact_wake.notify_one();
         drop(commit);
         drop(old);
-        self.cache.charge(memory);
     }
 
     fn compaction_failed(&self, error: Error, first: Option<FileNo>) {

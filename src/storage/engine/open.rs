@@ -57,8 +57,9 @@ pub struct Recovery {
     /// must treat what it stores as incomplete. It is reported again at each open until the
     /// batches around it are flushed, so a caller that has durably noted it calls `flush`.
     pub corrupt: Vec<CorruptRegion>,
-    /// Tables whose footer, index or filter does not check. Every read that meets their range of keys
-    /// fails with `Corrupt`, unless memory or a newer table answers it; other keys are not
+    /// Tables whose footer, index or filter does not check, as far as opening reads them: of tables for
+    /// which `Options::block_cache_bytes` has no room, the footer. Every read that meets their range of
+    /// keys fails with `Corrupt`, unless memory or a newer table answers it; other keys are not
     /// touched by it.
     pub unreadable: Vec<PathBuf>,
 }
@@ -119,7 +120,6 @@ pub(super) fn open(
     recovery.last = flushed.max(replayed).max(levels.last());
     let commit = commit_at(recovery.last, flushed);
     let levels = Arc::new(levels);
-    cache.charge(levels.memory());
     let debt = debt(&LevelsView::of(&levels, None), &options);
     let active = memtables.pop().expect("there is one at least");
     memtables.reverse();
@@ -212,7 +212,10 @@ impl Recovering<'_> {
             let table = Table::open(self.vfs, path, meta.clone(), Arc::clone(cache))?;
             Ok((usize::from(meta.level), Arc::new(table)))
         };
-        let tables: Result<Vec<_>, Error> = self.state.tables.values().map(open).collect();
+        // The upper levels first: their indexes and filters are asked most.
+        let mut metas: Vec<&TableMeta> = self.state.tables.values().collect();
+        metas.sort_by_key(|meta| meta.level);
+        let tables: Result<Vec<_>, Error> = metas.into_iter().map(open).collect();
         let levels = Levels::new(tables?, &self.state.deleted);
         match levels.broken() {
             Some(what) => Err(Error::corrupt(&self.dir.join(CURRENT), 0, what)),

@@ -38,10 +38,14 @@ pub struct Stats {
     pub memtable_bytes: usize,
     /// Memory of flushed memtables that is kept for the next ones.
     pub memtable_spare_bytes: usize,
-    /// Blocks of tables kept in memory.
+    /// Blocks of tables kept in memory, and indexes and filters that come and go as they do. Together
+    /// with `table_memory_bytes` never more than `Options::block_cache_bytes`.
     pub cache_bytes: u64,
-    /// Indexes and filters of all tables, which are in memory too.
+    /// Indexes and filters that are always in memory.
     pub table_memory_bytes: usize,
+    /// Number of open tables whose index and filter have no room there and are read when they are
+    /// needed: when there are many, `Options::block_cache_bytes` is too small for the store.
+    pub unpinned_tables: u64,
     /// Number of blocks that were found in memory.
     pub cache_hits: u64,
     /// Number of blocks that were looked for there in vain.
@@ -166,6 +170,7 @@ impl Core {
         let levels: Vec<_> = levels.collect();
         let table_bytes = levels.iter().map(|level| level.bytes).sum();
         let (cache_hits, cache_misses) = self.cache.traffic();
+        let (table_memory_bytes, unpinned_tables) = self.cache.pinned();
         let counters = &self.counters;
         let progress = || commit.compacting.progress.values();
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -181,7 +186,8 @@ impl Core {
             memtable_bytes: view.memory(),
             memtable_spare_bytes: self.chunks.bytes(),
             cache_bytes: self.cache.bytes(),
-            table_memory_bytes: view.levels.memory(),
+            table_memory_bytes,
+            unpinned_tables,
             cache_hits,
             cache_misses,
             sealed_memtables: view.sealed.len(),

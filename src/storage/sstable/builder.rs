@@ -30,6 +30,7 @@ const BLOCK_TARGET_MAX: usize = 4 << 20;
 /// What a table looks like; see [`Options`] for the fields.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct TableShape {
+    level: u8,
     block_bytes: usize,
     block: BlockShape,
     compression: Compression,
@@ -41,6 +42,7 @@ impl TableShape {
     pub(crate) fn new(options: &Options, level: usize) -> Self {
         let (restart, tagged) = (options.block_restart.max(1), options.block_hash_index);
         Self {
+            level: u8::try_from(level).unwrap_or(u8::MAX),
             block_bytes: options.block_bytes.min(BLOCK_TARGET_MAX),
             block: BlockShape { restart, tagged },
             compression: options.compression.get(level).copied().unwrap_or_default(),
@@ -256,7 +258,7 @@ impl TableBuilder {
         self.file.sync_data().map_err(|source| Error::io("sync", &self.path, source))?;
         let meta = TableMeta {
             no: self.no,
-            level: 0,
+            level: self.shape.level,
             bytes: self.written,
             entries: self.entries,
             deletes: self.deletes,
@@ -270,6 +272,6 @@ impl TableBuilder {
         };
         let index = Index::decode(index.into()).expect("the index was just written");
         let parts = Parts { file: self.file, path: self.path, cache: self.cache };
-        Ok(Table::written(meta, parts, footer, index, filter))
+        Ok(Table::written(meta, parts, footer, (index, filter)))
     }
 }

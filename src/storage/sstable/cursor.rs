@@ -8,19 +8,21 @@ use bytes::Bytes;
 
 use super::block::Block;
 use super::block_cursor::BlockCursor;
-use super::index::{Span, span_at};
-use super::table::Contents;
+use super::index::{Index, Span, span_at};
+use super::lent::Guide;
 use super::{ReadMode, Table};
 use crate::storage::entry::EntryRef;
 use crate::storage::error::Error;
 use crate::storage::iter::{Direction, Range};
 
-/// A place in a table. Holds one block, and one of the index if that has two levels.
+/// A place in a table. Holds one block, one of the index if that has two levels, and the index if
+/// the table does not.
 #[derive(Debug)]
 pub(crate) struct TableCursor {
     table: Arc<Table>,
     direction: Direction,
     mode: ReadMode,
+    index: Option<Arc<Index>>,
     /// Number of an entry of the upper index.
     upper: usize,
     /// The block of the lower index that it names, if there are two levels.
@@ -35,7 +37,8 @@ pub(crate) struct TableCursor {
 impl TableCursor {
     pub(crate) fn new(table: Arc<Table>, direction: Direction, mode: ReadMode) -> Self {
         let ahead = Ahead::new(mode);
-        Self { table, direction, mode, upper: 0, lower: None, at: 0, block: None, ahead }
+        let (index, lower, block) = (None, None, None);
+        Self { table, direction, mode, index, upper: 0, lower, at: 0, block, ahead }
     }
 
     /// Goes to the first entry inside `range`, from the side that the direction starts at.
@@ -48,24 +51,24 @@ impl TableCursor {
         if !range.meets(&table.meta.smallest, &table.meta.largest) {
             return Ok(());
         }
-        let contents = table.contents()?;
+        let guide = table.guide(&mut self.index, self.mode)?;
         let from = match self.direction {
             Direction::Forward => &range.start,
             Direction::Reverse => &range.end,
         };
-        let last = contents.index.spans().len().saturating_sub(1);
+        let last = guide.index.spans().len().saturating_sub(1);
         match from {
             Bound::Included(key) | Bound::Excluded(key) => {
-                let number = contents.index.find(key);
-                let number = number.ok_or_else(|| table.undecodable(contents.footer.index))?;
+                let number = guide.index.find(key);
+                let number = number.ok_or_else(|| table.undecodable(guide.footer.index))?;
                 self.upper = number.min(last);
-                self.enter_upper(contents, Some(key))?;
-                self.enter_block(contents, Some(key))?;
+                self.enter_upper(&guide, Some(key))?;
+                self.enter_block(&guide, Some(key))?;
             }
             Bound::Unbounded => {
                 self.upper = if self.direction == Direction::Forward { 0 } else { last };
-                self.enter_upper(contents, None)?;
-                self.enter_block(contents, None)?;
+                self.enter_upper(&guide, None)?;
+                self.enter_block(&guide, None)?;
             }
         }
         // The search has ended at the key of the bound or beside it.
@@ -89,8 +92,8 @@ impl TableCursor {
             Some(false) => self.next_block(range),
             None => {
                 let table = Arc::clone(&self.table);
-                let contents = table.contents()?;
-                let span = self.span(contents).unwrap_or(contents.footer.index);
+                let guide = table.guide(&mut self.index, self.mode)?;
+                let span = self.span(&guide).unwrap_or(guide.footer.index);
                 Err(table.undecodable(span))
             }
         }
@@ -98,17 +101,17 @@ impl TableCursor {
 
     fn next_block(&mut self, range: &Range) -> Result<(), Error> {
         let table = Arc::clone(&self.table);
-        let contents = table.contents()?;
-        if self.is_last_inside(contents, range) || !self.move_on(contents)? {
+        let guide = table.guide(&mut self.index, self.mode)?;
+        if self.is_last_inside(&guide, range) || !self.move_on(&guide)? {
             self.block = None;
             return Ok(());
         }
-        self.enter_block(contents, None)
+        self.enter_block(&guide, None)
     }
 
     /// Whether all blocks further on are past the range, judging by the separators.
-    fn is_last_inside(&self, contents: &Contents, range: &Range) -> bool {
-        let block = self.lower.as_ref().unwrap_or_else(|| contents.index.block());
+    fn is_last_inside(&self, guide: &Guide<'_>, range: &Range) -> bool {
+        let block = self.lower.as_ref().unwrap_or_else(|| guide.index.block());
         let number = match self.direction {
             Direction::Forward => Some(self.at_number()),
             Direction::Reverse => self.at_number().checked_sub(1),
@@ -131,7 +134,7 @@ impl TableCursor {
     }
 
     /// Moves to the next data block in the direction, if there is one.
-    fn move_on(&mut self, contents: &Contents) -> Result<bool, Error> {
+    fn move_on(&mut self, guide: &Guide<'_>) -> Result<bool, Error> {
         let on = |number: usize, count: usize| match self.direction {
             Direction::Forward => Some(number + 1).filter(|number| *number < count),
             Direction::Reverse => number.checked_sub(1),
@@ -142,20 +145,20 @@ impl TableCursor {
             self.at = at;
             return Ok(true);
         }
-        let Some(upper) = on(self.upper, contents.index.spans().len()) else { return Ok(false) };
+        let Some(upper) = on(self.upper, guide.index.spans().len()) else { return Ok(false) };
         self.upper = upper;
-        self.enter_upper(contents, None)?;
+        self.enter_upper(guide, None)?;
         Ok(true)
     }
 
     /// Loads the lower index at `upper`, if there are two levels, and goes to where `key` must be,
     /// or to its beginning in the direction.
-    fn enter_upper(&mut self, contents: &Contents, key: Option<&[u8]>) -> Result<(), Error> {
-        if !contents.footer.two_levels {
+    fn enter_upper(&mut self, guide: &Guide<'_>, key: Option<&[u8]>) -> Result<(), Error> {
+        if !guide.footer.two_levels {
             return Ok(());
         }
-        let footer = contents.footer.index;
-        let span = contents.index.spans().get(self.upper).copied().unwrap_or(footer);
+        let footer = guide.footer.index;
+        let span = guide.index.spans().get(self.upper).copied().unwrap_or(footer);
         let lower = self.table.block(span, self.mode)?;
         let last = lower.count().checked_sub(1).ok_or_else(|| self.table.undecodable(span))?;
         self.at = match (key, self.direction) {
@@ -170,19 +173,19 @@ impl TableCursor {
         Ok(())
     }
 
-    fn span(&self, contents: &Contents) -> Option<Span> {
+    fn span(&self, guide: &Guide<'_>) -> Option<Span> {
         match &self.lower {
             Some(lower) => span_at(lower, self.at),
-            None => contents.index.spans().get(self.upper).copied(),
+            None => guide.index.spans().get(self.upper).copied(),
         }
     }
 
     /// Loads the current data block and goes to the entry of `key` or the one before or behind it,
     /// or to its beginning in the direction.
-    fn enter_block(&mut self, contents: &Contents, key: Option<&[u8]>) -> Result<(), Error> {
-        let span = self.span(contents).ok_or_else(|| self.table.undecodable(contents.footer.index));
+    fn enter_block(&mut self, guide: &Guide<'_>, key: Option<&[u8]>) -> Result<(), Error> {
+        let span = self.span(guide).ok_or_else(|| self.table.undecodable(guide.footer.index));
         let span = span?;
-        let block = self.read(contents, span)?;
+        let block = self.read(guide, span)?;
         let bad = || self.table.undecodable(span);
         let last = block.count().checked_sub(1).ok_or_else(bad)?;
         let index = match (key, self.direction) {
@@ -211,7 +214,7 @@ impl TableCursor {
         Ok(())
     }
 
-    fn read(&mut self, contents: &Contents, span: Span) -> Result<Block, Error> {
+    fn read(&mut self, guide: &Guide<'_>, span: Span) -> Result<Block, Error> {
         if let Some(block) = self.table.cached(span, self.mode) {
             self.ahead.rest();
             return Ok(block);
@@ -219,7 +222,7 @@ impl TableCursor {
         if self.direction == Direction::Reverse {
             return self.table.block(span, self.mode);
         }
-        let stored = self.ahead.read(&self.table, contents.footer.filter.offset, span)?;
+        let stored = self.ahead.read(&self.table, guide.footer.filter.offset, span)?;
         self.table.keep(span, stored, self.mode)
     }
 

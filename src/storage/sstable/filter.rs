@@ -29,7 +29,7 @@ struct Line([u8; LINE_BYTES]);
 
 /// The filter of one table. Immutable.
 #[derive(Debug, Default)]
-pub(super) struct Filter {
+pub(crate) struct Filter {
     probes: u8,
     lines: Vec<Line>,
 }
@@ -93,7 +93,7 @@ impl Filter {
     }
 
     /// Bytes it keeps in memory.
-    pub(super) fn memory(&self) -> usize {
+    pub(crate) fn memory(&self) -> usize {
         self.lines.len() * LINE_BYTES
     }
 }

@@ -95,6 +95,16 @@ impl Footer {
         Ok(footer)
     }
 
+    /// Most bytes that index and filter take in memory: beside the bytes in the file, a number and a
+    /// span for each entry of the index, of which none is shorter than six bytes.
+    pub(super) fn guide_bytes_max(&self) -> usize {
+        let entries = self.index.length / 6;
+        let listed = usize::try_from(self.blocks).unwrap_or(usize::MAX);
+        let entries = if self.two_levels { entries } else { entries.min(listed) };
+        let lists = entries.saturating_mul(8 + size_of::<Span>());
+        self.filter.length.saturating_add(self.index.length).saturating_add(lists)
+    }
+
     /// All fields, with the format and the number of the index's levels.
     fn fields(bytes: &[u8]) -> Option<(Self, u32, u8)> {
         let mut reader = Reader::new(bytes);

@@ -18,6 +18,7 @@ use crate::storage::batch::Kind;
 use crate::storage::cache::BlockCache;
 use crate::storage::error::Error;
 use crate::storage::files::FileNo;
+use crate::storage::levels::LAST_LEVEL;
 use crate::storage::options::ENGINE_KEY_BYTES_MAX;
 use crate::storage::vfs::Vfs;
 
@@ -92,6 +93,8 @@ impl Parts {
             deletes: footer.deletes,
             adopted: Some(footer.salt),
             no,
+            // Where most of what comes from elsewhere finds its place.
+            level: u8::try_from(LAST_LEVEL).unwrap_or(u8::MAX),
             bytes: size,
             smallest,
             largest,

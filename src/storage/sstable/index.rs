@@ -2,7 +2,7 @@
 //!
 //! Decides how blocks are kept apart: by separators, the shortest bytes that are not below the last
 //! key of a block and below the first of the next. An index is made of blocks of its own; one that
-//! would be long has two levels, of which only the upper is always in memory. What is in memory is
+//! would be long has two levels, of which the lower goes through the cache in blocks. The upper is
 //! searched by the first eight bytes that differ, as numbers: a search of strings would cost a
 //! cache miss at each step.
 
@@ -82,9 +82,9 @@ pub(super) fn span_at(block: &Block, number: usize) -> Option<Span> {
     Span::decode(block.slice(&block.place(number)?.value)?)
 }
 
-/// The part of an index that is always in memory.
+/// An index of one level, or the upper level of one of two.
 #[derive(Debug)]
-pub(super) struct Index {
+pub(crate) struct Index {
     block: Block,
     /// What all separators begin with.
     common: Vec<u8>,
@@ -130,7 +130,7 @@ impl Index {
     }
 
     /// Bytes it keeps in memory.
-    pub(super) fn memory(&self) -> usize {
+    pub(crate) fn memory(&self) -> usize {
         self.block.bytes() + self.heads.len() * (8 + size_of::<Span>())
     }
 

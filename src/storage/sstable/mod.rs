@@ -3,7 +3,8 @@
 //! [`block`] decides the bytes of a block, [`block_builder`] how they are put together,
 //! [`block_cursor`] how they are walked, [`trailer`] compression and checksum; [`index`] in which
 //! block a key must be, [`filter`] the bits that deny a key, [`footer`] what a table says of itself;
-//! [`builder`] how one is written, [`table`] how it is opened and asked, [`recent`] how gets of neighbours share blocks, [`cursor`] how it is walked,
+//! [`builder`] how one is written, [`table`] how it is opened and asked, [`lent`] where its index and
+//! filter are, [`recent`] how gets of neighbours share blocks, [`cursor`] how it is walked,
 //! [`verify`] how all of it is checked. Format: `docs/format/sstable.md`, after LevelDB's table with
 //! checksums that hold their place, as in RocksDB. A table holds one version of a key; which table is
 //! newer is the manifest's knowledge.
@@ -19,6 +20,7 @@ mod filter;
 mod footer;
 mod foreign;
 mod index;
+mod lent;
 mod recent;
 mod table;
 mod trailer;
@@ -31,7 +33,8 @@ pub(crate) use builder::{TableBuilder, TableShape};
 pub(crate) use cursor::TableCursor;
 #[cfg(debug_assertions)]
 pub(crate) use filter::check_any_filter;
-pub(crate) use filter::key_hash;
+pub(crate) use filter::{Filter, key_hash};
+pub(crate) use index::Index;
 pub(crate) use recent::RecentBlocks;
 pub(crate) use table::{Probe, ReadMode, Table};
 

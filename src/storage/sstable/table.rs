@@ -1,4 +1,5 @@
-//! An open table: its index and filter in memory, its blocks on disk or in the cache.
+//! An open table: its index and filter pinned in memory or, if that has no room for them, on disk or
+//! in the cache, as its blocks are.
 //!
 //! Decides how a key is looked up, and what is read for it. A block that does not check is an error
 //! naming file and offset; it is never "no such key".
@@ -13,9 +14,10 @@ use super::block::Block;
 use super::filter::Filter;
 use super::footer::{FOOTER_BYTES, Footer};
 use super::index::{Index, Span, span_at};
+use super::lent::{Guide, Lent};
 use super::recent::RecentBlocks;
 use super::trailer::unseal;
-use crate::storage::cache::BlockCache;
+use crate::storage::cache::{BlockCache, Kept};
 use crate::storage::entry::Version;
 use crate::storage::error::Error;
 use crate::storage::vfs::{Vfs, VfsFile};
@@ -52,8 +54,12 @@ pub(crate) enum ReadMode {
 #[derive(Debug)]
 pub(super) struct Contents {
     pub(super) footer: Footer,
-    pub(super) index: Index,
-    pub(super) filter: Filter,
+    /// Index and filter, if they are pinned.
+    pub(super) pinned: Option<(Index, Filter)>,
+}
+
+fn memory_of((index, filter): &(Index, Filter)) -> usize {
+    index.memory() + filter.memory()
 }
 
 /// An open table. Immutable; shared by all versions and snapshots that name it.
@@ -73,16 +79,28 @@ impl Table {
         meta: TableMeta,
         parts: Parts,
         footer: Footer,
-        index: Index,
-        filter: Filter,
+        guides: (Index, Filter),
     ) -> Self {
-        let contents = Ok(Contents { footer, index, filter });
+        let cache = &parts.cache;
+        let pinned = match cache.pin(memory_of(&guides), meta.level) {
+            true => Some(guides),
+            false => {
+                cache.count_unpinned(true);
+                let (index, filter) = guides;
+                let place = |span: Span| (meta.no, span.offset);
+                cache.keep(place(footer.index), Kept::Index(Arc::new(index)));
+                cache.keep(place(footer.filter), Kept::Filter(Arc::new(filter)));
+                None
+            }
+        };
+        let contents = Ok(Contents { footer, pinned });
         Self { meta, parts, contents, retired: OnceLock::new() }
     }
 
     /// Opens a table that the manifest names and compares it with what the manifest says of it. One
     /// whose footer, index or filter does not check is opened all the same, see [`Table::usable`]: its keys
-    /// cannot be read, but the manifest knows which they can be, so those of others can.
+    /// cannot be read, but the manifest knows which they can be, so those of others can. Index and
+    /// filter of a table for which memory has no room are not looked at here.
     ///
     /// # Errors
     /// `Missing`, `Version`, or what the file system says.
@@ -129,12 +147,6 @@ impl Table {
         self.retired.get_or_init(|| Arc::clone(vfs));
     }
 
-    /// Bytes it keeps in memory, the cache aside.
-    pub(crate) fn memory(&self) -> usize {
-        let of = |contents: &Contents| contents.index.memory() + contents.filter.memory();
-        self.contents.as_ref().map_or(0, of)
-    }
-
     /// Bytes of all keys and values in it; unknown if it cannot be read.
     pub(crate) fn raw_bytes(&self) -> u64 {
         self.contents.as_ref().map_or(0, |contents| contents.footer.raw_bytes)
@@ -145,7 +157,8 @@ impl Table {
     /// # Errors
     /// `Corrupt` or what the file system says.
     pub(crate) fn get(&self, key: &[u8], hash: u64) -> Result<Option<Version>, Error> {
-        let probe = self.probe(key, hash, |span| self.block(span, ReadMode::Cached).map(Some))?;
+        let read = |span| self.block(span, ReadMode::Cached).map(Some);
+        let probe = self.probe(key, hash, true, read)?;
         match probe {
             Probe::Found(version) => Ok(Some(version)),
             Probe::Absent | Probe::NeedsDisk => Ok(None),
@@ -162,7 +175,7 @@ impl Table {
         hash: u64,
         recent: &mut RecentBlocks,
     ) -> Result<Option<Version>, Error> {
-        let probe = self.probe(key, hash, |span| {
+        let probe = self.probe(key, hash, true, |span| {
             let read = || self.block(span, ReadMode::Cached);
             recent.get_or_read((self.meta.no, span.offset), read).map(Some)
         })?;
@@ -176,24 +189,34 @@ impl Table {
     pub(crate) fn try_get(&self, key: &[u8], hash: u64) -> Probe {
         let cached = |span: Span| Ok(self.parts.cache.get((self.meta.no, span.offset)));
         // Damage is for `get` to report.
-        self.probe(key, hash, cached).unwrap_or(Probe::NeedsDisk)
+        self.probe(key, hash, false, cached).unwrap_or(Probe::NeedsDisk)
     }
 
-    /// Looks a key up with blocks from `fetch`, which may have to say that it has not got one.
+    /// Looks a key up with blocks from `fetch`, which may have to say that it has not got one, as
+    /// this does of index and filter if the disk may not be asked.
     fn probe(
         &self,
         key: &[u8],
         hash: u64,
+        may_read: bool,
         mut fetch: impl FnMut(Span) -> Result<Option<Block>, Error>,
     ) -> Result<Probe, Error> {
         if !(*self.meta.smallest <= *key && *key <= *self.meta.largest) {
             return Ok(Probe::Absent);
         }
         let contents = self.contents()?;
-        if !contents.filter.may_hold(hash) {
+        let Some(filter) = self.filter(contents, may_read)? else { return Ok(Probe::NeedsDisk) };
+        if !filter.may_hold(hash) {
             return Ok(Probe::Absent);
         }
-        let Some(mut span) = self.upper_span(contents, key)? else { return Ok(Probe::Absent) };
+        let index = match may_read {
+            true => Some(self.index(contents, ReadMode::Cached)?),
+            false => self.index_in_memory(contents, ReadMode::Cached),
+        };
+        let Some(index) = index else { return Ok(Probe::NeedsDisk) };
+        let number = index.find(key).ok_or_else(|| self.undecodable(contents.footer.index))?;
+        let span = index.spans().get(number).copied();
+        let Some(mut span) = span else { return Ok(Probe::Absent) };
         if contents.footer.two_levels {
             let Some(lower) = fetch(span)? else { return Ok(Probe::NeedsDisk) };
             let number = lower.lower_bound(key).ok_or_else(|| self.undecodable(span))?;
@@ -210,11 +233,83 @@ impl Table {
         }
     }
 
-    /// The block of the upper index in which `key` must be, or below which it must be.
-    fn upper_span(&self, contents: &Contents, key: &[u8]) -> Result<Option<Span>, Error> {
-        let number = contents.index.find(key);
-        let number = number.ok_or_else(|| self.undecodable(contents.footer.index))?;
-        Ok(contents.index.spans().get(number).copied())
+    /// The filter, out of memory or from the disk; `None` if that may not be asked.
+    fn filter<'a>(
+        &'a self,
+        contents: &'a Contents,
+        may_read: bool,
+    ) -> Result<Option<Lent<'a, Filter>>, Error> {
+        if let Some((_, filter)) = &contents.pinned {
+            return Ok(Some(Lent::Pinned(filter)));
+        }
+        let key = (self.meta.no, contents.footer.filter.offset);
+        if let Some(Kept::Filter(filter)) = self.parts.cache.find(key) {
+            return Ok(Some(Lent::Shared(filter)));
+        }
+        if !may_read {
+            return Ok(None);
+        }
+        let filter = Arc::new(self.parts.filter(&contents.footer)?);
+        self.parts.cache.keep(key, Kept::Filter(Arc::clone(&filter)));
+        Ok(Some(Lent::Shared(filter)))
+    }
+
+    /// The index, out of memory or from the disk.
+    fn index<'a>(
+        &'a self,
+        contents: &'a Contents,
+        mode: ReadMode,
+    ) -> Result<Lent<'a, Index>, Error> {
+        if let Some(index) = self.index_in_memory(contents, mode) {
+            return Ok(index);
+        }
+        let index = Arc::new(self.parts.index(&self.meta, &contents.footer)?);
+        if mode == ReadMode::Cached {
+            let key = (self.meta.no, contents.footer.index.offset);
+            self.parts.cache.keep(key, Kept::Index(Arc::clone(&index)));
+        }
+        Ok(Lent::Shared(index))
+    }
+
+    fn index_in_memory<'a>(
+        &'a self,
+        contents: &'a Contents,
+        mode: ReadMode,
+    ) -> Option<Lent<'a, Index>> {
+        if let Some((index, _)) = &contents.pinned {
+            return Some(Lent::Pinned(index));
+        }
+        let key = (self.meta.no, contents.footer.index.offset);
+        let kept = match mode {
+            ReadMode::Cached => self.parts.cache.find(key),
+            ReadMode::Passing => self.parts.cache.peek(key),
+            ReadMode::Disk => None,
+        };
+        match kept {
+            Some(Kept::Index(index)) => Some(Lent::Shared(index)),
+            _ => None,
+        }
+    }
+
+    /// What leads through the blocks. `held` is the index that a reader who comes again holds on to,
+    /// if it is not pinned.
+    ///
+    /// # Errors
+    /// `Corrupt` or what the file system says.
+    pub(super) fn guide(
+        &self,
+        held: &mut Option<Arc<Index>>,
+        mode: ReadMode,
+    ) -> Result<Guide<'_>, Error> {
+        let contents = self.contents()?;
+        let index = match held {
+            Some(index) => Lent::Shared(Arc::clone(index)),
+            None => self.index(contents, mode)?,
+        };
+        if let Lent::Shared(index) = &index {
+            *held = Some(Arc::clone(index));
+        }
+        Ok(Guide { footer: &contents.footer, index })
     }
 
     /// Reads a block, or takes it from the cache.
@@ -237,7 +332,10 @@ impl Table {
         let key = (self.meta.no, span.offset);
         match mode {
             ReadMode::Cached => self.parts.cache.get(key),
-            ReadMode::Passing => self.parts.cache.peek(key),
+            ReadMode::Passing => match self.parts.cache.peek(key) {
+                Some(Kept::Block(block)) => Some(block),
+                _ => None,
+            },
             ReadMode::Disk => None,
         }
     }
@@ -260,6 +358,11 @@ impl Table {
 
 impl Drop for Table {
     fn drop(&mut self) {
+        match &self.contents {
+            Ok(Contents { pinned: Some(guides), .. }) => self.parts.cache.unpin(memory_of(guides)),
+            Ok(Contents { pinned: None, .. }) => self.parts.cache.count_unpinned(false),
+            Err(_) => {}
+        }
         if let Some(vfs) = self.retired.get() {
             // What cannot be removed now is swept at the next open.
             let _orphan = vfs.remove(&self.parts.path);
@@ -286,9 +389,23 @@ impl Parts {
         unseal(stored, salt, span.offset).map_err(bad)
     }
 
-    /// Reads footer, index and filter, and compares them with what the manifest says.
+    /// Reads the footer, and index and filter if there is room for them, and compares them with what
+    /// the manifest says.
     fn contents(&self, meta: &TableMeta) -> Result<Contents, Error> {
         let footer = self.footer(meta)?;
+        // What they take in memory is known when they have been read: at most this.
+        let most = footer.guide_bytes_max();
+        if !self.cache.pin(most, meta.level) {
+            self.cache.count_unpinned(true);
+            return Ok(Contents { footer, pinned: None });
+        }
+        let read = || Ok((self.index(meta, &footer)?, self.filter(&footer)?));
+        let pinned = read();
+        self.cache.unpin(most.saturating_sub(pinned.as_ref().map_or(0, memory_of)));
+        Ok(Contents { footer, pinned: Some(pinned?) })
+    }
+
+    fn index(&self, meta: &TableMeta, footer: &Footer) -> Result<Index, Error> {
         let index = self.unsealed(footer.index, self.read(footer.index)?, footer.salt)?;
         let bad = |span: Span, what| Error::corrupt(&self.path, span.offset, what);
         let index =
@@ -296,14 +413,15 @@ impl Parts {
         let (first, last) = (index.spans().first(), index.spans().last());
         let end = if footer.two_levels { footer.index.offset } else { footer.filter.offset };
         let start = if footer.two_levels { footer.filter.end() } else { Some(0) };
-        let agrees = last.and_then(Span::end) == Some(end)
+        let counted = footer.two_levels || index.spans().len() as u64 == footer.blocks;
+        let agrees = counted
+            && last.and_then(Span::end) == Some(end)
             && first.map(|span| span.offset) == start
             && index.ends_with(&meta.largest);
-        if !agrees {
-            return Err(bad(footer.index, "table is not the one that is named"));
+        match agrees {
+            true => Ok(index),
+            false => Err(bad(footer.index, "table is not the one that is named")),
         }
-        let filter = self.filter(&footer)?;
-        Ok(Contents { footer, index, filter })
     }
 
     pub(super) fn footer(&self, meta: &TableMeta) -> Result<Footer, Error> {

@@ -9,7 +9,8 @@ use super::block::{Block, tag_of};
 use super::block_cursor::BlockCursor;
 use super::filter::{Filter, key_hash};
 use super::index::{Span, span_at};
-use super::table::{Contents, ReadMode};
+use super::lent::Guide;
+use super::table::ReadMode;
 use super::trailer::checksum_of;
 use crate::storage::batch::Kind;
 use crate::storage::entry::EntryRef;
@@ -45,8 +46,8 @@ impl Table {
 
     /// The same, and shows every entry to the caller.
     pub(super) fn verify_each(&self, show: Show<'_>) -> (u64, Vec<Error>) {
-        let contents = match self.contents() {
-            Ok(contents) => contents,
+        let guide = match self.guide(&mut None, ReadMode::Disk) {
+            Ok(guide) => guide,
             Err(error) => return (0, vec![error]),
         };
         let mut verifying = Verifying {
@@ -62,39 +63,39 @@ impl Table {
             errors: Vec::new(),
             show,
         };
-        verifying.all(contents);
+        verifying.all(&guide);
         (verifying.blocks, verifying.errors)
     }
 }
 
 impl Verifying<'_> {
-    fn all(&mut self, contents: &Contents) {
+    fn all(&mut self, guide: &Guide<'_>) {
         // What memory holds was checked when it was read; the disk may have changed since.
         match self.table.parts.footer(&self.table.meta) {
-            Ok(footer) if footer == contents.footer => {}
-            Ok(_) => self.fault(contents.footer.index, "footer has changed"),
+            Ok(footer) if footer == *guide.footer => {}
+            Ok(_) => self.fault(guide.footer.index, "footer has changed"),
             Err(error) => self.errors.push(error),
         }
-        match self.table.parts.filter(&contents.footer) {
+        match self.table.parts.filter(guide.footer) {
             Ok(filter) => self.filter = Some(filter),
             Err(error) => self.errors.push(error),
         }
-        self.block(contents.footer.index);
-        for (number, span) in contents.index.spans().iter().enumerate() {
-            if contents.footer.two_levels {
+        self.block(guide.footer.index);
+        for (number, span) in guide.index.spans().iter().enumerate() {
+            if guide.footer.two_levels {
                 if let Some((lower, _)) = self.block(*span) {
                     self.lower(&lower, *span);
                 }
             } else {
-                self.data(*span, contents.index.block(), number);
+                self.data(*span, guide.index.block(), number);
             }
         }
-        if let Ok(stored) = self.table.parts.read(contents.footer.filter) {
+        if let Ok(stored) = self.table.parts.read(guide.footer.filter) {
             self.sums.update(&checksum_of(&stored).to_le_bytes());
         }
         self.blocks += 1;
         if self.errors.is_empty() {
-            let footer = &contents.footer;
+            let footer = guide.footer;
             let counted = (self.entries, self.deletes, self.raw_bytes);
             if counted != (footer.entries, footer.deletes, footer.raw_bytes) {
                 self.fault(footer.index, "entries are not as many as the footer says");
