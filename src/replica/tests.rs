@@ -153,6 +153,21 @@ fn the_bytes_of_own_records_stay_what_they_are() {
     assert_eq!(crate::codec::encode(&MetaRecord::Pledge(2)).unwrap(), [1, 1, 2]);
 }
 
+proptest::proptest! {
+    #[test]
+    fn foreign_bytes_in_the_place_of_own_records_or_keys_never_panic(
+        bytes: Vec<u8>, variant in 0u8..12, small: bool,
+    ) {
+        let bytes: Vec<u8> = bytes.iter().map(|byte| if small { byte % 8 } else { *byte }).collect();
+        let _table = keyspace::table_of(&bytes);
+        let record = [&[1, variant], bytes.as_slice()].concat();
+        if let Ok(record) = crate::codec::decode::<MetaRecord>(&record) {
+            let again = crate::codec::encode(&record).unwrap();
+            proptest::prop_assert_eq!(crate::codec::decode::<MetaRecord>(&again), Ok(record));
+        }
+    }
+}
+
 #[test]
 fn an_answer_that_rests_on_a_version_the_full_disk_refused_is_refused_too() {
     let vfs = FaultyVfs::new(7);

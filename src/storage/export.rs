@@ -191,3 +191,45 @@ pub(crate) fn measure(vfs: &dyn Vfs, path: &Path) -> Result<(u64, u64), Error> {
     }
     Ok((offset, hash.digest()))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::{any, prop_assert_eq, proptest};
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_list_reads_back_and_a_cut_one_does_not(
+            keys in vec((vec(any::<u8>(), 0..9), vec(any::<u8>(), 0..9)), 0..5),
+            end in any::<Option<u8>>(), seqno in any::<u64>(),
+        ) {
+            let file = |(smallest, largest): (Vec<u8>, Vec<u8>)| TableFile {
+                name: format!("{}.sst", smallest.len()),
+                smallest: smallest.into(),
+                largest: largest.into(),
+                entries: seqno / 2,
+                bytes: seqno,
+                checksum: !seqno,
+            };
+            let range = KeyRange::new(Bytes::new(), end.map(|end| Bytes::from(vec![end])));
+            let files = keys.into_iter().map(file).collect();
+            let export = Export { seqno: Seqno(seqno), range, files };
+            let body = export.encode().split_off(4);
+            for cut in 0..body.len() {
+                prop_assert_eq!(Export::decode(&mut Reader::new(&body[..cut])), None);
+            }
+            prop_assert_eq!(Export::decode(&mut Reader::new(&body)), Some(export));
+        }
+
+        #[test]
+        fn foreign_bytes_never_panic(body in vec(any::<u8>(), 0..200), small in any::<bool>()) {
+            let body: Vec<u8> = body.iter().map(|byte| if small { byte % 5 } else { *byte }).collect();
+            if let Some(export) = Export::decode(&mut Reader::new(&body)) {
+                let _told = export.broken();
+                prop_assert_eq!(export.paths(Path::new("x")).len(), export.files.len());
+            }
+        }
+    }
+}

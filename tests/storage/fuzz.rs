@@ -6,7 +6,7 @@ use std::path::Path;
 
 use fastrand::Rng;
 
-use crate::targets::{TARGETS, footer_of_first, of_kind};
+use crate::targets::{TARGETS, exported, footer_of_first, of_kind};
 
 fn cases() -> u64 {
     std::env::var("KVD_FUZZ_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(400)
@@ -24,6 +24,14 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
         "manifest" => "MANIFEST",
         "sstable_footer" => {
             seeds.extend((0..2u8).map(|flag| [&[flag], footer_of_first().1].concat()));
+            return seeds;
+        }
+        "ingest" => {
+            for (place, (_, content)) in exported().iter().enumerate() {
+                for checked in 0..2u8 {
+                    seeds.push([&[(place as u8) << 1 | checked], content.as_slice()].concat());
+                }
+            }
             return seeds;
         }
         _ => return seeds,
@@ -121,6 +129,11 @@ fn any_filter_is_read_without_a_panic_and_none_denies_what_it_holds() {
 #[test]
 fn any_manifest_is_read_without_a_panic() {
     run("manifest");
+}
+
+#[test]
+fn any_export_is_taken_in_whole_or_refused_without_a_panic() {
+    run("ingest");
 }
 
 #[test]

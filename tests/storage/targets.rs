@@ -7,7 +7,8 @@ use std::sync::{Arc, OnceLock};
 
 use prost::Message;
 use roundtable::storage::{
-    Batch, Direction, Durability, Engine, MemoryVfs, Options, ThreadMode, Vfs, check, fuzz,
+    Batch, Direction, Durability, Engine, Export, KeyRange, MemoryVfs, Options, ThreadMode, Vfs,
+    check, fuzz,
 };
 use roundtable::testing::arm_mutant;
 use roundtable::wire::peer::{message_from_wire, message_to_wire, message_weight};
@@ -26,6 +27,7 @@ pub(crate) const TARGETS: &[Target] = &[
     ("sstable_table", sstable_table),
     ("filter", fuzz::filter),
     ("manifest", manifest),
+    ("ingest", ingest),
     ("wire_peer", wire_peer),
     ("engine_ops", engine_ops),
 ];
@@ -74,11 +76,29 @@ pub(crate) fn template() -> &'static [(PathBuf, Vec<u8>)] {
             }
         }
         engine.close().unwrap();
-        let names = vfs.list(Path::new(DIR)).unwrap().into_iter();
-        names
-            .map(|name| Path::new(DIR).join(name))
-            .map(|path| (path.clone(), read(&vfs, &path)))
-            .collect()
+        files_in(&vfs, DIR)
+    })
+}
+
+fn files_in(vfs: &MemoryVfs, dir: &str) -> Vec<(PathBuf, Vec<u8>)> {
+    let paths = vfs.list(Path::new(dir)).unwrap().into_iter().map(|name| Path::new(dir).join(name));
+    paths.map(|path| (path.clone(), read(vfs, &path))).collect()
+}
+
+const EXPORT: &str = "/export";
+
+/// The files of a small export: two tables and their list.
+pub(crate) fn exported() -> &'static [(PathBuf, Vec<u8>)] {
+    static FILES: OnceLock<Vec<(PathBuf, Vec<u8>)>> = OnceLock::new();
+    FILES.get_or_init(|| {
+        let vfs = MemoryVfs::default();
+        let options = Options { table_bytes: 500, ..options() };
+        let (engine, _) = Engine::open(Arc::new(vfs.clone()), Path::new(DIR), options).unwrap();
+        let mut batch = Batch::new();
+        (0..30u8).for_each(|number| batch.put(&[b'k', number], &[number; 20]));
+        engine.submit(batch, Durability::Synced, Box::new(|_| {})).unwrap();
+        engine.export(&KeyRange::all(), Path::new(EXPORT)).unwrap();
+        files_in(&vfs, EXPORT)
     })
 }
 
@@ -173,6 +193,43 @@ fn sstable_table(data: &[u8]) {
 fn manifest(data: &[u8]) {
     fuzz::edit(data);
     replaced("MANIFEST", data, false);
+}
+
+/// Puts bytes in the place of a file of an export, checks it, and takes it into a store that has
+/// other keys. The first byte says which file, and whether checksums are believed unseen.
+fn ingest(data: &[u8]) {
+    let (flags, content) = data.split_first().unwrap_or((&0, &[]));
+    let _armed = (flags & 1 == 1).then(|| arm_mutant("storage-checksums-unchecked"));
+    let (target, _) = &exported()[usize::from(flags >> 1) % exported().len()];
+    let vfs = MemoryVfs::default();
+    for (path, old) in exported() {
+        let file = vfs.create(path).unwrap();
+        file.write_at(0, if path == target { content } else { old }).unwrap();
+    }
+    let sound = check(&vfs, Path::new(EXPORT)).unwrap().faults.is_empty();
+    let Ok(export) = Export::read(&vfs, Path::new(EXPORT)) else { return };
+    let (engine, _) = Engine::open(Arc::new(vfs), Path::new(DIR), options()).unwrap();
+    let mut batch = Batch::new();
+    batch.put(b"here", b"before");
+    engine.submit(batch, Durability::Synced, Box::new(|_| {})).unwrap();
+    while engine.step() {}
+    let paths = export.paths(Path::new(EXPORT));
+    match engine.ingest(&paths) {
+        Ok(taken) => {
+            let pairs = pairs(&engine, Direction::Forward).expect("every block was looked at");
+            // There may be deletes in what is no export.
+            let wanted = taken.entries + 1;
+            assert!(pairs.len() as u64 <= wanted, "more came in than there was");
+            assert!(!sound || pairs.len() as u64 == wanted, "a sound export came in in part");
+        }
+        Err(_) => {
+            let pairs = pairs(&engine, Direction::Forward).expect("it has nothing but this");
+            assert!(pairs.iter().all(|(key, _)| *key == "here"), "something came in all the same");
+            assert_eq!(pairs.len(), 1, "what was there is lost");
+        }
+    }
+    exercise(&engine);
+    write(&engine);
 }
 
 /// A message that is taken in is sent on as the same message.

@@ -272,7 +272,31 @@ impl State {
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::{any, prop_assert_eq, proptest};
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn foreign_bytes_never_panic(
+            fields in vec((0u8..12, vec(any::<u8>(), 0..12), any::<bool>()), 0..12),
+        ) {
+            let mut body = FORMAT.to_le_bytes().to_vec();
+            body.extend_from_slice(&[9, 0, 0, 0]);
+            for (tag, values, small) in fields {
+                body.push(tag);
+                body.extend(values.iter().map(|byte| if small { byte % 4 } else { *byte }));
+            }
+            body.push(0);
+            let path = Path::new("MANIFEST");
+            if let Some(edit) = Edit::decode(&body, path).unwrap() {
+                let mut state = State::default();
+                state.apply(&edit);
+                prop_assert_eq!(Edit::decode(&edit.encode(), path).unwrap(), Some(edit));
+            }
+        }
+    }
 
     #[test]
     fn an_edit_reads_back_and_a_cut_one_does_not() {
