@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use fastrand::Rng;
 use parking_lot::Mutex;
 use roundtable::storage::{
-    Batch, CompactionFilter, Direction, Durability, Engine, FaultyVfs, KeyRange, Options,
+    Batch, CompactionFilter, Direction, Durability, Engine, Error, FaultyVfs, KeyRange, Options,
     TableWriter, ThreadMode, Vfs,
 };
 use roundtable::testing::arm_mutant;
@@ -350,6 +350,41 @@ fn what_has_passed_is_found_without_writes_once_it_is_quiet() {
     while engine.step() {}
     assert_eq!(engine.stats().dropped_filtered, 300);
     assert_eq!(dump(&engine).unwrap().len(), 294);
+}
+
+/// A caller's mistake.
+#[derive(Debug)]
+struct Panicking;
+
+impl CompactionFilter for Panicking {
+    fn point(&self, _key: &[u8], _value: &[u8]) -> Option<u64> {
+        panic!("this filter is made to fail")
+    }
+
+    fn horizon(&self, _smallest: &[u8], _largest: &[u8]) -> u64 {
+        0
+    }
+}
+
+#[test]
+fn an_engine_whose_thread_breaks_is_read_only_and_keeps_nobody_waiting() {
+    let disk = FaultyVfs::new(9);
+    let options = Options { filter: Some(Arc::new(Panicking).into()), ..Options::default() };
+    let engine = open(&disk, options);
+    let mut batch = Batch::new();
+    batch.put(b"key", b"value");
+    engine.write(batch).unwrap();
+    // The thread that flushes meets the panic; those who wait for it hear of it.
+    assert!(matches!(engine.flush(), Err(Error::ReadOnly { .. })));
+    let mut batch = Batch::new();
+    batch.put(b"key", b"other");
+    assert!(matches!(engine.write(batch), Err(Error::ReadOnly { .. })));
+    assert_eq!(engine.get(b"key").unwrap().unwrap().0, "value");
+    assert!(engine.close().is_err());
+    drop(engine);
+    let engine = open(&disk, Options::default());
+    engine.flush().unwrap();
+    assert_eq!(engine.get(b"key").unwrap().unwrap().0, "value");
 }
 
 #[test]

@@ -270,7 +270,12 @@ impl Core {
 
     /// Forbids all writing from now on. The first cause stands.
     pub(super) fn latch(&self, cause: &Error) {
-        self.commit.lock().latched.get_or_insert_with(|| cause.to_string().into());
+        self.latch_for(&cause.to_string());
+    }
+
+    /// The same for a cause that is no error of the disk.
+    pub(super) fn latch_for(&self, cause: &str) {
+        self.commit.lock().latched.get_or_insert_with(|| cause.into());
         self.wake_all();
     }
 }

@@ -57,7 +57,11 @@ pub(super) fn start(core: &Arc<Core>) -> Result<Vec<JoinHandle<()>>, Error> {
     let mut threads = Vec::new();
     for (name, body) in bodies {
         let shared = Arc::clone(core);
-        match Builder::new().name(name.to_owned()).spawn(move || body(&shared)) {
+        let watched = move || {
+            let _watch = Watch(&shared);
+            body(&shared);
+        };
+        match Builder::new().name(name.to_owned()).spawn(watched) {
             Ok(thread) => threads.push(thread),
             Err(error) => {
                 core.commit.lock().phase = Phase::Closing;
@@ -68,6 +72,20 @@ pub(super) fn start(core: &Arc<Core>) -> Result<Vec<JoinHandle<()>>, Error> {
         }
     }
     Ok(threads)
+}
+
+/// Makes the engine read-only when its thread ends by a broken invariant. Without it all who wait for
+/// the work of that thread would wait for ever.
+struct Watch<'a>(&'a Core);
+
+impl Drop for Watch<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.latch_for("a thread of the engine has met a broken invariant");
+            // It may have been the thread that answers those whose batches wait.
+            while self.0.log_step() {}
+        }
+    }
 }
 
 /// Waits for threads to end; one that is the caller itself is left alone.
