@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::sync::mpsc;
 
 use anyhow::Context;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::config::LogFormat;
@@ -31,6 +32,9 @@ pub fn run(settings: &Settings) -> anyhow::Result<ExitCode> {
     log::start(&settings.log.filter, json).map_err(anyhow::Error::msg)?;
     // Before anything is touched, and until nothing is: who holds it is the node.
     let _pid_file = settings.pid_file.as_deref().map(PidFile::take).transpose()?;
+    if let Err(error) = raise_file_limit() {
+        tracing::warn!(%error, "limit of open files is as it was");
+    }
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     if settings.workers > 0 {
         builder.worker_threads(settings.workers);
@@ -40,6 +44,14 @@ pub fn run(settings: &Settings) -> anyhow::Result<ExitCode> {
     // Connections that linger must not keep the process.
     runtime.shutdown_background();
     result
+}
+
+/// Lets this process have as many open files as it may have: the store keeps every table open, and
+/// the limit that processes begin with, often 1024, ends at some thirty gigabytes of tables.
+fn raise_file_limit() -> std::io::Result<()> {
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })?;
+    Ok(())
 }
 
 async fn serve(settings: &Settings) -> anyhow::Result<ExitCode> {
@@ -132,4 +144,19 @@ pub fn follow_parent() -> anyhow::Result<()> {
 pub fn say_error(text: &str) {
     use std::io::Write;
     let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_many_files_may_be_open_as_the_system_allows() {
+        let few = Rlimit { current: Some(256), ..getrlimit(Resource::Nofile) };
+        setrlimit(Resource::Nofile, few).unwrap();
+        raise_file_limit().unwrap();
+        let limit = getrlimit(Resource::Nofile);
+        assert_eq!(limit.current, limit.maximum);
+        assert_ne!(limit.current, Some(256));
+    }
 }
