@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use roundtable::storage::vfs::Fault;
 use roundtable::storage::{
     Batch, Direction, Durability, Engine, Error, FaultyVfs, KeyRange, Options, RealVfs, SyncMode,
     ThreadMode, check,
@@ -91,6 +92,44 @@ fn a_place_that_is_taken_is_refused_and_left_alone() {
     assert!(matches!(refused, Err(Error::Occupied { path }) if path == Path::new(COPY)));
     assert!(matches!(engine.checkpoint(Path::new(DIR)), Err(Error::Locked { .. })));
     assert_eq!(disk.content(&Path::new(COPY).join("notes.txt")).unwrap(), b"mine");
+}
+
+#[test]
+fn an_error_of_any_call_of_a_checkpoint_costs_the_checkpoint_at_most() {
+    let (mut copies, mut refusals) = (0, 0);
+    for call in 1.. {
+        let (disk, engine) = store();
+        while engine.step() {}
+        let before = dump(&engine).unwrap();
+        let first = disk.counts().calls;
+        disk.fail_at(first + call, Fault::Eio);
+        let made = engine.checkpoint(Path::new(COPY));
+        if disk.counts().calls < first + call {
+            break;
+        }
+        match made {
+            Ok(made) => {
+                // A table that cannot be linked is copied.
+                copies += usize::from(made.bytes_copied > made.bytes / 3);
+                assert!(check(&disk, Path::new(COPY)).unwrap().faults.is_empty());
+                assert_eq!(dump(&open(&disk, COPY)).unwrap(), before);
+            }
+            Err(error) => {
+                assert!(matches!(error, Error::Io { .. }), "call {call}: {error}");
+                refusals += 1;
+                let left = disk.files().into_iter().filter(|path| path.starts_with(COPY));
+                let left: Vec<_> = left.filter(|path| path.extension().is_some()).collect();
+                assert!(left.is_empty(), "call {call} leaves {left:?}");
+                let current = disk.content(&Path::new(COPY).join("CURRENT"));
+                assert_eq!(current, None, "call {call} leaves a store");
+            }
+        }
+        assert_eq!(dump(&engine).unwrap(), before);
+        put(&engine, 0..1, b"it goes on");
+        while engine.step() {}
+        assert_eq!(engine.stats().read_only, None);
+    }
+    assert!(copies > 0 && refusals > 5, "{copies} copies, {refusals} refusals");
 }
 
 #[test]

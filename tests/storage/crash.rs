@@ -1,11 +1,12 @@
 //! Crashes at every call to the disk, with every unsynced sector kept, lost or torn (I9, I10).
 
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
 use crate::harness::{FATES, calls_of, crash_runs, merges_of, sites_of};
 use crate::sites::Site;
 
-const SCRIPTS: u64 = 12;
+pub(crate) const SCRIPTS: u64 = 12;
 
 fn runs_wanted() -> u64 {
     std::env::var("KVD_CRASH_RUNS").ok().and_then(|runs| runs.parse().ok()).unwrap_or(10_000)
@@ -22,13 +23,17 @@ fn every_crash_leaves_a_prefix_with_every_acknowledged_batch() {
     assert!(failures.is_empty(), "{} of {runs}: {}", failures.len(), failures[0]);
 }
 
+/// Where each call of each script comes from. Found once: it takes a backtrace a call.
+pub(crate) fn calls_of_scripts() -> &'static [BTreeMap<u64, Site>] {
+    static CALLS: OnceLock<Vec<BTreeMap<u64, Site>>> = OnceLock::new();
+    CALLS.get_or_init(|| (0..SCRIPTS).map(sites_of).collect())
+}
+
 /// The calls of the scripts, by the line of the engine they come from and what they do.
 fn sites() -> BTreeMap<Site, u64> {
     let mut sites: BTreeMap<Site, u64> = BTreeMap::new();
-    for script in 0..SCRIPTS {
-        for site in sites_of(script).into_values() {
-            *sites.entry(site).or_default() += 1;
-        }
+    for site in calls_of_scripts().iter().flat_map(BTreeMap::values) {
+        *sites.entry(site.clone()).or_default() += 1;
     }
     sites
 }

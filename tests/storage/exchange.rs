@@ -1,12 +1,13 @@
 //! Export and ingestion from outside: whole ranges that change stores, and what must not come in.
 
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use roundtable::storage::{
-    Batch, Durability, Engine, Error, Export, FaultyVfs, KeyRange, Options, RealVfs, SyncMode,
-    TableWriter, ThreadMode, Vfs, check,
+    Batch, Direction, Durability, Engine, Error, Export, FaultyVfs, KeyRange, Options, RealVfs,
+    SyncMode, TableWriter, ThreadMode, Vfs, check,
 };
 
 use crate::harness::{State, dump};
@@ -343,6 +344,48 @@ fn a_busy_store_takes_files_in_between_writes() {
         assert_eq!(found.map(|(value, _)| value[0]), (unit % 3 != 1).then_some(unit));
     }
     assert!(engine.verify().errors.is_empty());
+}
+
+#[test]
+fn a_snapshot_and_an_iterator_read_the_same_through_all_that_happens_to_the_store() {
+    let (disk, engine) = store();
+    let unit = KeyRange::prefix(b"b");
+    let export = engine.export(&unit, Path::new(OUT)).unwrap();
+    let snapshot = engine.snapshot();
+    let all = || {
+        let pairs = snapshot.range(Bound::Unbounded, Bound::Unbounded, Direction::Forward);
+        pairs.map(|pair| pair.unwrap()).collect::<Vec<_>>()
+    };
+    let before = all();
+    let mut begun = snapshot.range(Bound::Unbounded, Bound::Unbounded, Direction::Forward);
+    let mut read: Vec<_> = begun.by_ref().take(10).map(|pair| pair.unwrap()).collect();
+    let checkpoint = || engine.checkpoint(Path::new("/srv/copy")).unwrap();
+    let events: [(&str, &dyn Fn()); 9] = [
+        ("flush", &|| engine.flush().unwrap()),
+        ("a range goes", &|| assert!(engine.delete_range(&unit).is_ok())),
+        ("merge", &|| engine.compact().unwrap()),
+        ("files come in", &|| assert!(engine.ingest(&export.paths(Path::new(OUT))).is_ok())),
+        ("writes", &|| put(&engine, b'b', 0..600, b"later")),
+        ("checkpoint", &|| assert!(checkpoint().files > 0)),
+        ("merge", &|| engine.compact().unwrap()),
+        ("all goes", &|| assert!(engine.delete_range(&KeyRange::all()).is_ok())),
+        ("merge", &|| engine.compact().unwrap()),
+    ];
+    for (event, happens) in events {
+        happens();
+        assert_eq!(all(), before, "after: {event}");
+        let found = snapshot.get(&key(b'b', 30)).unwrap().map(|(value, _)| value);
+        assert_eq!(found.as_deref(), Some(&b"after the range"[..]), "after: {event}");
+        assert_eq!(snapshot.get(&key(b'b', 7)).unwrap(), None, "after: {event}");
+        read.extend(begun.by_ref().take(60).map(|pair| pair.unwrap()));
+    }
+    read.extend(begun.map(|pair| pair.unwrap()));
+    assert_eq!(read, before);
+    // The store is empty: its tables are there for the readers alone.
+    assert_eq!(dump(&engine).unwrap(), State::new());
+    assert!(!tables(&disk, FROM).is_empty());
+    drop(snapshot);
+    assert_eq!(tables(&disk, FROM), Vec::<PathBuf>::new());
 }
 
 #[test]

@@ -2,13 +2,16 @@
 //! nothing wrong is read, nothing refused comes back, and nothing is acknowledged that is not on
 //! disk.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use fastrand::Rng;
 use roundtable::storage::vfs::Fault;
 use roundtable::storage::{Durability, FaultyVfs};
 
+use crate::crash::calls_of_scripts;
 use crate::harness::{ACTS, DIR, Harness, Verdict};
+use crate::sites::Site;
 
 /// What is wrong with the disk of a run.
 #[derive(Debug, Clone, Copy)]
@@ -150,6 +153,36 @@ fn an_error_of_any_call_is_survived() {
             let verdict = settled.and_then(|()| harness.recover());
             assert_eq!(verdict, Ok(()), "{fault:?} at call {call}");
         }
+    }
+}
+
+/// Every place of the engine that makes or lengthens a file finds the disk full once, each in a script
+/// that comes by.
+#[test]
+fn a_disk_that_is_full_at_any_place_that_writes_is_left_again() {
+    let mut places: BTreeMap<&Site, (u64, u64)> = BTreeMap::new();
+    for (script, calls) in (0..).zip(calls_of_scripts()) {
+        for (call, site) in calls {
+            let writes = site.1.starts_with("write") || site.1.starts_with("create ");
+            if writes && !site.1.starts_with("create directory") {
+                places.entry(site).or_insert((script, *call));
+            }
+        }
+    }
+    println!("{} places", places.len());
+    // Fewer can be told apart in a build without line numbers.
+    assert!(places.len() >= 10, "{} places that write are reached", places.len());
+    for ((line, what), (script, call)) in places {
+        let disk = FaultyVfs::new(call);
+        let mut harness = Harness::new(script, disk.clone());
+        disk.fail_at(call, Fault::Full);
+        harness.play(ACTS);
+        let verdict = harness.settle().and_then(|()| check_works_again(&mut harness));
+        let verdict = verdict.and_then(|()| harness.check_visible()).and_then(|()| {
+            harness.crash();
+            harness.recover()
+        });
+        assert_eq!(verdict, Ok(()), "{what} at {line}, call {call} of script {script}");
     }
 }
 

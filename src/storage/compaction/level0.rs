@@ -53,8 +53,7 @@ pub(super) fn columns<'v, 'a>(
     let sweep = Sweep::new(ranges.clone());
     // The deepest point of a set of ranges is where one of them begins.
     let begins: BTreeSet<&Bytes> = ranges.map(|(begin, _)| begin).collect();
-    let mut points: Vec<_> =
-        begins.into_iter().map(|key| (sweep.depth_at(&key), key)).collect();
+    let mut points: Vec<_> = begins.into_iter().map(|key| (sweep.depth_at(&key), key)).collect();
     points.retain(|(depth, _)| *depth >= least);
     // Stable: of equals the lowest key.
     points.sort_by_key(|(depth, _)| std::cmp::Reverse(*depth));
