@@ -55,8 +55,9 @@ pub enum Compression {
 pub struct Options {
     /// Size at which a memtable is sealed and flushed, in bytes; default 64 MiB.
     pub memtable_bytes: usize,
-    /// Bound on all memtables together, the sealed ones included; default 256 MiB. Beyond it
-    /// writes are refused with `Overloaded`.
+    /// Bound on all memtables together, the sealed ones included, in bytes; default 256 MiB. Beyond
+    /// it writes are refused with `Overloaded`. One that is flushed and that only a snapshot or an
+    /// iterator still holds does not count: these are not to be kept for long.
     pub memory_bytes_max: usize,
     /// Bound on batches that wait for the log, in bytes; default 64 MiB. Beyond it writes are
     /// refused with `Overloaded`.

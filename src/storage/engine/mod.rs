@@ -102,7 +102,9 @@ impl Owner {
 
 impl Engine {
     /// Opens the store in `dir`, or makes one there if the directory is empty or not there.
-    /// Replays the log; damage in it is reported, see [`Recovery::corrupt`].
+    /// Replays the log; damage in it is reported, see [`Recovery::corrupt`]. Each table stays open as
+    /// long as it is part of the store: the process needs as many file descriptors as there are
+    /// tables, about one for each [`Options::table_bytes`] of data.
     ///
     /// # Errors
     /// `Locked` when another engine has it open; `Missing`, `Corrupt` and `Version` when what is
