@@ -290,7 +290,9 @@ fn check_data(dir: &Path) -> anyhow::Result<ExitCode> {
     }
     let (tables, blocks) = (checked.tables, checked.blocks);
     let (segments, batches) = (checked.segments, checked.batches);
+    let (blobs, values) = (checked.blobs, checked.values);
     print(&format!(
-        "ok: {tables} tables, {blocks} blocks; {segments} log segments, {batches} batches\n"
+        "ok: {tables} tables, {blocks} blocks; {blobs} blob files, {values} values; \
+         {segments} log segments, {batches} batches\n"
     ))
 }

@@ -27,10 +27,10 @@ pub(super) fn piece(
     for _ in 0..SEEKS_MAX {
         let end = [DATA + 1];
         let bounds = (Bound::Included(&place[..]), Bound::Excluded(&end[..]));
-        let first = snapshot.range(bounds.0, bounds.1, Direction::Forward).next();
-        let Some(first) = first else { return Ok((batch, None)) };
-        let (first, ..) = first.map_err(|error| disk_error(&error))?;
-        let (Some(table), Some(prefix)) = (table_of(&first), first.get(..PREFIX_BYTES)) else {
+        let mut keys = snapshot.range(bounds.0, bounds.1, Direction::Forward);
+        let first = keys.next_key().map_err(|error| disk_error(&error))?;
+        let Some((first, _)) = first else { return Ok((batch, None)) };
+        let (Some(table), Some(prefix)) = (table_of(first), first.get(..PREFIX_BYTES)) else {
             let what = format!("a key of {} bytes is none of ours", first.len());
             return Err(DiskError::Corruption(what));
         };

@@ -1,4 +1,5 @@
-//! What is kept of tables in memory, within one budget of bytes: blocks, indexes, filters.
+//! What is kept of tables in memory, within one budget of bytes: blocks, indexes, filters,
+//! and values of blob files.
 //!
 //! Indexes and filters are *pinned*, held by their tables for as long as these are open, as far as
 //! they take a share of the budget; those of tables that find no room there come and go like
@@ -15,6 +16,7 @@ use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{OptionsBuilder, Weighter};
@@ -31,6 +33,8 @@ const SHARDS: usize = 16;
 const ENTRY_OVERHEAD: usize = 128;
 /// The levels of which tables may pin three quarters of the budget; those below, half of it.
 const UPPER_LEVELS: u8 = 2;
+/// A value of more than this share of the budget is not kept: an eighth of what one part has.
+const VALUE_SHARE: usize = SHARDS * 8;
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Mix;
@@ -67,20 +71,21 @@ impl Hasher for Mixer {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Bytes;
+struct Weight;
 
-impl Weighter<BlockKey, Kept> for Bytes {
+impl Weighter<BlockKey, Kept> for Weight {
     fn weight(&self, _key: &BlockKey, kept: &Kept) -> u64 {
         let bytes = match kept {
             Kept::Block(block) => block.bytes(),
             Kept::Index(index) => index.memory(),
             Kept::Filter(filter) => filter.memory(),
+            Kept::Value(_, value) => value.len(),
         };
         (bytes + ENTRY_OVERHEAD) as u64
     }
 }
 
-/// What stands at one place of a table.
+/// What stands at one place of a table or a blob file.
 #[derive(Debug, Clone)]
 pub(crate) enum Kept {
     Block(Block),
@@ -88,11 +93,22 @@ pub(crate) enum Kept {
     Index(Arc<Index>),
     /// The same.
     Filter(Arc<Filter>),
+    /// A value of a blob file, and the hash of its key.
+    Value(u64, Bytes),
+}
+
+impl Kept {
+    fn value(self, hash: u64) -> Option<Bytes> {
+        match self {
+            Self::Value(of, value) if of == hash => Some(value),
+            _ => None,
+        }
+    }
 }
 
 /// What is in memory of tables. Shared by all tables of an engine.
 pub(crate) struct BlockCache {
-    cache: Cache<BlockKey, Kept, Bytes, Mix>,
+    cache: Cache<BlockKey, Kept, Weight, Mix>,
     budget: usize,
     /// Bytes of it that tables hold themselves.
     pinned: Mutex<usize>,
@@ -118,7 +134,7 @@ impl BlockCache {
             .weight_capacity(budget as u64)
             .build()
             .expect("both capacities are given");
-        let cache = Cache::with_options(options, Bytes, Mix, DefaultLifecycle::default());
+        let cache = Cache::with_options(options, Weight, Mix, DefaultLifecycle::default());
         let (pinned, none) = (Mutex::new(0), AtomicU64::default);
         Self { cache, budget, pinned, unpinned: none(), hits: none(), misses: none() }
     }
@@ -141,6 +157,23 @@ impl BlockCache {
     /// Looks without it counting as a use: for readers that pass once, such as a compaction.
     pub(crate) fn peek(&self, key: BlockKey) -> Option<Kept> {
         self.cache.peek(&key)
+    }
+
+    /// The value that stands at a place of a blob file, if its key has this hash.
+    pub(crate) fn value(&self, key: BlockKey, hash: u64) -> Option<Bytes> {
+        self.find(key).and_then(|kept| kept.value(hash))
+    }
+
+    /// The same without it counting as a use.
+    pub(crate) fn peek_value(&self, key: BlockKey, hash: u64) -> Option<Bytes> {
+        self.peek(key).and_then(|kept| kept.value(hash))
+    }
+
+    /// Keeps a value, unless it is so long that it would drive out much else.
+    pub(crate) fn insert_value(&self, key: BlockKey, hash: u64, value: Bytes) {
+        if value.len() <= self.budget / VALUE_SHARE {
+            self.keep(key, Kept::Value(hash, value));
+        }
     }
 
     pub(crate) fn insert(&self, key: BlockKey, block: Block) {

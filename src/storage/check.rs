@@ -1,18 +1,22 @@
 //! Checks a store that nobody has open, or an export, and changes nothing in it.
 //!
 //! Decides what counts as a fault: everything that `Engine::open` would refuse or report, every
-//! block of every table, every record of every log in use, also those whose batches are in tables
-//! already. A torn tail of the log in use is what a crash leaves and no fault. Of an export: its list,
-//! every table against the list and every block of it, and tables that the list does not name. A
-//! directory is an export if it has the list of one and no `CURRENT`.
+//! block of every table, every value in a blob file, every record of every log in use, also those
+//! whose batches are in tables already. A torn tail of the log in use is what a crash leaves and no
+//! fault. Of an export: its list, every table and blob file against the list and all that is in them,
+//! and tables that the list does not name. A directory is an export if it has the list of one and no
+//! `CURRENT`.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::blob::BlobFile;
 use super::cache::BlockCache;
+use super::engine::blobs_of;
 use super::error::Error;
-use super::export::{self, Export, TableFile};
-use super::files::{CURRENT, FileKind, FileNo, table_path};
+use super::export::{self, BlobPart, Export, TableFile};
+use super::files::{CURRENT, FileKind, FileNo, blob_path, table_path};
 use super::manifest::{self, State};
 use super::sstable::{Table, TableMeta};
 use super::vfs::Vfs;
@@ -26,6 +30,10 @@ pub struct Checked {
     pub tables: usize,
     /// Number of blocks read.
     pub blocks: u64,
+    /// Number of blob files read.
+    pub blobs: usize,
+    /// Number of values in them, also of those that no table refers to any more.
+    pub values: u64,
     /// Number of log segments read.
     pub segments: usize,
     /// Number of batches in them.
@@ -80,11 +88,47 @@ pub fn check(vfs: &dyn Vfs, dir: &Path) -> Result<Checked, Error> {
     Ok(checked)
 }
 
+/// The checksum of a file that a list names with this length.
+fn measured(vfs: &dyn Vfs, path: &Path, listed: u64) -> Result<u64, Error> {
+    let (bytes, checksum) = export::measure(vfs, path)?;
+    match bytes == listed {
+        true => Ok(checksum),
+        false => {
+            let what = "length is not what the list says";
+            Err(Error::corrupt(path, bytes.min(listed), what))
+        }
+    }
+}
+
 impl Checked {
     fn files(&mut self, vfs: &dyn Vfs, dir: &Path, state: &State, names: &[String]) {
         self.faults.extend(refuse_unknown_logs(vfs, dir, &state.logs, names).err());
+        // Nothing is read twice but the values that are in force: once where they stand, and once
+        // for the key that refers to them.
+        let cache = Arc::new(BlockCache::new(0, 1));
+        let mut blobs = BTreeMap::new();
+        for (no, (meta, _)) in &state.blobs {
+            match BlobFile::open(vfs, blob_path(dir, *no), meta, Arc::clone(&cache)) {
+                Ok(blob) => {
+                    let (values, fault) = blob.verify();
+                    self.blobs += 1;
+                    self.values += values;
+                    self.faults.extend(fault);
+                    blobs.insert(*no, Arc::new(blob));
+                }
+                Err(error) => self.faults.push(error),
+            }
+        }
         for meta in state.tables.values() {
-            self.table(vfs, dir, meta);
+            match blobs_of(meta, &blobs) {
+                Some(files) => self.table((vfs, dir), meta, files, &cache),
+                // A file that is missing has been named above.
+                None if meta.blobs.iter().all(|one| state.blobs.contains_key(&one.file)) => {}
+                None => {
+                    let what = "a table refers to a blob file that is not named";
+                    self.faults.push(Error::corrupt(&dir.join(CURRENT), 0, what));
+                }
+            }
         }
         if let Err(error) = self.logs(vfs, dir, state) {
             self.faults.push(error);
@@ -98,36 +142,61 @@ impl Checked {
             Err(error) => return self.faults.push(error),
         };
         self.faults.extend(export.broken().map(|what| Error::corrupt(&list, 0, what)));
+        let mut blobs = Vec::new();
+        for (no, blob) in (1..).zip(&export.blobs) {
+            match self.listed_blob((vfs, dir), no, blob) {
+                Ok(blob) => blobs.push(Arc::new(blob)),
+                Err(error) => self.faults.push(error),
+            }
+        }
         for (no, file) in (1..).zip(&export.files) {
-            if let Err(error) = self.listed(vfs, dir, no, file) {
+            if let Err(error) = self.listed((vfs, dir), (no, &blobs), file) {
                 self.faults.push(error);
             }
         }
-        let is_table = |name: &&String| matches!(FileKind::of(name), FileKind::Table(_));
-        let is_listed = |name: &&String| export.files.iter().any(|file| file.name == **name);
-        for name in names.iter().filter(is_table).filter(|name| !is_listed(name)) {
-            let what = "the list of the export does not name this table";
+        let is_ours =
+            |name: &&String| matches!(FileKind::of(name), FileKind::Table(_) | FileKind::Blob(_));
+        let is_listed = |name: &&String| {
+            export.files.iter().any(|file| file.name == **name)
+                || export.blobs.iter().any(|blob| blob.name == **name)
+        };
+        for name in names.iter().filter(is_ours).filter(|name| !is_listed(name)) {
+            let what = "the list of the export does not name this file";
             self.faults.push(Error::corrupt(&dir.join(name), 0, what));
+        }
+    }
+
+    /// A blob file of an export.
+    fn listed_blob(
+        &mut self,
+        (vfs, dir): (&dyn Vfs, &Path),
+        no: FileNo,
+        file: &BlobPart,
+    ) -> Result<BlobFile, Error> {
+        let path = dir.join(&file.name);
+        let checksum = measured(vfs, &path, file.bytes)?;
+        let blob = BlobFile::adopt(vfs, path.clone(), no, Arc::new(BlockCache::new(0, 1)))?;
+        self.blobs += 1;
+        self.values += blob.meta().records;
+        match checksum == file.checksum {
+            true => Ok(blob),
+            // Whole, but not the bytes that were listed.
+            false => Err(Error::corrupt(&path, 0, "file checksum is not what the list says")),
         }
     }
 
     /// A table of an export. The error is what keeps its blocks from being read.
     fn listed(
         &mut self,
-        vfs: &dyn Vfs,
-        dir: &Path,
-        no: FileNo,
+        (vfs, dir): (&dyn Vfs, &Path),
+        (no, blobs): (FileNo, &[Arc<BlobFile>]),
         file: &TableFile,
     ) -> Result<(), Error> {
         let path = dir.join(&file.name);
-        let (bytes, checksum) = export::measure(vfs, &path)?;
-        if bytes != file.bytes {
-            let end = bytes.min(file.bytes);
-            return Err(Error::corrupt(&path, end, "length is not what the list says"));
-        }
+        let checksum = measured(vfs, &path, file.bytes)?;
         let cache = Arc::new(BlockCache::new(0, 1));
         let keys = (file.smallest.clone(), file.largest.clone());
-        let table = Table::open_foreign(vfs, path.clone(), no, Some(keys), cache)?;
+        let table = Table::open_foreign(vfs, path.clone(), (no, blobs), Some(keys), cache)?;
         let (blocks, faults) = table.verify();
         self.tables += 1;
         self.blocks += blocks;
@@ -149,10 +218,15 @@ impl Checked {
         Ok(())
     }
 
-    fn table(&mut self, vfs: &dyn Vfs, dir: &Path, meta: &TableMeta) {
-        // Nothing is read twice.
-        let cache = Arc::new(BlockCache::new(0, 1));
-        match Table::open(vfs, table_path(dir, meta.no), meta.clone(), cache) {
+    fn table(
+        &mut self,
+        (vfs, dir): (&dyn Vfs, &Path),
+        meta: &TableMeta,
+        blobs: Vec<Arc<BlobFile>>,
+        cache: &Arc<BlockCache>,
+    ) {
+        let path = table_path(dir, meta.no);
+        match Table::open(vfs, path, (meta.clone(), blobs), Arc::clone(cache)) {
             Ok(table) => {
                 let (blocks, faults) = table.verify();
                 self.tables += 1;

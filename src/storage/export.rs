@@ -14,7 +14,7 @@ use super::vfs::{Vfs, read_all};
 
 /// The name of the list.
 pub(crate) const LIST: &str = "EXPORT";
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 /// Longest list that is read.
 const LIST_BYTES_MAX: u64 = 64 << 20;
 /// How much of a file is hashed at once.
@@ -29,6 +29,19 @@ pub struct Export {
     pub range: KeyRange,
     /// The tables, in key order; their keys do not meet.
     pub files: Vec<TableFile>,
+    /// The blob files that the tables refer to.
+    pub blobs: Vec<BlobPart>,
+}
+
+/// A blob file outside of a store: where long values of the tables beside it stand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BlobPart {
+    /// The name of the file in its directory.
+    pub name: String,
+    /// Length of the file.
+    pub bytes: u64,
+    /// The xxh3-64 of the file.
+    pub checksum: u64,
 }
 
 /// A table outside of a store.
@@ -47,6 +60,8 @@ pub struct TableFile {
     /// The xxh3-64 of the file. For whoever sends it: a store that takes it in checks every block
     /// against checksums inside the file.
     pub checksum: u64,
+    /// The names of the blob files that it refers to, in the same directory.
+    pub blobs: Vec<String>,
 }
 
 impl Export {
@@ -78,9 +93,10 @@ impl Export {
         }
     }
 
-    /// The files' paths, given where the export is.
+    /// The paths of all files, given where the export is: tables, then blob files.
     pub fn paths(&self, dir: &Path) -> Vec<PathBuf> {
-        self.files.iter().map(|file| dir.join(&file.name)).collect()
+        let tables = self.files.iter().map(|file| &file.name);
+        tables.chain(self.blobs.iter().map(|blob| &blob.name)).map(|name| dir.join(name)).collect()
     }
 
     /// What of the list cannot be so in an export that was written to its end.
@@ -124,6 +140,14 @@ impl Export {
             put_varint(&mut out, file.entries);
             put_varint(&mut out, file.bytes);
             out.extend_from_slice(&file.checksum.to_le_bytes());
+            put_length(&mut out, file.blobs.len());
+            file.blobs.iter().for_each(|name| put_string(&mut out, name.as_bytes()));
+        }
+        put_length(&mut out, self.blobs.len());
+        for blob in &self.blobs {
+            put_string(&mut out, blob.name.as_bytes());
+            put_varint(&mut out, blob.bytes);
+            out.extend_from_slice(&blob.checksum.to_le_bytes());
         }
         out
     }
@@ -134,25 +158,47 @@ impl Export {
         let count = reader.length()?;
         let mut files = Vec::new();
         for _ in 0..count {
-            let name = String::from_utf8(reader.string()?.to_vec()).ok()?;
-            // A list may come from elsewhere: it names files beside it and nothing else.
-            if name.contains(['/', '\\']) || name.starts_with('.') || name.is_empty() {
-                return None;
-            }
             files.push(TableFile {
-                name,
+                name: name(reader)?,
                 smallest: Bytes::copy_from_slice(reader.string()?),
                 largest: Bytes::copy_from_slice(reader.string()?),
                 entries: reader.varint()?,
                 bytes: reader.varint()?,
                 checksum: reader.u64()?,
+                blobs: names(reader)?,
             });
         }
-        reader.is_empty().then_some(Self { seqno, range, files })
+        let count = reader.length()?;
+        let mut blobs = Vec::new();
+        for _ in 0..count {
+            let (name, bytes) = (name(reader)?, reader.varint()?);
+            blobs.push(BlobPart { name, bytes, checksum: reader.u64()? });
+        }
+        reader.is_empty().then_some(Self { seqno, range, files, blobs })
     }
 }
 
+fn names(reader: &mut Reader<'_>) -> Option<Vec<String>> {
+    let mut names = Vec::new();
+    for _ in 0..reader.length()? {
+        names.push(name(reader)?);
+    }
+    Some(names)
+}
+
+/// The name of a file. A list may come from elsewhere: it names files beside it and nothing else.
+fn name(reader: &mut Reader<'_>) -> Option<String> {
+    let name = String::from_utf8(reader.string()?.to_vec()).ok()?;
+    let is_elsewhere = name.contains(['/', '\\']) || name.starts_with('.') || name.is_empty();
+    (!is_elsewhere).then_some(name)
+}
+
 impl TableFile {
+    /// The paths of the table and of the blob files that it refers to, given where they are.
+    pub fn paths(&self, dir: &Path) -> Vec<PathBuf> {
+        std::iter::once(&self.name).chain(&self.blobs).map(|name| dir.join(name)).collect()
+    }
+
     /// Measures a table that is on disk.
     ///
     /// # Errors
@@ -167,6 +213,7 @@ impl TableFile {
             entries: meta.entries,
             bytes,
             checksum,
+            blobs: Vec::new(),
         })
     }
 }
@@ -212,10 +259,17 @@ mod tests {
                 entries: seqno / 2,
                 bytes: seqno,
                 checksum: !seqno,
+                blobs: (0..seqno % 3).map(|number| format!("{number}.blob")).collect(),
             };
             let range = KeyRange::new(Bytes::new(), end.map(|end| Bytes::from(vec![end])));
             let files = keys.into_iter().map(file).collect();
-            let export = Export { seqno: Seqno(seqno), range, files };
+            let blob = |number: u64| BlobPart {
+                name: format!("{number}.blob"),
+                bytes: seqno / 3,
+                checksum: seqno,
+            };
+            let blobs = (0..seqno % 3).map(blob).collect();
+            let export = Export { seqno: Seqno(seqno), range, files, blobs };
             let body = export.encode().split_off(4);
             for cut in 0..body.len() {
                 prop_assert_eq!(Export::decode(&mut Reader::new(&body[..cut])), None);
@@ -228,7 +282,8 @@ mod tests {
             let body: Vec<u8> = body.iter().map(|byte| if small { byte % 5 } else { *byte }).collect();
             if let Some(export) = Export::decode(&mut Reader::new(&body)) {
                 let _told = export.broken();
-                prop_assert_eq!(export.paths(Path::new("x")).len(), export.files.len());
+                let files = export.files.len() + export.blobs.len();
+                prop_assert_eq!(export.paths(Path::new("x")).len(), files);
             }
         }
     }

@@ -12,6 +12,7 @@ pub(crate) const CURRENT_NEXT: &str = "CURRENT.tmp";
 pub(crate) enum FileKind {
     Wal(FileNo),
     Table(FileNo),
+    Blob(FileNo),
     Manifest(FileNo),
     NextCurrent,
     Other,
@@ -27,6 +28,8 @@ impl FileKind {
             number(digits).map(Self::Wal)
         } else if let Some(digits) = name.strip_suffix(".sst") {
             number(digits).map(Self::Table)
+        } else if let Some(digits) = name.strip_suffix(".blob") {
+            number(digits).map(Self::Blob)
         } else if let Some(digits) = name.strip_prefix("MANIFEST-") {
             number(digits).map(Self::Manifest)
         } else if name == CURRENT_NEXT {
@@ -39,7 +42,7 @@ impl FileKind {
 
     pub(crate) fn number(self) -> Option<FileNo> {
         match self {
-            Self::Wal(no) | Self::Table(no) | Self::Manifest(no) => Some(no),
+            Self::Wal(no) | Self::Table(no) | Self::Blob(no) | Self::Manifest(no) => Some(no),
             Self::NextCurrent | Self::Other => None,
         }
     }
@@ -51,6 +54,15 @@ pub(crate) fn wal_path(dir: &Path, no: FileNo) -> PathBuf {
 
 pub(crate) fn table_path(dir: &Path, no: FileNo) -> PathBuf {
     dir.join(format!("{no:06}.sst"))
+}
+
+pub(crate) fn blob_path(dir: &Path, no: FileNo) -> PathBuf {
+    dir.join(format!("{no:06}.blob"))
+}
+
+/// Whether a file, perhaps of another store, is called what blob files are called.
+pub(crate) fn is_blob_path(path: &Path) -> bool {
+    path.extension().is_some_and(|ending| ending == "blob")
 }
 
 pub(crate) fn manifest_name(no: FileNo) -> String {

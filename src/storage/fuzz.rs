@@ -7,6 +7,7 @@ use std::path::Path;
 use bytes::Bytes;
 
 use super::batch::SealedBatch;
+use super::blob::{check_any_pointer, check_any_record};
 use super::manifest::Edit;
 use super::sstable::{check_any_block, check_any_filter, check_any_footer, check_any_index};
 
@@ -29,6 +30,12 @@ pub fn footer(bytes: &[u8], offset: u64) {
 /// The body of a filter, and a filter made of keys: what it holds it never denies.
 pub fn filter(body: &[u8]) {
     check_any_filter(body);
+}
+
+/// A record of a blob file, its opening, its closing, and what a table says of where it stands.
+pub fn blob(bytes: &[u8]) {
+    check_any_record(bytes);
+    check_any_pointer(bytes);
 }
 
 /// One edit of a manifest: what can be decoded is encoded so that it decodes to the same.

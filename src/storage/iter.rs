@@ -12,6 +12,7 @@ use super::deleted::Covers;
 use super::error::Error;
 use super::key_range::KeyRange;
 use super::merge::{Merge, Source};
+use super::sstable::ReadMode;
 
 /// Which way a range is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,6 +119,8 @@ pub struct Iter {
     direction: Direction,
     state: State,
     refused: Option<Error>,
+    /// The value here, if it stands in a blob file and was asked for.
+    elsewhere: Option<Bytes>,
 }
 
 /// Where an iterator stands.
@@ -137,7 +140,15 @@ impl Iter {
         direction: Direction,
     ) -> Self {
         let merge = Merge::new(sources, bounds.clone(), direction);
-        Self { merge, covers, bounds, direction, state: State::Seeking, refused: None }
+        Self {
+            merge,
+            covers,
+            bounds,
+            direction,
+            state: State::Seeking,
+            refused: None,
+            elsewhere: None,
+        }
     }
 
     /// One that yields an error and ends.
@@ -173,7 +184,34 @@ impl Iter {
         if !self.advance()? {
             return Ok(None);
         }
-        Ok(self.merge.entry().map(|entry| (entry.key, entry.value, entry.seqno)))
+        self.fetch()?;
+        let elsewhere = self.elsewhere.as_deref();
+        let pair = self
+            .merge
+            .entry()
+            .map(|entry| (entry.key, elsewhere.unwrap_or(entry.value), entry.seqno));
+        Ok(pair)
+    }
+
+    /// The next key and the number of the batch that wrote it, lent until the iterator moves on;
+    /// `None` at the end. Values that stand in blob files are not read.
+    ///
+    /// # Errors
+    /// As for [`Iter::next_lent`].
+    pub fn next_key(&mut self) -> Result<Option<(&[u8], Seqno)>, Error> {
+        if !self.advance()? {
+            return Ok(None);
+        }
+        Ok(self.merge.entry().map(|entry| (entry.key, entry.seqno)))
+    }
+
+    /// Reads the value here if it stands in a blob file.
+    fn fetch(&mut self) -> Result<(), Error> {
+        let entry = self.merge.entry().filter(|entry| entry.kind == Kind::Pointer);
+        let Some((entry, table)) = entry.zip(self.merge.table()) else { return Ok(()) };
+        let value = table.value_of(entry.key, entry.value, ReadMode::Cached);
+        self.elsewhere = Some(value.inspect_err(|_| self.state = State::Ended)?);
+        Ok(())
     }
 
     /// Goes to the next pair. Returns whether there is one.
@@ -183,6 +221,7 @@ impl Iter {
             self.state = State::Ended;
             return Err(error);
         }
+        self.elsewhere = None;
         if self.state == State::Ended {
             return Ok(false);
         }
@@ -216,8 +255,12 @@ impl Iterator for Iter {
     fn next(&mut self) -> Option<Self::Item> {
         match self.advance() {
             Ok(true) => {
+                if let Err(error) = self.fetch() {
+                    return Some(Err(error));
+                }
                 let seqno = self.merge.entry()?.seqno;
-                Some(Ok((self.merge.shared_key(), self.merge.value(), seqno)))
+                let value = self.elsewhere.take().unwrap_or_else(|| self.merge.value());
+                Some(Ok((self.merge.shared_key(), value, seqno)))
             }
             Ok(false) => None,
             Err(error) => Some(Err(error)),

@@ -5,12 +5,14 @@
 //! the other; the tables of every other level are disjoint and in key order; of two tables that hold the same key, the one in the upper
 //! level, or the newer in level 0, holds the newer version. Does not know when tables are merged.
 
+use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::batch::Seqno;
+use super::blob::BlobFile;
 use super::deleted::{Deleted, RangeDelete};
 use super::entry::EntryRef;
 use super::error::Error;
@@ -88,6 +90,28 @@ pub(crate) struct Levels {
     depth: usize,
     entries: u64,
     deleted: Arc<Deleted>,
+    blobs: BTreeMap<FileNo, LiveBlob>,
+}
+
+/// A blob file that tables refer to.
+#[derive(Debug, Clone)]
+pub(crate) struct LiveBlob {
+    pub(crate) file: Arc<BlobFile>,
+    /// Bytes of the records that tables refer to.
+    pub(crate) live: u64,
+}
+
+/// The blob files of tables, and what is alive of each: the sum of what the tables say.
+fn blobs_of<'a>(tables: impl Iterator<Item = &'a Arc<Table>>) -> BTreeMap<FileNo, LiveBlob> {
+    let mut blobs: BTreeMap<FileNo, LiveBlob> = BTreeMap::new();
+    for table in tables {
+        for (one, file) in table.meta.blobs.iter().zip(table.blobs()) {
+            let new = || LiveBlob { file: Arc::clone(file), live: 0 };
+            let blob = blobs.entry(file.no).or_insert_with(new);
+            blob.live = blob.live.saturating_add(one.bytes);
+        }
+    }
+    blobs
 }
 
 impl Levels {
@@ -114,8 +138,9 @@ impl Levels {
             overlap_depth(&newest.iter().map(|table| &table.meta).collect::<Vec<_>>())
         });
         let entries = levels.iter().flatten().map(|table| table.meta.entries).sum();
+        let blobs = blobs_of(levels.iter().flatten());
         let levels = levels.map(Arc::from);
-        let mut new = Self { levels, depth, entries, deleted: Arc::default() };
+        let mut new = Self { levels, depth, entries, deleted: Arc::default(), blobs };
         if !deleted.is_empty() {
             let tables: Vec<&TableMeta> = new.all().map(|(_, table)| &table.meta).collect();
             new.deleted = Arc::new(Deleted::new(RangeDelete::needed(deleted, &tables)));
@@ -126,6 +151,11 @@ impl Levels {
     /// The deleted ranges that hide something in these tables.
     pub(crate) fn deleted(&self) -> &Arc<Deleted> {
         &self.deleted
+    }
+
+    /// The blob files that the tables refer to, by their numbers.
+    pub(crate) fn blobs(&self) -> &BTreeMap<FileNo, LiveBlob> {
+        &self.blobs
     }
 
     /// The last batch that has something in a table.
@@ -304,6 +334,11 @@ impl LevelCursor {
             self.enter(self.beside(self.at), range)?;
         }
         Ok(())
+    }
+
+    /// The table it is in.
+    pub(crate) fn table(&self) -> Option<&Arc<Table>> {
+        self.current.as_ref().map(TableCursor::table)
     }
 
     pub(crate) fn key(&self) -> Option<&[u8]> {

@@ -68,6 +68,15 @@ impl Source {
         }
     }
 
+    /// The table it is in, if it is in one.
+    fn table(&self) -> Option<&Arc<Table>> {
+        match self {
+            Self::Memtable(_) => None,
+            Self::Table(cursor) => Some(cursor.table()),
+            Self::Level(cursor) => cursor.table(),
+        }
+    }
+
     fn value(&self) -> Bytes {
         match self {
             Self::Memtable(cursor) => cursor.value(),
@@ -235,6 +244,11 @@ impl Merge {
     pub(crate) fn is_superseded(&self) -> bool {
         let winner = self.tree.first().and_then(|winner| self.hidden.get(*winner));
         winner.copied().unwrap_or(false)
+    }
+
+    /// The table that the entry here comes from; none if that is a memtable.
+    pub(crate) fn table(&self) -> Option<&Arc<Table>> {
+        self.winner().and_then(Source::table)
     }
 
     /// The number of the source that the entry here comes from.

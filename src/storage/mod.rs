@@ -20,6 +20,7 @@
 //! ```
 
 mod batch;
+mod blob;
 mod cache;
 mod check;
 mod coding;
@@ -54,7 +55,7 @@ pub use engine::{
     TryGet, Verified,
 };
 pub use error::Error;
-pub use export::{Export, TableFile};
+pub use export::{BlobPart, Export, TableFile};
 pub use iter::{Direction, Iter, LentPair};
 pub use key_range::KeyRange;
 pub use options::{

@@ -104,6 +104,17 @@ pub struct Options {
     pub level_fanout: u64,
     /// Size at which a compaction ends a table and begins the next, in bytes; default 32 MiB.
     pub table_bytes: u64,
+    /// Length from which on a value stands in a blob file beside the tables, where merges do not
+    /// rewrite it, in bytes; default 4 KiB. `None`: no value does, and those that do return to the
+    /// tables as their files are collected. May differ between openings.
+    pub blob_bytes_min: Option<usize>,
+    /// Size at which a blob file ends and the next begins, in bytes; default 64 MiB. With a quarter
+    /// of it a file ends at the edge of a unit.
+    pub blob_file_bytes: u64,
+    /// The share of a blob file, in hundredths of its bytes, that may be of values which are
+    /// overwritten or deleted; default 30, at least 1. From there on what is left of it is written
+    /// anew, so that the file can go; 100 and more: only files of which nothing is left go.
+    pub blob_garbage_percent: u8,
     /// How many of the first bytes of a key name its *unit*, keys that are dropped, copied and taken
     /// in together; default 0: there are no units. Tables then end at the edges of units: where one
     /// has a quarter of `table_bytes`, and in the last level always beside a unit as large as that.
@@ -150,6 +161,9 @@ impl Default for Options {
             level_base_bytes: 256 << 20,
             level_fanout: 10,
             table_bytes: 32 << 20,
+            blob_bytes_min: Some(4 << 10),
+            blob_file_bytes: 64 << 20,
+            blob_garbage_percent: 30,
             unit_prefix_bytes: 0,
             filter: None,
             compaction_threads: 0,

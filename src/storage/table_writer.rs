@@ -6,6 +6,7 @@ use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::batch::{Kind, Seqno};
+use super::blob::{BlobFile, NewBlob, NewBlobs, Separator};
 use super::cache::BlockCache;
 use super::entry::EntryRef;
 use super::error::Error;
@@ -31,12 +32,37 @@ use super::vfs::Vfs;
 /// assert_eq!(engine.get(b"key/2")?.expect("taken in").0, "two");
 /// # Ok::<(), roundtable::storage::Error>(())
 /// ```
+///
+/// Long values stand in blob files beside the table, named after it: `incoming.1.blob` and so on.
+/// [`TableFile::blobs`] names them; the store must be given them too.
 #[derive(Debug)]
 pub struct TableWriter {
     vfs: Arc<dyn Vfs>,
     path: PathBuf,
     builder: TableBuilder,
+    separator: Separator,
+    /// Number of blob files begun.
+    blobs: FileNo,
     last: Option<Vec<u8>>,
+}
+
+/// Blob files beside a table, named after it.
+struct Beside<'a> {
+    vfs: &'a Arc<dyn Vfs>,
+    path: &'a Path,
+    made: &'a mut FileNo,
+}
+
+impl NewBlobs for Beside<'_> {
+    fn blob(&mut self) -> Result<NewBlob, Error> {
+        *self.made += 1;
+        let path = self.path.with_extension(format!("{}.blob", self.made));
+        let file = self.vfs.create(&path).map_err(|error| Error::io("create", &path, error))?;
+        let cache = Arc::new(BlockCache::new(0, 1));
+        // The files of one stream are taken in together: their salts must differ.
+        let seed = xxh3_64(path.file_name().unwrap_or_default().as_encoded_bytes());
+        Ok(NewBlob { no: *self.made, file, path, cache, seed })
+    }
 }
 
 impl TableWriter {
@@ -53,7 +79,8 @@ impl TableWriter {
         let shape = TableShape::new(options, LAST_LEVEL);
         let cache = Arc::new(BlockCache::new(0, 1));
         let builder = TableBuilder::new(no, file, path.to_path_buf(), shape, cache);
-        Ok(Self { vfs: Arc::clone(vfs), path: path.to_path_buf(), builder, last: None })
+        let (vfs, path) = (Arc::clone(vfs), path.to_path_buf());
+        Ok(Self { vfs, path, builder, separator: Separator::new(options), blobs: 0, last: None })
     }
 
     /// Adds a pair.
@@ -74,27 +101,36 @@ impl TableWriter {
         if self.last.as_ref().is_some_and(|last| last.as_slice() >= key) {
             return Err(Error::OutOfOrder { file: self.path.clone() });
         }
-        self.builder.add(EntryRef { key, seqno: Seqno(1), kind: Kind::Put, value })?;
+        let mut files = Beside { vfs: &self.vfs, path: &self.path, made: &mut self.blobs };
+        let entry = EntryRef { key, seqno: Seqno(1), kind: Kind::Put, value };
+        self.separator.add(&mut self.builder, entry, &mut files)?;
         let last = self.last.get_or_insert_default();
         last.clear();
         last.extend_from_slice(key);
         Ok(())
     }
 
-    /// Bytes written so far, within a block: for whoever cuts a stream into tables.
+    /// Bytes written so far, within a block, those of blob files included: for whoever cuts a stream
+    /// into tables.
     pub fn bytes(&self) -> u64 {
-        self.builder.bytes()
+        self.builder.bytes() + self.separator.bytes()
     }
 
     /// Ends the table and returns when its content is on disk. Its name is not synced.
     ///
     /// # Errors
     /// `Empty` when nothing was put; else what the file system says: the file is worthless then.
-    pub fn finish(self) -> Result<TableFile, Error> {
+    pub fn finish(mut self) -> Result<TableFile, Error> {
         if self.last.is_none() {
             return Err(Error::Empty { file: self.path });
         }
+        self.separator.end()?;
         let table = self.builder.finish()?;
-        TableFile::of(&*self.vfs, &self.path, &table.meta)
+        let name = |blob: &Arc<BlobFile>| {
+            blob.path().file_name().unwrap_or_default().to_string_lossy().into_owned()
+        };
+        let blobs = table.blobs().iter().map(name).collect();
+        let file = TableFile::of(&*self.vfs, &self.path, &table.meta)?;
+        Ok(TableFile { blobs, ..file })
     }
 }

@@ -148,7 +148,7 @@ fn memory_for_tables_stays_within_its_budget_however_many_there_are() {
 /// Flips a bit of the filter or the index of a table.
 fn damage(disk: &FaultyVfs, path: &Path, of_index: bool) -> FaultyVfs {
     let content = disk.content(path).unwrap();
-    let field = content.len() - 120 + if of_index { 16 } else { 0 };
+    let field = content.len() - 136 + if of_index { 32 } else { 0 };
     let offset = u64::from_le_bytes(content[field..field + 8].try_into().unwrap());
     let damaged = disk.fork(0);
     damaged.flip_bit(path, offset as usize + 9, 2);

@@ -24,6 +24,9 @@ pub(crate) fn options() -> Options {
         block_bytes: 128,
         // Several tables are to stay.
         l0_trigger: 100,
+        // The keys of their own have values elsewhere, the shared ones have not.
+        blob_bytes_min: Some(20),
+        blob_file_bytes: 600,
         sync: SyncMode::Always,
         threads: ThreadMode::Inline,
         ..Options::default()
@@ -142,6 +145,12 @@ fn a_flipped_bit_of_a_table_is_an_error_or_does_not_matter() {
 }
 
 #[test]
+fn a_flipped_bit_of_a_blob_file_is_an_error_or_does_not_matter() {
+    let failures = flips(".blob", 1);
+    assert!(failures.is_empty(), "{failures:#?}");
+}
+
+#[test]
 fn a_flipped_bit_of_the_log_is_reported_and_costs_one_batch_at_most() {
     let failures = flips(".wal", 1);
     assert!(failures.is_empty(), "{failures:#?}");
@@ -253,7 +262,7 @@ fn exchanged_blocks_and_files_are_errors_or_do_not_matter() {
             assert_eq!(verdict, Ok(()), "{} by {length}", path.display());
         }
     }
-    for kind in [".sst", ".wal"] {
+    for kind in [".sst", ".wal", ".blob"] {
         let files = of_kind(&disk, kind);
         for pair in files.windows(2) {
             let swapped = disk.fork(0);

@@ -22,6 +22,7 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
         "wal_reader" => ".wal",
         "sstable_table" => ".sst",
         "manifest" => "MANIFEST",
+        "blob_file" => ".blob",
         "sstable_footer" => {
             seeds.extend((0..2u8).map(|flag| [&[flag], footer_of_first().1].concat()));
             return seeds;
@@ -119,6 +120,11 @@ fn any_footer_is_read_without_a_panic() {
 #[test]
 fn any_table_is_read_without_a_panic() {
     run("sstable_table");
+}
+
+#[test]
+fn any_blob_file_is_read_without_a_panic() {
+    run("blob_file");
 }
 
 #[test]

@@ -145,17 +145,18 @@ fn the_table_is_as_documented() {
     assert_eq!(usize::from(table[index + expected.len()]), filter, "length");
     let tail = index + expected.len() + 1 + 2;
     assert_eq!(table[tail..tail + 17], [0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 16, 0, 0, 0, 0]);
-    let footer = table.len() - 120;
+    let footer = table.len() - 136;
     assert_eq!(footer, tail + 17 + 8);
     let fields: Vec<usize> =
-        (0..12).map(|field| u64_at(&table, footer + field * 8) as usize).collect();
-    assert_eq!(fields[..4], [filter, 74, index, footer - index]);
-    assert_eq!(fields[4..8], [3, 1, 1, 2], "entries, deletes, batches");
-    assert_eq!(fields[8..10], [5 + 3 + 7 + 6 + 6, 1], "bytes of keys and values, blocks");
-    assert_eq!(fields[11], 4, "salt");
-    assert_eq!(u32_at(&table, footer + 96), 2);
-    assert_eq!(table[footer + 100..footer + 104], [1, 0, 0, 0], "levels of the index");
-    assert_eq!(table[footer + 112..], *b"rndtblST");
+        (0..14).map(|field| u64_at(&table, footer + field * 8) as usize).collect();
+    assert_eq!(fields[..2], [filter, 74]);
+    assert_eq!(fields[2..6], [index, 0, index, footer - index], "no blob files");
+    assert_eq!(fields[6..10], [3, 1, 1, 2], "entries, deletes, batches");
+    assert_eq!(fields[10..12], [5 + 3 + 7 + 6 + 6, 1], "bytes of keys and values, blocks");
+    assert_eq!(fields[13], 4, "salt");
+    assert_eq!(u32_at(&table, footer + 112), 3);
+    assert_eq!(table[footer + 116..footer + 120], [1, 0, 0, 0], "levels of the index");
+    assert_eq!(table[footer + 128..], *b"rndtblST");
 }
 
 #[test]
@@ -165,7 +166,7 @@ fn the_manifest_is_as_documented() {
     assert!(current.starts_with(b"MANIFEST-000003 "));
     let manifest = fixture("MANIFEST-000003");
     // The first edit is the whole state: format, next file, flushed 0, log 1.
-    let first = b"\x02\x00\x00\x00\x04\x00\x00\x00\x01\x00\x02\x01\x00";
+    let first = b"\x03\x00\x00\x00\x04\x00\x00\x00\x01\x00\x02\x01\x00";
     assert_eq!(u32_at(&manifest, 0) as usize, first.len());
     assert_eq!(manifest[12..12 + first.len()], *first);
     // The second: flushed 2, table 4 at level 0 with its length, entries, deletes, batches and keys.
@@ -173,7 +174,7 @@ fn the_manifest_is_as_documented() {
     let length = fixture("000004.sst").len();
     let varint = [(length & 0x7f) as u8 | 0x80, (length >> 7) as u8];
     let expected = [
-        b"\x02\x00\x00\x00\x05\x00\x00\x00\x01\x02\x05\x04\x00".as_slice(),
+        b"\x03\x00\x00\x00\x05\x00\x00\x00\x01\x02\x05\x04\x00".as_slice(),
         &varint,
         b"\x03\x01\x01\x02\x05apple\x06banana\x00",
     ]
@@ -195,23 +196,109 @@ fn the_list_of_an_export_is_as_documented() {
     let name = file.name.as_bytes();
     let expected = [
         // Format, batch 3, from "a" up to "b", one file.
-        b"\x01\x00\x00\x00\x03\x01a\x02b\x01".as_slice(),
+        b"\x02\x00\x00\x00\x03\x01a\x02b\x01".as_slice(),
         &[name.len() as u8],
         name,
         b"\x07apricot\x07apricot\x01",
         &length,
         &xxh3_64(&disk.content(&dir.join(&file.name)).unwrap()).to_le_bytes(),
+        // It refers to no blob file, and there are none.
+        b"\x00\x00",
     ]
     .concat();
     assert_eq!(list[12..], expected);
     assert_eq!(Export::read(&disk, dir).unwrap(), export);
 }
 
+/// One long value that can be compressed, one that cannot, one short.
+fn long_values() -> [(&'static [u8], Vec<u8>); 3] {
+    [(b"fig", vec![b'x'; 300]), (b"kiwi", (0..=199).collect()), (b"lime", b"green".to_vec())]
+}
+
+fn with_blobs() -> Options {
+    Options { blob_bytes_min: Some(200), ..options() }
+}
+
+/// The table, the blob file and the manifest of a store with long values.
+fn written_with_blobs() -> [Vec<u8>; 3] {
+    let disk = FaultyVfs::new(0);
+    let opened = Engine::open(Arc::new(disk.clone()), Path::new(DIR), with_blobs());
+    let engine = opened.unwrap().0;
+    let mut batch = Batch::new();
+    long_values().iter().for_each(|(key, value)| batch.put(key, value));
+    engine.submit(batch, Durability::Synced, Box::new(|_| {})).unwrap();
+    engine.flush().unwrap();
+    engine.close().unwrap();
+    BLOB_FILES.map(|name| {
+        let content = disk.content(&Path::new(DIR).join(name)).unwrap();
+        if std::env::var_os("KVD_WRITE_FIXTURES").is_some() {
+            fs::write(fixtures().join("blob").join(name), &content).unwrap();
+        }
+        content
+    })
+}
+
+const BLOB_FILES: [&str; 3] = ["000004.sst", "000005.blob", "MANIFEST-000003"];
+
+#[test]
+fn a_blob_file_and_what_refers_to_it_are_as_documented() {
+    let written = written_with_blobs();
+    for (name, content) in BLOB_FILES.iter().zip(&written) {
+        let kept = fs::read(fixtures().join("blob").join(name)).unwrap();
+        assert!(*content == kept, "{name} has changed: docs/format must change too");
+    }
+    let [table, blob, manifest] = written;
+    assert_eq!(blob[..8], *b"rndblobO");
+    assert_eq!((u32_at(&blob, 8), u32_at(&blob, 12)), (1, 0), "format, nothing");
+    let salt = u64_at(&blob, 16);
+    // The first record: it is compressed, its length stands before the compressed bytes.
+    let key_hash = xxh3_64(b"fig");
+    assert_eq!(u64_at(&blob, 40), key_hash);
+    let stored = u32_at(&blob, 48) as usize;
+    assert_eq!((u32_at(&blob, 52), blob[56]), (300, 1), "length of the value, compression");
+    assert_eq!(blob[57..59], [0xac, 0x02], "length of the value again");
+    let second = 57 + stored;
+    assert_eq!(u64_at(&blob, second + 8), xxh3_64(b"kiwi"));
+    assert_eq!((u32_at(&blob, second + 16), u32_at(&blob, second + 20)), (200, 200));
+    assert_eq!(blob[second + 24], 0);
+    assert_eq!(blob[second + 25..second + 225], long_values()[1].1);
+    let closing = second + 225;
+    assert_eq!(blob.len(), closing + 56);
+    assert_eq!((u64_at(&blob, closing), u64_at(&blob, closing + 8)), (2, 500), "records, bytes");
+    let sums = [&blob[32..40], &blob[second..second + 8]].concat();
+    assert_eq!(u64_at(&blob, closing + 16), xxh3_64(&sums));
+    assert_eq!(u64_at(&blob, closing + 24), salt);
+    assert_eq!((u32_at(&blob, closing + 32), u32_at(&blob, closing + 36)), (1, 0));
+    assert_eq!(blob[closing + 48..], *b"rndblobC");
+    // The table: an entry of kind 2, with slot, offset, length of the record and of the value, and
+    // the first 64 bytes of that.
+    let record = (stored + 25) as u8;
+    let first = [&b"\x00\x03\x45\x02\x00fig\x00\x20"[..], &[record, 0xac, 0x02], &[b'x'; 64]];
+    let first = first.concat();
+    assert_eq!(table[..first.len()], first);
+    // The list of blob files.
+    let footer = table.len() - 136;
+    let (list, bytes) = (u64_at(&table, footer + 16) as usize, stored + 25 + 225);
+    assert_eq!(u64_at(&table, footer + 24), 1 + 8 + 1 + 2 + 9);
+    let varint = |number: usize| [(number & 0x7f) as u8 | 0x80, (number >> 7) as u8];
+    let slot = [&salt.to_le_bytes()[..], &[2], &varint(bytes)].concat();
+    assert_eq!(table[list..list + 12], [&[1][..], &slot].concat());
+    // The manifest: the blob file, then what the table refers to in it.
+    let added = [&[11, 5][..], &salt.to_le_bytes(), &varint(blob.len()), &[2, 5, 4, 0]].concat();
+    let refers = [&[12, 5, 2][..], &varint(bytes), &[0]].concat();
+    assert!(manifest.windows(added.len()).any(|bytes| bytes == added));
+    assert!(manifest.ends_with(&refers));
+}
+
 #[test]
 fn a_store_of_the_fixtures_opens_and_reads() {
     let disk = MemoryVfs::default();
     for entry in fs::read_dir(fixtures()).unwrap() {
-        let name = entry.unwrap().file_name();
+        let entry = entry.unwrap();
+        if entry.file_type().unwrap().is_dir() {
+            continue;
+        }
+        let name = entry.file_name();
         let file = disk.create(&Path::new(DIR).join(&name)).unwrap();
         file.write_at(0, &fixture(name.to_str().unwrap())).unwrap();
     }

@@ -154,7 +154,7 @@ pub(crate) struct Harness {
 pub(crate) fn small_options(seed: u64) -> Options {
     let mut rng = Rng::with_seed(seed);
     let interval = SyncMode::Interval(core::time::Duration::from_millis(1));
-    Options {
+    let options = Options {
         memtable_bytes: rng.usize(1_500..6_500),
         wal_segment_bytes: rng.u64(1_500..6_000),
         block_bytes: 256,
@@ -173,6 +173,14 @@ pub(crate) fn small_options(seed: u64) -> Options {
         threads: ThreadMode::Inline,
         manifest_bytes: rng.u64(300..1_500),
         ..Options::default()
+    };
+    // Every value is separated, or the long ones, or none.
+    let least = [Some(1), Some(30), Some(300), None];
+    Options {
+        blob_bytes_min: least[rng.usize(..least.len())],
+        blob_file_bytes: rng.u64(100..4_000),
+        blob_garbage_percent: rng.u8(1..60),
+        ..options
     }
 }
 

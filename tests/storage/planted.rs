@@ -7,6 +7,7 @@ use std::sync::Arc;
 use roundtable::storage::{Batch, Durability, Engine, Error, MemoryVfs, Options, ThreadMode};
 use roundtable::testing::arm_mutant;
 
+use crate::blobs::{a_reference_to_another_key_is_noticed, an_exchanged_blob_file_is_noticed};
 use crate::damage::flips;
 use crate::exchange::{damage_is_refused, hidden_by_deletes};
 use crate::faults::fault_runs;
@@ -149,6 +150,25 @@ fn stopping_at_damage_in_the_middle_of_the_log_is_caught() {
 fn believing_blocks_unchecked_is_caught() {
     let _armed = arm_mutant("storage-no-block-checksum");
     assert!(!flips(".sst", 1).is_empty());
+}
+
+#[test]
+fn a_blob_file_that_the_manifest_names_unsynced_is_caught() {
+    fires("storage-blob-unsynced");
+}
+
+#[test]
+fn believing_a_value_in_whichever_blob_file_it_stands_is_caught() {
+    assert!(an_exchanged_blob_file_is_noticed());
+    let _armed = arm_mutant("storage-blob-unsalted");
+    assert!(!an_exchanged_blob_file_is_noticed());
+}
+
+#[test]
+fn believing_a_value_of_another_key_is_caught() {
+    assert!(a_reference_to_another_key_is_noticed());
+    let _armed = arm_mutant("storage-blob-key-unchecked");
+    assert!(!a_reference_to_another_key_is_noticed());
 }
 
 #[test]

@@ -21,6 +21,7 @@ pub(crate) type Target = (&'static str, fn(&[u8]));
 
 pub(crate) const TARGETS: &[Target] = &[
     ("wal_reader", wal_reader),
+    ("blob_file", blob_file),
     ("sstable_block", fuzz::block),
     ("sstable_index", fuzz::index),
     ("sstable_footer", sstable_footer),
@@ -45,7 +46,7 @@ fn sstable_footer(data: &[u8]) {
 /// Offset and bytes of the footer of the first table.
 pub(crate) fn footer_of_first() -> (u64, &'static [u8]) {
     let (_, table) = of_kind(".sst")[0];
-    let at = table.len() - 120;
+    let at = table.len() - 136;
     (at as u64, &table[at..])
 }
 
@@ -54,6 +55,9 @@ fn options() -> Options {
         memtable_bytes: 2_000,
         wal_segment_bytes: 700,
         block_bytes: 100,
+        // Half of the values stand in blob files.
+        blob_bytes_min: Some(40),
+        blob_file_bytes: 300,
         threads: ThreadMode::Inline,
         ..Options::default()
     }
@@ -67,7 +71,7 @@ pub(crate) fn template() -> &'static [(PathBuf, Vec<u8>)] {
         let (engine, _) = Engine::open(Arc::new(vfs.clone()), Path::new(DIR), options()).unwrap();
         for number in 0..40u8 {
             let mut batch = Batch::new();
-            batch.put(&[b'k', number % 16], &[number; 20]);
+            batch.put(&[b'k', number % 16], &vec![number; 20 + 30 * usize::from(number % 2)]);
             batch.delete(&[b'd', number % 7]);
             engine.submit(batch, Durability::Synced, Box::new(|_| {})).unwrap();
             engine.step();
@@ -188,6 +192,11 @@ fn wal_reader(data: &[u8]) {
 fn sstable_table(data: &[u8]) {
     // A table of another length is refused at once: that would leave little to look at.
     replaced(".sst", data, true);
+}
+
+fn blob_file(data: &[u8]) {
+    fuzz::blob(data);
+    replaced(".blob", data, true);
 }
 
 fn manifest(data: &[u8]) {

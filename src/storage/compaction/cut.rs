@@ -12,7 +12,7 @@ use super::view::{Avoid, LevelsView};
 use super::{level0, pick};
 use crate::storage::levels::LAST_LEVEL;
 use crate::storage::options::Options;
-use crate::storage::sstable::TableMeta;
+use crate::storage::sstable::{TableBuilder, TableMeta};
 
 /// A table may meet tables of the level after next of up to so many times its own size: else its
 /// own merge will be large some day.
@@ -24,6 +24,21 @@ const UNIT_SHARE: u64 = 4;
 const ALIGN_SHARE: u64 = 2;
 /// Into at most so many tables a flush is cut by edges.
 const FLUSH_PIECES: usize = 8;
+
+/// How large a table in the making is.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct TableSize {
+    /// Bytes of the file.
+    pub(crate) bytes: u64,
+    /// The same with the values that it refers to: what a unit is measured by.
+    pub(crate) whole: u64,
+}
+
+impl TableSize {
+    pub(crate) fn of(builder: &TableBuilder) -> Self {
+        Self { bytes: builder.bytes(), whole: builder.whole_bytes() }
+    }
+}
 
 /// Says where tables end. Keys are shown to it in order.
 #[derive(Debug)]
@@ -92,26 +107,27 @@ impl Cutter {
         Self::new(options, false, edges.into_iter().map(|key| (key, 0)).collect(), piece)
     }
 
-    /// Whether the table of `bytes` bytes that is being written ends before `key`. A table that
-    /// has not begun has none.
-    pub(crate) fn cuts_before(&mut self, key: &[u8], bytes: u64) -> bool {
+    /// Whether the table of this size that is being written ends before `key`. A table that has not
+    /// begun has none.
+    pub(crate) fn cuts_before(&mut self, key: &[u8], size: TableSize) -> bool {
+        let TableSize { bytes, whole } = size;
         let crosses = self.passes_edge(key);
         let unit_ends = self.unit_prefix > 0 && *unit_of(key, self.unit_prefix) != *self.unit;
         let cuts = bytes > 0
             && (bytes >= self.table_bytes
                 || crosses && bytes >= self.edge_bytes
                 || self.overlap > self.table_bytes.saturating_mul(OVERLAP_TABLES_MAX)
-                || unit_ends && self.unit_is_cut(key, bytes));
+                || unit_ends && self.unit_is_cut(key, whole));
         if cuts || bytes == 0 {
             self.overlap = 0;
         }
-        let begun = if cuts { 0 } else { bytes };
+        let begun = if cuts { 0 } else { whole };
         if unit_ends {
             self.unit.clear();
             self.unit.extend_from_slice(unit_of(key, self.unit_prefix));
             (self.unit_bytes, self.before_unit) = (0, begun);
         } else if cuts {
-            self.unit_bytes += bytes.saturating_sub(self.before_unit);
+            self.unit_bytes += whole.saturating_sub(self.before_unit);
             self.before_unit = 0;
         }
         cuts
@@ -119,12 +135,12 @@ impl Cutter {
 
     /// Whether a table ends at the edge of a unit: when it has a size worth a file, and at the last
     /// level always beside a unit that is large, so that this one is all of its files.
-    fn unit_is_cut(&self, key: &[u8], bytes: u64) -> bool {
-        let unit_bytes = self.unit_bytes + bytes.saturating_sub(self.before_unit);
+    fn unit_is_cut(&self, key: &[u8], whole: u64) -> bool {
+        let unit_bytes = self.unit_bytes + whole.saturating_sub(self.before_unit);
         let beside_large = unit_bytes >= self.table_bytes
             || self.own.contains(unit_of(key, self.unit_prefix))
             || self.own.contains(&*self.unit);
-        bytes >= self.table_bytes / UNIT_SHARE || self.is_last && beside_large
+        whole >= self.table_bytes / UNIT_SHARE || self.is_last && beside_large
     }
 
     fn passes_edge(&mut self, key: &[u8]) -> bool {
@@ -145,7 +161,7 @@ fn large_units(tables: &[&TableMeta], prefix: usize, bytes: u64) -> BTreeSet<Byt
     for table in tables {
         let unit = unit_of(&table.smallest, prefix);
         if unit == unit_of(&table.largest, prefix) {
-            *sizes.entry(Bytes::copy_from_slice(unit)).or_default() += table.bytes;
+            *sizes.entry(Bytes::copy_from_slice(unit)).or_default() += table.whole_bytes();
         }
     }
     sizes.into_iter().filter(|(_, size)| *size >= bytes).map(|(unit, _)| unit).collect()

@@ -63,7 +63,9 @@ use std::sync::Arc;
 /// ```
 pub trait CompactionFilter: Debug + Send + Sync {
     /// The point that the horizon must reach before the entry may be dropped; `None` for an entry
-    /// that is kept for ever. Depends on key and value alone. Never asked about deletes, which the
+    /// that is kept for ever. Of a value that is longer it is shown the first 64 bytes, wherever the
+    /// value stands: what is to be known of an entry must be told by its beginning. Depends on these
+    /// and the key alone. Never asked about deletes, which the
     /// engine drops by itself when they hide nothing any more.
     fn point(&self, key: &[u8], value: &[u8]) -> Option<u64>;
 

@@ -6,13 +6,15 @@
 //! and the numbers are compared with those of the tables. Does not know which tables to merge, nor
 //! what becomes of the result.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::cut::Cutter;
+use super::cut::{Cutter, TableSize};
 use super::filter::SharedFilter;
 use super::view::Job;
 use crate::storage::batch::{Kind, Seqno};
+use crate::storage::blob::{BlobFile, NewFiles, Separator, head_of};
 use crate::storage::entry::EntryRef;
 use crate::storage::error::Error;
 use crate::storage::files::FileNo;
@@ -39,7 +41,15 @@ pub(crate) struct Tally {
     /// Of those that are kept, how many are written as deletes because the filter lets them go, but
     /// an older version may lie below.
     pub(crate) replaced: u64,
-    /// Bytes of the entries read, and of the tables written.
+    /// Bytes of records that the entries read refer to; they are left where they are, written anew,
+    /// or dropped.
+    pub(crate) values_read: u64,
+    pub(crate) values_left: u64,
+    pub(crate) values_moved: u64,
+    pub(crate) values_dropped: u64,
+    /// Bytes of the blob files written, with values that stood in tables before.
+    pub(crate) values_written: u64,
+    /// Bytes of the entries read, and of the tables and blob files written.
     pub(crate) bytes_read: u64,
     pub(crate) bytes_written: u64,
 }
@@ -66,8 +76,16 @@ enum Fate {
     Filtered,
 }
 
-/// Begins a new output table.
-pub(crate) type NewTable<'a> = &'a mut dyn FnMut() -> Result<TableBuilder, Error>;
+/// Where the value of an entry stands, and what becomes of it.
+#[derive(Debug, Clone, Copy)]
+enum Value<'a> {
+    /// In the entry, if there is one.
+    Here,
+    /// In a blob file of this table, where it stays.
+    Elsewhere(&'a Table),
+    /// The same, and it is written anew.
+    Collected(&'a Table),
+}
 
 /// A merge on its way. Dropping it leaves its files to be swept; see [`Merging::abandon`].
 #[derive(Debug)]
@@ -77,6 +95,8 @@ pub(crate) struct Merging {
     /// The levels as they were when it began; those below the target stay so until it ends.
     levels: Arc<Levels>,
     filter: Option<SharedFilter>,
+    /// Blob files whose values are written anew.
+    collected: BTreeSet<FileNo>,
     merge: Merge,
     output: Output,
     pub(crate) tally: Tally,
@@ -89,6 +109,7 @@ struct Output {
     /// What ranges deleted up to here hide is left out.
     purged: Seqno,
     builder: Option<TableBuilder>,
+    separator: Separator,
     /// The file of a table that could not be ended.
     ending: Option<PathBuf>,
     tables: Vec<Table>,
@@ -99,22 +120,34 @@ impl Output {
     fn add(
         &mut self,
         entry: EntryRef<'_>,
+        value: Value<'_>,
         point: Option<u64>,
-        new: NewTable<'_>,
+        new: &mut dyn NewFiles,
     ) -> Result<(), Error> {
-        let bytes = self.builder.as_ref().map_or(0, TableBuilder::bytes);
-        if self.cutter.cuts_before(entry.key, bytes) {
+        let size = self.builder.as_ref().map(TableSize::of).unwrap_or_default();
+        let is_scattered = self.builder.as_ref().is_some_and(TableBuilder::is_scattered);
+        if self.cutter.cuts_before(entry.key, size) || is_scattered {
             self.end_table()?;
         }
         let builder = match &mut self.builder {
             Some(builder) => builder,
-            none => none.insert(new()?),
+            none => none.insert(new.table()?),
         };
-        builder.add(entry)?;
+        match value {
+            Value::Here => self.separator.add(builder, entry, new)?,
+            Value::Elsewhere(table) => Separator::pass(builder, entry, table)?,
+            Value::Collected(table) => self.separator.collect(builder, entry, table, new)?,
+        }
         if let Some(point) = point {
-            builder.note_droppable(point, entry);
+            builder.note_droppable(point);
         }
         Ok(())
+    }
+
+    /// Ends the last table, after what it refers to.
+    fn end(&mut self) -> Result<(), Error> {
+        self.separator.end()?;
+        self.end_table()
     }
 
     fn end_table(&mut self) -> Result<(), Error> {
@@ -132,7 +165,13 @@ impl Output {
 
 impl Merging {
     /// Prepares a job; nothing is read or written yet.
-    pub(crate) fn new(job: Job, levels: Arc<Levels>, options: &Options) -> Self {
+    /// The values of the blob files in `collected` are written anew.
+    pub(crate) fn new(
+        job: Job,
+        levels: Arc<Levels>,
+        options: &Options,
+        collected: BTreeSet<FileNo>,
+    ) -> Self {
         let chosen = |level: usize, numbers: &[FileNo]| -> Vec<Arc<Table>> {
             let tables = levels.level(level).iter();
             tables.filter(|table| numbers.contains(&table.meta.no)).cloned().collect()
@@ -157,11 +196,13 @@ impl Merging {
             inputs,
             levels,
             filter: options.filter.clone(),
+            collected,
             merge,
             output: Output {
                 cutter,
                 purged,
                 builder: None,
+                separator: Separator::new(options),
                 ending: None,
                 tables: Vec::new(),
                 bytes: 0,
@@ -175,39 +216,66 @@ impl Merging {
     /// # Errors
     /// `Corrupt` naming the input that cannot be read, or what the file system says: the merge has
     /// failed, and the inputs are as they were.
-    pub(crate) fn advance(&mut self, budget: u64, new: NewTable<'_>) -> Result<bool, Error> {
-        let end = self.tally.bytes_read.saturating_add(budget.max(1));
-        while self.tally.bytes_read < end {
+    pub(crate) fn advance(&mut self, budget: u64, new: &mut dyn NewFiles) -> Result<bool, Error> {
+        let done = |tally: &Tally| tally.bytes_read.saturating_add(tally.values_moved);
+        let end = done(&self.tally).saturating_add(budget.max(1));
+        while done(&self.tally) < end {
             if !self.merge.advance()? {
-                self.output.end_table()?;
-                self.tally.bytes_written = self.output.bytes;
+                self.output.end()?;
+                self.tally.values_written = self.output.separator.bytes();
+                self.tally.bytes_written = self.output.bytes + self.tally.values_written;
                 self.check()?;
                 return Ok(false);
             }
             let Some(entry) = self.merge.entry() else { continue };
             self.tally.read += 1;
             self.tally.bytes_read += (entry.key.len() + entry.value.len()) as u64 + 1;
+            // Only an entry of a table has its value elsewhere.
+            let of =
+                self.merge.table().filter(|_| entry.kind == Kind::Pointer).map(|table| &**table);
+            let pointer = of.map(|table| table.pointer(entry.value)).transpose()?;
+            let values = pointer.map_or(0, |(pointer, _)| pointer.bytes as u64);
+            self.tally.values_read += values;
             if self.merge.is_superseded() {
                 if crate::mutant!("storage-cut-inside-versions") {
                     self.output.end_table()?;
                     self.tally.kept += 1;
-                    self.output.add(entry, None, new)?;
+                    self.tally.values_left += values;
+                    let value = of.map_or(Value::Here, Value::Elsewhere);
+                    self.output.add(entry, value, None, new)?;
                 } else {
                     self.tally.superseded += 1;
+                    self.tally.values_dropped += values;
                 }
                 continue;
             }
             // Lent by the merge and copied once, into the new block.
-            match self.fate(entry) {
+            let fate = self.fate(entry, pointer.map_or(entry.value, |(pointer, _)| pointer.head));
+            let is_collected = pointer.is_some_and(|(_, blob)| self.collected.contains(&blob.no));
+            let fate = match is_collected && crate::mutant!("storage-blob-collects-live") {
+                true => Fate::Hidden,
+                false => fate,
+            };
+            *match fate {
+                Fate::Keep(_) if is_collected => &mut self.tally.values_moved,
+                Fate::Keep(_) => &mut self.tally.values_left,
+                _ => &mut self.tally.values_dropped,
+            } += values;
+            match fate {
                 Fate::Keep(point) => {
                     self.tally.kept += 1;
-                    self.output.add(entry, point, new)?;
+                    let value = match of {
+                        Some(table) if is_collected => Value::Collected(table),
+                        Some(table) => Value::Elsewhere(table),
+                        None => Value::Here,
+                    };
+                    self.output.add(entry, value, point, new)?;
                 }
                 Fate::Replace => {
                     self.tally.kept += 1;
                     self.tally.replaced += 1;
                     let delete = EntryRef { kind: Kind::Delete, value: &[], ..entry };
-                    self.output.add(delete, None, new)?;
+                    self.output.add(delete, Value::Here, None, new)?;
                 }
                 Fate::Hidden => self.tally.hidden += 1,
                 Fate::Tombstone => self.tally.tombstones += 1,
@@ -217,18 +285,20 @@ impl Merging {
         Ok(true)
     }
 
-    /// The new tables.
-    pub(crate) fn into_tables(self) -> Vec<Table> {
-        self.output.tables
+    /// The new tables and blob files.
+    pub(crate) fn into_files(self) -> (Vec<Table>, Vec<Arc<BlobFile>>) {
+        let blobs = self.output.separator.files().to_vec();
+        (self.output.tables, blobs)
     }
 
-    /// Bytes of the new tables so far.
+    /// Bytes of the new files so far.
     pub(crate) fn written(&self) -> u64 {
-        self.output.bytes + self.output.builder.as_ref().map_or(0, TableBuilder::bytes)
+        let Output { bytes, separator, .. } = &self.output;
+        bytes + separator.bytes() + self.output.builder.as_ref().map_or(0, TableBuilder::bytes)
     }
 
-    /// What becomes of the newest version of a key.
-    fn fate(&self, entry: EntryRef<'_>) -> Fate {
+    /// What becomes of the newest version of a key, whose value begins with `head`.
+    fn fate(&self, entry: EntryRef<'_>, head: &[u8]) -> Fate {
         if entry.seqno < self.levels.deleted().cover(entry.key, Seqno(u64::MAX))
             && !crate::mutant!("storage-compaction-keeps-deleted-range")
         {
@@ -245,7 +315,7 @@ impl Merging {
             // Of this key alone: another in the table may be of a unit that has come further.
             false => filter.horizon(entry.key, entry.key),
         };
-        match filter.point(entry.key, entry.value) {
+        match filter.point(entry.key, head_of(head)) {
             // What is gone is gone: an answer that comes later cannot bring it back.
             Some(point) if crate::mutant!("storage-filter-horizon-after-drop") => {
                 let _too_late = point > horizon();
@@ -285,12 +355,30 @@ impl Merging {
         assert_eq!(read, kept + self.tally.dropped(), "every entry is accounted for");
         let written: u64 = self.output.tables.iter().map(|table| table.meta.entries).sum();
         assert_eq!(kept, written, "every entry that is kept is written");
+        self.check_values()
+    }
+
+    /// What the inputs refer to is referred to by the outputs, written anew or dropped.
+    fn check_values(&self) -> Result<(), Error> {
+        let uses = |table: &Table| table.meta.blobs.iter().map(|one| one.bytes).sum::<u64>();
+        let promised: u64 = self.inputs.iter().map(|table| uses(table)).sum();
+        let Tally { values_read, values_left, values_moved, values_dropped, .. } = self.tally;
+        if let (true, Some(input)) = (promised != values_read, self.inputs.first()) {
+            let what = "tables to merge refer to more or fewer values than they say";
+            return Err(Error::corrupt(input.path(), 0, what));
+        }
+        let accounted = values_left + values_moved + values_dropped;
+        assert_eq!(values_read, accounted, "every value elsewhere is accounted for");
+        let referred: u64 = self.output.tables.iter().map(uses).sum();
+        let new = self.output.separator.files().iter().map(|blob| blob.meta().record_bytes());
+        let new: u64 = new.sum();
+        assert_eq!(referred, values_left + new, "a table refers to every value that is kept");
         Ok(())
     }
 
     /// Gives the files of the unfinished result back, as far as the disk lets it.
     pub(crate) fn abandon(self, vfs: &Arc<dyn Vfs>) {
-        let Output { builder, ending, tables, .. } = self.output;
+        let Output { builder, separator, ending, tables, .. } = self.output;
         tables.iter().for_each(|table| table.retire(vfs));
         if let Some(builder) = builder {
             builder.abandon(&**vfs);
@@ -298,5 +386,6 @@ impl Merging {
         if let Some(path) = ending {
             let _orphan = vfs.remove(&path);
         }
+        separator.abandon(vfs);
     }
 }

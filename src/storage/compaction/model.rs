@@ -1,15 +1,17 @@
 //! Random flushes and jobs, in any order of their ends, on tables that are maps: whatever is picked
 //! must leave the levels in order, every key at its newest version, and all bounds kept in the end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use fastrand::Rng;
 
 use super::pick::{Asked, pick, pick_asked, pick_dense, pick_idle};
-use super::view::{Avoid, Job, LevelsView};
-use super::{Cutter, level0};
+use super::view::{Avoid, BlobShare, Job, LevelsView};
+use super::{Cutter, TableSize, level0, pick_garbage, to_collect};
 use crate::storage::batch::Seqno;
+use crate::storage::blob::BlobUse;
 use crate::storage::files::FileNo;
 use crate::storage::key_range::KeyRange;
 use crate::storage::levels::{LAST_LEVEL, LEVELS, overlap};
@@ -24,6 +26,8 @@ struct Version {
     seqno: u64,
     is_put: bool,
     point: Option<u64>,
+    /// The blob file that its value stands in.
+    blob: Option<FileNo>,
 }
 
 #[derive(Debug, Clone)]
@@ -33,8 +37,9 @@ struct MapTable {
     entries: BTreeMap<Bytes, Version>,
 }
 
-/// Bytes of an entry here.
+/// Bytes of an entry here, and of a value in a blob file.
 const ENTRY: u64 = 10;
+const VALUE: u64 = 100;
 const KEYS: u32 = 60;
 
 struct World {
@@ -44,10 +49,23 @@ struct World {
     avoid: Avoid,
     /// The tables as they were when each job began.
     seen: BTreeMap<u64, Vec<MapTable>>,
+    /// The blob files that each job on its way collects.
+    collected: BTreeMap<u64, BTreeSet<FileNo>>,
+    /// Bytes of all records of each blob file.
+    blobs: BTreeMap<FileNo, u64>,
     newest: BTreeMap<Bytes, Version>,
     horizon: u64,
     last: u64,
     next: u32,
+}
+
+fn blob_uses(entries: &BTreeMap<Bytes, Version>) -> Arc<[BlobUse]> {
+    let mut counts: BTreeMap<FileNo, u64> = BTreeMap::new();
+    for file in entries.values().filter_map(|entry| entry.blob) {
+        *counts.entry(file).or_default() += 1;
+    }
+    let uses = counts.into_iter();
+    uses.map(|(file, records)| BlobUse { file, records, bytes: records * VALUE }).collect()
 }
 
 fn key(number: u32) -> Bytes {
@@ -66,9 +84,20 @@ fn ordered(tables: &[MapTable]) -> Vec<(usize, &MapTable)> {
     all
 }
 
-fn view(tables: &[MapTable], horizon: u64) -> LevelsView<'_> {
+/// The bytes of each blob file that the tables refer to.
+fn uses<'a>(tables: impl IntoIterator<Item = &'a TableMeta>) -> BTreeMap<FileNo, u64> {
+    let mut uses: BTreeMap<FileNo, u64> = BTreeMap::new();
+    for one in tables.into_iter().flat_map(|table| table.blobs.iter()) {
+        *uses.entry(one.file).or_default() += one.bytes;
+    }
+    uses
+}
+
+fn view<'a>(tables: &'a [MapTable], horizon: u64, blobs: &BTreeMap<FileNo, u64>) -> LevelsView<'a> {
     let all = ordered(tables).into_iter().map(|(level, table)| (level, &table.meta));
-    LevelsView::from_ordered(all, |_| horizon)
+    let live = uses(tables.iter().map(|table| &table.meta)).into_iter();
+    let shares = live.map(|(no, live)| (no, BlobShare { total: blobs[&no], live }));
+    LevelsView::from_ordered(all, |_| horizon).with_blobs(shares.collect())
 }
 
 impl World {
@@ -81,6 +110,8 @@ impl World {
             level_fanout: rng.u64(2..6),
             table_bytes: rng.u64(20..200),
             unit_prefix_bytes: rng.usize(0..3),
+            blob_file_bytes: rng.u64(1..3_000),
+            blob_garbage_percent: rng.u8(1..100),
             ..Options::default()
         };
         Self {
@@ -89,6 +120,8 @@ impl World {
             tables: Vec::new(),
             avoid: Avoid::default(),
             seen: BTreeMap::new(),
+            collected: BTreeMap::new(),
+            blobs: BTreeMap::new(),
             newest: BTreeMap::new(),
             horizon: 0,
             last: 0,
@@ -120,6 +153,7 @@ impl World {
             purged: Seqno(0),
             droppable,
             adopted: None,
+            blobs: blob_uses(&entries),
         };
         self.next += 1;
         self.tables.push(MapTable { level, meta, entries });
@@ -128,12 +162,22 @@ impl World {
     fn write(&mut self, level: usize, entries: BTreeMap<Bytes, Version>, mut cutter: Cutter) {
         let mut begun = BTreeMap::new();
         for (key, version) in entries {
-            if cutter.cuts_before(&key, begun.len() as u64 * ENTRY) {
+            let bytes = begun.len() as u64 * ENTRY;
+            if cutter.cuts_before(&key, TableSize { bytes, whole: bytes }) {
                 self.add(level, std::mem::take(&mut begun));
             }
             begun.insert(key, version);
         }
         self.add(level, begun);
+    }
+
+    /// Puts the values of entries into a blob file of their own.
+    fn store(&mut self, entries: &mut [&mut Version]) {
+        if !entries.is_empty() {
+            self.blobs.insert(self.next, entries.len() as u64 * VALUE);
+            entries.iter_mut().for_each(|entry| entry.blob = Some(self.next));
+            self.next += 1;
+        }
     }
 
     fn flush(&mut self) {
@@ -142,22 +186,29 @@ impl World {
             self.last += 1;
             let is_put = self.rng.u8(..4) > 0;
             let point = (is_put && self.rng.bool()).then(|| self.horizon + self.rng.u64(..40));
-            let version = Version { seqno: self.last, is_put, point };
+            let version = Version { seqno: self.last, is_put, point, blob: None };
             entries.insert(key(self.rng.u32(..KEYS)), version);
         }
+        let long = entries.values_mut().filter(|entry| entry.is_put && entry.seqno % 3 > 0);
+        self.store(&mut long.collect::<Vec<_>>());
         self.newest.extend(entries.clone());
-        let cutter =
-            Cutter::for_flush(&self.options, &view(&self.tables, self.horizon), &self.avoid);
+        let cutter = Cutter::for_flush(&self.options, &self.view(), &self.avoid);
         self.write(0, entries, cutter);
     }
 
+    fn view(&self) -> LevelsView<'_> {
+        view(&self.tables, self.horizon, &self.blobs)
+    }
+
     fn begin(&mut self) -> Result<bool, String> {
-        let view = view(&self.tables, self.horizon);
+        let draw = self.rng.u8(..8);
+        let view = self.view();
         let asked = Asked { range: KeyRange::all(), until: Seqno(self.last), before: FileNo::MAX };
-        let job = match self.rng.u8(..8) {
+        let job = match draw {
             0 => pick_asked(&view, &self.options, &self.avoid, &asked),
             1 => pick_dense(&view, &self.options, &self.avoid),
             2 => pick_idle(&view, &self.options, &self.avoid),
+            3 => pick_garbage(&view, &self.options, &self.avoid),
             _ => pick(&view, &self.options, &self.avoid),
         };
         let Some(job) = job else { return Ok(false) };
@@ -166,11 +217,17 @@ impl World {
         if let Some(other) = self.avoid.running.values().find(|other| shares(other)) {
             return Err(format!("{job:?} takes tables of {other:?}"));
         }
+        let collected = to_collect(&view, &self.options, &self.avoid, &job);
         let number = u64::from(self.next);
         self.next += 1;
-        self.seen.insert(number, self.tables.clone());
-        self.avoid.running.insert(number, job);
+        self.start(number, job, collected);
         Ok(true)
+    }
+
+    fn start(&mut self, number: u64, job: Job, collected: BTreeSet<FileNo>) {
+        self.seen.insert(number, self.tables.clone());
+        self.collected.insert(number, collected);
+        self.avoid.running.insert(number, job);
     }
 
     fn end(&mut self) {
@@ -178,6 +235,7 @@ impl World {
         let Some(number) = self.rng.choice(numbers) else { return };
         let job = self.avoid.running.remove(&number).unwrap();
         let seen = self.seen.remove(&number).unwrap();
+        let collected = self.collected.remove(&number).unwrap();
         if job.moved {
             let moves = |table: &&mut MapTable| job.upper.contains(&table.meta.no);
             self.tables.iter_mut().filter(moves).for_each(|table| table.level = job.to);
@@ -199,10 +257,12 @@ impl World {
         let horizon = self.horizon;
         merged.retain(|key, version| {
             if version.point.is_some_and(|point| point <= horizon) {
-                (version.is_put, version.point) = (false, None);
+                (version.is_put, version.point, version.blob) = (false, None, None);
             }
             version.is_put || below(key)
         });
+        let moves = |version: &&mut Version| version.blob.is_some_and(|no| collected.contains(&no));
+        self.store(&mut merged.values_mut().filter(moves).collect::<Vec<_>>());
         let beside = seen.iter().filter(|table| table.level == job.to || taken(table));
         let beside: Vec<_> = beside.map(|table| &table.meta).collect();
         let level_below = seen.iter().filter(|table| table.level == job.to + 1);
@@ -237,6 +297,18 @@ impl World {
         Ok(())
     }
 
+    /// Of no blob file too much is dead.
+    fn check_garbage(&self) -> Result<(), String> {
+        let bound = u64::from(self.options.blob_garbage_percent);
+        for (no, live) in uses(self.tables.iter().map(|table| &table.meta)) {
+            let total = self.blobs[&no];
+            if live > total || (total - live) * 100 >= total * bound && live < total {
+                return Err(format!("{live} of {total} bytes of blob file {no} are alive"));
+            }
+        }
+        Ok(())
+    }
+
     /// Everything that has to be done is done, one job after the other.
     fn settle(&mut self) -> Result<(), String> {
         while !self.avoid.running.is_empty() {
@@ -244,17 +316,20 @@ impl World {
             self.check()?;
         }
         for _ in 0..2_000 {
-            let Some(job) = pick(&view(&self.tables, self.horizon), &self.options, &self.avoid)
-            else {
-                let view = view(&self.tables, self.horizon);
+            let view = self.view();
+            let job = pick(&view, &self.options, &self.avoid);
+            let job = job.or_else(|| pick_garbage(&view, &self.options, &self.avoid));
+            let Some(job) = job else {
+                self.check_garbage()?;
+                let view = self.view();
                 let depth = level0::depth(&view, &self.avoid).deepest;
                 return match depth < self.options.l0_trigger {
                     true => Ok(()),
                     false => Err(format!("level 0 is {depth} deep in the end")),
                 };
             };
-            self.seen.insert(0, self.tables.clone());
-            self.avoid.running.insert(0, job);
+            let collected = to_collect(&view, &self.options, &self.avoid, &job);
+            self.start(0, job, collected);
             self.end();
             self.check()?;
         }
@@ -308,10 +383,10 @@ fn everything_that_was_asked_for_reaches_the_last_level() {
         let asked = Asked { range: KeyRange::all(), until: Seqno(world.last), before: FileNo::MAX };
         let mut jobs = 0;
         loop {
-            let view = view(&world.tables, 0);
+            let view = world.view();
             let Some(job) = pick_asked(&view, &world.options, &world.avoid, &asked) else { break };
-            world.seen.insert(0, world.tables.clone());
-            world.avoid.running.insert(0, job);
+            let collected = to_collect(&view, &world.options, &world.avoid, &job);
+            world.start(0, job, collected);
             world.end();
             world.check().unwrap();
             jobs += 1;

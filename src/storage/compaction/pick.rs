@@ -179,11 +179,11 @@ pub(super) fn rewrite(
     view: &LevelsView<'_>,
     options: &Options,
     avoid: &Avoid,
-    (level, table): (usize, &TableMeta),
+    (reason, level, table): (Reason, usize, &TableMeta),
 ) -> Option<Job> {
     let table = view.level(level).iter().find(|other| other.no == table.no)?;
     let picking = Picking { view, options, avoid };
-    picking.job(Reason::DeletedRange, (level, level), vec![table])
+    picking.job(reason, (level, level), vec![table])
 }
 
 /// What gives room back without need: level 0, and tables of which the filter lets go all that it

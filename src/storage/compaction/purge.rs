@@ -5,7 +5,7 @@
 //! where it stands, once, and then knows that it has been.
 
 use super::pick::rewrite;
-use super::view::{Avoid, Job, LevelsView};
+use super::view::{Avoid, Job, LevelsView, Reason};
 use crate::storage::deleted::Deleted;
 use crate::storage::levels::LEVELS;
 use crate::storage::options::Options;
@@ -26,6 +26,6 @@ pub(crate) fn pick_purge(
             .level(level)
             .iter()
             .filter(|table| deleted.ranges().iter().any(|delete| delete.concerns(table)));
-        tables.find_map(|table| rewrite(view, options, avoid, (level, table)))
+        tables.find_map(|table| rewrite(view, options, avoid, (Reason::DeletedRange, level, table)))
     })
 }

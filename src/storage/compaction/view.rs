@@ -11,7 +11,7 @@ use bytes::Bytes;
 use super::filter::CompactionFilter;
 use crate::storage::files::FileNo;
 use crate::storage::key_range::KeyRange;
-use crate::storage::levels::{LEVELS, Levels};
+use crate::storage::levels::{LEVELS, Levels, LiveBlob};
 use crate::storage::sstable::TableMeta;
 
 /// What is known of the tables of each level, in their order in it: level 0 newest first, every
@@ -21,14 +21,37 @@ pub(crate) struct LevelsView<'a> {
     levels: [Vec<&'a TableMeta>; LEVELS],
     /// The caller's horizon over the keys of each table that has something to drop.
     horizons: BTreeMap<FileNo, u64>,
+    /// The blob files that the tables refer to.
+    blobs: BTreeMap<FileNo, BlobShare>,
+}
+
+/// How much of a blob file is alive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct BlobShare {
+    /// Bytes of all its records.
+    pub(crate) total: u64,
+    /// Bytes of those that tables refer to.
+    pub(crate) live: u64,
 }
 
 impl<'a> LevelsView<'a> {
     pub(crate) fn of(levels: &'a Levels, filter: Option<&dyn CompactionFilter>) -> Self {
         let all = levels.all().map(|(level, table)| (level, &table.meta));
-        Self::from_ordered(all, |table| {
+        let view = Self::from_ordered(all, |table| {
             filter.map_or(0, |filter| filter.horizon(&table.smallest, &table.largest))
-        })
+        });
+        let share =
+            |blob: &LiveBlob| BlobShare { total: blob.file.meta().record_bytes(), live: blob.live };
+        view.with_blobs(levels.blobs().iter().map(|(no, blob)| (*no, share(blob))).collect())
+    }
+
+    /// The same with what is known of blob files.
+    pub(super) fn with_blobs(self, blobs: BTreeMap<FileNo, BlobShare>) -> Self {
+        Self { blobs, ..self }
+    }
+
+    pub(super) fn blobs(&self) -> &BTreeMap<FileNo, BlobShare> {
+        &self.blobs
     }
 
     /// From tables that come in their order within each level.
@@ -133,6 +156,8 @@ pub(crate) enum Reason {
     Droppable,
     /// A deleted range hides some of a table.
     DeletedRange,
+    /// Much of a blob file that it refers to is dead.
+    Garbage,
     /// Nothing else was to do, and room can be given back.
     Idle,
 }

@@ -1,6 +1,6 @@
 //! A copy of the store as it is now, without stopping it.
 //!
-//! Decides what a checkpoint is made of: the tables of a snapshot by hard links, which cost no room
+//! Decides what a checkpoint is made of: the tables and blob files of a snapshot by hard links, which cost no room
 //! until they are merged away here, and what is only in memory as one table more. So it needs no
 //! log, and holds the snapshot and nothing else. The snapshot pins its tables, so nothing waits:
 //! writes, flushes and merges go on. `CURRENT` is written last: what a crash leaves of a checkpoint
@@ -12,11 +12,13 @@ use std::sync::Arc;
 use super::core::{Core, View};
 use super::{Engine, Snapshot};
 use crate::storage::batch::{Batch, Seqno};
+use crate::storage::blob::{BlobFile, NewBlob, NewBlobs, NewFiles, Separator};
+use crate::storage::coding::place;
 use crate::storage::deleted::{Covers, RangeDelete};
 use crate::storage::error::Error;
-use crate::storage::files::{CURRENT, CURRENT_NEXT, manifest_name, table_path};
+use crate::storage::files::{CURRENT, CURRENT_NEXT, FileNo, blob_path, manifest_name, table_path};
 use crate::storage::iter::{Direction, Range};
-use crate::storage::manifest::{Manifest, State};
+use crate::storage::manifest::{Edit, Manifest, State};
 use crate::storage::merge::Merge;
 use crate::storage::sstable::{TableBuilder, TableMeta};
 use crate::storage::vfs::{DirLock, LOCK_FILE, link_or_copy};
@@ -104,6 +106,33 @@ impl<'a> Filling<'a> {
     }
 }
 
+/// New files in a directory that is being filled, for tables of level 0 or the last.
+pub(super) struct FilesIn<'a, 'f> {
+    pub(super) filling: &'a mut Filling<'f>,
+    pub(super) level: usize,
+    /// What the salts of blob files begin with, their numbers aside.
+    pub(super) seed: u64,
+    pub(super) next: &'a mut dyn FnMut() -> Result<FileNo, Error>,
+}
+
+impl NewBlobs for FilesIn<'_, '_> {
+    fn blob(&mut self) -> Result<NewBlob, Error> {
+        let no = (self.next)()?;
+        let path = blob_path(self.filling.dir, no);
+        self.filling.made(path.clone());
+        self.filling.core.blob_at((no, place(self.seed, u64::from(no))), path)
+    }
+}
+
+impl NewFiles for FilesIn<'_, '_> {
+    fn table(&mut self) -> Result<TableBuilder, Error> {
+        let no = (self.next)()?;
+        let path = table_path(self.filling.dir, no);
+        self.filling.made(path.clone());
+        self.filling.core.table_at(no, path, self.level)
+    }
+}
+
 impl Engine {
     /// Makes `dir`, which must be empty or not there, a store of its own that holds what this one
     /// holds now, and returns when that is on disk. It can be opened, here or on another machine,
@@ -150,6 +179,15 @@ impl Snapshot {
         let (core, levels) = (filling.core, &self.view.levels);
         let mut copied = 0;
         let mut state = State { flushed: self.seqno, ..State::default() };
+        let mut edit = Edit::default();
+        for (no, blob) in levels.blobs() {
+            let meta = blob.file.meta();
+            if filling.take(blob.file.path(), &blob_path(Path::new(""), *no))? {
+                copied += meta.bytes;
+            }
+            state.next_file = state.next_file.max(no.saturating_add(1));
+            edit.blobs_added.push(meta);
+        }
         for (level, table) in levels.all() {
             let level = u8::try_from(level).expect("there are seven levels");
             let meta = TableMeta { level, ..table.meta.clone() };
@@ -157,18 +195,24 @@ impl Snapshot {
                 copied += meta.bytes;
             }
             state.next_file = state.next_file.max(meta.no.saturating_add(1));
-            state.tables.insert(meta.no, meta);
+            edit.tables_added.push(meta);
         }
         state.deleted = levels.deleted().ranges().to_vec();
         if !crate::mutant!("storage-checkpoint-without-memory")
-            && let Some(meta) = self.view.write_memory(self.seqno, filling, &mut state)?
+            && let Some((meta, blobs)) = self.view.write_memory(self.seqno, filling, &mut state)?
         {
-            copied += meta.bytes;
-            state.tables.insert(meta.no, meta);
+            let blobs = blobs.iter().map(|blob| blob.meta());
+            copied += meta.bytes + blobs.clone().map(|blob| blob.bytes).sum::<u64>();
+            edit.blobs_added.extend(blobs);
+            edit.tables_added.push(meta);
         }
+        // Together with the tables: ranges that concern none of them are left out.
+        let deleted = std::mem::take(&mut state.deleted);
+        state.apply(&Edit { ranges_deleted: deleted, ..edit });
         filling.sync()?;
-        let tables = state.tables.values();
-        let (files, bytes) = (tables.len(), tables.map(|table| table.bytes).sum());
+        let tables = state.tables.values().map(|table| table.bytes);
+        let blobs = state.blobs.values().map(|(blob, _)| blob.bytes);
+        let (files, bytes) = (tables.len() + blobs.len(), tables.chain(blobs).sum());
         let names = [&manifest_name(state.next_file), CURRENT_NEXT, CURRENT];
         names.iter().for_each(|name| filling.made(filling.dir.join(name)));
         Manifest::create(Arc::clone(&core.vfs), filling.dir, state)?;
@@ -177,14 +221,14 @@ impl Snapshot {
 }
 
 impl View {
-    /// Writes what the memtables hold at `at` as one table of level 0; none if that is nothing. The
-    /// ranges they have deleted go into `state`.
+    /// Writes what the memtables hold at `at` as one table of level 0, and the blob files that it
+    /// refers to; none if that is nothing. The ranges they have deleted go into `state`.
     fn write_memory(
         &self,
         at: Seqno,
         filling: &mut Filling<'_>,
         state: &mut State,
-    ) -> Result<Option<TableMeta>, Error> {
+    ) -> Result<Option<(TableMeta, Vec<Arc<BlobFile>>)>, Error> {
         let deleted: Vec<_> = self.memtables().filter_map(|it| it.deleted.get()).collect();
         let ranges = deleted.iter().flat_map(|deleted| deleted.ranges());
         let ranges: Vec<RangeDelete> = ranges.filter(|it| it.seqno <= at).cloned().collect();
@@ -193,25 +237,25 @@ impl View {
         let covers = Covers::new(deleted, at);
         let sources = self.memory_sources(at, Direction::Forward).collect();
         let mut merge = Merge::new(sources, Range::all(), Direction::Forward);
+        let core = filling.core;
+        let mut separator = Separator::new(&core.options);
         let mut builder: Option<TableBuilder> = None;
         while merge.advance()? {
             let Some(entry) = merge.entry() else { break };
             if merge.is_superseded() || covers.hide(entry.key, entry.seqno) {
                 continue;
             }
+            let next = &mut || state.take_number();
+            let mut files = FilesIn { filling: &mut *filling, level: 0, seed: 0, next };
             let builder = match &mut builder {
                 Some(builder) => builder,
-                none => {
-                    let no = state.take_number()?;
-                    let path = table_path(filling.dir, no);
-                    filling.made(path.clone());
-                    none.insert(filling.core.table_at(no, path, 0)?)
-                }
+                none => none.insert(files.table()?),
             };
-            filling.core.flush_entry(builder, entry)?;
+            core.flush_entry(builder, &mut separator, entry, &mut files)?;
         }
         let Some(builder) = builder else { return Ok(None) };
+        separator.end()?;
         let meta = builder.finish()?.meta.clone();
-        Ok(Some(TableMeta { purged, ..meta }))
+        Ok(Some((TableMeta { purged, ..meta }, separator.files().to_vec())))
     }
 }

@@ -1,6 +1,6 @@
 //! Runs compactions and puts their results in force.
 //!
-//! In this order, each step durable before the next: the new tables, their names, the manifest's
+//! In this order, each step durable before the next: the new blob files, the new tables, their names, the manifest's
 //! edit; only then is the view changed, and an old file is unlinked when nobody reads it any more.
 //! A crash between any two leaves either the old tables in force and orphans to sweep, or the new
 //! ones. A merge that fails for want of room is tried again; one that meets damage is not, and its
@@ -13,9 +13,11 @@ use std::sync::atomic::Ordering;
 
 use super::compacting::Progress;
 use super::core::{Commit, Core, DELETED_RANGES_MAX, View};
+use super::flush::FilesOf;
+use crate::storage::blob::{BlobFile, NewBlob};
 use crate::storage::compaction::{
     Asked, Avoid, CompactionFilter, Cutter, Job, LevelsView, Merging, Reason, debt, is_under_way,
-    pick, pick_asked, pick_dense, pick_idle, pick_purge,
+    pick, pick_asked, pick_dense, pick_garbage, pick_idle, pick_purge, to_collect,
 };
 use crate::storage::error::Error;
 use crate::storage::files::{FileKind, FileNo, table_path};
@@ -23,6 +25,7 @@ use crate::storage::key_range::KeyRange;
 use crate::storage::levels::Levels;
 use crate::storage::manifest::{Edit, Manifest};
 use crate::storage::sstable::{Table, TableBuilder, TableMeta, TableShape};
+use crate::storage::vfs::Vfs;
 
 /// From so many deleted ranges on, giving their room back comes before the order of the levels.
 const DELETED_FIRST: usize = DELETED_RANGES_MAX / 2;
@@ -49,10 +52,24 @@ impl Balance {
     }
 }
 
-/// The number of the table an error is about.
-fn table_of(path: &Path) -> Option<FileNo> {
+/// What a merge has written.
+struct Outputs {
+    tables: Vec<Arc<Table>>,
+    blobs: Vec<Arc<BlobFile>>,
+}
+
+impl Outputs {
+    /// Lets the files go, which nothing refers to.
+    fn retire(&self, vfs: &Arc<dyn Vfs>) {
+        self.tables.iter().for_each(|table| table.retire(vfs));
+        self.blobs.iter().for_each(|blob| blob.retire(vfs));
+    }
+}
+
+/// The number of the table or blob file an error is about.
+fn file_of(path: &Path) -> Option<FileNo> {
     match FileKind::of(path.file_name()?.to_str()?) {
-        FileKind::Table(no) => Some(no),
+        FileKind::Table(no) | FileKind::Blob(no) => Some(no),
         FileKind::Wal(_) | FileKind::Manifest(_) | FileKind::NextCurrent | FileKind::Other => None,
     }
 }
@@ -117,6 +134,7 @@ impl Core {
             .or_else(purge)
             .or_else(wanted)
             .or_else(|| pick_dense(&levels, options, &avoid))
+            .or_else(|| pick_garbage(&levels, options, &avoid))
             .or_else(|| idle.then(|| pick_idle(&levels, options, &avoid)).flatten());
         let mut commit = self.commit.lock();
         let Some(job) = job else {
@@ -130,7 +148,8 @@ impl Core {
         let number = commit.compacting.begin(&job);
         self.compact_wake.notify_one();
         drop(commit);
-        let merging = Merging::new(job, Arc::clone(&view.levels), options);
+        let collected = to_collect(&levels, options, &avoid, &job);
+        let merging = Merging::new(job, Arc::clone(&view.levels), options, collected);
         Some(Running { number, merging })
     }
 
@@ -143,7 +162,7 @@ impl Core {
                 let read = merging.tally.bytes_read;
                 let step = self.options.compaction_step_bytes;
                 let to = merging.job.to;
-                let more = merging.advance(step, &mut || self.new_table(to));
+                let more = merging.advance(step, &mut FilesOf { core: self, level: to });
                 let read = merging.tally.bytes_read - read;
                 self.counters.compaction_bytes_read.fetch_add(read, Ordering::Relaxed);
                 more
@@ -238,23 +257,38 @@ impl Core {
         Ok(TableBuilder::new(no, file, path, shape, Arc::clone(&self.cache)))
     }
 
+    /// Creates a blob file of a given number and place, whose salt begins with `seed`.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub(super) fn blob_at(
+        &self,
+        (no, seed): (FileNo, u64),
+        path: PathBuf,
+    ) -> Result<NewBlob, Error> {
+        let file = self.vfs.create(&path).map_err(|error| Error::io("create", &path, error))?;
+        Ok(NewBlob { no, file, path, cache: Arc::clone(&self.cache), seed })
+    }
+
     fn finish(&self, merging: Merging) -> Result<(), Error> {
         let (job, inputs, tally) = (merging.job.clone(), merging.inputs.clone(), merging.tally);
-        let outputs: Vec<Arc<Table>> = merging.into_tables().into_iter().map(Arc::new).collect();
+        let (tables, blobs) = merging.into_files();
+        let outputs = Outputs { tables: tables.into_iter().map(Arc::new).collect(), blobs };
         match self.put_in_force(&job, &inputs, &outputs, tally.dropped()) {
             Ok(true) => {}
             Ok(false) => {
-                outputs.iter().for_each(|table| table.retire(&self.vfs));
+                outputs.retire(&self.vfs);
                 return Ok(());
             }
             Err(error) => {
                 if error.is_full() {
                     // The edit is certainly not in force. After any other failure it may be.
-                    outputs.iter().for_each(|table| table.retire(&self.vfs));
+                    outputs.retire(&self.vfs);
                 }
                 return Err(error);
             }
         }
+        let outputs = outputs.tables;
         if !job.moved {
             inputs.iter().for_each(|table| table.retire(&self.vfs));
         }
@@ -268,6 +302,8 @@ impl Core {
         let counts = [
             (counter, 1),
             (&counters.compaction_bytes, tally.bytes_written),
+            (&counters.blob_bytes, tally.values_written),
+            (&counters.blob_moved, tally.values_moved),
             (&counters.superseded, tally.superseded),
             (&counters.tombstones, tally.tombstones),
             (&counters.hidden, tally.hidden),
@@ -287,16 +323,16 @@ impl Core {
         &self,
         job: &Job,
         inputs: &[Arc<Table>],
-        outputs: &[Arc<Table>],
+        outputs: &Outputs,
         dropped: u64,
     ) -> Result<bool, Error> {
         let removed: Vec<FileNo> = match job.moved {
             true => Vec::new(),
             false => inputs.iter().map(|table| table.meta.no).collect(),
         };
-        let added = if job.moved { inputs } else { outputs };
+        let added = if job.moved { inputs } else { &outputs.tables };
         let placed: Vec<_> = added.iter().map(|table| (job.to, Arc::clone(table))).collect();
-        if !outputs.is_empty() && !crate::mutant!("storage-no-dir-sync") {
+        if !outputs.tables.is_empty() && !crate::mutant!("storage-no-dir-sync") {
             let synced = self.vfs.sync_dir(&self.dir);
             synced.map_err(|error| Error::io("sync", &self.dir, error))?;
         }
@@ -322,6 +358,7 @@ impl Core {
         manifest.append(Edit {
             tables_added: metas.collect(),
             tables_removed: removed.clone(),
+            blobs_added: outputs.blobs.iter().map(|blob| blob.meta()).collect(),
             ..Edit::default()
         })?;
         self.change_levels(&manifest, balance, |_, view| View {
@@ -350,10 +387,24 @@ impl Core {
         self.debt.store(debt, Ordering::Relaxed);
         let old = self.view.swap(Arc::new(next));
         self.note_drained(&old, &self.view.load());
+        self.retire_blobs(&old, &self.view.load());
         commit.compacting.due = true;
         self.compact_wake.notify_one();
         drop(commit);
         drop(old);
+    }
+
+    /// Lets go of the blob files that no table refers to any more: an edit that is on disk has taken
+    /// out the last one that did. Their files go with the last snapshot that holds such a table.
+    fn retire_blobs(&self, old: &View, new: &View) {
+        let (before, after) = (old.levels.blobs(), new.levels.blobs());
+        for (_, blob) in before.iter().filter(|(no, _)| !after.contains_key(no)) {
+            self.counters.blob_gone.fetch_add(1, Ordering::Relaxed);
+            if crate::mutant!("storage-blob-unlinked-while-pinned") {
+                let _gone = self.vfs.remove(blob.file.path());
+            }
+            blob.file.retire(&self.vfs);
+        }
     }
 
     fn compaction_failed(&self, error: Error, first: Option<FileNo>) {
@@ -364,7 +415,7 @@ impl Core {
             Error::Corrupt { file: path, .. }
             | Error::Missing { file: path }
             | Error::Io { action: "read", path, .. } => {
-                compacting.avoid.damaged.extend(table_of(path).or(first));
+                compacting.avoid.damaged.extend(file_of(path).or(first));
                 compacting.damage.get_or_insert(error);
             }
             _ => {

@@ -186,6 +186,12 @@ pub(super) struct Counters {
     pub(super) hidden: AtomicU64,
     pub(super) filtered: AtomicU64,
     pub(super) replaced: AtomicU64,
+    /// Bytes of blob files written.
+    pub(super) blob_bytes: AtomicU64,
+    /// Bytes of their records that were there before.
+    pub(super) blob_moved: AtomicU64,
+    /// Number of blob files of which nothing was left.
+    pub(super) blob_gone: AtomicU64,
 }
 
 pub(super) struct Core {

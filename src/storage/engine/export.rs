@@ -5,25 +5,31 @@
 //! through a snapshot, and written as new ones. So the files hold live pairs only, never meet, and
 //! are of one moment. The list of them comes last.
 
+use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::checkpoint::Filling;
+use super::checkpoint::{FilesIn, Filling};
 use super::core::View;
 use super::{Engine, Snapshot};
 use crate::storage::batch::{Batch, Kind, Seqno};
+use crate::storage::blob::{BlobFile, NewFiles, Separator};
+use crate::storage::coding::place;
 use crate::storage::entry::EntryRef;
 use crate::storage::error::Error;
-use crate::storage::export::{Export, TableFile};
-use crate::storage::files::{FileNo, table_path};
+use crate::storage::export::{BlobPart, Export, TableFile, measure};
+use crate::storage::files::{FileNo, blob_path, table_path};
 use crate::storage::iter::{Direction, Range};
 use crate::storage::key_range::KeyRange;
 use crate::storage::levels::{LAST_LEVEL, overlap};
 use crate::storage::merge::Merge;
 use crate::storage::sstable::{Table, TableBuilder, TableMeta};
+
+/// A blob file is linked if the tables that are linked refer to one byte of it in so many.
+const DENSE_SHARE: u64 = 2;
 
 impl Engine {
     /// Writes what is in `range` now as tables into `dir`, which must be empty or not there, and
@@ -41,8 +47,16 @@ impl Engine {
         // What is still on its way to the log may yet be taken back.
         self.write_synced(Batch::new())?;
         let filling = Filling::begin(&self.core, dir)?;
-        let mut exporting =
-            Exporting { engine: self, snapshot, filling, files: Vec::new(), made: 0 };
+        let mut exporting = Exporting {
+            engine: self,
+            snapshot,
+            filling,
+            files: Vec::new(),
+            blobs: Vec::new(),
+            linked: BTreeMap::new(),
+            seed: 1,
+            made: 0,
+        };
         let export = exporting.run(range);
         let export =
             export.map_err(|error| if error.is_full() { Error::DiskFull } else { error })?;
@@ -56,6 +70,11 @@ struct Exporting<'a> {
     snapshot: Snapshot,
     filling: Filling<'a>,
     files: Vec<TableFile>,
+    blobs: Vec<BlobPart>,
+    /// The names of blob files that were taken as they are, by their numbers here.
+    linked: BTreeMap<FileNo, String>,
+    /// Made of the salts of blob files that are taken as they are, so that no new one has the same.
+    seed: u64,
     made: FileNo,
 }
 
@@ -68,6 +87,9 @@ impl Exporting<'_> {
                 whole.push(table);
             }
         }
+        keep_dense(&mut whole);
+        let linked = whole.iter().flat_map(|table| table.blobs());
+        self.seed = linked.fold(1, |seed, blob| place(seed, blob.salt));
         whole.sort_by(|one, other| one.meta.smallest.cmp(&other.meta.smallest));
         let mut start = Bound::Included(Bytes::copy_from_slice(range.start()));
         for table in whole {
@@ -81,6 +103,7 @@ impl Exporting<'_> {
             seqno: self.snapshot.seqno,
             range: range.clone(),
             files: std::mem::take(&mut self.files),
+            blobs: std::mem::take(&mut self.blobs),
         };
         let core = &self.engine.core;
         self.filling.made(Export::list_path(self.filling.dir));
@@ -94,15 +117,43 @@ impl Exporting<'_> {
     }
 
     fn link(&mut self, table: &Table) -> Result<(), Error> {
+        let mut names = Vec::new();
+        for blob in table.blobs() {
+            let name = match self.linked.get(&blob.no) {
+                Some(name) => name.clone(),
+                None => self.link_blob(blob)?,
+            };
+            names.push(name);
+        }
         let name = table_path(Path::new(""), self.next_no());
         self.filling.take(table.path(), &name)?;
-        self.list(&name, &table.meta)
+        self.list(&name, &table.meta, names)
+    }
+
+    fn link_blob(&mut self, blob: &BlobFile) -> Result<String, Error> {
+        let name = blob_path(Path::new(""), self.next_no());
+        if !crate::mutant!("storage-export-forgets-blob") {
+            self.filling.take(blob.path(), &name)?;
+            self.list_blob(&name)?;
+        }
+        let name = name.to_string_lossy().into_owned();
+        self.linked.insert(blob.no, name.clone());
+        Ok(name)
+    }
+
+    fn list_blob(&mut self, name: &Path) -> Result<(), Error> {
+        let path = self.filling.dir.join(name);
+        let (bytes, checksum) = measure(&*self.engine.core.vfs, &path)?;
+        let name = name.to_string_lossy().into_owned();
+        self.blobs.push(BlobPart { name, bytes, checksum });
+        Ok(())
     }
 
     fn write(&mut self, start: Bound<Bytes>, end: Bound<&[u8]>) -> Result<(), Error> {
         let start = start.as_ref().map(|key| &**key);
         let mut pairs = self.snapshot.range(start, end, Direction::Forward);
         let table_bytes = self.engine.core.options.table_bytes;
+        let mut separator = Separator::new(&self.engine.core.options);
         let mut builder: Option<TableBuilder> = None;
         while let Some((key, value, seqno)) = pairs.next_lent()? {
             if builder.as_ref().is_some_and(|builder| builder.bytes() >= table_bytes)
@@ -110,33 +161,63 @@ impl Exporting<'_> {
             {
                 self.end(full)?;
             }
+            let (made, seed) = (&mut self.made, self.seed);
+            let next = &mut || {
+                *made += 1;
+                Ok(*made)
+            };
+            let mut files = FilesIn { filling: &mut self.filling, level: LAST_LEVEL, seed, next };
             let builder = match &mut builder {
                 Some(builder) => builder,
-                none => none.insert(self.begin()?),
+                none => none.insert(files.table()?),
             };
-            builder.add(EntryRef { key, seqno, kind: Kind::Put, value })?;
+            separator.add(builder, EntryRef { key, seqno, kind: Kind::Put, value }, &mut files)?;
+        }
+        separator.end()?;
+        for blob in separator.files() {
+            self.list_blob(&blob_path(Path::new(""), blob.no))?;
         }
         builder.map_or(Ok(()), |last| self.end(last))
-    }
-
-    fn begin(&mut self) -> Result<TableBuilder, Error> {
-        let no = self.next_no();
-        let path = table_path(self.filling.dir, no);
-        self.filling.made(path.clone());
-        self.engine.core.table_at(no, path, LAST_LEVEL)
     }
 
     fn end(&mut self, builder: TableBuilder) -> Result<(), Error> {
         let table = builder.finish()?;
         let name = table_path(Path::new(""), table.meta.no);
-        self.list(&name, &table.meta)
+        let blobs = table.blobs().iter().map(|blob| blob_path(Path::new(""), blob.no));
+        let blobs = blobs.map(|name| name.to_string_lossy().into_owned()).collect();
+        self.list(&name, &table.meta, blobs)
     }
 
-    fn list(&mut self, name: &Path, meta: &TableMeta) -> Result<(), Error> {
+    fn list(&mut self, name: &Path, meta: &TableMeta, blobs: Vec<String>) -> Result<(), Error> {
         let path = self.filling.dir.join(name);
         let file = TableFile::of(&*self.engine.core.vfs, &path, meta)?;
-        self.files.push(file);
+        self.files.push(TableFile { blobs, ..file });
         Ok(())
+    }
+}
+
+/// Leaves out tables whose blob files are mostly of other tables: to link those would hand over much
+/// that is not asked for. And all but one of those that refer to files which could not be told apart
+/// by their salts, as files of two other stores may be. What is left out is written anew.
+fn keep_dense(tables: &mut Vec<&Arc<Table>>) {
+    loop {
+        let mut taken: BTreeMap<FileNo, (u64, u64)> = BTreeMap::new();
+        let mut salts: BTreeMap<u64, FileNo> = BTreeMap::new();
+        for table in tables.iter() {
+            for (one, blob) in table.meta.blobs.iter().zip(table.blobs()) {
+                taken.entry(blob.no).or_insert((0, blob.meta().record_bytes())).0 += one.bytes;
+                salts.entry(blob.salt).or_insert(blob.no);
+            }
+        }
+        let is_dense = |blob: &Arc<BlobFile>| {
+            let (used, all) = taken.get(&blob.no).copied().unwrap_or_default();
+            used.saturating_mul(DENSE_SHARE) >= all && salts.get(&blob.salt) == Some(&blob.no)
+        };
+        let before = tables.len();
+        tables.retain(|table| table.blobs().iter().all(is_dense));
+        if tables.len() == before {
+            return;
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Flush: a sealed memtable becomes tables, and the log segments it makes needless go.
 //!
-//! In this order, each step durable before the next: the table, its name, the manifest's edit;
+//! In this order, each step durable before the next: values that stand elsewhere, the table, their names, the manifest's edit;
 //! only then is the view changed and the log removed. A crash between any two leaves either the
 //! old files in force and an orphan to sweep, or the new ones.
 
@@ -12,10 +12,12 @@ use super::core::{Core, View};
 use super::pace::Writer;
 use super::room::now;
 use crate::storage::batch::{Kind, Seqno};
+use crate::storage::blob::{BlobFile, NewBlob, NewBlobs, NewFiles, Separator, head_of};
+use crate::storage::compaction::TableSize;
 use crate::storage::deleted::RangeDelete;
 use crate::storage::entry::EntryRef;
 use crate::storage::error::Error;
-use crate::storage::files::wal_path;
+use crate::storage::files::{blob_path, wal_path};
 use crate::storage::iter::{Direction, Range};
 use crate::storage::manifest::{Edit, Manifest};
 use crate::storage::memtable::Memtable;
@@ -28,6 +30,40 @@ const PACED_BYTES: u64 = 1 << 20;
 
 fn entry_bytes(entry: EntryRef<'_>) -> u64 {
     (entry.key.len() + entry.value.len()) as u64
+}
+
+/// What a flush has written so far.
+struct Flushing {
+    tables: Vec<Table>,
+    begun: Option<TableBuilder>,
+    separator: Separator,
+}
+
+/// What a flush has made of a memtable; all of it is on disk.
+struct Built {
+    tables: Vec<Table>,
+    blobs: Vec<Arc<BlobFile>>,
+    /// How many entries the tables have, as memory counts them.
+    entries: u64,
+}
+
+/// The files of the store itself, for tables of one level.
+pub(super) struct FilesOf<'a> {
+    pub(super) core: &'a Core,
+    pub(super) level: usize,
+}
+
+impl NewBlobs for FilesOf<'_> {
+    fn blob(&mut self) -> Result<NewBlob, Error> {
+        let no = self.core.manifest.lock().state.take_number()?;
+        self.core.blob_at((no, u64::from(no)), blob_path(&self.core.dir, no))
+    }
+}
+
+impl NewFiles for FilesOf<'_> {
+    fn table(&mut self) -> Result<TableBuilder, Error> {
+        self.core.new_table(self.level)
+    }
 }
 
 impl Core {
@@ -64,10 +100,11 @@ impl Core {
 
     fn flush_memtable(&self, memtable: &Arc<Memtable>) -> Result<(), Error> {
         let flushed = memtable.last();
-        let (tables, kept) = self.build_tables(memtable)?;
+        let Built { tables, blobs, entries } = self.build_tables(memtable)?;
+        let values: u64 = blobs.iter().map(|blob| blob.meta().bytes).sum();
         let deleted = memtable.deleted.get().unwrap_or_default();
         let ranges = deleted.ranges().to_vec();
-        let bytes = tables.iter().map(|table| table.meta.bytes).sum();
+        let bytes = tables.iter().map(|table| table.meta.bytes).sum::<u64>() + values;
         let logs = {
             let mut manifest = self.manifest.lock();
             let logs = manifest.state.logs_covered_by(flushed);
@@ -80,6 +117,7 @@ impl Core {
                 flushed: Some(flushed),
                 logs_removed: logs.clone(),
                 tables_added: tables.iter().map(|table| table.meta.clone()).collect(),
+                blobs_added: blobs.iter().map(|blob| blob.meta()).collect(),
                 ranges_deleted: match crate::mutant!("storage-range-delete-lost-at-flush") {
                     true => Vec::new(),
                     false => ranges.clone(),
@@ -90,13 +128,15 @@ impl Core {
                 if error.is_full() {
                     // The next try writes other files; these are orphans at worst.
                     tables.iter().for_each(|table| table.retire(&self.vfs));
+                    blobs.iter().for_each(|blob| blob.retire(&self.vfs));
                 }
                 return Err(error);
             }
-            self.install(&manifest, memtable, (tables, kept), &ranges);
+            self.install(&manifest, memtable, (tables, entries), &ranges);
             logs
         };
         self.counters.flush_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.counters.blob_bytes.fetch_add(values, Ordering::Relaxed);
         self.remove_logs(&logs);
         self.counters.flushes.fetch_add(1, Ordering::Relaxed);
         Ok(())
@@ -105,10 +145,11 @@ impl Core {
     /// Writes a memtable's newest versions as tables, without those that its deleted ranges hide;
     /// none if nothing is left. What is left out is needed by snapshots only, and a snapshot holds
     /// the memtable itself. Returns with them how many entries they have, as memory counts them.
-    fn build_tables(&self, memtable: &Arc<Memtable>) -> Result<(Vec<Table>, u64), Error> {
-        let mut tables = Vec::new();
-        let mut begun: Option<TableBuilder> = None;
-        let built = self.write_tables(memtable, &mut tables, &mut begun);
+    fn build_tables(&self, memtable: &Arc<Memtable>) -> Result<Built, Error> {
+        let (tables, separator) = (Vec::new(), Separator::new(&self.options));
+        let mut flushing = Flushing { tables, begun: None, separator };
+        let built = self.write_tables(memtable, &mut flushing);
+        let Flushing { tables, begun, separator } = flushing;
         // What went in must come out: the memtable counts its keys as they come, the tables their
         // entries as they are written, and neither knows the other.
         let written: u64 = tables.iter().map(|table| table.meta.entries).sum();
@@ -123,21 +164,26 @@ impl Core {
             }
             _ => Ok(kept),
         });
-        synced.map(|kept| (std::mem::take(&mut tables), kept)).inspect_err(|_| {
-            // Orphans at worst, swept at the next open.
-            tables.iter().for_each(|table| table.retire(&self.vfs));
-            if let Some(builder) = begun {
-                builder.abandon(&*self.vfs);
+        let entries = match synced {
+            Ok(kept) => kept,
+            Err(error) => {
+                // Orphans at worst, swept at the next open.
+                tables.iter().for_each(|table| table.retire(&self.vfs));
+                if let Some(builder) = begun {
+                    builder.abandon(&*self.vfs);
+                }
+                separator.abandon(&self.vfs);
+                return Err(error);
             }
-        })
+        };
+        Ok(Built { tables, blobs: separator.files().to_vec(), entries })
     }
 
     /// Returns how many entries deleted ranges hide.
     fn write_tables(
         &self,
         memtable: &Arc<Memtable>,
-        tables: &mut Vec<Table>,
-        begun: &mut Option<TableBuilder>,
+        Flushing { tables, begun, separator }: &mut Flushing,
     ) -> Result<u64, Error> {
         let (all, newest) = (Range::all(), Seqno(u64::MAX));
         let mut cursor = MemtableCursor::new(Arc::clone(memtable), Direction::Forward, newest);
@@ -150,8 +196,8 @@ impl Core {
             if entry.seqno < deleted.cover(entry.key, newest) {
                 hidden += 1;
             } else if !(crate::mutant!("storage-flush-loses-entry") && begun.is_some()) {
-                let bytes = begun.as_ref().map_or(0, TableBuilder::bytes);
-                if cutter.cuts_before(entry.key, bytes)
+                let size = begun.as_ref().map(TableSize::of).unwrap_or_default();
+                if cutter.cuts_before(entry.key, size)
                     && let Some(builder) = begun.take()
                 {
                     tables.push(self.finish_table(builder)?);
@@ -164,26 +210,33 @@ impl Core {
                     Some(builder) => builder,
                     none => none.insert(self.new_table(0)?),
                 };
-                self.flush_entry(builder, entry)?;
+                let files = &mut FilesOf { core: self, level: 0 };
+                self.flush_entry(builder, separator, entry, files)?;
             }
             cursor.step(&all);
         }
+        // What a table refers to is on disk before it is.
+        separator.end()?;
         if let Some(builder) = begun.take() {
             tables.push(self.finish_table(builder)?);
         }
         Ok(hidden)
     }
 
-    /// Adds an entry that comes out of memory, and notes when the filter will let it go.
+    /// Adds an entry that comes out of memory, its value perhaps elsewhere, and notes when the filter
+    /// will let it go.
     pub(super) fn flush_entry(
         &self,
         builder: &mut TableBuilder,
+        separator: &mut Separator,
         entry: EntryRef<'_>,
+        files: &mut dyn NewBlobs,
     ) -> Result<(), Error> {
-        builder.add(entry)?;
+        separator.add(builder, entry, files)?;
         let filter = self.filter().filter(|_| entry.kind != Kind::Delete);
-        if let Some(point) = filter.and_then(|filter| filter.point(entry.key, entry.value)) {
-            builder.note_droppable(point, entry);
+        let point = filter.and_then(|filter| filter.point(entry.key, head_of(entry.value)));
+        if let Some(point) = point {
+            builder.note_droppable(point);
         }
         Ok(())
     }

@@ -6,17 +6,21 @@
 //! one after it the tables. They go to the lowest level that is right: above everything older that
 //! is left in their range, be it only deletes, and below what is written into it from then on.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
 
 use super::compact::Balance;
 use super::core::{Core, View};
 use super::{Engine, Snapshot};
 use crate::storage::batch::{Batch, Seqno};
+use crate::storage::blob::BlobFile;
 use crate::storage::compaction::Job;
 use crate::storage::error::Error;
-use crate::storage::files::table_path;
+use crate::storage::files::{FileNo, blob_path, is_blob_path, table_path};
 use crate::storage::iter::{Direction, Range};
 use crate::storage::levels::{LEVELS, Levels, overlap};
 use crate::storage::manifest::Edit;
@@ -36,13 +40,14 @@ pub struct Ingested {
     pub files: usize,
     /// Number of their entries.
     pub entries: u64,
-    /// Their bytes.
+    /// Their bytes, with those of the blob files that they refer to.
     pub bytes: u64,
 }
 
 impl Engine {
     /// Takes in tables that [`Engine::export`] or a [`TableWriter`](crate::storage::TableWriter) has
-    /// written, of this store or another, and returns when they are on disk. Readers see all of them
+    /// written, of this store or another, with the blob files that they refer to (files whose names
+    /// end in `.blob`, in any order), and returns when they are on disk. Readers see all of them
     /// or none. No pair is rewritten: the files are linked, or copied from another file system, and
     /// every block of them is read and checked first. The files must not be changed afterwards; they
     /// may be removed.
@@ -86,10 +91,17 @@ impl Engine {
         if let Some(error) = core.commit.lock().refusal() {
             return Err(error);
         }
-        let mut tables = Vec::new();
-        for file in files {
-            tables.push(core.link_foreign(file, taken)?);
+        let (blob_paths, table_paths): (Vec<&PathBuf>, Vec<&PathBuf>) =
+            files.iter().partition(|file| is_blob_path(file));
+        let mut blobs = Vec::new();
+        for file in blob_paths {
+            blobs.push(Arc::new(core.link_foreign_blob(file, taken)?));
         }
+        let mut tables = Vec::new();
+        for file in table_paths {
+            tables.push(core.link_foreign(file, &blobs, taken)?);
+        }
+        core.leave_needless(&blobs, &tables, taken);
         tables.sort_by(|(_, one), (_, other)| one.meta.smallest.cmp(&other.meta.smallest));
         for ((low_file, low), (high_file, high)) in tables.iter().zip(tables.iter().skip(1)) {
             if low.meta.largest >= high.meta.smallest {
@@ -127,8 +139,8 @@ impl Snapshot {
         for table in tables {
             let range = span_of(&table.meta);
             let (start, end) = range.as_slices();
-            if let Some(pair) = self.range(start, end, Direction::Forward).next() {
-                return Err(Error::RangeInUse { key: pair?.0 });
+            if let Some((key, _)) = self.range(start, end, Direction::Forward).next_key()? {
+                return Err(Error::RangeInUse { key: Bytes::copy_from_slice(key) });
             }
         }
         Ok(())
@@ -156,25 +168,55 @@ impl Core {
     fn link_foreign(
         &self,
         file: &Path,
+        blobs: &[Arc<BlobFile>],
         taken: &mut Vec<PathBuf>,
     ) -> Result<(PathBuf, Table), Error> {
         let no = self.manifest.lock().state.take_number()?;
         let path = table_path(&self.dir, no);
-        taken.push(path.clone());
-        let linked = link_or_copy(&*self.vfs, file, &path);
+        self.link(file, &path, taken)?;
+        let point = |key: &[u8], value: &[u8]| self.filter()?.point(key, value);
+        let cache = Arc::clone(&self.cache);
+        let table = Table::adopt(&*self.vfs, path, (no, blobs), cache, &point);
+        let table = table.map_err(|error| error.about(file))?;
+        Ok((file.to_path_buf(), table))
+    }
+
+    fn link_foreign_blob(&self, file: &Path, taken: &mut Vec<PathBuf>) -> Result<BlobFile, Error> {
+        let no = self.manifest.lock().state.take_number()?;
+        let path = blob_path(&self.dir, no);
+        self.link(file, &path, taken)?;
+        let blob = BlobFile::adopt(&*self.vfs, path, no, Arc::clone(&self.cache));
+        blob.map_err(|error| error.about(file))
+    }
+
+    fn link(&self, file: &Path, path: &Path, taken: &mut Vec<PathBuf>) -> Result<(), Error> {
+        taken.push(path.to_path_buf());
+        let linked = link_or_copy(&*self.vfs, file, path);
         let copied = linked.map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound => Error::Missing { file: file.to_path_buf() },
-            _ => Error::io("create", &path, error),
+            _ => Error::io("create", path, error),
         })?;
         if !copied {
             // Whoever wrote it may not have.
-            let handle = self.vfs.open(&path).map_err(|error| Error::io("open", &path, error))?;
-            handle.sync_data().map_err(|error| Error::io("sync", &path, error))?;
+            let handle = self.vfs.open(path).map_err(|error| Error::io("open", path, error))?;
+            handle.sync_data().map_err(|error| Error::io("sync", path, error))?;
         }
-        let point = |key: &[u8], value: &[u8]| self.filter()?.point(key, value);
-        let table = Table::adopt(&*self.vfs, path, no, Arc::clone(&self.cache), &point);
-        let table = table.map_err(|error| error.about(file))?;
-        Ok((file.to_path_buf(), table))
+        Ok(())
+    }
+
+    /// Removes blob files again that no table refers to.
+    fn leave_needless(
+        &self,
+        blobs: &[Arc<BlobFile>],
+        tables: &[(PathBuf, Table)],
+        taken: &mut Vec<PathBuf>,
+    ) {
+        let used: BTreeSet<FileNo> =
+            tables.iter().flat_map(|(_, table)| table.blobs()).map(|blob| blob.no).collect();
+        for blob in blobs.iter().filter(|blob| !used.contains(&blob.no)) {
+            let _orphan = self.vfs.remove(blob.path());
+            taken.retain(|path| path != blob.path());
+        }
     }
 
     fn sync_names(&self) -> Result<(), Error> {
@@ -225,12 +267,17 @@ impl Core {
         let Some(places) = places.collect::<Option<Vec<usize>>>() else { return Ok(None) };
         let tables: Vec<_> = std::mem::take(tables).into_iter().map(Arc::new).collect();
         let placed: Vec<_> = places.into_iter().zip(tables).collect();
+        let blobs = placed.iter().flat_map(|(_, table)| table.blobs());
+        let blobs: BTreeMap<FileNo, &Arc<BlobFile>> = blobs.map(|blob| (blob.no, blob)).collect();
         let with_level = |(level, table): &(usize, Arc<Table>)| TableMeta {
             level: u8::try_from(*level).expect("there are seven levels"),
             ..table.meta.clone()
         };
-        let edit =
-            Edit { tables_added: placed.iter().map(with_level).collect(), ..Edit::default() };
+        let edit = Edit {
+            tables_added: placed.iter().map(with_level).collect(),
+            blobs_added: blobs.values().map(|blob| blob.meta()).collect(),
+            ..Edit::default()
+        };
         let appended = match crate::mutant!("storage-ingest-before-manifest") {
             true => {
                 manifest.state.apply(&edit);
@@ -257,7 +304,8 @@ impl Core {
             seqno,
             files: placed.len(),
             entries,
-            bytes: placed.iter().map(|(_, table)| table.meta.bytes).sum(),
+            bytes: placed.iter().map(|(_, table)| table.meta.bytes).sum::<u64>()
+                + blobs.values().map(|blob| blob.meta().bytes).sum::<u64>(),
         }))
     }
 }

@@ -24,6 +24,7 @@ mod write;
 pub use self::core::OnDone;
 pub use checkpoint::Checkpoint;
 pub use ingest::Ingested;
+pub(super) use open::blobs_of;
 pub use open::{CorruptRegion, Recovery};
 pub use read::{Snapshot, TryGet};
 pub use stats::{LevelStats, Stats, Verified};
@@ -349,7 +350,8 @@ impl Engine {
         self.core.pressure()
     }
 
-    /// Reads and checks every block of every table, and the order of the levels.
+    /// Reads and checks every block of every table, every value in a blob file, and the order of the
+    /// levels.
     pub fn verify(&self) -> Verified {
         self.core.verify()
     }

@@ -3,7 +3,7 @@
 //! Decides what is believed, what is reported and what makes the engine refuse to open. Nothing of
 //! the old state is changed before the new manifest is in force, except that torn tails are cut.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
@@ -17,10 +17,11 @@ use super::logs::Logs;
 use super::pace::Pace;
 use super::room::Room;
 use crate::storage::batch::{SealedBatch, Seqno};
+use crate::storage::blob::{BlobFile, BlobMeta};
 use crate::storage::cache::BlockCache;
 use crate::storage::compaction::{LevelsView, debt};
 use crate::storage::error::Error;
-use crate::storage::files::{CURRENT, FileKind, table_path, wal_path};
+use crate::storage::files::{CURRENT, FileKind, FileNo, blob_path, table_path, wal_path};
 use crate::storage::levels::Levels;
 use crate::storage::manifest::{self, Manifest, Sealed, State};
 use crate::storage::memtable::{ChunkPool, Memtable};
@@ -60,7 +61,8 @@ pub struct Recovery {
     /// Tables whose footer, index or filter does not check, as far as opening reads them: of tables for
     /// which `Options::block_cache_bytes` has no room, the footer. Every read that meets their range of
     /// keys fails with `Corrupt`, unless memory or a newer table answers it; other keys are not
-    /// touched by it.
+    /// touched by it. And blob files that have not the length they should have: values that
+    /// are still in them can be read.
     pub unreadable: Vec<PathBuf>,
 }
 
@@ -108,8 +110,7 @@ pub(super) fn open(
     recovering.skip_numbers(&names);
     let cache = Arc::new(BlockCache::new(options.block_cache_bytes, options.block_bytes));
     let levels = recovering.open_tables(&cache)?;
-    let broken = levels.all().filter(|(_, table)| table.usable().is_err());
-    recovering.recovery.unreadable = broken.map(|(_, table)| table.path().to_path_buf()).collect();
+    recovering.recovery.unreadable = unreadable(&levels)?;
     recovering.replay_logs()?;
     let Recovering { state, mut memtables, mut recovery, .. } = recovering;
     let replayed = memtables.iter().map(|memtable| memtable.last()).max().unwrap_or_default();
@@ -197,6 +198,39 @@ fn sync_parents(vfs: &dyn Vfs, dir: &Path) -> Result<(), Error> {
     Ok(())
 }
 
+/// Opens all blob files that a manifest names.
+fn open_blobs(
+    (vfs, dir): (&dyn Vfs, &Path),
+    state: &State,
+    cache: &Arc<BlockCache>,
+) -> Result<BTreeMap<FileNo, Arc<BlobFile>>, Error> {
+    let open = |(no, (meta, _)): (&FileNo, &(BlobMeta, usize))| {
+        let blob = BlobFile::open(vfs, blob_path(dir, *no), meta, Arc::clone(cache))?;
+        Ok((*no, Arc::new(blob)))
+    };
+    state.blobs.iter().map(open).collect()
+}
+
+/// Those that a table refers to, by slot; `None` if one is not there.
+pub(in crate::storage) fn blobs_of(
+    table: &TableMeta,
+    blobs: &BTreeMap<FileNo, Arc<BlobFile>>,
+) -> Option<Vec<Arc<BlobFile>>> {
+    table.blobs.iter().map(|one| blobs.get(&one.file).cloned()).collect()
+}
+
+/// The files that cannot be read as a whole.
+fn unreadable(levels: &Levels) -> Result<Vec<PathBuf>, Error> {
+    let broken = levels.all().filter(|(_, table)| table.usable().is_err());
+    let mut found: Vec<_> = broken.map(|(_, table)| table.path().to_path_buf()).collect();
+    for blob in levels.blobs().values() {
+        if !blob.file.is_whole()? {
+            found.push(blob.file.path().to_path_buf());
+        }
+    }
+    Ok(found)
+}
+
 impl Recovering<'_> {
     /// No file that is there, known or not, may be made again.
     fn skip_numbers(&mut self, names: &[String]) {
@@ -207,9 +241,14 @@ impl Recovering<'_> {
     }
 
     fn open_tables(&self, cache: &Arc<BlockCache>) -> Result<Levels, Error> {
+        let blobs = open_blobs((self.vfs, self.dir), &self.state, cache)?;
         let open = |meta: &TableMeta| {
             let path = table_path(self.dir, meta.no);
-            let table = Table::open(self.vfs, path, meta.clone(), Arc::clone(cache))?;
+            let files = blobs_of(meta, &blobs).ok_or_else(|| {
+                let what = "a table refers to a blob file that is not named";
+                Error::corrupt(&self.dir.join(CURRENT), 0, what)
+            })?;
+            let table = Table::open(self.vfs, path, (meta.clone(), files), Arc::clone(cache))?;
             Ok((usize::from(meta.level), Arc::new(table)))
         };
         // The upper levels first: their indexes and filters are asked most.
@@ -341,6 +380,7 @@ fn sweep(vfs: &dyn Vfs, dir: &Path, names: &[String], manifest: &Manifest) -> Re
         let keep = match FileKind::of(name) {
             FileKind::Wal(no) => manifest.state.logs.contains_key(&no),
             FileKind::Table(no) => manifest.state.tables.contains_key(&no),
+            FileKind::Blob(no) => manifest.state.blobs.contains_key(&no),
             FileKind::Manifest(no) => no == manifest.no(),
             // The rename took it away, or a file of this name is nobody's.
             FileKind::NextCurrent | FileKind::Other => true,

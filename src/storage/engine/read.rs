@@ -38,10 +38,9 @@ enum InMemory {
     Unknown(Seqno),
 }
 
-/// What a reader is told of a version, if what was written before batch `cover` is deleted.
-fn pair(version: Version, cover: Seqno) -> Option<(Bytes, Seqno)> {
-    let Version { seqno, kind, value } = version;
-    (kind != Kind::Delete && seqno >= cover).then_some((value, seqno))
+/// Whether a reader is told of a version, if what was written before batch `cover` is deleted.
+fn is_seen(version: &Version, cover: Seqno) -> bool {
+    version.kind != Kind::Delete && version.seqno >= cover
 }
 
 impl View {
@@ -102,7 +101,14 @@ impl View {
         for table in self.levels.holding(key) {
             // Newest first, so the first entry is the one in force, be it a value or a delete.
             if let Some(version) = ask(table, hash)? {
-                return Ok(pair(version, cover));
+                if !is_seen(&version, cover) {
+                    return Ok(None);
+                }
+                let value = match version.kind {
+                    Kind::Pointer => table.value_of(key, &version.value, ReadMode::Cached)?,
+                    _ => version.value,
+                };
+                return Ok(Some((value, version.seqno)));
             }
         }
         Ok(None)
@@ -120,10 +126,14 @@ impl View {
         let hash = key_hash(key);
         for table in self.levels.holding(key) {
             match table.try_get(key, hash) {
+                Probe::Found(version) if !is_seen(&version, cover) => return TryGet::Absent,
                 Probe::Found(version) => {
-                    let pair = pair(version, cover);
-                    return pair
-                        .map_or(TryGet::Absent, |(value, seqno)| TryGet::Found(value, seqno));
+                    let value = match version.kind {
+                        Kind::Pointer => table.cached_value_of(key, &version.value),
+                        _ => Some(version.value),
+                    };
+                    let found = |value| TryGet::Found(value, version.seqno);
+                    return value.map_or(TryGet::NeedsDisk, found);
                 }
                 // What lies below this table may be covered by what is in it.
                 Probe::NeedsDisk => return TryGet::NeedsDisk,

@@ -18,12 +18,24 @@ use crate::storage::sstable::{ReadMode, Table};
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Tables and log together.
+    /// Tables, blob files and log together.
     pub disk_bytes: u64,
     /// All tables.
     pub table_bytes: u64,
-    /// All keys and values in tables, overwritten and deleted ones included, before compression.
+    /// All keys in tables and all values that stand there, overwritten and deleted ones included, before compression.
     pub raw_bytes: u64,
+    /// Number of blob files.
+    pub blob_files: usize,
+    /// All blob files.
+    pub blob_bytes: u64,
+    /// What of them tables refer to; the rest is overwritten or deleted.
+    pub blob_live_bytes: u64,
+    /// Bytes of blob files written, by flushes and compactions; counted there too.
+    pub blob_bytes_written: u64,
+    /// Bytes of values that were written anew, because much of their file was dead or it was small.
+    pub blob_bytes_moved: u64,
+    /// Number of blob files that are gone because nothing referred to them any more.
+    pub blob_files_gone: u64,
     /// Number of tables.
     pub tables: usize,
     /// Each level, from level 0 down to the last.
@@ -147,6 +159,10 @@ pub struct Verified {
     pub tables: usize,
     /// Number of blocks read.
     pub blocks: u64,
+    /// Number of blob files read.
+    pub blobs: usize,
+    /// Number of values in them, also of those that no table refers to any more.
+    pub values: u64,
     /// Every damage found.
     pub errors: Vec<Error>,
 }
@@ -174,8 +190,9 @@ impl Core {
         let counters = &self.counters;
         let progress = || commit.compacting.progress.values();
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let blobs = self.blob_stats(&view.levels);
         Stats {
-            disk_bytes: table_bytes + wal_bytes,
+            disk_bytes: table_bytes + blobs.blob_bytes + wal_bytes,
             table_bytes,
             raw_bytes: view.levels.all().map(|(_, table)| table.raw_bytes()).sum(),
             tables: levels.iter().map(|level| level.tables).sum(),
@@ -217,6 +234,21 @@ impl Core {
             last: commit.last,
             flushed: commit.flushed,
             read_only: commit.latched.as_ref().map(|cause| cause.to_string()),
+            ..blobs
+        }
+    }
+
+    /// The figures of blob files alone.
+    fn blob_stats(&self, levels: &Levels) -> Stats {
+        let (blobs, counters) = (levels.blobs(), &self.counters);
+        Stats {
+            blob_files: blobs.len(),
+            blob_bytes: blobs.values().map(|blob| blob.file.meta().bytes).sum(),
+            blob_live_bytes: blobs.values().map(|blob| blob.live).sum(),
+            blob_bytes_written: counters.blob_bytes.load(Ordering::Relaxed),
+            blob_bytes_moved: counters.blob_moved.load(Ordering::Relaxed),
+            blob_files_gone: counters.blob_gone.load(Ordering::Relaxed),
+            ..Stats::default()
         }
     }
 
@@ -228,6 +260,12 @@ impl Core {
             verified.tables += 1;
             verified.blocks += blocks;
             verified.errors.extend(errors);
+        }
+        for blob in view.levels.blobs().values() {
+            let (values, error) = blob.file.verify();
+            verified.blobs += 1;
+            verified.values += values;
+            verified.errors.extend(error);
         }
         if verified.errors.is_empty()
             && let Err(error) = self.verify_order(&view.levels)

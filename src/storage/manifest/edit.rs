@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 use crate::storage::batch::Seqno;
+use crate::storage::blob::{BlobMeta, BlobUse};
 use crate::storage::coding::{Reader, put_length, put_string, put_varint};
 use crate::storage::deleted::RangeDelete;
 use crate::storage::error::Error;
@@ -13,7 +15,7 @@ use crate::storage::files::FileNo;
 use crate::storage::key_range::KeyRange;
 use crate::storage::sstable::{Droppable, TableMeta};
 
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 /// What every edit begins with.
 pub(super) const FORMAT_BYTES: [u8; 4] = FORMAT.to_le_bytes();
 
@@ -35,6 +37,8 @@ pub(crate) struct Edit {
     pub(crate) logs_removed: Vec<FileNo>,
     pub(crate) tables_added: Vec<TableMeta>,
     pub(crate) tables_removed: Vec<FileNo>,
+    /// They are in force as long as a table refers to them: see [`State::apply`].
+    pub(crate) blobs_added: Vec<BlobMeta>,
     /// They are in force until no table needs them: see [`State::apply`].
     pub(crate) ranges_deleted: Vec<RangeDelete>,
 }
@@ -49,6 +53,8 @@ const TAG_RANGE_DELETED: u8 = 7;
 const TAG_TABLE_PURGED: u8 = 8;
 const TAG_TABLE_DROPPABLE: u8 = 9;
 const TAG_TABLE_ADOPTED: u8 = 10;
+const TAG_BLOB_ADDED: u8 = 11;
+const TAG_TABLE_BLOB: u8 = 12;
 
 impl Edit {
     /// The edit that makes `state` out of nothing.
@@ -59,6 +65,7 @@ impl Edit {
             logs_added: state.logs.keys().copied().collect(),
             logs_sealed: state.logs.iter().filter_map(|(no, log)| Some((*no, (*log)?))).collect(),
             tables_added: state.tables.values().cloned().collect(),
+            blobs_added: state.blobs.values().map(|(blob, _)| blob.clone()).collect(),
             ranges_deleted: state.deleted.clone(),
             ..Self::default()
         }
@@ -88,29 +95,14 @@ impl Edit {
             put_varint(&mut out, sealed.bytes);
             put_varint(&mut out, sealed.last.0);
         }
-        for table in &self.tables_added {
-            out.push(TAG_TABLE_ADDED);
-            put_varint(&mut out, u64::from(table.no));
-            out.push(table.level);
-            let numbers = [table.bytes, table.entries, table.deletes, table.first.0, table.last.0];
-            numbers.into_iter().for_each(|number| put_varint(&mut out, number));
-            put_string(&mut out, &table.smallest);
-            put_string(&mut out, &table.largest);
-            if let Some(salt) = table.adopted {
-                out.push(TAG_TABLE_ADOPTED);
-                put_varint(&mut out, salt);
-            }
-            if table.purged > Seqno(0) {
-                out.push(TAG_TABLE_PURGED);
-                put_varint(&mut out, table.purged.0);
-            }
-            let Droppable { entries, bytes, lowest, highest } = table.droppable;
-            if entries > 0 {
-                out.push(TAG_TABLE_DROPPABLE);
-                let numbers = [entries, bytes, lowest, highest];
-                numbers.into_iter().for_each(|number| put_varint(&mut out, number));
-            }
+        for blob in &self.blobs_added {
+            out.push(TAG_BLOB_ADDED);
+            put_varint(&mut out, u64::from(blob.no));
+            out.extend_from_slice(&blob.salt.to_le_bytes());
+            put_varint(&mut out, blob.bytes);
+            put_varint(&mut out, blob.records);
         }
+        self.tables_added.iter().for_each(|table| encode_table(table, &mut out));
         for RangeDelete { range, seqno } in &self.ranges_deleted {
             out.push(TAG_RANGE_DELETED);
             put_varint(&mut out, seqno.0);
@@ -136,9 +128,16 @@ impl Edit {
 
     fn decode_fields(reader: &mut Reader<'_>) -> Option<Self> {
         let mut edit = Self { next_file: reader.u32()?, ..Self::default() };
+        // By the place of their table among those that were added.
+        let mut uses: BTreeMap<usize, Vec<BlobUse>> = BTreeMap::new();
         loop {
             match reader.u8()? {
-                0 => return reader.is_empty().then_some(edit),
+                0 => {
+                    for (place, blobs) in uses {
+                        edit.tables_added.get_mut(place)?.blobs = blobs.into();
+                    }
+                    return reader.is_empty().then_some(edit);
+                }
                 TAG_FLUSHED => edit.flushed = Some(Seqno(reader.varint()?)),
                 TAG_LOG_ADDED => edit.logs_added.push(number(reader)?),
                 TAG_LOG_REMOVED => edit.logs_removed.push(number(reader)?),
@@ -156,10 +155,44 @@ impl Edit {
                     edit.tables_added.last_mut()?.adopted = Some(reader.varint()?);
                 }
                 TAG_RANGE_DELETED => edit.ranges_deleted.push(range_delete(reader)?),
+                TAG_BLOB_ADDED => edit.blobs_added.push(blob(reader)?),
+                TAG_TABLE_BLOB => {
+                    let one = blob_use(reader)?;
+                    uses.entry(edit.tables_added.len().checked_sub(1)?).or_default().push(one);
+                }
                 TAG_TABLE_DROPPABLE => edit.tables_added.last_mut()?.droppable = droppable(reader)?,
                 _ => return None,
             }
         }
+    }
+}
+
+fn encode_table(table: &TableMeta, out: &mut Vec<u8>) {
+    out.push(TAG_TABLE_ADDED);
+    put_varint(out, u64::from(table.no));
+    out.push(table.level);
+    let numbers = [table.bytes, table.entries, table.deletes, table.first.0, table.last.0];
+    numbers.into_iter().for_each(|number| put_varint(out, number));
+    put_string(out, &table.smallest);
+    put_string(out, &table.largest);
+    if let Some(salt) = table.adopted {
+        out.push(TAG_TABLE_ADOPTED);
+        put_varint(out, salt);
+    }
+    if table.purged > Seqno(0) {
+        out.push(TAG_TABLE_PURGED);
+        put_varint(out, table.purged.0);
+    }
+    let Droppable { entries, bytes, lowest, highest } = table.droppable;
+    if entries > 0 {
+        out.push(TAG_TABLE_DROPPABLE);
+        let numbers = [entries, bytes, lowest, highest];
+        numbers.into_iter().for_each(|number| put_varint(out, number));
+    }
+    for one in table.blobs.iter() {
+        out.push(TAG_TABLE_BLOB);
+        let numbers = [u64::from(one.file), one.records, one.bytes];
+        numbers.into_iter().for_each(|number| put_varint(out, number));
     }
 }
 
@@ -181,7 +214,18 @@ fn table(reader: &mut Reader<'_>) -> Option<TableMeta> {
         purged: Seqno(0),
         droppable: Droppable::default(),
         adopted: None,
+        blobs: Arc::default(),
     })
+}
+
+fn blob(reader: &mut Reader<'_>) -> Option<BlobMeta> {
+    let (no, salt, bytes) = (number(reader)?, reader.u64()?, reader.varint()?);
+    Some(BlobMeta { no, salt, bytes, records: reader.varint()? })
+}
+
+fn blob_use(reader: &mut Reader<'_>) -> Option<BlobUse> {
+    let (file, records) = (number(reader)?, reader.varint()?);
+    Some(BlobUse { file, records, bytes: reader.varint()? })
 }
 
 fn droppable(reader: &mut Reader<'_>) -> Option<Droppable> {
@@ -206,6 +250,8 @@ pub(crate) struct State {
     /// Segments whose batches are not all in tables; the one in use has no seal.
     pub(crate) logs: BTreeMap<FileNo, Option<Sealed>>,
     pub(crate) tables: BTreeMap<FileNo, TableMeta>,
+    /// Blob files, and how many tables refer to each.
+    pub(crate) blobs: BTreeMap<FileNo, (BlobMeta, usize)>,
     /// Deleted ranges that still hide something in a table.
     pub(crate) deleted: Vec<RangeDelete>,
 }
@@ -213,7 +259,8 @@ pub(crate) struct State {
 impl Default for State {
     fn default() -> Self {
         let (logs, tables) = (BTreeMap::new(), BTreeMap::new());
-        Self { next_file: 1, flushed: Seqno(0), logs, tables, deleted: Vec::new() }
+        let blobs = BTreeMap::new();
+        Self { next_file: 1, flushed: Seqno(0), logs, tables, blobs, deleted: Vec::new() }
     }
 }
 
@@ -244,11 +291,20 @@ impl State {
         for no in &edit.logs_removed {
             self.logs.remove(no);
         }
-        for table in &edit.tables_added {
-            self.tables.insert(table.no, table.clone());
+        for blob in &edit.blobs_added {
+            self.blobs.entry(blob.no).or_insert_with(|| (blob.clone(), 0));
         }
-        for no in &edit.tables_removed {
-            self.tables.remove(no);
+        let mut replaced = Vec::new();
+        for table in &edit.tables_added {
+            self.refer(table, |tables| tables.saturating_add(1));
+            replaced.extend(self.tables.insert(table.no, table.clone()));
+        }
+        replaced.extend(edit.tables_removed.iter().filter_map(|no| self.tables.remove(no)));
+        for table in &replaced {
+            self.refer(table, |tables| tables.saturating_sub(1));
+        }
+        if !replaced.is_empty() || !edit.blobs_added.is_empty() {
+            self.blobs.retain(|_, (_, tables)| *tables > 0);
         }
         self.deleted.extend(edit.ranges_deleted.iter().cloned());
         if !self.deleted.is_empty() {
@@ -260,6 +316,15 @@ impl State {
     /// Number of entries of all tables.
     pub(crate) fn entries(&self) -> u64 {
         self.tables.values().map(|table| table.entries).sum()
+    }
+
+    /// Counts a table among those that refer to its blob files, or no longer.
+    fn refer(&mut self, table: &TableMeta, count: impl Fn(usize) -> usize) {
+        for one in table.blobs.iter() {
+            if let Some((_, tables)) = self.blobs.get_mut(&one.file) {
+                *tables = count(*tables);
+            }
+        }
     }
 
     /// Sealed segments that hold nothing above `flushed`.
@@ -319,7 +384,9 @@ mod tests {
                 purged: Seqno(200),
                 droppable: Droppable { entries: 2, bytes: 70, lowest: 5, highest: 600 },
                 adopted: Some(1 << 40),
+                blobs: [9, 8].map(|file| BlobUse { file, records: 2, bytes: 9_000 }).into(),
             }],
+            blobs_added: vec![BlobMeta { no: 9, salt: 1 << 60, bytes: 1 << 26, records: 999 }],
             tables_removed: vec![2],
             ranges_deleted: vec![
                 RangeDelete { range: KeyRange::prefix(b"p"), seqno: Seqno(299) },

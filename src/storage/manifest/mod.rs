@@ -45,8 +45,9 @@ fn unframe<'a>(no: FileNo, offset: u64, reader: &mut Reader<'a>) -> Option<&'a [
 pub(crate) fn read(vfs: &dyn Vfs, dir: &Path, names: &[String]) -> Result<Option<State>, Error> {
     let current = dir.join(CURRENT);
     if !names.iter().any(|name| name == CURRENT) {
-        let data =
-            |name: &&String| matches!(FileKind::of(name), FileKind::Wal(_) | FileKind::Table(_));
+        let data = |name: &&String| {
+            matches!(FileKind::of(name), FileKind::Wal(_) | FileKind::Table(_) | FileKind::Blob(_))
+        };
         // The first start writes CURRENT before any data, so these are not its remains.
         return match names.iter().find(data) {
             Some(_) => Err(Error::Missing { file: current }),

@@ -93,5 +93,8 @@ pub(crate) fn check_any_index(bytes: &Bytes) {
 pub(crate) fn check_any_footer(bytes: &[u8], offset: u64) {
     let Ok(footer) = Footer::decode(bytes, offset, Path::new("table")) else { return };
     let inside = |span: Span| span.end().is_some_and(|end| end <= offset);
-    assert!(inside(footer.filter) && inside(footer.index), "a footer names what is not there");
+    assert!(
+        inside(footer.filter) && inside(footer.blobs) && inside(footer.index),
+        "a footer names what is not there"
+    );
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use xxhash_rust::xxh3::Xxh3;
 
+use super::blobs::Slots;
 use super::block::BlockShape;
 use super::block_builder::BlockBuilder;
 use super::filter::{Filter, key_hash};
@@ -15,6 +16,7 @@ use super::table::Parts;
 use super::trailer::{checksum_of, seal};
 use super::{Droppable, Table, TableMeta};
 use crate::storage::batch::{Kind, Seqno};
+use crate::storage::blob::{BlobFile, Pointer};
 use crate::storage::cache::BlockCache;
 use crate::storage::entry::EntryRef;
 use crate::storage::error::Error;
@@ -76,6 +78,12 @@ pub(crate) struct TableBuilder {
     first: Seqno,
     last: Seqno,
     droppable: Droppable,
+    /// What it refers to.
+    slots: Slots,
+    /// The pointer that is being added.
+    pointer: Vec<u8>,
+    /// Bytes of key and value of the entry that was added last, as they stand in the table.
+    last_bytes: u64,
     /// Of the checksums of the blocks so far.
     sums: Xxh3,
 }
@@ -114,6 +122,9 @@ impl TableBuilder {
             first: Seqno(u64::MAX),
             last: Seqno(0),
             droppable: Droppable::default(),
+            slots: Slots::default(),
+            pointer: Vec::new(),
+            last_bytes: 0,
             sums: Xxh3::new(),
         }
     }
@@ -136,7 +147,8 @@ impl TableBuilder {
         let is_delete = entry.kind == Kind::Delete;
         self.entries += 1;
         self.deletes += u64::from(is_delete);
-        self.raw_bytes += (entry.key.len() + entry.value.len()) as u64;
+        self.last_bytes = (entry.key.len() + entry.value.len()) as u64;
+        self.raw_bytes += self.last_bytes;
         self.first = self.first.min(entry.seqno);
         self.last = self.last.max(entry.seqno);
         let hash = key_hash(entry.key);
@@ -153,9 +165,38 @@ impl TableBuilder {
     }
 
     /// Notes that the caller's filter lets the entry that was just added go at this point.
-    pub(crate) fn note_droppable(&mut self, point: u64, entry: EntryRef<'_>) {
-        let bytes = entry.key.len() + entry.value.len();
-        self.droppable.add(point, bytes as u64);
+    pub(crate) fn note_droppable(&mut self, point: u64) {
+        self.droppable.add(point, self.last_bytes);
+    }
+
+    /// Adds an entry whose value stands where `pointer` says in `blob`; its slot and the value of
+    /// `entry` do not matter.
+    ///
+    /// # Errors
+    /// As for [`TableBuilder::add`].
+    pub(crate) fn add_pointer(
+        &mut self,
+        entry: EntryRef<'_>,
+        pointer: Pointer<'_>,
+        blob: &Arc<BlobFile>,
+    ) -> Result<(), Error> {
+        let slot = self.slots.note(blob, pointer.bytes as u64);
+        let mut bytes = std::mem::take(&mut self.pointer);
+        bytes.clear();
+        Pointer { slot, ..pointer }.encode(&mut bytes);
+        let added = self.add(EntryRef { kind: Kind::Pointer, value: &bytes, ..entry });
+        self.pointer = bytes;
+        added
+    }
+
+    /// Whether it refers to so many blob files that another one is one too many.
+    pub(crate) fn is_scattered(&self) -> bool {
+        self.slots.is_full()
+    }
+
+    /// Bytes of the file so far, with those of the values that it refers to.
+    pub(crate) fn whole_bytes(&self) -> u64 {
+        self.bytes().saturating_add(self.slots.bytes())
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -200,6 +241,14 @@ impl TableBuilder {
         Ok(())
     }
 
+    /// Queues the list of blob files, if there are any; returns where it will stand.
+    fn push_slots(&mut self, filter: Span) -> Result<Span, Error> {
+        match self.slots.encode() {
+            Some(body) => self.push(body, Compression::None),
+            None => Ok(Span { offset: filter.end().unwrap_or_default(), length: 0 }),
+        }
+    }
+
     /// Queues the index; returns the body and the place of its upper block, and whether there is a
     /// lower level.
     fn push_index(&mut self) -> Result<(Vec<u8>, Span, bool), Error> {
@@ -237,10 +286,12 @@ impl TableBuilder {
         let blocks = self.index.len() as u64;
         let filter = Filter::build(&std::mem::take(&mut self.hashes));
         let filter_span = self.push(filter.encode(), Compression::None)?;
+        let blobs_span = self.push_slots(filter_span)?;
         let sum = self.sums.digest();
         let (index, index_span, two_levels) = self.push_index()?;
         let footer = Footer {
             filter: filter_span,
+            blobs: blobs_span,
             index: index_span,
             two_levels,
             entries: self.entries,
@@ -269,9 +320,10 @@ impl TableBuilder {
             purged: Seqno(0),
             droppable: self.droppable,
             adopted: None,
+            blobs: self.slots.uses(),
         };
         let index = Index::decode(index.into()).expect("the index was just written");
         let parts = Parts { file: self.file, path: self.path, cache: self.cache };
-        Ok(Table::written(meta, parts, footer, (index, filter)))
+        Ok(Table::written((meta, self.slots.files()), parts, footer, (index, filter)))
     }
 }

@@ -230,6 +230,11 @@ impl TableCursor {
         self.block.as_ref().map(BlockCursor::key)
     }
 
+    /// The table it walks.
+    pub(crate) fn table(&self) -> &Arc<Table> {
+        &self.table
+    }
+
     pub(crate) fn entry(&self) -> Option<EntryRef<'_>> {
         let entry = self.block.as_ref().map(BlockCursor::entry)?;
         Some(EntryRef { seqno: self.table.meta.seqno(entry.seqno), ..entry })

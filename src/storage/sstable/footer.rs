@@ -7,19 +7,21 @@ use crate::storage::batch::Seqno;
 use crate::storage::coding::{Reader, checksum_holds, placed_checksum};
 use crate::storage::error::Error;
 
-pub(super) const FOOTER_BYTES: usize = 120;
+pub(super) const FOOTER_BYTES: usize = 136;
 /// Bytes of the footer that its checksum covers.
-const FIELDS_BYTES: usize = 104;
+const FIELDS_BYTES: usize = 120;
 const MAGIC: &[u8; 8] = b"rndtblST";
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
 /// What a table says of itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Footer {
     /// Directly behind the data blocks.
     pub(super) filter: Span,
+    /// The list of blob files, directly behind the filter; empty if there are none.
+    pub(super) blobs: Span,
     /// The index block to begin with. It is directly before the footer; in an index of two levels,
-    /// the blocks of the lower one are between the filter and it.
+    /// the blocks of the lower one are between the list and it.
     pub(super) index: Span,
     pub(super) two_levels: bool,
     pub(super) entries: u64,
@@ -44,6 +46,8 @@ impl Footer {
         let fields = [
             self.filter.offset,
             self.filter.length as u64,
+            self.blobs.offset,
+            self.blobs.length as u64,
             self.index.offset,
             self.index.length as u64,
             self.entries,
@@ -85,8 +89,9 @@ impl Footer {
         if format != FORMAT {
             return Err(Error::Version { file: path.to_path_buf(), found: format, known: FORMAT });
         }
-        let end = footer.filter.end().filter(|end| *end <= footer.index.offset);
-        if !(1..=2).contains(&levels) || end.is_none() {
+        let end = footer.blobs.end().filter(|end| *end <= footer.index.offset);
+        let follows = footer.filter.end() == Some(footer.blobs.offset);
+        if !(1..=2).contains(&levels) || !follows || end.is_none() {
             return Err(bad("filter is not where the footer says"));
         }
         if footer.index.end() != Some(offset) || (levels == 1 && end != Some(footer.index.offset)) {
@@ -112,6 +117,7 @@ impl Footer {
         let length = |length: u64| usize::try_from(length).ok();
         let mut footer = Self {
             filter: Span { offset: next()?, length: length(next()?)? },
+            blobs: Span { offset: next()?, length: length(next()?)? },
             index: Span { offset: next()?, length: length(next()?)? },
             two_levels: false,
             entries: next()?,
@@ -137,6 +143,7 @@ mod tests {
     fn a_footer_reads_back_and_a_damaged_one_does_not() {
         let footer = Footer {
             filter: Span { offset: 1_000, length: 100 },
+            blobs: Span { offset: 1_100, length: 30 },
             index: Span { offset: 1_200, length: 50 },
             two_levels: true,
             entries: 7,

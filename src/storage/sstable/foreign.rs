@@ -9,12 +9,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::blobs::Slot;
 use super::block_cursor::BlockCursor;
 use super::footer::{FOOTER_BYTES, Footer};
 use super::index::{Index, Span, span_at};
 use super::table::Parts;
 use super::{Block, Droppable, Table, TableMeta};
 use crate::storage::batch::Kind;
+use crate::storage::blob::{BlobFile, Pointer, head_of};
 use crate::storage::cache::BlockCache;
 use crate::storage::error::Error;
 use crate::storage::files::FileNo;
@@ -26,26 +28,31 @@ use crate::storage::vfs::Vfs;
 pub(crate) type Point<'a> = &'a dyn Fn(&[u8], &[u8]) -> Option<u64>;
 
 impl Table {
-    /// Opens a table that no manifest names, to be file `no` of this store, and reads all of it.
-    /// `point` is what the store's filter says of a pair.
+    /// Opens a table that no manifest names, to be file `no` of this store, and reads all of it. Its
+    /// values may stand in `blobs`, which it knows by their salts. `point` is what the store's filter
+    /// says of a pair.
     ///
     /// # Errors
     /// `Corrupt` for the first thing that does not check, `Version`, or what the file system says.
     pub(crate) fn adopt(
         vfs: &dyn Vfs,
         path: PathBuf,
-        no: FileNo,
+        (no, blobs): (FileNo, &[Arc<BlobFile>]),
         cache: Arc<BlockCache>,
         point: Point<'_>,
     ) -> Result<Self, Error> {
-        let mut table = Self::open_foreign(vfs, path, no, None, cache)?;
+        let mut table = Self::open_foreign(vfs, path, (no, blobs), None, cache)?;
         if crate::mutant!("storage-ingest-unverified") {
             return Ok(table);
         }
         let mut droppable = Droppable::default();
         let (_, mut errors) = table.verify_each(&mut |entry| {
-            let point = (entry.kind == Kind::Put).then(|| point(entry.key, entry.value)).flatten();
-            if let Some(point) = point {
+            let head = match entry.kind {
+                Kind::Put => Some(head_of(entry.value)),
+                Kind::Pointer => Pointer::decode(entry.value).map(|pointer| pointer.head),
+                Kind::Delete | Kind::DeleteRange => None,
+            };
+            if let Some(point) = head.and_then(|head| point(entry.key, head)) {
                 droppable.add(point, (entry.key.len() + entry.value.len()) as u64);
             }
         });
@@ -66,21 +73,30 @@ impl Table {
     pub(crate) fn open_foreign(
         vfs: &dyn Vfs,
         path: PathBuf,
-        no: FileNo,
+        (no, blobs): (FileNo, &[Arc<BlobFile>]),
         keys: Option<(Bytes, Bytes)>,
         cache: Arc<BlockCache>,
     ) -> Result<Self, Error> {
         let file = vfs.open(&path).map_err(|error| Error::io("open", &path, error))?;
         let parts = Parts { file, path: path.clone(), cache: Arc::clone(&cache) };
-        let meta = parts.foreign_meta(no, keys)?;
-        let table = Self::open(vfs, path, meta, cache)?;
+        let (meta, slots) = parts.foreign_meta(no, keys)?;
+        let found = slots.iter().map(|slot| slot.find(blobs)).collect::<Option<Vec<_>>>();
+        let what = "it refers to a blob file that is not, or not clearly, among the files";
+        let blobs = found.ok_or_else(|| Error::corrupt(&path, meta.bytes, what))?;
+        let uses = slots.iter().zip(&blobs).map(|(slot, blob)| slot.of_file(blob.no));
+        let meta = TableMeta { blobs: uses.collect(), ..meta };
+        let table = Self::open(vfs, path, (meta, blobs), cache)?;
         table.usable()?;
         Ok(table)
     }
 }
 
 impl Parts {
-    fn foreign_meta(&self, no: FileNo, keys: Option<(Bytes, Bytes)>) -> Result<TableMeta, Error> {
+    fn foreign_meta(
+        &self,
+        no: FileNo,
+        keys: Option<(Bytes, Bytes)>,
+    ) -> Result<(TableMeta, Vec<Slot>), Error> {
         let size = self.file.size().map_err(|source| Error::io("measure", &self.path, source))?;
         let bad = |what| Error::corrupt(&self.path, 0, what);
         let offset = size.checked_sub(FOOTER_BYTES as u64);
@@ -88,7 +104,8 @@ impl Parts {
         let footer = self.read(Span { offset, length: FOOTER_BYTES })?;
         let footer = Footer::decode(&footer, offset, &self.path)?;
         let (smallest, largest) = keys.map_or_else(|| self.foreign_keys(&footer), Ok)?;
-        Ok(TableMeta {
+        let slots = self.slots(&footer)?;
+        let meta = TableMeta {
             entries: footer.entries,
             deletes: footer.deletes,
             adopted: Some(footer.salt),
@@ -99,7 +116,8 @@ impl Parts {
             smallest,
             largest,
             ..TableMeta::default()
-        })
+        };
+        Ok((meta, slots))
     }
 
     /// The first and the last key.

@@ -3,14 +3,16 @@
 //! [`block`] decides the bytes of a block, [`block_builder`] how they are put together,
 //! [`block_cursor`] how they are walked, [`trailer`] compression and checksum; [`index`] in which
 //! block a key must be, [`filter`] the bits that deny a key, [`footer`] what a table says of itself;
-//! [`builder`] how one is written, [`table`] how it is opened and asked, [`lent`] where its index and
-//! filter are, [`recent`] how gets of neighbours share blocks, [`cursor`] how it is walked,
+//! [`blobs`] which blob files it refers to, [`builder`] how one is written, [`table`] how it is opened
+//! and asked, [`lent`] where its index and filter are, [`recent`] how gets of neighbours share blocks,
+//! [`cursor`] how it is walked,
 //! [`verify`] how all of it is checked. Format: `docs/format/sstable.md`, after LevelDB's table with
 //! checksums that hold their place, as in RocksDB. A table holds one version of a key; which table is
 //! newer is the manifest's knowledge.
 
 #[cfg(debug_assertions)]
 mod any;
+mod blobs;
 mod block;
 mod block_builder;
 mod block_cursor;
@@ -37,10 +39,14 @@ pub(crate) use filter::{Filter, key_hash};
 pub(crate) use index::Index;
 pub(crate) use recent::RecentBlocks;
 pub(crate) use table::{Probe, ReadMode, Table};
+pub(crate) use trailer::{compressed, decompress};
+
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::batch::Seqno;
+use super::blob::BlobUse;
 use super::files::FileNo;
 
 /// What the manifest keeps of a table.
@@ -63,6 +69,8 @@ pub(crate) struct TableMeta {
     /// It was taken in: the salt of its checksums is this and not its number, and all of its
     /// entries count as written by batch `last`, whatever they say.
     pub(crate) adopted: Option<u64>,
+    /// The blob files that its values stand in, in the order of their slots.
+    pub(crate) blobs: Arc<[BlobUse]>,
 }
 
 /// What the caller's compaction filter will let go of a table, and when.
@@ -101,6 +109,11 @@ impl Droppable {
 }
 
 impl TableMeta {
+    /// Its bytes, with those of the values that it refers to.
+    pub(crate) fn whole_bytes(&self) -> u64 {
+        self.blobs.iter().fold(self.bytes, |sum, blob| sum.saturating_add(blob.bytes))
+    }
+
     /// What its checksums are salted with.
     pub(crate) fn salt(&self) -> u64 {
         self.adopted.unwrap_or(u64::from(self.no))

@@ -10,6 +10,7 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 
 use super::TableMeta;
+use super::blobs::compare;
 use super::block::Block;
 use super::filter::Filter;
 use super::footer::{FOOTER_BYTES, Footer};
@@ -17,6 +18,7 @@ use super::index::{Index, Span, span_at};
 use super::lent::{Guide, Lent};
 use super::recent::RecentBlocks;
 use super::trailer::unseal;
+use crate::storage::blob::BlobFile;
 use crate::storage::cache::{BlockCache, Kept};
 use crate::storage::entry::Version;
 use crate::storage::error::Error;
@@ -69,6 +71,8 @@ pub(crate) struct Table {
     pub(super) parts: Parts,
     /// Or why every read inside the table's range of keys fails.
     pub(super) contents: Result<Contents, Error>,
+    /// Those that its values stand in, by slot.
+    pub(super) blobs: Vec<Arc<BlobFile>>,
     /// Set once the manifest no longer names it: its file goes with the last holder.
     retired: OnceLock<Arc<dyn Vfs>>,
 }
@@ -76,7 +80,7 @@ pub(crate) struct Table {
 impl Table {
     /// One that was just written.
     pub(super) fn written(
-        meta: TableMeta,
+        (meta, blobs): (TableMeta, Vec<Arc<BlobFile>>),
         parts: Parts,
         footer: Footer,
         guides: (Index, Filter),
@@ -94,11 +98,11 @@ impl Table {
             }
         };
         let contents = Ok(Contents { footer, pinned });
-        Self { meta, parts, contents, retired: OnceLock::new() }
+        Self { meta, parts, contents, blobs, retired: OnceLock::new() }
     }
 
-    /// Opens a table that the manifest names and compares it with what the manifest says of it. One
-    /// whose footer, index or filter does not check is opened all the same, see [`Table::usable`]: its keys
+    /// Opens a table that the manifest names, with the blob files that it names for it, and compares
+    /// it with what the manifest says of it. One whose footer, index or filter does not check is opened all the same, see [`Table::usable`]: its keys
     /// cannot be read, but the manifest knows which they can be, so those of others can. Index and
     /// filter of a table for which memory has no room are not looked at here.
     ///
@@ -107,7 +111,7 @@ impl Table {
     pub(crate) fn open(
         vfs: &dyn Vfs,
         path: PathBuf,
-        meta: TableMeta,
+        (meta, blobs): (TableMeta, Vec<Arc<BlobFile>>),
         cache: Arc<BlockCache>,
     ) -> Result<Self, Error> {
         let file = match vfs.open(&path) {
@@ -118,11 +122,11 @@ impl Table {
             Err(error) => return Err(Error::io("open", &path, error)),
         };
         let parts = Parts { file, path, cache };
-        let contents = match parts.contents(&meta) {
+        let contents = match parts.contents(&meta, &blobs) {
             Err(error) if !matches!(error, Error::Corrupt { .. }) => return Err(error),
             read => read,
         };
-        Ok(Self { meta, parts, contents, retired: OnceLock::new() })
+        Ok(Self { meta, parts, contents, blobs, retired: OnceLock::new() })
     }
 
     /// Why the table cannot be read at all, if so.
@@ -139,6 +143,11 @@ impl Table {
 
     pub(crate) fn path(&self) -> &Path {
         &self.parts.path
+    }
+
+    /// The blob files that its values stand in.
+    pub(crate) fn blobs(&self) -> &[Arc<BlobFile>] {
+        &self.blobs
     }
 
     /// Lets the file be removed when the last holder of the table is gone. Only for a table that
@@ -389,10 +398,14 @@ impl Parts {
         unseal(stored, salt, span.offset).map_err(bad)
     }
 
-    /// Reads the footer, and index and filter if there is room for them, and compares them with what
-    /// the manifest says.
-    fn contents(&self, meta: &TableMeta) -> Result<Contents, Error> {
+    /// Reads the footer, the list of blob files, and index and filter if there is room for them, and
+    /// compares them with what the manifest says.
+    fn contents(&self, meta: &TableMeta, blobs: &[Arc<BlobFile>]) -> Result<Contents, Error> {
         let footer = self.footer(meta)?;
+        if !compare(&self.slots(&footer)?, meta, blobs) {
+            let what = "table does not refer to what the manifest says";
+            return Err(Error::corrupt(&self.path, footer.blobs.offset, what));
+        }
         // What they take in memory is known when they have been read: at most this.
         let most = footer.guide_bytes_max();
         if !self.cache.pin(most, meta.level) {
@@ -412,7 +425,7 @@ impl Parts {
             Index::decode(index).ok_or_else(|| bad(footer.index, "index cannot be decoded"))?;
         let (first, last) = (index.spans().first(), index.spans().last());
         let end = if footer.two_levels { footer.index.offset } else { footer.filter.offset };
-        let start = if footer.two_levels { footer.filter.end() } else { Some(0) };
+        let start = if footer.two_levels { footer.blobs.end() } else { Some(0) };
         let counted = footer.two_levels || index.spans().len() as u64 == footer.blocks;
         let agrees = counted
             && last.and_then(Span::end) == Some(end)

@@ -18,8 +18,8 @@ pub(super) const BLOCK_BYTES_MAX: usize = 8 << 20;
 const SAVED_PERCENT_MIN: usize = 12;
 
 impl Compression {
-    /// Its number in a block, on disk.
-    pub(super) fn byte(self) -> u8 {
+    /// Its number in a block or a record, on disk.
+    pub(crate) fn byte(self) -> u8 {
         match self {
             Self::None => 0,
             Self::Lz4 => 1,
@@ -45,7 +45,7 @@ pub(super) fn seal(body: Vec<u8>, compression: Compression, salt: u64, offset: u
 }
 
 /// The length and the compressed bytes, if they are enough shorter.
-fn compressed(body: &[u8], compression: Compression) -> Option<Vec<u8>> {
+pub(crate) fn compressed(body: &[u8], compression: Compression) -> Option<Vec<u8>> {
     let mut out = Vec::new();
     put_length(&mut out, body.len());
     let head = out.len();
@@ -81,11 +81,16 @@ pub(super) fn unseal(stored: Bytes, salt: u64, offset: u64) -> Result<Bytes, &'s
     if !crate::mutant!("storage-no-block-checksum") && !checksum_holds(sealed, salt, place, sum) {
         return Err("block checksum does not match");
     }
+    decompress(compression, stored.slice_ref(body))
+}
+
+/// What was compressed by the way of this number; says what is wrong otherwise.
+pub(crate) fn decompress(compression: u8, body: Bytes) -> Result<Bytes, &'static str> {
     match compression {
-        0 => Ok(stored.slice_ref(body)),
-        1 => decompressed(body, |from, to| lz4_flex::block::decompress_into(from, to).ok()),
+        0 => Ok(body),
+        1 => decompressed(&body, |from, to| lz4_flex::block::decompress_into(from, to).ok()),
         #[cfg(feature = "zstd")]
-        2 => decompressed(body, |from, to| zstd::bulk::decompress_to_buffer(from, to).ok()),
+        2 => decompressed(&body, |from, to| zstd::bulk::decompress_to_buffer(from, to).ok()),
         #[cfg(not(feature = "zstd"))]
         2 => Err("block is compressed with zstd, which this build does not read"),
         _ => Err("block has an unknown compression"),

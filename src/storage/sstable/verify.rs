@@ -24,6 +24,8 @@ struct Verifying<'a> {
     blocks: u64,
     entries: u64,
     raw_bytes: u64,
+    /// Records and their bytes, by slot.
+    uses: Vec<(u64, u64)>,
     sums: Xxh3,
     deletes: u64,
     /// The first data block is still to come.
@@ -38,8 +40,8 @@ struct Verifying<'a> {
 type Show<'a> = &'a mut dyn FnMut(EntryRef<'_>);
 
 impl Table {
-    /// Reads every block, filter and index too. Returns all damage found, and how many blocks were
-    /// read.
+    /// Reads every block, filter and index too, and every value elsewhere that it refers to. Returns
+    /// all damage found, and how many blocks were read.
     pub(crate) fn verify(&self) -> (u64, Vec<Error>) {
         self.verify_each(&mut |_| {})
     }
@@ -56,6 +58,7 @@ impl Table {
             blocks: 0,
             entries: 0,
             raw_bytes: 0,
+            uses: vec![(0, 0); self.blobs.len()],
             sums: Xxh3::new(),
             deletes: 0,
             at_start: true,
@@ -90,19 +93,45 @@ impl Verifying<'_> {
                 self.data(*span, guide.index.block(), number);
             }
         }
-        if let Ok(stored) = self.table.parts.read(guide.footer.filter) {
-            self.sums.update(&checksum_of(&stored).to_le_bytes());
+        let (filter, blobs) = (guide.footer.filter, guide.footer.blobs);
+        for span in [filter, blobs].into_iter().filter(|span| span.length > 0) {
+            if let Ok(stored) = self.table.parts.read(span) {
+                self.sums.update(&checksum_of(&stored).to_le_bytes());
+            }
+            self.blocks += 1;
         }
-        self.blocks += 1;
+        if let Err(error) = self.table.parts.slots(guide.footer) {
+            self.errors.push(error);
+        }
         if self.errors.is_empty() {
             let footer = guide.footer;
             let counted = (self.entries, self.deletes, self.raw_bytes);
             if counted != (footer.entries, footer.deletes, footer.raw_bytes) {
                 self.fault(footer.index, "entries are not as many as the footer says");
+            } else if !self.uses_agree() {
+                self.fault(footer.blobs, "values elsewhere are not as many as the table says");
             } else if self.sums.digest() != footer.sum {
                 self.fault(footer.index, "a block is not the one that was written last");
             }
         }
+    }
+
+    fn uses_agree(&self) -> bool {
+        let said = self.table.meta.blobs.iter().map(|blob| (blob.records, blob.bytes));
+        said.eq(self.uses.iter().copied())
+    }
+
+    /// Reads the value that an entry refers to. What is wrong with it is no fault of the block.
+    fn value(&mut self, key: &[u8], value: &[u8]) {
+        let (pointer, blob) = match self.table.pointer(value) {
+            Ok(found) => found,
+            Err(error) => return self.errors.push(error),
+        };
+        if let Some((records, bytes)) = self.uses.get_mut(pointer.slot) {
+            *records += 1;
+            *bytes += pointer.bytes as u64;
+        }
+        self.errors.extend(blob.value(&pointer, key, ReadMode::Disk).err());
     }
 
     fn fault(&mut self, span: Span, what: &'static str) {
@@ -173,6 +202,9 @@ impl Verifying<'_> {
             }
             if tags.get(number).is_some_and(|tag| *tag != tag_of(hash)) {
                 return Some(Some("an entry has not the tag of its key"));
+            }
+            if entry.kind == Kind::Pointer {
+                self.value(entry.key, entry.value);
             }
             self.entries += 1;
             self.deletes += u64::from(entry.kind == Kind::Delete);

@@ -75,6 +75,13 @@ impl Setting {
             compaction_threads: 1 + draws.below(3),
             debt_bytes_max: 1 << (16 + draws.below(20)),
             threads: ThreadMode::Inline,
+            blob_bytes_min: match draws.below(4) {
+                0 => None,
+                1 => Some(1),
+                _ => Some(draws.below(200)),
+            },
+            blob_file_bytes: 1 << draws.below(18),
+            blob_garbage_percent: draws.byte() % 101,
             ..Options::default()
         };
         Self { options, disk }

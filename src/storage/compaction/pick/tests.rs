@@ -1,6 +1,7 @@
 //! Cases of `pick`, as tables of tables.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -27,6 +28,7 @@ fn table(no: FileNo, keys: (u32, u32), batches: (u64, u64)) -> TableMeta {
         purged: Seqno(0),
         droppable: Droppable::default(),
         adopted: None,
+        blobs: Arc::default(),
     }
 }
 
