@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 pub use founder::{check_address, parse_founder};
 pub use layers::{Loaded, Origin, Sources, load};
-use units::{duration, size};
+use units::{duration, size, size_or_off};
 
 /// The defaults, as a file with comments.
 pub const DEFAULT_FILE: &str = include_str!("../../config/node.toml");
@@ -129,6 +129,8 @@ section!(StorageSection {
     memory: usize = 256 << 20,
     #[serde(with = "size")]
     block_cache: usize = 256 << 20,
+    #[serde(with = "size_or_off")]
+    blob_min: Option<usize> = Some(4 << 10),
     reader_threads: usize = 4,
 });
 section!(TransportSection {

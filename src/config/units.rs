@@ -31,3 +31,23 @@ pub(super) mod size {
             .map_err(|_| de::Error::custom(format!("{text:?} is too large")))
     }
 }
+
+/// The same, or `off`.
+pub(super) mod size_or_off {
+    use serde::de::value::StringDeserializer;
+    use serde::de::{Error, IntoDeserializer};
+    use serde::{Deserialize, Deserializer};
+
+    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<usize>, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        if text == "off" {
+            return Ok(None);
+        }
+        let text: StringDeserializer<D::Error> = text.into_deserializer();
+        super::size::deserialize(text)
+            .map(Some)
+            .map_err(|error| D::Error::custom(format!("{error}, nor \"off\"")))
+    }
+}

@@ -234,6 +234,9 @@ fn reader_threads(config: &Config) -> Result<usize, ConfigError> {
     }
 }
 
+/// For values that are shorter a file of their own costs reads more than it saves writes.
+const BLOB_BYTES_MIN: usize = 1 << 10;
+
 fn storage_options(config: &Config) -> Result<storage::Options, ConfigError> {
     let section = &config.storage;
     if section.memtable < 1 << 20 || section.memory < 2 * section.memtable {
@@ -245,7 +248,12 @@ fn storage_options(config: &Config) -> Result<storage::Options, ConfigError> {
     if section.sync_interval.is_zero() {
         return refuse("storage.sync_interval is 0");
     }
+    let most = storage::ENGINE_VALUE_BYTES_MAX;
+    if section.blob_min.is_some_and(|bytes| !(BLOB_BYTES_MIN..=most).contains(&bytes)) {
+        return refuse("storage.blob_min must be 1KiB..=2MiB, or off");
+    }
     Ok(storage::Options {
+        blob_bytes_min: section.blob_min,
         memtable_bytes: section.memtable,
         memory_bytes_max: section.memory,
         block_cache_bytes: section.block_cache,
@@ -309,6 +317,20 @@ mod tests {
         let mut config = good();
         change(&mut config);
         Settings::from_config(&config).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_length_from_which_values_are_separated_is_possible_or_refused() {
+        for bytes in [0, 100, 3 << 20] {
+            assert!(refusal(|it| it.storage.blob_min = Some(bytes)).contains("storage.blob_min"));
+        }
+        let mut config = good();
+        config.storage = toml::from_str("blob_min = \"off\"").unwrap();
+        assert_eq!(Settings::from_config(&config).unwrap().storage.blob_bytes_min, None);
+        config.storage = toml::from_str("blob_min = \"64KiB\"").unwrap();
+        assert_eq!(Settings::from_config(&config).unwrap().storage.blob_bytes_min, Some(64 << 10));
+        let bad = toml::from_str::<Config>("[storage]\nblob_min = \"many\"");
+        assert!(bad.unwrap_err().to_string().contains("nor \"off\""));
     }
 
     #[test]
