@@ -13,7 +13,7 @@ use roundtable::testing::arm_mutant;
 
 use crate::harness::DIR;
 
-const BUDGET: usize = 32 << 10;
+const BUDGET: usize = 16 << 10;
 /// Keys that are there are the even ones.
 const KEYS: u32 = 6_000;
 
