@@ -13,6 +13,7 @@ pub mod message;
 
 pub mod control;
 pub mod coordinator;
+pub mod handoff;
 pub mod membership;
 
 pub mod node;

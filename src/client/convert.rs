@@ -5,7 +5,7 @@ use core::time::Duration;
 
 use bytes::Bytes;
 
-use crate::message::{Attempt, ErrorCode, Receipt};
+use crate::message::{Attempt, ErrorCode, QuorumMode, Receipt};
 use crate::types::{Epoch, Quorum, Stamp, TraceId, WallTime, limits};
 use crate::wire::proto::v1;
 
@@ -34,6 +34,16 @@ pub(crate) fn quorum(quorum: Quorum) -> v1::Quorum {
     v1::Quorum { kind: Some(kind) }
 }
 
+/// Who may count.
+pub(crate) fn mode(mode: QuorumMode) -> i32 {
+    let mode = match mode {
+        QuorumMode::ByTable => v1::QuorumMode::Unspecified,
+        QuorumMode::Strict => v1::QuorumMode::Strict,
+        QuorumMode::Sloppy => v1::QuorumMode::Sloppy,
+    };
+    mode.into()
+}
+
 /// An attempt of a write.
 pub(crate) fn attempt(attempt: Attempt) -> v1::Attempt {
     v1::Attempt {
@@ -54,6 +64,8 @@ pub(crate) fn receipt(receipt: Option<v1::Receipt>) -> Result<Receipt, Error> {
         epoch: Epoch(receipt.epoch),
         stamp: stamp(&receipt.stamp)?,
         answered: narrow(receipt.answered, "answered")?,
+        stand_ins: narrow(receipt.stand_ins, "stand_ins")?,
+        may_miss: receipt.may_miss,
         n: narrow(receipt.n, "n")?,
         needed: narrow(receipt.needed, "needed")?,
         weak: receipt.weak,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tonic::Request;
 
-use crate::message::{ErrorCode, Receipt};
+use crate::message::{ErrorCode, QuorumMode, Receipt};
 use crate::types::{Key, Quorum, TraceId, Value, WallTime, limits};
 use crate::wire::proto::v1::{self, session_request::op, session_response::answer};
 
@@ -75,6 +75,23 @@ macro_rules! common_options {
 }
 pub(crate) use common_options;
 
+macro_rules! mode_options {
+    () => {
+        /// Counts stand-ins too, for owners that are away: the answer's receipt says for which. An error
+        /// on tables that are never sloppy.
+        pub fn sloppy(mut self) -> Self {
+            self.mode = QuorumMode::Sloppy;
+            self
+        }
+
+        /// Counts owners only, also on tables that are always sloppy.
+        pub fn strict(mut self) -> Self {
+            self.mode = QuorumMode::Strict;
+            self
+        }
+    };
+}
+
 /// A read about to be sent: `.await` it.
 #[derive(Clone, Debug)]
 #[must_use = "a request is sent when it is awaited"]
@@ -82,14 +99,16 @@ pub struct GetRequest {
     common: Common,
     key: Bytes,
     r: Option<Quorum>,
+    mode: QuorumMode,
 }
 
 impl GetRequest {
     pub(crate) fn new(core: Arc<Core>, key: Bytes) -> GetRequest {
-        GetRequest { common: Common::new(core), key, r: None }
+        GetRequest { common: Common::new(core), key, r: None, mode: QuorumMode::ByTable }
     }
 
     common_options!();
+    mode_options!();
 
     /// Sets how many replicas must answer; the table's r when left out.
     pub fn r(mut self, r: Quorum) -> Self {
@@ -105,7 +124,8 @@ impl IntoFuture for GetRequest {
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
             let (key, r) = (checked_key(self.key)?, self.r.map(convert::quorum));
-            let body = op::Op::Get(v1::GetRequest { header: None, key, r });
+            let mode = convert::mode(self.mode);
+            let body = op::Op::Get(v1::GetRequest { header: None, key, r, mode });
             let data = Data { common: self.common, body };
             data.run().await
         })
@@ -122,14 +142,24 @@ pub struct PutRequest {
     ttl_ms: Option<u64>,
     w: Option<Quorum>,
     r: Option<Quorum>,
+    mode: QuorumMode,
 }
 
 impl PutRequest {
     pub(crate) fn new(core: Arc<Core>, key: Bytes, value: Bytes) -> PutRequest {
-        PutRequest { common: Common::new(core), key, value, ttl_ms: None, w: None, r: None }
+        PutRequest {
+            common: Common::new(core),
+            key,
+            value,
+            ttl_ms: None,
+            w: None,
+            r: None,
+            mode: QuorumMode::ByTable,
+        }
     }
 
     common_options!();
+    mode_options!();
 
     /// Sets how long the value lives, 100 ms to ten years, in whole milliseconds (rounded up);
     /// `None`: for ever. The table's default when left out. It counts from the stamp the write is
@@ -162,7 +192,8 @@ impl IntoFuture for PutRequest {
             let (key, value) = (checked_key(self.key)?, checked_value(self.value)?);
             let [w, r] = [self.w, self.r].map(|quorum| quorum.map(convert::quorum));
             let (header, attempt, ttl_ms) = (None, None, self.ttl_ms);
-            let put = v1::PutRequest { header, key, value, w, r, attempt, ttl_ms };
+            let mode = convert::mode(self.mode);
+            let put = v1::PutRequest { header, key, value, w, r, attempt, ttl_ms, mode };
             let data = Data { common: self.common, body: op::Op::Put(put) };
             Ok(data.run().await?.receipt)
         })
@@ -177,14 +208,22 @@ pub struct DeleteRequest {
     key: Bytes,
     w: Option<Quorum>,
     r: Option<Quorum>,
+    mode: QuorumMode,
 }
 
 impl DeleteRequest {
     pub(crate) fn new(core: Arc<Core>, key: Bytes) -> DeleteRequest {
-        DeleteRequest { common: Common::new(core), key, w: None, r: None }
+        DeleteRequest {
+            common: Common::new(core),
+            key,
+            w: None,
+            r: None,
+            mode: QuorumMode::ByTable,
+        }
     }
 
     common_options!();
+    mode_options!();
 
     /// Sets how many replicas must acknowledge; the table's w when left out.
     pub fn w(mut self, w: Quorum) -> Self {
@@ -207,7 +246,9 @@ impl IntoFuture for DeleteRequest {
         Box::pin(async move {
             let key = checked_key(self.key)?;
             let [w, r] = [self.w, self.r].map(|quorum| quorum.map(convert::quorum));
-            let body = op::Op::Delete(v1::DeleteRequest { header: None, key, w, r, attempt: None });
+            let mode = convert::mode(self.mode);
+            let delete = v1::DeleteRequest { header: None, key, w, r, attempt: None, mode };
+            let body = op::Op::Delete(delete);
             Ok(Data { common: self.common, body }.run().await?.receipt)
         })
     }

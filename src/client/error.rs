@@ -150,6 +150,7 @@ fn kind_of(code: ErrorCode) -> ErrorKind {
         | ErrorCode::KeyTooLarge
         | ErrorCode::ValueTooLarge
         | ErrorCode::QuorumInvalid
+        | ErrorCode::SloppyNotAllowed
         | ErrorCode::TableUnknown
         | ErrorCode::TableNameInvalid
         | ErrorCode::TableInvalid

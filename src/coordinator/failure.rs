@@ -7,8 +7,6 @@ use std::collections::BTreeMap;
 use crate::message::{Applied, ErrorCode, Facts, OpError, Refusal};
 use crate::types::{Epoch, NodeId, WallTime};
 
-use super::Tally;
-
 /// Why owners have failed in one operation.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Failures {
@@ -37,20 +35,20 @@ impl Failures {
     /// The error of an operation whose quorum cannot be reached any more.
     pub(super) fn error(
         &self,
-        tally: &Tally,
+        (needed, got): (u8, u8),
         applied: Applied,
         epoch: Epoch,
         server_time: WallTime,
     ) -> OpError {
         let code = self.common_code().unwrap_or(ErrorCode::QuorumNotReached);
-        let mut message = format!("needed {}, got {}", tally.needed(), tally.got());
+        let mut message = format!("needed {needed}, got {got}");
         for (owner, reason) in &self.reasons {
             let sign = if owner == self.first() { ": " } else { ", " };
             let _ = write!(message, "{sign}member {owner} {reason}");
         }
         let facts = Facts {
-            needed: Some(u64::from(tally.needed())),
-            got: Some(u64::from(tally.got())),
+            needed: Some(u64::from(needed)),
+            got: Some(u64::from(got)),
             epoch: Some(epoch),
             retry_after: (code == ErrorCode::Overloaded).then_some(Duration::from_millis(50)),
             server_time: Some(server_time),

@@ -1,7 +1,9 @@
 //! One get: ask r owners, one more when they are slow or fail, answer with the newest of r
 //! answers, then repair the owners that answered with less.
 //!
-//! A miss counts like any answer: "not found" also rests on r owners.
+//! A miss counts like any answer: "not found" also rests on r owners. In a sloppy get stand-ins
+//! answer for owners that are away, after all owners that can be asked; owners that are just
+//! returning come after the others. Both are told in the receipt: the answer may miss a write.
 
 use core::time::Duration;
 
@@ -9,9 +11,11 @@ use crate::causality;
 use crate::message::{
     Applied, ErrorCode, GetReply, OpError, ReadAsk, Receipt, Refusal, Reply, RoundId,
 };
-use crate::types::{Record, Stamp, Time, TraceId};
+use crate::types::{NodeId, Record, Stamp, Time, TraceId};
 
 use super::failure::Failures;
+use super::put::bits;
+use super::seats::{Seats, Sitter, is_away};
 use super::{Action, Ask, Outcome, Step, Tally, Target};
 
 /// A get in flight.
@@ -27,8 +31,13 @@ pub struct Get {
     /// An extra read could not be afforded; the next time is at the retry interval, for free.
     postponed: bool,
     tally: Tally,
+    seats: Seats,
+    /// Owners that may lack what is held in custody for them.
+    returning: u16,
+    /// It is not known whether others are.
+    unsure: bool,
     failures: Failures,
-    /// Owners asked so far.
+    /// Seats asked so far.
     asked: u16,
     /// What each owner that answered holds.
     answers: Vec<(u8, Option<Stamp>)>,
@@ -38,7 +47,7 @@ pub struct Get {
 }
 
 /// What a get is made of, beside its place.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct GetOrder {
     /// The quorum.
     pub r: u8,
@@ -54,6 +63,12 @@ pub struct GetOrder {
     pub retry_interval: Duration,
     /// The owner to ask first: this node, if it is one.
     pub nearest: Option<u8>,
+    /// Who may stand in, as in a put.
+    pub stand_ins: Vec<NodeId>,
+    /// Owners for which custody is known to be held, where the table may be sloppy.
+    pub returning: u16,
+    /// The request is sloppy, and some member has not told yet for whom it holds custody.
+    pub unsure: bool,
 }
 
 impl Get {
@@ -73,6 +88,9 @@ impl Get {
             retry_interval: order.retry_interval,
             postponed: false,
             tally,
+            seats: Seats::new(order.stand_ins),
+            returning: if crate::mutant!("returning-owner-counts") { 0 } else { order.returning },
+            unsure: order.unsure,
             failures: Failures::default(),
             asked: 0,
             answers: Vec::with_capacity(usize::from(order.r)),
@@ -81,11 +99,12 @@ impl Get {
             hedge_at: Time(u64::MAX),
         };
         step.hedges.deposit();
-        for owner in get.target.members(!step.reachable) {
+        let away = !step.reachable & ((1 << get.target.n()) - 1);
+        for owner in get.target.members(away) {
             get.failures.unreachable(owner);
-            if let Some(index) = get.target.index(owner) {
-                get.tally.fail(index);
-            }
+        }
+        for seat in bits(away) {
+            get.cover_or_fail(seat, step);
         }
         if get.tally.outcome() == Outcome::Impossible {
             get.settle(step);
@@ -93,14 +112,14 @@ impl Get {
         }
         let mut first = 0;
         if let Some(nearest) = order.nearest {
-            first |= step.reachable & (1 << nearest);
+            first |= step.reachable & !get.returning & (1 << nearest);
         }
         while super::tally::count(first) < order.r {
-            let Some(next) = lowest(step.reachable & !first) else { break };
+            let Some(next) = get.next_seat(get.able(step) & !first) else { break };
             first |= next;
         }
         if crate::buggify!(0.1) {
-            first = step.reachable;
+            first = get.able(step);
         }
         get.ask(first, step);
         get
@@ -116,9 +135,15 @@ impl Get {
         self.target.key.as_bytes().len() + self.newest.as_ref().map_or(0, Record::bytes)
     }
 
-    /// Whether it waits for an answer of owner `index`, or may ask it yet.
-    pub fn waits_for(&self, index: u8) -> bool {
-        self.tally.open() & (1 << index) != 0
+    /// Who may stand in.
+    pub fn stand_ins(&self) -> &[NodeId] {
+        self.seats.stand_ins()
+    }
+
+    /// Whether it waits for an answer of `member`, or may ask it yet.
+    pub fn waits_for(&self, member: NodeId) -> bool {
+        let sitter = self.seats.sitter(&self.target.owners, member);
+        sitter.is_some_and(|sitter| self.tally.open() & (1 << sitter.seat) != 0)
     }
 
     /// When [`Get::on_time`] is next wanted.
@@ -126,17 +151,17 @@ impl Get {
         self.deadline.min(self.hedge_at)
     }
 
-    /// An owner has answered.
+    /// An owner, or who stands in for it, has answered.
     pub fn on_answer(
         &mut self,
-        index: u8,
+        from: NodeId,
         round: RoundId,
         result: Result<Option<Record>, Refusal>,
         step: &mut Step<'_>,
     ) {
         let _ = round; // A get has one round.
-        let Some(&owner) = self.target.owners.get(usize::from(index)) else { return };
-        if self.tally.answered() & (1 << index) != 0 {
+        let Some(sitter) = self.seats.sitter(&self.target.owners, from) else { return };
+        if self.tally.answered() & (1 << sitter.seat) != 0 {
             return;
         }
         match result {
@@ -144,36 +169,71 @@ impl Get {
                 if let Some(record) = &record {
                     step.clock.observe(step.now.wall, record.stamp);
                 }
-                self.answers.push((index, record.as_ref().map(|record| record.stamp)));
+                if !sitter.stands_in {
+                    self.answers.push((sitter.seat, record.as_ref().map(|record| record.stamp)));
+                }
                 // Expired versions take part: one that was left out would uncover an older one.
                 let hides = |record: &Record| {
                     record.is_visible(step.now.wall) || !crate::mutant!("expired-uncovers-older")
                 };
                 self.newest = causality::newest(self.newest.take(), record.filter(hides));
-                self.failures.cleared(owner);
-                self.tally.succeed(index);
+                self.failures.cleared(from);
+                self.seats.fill(sitter);
+                self.tally.succeed(sitter.seat);
                 if self.answered {
                     self.repair(step);
                 }
             }
             Err(refusal) => {
-                self.failures.refused(owner, refusal);
-                self.tally.fail(index);
-                self.ask_one_more(step);
+                let away = sitter.stands_in || is_away(&refusal);
+                self.failures.refused(from, refusal);
+                self.lose(sitter, away, step);
             }
         }
         self.settle(step);
     }
 
-    /// An owner cannot be reached any more.
-    pub fn on_unreachable(&mut self, index: u8, step: &mut Step<'_>) {
-        let Some(&owner) = self.target.owners.get(usize::from(index)) else { return };
-        if self.waits_for(index) {
-            self.failures.unreachable(owner);
-            self.tally.fail(index);
-            self.ask_one_more(step);
+    /// A member cannot be reached any more.
+    pub fn on_unreachable(&mut self, member: NodeId, step: &mut Step<'_>) {
+        let Some(sitter) = self.seats.sitter(&self.target.owners, member) else { return };
+        if self.waits_for(member) {
+            self.failures.unreachable(member);
+            self.lose(sitter, true, step);
             self.settle(step);
         }
+    }
+
+    /// Somebody will not answer: somebody else must.
+    fn lose(&mut self, sitter: Sitter, away: bool, step: &mut Step<'_>) {
+        self.seats.leave(sitter, None);
+        if away {
+            self.cover_or_fail(sitter.seat, step);
+        } else {
+            self.tally.fail(sitter.seat);
+        }
+        self.ask_one_more(step);
+    }
+
+    /// Gives the seat of an owner that is away to a stand-in, who may then be asked.
+    fn cover_or_fail(&mut self, seat: u8, step: &Step<'_>) {
+        let covered = self.seats.covered() & (1 << seat) != 0;
+        if self.answered || !(covered || self.seats.cover(seat, step.stand_ins)) {
+            self.tally.fail(seat);
+        } else if !covered {
+            self.asked &= !(1 << seat);
+        }
+    }
+
+    /// Seats on which somebody can be asked.
+    fn able(&self, step: &Step<'_>) -> u16 {
+        (step.reachable | self.seats.covered()) & self.tally.open()
+    }
+
+    /// The seat to ask next: of an owner, then of one that is returning, then of a stand-in.
+    fn next_seat(&self, seats: u16) -> Option<u16> {
+        let covered = self.seats.covered();
+        let classes = [!self.returning & !covered, !covered, u16::MAX];
+        classes.into_iter().find_map(|class| lowest(seats & class))
     }
 
     /// A deadline has come.
@@ -200,26 +260,30 @@ impl Get {
             if !self.ask_one_more(step) {
                 // All have been asked: ask those that are silent again, less and less often.
                 self.hedge_after = self.hedge_after.saturating_mul(2);
-                let silent = self.tally.open() & self.asked & step.reachable;
+                let silent = self.able(step) & self.asked;
                 self.ask(silent, step);
             }
         }
     }
 
-    fn ask(&mut self, owners: u16, step: &mut Step<'_>) {
+    fn ask(&mut self, seats: u16, step: &mut Step<'_>) {
         let remaining = step.remaining(self.deadline);
-        for owner in self.target.members(owners) {
+        for seat in bits(seats & ((1 << self.target.n()) - 1)) {
+            let Some(&owner) = self.target.owners.get(usize::from(seat)) else { continue };
+            let cover = self.seats.cover_of(seat);
             let ask = ReadAsk {
                 round: RoundId { op: self.target.op, round: 1 },
                 unit: self.target.unit,
                 changed_at: self.target.changed_at,
                 table: self.target.table,
                 key: self.target.key.clone(),
+                hint_for: cover.map(|_| owner),
                 remaining,
             };
-            step.out.push(Action::Ask(owner, Ask::Read(Box::new(ask))));
+            self.seats.asked(Sitter { seat, stands_in: cover.is_some() });
+            step.out.push(Action::Ask(cover.unwrap_or(owner), Ask::Read(Box::new(ask))));
         }
-        self.asked |= owners;
+        self.asked |= seats;
         self.hedge_at = step.now.mono.plus(self.hedge_after);
     }
 
@@ -227,7 +291,7 @@ impl Get {
         if self.answered {
             return false;
         }
-        match lowest(step.reachable & self.tally.open() & !self.asked) {
+        match self.next_seat(self.able(step) & !self.asked) {
             Some(next) => {
                 self.ask(next, step);
                 true
@@ -240,6 +304,7 @@ impl Get {
         match self.tally.outcome() {
             Outcome::Reached if !self.answered => {
                 self.answered = true;
+                self.seats.count();
                 self.hedge_at = Time(u64::MAX);
                 let repaired = self.repair(step);
                 let reply = self.reply(repaired, step);
@@ -248,7 +313,8 @@ impl Get {
             Outcome::Impossible if !self.answered => {
                 crate::sometimes!("get: fails fast");
                 let time = step.clock.of_record(step.now.wall);
-                let error = self.failures.error(&self.tally, Applied::No, self.target.epoch, time);
+                let counts = (self.tally.needed(), self.tally.got());
+                let error = self.failures.error(counts, Applied::No, self.target.epoch, time);
                 step.out.push(Action::Reply(Box::new(Err(error))));
                 step.out.push(Action::Done);
                 return;
@@ -267,6 +333,10 @@ impl Get {
             epoch: self.target.epoch,
             stamp,
             answered: self.tally.answered(),
+            stand_ins: self.seats.counted(),
+            may_miss: self.seats.counted() != 0
+                || self.tally.answered() & self.returning != 0
+                || self.unsure,
             n: self.target.n(),
             needed: self.r,
             weak: self.weak,

@@ -9,6 +9,7 @@ mod failure;
 mod get;
 mod put;
 mod scan;
+mod seats;
 mod step;
 mod tally;
 

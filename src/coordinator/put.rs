@@ -12,9 +12,10 @@ use crate::message::{
     Applied, Attempt, DiskError, ErrorCode, OpError, PutReply, Receipt, Refusal, Reply, RoundId,
     WriteOutcome,
 };
-use crate::types::{Record, Stamp, Time, TraceId, Value, WallTime};
+use crate::types::{NodeId, Record, Stamp, Time, TraceId, Value, WallTime};
 
 use super::failure::Failures;
+use super::seats::{Seats, Sitter, is_away};
 use super::{Action, Ask, Outcome, StampError, Step, Tally, Target};
 
 /// A put or delete in flight.
@@ -36,7 +37,10 @@ pub struct Put {
     round: u32,
     w: u8,
     tally: Tally,
+    seats: Seats,
     failures: Failures,
+    /// The client has been told that it succeeded.
+    acknowledged: bool,
     /// Some owner may hold, or come to hold, one of our versions.
     traces_left: bool,
     retry_at: Time,
@@ -74,6 +78,9 @@ pub struct PutOrder {
     /// This node's own place among the owners. What its own disk was asked cannot be lost on the
     /// way: it is asked again only after it refused.
     pub own: Option<u8>,
+    /// Who may stand in for owners that are away, in the order of the walk: nobody in a strict
+    /// request. At most 16.
+    pub stand_ins: Vec<NodeId>,
 }
 
 impl Put {
@@ -96,7 +103,9 @@ impl Put {
             round: 0,
             w: order.w,
             tally,
+            seats: Seats::new(order.stand_ins),
             failures: Failures::default(),
+            acknowledged: false,
             traces_left: false,
             retry_at: Time(u64::MAX),
         };
@@ -115,9 +124,26 @@ impl Put {
         self.target.key.as_bytes().len() + value
     }
 
-    /// Whether it waits for an answer of owner `index`.
-    pub fn waits_for(&self, index: u8) -> bool {
-        self.state != State::Stamping && self.tally.open() & (1 << index) != 0
+    /// Who may stand in.
+    pub fn stand_ins(&self) -> &[NodeId] {
+        self.seats.stand_ins()
+    }
+
+    /// Whether it waits for an answer of `member`.
+    pub fn waits_for(&self, member: NodeId) -> bool {
+        let sitter = self.seats.sitter(&self.target.owners, member);
+        self.state != State::Stamping
+            && sitter.is_some_and(|sitter| {
+                self.seats.waits_for(sitter) && self.tally.open() & (1 << sitter.seat) != 0
+            })
+    }
+
+    /// Owners that an acknowledged put has not reached, when it is given up before its end.
+    pub fn unreached(&self) -> Vec<NodeId> {
+        if !self.acknowledged {
+            return Vec::new();
+        }
+        self.target.members(self.seats.unfilled()).collect()
     }
 
     /// When [`Put::on_time`] is next wanted.
@@ -143,10 +169,10 @@ impl Put {
         self.reply_error(code, &message, applied, step);
     }
 
-    /// An owner has answered.
+    /// An owner, or who stands in for it, has answered.
     pub fn on_answer(
         &mut self,
-        index: u8,
+        from: NodeId,
         round: RoundId,
         result: Result<WriteOutcome, Refusal>,
         step: &mut Step<'_>,
@@ -155,7 +181,7 @@ impl Put {
             crate::sometimes!("put: answer to an older round");
             return;
         }
-        let Some(&owner) = self.target.owners.get(usize::from(index)) else { return };
+        let Some(sitter) = self.seats.sitter(&self.target.owners, from) else { return };
         match result {
             Ok(outcome) => {
                 if let WriteOutcome::Superseded(by) = outcome {
@@ -163,26 +189,33 @@ impl Put {
                     step.clock.observe(step.now.wall, by);
                 }
                 self.traces_left = true;
-                self.failures.cleared(owner);
-                self.tally.succeed(index);
+                self.failures.cleared(from);
+                self.seats.fill(sitter);
+                self.tally.succeed(sitter.seat);
             }
             Err(refusal) => {
                 // A store that failed while writing may have kept the version.
                 self.traces_left |= matches!(refusal, Refusal::ReadOnly | Refusal::Storage(_));
-                self.failures.refused(owner, refusal);
-                self.tally.fail(index);
+                self.seats.leave(sitter, Some(&refusal));
+                if sitter.stands_in || is_away(&refusal) {
+                    self.cover(sitter.seat, step);
+                }
+                self.failures.refused(from, refusal);
+                self.fail_if_vacant(sitter.seat);
             }
         }
         self.settle(step);
     }
 
-    /// An owner cannot be reached any more; what it was asked may have arrived.
-    pub fn on_unreachable(&mut self, index: u8, step: &mut Step<'_>) {
-        let Some(&owner) = self.target.owners.get(usize::from(index)) else { return };
-        if self.waits_for(index) {
+    /// A member cannot be reached any more; what it was asked may have arrived.
+    pub fn on_unreachable(&mut self, member: NodeId, step: &mut Step<'_>) {
+        let Some(sitter) = self.seats.sitter(&self.target.owners, member) else { return };
+        if self.waits_for(member) {
             self.traces_left = true;
-            self.failures.unreachable(owner);
-            self.tally.fail(index);
+            self.failures.unreachable(member);
+            self.seats.leave(sitter, None);
+            self.cover(sitter.seat, step);
+            self.fail_if_vacant(sitter.seat);
             self.settle(step);
         }
     }
@@ -198,26 +231,32 @@ impl Put {
                 };
                 self.reply_error(ErrorCode::DeadlineExceeded, message, applied, step);
             }
-            step.out.push(Action::Done);
+            self.finish(step);
         } else if step.now.mono >= self.retry_at {
             crate::sometimes!("put: asks an owner again");
             let under_way = self.own & self.tally.open();
             let missing = !self.tally.answered() & step.reachable & !under_way;
+            let silent = self.tally.open() & !under_way;
             // From now on a refusal may be the word on one asking while the other is carried out.
             self.traces_left |= missing != 0;
             self.ask(missing, step);
+            self.ask_covers(self.seats.covers_open(), step);
+            for seat in bits(silent) {
+                self.cover(seat, step);
+            }
         }
     }
 
     fn stamp_and_ask(&mut self, step: &mut Step<'_>) {
-        let reachable = super::tally::count(step.reachable);
-        if reachable < self.w {
+        let owners = super::tally::count(step.reachable);
+        let free = super::tally::count(self.seats.free(step.stand_ins));
+        let able = owners + (free + super::tally::count(self.seats.covered()));
+        if able < self.w {
             for owner in self.target.members(!step.reachable) {
                 self.failures.unreachable(owner);
             }
             let applied = self.applied();
-            let time = step.clock.of_record(step.now.wall);
-            let error = self.failures.error(&self.tally, applied, self.target.epoch, time);
+            let error = self.failure(applied, able, step);
             return self.reply(Err(error), step);
         }
         let Attempt { lower, upper, .. } = self.attempt;
@@ -227,12 +266,16 @@ impl Put {
                 self.state = State::Asking;
                 self.round += 1;
                 self.tally = Tally::new(self.target.n(), self.w);
+                self.seats.begin_round();
                 self.ask(step.reachable, step);
-                for owner in self.target.members(!step.reachable) {
+                self.ask_covers(self.seats.covered(), step);
+                let away = !step.reachable & ((1 << self.target.n()) - 1);
+                for owner in self.target.members(away) {
                     self.failures.unreachable(owner);
-                    if let Some(index) = self.target.index(owner) {
-                        self.tally.fail(index);
-                    }
+                }
+                for seat in bits(away) {
+                    self.cover(seat, step);
+                    self.fail_if_vacant(seat);
                 }
             }
             Err(StampError::Ceiling) => {
@@ -255,21 +298,55 @@ impl Put {
         }
     }
 
-    fn ask(&mut self, owners: u16, step: &mut Step<'_>) {
-        let remaining = step.remaining(self.deadline);
+    fn version(&self) -> Record {
         // From the stamp, not from the clock: a second round moves both, and all owners agree.
         let expiry = self.ttl.map(|ttl| self.stamp.time.plus(ttl));
-        let record = Record { stamp: self.stamp, expiry, value: self.value.clone() };
+        Record { stamp: self.stamp, expiry, value: self.value.clone() }
+    }
+
+    fn ask(&mut self, owners: u16, step: &mut Step<'_>) {
+        let remaining = step.remaining(self.deadline);
         for owner in self.target.members(owners) {
-            let ask = self.target.write_ask(self.round, record.clone(), true, remaining);
+            let ask = self.target.write_ask(self.round, self.version(), true, remaining);
             step.out.push(Action::Ask(owner, Ask::Write(Box::new(ask))));
         }
+        for seat in bits(owners & ((1 << self.target.n()) - 1)) {
+            self.seats.asked(Sitter { seat, stands_in: false });
+        }
         self.retry_at = step.now.mono.plus(self.retry_interval);
+    }
+
+    /// Gives a seat to a stand-in, if there is one, and asks it. Nobody stands in any more once the
+    /// client has its answer: what is missing then gets a plain hint.
+    fn cover(&mut self, seat: u8, step: &mut Step<'_>) {
+        if self.state == State::Asking && self.seats.cover(seat, step.stand_ins) {
+            self.ask_covers(1 << seat, step);
+        }
+    }
+
+    /// Asks those who stand in on these seats.
+    fn ask_covers(&mut self, seats: u16, step: &mut Step<'_>) {
+        let remaining = step.remaining(self.deadline);
+        for seat in bits(seats) {
+            let owner = self.target.owners.get(usize::from(seat));
+            let (Some(to), Some(owner)) = (self.seats.cover_of(seat), owner) else { continue };
+            let mut ask = self.target.write_ask(self.round, self.version(), true, remaining);
+            ask.hint_for = Some(*owner);
+            step.out.push(Action::Ask(to, Ask::Write(Box::new(ask))));
+            self.seats.asked(Sitter { seat, stands_in: true });
+        }
+    }
+
+    fn fail_if_vacant(&mut self, seat: u8) {
+        if self.seats.is_vacant(seat) {
+            self.tally.fail(seat);
+        }
     }
 
     fn settle(&mut self, step: &mut Step<'_>) {
         match (self.state, self.tally.outcome()) {
             (State::Asking, Outcome::Reached) => {
+                self.seats.count();
                 let superseded = self.highest > self.stamp;
                 let may_restamp = self.round == 1 || crate::mutant!("restamp-unbounded");
                 if superseded && may_restamp && !crate::mutant!("no-restamp") {
@@ -277,19 +354,39 @@ impl Put {
                     self.stamp_and_ask(step);
                 } else {
                     let receipt = self.receipt(step);
+                    self.acknowledged = true;
                     self.reply(Ok(Reply::Put(PutReply { receipt })), step);
                 }
             }
             (State::Asking, Outcome::Impossible) => {
                 crate::sometimes!("put: fails fast");
                 let applied = self.applied();
-                let time = step.clock.of_record(step.now.wall);
-                let error = self.failures.error(&self.tally, applied, self.target.epoch, time);
+                let error = self.failure(applied, self.tally.got(), step);
                 self.reply(Err(error), step);
             }
-            (State::Answered, _) if self.tally.open() == 0 => step.out.push(Action::Done),
+            (State::Answered, _) if self.tally.open() == 0 => self.finish(step),
             (State::Stamping | State::Asking | State::Answered, _) => {}
         }
+    }
+
+    /// Nothing more is counted: what owners have not taken is kept for them.
+    fn finish(&mut self, step: &mut Step<'_>) {
+        for owner in self.unreached() {
+            step.out.push(Action::Hint(owner, self.version()));
+        }
+        step.out.push(Action::Done);
+    }
+
+    /// The error of a quorum that cannot be reached.
+    fn failure(&self, applied: Applied, got: u8, step: &Step<'_>) -> OpError {
+        let time = step.clock.of_record(step.now.wall);
+        let mut error = self.failures.error((self.w, got), applied, self.target.epoch, time);
+        if self.seats.is_full() {
+            // Whatever the owners are down with: there is no room to keep it for them.
+            error.code = ErrorCode::Overloaded;
+            error.facts.retry_after = Some(Duration::from_secs(1));
+        }
+        error
     }
 
     fn applied(&self) -> Applied {
@@ -303,6 +400,8 @@ impl Put {
             epoch: self.target.epoch,
             stamp: self.stamp,
             answered: self.tally.answered(),
+            stand_ins: self.seats.counted(),
+            may_miss: false,
             n: self.target.n(),
             needed: self.w,
             weak: self.weak,
@@ -332,9 +431,14 @@ impl Put {
         step.out.push(Action::Reply(Box::new(result)));
         self.state = State::Answered;
         if failed || self.tally.open() == 0 {
-            step.out.push(Action::Done);
+            self.finish(step);
         }
     }
+}
+
+/// The places of a bitmap.
+pub(super) fn bits(bits: u16) -> impl Iterator<Item = u8> {
+    (0..16).filter(move |place| bits & (1 << place) != 0)
 }
 
 /// The time a client's next window starts at.

@@ -46,6 +46,8 @@ pub struct ScanOrder {
     pub r: u8,
     /// Below the floors.
     pub weak: bool,
+    /// Members for which custody is known to be held, where the table may be sloppy.
+    pub returning: Vec<NodeId>,
     /// Keys that begin with this.
     pub prefix: Bytes,
     /// Keys strictly above this.
@@ -240,6 +242,7 @@ impl Scan {
             needed: self.order.r,
             n: self.order.state.class(self.order.class).map_or(0, |class| class.n),
             weak: self.order.weak,
+            may_miss: self.answered.iter().any(|member| self.order.returning.contains(member)),
             server_time: step.clock.of_record(step.now.wall),
             trace: self.order.trace,
             ..Receipt::default()

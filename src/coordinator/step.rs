@@ -63,6 +63,7 @@ impl Target {
             key: self.key.clone(),
             record,
             fresh,
+            hint_for: None,
             remaining,
         }
     }
@@ -77,6 +78,8 @@ pub struct Step<'a> {
     pub clock: &'a mut Clock,
     /// Owners that can be reached now, as a bitmap of [`Target::owners`].
     pub reachable: u16,
+    /// Members that may stand in and can be reached now, as a bitmap of the machine's list of them.
+    pub stand_ins: u16,
     /// What extra reads may still cost.
     pub hedges: &'a mut HedgeBudget,
     /// Where its actions go.
@@ -117,7 +120,7 @@ impl HedgeBudget {
     }
 }
 
-/// A question to an owner.
+/// A question to an owner, or to who stands in for it.
 #[derive(Clone, Debug)]
 pub enum Ask {
     /// Merge a version.
@@ -135,6 +138,8 @@ pub enum Action {
     Ask(NodeId, Ask),
     /// Raise the clock's durable ceiling so that it covers this time, then step again.
     RaiseCeiling(WallTime),
+    /// Keep a version for an owner that has not taken it.
+    Hint(NodeId, Record),
     /// Answer the client.
     Reply(Box<ClientResult>),
     /// Nothing is left to do: forget the operation.

@@ -1,10 +1,10 @@
 //! The members as one node sees them, by direct probes.
 
 use core::time::Duration;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::message::{Liveness, ProbeFacts};
+use crate::message::{CustodyNews, Liveness, ProbeFacts};
 use crate::types::{Epoch, NodeId, Now, Time, WallTime};
 
 /// The periods of probing.
@@ -25,6 +25,10 @@ pub struct Members {
     peers: BTreeMap<NodeId, Peer>,
     seq: u64,
     probe_at: Time,
+    /// Targets for which some member has said that it holds custody.
+    held_for: BTreeSet<NodeId>,
+    /// A member has said that it holds custody for more targets than it named.
+    held_for_others: bool,
 }
 
 #[derive(Debug)]
@@ -52,7 +56,14 @@ pub struct MemberFacts {
 impl Members {
     /// Nobody yet. The first probes are due at once.
     pub fn new(now: Now, timing: Timing) -> Members {
-        Members { timing, peers: BTreeMap::new(), seq: 0, probe_at: now.mono }
+        Members {
+            timing,
+            peers: BTreeMap::new(),
+            seq: 0,
+            probe_at: now.mono,
+            held_for: BTreeSet::new(),
+            held_for_others: false,
+        }
     }
 
     /// Replaces who is probed; what is known of those who stay is kept. New ones are given the
@@ -71,6 +82,7 @@ impl Members {
             let peer = before.remove(&id).unwrap_or(fresh);
             self.peers.insert(id, peer);
         }
+        self.recount_custody();
     }
 
     /// All probed members.
@@ -106,12 +118,43 @@ impl Members {
             let bound = i128::from(i64::MAX);
             peer.clock_offset_ns = i64::try_from(offset.clamp(-bound, bound)).unwrap_or(0);
         }
-        peer.facts = Some((facts, now.mono));
+        let before = peer.facts.replace((facts.clone(), now.mono));
+        let changed = match before {
+            Some((before, _)) => before.custody != facts.custody,
+            None => facts.custody != CustodyNews::default(),
+        };
+        if changed {
+            self.recount_custody();
+        }
+    }
+
+    fn recount_custody(&mut self) {
+        let facts = self.peers.values().filter_map(|peer| peer.facts.as_ref());
+        let news: Vec<&CustodyNews> = facts.map(|(facts, _)| &facts.custody).collect();
+        self.held_for_others = news.iter().any(|news| news.others);
+        let named = news.iter().flat_map(|news| &news.targets);
+        self.held_for = named.filter(|(_, count)| *count > 0).map(|(target, _)| *target).collect();
+    }
+
+    /// Whether a member has said that it holds custody for `target`, and not otherwise since.
+    pub fn custody_is_held_for(&self, target: NodeId) -> bool {
+        self.held_for_others || self.held_for.contains(&target)
+    }
+
+    /// Whether every member has said, since this node's boot, for whom it holds custody.
+    pub fn custody_is_known(&self) -> bool {
+        self.peers.values().all(|peer| peer.facts.is_some())
     }
 
     /// Whether asking `member` now has a chance.
     pub fn is_reachable(&self, member: NodeId) -> bool {
         self.peers.get(&member).is_some_and(|peer| peer.link_up && peer.liveness != Liveness::Down)
+    }
+
+    /// Whether `member` has last said that it serves.
+    pub fn serves(&self, member: NodeId) -> bool {
+        let facts = self.peers.get(&member).and_then(|peer| peer.facts.as_ref());
+        facts.is_some_and(|(facts, _)| facts.serving)
     }
 
     /// What is known of `member`.

@@ -8,7 +8,7 @@ use crate::types::{
     Time, TraceId, Unit, Value, WallTime, Zone,
 };
 
-use super::{Liveness, OpError, TableReply, TableRequest, TablesReply};
+use super::{HintRequest, HintsReply, Liveness, OpError, TableReply, TableRequest, TablesReply};
 
 /// Who asks. Anonymous until there are roles.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -53,6 +53,18 @@ impl ClientBody {
     }
 }
 
+/// Who may count towards a request's quorum.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum QuorumMode {
+    /// What the table says.
+    #[default]
+    ByTable,
+    /// Owners only.
+    Strict,
+    /// Stand-ins too, for owners that are away. Refused where the table is never sloppy.
+    Sloppy,
+}
+
 /// A read.
 #[derive(Clone, Debug)]
 pub struct Get {
@@ -62,6 +74,8 @@ pub struct Get {
     pub key: Key,
     /// How many answers; the table's r when absent.
     pub r: Option<Quorum>,
+    /// Whose.
+    pub mode: QuorumMode,
 }
 
 /// A write; without a value, a delete.
@@ -81,6 +95,8 @@ pub struct Put {
     pub r: Option<Quorum>,
     /// Which try of which write this is.
     pub attempt: Attempt,
+    /// Whose acknowledgements count.
+    pub mode: QuorumMode,
 }
 
 /// How long what is written lives. The coordinator makes a time of expiry of it, once, from the
@@ -147,8 +163,12 @@ pub struct Receipt {
     pub epoch: Epoch,
     /// The version read or written; of a miss, the tombstone's, or zero.
     pub stamp: Stamp,
-    /// Bit `i` is set when owner `i` of the preference list had answered by then.
+    /// Bit `i` is set when owner `i` of the preference list, or its stand-in, had answered by then.
     pub answered: u16,
+    /// Bit `i` is set when a stand-in answered for owner `i`: of a write, in any of its rounds.
+    pub stand_ins: u16,
+    /// A read that may lack acknowledged sloppy writes, see `docs/protocol/handoff.md`.
+    pub may_miss: bool,
     /// Owners of the key.
     pub n: u8,
     /// Answers the request asked for.
@@ -212,6 +232,8 @@ pub enum AdminRequest {
     Compact,
     /// About tables.
     Table(Box<TableRequest>),
+    /// About hints.
+    Hints(HintRequest),
 }
 
 /// Asks where a key lives.
@@ -311,6 +333,8 @@ pub enum Reply {
     Table(Box<TableReply>),
     /// To a question about all tables.
     Tables(TablesReply),
+    /// To [`AdminRequest::Hints`].
+    Hints(Box<HintsReply>),
 }
 
 /// The outcome of any operation.

@@ -2,7 +2,7 @@
 //! as durable as was asked: an acknowledgement can only be made out of one.
 
 use bytes::Bytes;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -11,7 +11,9 @@ use crate::types::{
     ClusterState, Epoch, Key, NodeId, Nonce, Record, Stamp, TableId, Unit, WallTime,
 };
 
-use super::DecreeRecord;
+use super::{
+    DecreeRecord, Hint, HintBook, HintChange, HintPage, HintPlace, HintTotals, HintsDropped,
+};
 
 /// Ties an answer to its request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -55,6 +57,50 @@ pub enum DiskRequest {
         /// Leave values out (whether there is one is still told: an empty value stands for it).
         keys_only: bool,
     },
+    /// Keeps a version for an owner, merged into what is kept for it already. A hint in custody stays
+    /// in custody, and the age is that of the first.
+    KeepHint {
+        /// The owner.
+        target: NodeId,
+        /// The version.
+        hint: Hint,
+    },
+    /// Reads the newest version that is kept under a key for any of these owners.
+    ReadHint {
+        /// The owners.
+        targets: Vec<NodeId>,
+        /// The unit.
+        unit: Unit,
+        /// The table.
+        table: TableId,
+        /// The key.
+        key: Key,
+    },
+    /// Reads hints for an owner, oldest first: a bounded page.
+    Hints {
+        /// The owner.
+        target: NodeId,
+        /// Strictly behind this; from the oldest on when left out.
+        after: Option<HintPlace>,
+    },
+    /// Deletes a hint, if it is still exactly this one.
+    RemoveHint {
+        /// The owner.
+        target: NodeId,
+        /// What was handed over.
+        hint: Hint,
+    },
+    /// Gives up hints for an owner, oldest first, and marks their units dirty: a bounded piece.
+    DropHints {
+        /// The owner.
+        target: NodeId,
+        /// Only those made before this.
+        before: WallTime,
+        /// Those in custody too.
+        custody: bool,
+        /// Strictly behind this.
+        after: Option<HintPlace>,
+    },
     /// Deletes keys of dropped tables, in all units the store holds anything of: a bounded piece of
     /// it, beginning at a place of the store.
     Sweep {
@@ -78,13 +124,21 @@ pub enum DiskRequest {
 pub enum DiskAnswer {
     /// To a write, once what the key now holds is durable.
     Written(WriteOutcome),
-    /// To a read.
+    /// To a read of a key or of a hint.
     Read(Option<Record>),
     /// To a range read.
     Range(RangePage),
+    /// To [`DiskRequest::KeepHint`], once it is durable.
+    Kept(WriteOutcome, HintChange),
+    /// To [`DiskRequest::Hints`].
+    Hints(HintPage),
+    /// To [`DiskRequest::RemoveHint`]: what is gone.
+    HintRemoved(HintTotals),
+    /// To [`DiskRequest::DropHints`], once it is durable.
+    HintsDropped(HintsDropped),
     /// To [`DiskRequest::Sweep`], once what it deleted is durable: where the next piece begins, or
-    /// nowhere.
-    Swept(Option<Bytes>),
+    /// nowhere; and the hints that went, by target.
+    Swept(Option<Bytes>, BTreeMap<NodeId, HintTotals>),
     /// To [`DiskRequest::Persist`].
     Persisted,
     /// To [`DiskRequest::Flush`].
@@ -165,6 +219,8 @@ pub enum MetaRecord {
     Decided(Arc<ClusterState>),
     /// The keys of all tables dropped by this epoch have been deleted here.
     Swept(Epoch),
+    /// An owner of a unit may lack writes that no hint carries any more.
+    Dirty(Unit, NodeId),
 }
 
 /// A founder's birth.
@@ -213,6 +269,10 @@ pub struct Restored {
     pub decided: Option<Arc<ClusterState>>,
     /// See [`MetaRecord::Swept`].
     pub swept: Epoch,
+    /// See [`MetaRecord::Dirty`].
+    pub dirty: BTreeSet<(Unit, NodeId)>,
+    /// The hints that are there, by target.
+    pub hints: BTreeMap<NodeId, HintBook>,
     /// Damage found while opening, in words with file and offset: the node must not serve.
     pub damage: Vec<String>,
     /// Tables that cannot be read: keys in their range are answered with an error, never as absent.

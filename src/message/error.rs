@@ -49,6 +49,8 @@ codes! {
     ValueTooLarge = "VALUE_TOO_LARGE",
     /// A quorum is 0 or above n.
     QuorumInvalid = "QUORUM_INVALID",
+    /// A sloppy quorum was asked for on a table that is never sloppy.
+    SloppyNotAllowed = "SLOPPY_NOT_ALLOWED",
     /// No table has this name.
     TableUnknown = "TABLE_UNKNOWN",
     /// A table name is outside its alphabet or length.

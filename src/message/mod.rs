@@ -7,14 +7,15 @@ mod disk;
 mod error;
 mod event;
 mod hello;
+mod hint;
 mod peer;
 mod tables;
 mod view;
 
 pub use client::{
     AdminRequest, Attempt, ClientBody, ClientRequest, ClientResult, Get, GetReply, Locate,
-    LocateReply, NodeStatus, Principal, Put, PutReply, Receipt, Reply, Scan, ScanEntry, ScanReply,
-    StatusReply, TimeToLive,
+    LocateReply, NodeStatus, Principal, Put, PutReply, QuorumMode, Receipt, Reply, Scan, ScanEntry,
+    ScanReply, StatusReply, TimeToLive,
 };
 pub use decree::{AcceptedState, Ballot, DecreeMessage, DecreeRecord, Instance};
 pub use disk::{
@@ -24,9 +25,13 @@ pub use disk::{
 pub use error::{Applied, ErrorCode, Facts, OpError};
 pub use event::{Effect, Event, Level, Note};
 pub use hello::{Hello, HelloRefusal};
+pub use hint::{
+    DirtyMark, Hint, HintBook, HintChange, HintLine, HintPage, HintPlace, HintRequest, HintTotals,
+    HintsDropped, HintsReply,
+};
 pub use peer::{
-    BirthNews, FounderNonce, Lane, LifeAnswer, PeerMessage, ProbeFacts, ReadAnswer, ReadAsk,
-    Refusal, RoundId, ScanAnswer, ScanAsk, WriteAnswer, WriteAsk,
+    BirthNews, CustodyNews, FounderNonce, Lane, LifeAnswer, PeerMessage, ProbeFacts, ReadAnswer,
+    ReadAsk, Refusal, RoundId, ScanAnswer, ScanAsk, WriteAnswer, WriteAsk,
 };
 pub use tables::{TableAlteration, TableChange, TableReply, TableRequest, TableSpec, TablesReply};
 pub use view::{Liveness, MemberView, Phase, View};

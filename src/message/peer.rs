@@ -5,7 +5,9 @@ use bytes::Bytes;
 use core::time::Duration;
 use std::sync::Arc;
 
-use crate::types::{ClusterState, Epoch, Key, NodeName, Nonce, Record, TableId, Unit, WallTime};
+use crate::types::{
+    ClusterState, Epoch, Key, NodeId, NodeName, Nonce, Record, TableId, Unit, WallTime,
+};
 
 use super::{BootRecord, DecreeMessage, LifeRecord, ReplicaFacts, WriteOutcome};
 
@@ -44,6 +46,8 @@ pub struct WriteAsk {
     pub record: Record,
     /// A client's write on its first way in: the clock bound applies. Repairs are not fresh.
     pub fresh: bool,
+    /// Keep it in custody for this owner, instead of merging it into one's own copy.
+    pub hint_for: Option<NodeId>,
     /// What is left of the deadline.
     pub remaining: Duration,
 }
@@ -70,6 +74,8 @@ pub struct ReadAsk {
     pub table: TableId,
     /// The key.
     pub key: Key,
+    /// Stand in for this owner: what is kept for any owner of the unit is wanted, instead of one's own.
+    pub hint_for: Option<NodeId>,
     /// What is left of the deadline.
     pub remaining: Duration,
 }
@@ -153,6 +159,16 @@ pub enum Refusal {
     Storage(String),
 }
 
+/// For whom a member holds hints in custody.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CustodyNews {
+    /// How many for each target, those with most first; at most
+    /// [`CUSTODY_NEWS_MAX`](crate::types::limits::CUSTODY_NEWS_MAX).
+    pub targets: Vec<(NodeId, u64)>,
+    /// And for others, which are not named.
+    pub others: bool,
+}
+
 /// What a probe and its answer carry.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ProbeFacts {
@@ -175,6 +191,10 @@ pub struct ProbeFacts {
     pub client_address: String,
     /// Sizes of the sender's store.
     pub replica: ReplicaFacts,
+    /// Hints the sender holds, of both kinds.
+    pub hints: u64,
+    /// Those in custody.
+    pub custody: CustodyNews,
 }
 
 /// What one founder has heard of another's birth.

@@ -27,6 +27,9 @@ impl Node {
                 AdminRequest::Table(request) => {
                     return self.on_table_request(now, op, deadline, *request);
                 }
+                AdminRequest::Hints(request) => {
+                    return self.on_hint_request(now, op, &request);
+                }
                 AdminRequest::Flush => {
                     return self.disk(Pending::Flush(op), DiskRequest::Flush);
                 }
@@ -75,7 +78,7 @@ impl Node {
                 partitions: primaries.get(&member.id).copied().unwrap_or(0),
                 replica_partitions: copies.get(&member.id).copied().unwrap_or(0),
                 disk_bytes: facts.as_ref().map_or(0, |facts| facts.replica.disk_bytes),
-                hints: 0,
+                hints: facts.as_ref().map_or(0, |facts| facts.hints),
                 serving: facts.as_ref().is_some_and(|facts| facts.serving),
                 clock_offset_ns: known.map_or(0, |known| known.clock_offset_ns),
             }

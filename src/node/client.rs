@@ -5,11 +5,17 @@ use std::sync::Arc;
 use super::Node;
 use super::operation::{Machine, Operation};
 use crate::coordinator::{Get, GetOrder, Put, PutOrder, Scan, ScanOrder, Step, Target};
-use crate::message::{self, ClientBody, ClientRequest, Effect, ErrorCode, OpError, Phase};
+use crate::message::{
+    self, ClientBody, ClientRequest, Effect, ErrorCode, OpError, Phase, QuorumMode,
+};
 use crate::ring;
 use crate::types::{
-    ClusterState, Key, Now, OpId, Quorum, Table, TableKind, TableName, Time, TraceId, Unit, limits,
+    ClusterState, Key, NodeId, Now, OpId, Quorum, Sloppy, Table, TableKind, TableName, Time,
+    TraceId, Unit, limits,
 };
+
+/// How far down the walk stand-ins are looked for.
+const STAND_INS_ASKED_MAX: usize = 32;
 
 impl Node {
     pub(super) fn on_client(&mut self, now: Now, op: OpId, request: ClientRequest) {
@@ -28,28 +34,24 @@ impl Node {
         }
         match request.body {
             ClientBody::Get(get) => {
+                let sloppy = is_sloppy(table(&state, &get.table)?, get.mode)?;
                 let table = served_table(&state, &get.table)?;
                 let r = quorum(get.r, table.r, table.n, "r")?;
                 let target = self.target(&state, table, get.key);
-                let order = GetOrder {
-                    r,
-                    weak: r < table.r_min,
-                    trace: request.trace,
-                    deadline: request.deadline,
-                    hedge_after: self.config.hedge_after,
-                    retry_interval: self.config.retry_interval,
-                    nearest: target.index(self.me),
-                };
+                let mut order = self.get_order(table, r, &target, sloppy);
+                (order.trace, order.deadline) = (request.trace, request.deadline);
                 self.begin(now, op, target, |target, step| {
                     Machine::Get(Box::new(Get::begin(target, order, step)))
                 });
             }
             ClientBody::Put(put) => {
+                let sloppy = is_sloppy(table(&state, &put.table)?, put.mode)?;
                 let table = served_table(&state, &put.table)?;
                 let mut order =
                     self.put_order(now, table, &put, (request.trace, request.deadline))?;
                 let target = self.target(&state, table, put.key);
                 order.own = target.index(self.me);
+                order.stand_ins = self.stand_ins(sloppy, &target);
                 self.raise_ceiling_early(now);
                 self.begin(now, op, target, |target, step| {
                     Machine::Put(Box::new(Put::begin(target, order, step)))
@@ -72,6 +74,7 @@ impl Node {
                     class: table.class,
                     r,
                     weak: r < table.r_min,
+                    returning: self.returning_members(&state, table),
                     prefix: scan.prefix,
                     after: scan.after,
                     limit: scan.limit,
@@ -125,6 +128,22 @@ impl Node {
         Ok(())
     }
 
+    fn get_order(&self, table: &Table, r: u8, target: &Target, sloppy: bool) -> GetOrder {
+        let may_be_sloppy = table.sloppy != Sloppy::Never;
+        GetOrder {
+            r,
+            weak: r < table.r_min,
+            trace: TraceId::default(),
+            deadline: Time(0),
+            hedge_after: self.config.hedge_after,
+            retry_interval: self.config.retry_interval,
+            nearest: target.index(self.me),
+            stand_ins: self.stand_ins(sloppy, target),
+            returning: if may_be_sloppy { self.returning(&target.owners) } else { 0 },
+            unsure: sloppy && !self.members.custody_is_known(),
+        }
+    }
+
     fn put_order(
         &self,
         now: Now,
@@ -151,7 +170,30 @@ impl Node {
             deadline,
             retry_interval: self.config.retry_interval,
             own: None,
+            stand_ins: Vec::new(),
         })
+    }
+
+    /// Members that may stand in for owners of the key and can be reached, in the order of the walk:
+    /// none in a strict request.
+    fn stand_ins(&self, sloppy: bool, target: &Target) -> Vec<NodeId> {
+        if !sloppy && !crate::mutant!("stand-in-counts-in-strict") {
+            return Vec::new();
+        }
+        let Some(ring) = &self.ring else { return Vec::new() };
+        let (partition, most) = (target.unit.partition, STAND_INS_ASKED_MAX);
+        let walk = ring.stand_ins(partition, &target.owners, most);
+        let up = |id: &NodeId| *id == self.me || self.members.is_reachable(*id);
+        walk.into_iter().filter(up).take(usize::from(limits::REPLICAS_MAX)).collect()
+    }
+
+    /// Members that own units of the table's class and may lack what is held for them.
+    fn returning_members(&self, state: &ClusterState, table: &Table) -> Vec<NodeId> {
+        if table.sloppy == Sloppy::Never {
+            return Vec::new();
+        }
+        let ids: Vec<NodeId> = state.members.iter().map(|member| member.id).collect();
+        ids.into_iter().filter(|id| self.returning(&[*id]) != 0).collect()
     }
 
     /// A node whose clock is ahead does not stamp: its stamps would win over later writes of
@@ -198,7 +240,9 @@ impl Node {
         let reachable = self.reachable(&target.owners);
         let mut out = Vec::with_capacity(4);
         let (clock, hedges) = (&mut self.clock, &mut self.hedges);
-        let step = &mut Step { now, clock, reachable, hedges, out: &mut out };
+        // Those who may stand in have just been chosen among the reachable.
+        let stand_ins = (1 << limits::REPLICAS_MAX) - 1;
+        let step = &mut Step { now, clock, reachable, stand_ins, hedges, out: &mut out };
         let machine = make(target, step);
         self.insert_operation(op, machine);
         self.finish_step(now, out);
@@ -209,7 +253,7 @@ impl Node {
         let (members, me) = (&self.members, self.me);
         let reachable = |member| member == me || members.is_reachable(member);
         let (clock, hedges) = (&mut self.clock, &mut self.hedges);
-        let step = &mut Step { now, clock, reachable: 0, hedges, out: &mut out };
+        let step = &mut Step { now, clock, reachable: 0, stand_ins: 0, hedges, out: &mut out };
         let machine = Machine::Scan(Box::new(Scan::begin(order, reachable, step)));
         self.insert_operation(op, machine);
         self.finish_step(now, out);
@@ -247,6 +291,29 @@ pub(super) fn table<'a>(state: &'a ClusterState, name: &TableName) -> Result<&'a
     state
         .table_named(name)
         .ok_or_else(|| OpError::new(ErrorCode::TableUnknown, format!("no table is called {name}")))
+}
+
+/// Whether stand-ins may count in a request.
+fn is_sloppy(table: &Table, mode: QuorumMode) -> Result<bool, OpError> {
+    match (mode, table.sloppy) {
+        (QuorumMode::Strict, _) | (QuorumMode::ByTable, Sloppy::Never | Sloppy::Request) => {
+            Ok(false)
+        }
+        (QuorumMode::ByTable, Sloppy::Always)
+        | (QuorumMode::Sloppy, Sloppy::Request | Sloppy::Always) => Ok(true),
+        (QuorumMode::Sloppy, Sloppy::Never) => {
+            let name = &table.name;
+            let message = match table.kind {
+                TableKind::Linearizable => format!(
+                    "table {name} is linearizable: stand-ins never count towards its quorums"
+                ),
+                TableKind::Lww | TableKind::Causal => {
+                    format!("table {name} does not allow sloppy quorums (sloppy is never)")
+                }
+            };
+            Err(OpError::new(ErrorCode::SloppyNotAllowed, message))
+        }
+    }
 }
 
 fn quorum(asked: Option<Quorum>, default: u8, n: u8, name: &str) -> Result<u8, OpError> {

@@ -34,6 +34,12 @@ pub struct NodeConfig {
     pub suspect_after: Duration,
     /// Silence after which a member is down.
     pub down_after: Duration,
+    /// Bytes of all hints this node keeps for others.
+    pub hint_bytes_max: u64,
+    /// How old a hint that never counted may become before it is given up.
+    pub hint_age_max: Duration,
+    /// Bytes of hints handed back a second.
+    pub hint_replay_rate: u64,
 }
 
 impl NodeConfig {
@@ -60,6 +66,9 @@ impl NodeConfig {
             probe_interval: Duration::from_millis(500),
             suspect_after: Duration::from_secs(2),
             down_after: Duration::from_secs(10),
+            hint_bytes_max: 1 << 30,
+            hint_age_max: Duration::from_secs(3 * 3600),
+            hint_replay_rate: 8 << 20,
         }
     }
 }

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::Node;
+use super::hints::{Dropping, Keeping};
 use crate::message::{
     ClientResult, DecreeMessage, DiskAnswer, DiskError, DiskRequest, DiskToken, Effect, ErrorCode,
     Level, LifeRecord, MetaRecord, OpError, ReadAnswer, Refusal, Reply, RoundId, ScanAnswer,
@@ -18,6 +19,12 @@ pub(super) enum Pending {
         from: NodeId,
         round: RoundId,
     },
+    /// A hint on its way to be durable.
+    Hint(Keeping),
+    /// A page of hints for a target, and whether it is the first.
+    HintPage(NodeId, bool),
+    HintRemoved(NodeId),
+    HintsDropped(Dropping),
     Read {
         from: NodeId,
         round: RoundId,
@@ -91,6 +98,10 @@ impl Node {
                 };
                 self.answer_scan(from, ScanAnswer { round, result });
             }
+            Pending::Hint(keeping) => self.on_hint_kept(now, keeping, result),
+            Pending::HintPage(target, first) => self.on_hint_page(now, (target, first), result),
+            Pending::HintRemoved(target) => self.on_hint_removed(now, target, &result),
+            Pending::HintsDropped(order) => self.on_hints_dropped(now, order, result),
             Pending::Flush(op) => {
                 let result = tidied(result, Reply::Flushed);
                 self.effects.push_back(Effect::Reply { op, result });
@@ -159,6 +170,10 @@ impl Node {
             }
             Pending::SweptPersisted(epoch) => self.on_sweep_durable(epoch),
             Pending::Write { .. }
+            | Pending::Hint(_)
+            | Pending::HintPage(..)
+            | Pending::HintRemoved(_)
+            | Pending::HintsDropped(_)
             | Pending::Read { .. }
             | Pending::Scan { .. }
             | Pending::CeilingPersisted
@@ -181,7 +196,7 @@ impl Node {
         result.is_err()
     }
 
-    fn refusal(&mut self, result: Result<DiskAnswer, DiskError>) -> Refusal {
+    pub(super) fn refusal(&mut self, result: Result<DiskAnswer, DiskError>) -> Refusal {
         match result {
             Err(DiskError::ReadOnly(_)) => Refusal::ReadOnly,
             Err(DiskError::Full) => Refusal::DiskFull,

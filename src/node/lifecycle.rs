@@ -188,10 +188,12 @@ impl Node {
         self.update_phase();
         self.publish();
         self.begin_sweep(&state);
+        self.ring = Some(crate::ring::Ring::from_state(&state));
         self.decree.on_state(now.mono, state);
         self.run_decree(now);
         self.on_schema(now, before.as_ref());
         self.on_caught_up(now);
+        self.reroute_hints(now);
     }
 
     pub(super) fn on_state_news(&mut self, state: &Arc<ClusterState>) {
@@ -383,10 +385,15 @@ impl Node {
         let (in_force, stored) = (facts.epoch, facts.stored);
         let life = LifeRecord { boot: facts.boot, ceiling: facts.ceiling };
         self.ceilings.hear(&self.seen, from, life);
+        let back = facts.serving && !self.members.serves(from);
         self.members.on_facts(now, from, Arc::new(facts), seq);
+        if back {
+            self.on_target_back(now, from);
+        }
         self.decree.on_epochs(from, in_force, stored);
         self.run_decree(now);
         self.finish_changes();
+        self.replay_on(now);
     }
 
     /// Writes out what can wait a while: the ceilings heard, and the size of the store.
@@ -404,6 +411,7 @@ impl Node {
         }
         self.disk(Pending::Measured, DiskRequest::Measure);
         self.sweep_on();
+        self.drop_aged(now);
     }
 
     pub(super) fn own_facts(&self, now: Now) -> ProbeFacts {
@@ -417,6 +425,8 @@ impl Node {
             boot: self.boot,
             client_address: self.config.client_address.clone(),
             replica: self.replica,
+            hints: self.hints.books.totals().count,
+            custody: self.hints.books.news(),
         }
     }
 

@@ -4,7 +4,7 @@
 //! them runs in one thread from one seed.
 //!
 //! One file per family of events: `lifecycle` (birth, boots, states), `client` and `operation`
-//! (what clients ask), `peer` (what peers ask of this replica), `behind` (what waits until this
+//! (what clients ask), `hints` (what is kept for owners that were away), `peer` (what peers ask of this replica), `behind` (what waits until this
 //! replica has caught up), `disk` (what the disk answers), `decree` (who decides the next state),
 //! `tables` (what is asked about them), `sweep` (what is left of dropped ones), `admin`, `publish`.
 
@@ -14,6 +14,7 @@ mod client;
 mod config;
 mod decree;
 mod disk;
+mod hints;
 mod lifecycle;
 mod operation;
 mod peer;
@@ -40,6 +41,7 @@ pub use publish::Gauges;
 
 use behind::Behind;
 use disk::Pending;
+use hints::Hints;
 use operation::{LocalAnswer, Operation};
 use sweep::Sweep;
 use tables::Tables;
@@ -70,6 +72,9 @@ pub struct Node {
     tables: Tables,
     behind: Behind,
     sweep: Sweep,
+    hints: Hints,
+    /// The ring of the state in force, for who stands in.
+    ring: Option<crate::ring::Ring>,
     serving_since: Option<Time>,
     members: Members,
     clock: Clock,
@@ -100,6 +105,8 @@ pub struct Node {
     units: Arc<Vec<crate::types::Unit>>,
     gauges: Gauges,
     housekeeping_at: Time,
+    /// The time of the last event.
+    now: Time,
     effects: VecDeque<Effect>,
 }
 
@@ -123,6 +130,7 @@ impl Node {
         // A generator of its own, so that what it draws changes no other choice.
         let decree_rng = fastrand::Rng::with_seed(seed ^ 0x6465_6372_6565_2121);
         let config_timing = decree::timing(&config);
+        let hints = Hints::new(&config, &restored, now);
         let mut node = Node {
             config,
             me: id,
@@ -141,6 +149,8 @@ impl Node {
             tables: Tables::default(),
             behind: Behind::default(),
             sweep: Sweep::new(restored.swept),
+            hints,
+            ring: None,
             serving_since: None,
             members: Members::new(now, timing),
             clock: Clock::new(id, restored.ceiling),
@@ -166,6 +176,7 @@ impl Node {
             units: Arc::default(),
             gauges: Gauges::default(),
             housekeeping_at: now.mono,
+            now: now.mono,
             effects: VecDeque::new(),
         };
         match me {
@@ -189,6 +200,7 @@ impl Node {
             Event::Drain => self.on_drain(now),
             Event::Tick => {}
         }
+        self.now = now.mono;
         self.run_local(now);
         self.run_timers(now);
         self.run_local(now);
@@ -208,8 +220,15 @@ impl Node {
             self.decree.next_deadline(),
             self.tables.next_deadline(),
             self.behind.next_deadline(),
+            self.hints_deadline(),
         ];
         others.into_iter().flatten().chain([housekeeping]).min()
+    }
+
+    /// Hints are handed back while this node serves.
+    fn hints_deadline(&self) -> Option<Time> {
+        let serves = self.phase == Phase::Serving && self.state.is_some();
+        self.hints.next_deadline(self.now).filter(|_| serves)
     }
 
     fn run_timers(&mut self, now: Now) {
@@ -226,6 +245,9 @@ impl Node {
         }
         self.on_tables_time(now);
         self.on_behind_time(now);
+        if self.hints_deadline().is_some_and(|at| at <= now.mono) {
+            self.replay_on(now);
+        }
         if self.members.next_deadline() <= now.mono {
             self.on_probe_time(now);
         }

@@ -55,8 +55,8 @@ impl Machine {
     /// Whether the loss of `peer` is news to it.
     fn waits_for(&self, peer: NodeId) -> bool {
         match self {
-            Machine::Put(put) => put.target().index(peer).is_some_and(|i| put.waits_for(i)),
-            Machine::Get(get) => get.target().index(peer).is_some_and(|i| get.waits_for(i)),
+            Machine::Put(put) => put.waits_for(peer),
+            Machine::Get(get) => get.waits_for(peer),
             Machine::Scan(_) => true,
         }
     }
@@ -80,14 +80,15 @@ impl Node {
 
     fn step(&mut self, now: Now, id: u64, run: impl FnOnce(&mut Machine, &mut Step<'_>)) {
         let Some(mut operation) = self.operations.remove(&id) else { return };
-        let reachable = match &operation.machine {
-            Machine::Put(put) => self.reachable(&put.target().owners),
-            Machine::Get(get) => self.reachable(&get.target().owners),
-            Machine::Scan(_) => 0,
+        let (owners, stand_ins) = match &operation.machine {
+            Machine::Put(put) => (put.target().owners.as_slice(), put.stand_ins()),
+            Machine::Get(get) => (get.target().owners.as_slice(), get.stand_ins()),
+            Machine::Scan(_) => (&[][..], &[][..]),
         };
+        let (reachable, stand_ins) = (self.reachable(owners), self.reachable(stand_ins));
         let mut out = Vec::new();
         let (clock, hedges) = (&mut self.clock, &mut self.hedges);
-        let step = &mut Step { now, clock, reachable, hedges, out: &mut out };
+        let step = &mut Step { now, clock, reachable, stand_ins, hedges, out: &mut out };
         run(&mut operation.machine, step);
         self.operations.insert(id, operation);
         self.current = id;
@@ -112,6 +113,15 @@ impl Node {
                         self.waiting.remove(&op);
                         self.effects.push_back(Effect::Reply { op, result: *result });
                     }
+                }
+                Action::Hint(owner, record) => {
+                    let Some(Operation { machine: Machine::Put(put), .. }) =
+                        self.operations.get(&id)
+                    else {
+                        continue;
+                    };
+                    let hint = Node::hint_of(put.target(), record);
+                    self.keep_plain(now, owner, hint);
                 }
                 Action::Done => self.forget(id),
             }
@@ -146,7 +156,8 @@ impl Node {
                 | Reply::Flushed
                 | Reply::Compacted
                 | Reply::Table(_)
-                | Reply::Tables(_),
+                | Reply::Tables(_)
+                | Reply::Hints(_),
             )
             | Err(_) => return,
         };
@@ -192,6 +203,11 @@ impl Node {
         while too_many(self)
             && let Some(&oldest) = self.lingering.first()
         {
+            if let Some(Operation { machine: Machine::Put(put), .. }) = self.operations.get(&oldest)
+            {
+                let (unit, unreached) = (put.target().unit, put.unreached());
+                unreached.into_iter().for_each(|owner| self.mark_dirty(unit, owner));
+            }
             self.forget(oldest);
         }
     }
@@ -244,7 +260,7 @@ impl Node {
             let (members, me) = (&self.members, self.me);
             let reachable = |member| member == me || members.is_reachable(member);
             let (clock, hedges) = (&mut self.clock, &mut self.hedges);
-            let step = &mut Step { now, clock, reachable: 0, hedges, out: &mut out };
+            let step = &mut Step { now, clock, reachable: 0, stand_ins: 0, hedges, out: &mut out };
             run(scan, &reachable, step);
         }
         self.operations.insert(id, operation);
@@ -253,12 +269,13 @@ impl Node {
     }
 
     pub(super) fn on_write_answer(&mut self, now: Now, from: NodeId, answer: WriteAnswer) {
+        if !self.operations.contains_key(&answer.round.op) {
+            return self.on_delivered(now, from, &answer);
+        }
         let WriteAnswer { round, result } = answer;
         self.step(now, round.op, |machine, step| {
-            if let Machine::Put(put) = machine
-                && let Some(index) = put.target().index(from)
-            {
-                put.on_answer(index, round, result, step);
+            if let Machine::Put(put) = machine {
+                put.on_answer(from, round, result, step);
             }
         });
     }
@@ -266,10 +283,8 @@ impl Node {
     pub(super) fn on_read_answer(&mut self, now: Now, from: NodeId, answer: ReadAnswer) {
         let ReadAnswer { round, result } = answer;
         self.step(now, round.op, |machine, step| {
-            if let Machine::Get(get) = machine
-                && let Some(index) = get.target().index(from)
-            {
-                get.on_answer(index, round, result, step);
+            if let Machine::Get(get) = machine {
+                get.on_answer(from, round, result, step);
             }
         });
     }
@@ -285,6 +300,7 @@ impl Node {
         }
         crate::sometimes!("node: a peer becomes unreachable");
         self.publish();
+        self.on_target_lost(now, peer);
         // A link with a full queue breaks and heals again and again: those that have noted its loss
         // before must cost next to nothing.
         let waits = |(_, operation): &(&u64, &Operation)| operation.machine.waits_for(peer);
@@ -296,16 +312,8 @@ impl Node {
                 continue;
             }
             self.step(now, id, |machine, step| match machine {
-                Machine::Put(put) => {
-                    if let Some(index) = put.target().index(peer) {
-                        put.on_unreachable(index, step);
-                    }
-                }
-                Machine::Get(get) => {
-                    if let Some(index) = get.target().index(peer) {
-                        get.on_unreachable(index, step);
-                    }
-                }
+                Machine::Put(put) => put.on_unreachable(peer, step),
+                Machine::Get(get) => get.on_unreachable(peer, step),
                 Machine::Scan(_) => {}
             });
         }

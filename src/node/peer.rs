@@ -20,6 +20,7 @@ impl Node {
         }
         if self.members.on_heard(now, from) {
             self.publish();
+            self.on_target_back(now, from);
         }
         match message {
             PeerMessage::Write(ask) => self.on_write_ask(now, from, *ask),
@@ -55,6 +56,9 @@ impl Node {
             return self.answer_write(from, WriteAnswer { round, result: Err(refusal) });
         }
         self.clock.observe(now.wall, ask.record.stamp);
+        if ask.hint_for.is_some() {
+            return self.keep_in_custody(now, from, ask);
+        }
         self.replica_operations += 1;
         if crate::mutant!("ack-before-durable") {
             let result = Ok(WriteOutcome::Stored);
@@ -68,7 +72,7 @@ impl Node {
     pub(super) fn on_read_ask(&mut self, now: Now, from: NodeId, ask: ReadAsk) {
         let round = ask.round;
         let judged = self
-            .judge(now, from, (ask.unit, ask.changed_at, ask.table))
+            .judge(now, from, (ask.unit, ask.changed_at, ask.table), ask.hint_for)
             .and_then(|()| self.judge_load(ask.remaining));
         if matches!(judged, Err(Refusal::Behind { .. })) {
             return self.wait_for_state(now, from, Early::Read(Box::new(ask)));
@@ -77,8 +81,18 @@ impl Node {
             return self.answer_read(from, ReadAnswer { round, result: Err(refusal) });
         }
         self.replica_operations += 1;
-        let ReadAsk { unit, table, key, .. } = ask;
-        self.disk(Pending::Read { from, round }, DiskRequest::Read { unit, table, key });
+        let ReadAsk { unit, table, key, hint_for, .. } = ask;
+        let request = match hint_for {
+            // Whatever it keeps of the key, for whichever owner: a writer may have had it stand in for
+            // another one.
+            Some(_) => {
+                let state = self.state.as_ref();
+                let targets = state.map_or_else(Vec::new, |state| state.owners(unit).to_vec());
+                DiskRequest::ReadHint { targets, unit, table, key }
+            }
+            None => DiskRequest::Read { unit, table, key },
+        };
+        self.disk(Pending::Read { from, round }, request);
     }
 
     pub(super) fn on_scan_ask(&mut self, now: Now, from: NodeId, ask: ScanAsk) {
@@ -108,7 +122,7 @@ impl Node {
     }
 
     fn judge_write(&mut self, now: Now, from: NodeId, ask: &WriteAsk) -> Result<(), Refusal> {
-        self.judge(now, from, (ask.unit, ask.changed_at, ask.table))?;
+        self.judge(now, from, (ask.unit, ask.changed_at, ask.table), ask.hint_for)?;
         self.judge_load(ask.remaining)?;
         if ask.fresh && ask.record.stamp.time > self.fresh_bound(now) {
             crate::sometimes!("replica: refuses a write too far ahead");
@@ -125,10 +139,14 @@ impl Node {
         now: Now,
         from: NodeId,
         (unit, theirs, table): (Unit, Epoch, TableId),
+        hint_for: Option<NodeId>,
     ) -> Result<(), Refusal> {
         let state = self.judge_table(now, from, table)?;
         self.judge_epoch(now, from, (theirs, state.changed_at(unit)))?;
-        if !state.owners(unit).contains(&self.me) {
+        // Who stands in is no owner itself, and does so for one.
+        let owners = state.owners(unit);
+        let fits = hint_for.is_none_or(|target| owners.contains(&target));
+        if owners.contains(&self.me) == hint_for.is_some() || !fits {
             return Err(Refusal::NotOwner);
         }
         Ok(())

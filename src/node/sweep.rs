@@ -54,7 +54,9 @@ impl Node {
     pub(super) fn sweep_on(&mut self) {
         let Some(work) = self.sweep.work.as_mut().filter(|work| !work.running) else { return };
         let early = self.pending.range(..work.after);
-        let is_write = |(_, pending): (&u64, &Pending)| matches!(pending, Pending::Write { .. });
+        let is_write = |(_, pending): (&u64, &Pending)| {
+            matches!(pending, Pending::Write { .. } | Pending::Hint(_))
+        };
         if early.into_iter().any(is_write) && !crate::mutant!("sweep-does-not-wait") {
             return;
         }
@@ -64,6 +66,14 @@ impl Node {
     }
 
     pub(super) fn on_swept(&mut self, epoch: Epoch, result: Result<DiskAnswer, DiskError>) {
+        let result = match result {
+            Ok(DiskAnswer::Swept(next, hints)) => {
+                self.on_hints_swept(hints);
+                Ok(next)
+            }
+            Ok(_) => Ok(None),
+            Err(error) => Err(error),
+        };
         let Some(work) = self.sweep.work.as_mut() else { return };
         work.running = false;
         if work.state.dropped_at != epoch {
@@ -71,11 +81,11 @@ impl Node {
             return self.sweep_on();
         }
         match result {
-            Ok(DiskAnswer::Swept(Some(next))) => {
+            Ok(Some(next)) => {
                 work.from = next;
                 self.sweep_on();
             }
-            Ok(_) => {
+            Ok(None) => {
                 crate::sometimes!("node: has deleted a dropped table");
                 let records = vec![MetaRecord::Swept(epoch)];
                 self.disk(Pending::SweptPersisted(epoch), DiskRequest::Persist(records));

@@ -283,6 +283,7 @@ impl Node {
             },
             AdminRequest::Flush => Ok(Reply::Flushed),
             AdminRequest::Compact => Ok(Reply::Compacted),
+            AdminRequest::Hints(_) => Ok(Reply::Hints(Box::default())),
         }
     }
 

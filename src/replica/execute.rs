@@ -7,11 +7,13 @@ use parking_lot::Mutex;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::scan::{PageOrder, read_page};
-use super::{Done, Shared, disk_error, keyspace, record, restore, sweep};
+use super::{Done, Shared, disk_error, hints, keyspace, record, restore, sweep};
 use crate::causality::{Merge, merge};
-use crate::message::{DiskAnswer, DiskError, DiskRequest, MetaRecord, ReplicaFacts, WriteOutcome};
+use crate::message::{
+    DiskAnswer, DiskError, DiskRequest, Hint, MetaRecord, ReplicaFacts, WriteOutcome,
+};
 use crate::storage::{Batch, Durability, OnDone, TryGet};
-use crate::types::{Record, Stamp};
+use crate::types::{NodeId, Record, Stamp};
 
 type Outcome = Result<DiskAnswer, DiskError>;
 
@@ -46,7 +48,24 @@ pub(super) fn try_execute(
             persist(shared, records, done);
             None
         }
+        DiskRequest::KeepHint { target, hint } => {
+            let key = hints::key_of(*target, hint);
+            let Some(guard) = shared.stripe(&key).try_lock() else { return Some((request, done)) };
+            let before = Undone::now(shared);
+            let present = match shared.engine.try_get(&key) {
+                TryGet::Found(value, _) => Some(value),
+                TryGet::Absent => None,
+                TryGet::NeedsDisk => return Some((request, done)),
+            };
+            keep_hint(shared, (present, before), (*target, hint), done);
+            drop(guard);
+            None
+        }
         DiskRequest::Range { .. }
+        | DiskRequest::ReadHint { .. }
+        | DiskRequest::Hints { .. }
+        | DiskRequest::RemoveHint { .. }
+        | DiskRequest::DropHints { .. }
         | DiskRequest::Sweep { .. }
         | DiskRequest::Flush
         | DiskRequest::Compact
@@ -87,9 +106,31 @@ pub(super) fn execute(shared: &Arc<Shared>, request: DiskRequest, done: Done) {
             };
             done(read_page(&shared.engine, &order).map(DiskAnswer::Range));
         }
+        DiskRequest::KeepHint { target, hint } => {
+            let key = hints::key_of(target, &hint);
+            let _guard = shared.stripe(&key).lock();
+            let before = Undone::now(shared);
+            match shared.engine.get(&key).map(|present| present.map(|(value, _)| value)) {
+                Ok(present) => keep_hint(shared, (present, before), (target, &hint), done),
+                Err(error) => done(Err(disk_error(&error))),
+            }
+        }
+        DiskRequest::ReadHint { targets, unit, table, key } => {
+            let found = hints::read(&shared.engine, &targets, (unit, table, &key));
+            done(found.map(DiskAnswer::Read));
+        }
+        DiskRequest::Hints { target, after } => {
+            done(hints::page(&shared.engine, target, after.as_ref()).map(DiskAnswer::Hints));
+        }
+        DiskRequest::RemoveHint { target, hint } => remove_hint(shared, target, &hint, done),
+        DiskRequest::DropHints { target, before, custody, after } => {
+            let order = hints::DropOrder { target, before, custody, after };
+            drop_hints(shared, &order, done);
+        }
         DiskRequest::Sweep { state, from } => match sweep::piece(shared, &state, &from) {
-            Ok((batch, next)) => {
-                submit(shared, batch, Durability::Default, DiskAnswer::Swept(next), done);
+            Ok((batch, next, hints)) => {
+                let answer = DiskAnswer::Swept(next, hints);
+                submit(shared, batch, Durability::Default, answer, done);
             }
             Err(error) => done(Err(error)),
         },
@@ -205,6 +246,50 @@ fn write(
     // An empty batch is a barrier: what is there may itself not be durable yet, or may never be.
     let done = if batch.is_empty() { before.guard(done) } else { done };
     submit(shared, batch, Durability::Default, answer, done);
+}
+
+/// Merges a hint into what is there; the caller holds the key's stripe.
+fn keep_hint(
+    shared: &Shared,
+    (present, before): (Option<bytes::Bytes>, Undone),
+    (target, hint): (NodeId, &Hint),
+    done: Done,
+) {
+    match hints::keep(target, hint, present) {
+        Ok((batch, outcome, change)) => {
+            // As for a user's version: what is there may not be durable yet.
+            let done = if batch.is_empty() { before.guard(done) } else { done };
+            let answer = DiskAnswer::Kept(outcome, change);
+            submit(shared, batch, Durability::Default, answer, done);
+        }
+        Err(error) => done(Err(error)),
+    }
+}
+
+fn remove_hint(shared: &Shared, target: NodeId, hint: &Hint, done: Done) {
+    let key = hints::key_of(target, hint);
+    let _guard = shared.stripe(&key).lock();
+    let present = shared.engine.get(&key).map_err(|error| disk_error(&error));
+    let present = present.map(|present| present.map(|(value, _)| value));
+    match present.and_then(|present| hints::remove(target, hint, present)) {
+        Ok((batch, gone)) => {
+            submit(shared, batch, Durability::Default, DiskAnswer::HintRemoved(gone), done);
+        }
+        Err(error) => done(Err(error)),
+    }
+}
+
+/// A hint that is written over meanwhile keeps its place in the index, so its stripe must be held:
+/// all of them, for a short while.
+fn drop_hints(shared: &Shared, order: &hints::DropOrder, done: Done) {
+    let _guards: Vec<_> = shared.stripes.iter().map(Mutex::lock).collect();
+    match hints::drop_piece(&shared.engine, order) {
+        Ok((batch, dropped)) => {
+            let answer = DiskAnswer::HintsDropped(dropped);
+            submit(shared, batch, Durability::Synced, answer, done);
+        }
+        Err(error) => done(Err(error)),
+    }
 }
 
 fn persist(shared: &Shared, records: &[MetaRecord], done: Done) {

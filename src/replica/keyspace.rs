@@ -3,7 +3,8 @@
 //! A unit is one contiguous range of keys, so that later a whole unit can be dropped, copied or
 //! taken in as files.
 
-use crate::types::{Key, TableId, Unit};
+use crate::message::HintPlace;
+use crate::types::{ClassId, Key, NodeId, Partition, TableId, Unit, WallTime};
 
 /// Records of the node itself.
 pub(super) const META: u8 = 0x00;
@@ -12,6 +13,10 @@ pub(super) const DATA: u8 = 0x01;
 /// Reserved: versions that arrive for a unit while it is being filled, laid out like [`DATA`].
 #[cfg(test)]
 pub(super) const OVERLAY: u8 = 0x02;
+/// Hints, by target and the key they are for.
+pub(super) const HINT: u8 = 0x03;
+/// The index of hints, by target and age.
+pub(super) const HINT_AGE: u8 = 0x04;
 
 /// Bytes before the user's key.
 pub(super) const PREFIX_BYTES: usize = 9;
@@ -38,10 +43,62 @@ pub(super) fn table_of(key: &[u8]) -> Option<TableId> {
     Some(TableId(u32::from_be_bytes(number.try_into().ok()?)))
 }
 
+/// Bytes of a unit and a table.
+const PLACE_BYTES: usize = 8;
+
+/// `class u16, partition u16, table u32`.
+fn place_bytes(unit: Unit, table: TableId) -> [u8; PLACE_BYTES] {
+    let [_, place @ ..] = table_prefix(DATA, unit, table);
+    place
+}
+
+/// `space, target u32, class, partition, table, key`.
+pub(super) fn hint_key(target: NodeId, unit: Unit, table: TableId, key: &Key) -> Vec<u8> {
+    let mut bytes = vec![HINT];
+    bytes.extend_from_slice(&target.0.to_be_bytes());
+    bytes.extend_from_slice(&place_bytes(unit, table));
+    bytes.extend_from_slice(key.as_bytes());
+    bytes
+}
+
+/// `space, target u32`: before all of the index for one target.
+pub(super) fn hint_age_prefix(target: NodeId) -> [u8; 5] {
+    let [a, b, c, d] = target.0.to_be_bytes();
+    [HINT_AGE, a, b, c, d]
+}
+
+/// `space, target u32, created u64, class, partition, table, key`.
+pub(super) fn hint_age_key(target: NodeId, place: &HintPlace) -> Vec<u8> {
+    let mut bytes = hint_age_prefix(target).to_vec();
+    bytes.extend_from_slice(&place.created.0.to_be_bytes());
+    bytes.extend_from_slice(&place_bytes(place.unit, place.table));
+    bytes.extend_from_slice(place.key.as_bytes());
+    bytes
+}
+
+/// The target and place of an entry of the index; `None` when it is none.
+pub(super) fn hint_age_place(key: &[u8]) -> Option<(NodeId, HintPlace)> {
+    let rest = key.strip_prefix(&[HINT_AGE])?;
+    let (target, rest) = rest.split_first_chunk::<4>()?;
+    let (created, rest) = rest.split_first_chunk::<8>()?;
+    let (class, rest) = rest.split_first_chunk::<2>()?;
+    let (partition, rest) = rest.split_first_chunk::<2>()?;
+    let (table, rest) = rest.split_first_chunk::<4>()?;
+    let place = HintPlace {
+        created: WallTime(u64::from_be_bytes(*created)),
+        unit: Unit {
+            class: ClassId(u16::from_be_bytes(*class)),
+            partition: Partition(u16::from_be_bytes(*partition)),
+        },
+        table: TableId(u32::from_be_bytes(*table)),
+        key: Key::new(bytes::Bytes::copy_from_slice(rest)).ok()?,
+    };
+    Some((NodeId(u32::from_be_bytes(*target)), place))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::{ClassId, Partition};
 
     #[test]
     fn units_are_contiguous_and_in_order() {
@@ -59,7 +116,7 @@ mod tests {
         ];
         assert!(ordered.is_sorted());
         assert_eq!(ordered[4], [1, 0, 0, 1, 0, 0, 0, 0, 1, b'a']);
-        assert!([META, DATA, OVERLAY].is_sorted());
+        assert!([META, DATA, OVERLAY, HINT, HINT_AGE].is_sorted());
         assert_eq!(table_of(&ordered[2]), Some(TableId(2)));
         assert_eq!(table_of(&ordered[2][..8]), None);
     }

@@ -7,6 +7,7 @@
 //! still takes away.
 
 mod execute;
+mod hints;
 mod keyspace;
 mod record;
 mod restore;
@@ -114,7 +115,12 @@ impl Replica {
     pub fn execute(&self, request: DiskRequest, done: Done) {
         let writes = matches!(
             request,
-            DiskRequest::Write { .. } | DiskRequest::Persist(_) | DiskRequest::Sweep { .. }
+            DiskRequest::Write { .. }
+                | DiskRequest::Persist(_)
+                | DiskRequest::KeepHint { .. }
+                | DiskRequest::RemoveHint { .. }
+                | DiskRequest::DropHints { .. }
+                | DiskRequest::Sweep { .. }
         );
         execute::execute(&self.shared, request, done);
         if writes {

@@ -4,8 +4,8 @@ use std::ops::Bound;
 use std::path::Path;
 use std::sync::mpsc;
 
-use super::ReplicaError;
 use super::keyspace::META;
+use super::{ReplicaError, hints};
 use crate::codec;
 use crate::message::{MetaRecord, Restored};
 use crate::storage::{self, Batch, Direction, Durability, Engine, Recovery};
@@ -19,6 +19,7 @@ const LIFE: u8 = 6;
 const DECREE: u8 = 8;
 const DECIDED: u8 = 9;
 const SWEPT: u8 = 10;
+const DIRTY: u8 = 11;
 /// Damage that was found in the log once: not forgotten when the log is.
 const DAMAGE: u8 = 7;
 
@@ -43,6 +44,12 @@ fn key(record: &MetaRecord) -> Vec<u8> {
         MetaRecord::Decree(_) => key.push(DECREE),
         MetaRecord::Decided(_) => key.push(DECIDED),
         MetaRecord::Swept(_) => key.push(SWEPT),
+        MetaRecord::Dirty(unit, target) => {
+            key.push(DIRTY);
+            key.extend_from_slice(&unit.class.0.to_be_bytes());
+            key.extend_from_slice(&unit.partition.0.to_be_bytes());
+            key.extend_from_slice(&target.0.to_be_bytes());
+        }
     }
     key
 }
@@ -99,7 +106,11 @@ pub(super) fn restore(engine: &Engine, dir: &Path) -> Result<Restored, ReplicaEr
             MetaRecord::Decree(record) => restored.decree = record,
             MetaRecord::Decided(state) => restored.decided = Some(state),
             MetaRecord::Swept(epoch) => restored.swept = epoch,
+            MetaRecord::Dirty(unit, target) => {
+                restored.dirty.insert((unit, target));
+            }
         }
     }
+    restored.hints = hints::count(engine)?;
     Ok(restored)
 }

@@ -1,12 +1,15 @@
 //! Deletes the keys of dropped tables, in every unit of which the store holds anything: also in
 //! those the node no longer owns. Walks from one (unit, table) that is there to the next, a bounded
-//! number of them at a time; each that is dropped is one range deletion, whatever it holds.
+//! number of them at a time; each that is dropped is one range deletion, whatever it holds. Then the
+//! hints, one by one.
 
+use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use bytes::Bytes;
 
-use super::keyspace::{DATA, PREFIX_BYTES, table_of};
+use super::hints::{self, Swept};
+use super::keyspace::{DATA, HINT_AGE, PREFIX_BYTES, table_of};
 use super::{Shared, disk_error};
 use crate::message::DiskError;
 use crate::storage::{Batch, Direction, KeyRange};
@@ -15,8 +18,21 @@ use crate::types::ClusterState;
 /// Places looked at in one piece.
 const SEEKS_MAX: usize = 64;
 
-/// The deletions of one piece, and where the next begins, or nowhere.
+/// The deletions of one piece, where the next begins, or nowhere, and the hints that go.
 pub(super) fn piece(
+    shared: &Shared,
+    state: &ClusterState,
+    from: &[u8],
+) -> Result<Swept, DiskError> {
+    if from.first() == Some(&HINT_AGE) {
+        return hints::sweep(&shared.engine, state, from);
+    }
+    let (batch, next) = versions(shared, state, from)?;
+    let next = next.unwrap_or_else(|| Bytes::from_static(&[HINT_AGE]));
+    Ok((batch, Some(next), BTreeMap::new()))
+}
+
+fn versions(
     shared: &Shared,
     state: &ClusterState,
     from: &[u8],

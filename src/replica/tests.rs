@@ -232,7 +232,7 @@ fn keys_of_dropped_tables_go_in_bounded_pieces_and_those_of_others_stay() {
     let (state, mut from, mut pieces) = (Arc::new(state), Bytes::new(), 0);
     loop {
         let sweep = DiskRequest::Sweep { state: state.clone(), from: from.clone() };
-        let DiskAnswer::Swept(next) = run(&replica, sweep) else { panic!() };
+        let DiskAnswer::Swept(next, _) = run(&replica, sweep) else { panic!() };
         pieces += 1;
         match next {
             Some(next) => from = next,

@@ -49,6 +49,17 @@ pub const CLOCK_COORDINATE_MAX: Duration = Duration::from_millis(300);
 /// The window of stamps one attempt of a write may use, from its start in server time.
 pub const ATTEMPT_WINDOW: Duration = Duration::from_millis(200);
 
+/// Hints in one page of replay or of a deletion.
+pub const HINT_PAGE_MAX: usize = 64;
+/// Bytes of hints in one page of replay; a page ends when it is reached.
+pub const HINT_PAGE_BYTES_MAX: u64 = 1 << 20;
+/// Hints on their way to their target at once.
+pub const HINTS_UNDER_WAY_MAX: usize = 32;
+/// Targets a member names when it tells for whom it holds custody.
+pub const CUSTODY_NEWS_MAX: usize = 64;
+/// Dirty marks in one answer.
+pub const DIRTY_SHOWN_MAX: usize = 1000;
+
 /// Longest time a request may ask for.
 pub const REQUEST_TIMEOUT_MAX: Duration = Duration::from_secs(60);
 

@@ -6,7 +6,7 @@ use core::time::Duration;
 
 use crate::message::{
     Applied, Attempt, ClientBody, ClientRequest, ClientResult, ErrorCode, Get, GetReply, OpError,
-    Principal, Put, PutReply, Receipt, Reply, Scan, ScanEntry, ScanReply, TimeToLive,
+    Principal, Put, PutReply, QuorumMode, Receipt, Reply, Scan, ScanEntry, ScanReply, TimeToLive,
 };
 use crate::types::{Key, Quorum, RequestId, TableName, Time, TraceId, Value, WallTime, limits};
 
@@ -114,6 +114,15 @@ fn quorum_from_wire(
     }
 }
 
+fn mode_from_wire(mode: i32) -> Result<QuorumMode, OpError> {
+    match pb::QuorumMode::try_from(mode) {
+        Ok(pb::QuorumMode::Unspecified) => Ok(QuorumMode::ByTable),
+        Ok(pb::QuorumMode::Strict) => Ok(QuorumMode::Strict),
+        Ok(pb::QuorumMode::Sloppy) => Ok(QuorumMode::Sloppy),
+        Err(_) => Err(malformed(format!("mode has the unknown value {mode}"))),
+    }
+}
+
 fn attempt_from_wire(attempt: Option<pb::Attempt>) -> Result<Attempt, OpError> {
     let Some(attempt) = attempt else {
         return Ok(Attempt::default());
@@ -172,6 +181,7 @@ pub fn get_from_wire(call: &Call, get: pb::GetRequest) -> Result<ClientRequest, 
             table,
             key: key_from_wire(get.key)?,
             r: quorum_from_wire(get.r, "r")?,
+            mode: mode_from_wire(get.mode)?,
         }))
     })
 }
@@ -190,6 +200,7 @@ pub fn put_from_wire(call: &Call, put: pb::PutRequest) -> Result<ClientRequest, 
             w: quorum_from_wire(put.w, "w")?,
             r: quorum_from_wire(put.r, "r")?,
             attempt: attempt_from_wire(put.attempt)?,
+            mode: mode_from_wire(put.mode)?,
         }))
     })
 }
@@ -208,6 +219,7 @@ pub fn delete_from_wire(call: &Call, delete: pb::DeleteRequest) -> Result<Client
             w: quorum_from_wire(delete.w, "w")?,
             r: quorum_from_wire(delete.r, "r")?,
             attempt: attempt_from_wire(delete.attempt)?,
+            mode: mode_from_wire(delete.mode)?,
         }))
     })
 }
@@ -267,6 +279,8 @@ fn receipt_to_wire(receipt: &Receipt) -> pb::Receipt {
         epoch: receipt.epoch.0,
         stamp: Bytes::copy_from_slice(&receipt.stamp.to_bytes()),
         answered: receipt.answered.into(),
+        stand_ins: receipt.stand_ins.into(),
+        may_miss: receipt.may_miss,
         n: receipt.n.into(),
         needed: receipt.needed.into(),
         weak: receipt.weak,
@@ -343,7 +357,8 @@ pub fn session_answer(
             | Reply::Flushed
             | Reply::Compacted
             | Reply::Table(_)
-            | Reply::Tables(_),
+            | Reply::Tables(_)
+            | Reply::Hints(_),
         ) => Answer::Error(error_detail(&mismatched())),
         Err(error) => Answer::Error(error_detail(&error)),
     };

@@ -26,6 +26,7 @@ pub fn grpc_code(code: ErrorCode) -> Code {
         | ErrorCode::KeyTooLarge
         | ErrorCode::ValueTooLarge
         | ErrorCode::QuorumInvalid
+        | ErrorCode::SloppyNotAllowed
         | ErrorCode::TableNameInvalid
         | ErrorCode::TableInvalid
         | ErrorCode::RequestMalformed => Code::InvalidArgument,

@@ -6,9 +6,9 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use crate::message::{
-    BirthNews, BootRecord, DecreeMessage, FounderNonce, LifeAnswer, LifeRecord, PeerMessage,
-    ProbeFacts, ReadAnswer, ReadAsk, Refusal, ReplicaFacts, RoundId, ScanAnswer, ScanAsk,
-    WriteAnswer, WriteAsk, WriteOutcome,
+    BirthNews, BootRecord, CustodyNews, DecreeMessage, FounderNonce, LifeAnswer, LifeRecord,
+    PeerMessage, ProbeFacts, ReadAnswer, ReadAsk, Refusal, ReplicaFacts, RoundId, ScanAnswer,
+    ScanAsk, WriteAnswer, WriteAsk, WriteOutcome,
 };
 use crate::types::{
     ClassId, Epoch, Key, NodeId, NodeName, Nonce, Partition, Record, Stamp, TableId, Unit, Value,
@@ -158,7 +158,9 @@ pub fn message_weight(message: &PeerMessage) -> usize {
             | DecreeMessage::Newest { .. }
             | DecreeMessage::NewestAnswer { .. } => 32,
         },
-        PeerMessage::Probe { .. } | PeerMessage::ProbeAck { .. } => 128,
+        PeerMessage::Probe { facts, .. } | PeerMessage::ProbeAck { facts, .. } => {
+            128 + 16 * facts.custody.targets.len()
+        }
         PeerMessage::WriteAnswer(_)
         | PeerMessage::Register { .. }
         | PeerMessage::Registered { .. }
@@ -225,6 +227,11 @@ fn remaining(micros: u64) -> Duration {
     Duration::from_micros(micros).min(limits::REQUEST_TIMEOUT_MAX)
 }
 
+/// 0 is nobody.
+fn owner_from_wire(id: u32) -> Option<NodeId> {
+    (id != 0).then_some(NodeId(id))
+}
+
 fn write_to_wire(ask: WriteAsk) -> pb::Write {
     pb::Write {
         round: round_to_wire(ask.round),
@@ -234,6 +241,7 @@ fn write_to_wire(ask: WriteAsk) -> pb::Write {
         key: ask.key.bytes().clone(),
         record: Some(record_to_wire(ask.record)),
         fresh: ask.fresh,
+        hint_for: ask.hint_for.map_or(0, |owner| owner.0),
         remaining_us: micros(ask.remaining),
     }
 }
@@ -247,6 +255,7 @@ fn write_from_wire(ask: pb::Write) -> Result<WriteAsk, Malformed> {
         key: key_from_wire(ask.key)?,
         record: record_from_wire(required(ask.record, "record")?)?,
         fresh: ask.fresh,
+        hint_for: owner_from_wire(ask.hint_for),
         remaining: remaining(ask.remaining_us),
     })
 }
@@ -286,6 +295,7 @@ fn read_to_wire(ask: ReadAsk) -> pb::Read {
         changed_at: ask.changed_at.0,
         table: ask.table.0,
         key: ask.key.bytes().clone(),
+        hint_for: ask.hint_for.map_or(0, |owner| owner.0),
         remaining_us: micros(ask.remaining),
     }
 }
@@ -297,6 +307,7 @@ fn read_from_wire(ask: pb::Read) -> Result<ReadAsk, Malformed> {
         changed_at: Epoch(ask.changed_at),
         table: TableId(ask.table),
         key: key_from_wire(ask.key)?,
+        hint_for: owner_from_wire(ask.hint_for),
         remaining: remaining(ask.remaining_us),
     })
 }
@@ -425,6 +436,7 @@ fn refusal_from_wire(refusal: pb::Refusal) -> Result<Refusal, Malformed> {
 }
 
 fn probe_to_wire(seq: u64, facts: ProbeFacts) -> pb::Probe {
+    let custody = |(target, count): (NodeId, u64)| pb::probe::Custody { target: target.0, count };
     pb::Probe {
         seq,
         epoch: facts.epoch.0,
@@ -438,6 +450,9 @@ fn probe_to_wire(seq: u64, facts: ProbeFacts) -> pb::Probe {
         disk_bytes: facts.replica.disk_bytes,
         memory_bytes: facts.replica.memory_bytes,
         pressure_milli: facts.replica.pressure_milli.into(),
+        hints: facts.hints,
+        custody: facts.custody.targets.into_iter().map(custody).collect(),
+        custody_for_others: facts.custody.others,
     }
 }
 
@@ -445,6 +460,10 @@ fn probe_from_wire(probe: pb::Probe) -> Result<(u64, Box<ProbeFacts>), Malformed
     if probe.client_address.len() > ADDRESS_BYTES_MAX {
         return Err(Malformed::new("a client address is too long"));
     }
+    if probe.custody.len() > limits::CUSTODY_NEWS_MAX {
+        return Err(Malformed::new(format!("custody for {} targets", probe.custody.len())));
+    }
+    let targets = probe.custody.into_iter().map(|held| (NodeId(held.target), held.count));
     let facts = ProbeFacts {
         epoch: Epoch(probe.epoch),
         stored: Epoch(probe.stored),
@@ -459,6 +478,8 @@ fn probe_from_wire(probe: pb::Probe) -> Result<(u64, Box<ProbeFacts>), Malformed
             memory_bytes: probe.memory_bytes,
             pressure_milli: narrow(probe.pressure_milli, "pressure")?,
         },
+        hints: probe.hints,
+        custody: CustodyNews { targets: targets.collect(), others: probe.custody_for_others },
     };
     Ok((probe.seq, Box::new(facts)))
 }

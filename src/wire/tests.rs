@@ -11,10 +11,10 @@ use std::sync::Arc;
 use super::proto::{peer as pb, v1};
 use super::{client, hello, peer};
 use crate::message::{
-    Ballot, BirthNews, BootRecord, DecreeMessage, ErrorCode, FounderNonce, Hello, HelloRefusal,
-    Instance, Lane, LifeAnswer, LifeRecord, PeerMessage, Principal, ProbeFacts, ReadAnswer,
-    ReadAsk, Refusal, ReplicaFacts, RoundId, ScanAnswer, ScanAsk, WriteAnswer, WriteAsk,
-    WriteOutcome,
+    Ballot, BirthNews, BootRecord, CustodyNews, DecreeMessage, ErrorCode, FounderNonce, Hello,
+    HelloRefusal, Instance, Lane, LifeAnswer, LifeRecord, PeerMessage, Principal, ProbeFacts,
+    ReadAnswer, ReadAsk, Refusal, ReplicaFacts, RoundId, ScanAnswer, ScanAsk, WriteAnswer,
+    WriteAsk, WriteOutcome,
 };
 use crate::types::{
     Addresses, Class, ClassId, ClusterId, ClusterState, Epoch, Key, Lineage, Member, NodeId,
@@ -81,25 +81,31 @@ fn life() -> impl Strategy<Value = LifeRecord> {
 }
 
 fn facts() -> impl Strategy<Value = Box<ProbeFacts>> {
-    (any::<(u64, bool, u64, u64)>(), life(), "[a-z0-9.:]{0,20}", any::<(u64, u64, u16)>()).prop_map(
-        |((epoch, serving, wall, clock), life, client_address, (disk, memory, pressure))| {
-            Box::new(ProbeFacts {
-                epoch: Epoch(epoch),
-                serving,
-                wall: WallTime(wall),
-                clock: WallTime(clock),
-                ceiling: life.ceiling,
-                boot: life.boot,
-                client_address,
-                stored: Epoch(epoch / 2),
-                replica: ReplicaFacts {
-                    disk_bytes: disk,
-                    memory_bytes: memory,
-                    pressure_milli: pressure,
-                },
-            })
-        },
-    )
+    let custody = (vec(any::<(u32, u64)>(), 0..4), any::<bool>());
+    let sizes = any::<(u64, u64, u16, u64)>();
+    let of_node = (any::<(u64, bool, u64, u64)>(), life(), "[a-z0-9.:]{0,20}");
+    (of_node, sizes, custody).prop_map(|(of_node, sizes, (targets, others))| {
+        let ((epoch, serving, wall, clock), life, client_address) = of_node;
+        let (disk, memory, pressure, hints) = sizes;
+        let targets = targets.into_iter().map(|(id, count)| (NodeId(id), count)).collect();
+        Box::new(ProbeFacts {
+            hints,
+            custody: CustodyNews { targets, others },
+            epoch: Epoch(epoch),
+            serving,
+            wall: WallTime(wall),
+            clock: WallTime(clock),
+            ceiling: life.ceiling,
+            boot: life.boot,
+            client_address,
+            stored: Epoch(epoch / 2),
+            replica: ReplicaFacts {
+                disk_bytes: disk,
+                memory_bytes: memory,
+                pressure_milli: pressure,
+            },
+        })
+    })
 }
 
 fn founder() -> impl Strategy<Value = FounderNonce> {
@@ -120,9 +126,19 @@ fn data_message() -> impl Strategy<Value = PeerMessage> {
         (round(), unit(), any::<(u64, u32, bool)>(), key(), record(), remaining()).prop_map(
             |(round, unit, (changed_at, table, fresh), key, record, remaining)| {
                 let changed_at = Epoch(changed_at);
+                let hint_for = (table % 3 > 0).then_some(NodeId(table));
                 let table = TableId(table);
-                let ask =
-                    WriteAsk { round, unit, changed_at, table, key, record, fresh, remaining };
+                let ask = WriteAsk {
+                    round,
+                    unit,
+                    changed_at,
+                    table,
+                    key,
+                    record,
+                    fresh,
+                    hint_for,
+                    remaining,
+                };
                 PeerMessage::Write(Box::new(ask))
             }
         ),
@@ -130,6 +146,7 @@ fn data_message() -> impl Strategy<Value = PeerMessage> {
             .prop_map(|(round, result)| PeerMessage::WriteAnswer(WriteAnswer { round, result })),
         (round(), unit(), any::<(u64, u32)>(), key(), remaining()).prop_map(
             |(round, unit, (changed_at, table), key, remaining)| {
+                let hint_for = (table % 3 > 0).then_some(NodeId(table));
                 let (changed_at, table) = (Epoch(changed_at), TableId(table));
                 PeerMessage::Read(Box::new(ReadAsk {
                     round,
@@ -137,6 +154,7 @@ fn data_message() -> impl Strategy<Value = PeerMessage> {
                     changed_at,
                     table,
                     key,
+                    hint_for,
                     remaining,
                 }))
             }

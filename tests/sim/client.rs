@@ -7,7 +7,7 @@ use core::time::Duration;
 use fastrand::Rng;
 use roundtable::load::history::{OpIndex, ProcessId};
 use roundtable::message::{
-    Attempt, ClientBody, ClientRequest, Get, OpError, Principal, Put, Scan, TimeToLive,
+    Attempt, ClientBody, ClientRequest, Get, OpError, Principal, Put, QuorumMode, Scan, TimeToLive,
 };
 use roundtable::types::{
     Key, Quorum, RequestId, TableName, Time, TraceId, Value, WallTime, limits,
@@ -45,6 +45,8 @@ pub(crate) struct Operation {
     /// Where it stands in the history; a scan reads many keys.
     pub(crate) entries: Vec<(Key, ProcessId, OpIndex)>,
     pub(crate) attempt: Attempt,
+    /// Whether stand-ins may count.
+    pub(crate) mode: QuorumMode,
     /// An attempt may have been applied.
     pub(crate) uncertain: bool,
     /// Where the attempt in flight went.
@@ -169,7 +171,9 @@ impl Client {
         let operation = self.current.as_ref()?;
         let table: TableName = "default".to_owned().try_into().expect("a plain name");
         let body = match &operation.want {
-            Want::Get { key, r } => ClientBody::Get(Get { table, key: key.clone(), r: *r }),
+            Want::Get { key, r } => {
+                ClientBody::Get(Get { table, key: key.clone(), r: *r, mode: operation.mode })
+            }
             Want::Put { key, value, ttl, w } => ClientBody::Put(Put {
                 table,
                 key: key.clone(),
@@ -178,6 +182,7 @@ impl Client {
                 w: *w,
                 r: None,
                 attempt: operation.attempt,
+                mode: operation.mode,
             }),
             Want::Scan { prefix, after, limit, r } => ClientBody::Scan(Scan {
                 table,

@@ -9,7 +9,7 @@ use fastrand::Rng;
 use roundtable::node::NodeConfig;
 use roundtable::types::{Founder, NodeName, Role, Zone};
 
-use crate::world::SchemaPlan;
+use crate::world::{SchemaPlan, SloppyPlan};
 
 /// One millisecond of virtual time, in nanoseconds.
 pub(crate) const MS: u64 = 1_000_000;
@@ -109,6 +109,8 @@ pub(crate) struct Plan {
     pub(crate) clients: ClientPlan,
     /// Whether and how the schema changes.
     pub(crate) schema: Option<SchemaPlan>,
+    /// Whether and how often requests are sloppy.
+    pub(crate) sloppy: Option<SloppyPlan>,
     /// How long faults last.
     pub(crate) turmoil: u64,
 }
@@ -199,9 +201,12 @@ impl Plan {
             _ => 5,
         };
         let faults = draw_faults(&mut rng, nodes);
+        let sloppy = SloppyPlan::draw(seed);
+        let mut configs = draw_configs(&mut rng, nodes);
+        configs.iter_mut().for_each(|config| sloppy.bound(config));
         Plan {
             seed,
-            configs: draw_configs(&mut rng, nodes),
+            configs,
             network: draw_network(&mut rng, &faults),
             disk: draw_disk(&mut rng, &faults),
             crash: draw_crash(&mut rng, &faults, nodes),
@@ -211,6 +216,7 @@ impl Plan {
                 ..draw_clients(&mut rng)
             },
             schema: SchemaPlan::draw(seed),
+            sloppy: sloppy.share.is_some().then_some(sloppy),
             turmoil: rng.u64(TURMOIL_MIN..TURMOIL_MIN + 8 * SECOND),
             faults,
         }

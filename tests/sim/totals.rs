@@ -96,6 +96,16 @@ totals! {
     table_uses,
     /// Those that were served.
     tables_served,
+    /// Writes that were acknowledged with the help of stand-ins.
+    sloppy_acknowledged,
+    /// Reads that said they may miss something.
+    may_miss,
+    /// Hints kept.
+    hints_kept,
+    /// Hints that were deleted because their target held them.
+    hints_handed_back,
+    /// Keys whose sloppy writes were looked for on their owners.
+    came_home,
     /// Streams opened.
     streams,
     /// Streams refused.

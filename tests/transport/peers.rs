@@ -76,6 +76,7 @@ fn heavy() -> PeerMessage {
             value: Some(Value::new(Bytes::from(vec![7; 64 << 10])).unwrap()),
         },
         fresh: true,
+        hint_for: None,
         remaining: std::time::Duration::from_secs(1),
     }))
 }

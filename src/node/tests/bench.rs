@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use crate::causality::{Merge, merge};
 use crate::message::{
     AdminRequest, Attempt, ClientBody, ClientRequest, ClientResult, DiskAnswer, DiskError,
-    DiskRequest, DiskToken, Effect, Event, Get, MetaRecord, PeerMessage, Phase, Principal, Put,
-    RangePage, Restored, Scan, TimeToLive, View, WriteOutcome,
+    DiskRequest, DiskToken, Effect, Event, Get, Hint, MetaRecord, PeerMessage, Phase, Principal,
+    Put, QuorumMode, RangePage, Restored, Scan, TimeToLive, View, WriteOutcome,
 };
 use crate::node::{Node, NodeConfig};
 use crate::types::{
@@ -23,6 +23,7 @@ const EPOCH: u64 = 1_700_000_000_000 * MS;
 pub(super) struct Disk {
     pub(super) meta: Vec<MetaRecord>,
     pub(super) data: BTreeMap<(Unit, TableId, Key), Record>,
+    pub(super) hints: BTreeMap<(NodeId, Unit, TableId, Key), Hint>,
 }
 
 pub(super) struct Host {
@@ -173,8 +174,12 @@ impl Bench {
                 MetaRecord::Decree(record) => restored.decree = record,
                 MetaRecord::Decided(state) => restored.decided = Some(state),
                 MetaRecord::Swept(epoch) => restored.swept = epoch,
+                MetaRecord::Dirty(unit, target) => {
+                    restored.dirty.insert((unit, target));
+                }
             }
         }
+        restored.hints = self.host(id).disk.books();
         self.seed += 1;
         let (now, config, seed) = (self.now(id), self.config(id).clone(), self.seed);
         let host = self.host(id);
@@ -314,7 +319,18 @@ impl Bench {
             }
             DiskRequest::Sweep { state, from: _ } => {
                 disk.data.retain(|(_, table, _), _| !state.is_dropped(*table));
-                DiskAnswer::Swept(None)
+                DiskAnswer::Swept(None, disk.sweep_hints(&state))
+            }
+            DiskRequest::KeepHint { target, hint } => disk.keep(target, hint),
+            DiskRequest::ReadHint { targets, unit, table, key } => {
+                let of = |target: &NodeId| disk.hints.get(&(*target, unit, table, key.clone()));
+                let kept = targets.iter().filter_map(of).map(|hint| hint.record.clone());
+                DiskAnswer::Read(kept.max_by_key(|record| record.stamp))
+            }
+            DiskRequest::Hints { target, after } => disk.page(target, after.as_ref()),
+            DiskRequest::RemoveHint { target, hint } => disk.remove(target, &hint),
+            DiskRequest::DropHints { target, before, custody, after: _ } => {
+                disk.give_up(target, before, custody)
             }
             DiskRequest::Persist(records) => {
                 disk.meta.extend(records);
@@ -369,7 +385,13 @@ pub(super) fn put_in(table: &str, key: &str, value: &str) -> ClientBody {
 }
 
 pub(super) fn get_in(table: &str, key: &str) -> ClientBody {
-    ClientBody::Get(Get { table: name(table), key: Key::new(key.to_owned()).unwrap(), r: None })
+    let mode = QuorumMode::ByTable;
+    ClientBody::Get(Get {
+        table: name(table),
+        key: Key::new(key.to_owned()).unwrap(),
+        r: None,
+        mode,
+    })
 }
 
 pub(super) fn scan_in(table: &str) -> ClientBody {
@@ -390,6 +412,7 @@ pub(super) fn put_with(key: &str, value: &str, w: Option<Quorum>, attempt: Attem
         w,
         r: None,
         attempt,
+        mode: QuorumMode::ByTable,
     })
 }
 
@@ -403,6 +426,7 @@ pub(super) fn get(key: &str, r: Option<Quorum>) -> ClientBody {
         table: "default".to_owned().try_into().unwrap(),
         key: Key::new(key.to_owned()).unwrap(),
         r,
+        mode: QuorumMode::ByTable,
     })
 }
 

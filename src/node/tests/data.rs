@@ -260,6 +260,7 @@ fn a_deleted_key_is_gone_from_gets_and_scans() {
             ttl: crate::message::TimeToLive::Table,
             w: None,
             r: None,
+            mode: crate::message::QuorumMode::ByTable,
             attempt: Attempt::default(),
         }),
     );

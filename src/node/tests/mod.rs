@@ -4,6 +4,8 @@
 mod bench;
 mod birth;
 mod data;
+mod hint_disk;
+mod hints;
 mod planted;
 mod tables;
 mod trouble;

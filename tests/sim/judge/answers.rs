@@ -13,6 +13,8 @@ pub(crate) struct Asked {
     pub(crate) needed: u8,
     /// Below the floor.
     pub(crate) weak: bool,
+    /// Owners only.
+    pub(crate) strict: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -87,6 +89,9 @@ pub(crate) fn receipt_fault(asked: Asked, receipt: &Receipt) -> Option<String> {
     }
     if u32::from(receipt.n) < answered {
         return Some(format!("{answered} answers of {} owners", receipt.n));
+    }
+    if asked.strict && receipt.stand_ins != 0 {
+        return Some(format!("strict, and stand-ins {:b} counted", receipt.stand_ins));
     }
     if receipt.weak != asked.weak {
         return Some(format!("weak is {}, should be {}", receipt.weak, asked.weak));

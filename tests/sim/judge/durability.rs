@@ -10,6 +10,8 @@ use roundtable::types::{Key, Stamp};
 #[derive(Debug, Default)]
 pub(crate) struct Durability {
     disks: BTreeMap<usize, BTreeMap<Key, Stamp>>,
+    /// The same of hints, on whatever disk, by the owner they are for.
+    kept: BTreeMap<usize, BTreeMap<Key, Stamp>>,
 }
 
 impl Durability {
@@ -19,24 +21,38 @@ impl Durability {
         *known = stamp.max(*known);
     }
 
-    /// Which of `owners` durably hold `key` at `stamp` or above.
-    pub(crate) fn holders(&self, owners: &[usize], key: &Key, stamp: Stamp) -> Vec<usize> {
-        let holds = |host: &&usize| {
-            let disk = self.disks.get(host);
+    /// Some disk has reported that it durably keeps `key` at `stamp` or above for `owner`.
+    pub(crate) fn kept(&mut self, owner: usize, key: &Key, stamp: Stamp) {
+        let known = self.kept.entry(owner).or_default().entry(key.clone()).or_default();
+        *known = stamp.max(*known);
+    }
+
+    /// Which of `owners` durably hold `key` at `stamp` or above, or have it kept for them.
+    pub(crate) fn holders(
+        &self,
+        owners: &[usize],
+        key: &Key,
+        stamp: Stamp,
+        stand_ins: bool,
+    ) -> Vec<usize> {
+        let at_least = |disk: Option<&BTreeMap<Key, Stamp>>| {
             disk.and_then(|disk| disk.get(key)).is_some_and(|held| *held >= stamp)
+        };
+        let holds = |host: &&usize| {
+            at_least(self.disks.get(host)) || stand_ins && at_least(self.kept.get(host))
         };
         owners.iter().filter(holds).copied().collect()
     }
 
-    /// A write of `key` at `stamp` was acknowledged on `needed` of `owners`.
+    /// A write of `key` at `stamp` was acknowledged on `needed` of `owners`, or their stand-ins.
     pub(crate) fn acknowledged(
         &self,
         owners: &[usize],
         key: &Key,
         stamp: Stamp,
-        needed: u8,
+        (needed, stand_ins): (u8, bool),
     ) -> Result<(), String> {
-        let holders = self.holders(owners, key, stamp).len();
+        let holders = self.holders(owners, key, stamp, stand_ins).len();
         if holders < usize::from(needed) {
             return Err(format!(
                 "{key:?} at {stamp} was acknowledged, {holders} of {needed} hold it"

@@ -44,6 +44,8 @@ pub(crate) enum Checker {
     Convergence,
     /// I15 in small: the cluster serves again soon after faults stop.
     Liveness,
+    /// I15 of hints: they come home, and what they carried is there; I12: they are bounded.
+    Handoff,
     /// No panic and no broken assertion.
     Panic,
     /// The run itself went as it should: it found time for its operations.
@@ -52,7 +54,7 @@ pub(crate) enum Checker {
 
 impl Checker {
     /// Every checker.
-    pub(crate) const ALL: [Checker; 14] = [
+    pub(crate) const ALL: [Checker; 15] = [
         Checker::Register,
         Checker::Birth,
         Checker::Decree,
@@ -65,6 +67,7 @@ impl Checker {
         Checker::Receipt,
         Checker::Convergence,
         Checker::Liveness,
+        Checker::Handoff,
         Checker::Panic,
         Checker::Run,
     ];
@@ -84,6 +87,7 @@ impl Checker {
             Checker::Receipt => "receipt",
             Checker::Convergence => "convergence",
             Checker::Liveness => "liveness",
+            Checker::Handoff => "handoff",
             Checker::Panic => "panic",
             Checker::Run => "run",
         }

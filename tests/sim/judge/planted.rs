@@ -59,11 +59,17 @@ fn durability() -> Result<(), String> {
     books.stored(0, &key, at(5));
     books.stored(1, &key, at(9));
     books.stored(3, &key, at(9));
-    passes("two of three", books.acknowledged(&[0, 1, 2], &key, at(5), 2))?;
-    found("an older version on one", books.acknowledged(&[0, 1, 2], &key, at(6), 2))?;
-    found("a copy on a machine that is no owner", books.acknowledged(&[0, 1, 2], &key, at(5), 3))?;
+    let verdict =
+        |books: &Durability, time, needed| books.acknowledged(&[0, 1, 2], &key, at(time), needed);
+    passes("two of three", verdict(&books, 5, (2, false)))?;
+    found("an older version on one", verdict(&books, 6, (2, false)))?;
+    found("a copy on a machine that is no owner", verdict(&books, 5, (3, false)))?;
     books.stored(0, &key, at(3));
-    passes("a late report of less", books.acknowledged(&[0, 1, 2], &key, at(5), 2))
+    passes("a late report of less", verdict(&books, 5, (2, false)))?;
+    books.kept(2, &key, at(5));
+    found("a hint in a strict write", verdict(&books, 5, (3, false)))?;
+    passes("a hint in a sloppy write", verdict(&books, 5, (3, true)))?;
+    found("an older hint", verdict(&books, 6, (3, true)))
 }
 
 fn answers() -> Result<(), String> {
@@ -85,14 +91,18 @@ fn answers() -> Result<(), String> {
 }
 
 fn receipts() -> Result<(), String> {
-    let asked = Asked { needed: 2, weak: false };
+    let asked = Asked { needed: 2, weak: false, strict: true };
     let good = Receipt { answered: 0b101, n: 3, needed: 2, ..Receipt::default() };
     let verdict = |receipt: &Receipt| receipt_fault(asked, receipt).map_or(Ok(()), Err);
     passes("a plain receipt", verdict(&good))?;
     found("too few answers", verdict(&Receipt { answered: 0b100, ..good }))?;
     found("another quorum", verdict(&Receipt { needed: 1, ..good }))?;
     found("more answers than owners", verdict(&Receipt { answered: 0b1111, ..good }))?;
-    found("a wrong weak flag", verdict(&Receipt { weak: true, ..good }))
+    found("a wrong weak flag", verdict(&Receipt { weak: true, ..good }))?;
+    found("a stand-in that counts", verdict(&Receipt { stand_ins: 0b1, ..good }))?;
+    let sloppy = Asked { strict: false, ..asked };
+    let fault = receipt_fault(sloppy, &Receipt { stand_ins: 0b1, ..good });
+    passes("one that may", fault.map_or(Ok(()), Err))
 }
 
 fn births() -> Result<(), String> {

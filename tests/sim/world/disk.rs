@@ -21,8 +21,17 @@ impl World {
         let (now, life) = (self.now, self.hosts[host].life);
         let Some(running) = &mut self.hosts[host].running else { return };
         if let DiskRequest::Write { key, record, .. } = &request {
-            let write = PendingWrite { key: key.clone(), stamp: record.stamp };
+            let write = PendingWrite { key: key.clone(), stamp: record.stamp, hint_for: None };
             running.writes.insert(token, write);
+        }
+        if let DiskRequest::KeepHint { target, hint } = &request {
+            let hint_for = Some(super::sloppy::target_machine(*target));
+            let (key, stamp) = (hint.key.clone(), hint.record.stamp);
+            running.writes.insert(token, PendingWrite { key, stamp, hint_for });
+            self.totals.hints_kept += 1;
+        }
+        if let DiskRequest::RemoveHint { .. } = &request {
+            self.totals.hints_handed_back += 1;
         }
         if let Some(state) = super::life::states(&request).last() {
             running.states.insert(token, Arc::clone(state));
@@ -83,12 +92,17 @@ impl World {
         let answers = std::mem::take(&mut *running.answered.lock());
         for (token, result) in answers {
             let write = self.hosts[host].running.as_mut().and_then(|r| r.writes.remove(&token));
-            if let (Some(write), Ok(DiskAnswer::Written(outcome))) = (write, &result) {
+            if let Some(write) = write
+                && let Ok(DiskAnswer::Written(outcome) | DiskAnswer::Kept(outcome, _)) = &result
+            {
                 let stamp = match outcome {
                     WriteOutcome::Stored => write.stamp,
                     WriteOutcome::Superseded(by) => *by,
                 };
-                self.durability.stored(host, &write.key, stamp);
+                match write.hint_for {
+                    Some(owner) => self.durability.kept(owner, &write.key, stamp),
+                    None => self.durability.stored(host, &write.key, stamp),
+                }
             }
             let state = self.hosts[host].running.as_mut().and_then(|r| r.states.remove(&token));
             if let (Some(state), Ok(_)) = (state, &result) {

@@ -98,9 +98,16 @@ impl World {
         }
     }
 
-    /// Clients stop; one reader for each node reads everything back.
+    /// Clients stop; hints come home, then everything is read back.
     pub(super) fn verify(&mut self) {
         self.stage = Stage::Verifying;
+        // Clients of before get the time to hear of what they have begun.
+        let since = self.now + 4 * self.plan.clients.attempt_timeout + SECOND;
+        self.queue.push(since, Happening::ComeHome { since });
+    }
+
+    /// One reader for each node reads everything back.
+    pub(super) fn begin_reading(&mut self) {
         self.trace.step(self.now, [51, 0, 0], format_args!("reading back"));
         let all = keys(&self.plan.clients);
         for host in 0..self.hosts.len() {
@@ -117,9 +124,7 @@ impl World {
             self.totals.read_back += client.script.len() as u64;
             self.clients.push(client);
             self.liveness.scripts += 1;
-            // Clients of before get the time to hear of what they have begun.
-            let wait = 4 * self.plan.clients.attempt_timeout + SECOND;
-            self.later(wait, Happening::Think { client: id });
+            self.later(MS, Happening::Think { client: id });
         }
         if self.liveness.scripts == 0 {
             self.stage = Stage::Over;
@@ -152,7 +157,7 @@ impl World {
         }
     }
 
-    fn held(&self, host: usize, key: &Key) -> Option<(Stamp, Option<WallTime>)> {
+    pub(super) fn held(&self, host: usize, key: &Key) -> Option<(Stamp, Option<WallTime>)> {
         let state = self.state()?;
         let running = self.hosts[host].running.as_ref()?;
         read(&running.replica, &state, key).map(|record| (record.stamp, record.expiry))
@@ -164,7 +169,7 @@ impl World {
         owners: &[usize],
         key: &Key,
         stamp: Stamp,
-        needed: u8,
+        (needed, stand_ins): (u8, bool),
     ) -> Result<(), String> {
         self.totals.disk_looks += 1;
         let Some(state) = self.state() else { return Ok(()) };
@@ -172,7 +177,7 @@ impl World {
         for &owner in owners {
             if self.hosts[owner].doomed.is_some() {
                 // Emptied since: what its disk has reported must do.
-                let held = self.durability.holders(&[owner], key, stamp);
+                let held = self.durability.holders(&[owner], key, stamp, stand_ins);
                 holders += u8::from(!held.is_empty());
                 continue;
             }
@@ -182,7 +187,8 @@ impl World {
             copy.restart();
             let Ok((replica, _)) = open(&copy, self.hosts[owner].options.clone()) else { continue };
             let held = read(&replica, &state, key).map(|record| record.stamp);
-            holders += u8::from(held >= Some(stamp));
+            let own = held >= Some(stamp);
+            holders += u8::from(own || stand_ins && self.is_kept((owner, key), &state, stamp));
         }
         if holders < needed {
             return Err(format!(
@@ -190,6 +196,31 @@ impl World {
             ));
         }
         Ok(())
+    }
+
+    /// Whether some disk, as a crash would leave it, keeps a version for an owner.
+    fn is_kept(
+        &mut self,
+        (owner, key): (usize, &Key),
+        state: &roundtable::types::ClusterState,
+        stamp: Stamp,
+    ) -> bool {
+        for holder in 0..self.hosts.len() {
+            let copy = self.hosts[holder].disk.fork(self.rng.u64(..));
+            copy.set_error_rate(0.0);
+            copy.crash();
+            copy.restart();
+            let Ok((replica, _)) = open(&copy, self.hosts[holder].options.clone()) else {
+                continue;
+            };
+            let kept = super::sloppy::hinted(&replica, state, (owner, key));
+            if kept.map(|record| record.stamp) >= Some(stamp) {
+                return true;
+            }
+        }
+        // Emptied since: what a disk has reported must do.
+        let doomed = self.hosts.iter().any(|host| host.doomed.is_some());
+        doomed && !self.durability.holders(&[owner], key, stamp, true).is_empty()
     }
 
     /// The operations on the key of a violation, for whoever reads the run.

@@ -45,6 +45,8 @@ impl WallClock {
 pub(crate) struct PendingWrite {
     pub(crate) key: roundtable::types::Key,
     pub(crate) stamp: Stamp,
+    /// The owner it is kept for, if it is a hint.
+    pub(crate) hint_for: Option<usize>,
 }
 
 /// A running node.

@@ -106,6 +106,7 @@ impl World {
         let now = self.hosts[host].now(self.now);
         let Some(running) = &mut self.hosts[host].running else { return };
         running.node.handle(now, event);
+        self.bound_hints(host);
         self.drain(host, point);
     }
 

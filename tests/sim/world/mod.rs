@@ -9,6 +9,7 @@ mod nemesis;
 mod network;
 mod queue;
 mod schema;
+mod sloppy;
 mod stream;
 mod traffic;
 
@@ -33,6 +34,7 @@ use network::Network;
 use queue::Queue;
 pub(crate) use schema::SchemaPlan;
 use schema::Tables;
+pub(crate) use sloppy::SloppyPlan;
 
 /// Longest time a seed may take to become a cluster, do its operations and settle.
 const PATIENCE: u64 = 120 * SECOND;
@@ -61,6 +63,7 @@ pub(crate) enum Happening {
     UseTables,
     Peace,
     Verify,
+    ComeHome { since: u64 },
     Settled,
 }
 
@@ -106,6 +109,9 @@ pub(crate) struct World {
     tables: Tables,
     /// Drawn from by changes of the schema alone, so that seeds without them stay what they are.
     schema_rng: Rng,
+    /// Drawn from by the choice of sloppy requests alone.
+    sloppy_rng: Rng,
+    homes: sloppy::Homes,
     durability: Durability,
     stamps: Stamps,
     findings: Vec<Finding>,
@@ -149,6 +155,8 @@ impl World {
             schema: Schema::default(),
             tables: Tables::default(),
             schema_rng: Rng::with_seed(seed ^ 0x7461_626c_6573),
+            sloppy_rng: Rng::with_seed(seed ^ 0x686f_6d65),
+            homes: sloppy::Homes::new(),
             durability: Durability::default(),
             stamps: Stamps::default(),
             findings: Vec::new(),
@@ -212,6 +220,7 @@ impl World {
             Happening::UseTables => self.use_tables(),
             Happening::Peace => self.peace(),
             Happening::Verify => self.verify(),
+            Happening::ComeHome { since } => self.come_home(since),
             Happening::Settled => self.settled(),
         }
     }

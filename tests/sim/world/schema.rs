@@ -7,8 +7,8 @@ use parking_lot::Mutex;
 use roundtable::load::history::{Action, History, OpIndex, Outcome};
 use roundtable::message::{
     AdminRequest, Applied, ClientBody, ClientRequest, ClientResult, DiskAnswer, DiskRequest,
-    ErrorCode, Event, Get, Principal, Put, Reply, Scan, TableAlteration, TableChange, TableRequest,
-    TableSpec, TimeToLive,
+    ErrorCode, Event, Get, Principal, Put, QuorumMode, Reply, Scan, TableAlteration, TableChange,
+    TableRequest, TableSpec, TimeToLive,
 };
 use roundtable::types::{
     ClassId, Key, OpId, Partition, RequestId, TableId, TableKind, TableName, Time, TraceId, Unit,
@@ -150,12 +150,12 @@ impl World {
             let value = Value::new(format!("{table}:{}", self.tables.values)).expect("short");
             let op = history.invoke(process, key.clone(), Action::Put(value.clone()), now);
             let attempt = roundtable::message::Attempt::default();
-            let (value, ttl) = (Some(value), TimeToLive::Table);
-            let put = Put { table: name, key, value, ttl, w: None, r: None, attempt };
+            let (value, ttl, mode) = (Some(value), TimeToLive::Table, QuorumMode::ByTable);
+            let put = Put { table: name, key, value, ttl, w: None, r: None, attempt, mode };
             (Asked::Use { table, since, op }, ClientBody::Put(put))
         } else if draw < 9 {
             let op = history.invoke(process, key.clone(), Action::Get, now);
-            let get = Get { table: name, key, r: None };
+            let get = Get { table: name, key, r: None, mode: QuorumMode::ByTable };
             (Asked::Use { table, since, op }, ClientBody::Get(get))
         } else {
             let (prefix, after) = (bytes::Bytes::new(), bytes::Bytes::new());

@@ -5,8 +5,8 @@ use core::time::Duration;
 
 use roundtable::load::history::{Action, Life, Outcome};
 use roundtable::message::{
-    Applied, ClientResult, ErrorCode, Event, OpError, PutReply, Receipt, Reply, ScanReply,
-    TimeToLive,
+    Applied, ClientResult, ErrorCode, Event, OpError, PutReply, QuorumMode, Receipt, Reply,
+    ScanReply, TimeToLive,
 };
 use roundtable::types::{Key, OpId, Quorum};
 
@@ -65,7 +65,8 @@ impl World {
             }
         }
         let attempt = roundtable::message::Attempt::default();
-        let operation = Operation { want, entries, attempt, uncertain: false, at: None };
+        let mode = if pinned { QuorumMode::ByTable } else { self.draw_mode() };
+        let operation = Operation { want, entries, attempt, mode, uncertain: false, at: None };
         self.clients[id].current = Some(operation);
         self.clients[id].open_window(self.now, true);
         self.send_attempt(id);
@@ -124,7 +125,7 @@ impl World {
             serial,
             key: operation.want.key().cloned(),
             is_write: matches!(operation.want, Want::Put { .. }),
-            asked: self.asked(&operation.want),
+            asked: self.asked(operation),
         };
         let life = self.hosts[host].life;
         if self.stage == Stage::Healed && self.hosts[host].serves() && known.is_write {
@@ -139,11 +140,13 @@ impl World {
         self.feed(host, Event::Client { op, request }, Point::Other);
     }
 
-    fn asked(&self, want: &Want) -> Asked {
+    fn asked(&self, operation: &Operation) -> Asked {
+        let want = &operation.want;
         let n = self.plan.replicas();
         let majority = n / 2 + 1;
         let needed = want.quorum().and_then(|quorum| quorum.resolve(n)).unwrap_or(majority);
-        Asked { needed, weak: needed < majority }
+        let strict = operation.mode != QuorumMode::Sloppy;
+        Asked { needed, weak: needed < majority, strict }
     }
 
     pub(super) fn reply(&mut self, host: usize, op: OpId, result: ClientResult) {
@@ -172,7 +175,8 @@ impl World {
                 | Reply::Flushed
                 | Reply::Compacted
                 | Reply::Table(_)
-                | Reply::Tables(_),
+                | Reply::Tables(_)
+                | Reply::Hints(_),
             )
             | Err(_) => None,
         };
@@ -190,6 +194,8 @@ impl World {
     fn acknowledged(&mut self, key: &Key, reply: &PutReply, needed: u8) {
         let Some(owners) = self.owners(key) else { return };
         let stamp = reply.receipt.stamp;
+        let needed = (needed, reply.receipt.stand_ins != 0);
+        self.note_custody(key, &reply.receipt);
         let verdict = self.durability.acknowledged(&owners, key, stamp, needed);
         self.judge(Checker::Durability, verdict);
         if self.rng.u8(..64) == 0 {
@@ -271,11 +277,16 @@ impl World {
             | Reply::Flushed
             | Reply::Compacted
             | Reply::Table(_)
-            | Reply::Tables(_) => return,
+            | Reply::Tables(_)
+            | Reply::Hints(_) => return,
         };
         self.clients[id].hear(receipt.server_time, now);
         let Some(operation) = self.clients[id].current.take() else { return };
-        let (stamp, weak) = (receipt.stamp, receipt.weak);
+        // Whatever says that it may miss something demands nothing, and what rests on stand-ins is
+        // not promised before it is home.
+        let loose = receipt.may_miss || receipt.stand_ins != 0;
+        self.totals.may_miss += u64::from(receipt.may_miss);
+        let (stamp, weak) = (receipt.stamp, receipt.weak || loose);
         match reply {
             Reply::Get(reply) => {
                 self.totals.reads += 1;
@@ -299,7 +310,8 @@ impl World {
             | Reply::Flushed
             | Reply::Compacted
             | Reply::Table(_)
-            | Reply::Tables(_) => {}
+            | Reply::Tables(_)
+            | Reply::Hints(_) => {}
         }
         self.ended(id);
     }
@@ -314,7 +326,7 @@ impl World {
     fn complete_scan(&mut self, operation: &Operation, reply: &ScanReply) {
         self.totals.scans += 1;
         let now = self.time();
-        let weak = reply.receipt.weak;
+        let weak = reply.receipt.weak || reply.receipt.may_miss;
         let covered = |key: &Key| match &reply.resume {
             None => true,
             Some(resume) => key.as_bytes() <= resume.as_ref(),

@@ -1,0 +1,11 @@
+//! Hinted handoff (Dynamo; DeCandia et al., 2007, section 4.6): what this node keeps for owners that
+//! were away, what fits, and when and how it is handed back. Knows no disk, no transport and no
+//! membership: what is stored is told by the disk's answers, who can be reached with each step.
+//!
+//! States, messages, bounds and invariants: `docs/protocol/handoff.md`.
+
+mod books;
+mod replay;
+
+pub use books::{Books, Bounds};
+pub use replay::{Around, Delivery, Replay, ReplayAction, Timing};

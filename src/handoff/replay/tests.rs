@@ -1,0 +1,247 @@
+//! Replay by itself: order, pace, one target at a time.
+
+use super::*;
+use crate::handoff::Bounds;
+use crate::message::{HintChange, HintTotals};
+use crate::types::{
+    Class, ClassId, ClusterId, Key, Lineage, Partition, Record, Role, Settings, Stamp, Table,
+    TableId, TableKind, Unit, Value, WallTime,
+};
+
+const MS: u64 = 1_000_000;
+const ME: NodeId = NodeId(4);
+const B: NodeId = NodeId(2);
+const C: NodeId = NodeId(3);
+
+struct Bench {
+    replay: Replay,
+    books: Books,
+    state: ClusterState,
+    up: BTreeSet<NodeId>,
+    mono: u64,
+    next: u64,
+}
+
+impl Bench {
+    fn new(bytes_per_second: u64) -> Bench {
+        let timing = Timing {
+            bytes_per_second,
+            back_off: Duration::from_millis(100),
+            back_off_max: Duration::from_millis(400),
+            answer_within: Duration::from_millis(1000),
+        };
+        let bounds = Bounds { bytes_max: 1 << 20, age_max: Duration::from_secs(10) };
+        Bench {
+            replay: Replay::new(timing),
+            books: Books::new(bounds, BTreeMap::new(), BTreeSet::new()),
+            state: state(),
+            up: [B, C].into_iter().collect(),
+            mono: 0,
+            next: 1,
+        }
+    }
+
+    fn keep(&mut self, target: NodeId, at: u64) {
+        assert!(self.books.admit(true, 100));
+        let change = HintChange {
+            added: HintTotals::one(true, 100),
+            removed: HintTotals::default(),
+            created: WallTime(at),
+        };
+        self.books.settle(target, (true, 100), change);
+    }
+
+    fn step(&mut self, run: impl FnOnce(&mut Replay, &mut Around<'_>)) -> Vec<ReplayAction> {
+        let mut out = Vec::new();
+        let up = self.up.clone();
+        let reachable = |id: NodeId| up.contains(&id);
+        let mut around = Around {
+            now: Now { mono: Time(self.mono), wall: WallTime(self.mono) },
+            me: ME,
+            state: &self.state,
+            reachable: &reachable,
+            books: &self.books,
+            next_operation: &mut self.next,
+            out: &mut out,
+        };
+        run(&mut self.replay, &mut around);
+        out
+    }
+
+    fn time(&mut self) -> Vec<ReplayAction> {
+        self.step(|replay, around| replay.on_time(around))
+    }
+
+    fn page(&mut self, target: NodeId, hints: Vec<Hint>) -> Vec<ReplayAction> {
+        let page = HintPage { hints, next: None };
+        self.step(|replay, around| replay.on_page(target, Some(page), around))
+    }
+}
+
+fn state() -> ClusterState {
+    let table = Table {
+        id: TableId(1),
+        name: "default".to_owned().try_into().unwrap(),
+        kind: TableKind::Lww,
+        class: ClassId(0),
+        n: 3,
+        r: 2,
+        w: 2,
+        r_min: 2,
+        w_min: 2,
+        sloppy: crate::types::Sloppy::Request,
+        ttl: None,
+        value_bytes_max: 1 << 20,
+    };
+    let member = |id: u32| crate::types::Member {
+        id: NodeId(id),
+        name: format!("n{id}").parse().unwrap(),
+        addresses: crate::types::Addresses::default(),
+        zone: crate::types::Zone::default(),
+        weight_milli: 1000,
+        role: Role::Active,
+        birth: crate::types::Nonce(1),
+    };
+    ClusterState {
+        epoch: crate::types::Epoch(1),
+        parent: 0,
+        cluster: ClusterId(1),
+        lineage: Lineage(0),
+        feature_level: 1,
+        settings: Settings { name: "kv".to_owned(), partitions: 1 },
+        members: (1..=4).map(member).collect(),
+        council: Vec::new(),
+        ring: Vec::new(),
+        classes: vec![Class {
+            id: ClassId(0),
+            n: 3,
+            r_min: 2,
+            w_min: 2,
+            owners: vec![vec![NodeId(1), B, C]],
+            changed_at: vec![crate::types::Epoch(1)],
+        }],
+        tables: vec![table],
+        table_id_max: TableId(1),
+        dropped_at: crate::types::Epoch(0),
+        recent_changes: Vec::new(),
+    }
+}
+
+fn hint(key: &'static str, at: u64) -> Hint {
+    let stamp = Stamp { time: WallTime(at), counter: 0, node: NodeId(1) };
+    Hint {
+        created: WallTime(at),
+        custody: true,
+        unit: Unit { class: ClassId(0), partition: Partition(0) },
+        table: TableId(1),
+        key: Key::new(key).unwrap(),
+        record: Record { stamp, expiry: None, value: Some(Value::new("v").unwrap()) },
+    }
+}
+
+fn delivered(actions: &[ReplayAction]) -> Vec<(u64, NodeId)> {
+    let deliveries = actions.iter().filter_map(|action| match action {
+        ReplayAction::Deliver(delivery) => Some((delivery.op, delivery.to)),
+        ReplayAction::Read(..) | ReplayAction::Remove(..) => None,
+    });
+    deliveries.collect()
+}
+
+#[test]
+fn the_target_with_the_oldest_hint_comes_first_and_alone() {
+    let mut bench = Bench::new(1 << 30);
+    bench.keep(C, 50);
+    bench.keep(B, 10);
+    let actions = bench.time();
+    assert!(matches!(actions.as_slice(), [ReplayAction::Read(B, None)]), "{actions:?}");
+    assert!(bench.time().is_empty(), "one page at a time");
+    let actions = bench.page(B, vec![hint("a", 10)]);
+    let sent = delivered(&actions);
+    assert_eq!(sent.len(), 1);
+    bench.books.removed(B, HintTotals::one(true, 100));
+    let actions = bench.step(|replay, around| {
+        assert!(replay.on_answer(B, (sent[0].0, true), around));
+    });
+    let turns = |action: &ReplayAction| matches!(action, ReplayAction::Read(C, None));
+    assert!(matches!(actions[0], ReplayAction::Remove(B, _)), "{actions:?}");
+    assert!(actions.iter().any(turns) || bench.time().iter().any(turns));
+}
+
+#[test]
+fn deliveries_keep_the_pace_and_the_bound() {
+    let each = hint("a", 1).bytes();
+    let mut bench = Bench::new(each * 10);
+    bench.keep(B, 1);
+    bench.time();
+    let actions = bench.page(B, (1..=5).map(|at| hint("a", at)).collect());
+    assert_eq!(delivered(&actions).len(), 1);
+    let next = bench.replay.next_deadline(Time(bench.mono)).unwrap();
+    assert_eq!(next, Time(100 * MS));
+    bench.mono = 100 * MS;
+    assert_eq!(delivered(&bench.time()).len(), 1);
+
+    let mut bench = Bench::new(u64::MAX / 2);
+    bench.keep(B, 1);
+    bench.time();
+    let actions = bench.page(B, (1..=64).map(|at| hint("a", at)).collect());
+    assert_eq!(delivered(&actions).len(), limits::HINTS_UNDER_WAY_MAX);
+}
+
+#[test]
+fn a_silent_target_loses_its_turn_and_waits_longer_each_time() {
+    let mut bench = Bench::new(1 << 30);
+    bench.keep(B, 1);
+    bench.keep(C, 2);
+    bench.time();
+    bench.page(B, vec![hint("a", 1)]);
+    bench.mono += 1000 * MS;
+    let actions = bench.time();
+    assert!(matches!(actions.as_slice(), [ReplayAction::Read(C, None)]), "{actions:?}");
+    bench.up.remove(&C);
+    bench.page(C, Vec::new());
+    let mut waits = Vec::new();
+    for _ in 0..4 {
+        let before = bench.mono;
+        while bench.time().is_empty() {
+            bench.mono += MS;
+        }
+        waits.push((bench.mono - before) / MS);
+        bench.page(B, vec![hint("a", 1)]);
+        bench.mono += 1000 * MS;
+        bench.time();
+    }
+    assert_eq!(waits, [100, 200, 400, 400]);
+}
+
+#[test]
+fn a_late_answer_to_an_earlier_turn_counts_for_nothing() {
+    let mut bench = Bench::new(1 << 30);
+    bench.keep(B, 1);
+    bench.time();
+    let sent = delivered(&bench.page(B, vec![hint("a", 1)]));
+    bench.mono += 1000 * MS;
+    bench.time();
+    let actions = bench.step(|replay, around| {
+        assert!(!replay.on_answer(B, (sent[0].0, true), around));
+    });
+    assert!(actions.is_empty());
+}
+
+#[test]
+fn all_owners_must_hold_a_hint_whose_target_owns_the_unit_no_more() {
+    let mut bench = Bench::new(1 << 30);
+    let gone = NodeId(9);
+    bench.keep(gone, 1);
+    bench.up.insert(NodeId(1));
+    bench.time();
+    let sent = delivered(&bench.page(gone, vec![hint("a", 1)]));
+    assert_eq!(sent.iter().map(|(_, to)| *to).collect::<Vec<_>>(), [NodeId(1), B, C]);
+    let op = sent[0].0;
+    for (to, last) in [(NodeId(1), false), (B, false), (B, false), (C, true)] {
+        let actions = bench.step(|replay, around| {
+            replay.on_answer(to, (op, true), around);
+        });
+        let removed = actions.iter().any(|action| matches!(action, ReplayAction::Remove(..)));
+        assert_eq!(removed, last, "after {to}");
+    }
+}

@@ -1,0 +1,181 @@
+//! Sloppy requests, and whether every hint comes home.
+
+use core::time::Duration;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use fastrand::Rng;
+use parking_lot::Mutex;
+use roundtable::message::{DiskAnswer, DiskRequest, QuorumMode, Receipt};
+use roundtable::node::NodeConfig;
+use roundtable::replica::Replica;
+use roundtable::types::{ClusterState, Key, NodeId, Record, Stamp, TableId};
+
+use crate::judge::Checker;
+use crate::plan::{MS, SECOND};
+
+use super::host::{machine, member};
+use super::traffic::unit;
+use super::{Happening, World};
+
+/// How long hints may take to come home once clients have stopped and all is well.
+const HOME_WITHIN: u64 = 15 * SECOND;
+
+/// How requests are, and what hints may take. Drawn apart, so that seeds stay what they are.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SloppyPlan {
+    /// Share of sloppy requests; `None` where there are none.
+    pub(crate) share: Option<f64>,
+    bytes_max: u64,
+    age_max: Duration,
+    replay_rate: u64,
+}
+
+impl SloppyPlan {
+    /// Three quarters of the seeds make sloppy requests.
+    pub(crate) fn draw(seed: u64) -> SloppyPlan {
+        let mut rng = Rng::with_seed(seed ^ 0x536c_6f70_7079_2e2e);
+        let share = (rng.u8(..4) > 0).then(|| 0.2 + rng.f64() * 0.8);
+        let small = rng.u8(..4) == 0;
+        SloppyPlan {
+            share,
+            bytes_max: if small { rng.u64(2_000..100_000) } else { 1 << 30 },
+            age_max: Duration::from_millis(rng.u64(2_000..60_000)),
+            replay_rate: if rng.bool() { rng.u64(20_000..200_000) } else { 8 << 20 },
+        }
+    }
+
+    /// Sets the bounds of a node's hints.
+    pub(crate) fn bound(&self, config: &mut NodeConfig) {
+        config.hint_bytes_max = self.bytes_max;
+        config.hint_age_max = self.age_max;
+        config.hint_replay_rate = self.replay_rate;
+    }
+}
+
+/// Acknowledged sloppy writes: the highest version of each key, and on how many owners it must be
+/// once hints are home.
+pub(super) type Homes = BTreeMap<Key, (Stamp, u8)>;
+
+impl World {
+    /// Whether the next request is sloppy.
+    pub(super) fn draw_mode(&mut self) -> QuorumMode {
+        let share = self.plan.sloppy.and_then(|plan| plan.share).unwrap_or(0.0);
+        if share > 0.0 && self.sloppy_rng.f64() < share {
+            QuorumMode::Sloppy
+        } else {
+            QuorumMode::ByTable
+        }
+    }
+
+    /// A write was acknowledged: if stand-ins counted, it must come home.
+    pub(super) fn note_custody(&mut self, key: &Key, receipt: &Receipt) {
+        if receipt.stand_ins == 0 {
+            return;
+        }
+        self.totals.sloppy_acknowledged += 1;
+        if !receipt.weak {
+            let home = self.homes.entry(key.clone()).or_default();
+            *home = (receipt.stamp, receipt.needed).max(*home);
+        }
+    }
+
+    /// I12: hints stay within their bound.
+    pub(super) fn bound_hints(&mut self, host: usize) {
+        let Some(running) = &self.hosts[host].running else { return };
+        let held = running.node.gauges().hints.bytes;
+        let most = self.plan.configs[host].hint_bytes_max;
+        if held > most {
+            let text = format_args!("n{} holds {held} bytes of hints of {most}", host + 1);
+            self.find(Checker::Handoff, text);
+        }
+    }
+
+    /// Clients have stopped: waits until hints are home, then reads everything back.
+    pub(super) fn come_home(&mut self, since: u64) {
+        let left = self.hints_left();
+        if left.is_empty() {
+            self.check_homes();
+            return self.begin_reading();
+        }
+        if self.now > since + HOME_WITHIN {
+            let text = format_args!("hints are not home after {HOME_WITHIN} ns: {left:?}");
+            return self.find(Checker::Handoff, text);
+        }
+        self.later(100 * MS, Happening::ComeHome { since });
+    }
+
+    /// Holders and sound targets between which hints are left.
+    fn hints_left(&self) -> Vec<(usize, usize)> {
+        let mut left = Vec::new();
+        for holder in (0..self.hosts.len()).filter(|host| self.hosts[*host].serves()) {
+            let Some(running) = &self.hosts[holder].running else { continue };
+            for target in (0..self.hosts.len()).filter(|host| self.hosts[*host].serves()) {
+                if has_hints(&running.replica, member(target)) {
+                    left.push((holder, target));
+                }
+            }
+        }
+        left
+    }
+
+    /// What was acknowledged with the help of stand-ins is on as many owners now.
+    fn check_homes(&mut self) {
+        if self.hosts.iter().any(|host| host.doomed.is_some()) {
+            // What a lost disk held in custody is lost with it.
+            return;
+        }
+        for (key, (stamp, needed)) in core::mem::take(&mut self.homes) {
+            let owners = self.owners(&key).unwrap_or_default();
+            let holds =
+                |owner: &usize| self.held(*owner, &key).map(|(held, _)| held) >= Some(stamp);
+            let holders = owners.iter().copied().filter(holds).count();
+            self.totals.came_home += 1;
+            if holders < usize::from(needed) {
+                let text = format_args!(
+                    "{key:?} at {stamp} was acknowledged, hints are home, {holders} of {needed} \
+                     owners hold it"
+                );
+                self.find(Checker::Handoff, text);
+            }
+        }
+    }
+}
+
+fn has_hints(replica: &Replica, target: NodeId) -> bool {
+    let found = Arc::new(Mutex::new(false));
+    let answer = Arc::clone(&found);
+    let done = Box::new(move |result| {
+        if let Ok(DiskAnswer::Hints(page)) = result {
+            let page: roundtable::message::HintPage = page;
+            *answer.lock() = !page.hints.is_empty();
+        }
+    });
+    replica.execute(DiskRequest::Hints { target, after: None }, done);
+    *found.lock()
+}
+
+/// What a store keeps for the owner on machine `owner` under a key.
+pub(super) fn hinted(
+    replica: &Replica,
+    state: &ClusterState,
+    (owner, key): (usize, &Key),
+) -> Option<Record> {
+    let unit = unit(state, key)?;
+    let table = state.tables.first().map_or(TableId(0), |table| table.id);
+    let (targets, key) = (vec![member(owner)], key.clone());
+    let found = Arc::new(Mutex::new(None));
+    let answer = Arc::clone(&found);
+    let done = Box::new(move |result| {
+        if let Ok(DiskAnswer::Read(record)) = result {
+            *answer.lock() = record;
+        }
+    });
+    replica.execute(DiskRequest::ReadHint { targets, unit, table, key }, done);
+    found.lock().take()
+}
+
+/// The machine of a hint's target.
+pub(super) fn target_machine(target: NodeId) -> usize {
+    machine(target)
+}
