@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::client::QuorumMode;
 use crate::types::Quorum;
 
 const EXIT_CODES: &str = "\
@@ -148,6 +149,9 @@ pub(crate) enum Command {
     /// Make, show, alter and drop tables
     #[command(subcommand, arg_required_else_help = true)]
     Table(super::table::TableCommand),
+    /// Show, hand back and give up what nodes keep for owners that were away
+    #[command(subcommand, arg_required_else_help = true)]
+    Hints(super::hints::HintsCommand),
     /// Wait until the cluster is as wanted
     Wait(super::wait::WaitArgs),
     /// Write memtables out, on all nodes or one
@@ -178,6 +182,28 @@ pub(crate) struct KeyArgs {
     /// The key, in base64
     #[arg(long, value_name = "B64", conflicts_with = "key")]
     pub(crate) key_b64: Option<String>,
+}
+
+/// Who may count.
+#[derive(Args, Debug)]
+pub(crate) struct ModeArgs {
+    /// Only owners count; the default unless the table is always sloppy
+    #[arg(long, conflicts_with = "sloppy")]
+    strict: bool,
+    /// Stand-ins count for owners that are away
+    #[arg(long)]
+    sloppy: bool,
+}
+
+impl ModeArgs {
+    /// What was asked for.
+    pub(crate) fn mode(&self) -> QuorumMode {
+        match (self.strict, self.sloppy) {
+            (true, _) => QuorumMode::Strict,
+            (false, true) => QuorumMode::Sloppy,
+            (false, false) => QuorumMode::ByTable,
+        }
+    }
 }
 
 /// Reads a duration such as `500ms`.

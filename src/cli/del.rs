@@ -5,7 +5,7 @@ use clap::Args;
 use crate::types::Quorum;
 
 use super::Context;
-use super::args::{KeyArgs, quorum};
+use super::args::{KeyArgs, ModeArgs, quorum};
 use super::exit::Failure;
 use super::output::Output;
 use super::put::written;
@@ -21,12 +21,8 @@ pub(crate) struct DelArgs {
     /// Replicas the readers of this key will ask
     #[arg(short, value_name = "R", value_parser = quorum)]
     r: Option<Quorum>,
-    /// Only owners count towards W (the default)
-    #[arg(long, conflicts_with = "sloppy")]
-    strict: bool,
-    /// Not available yet
-    #[arg(long, hide = true)]
-    sloppy: bool,
+    #[command(flatten)]
+    mode: ModeArgs,
     /// Not available yet
     #[arg(long, value_name = "C", hide = true)]
     context: Option<String>,
@@ -38,13 +34,13 @@ pub(crate) async fn run(
     args: DelArgs,
     output: &mut Output,
 ) -> Result<(), Failure> {
-    if args.sloppy || args.context.is_some() {
-        let option = if args.sloppy { "--sloppy" } else { "--context" };
-        return Err(Failure::not_available_yet(option));
+    if args.context.is_some() {
+        return Err(Failure::not_available_yet("--context"));
     }
     let key = args.key.resolve()?;
     let client = context.client()?;
     let mut delete = client.delete(key.clone()).table(context.table());
+    delete = delete.mode(args.mode.mode());
     if let Some(w) = args.w {
         delete = delete.w(w);
     }

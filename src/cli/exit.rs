@@ -37,6 +37,12 @@ pub(crate) struct Failure {
     silent: bool,
 }
 
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
 impl Failure {
     fn new(exit: Exit, code: &str, message: impl Into<String>) -> Failure {
         Failure {

@@ -5,7 +5,7 @@ use serde_json::{Map, json};
 
 use crate::types::Quorum;
 
-use super::args::{KeyArgs, quorum};
+use super::args::{KeyArgs, ModeArgs, quorum};
 use super::exit::Failure;
 use super::output::Output;
 use super::{Context, text};
@@ -18,6 +18,8 @@ pub(crate) struct GetArgs {
     /// Replicas that must answer: a number, one, quorum or all
     #[arg(short, value_name = "R", value_parser = quorum)]
     r: Option<Quorum>,
+    #[command(flatten)]
+    mode: ModeArgs,
     /// Not available yet
     #[arg(long, hide = true)]
     siblings: bool,
@@ -35,10 +37,14 @@ pub(crate) async fn run(
     let key = args.key.resolve()?;
     let client = context.client()?;
     let mut get = client.get(key.clone()).table(context.table());
+    get = get.mode(args.mode.mode());
     if let Some(r) = args.r {
         get = get.r(r);
     }
     let reply = get.await?;
+    if reply.receipt.may_miss {
+        output.note("note: sloppy: may miss writes that stand-ins hold for owners that were away");
+    }
     let Some(value) = reply.value else { return Err(Failure::key_not_found()) };
     if output.format().is_json() {
         let mut object = Map::new();

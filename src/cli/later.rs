@@ -26,9 +26,6 @@ pub(crate) enum Later {
     /// Show and commit staged changes (not available yet)
     #[command(hide = true, disable_help_flag = true)]
     Plan(Rest),
-    /// Manage hints (not available yet)
-    #[command(hide = true, disable_help_flag = true)]
-    Hints(Rest),
     /// Run anti-entropy now (not available yet)
     #[command(hide = true, disable_help_flag = true)]
     Repair(Rest),
@@ -55,7 +52,6 @@ pub(crate) fn refuse(command: &Later) -> Failure {
         Later::Cas(rest) => ("cas", rest),
         Later::Node(rest) => ("node", rest),
         Later::Plan(rest) => ("plan", rest),
-        Later::Hints(rest) => ("hints", rest),
         Later::Repair(rest) => ("repair", rest),
         Later::Gc(rest) => ("gc", rest),
         Later::Scrub(rest) => ("scrub", rest),
@@ -64,7 +60,7 @@ pub(crate) fn refuse(command: &Later) -> Failure {
         Later::Bench(rest) => ("bench", rest),
     };
     // Name the subcommand too, but not a key or a value, which are none of an error's business.
-    let groups = ["node", "plan", "hints", "repair", "gc", "scrub", "bench"];
+    let groups = ["node", "plan", "repair", "gc", "scrub", "bench"];
     let word = rest.words.first().and_then(|word| word.to_str());
     match word.filter(|word| groups.contains(&name) && !word.starts_with('-')) {
         Some(word) => Failure::not_available_yet(&format!("`kvctl {name} {word}`")),

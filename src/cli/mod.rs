@@ -9,6 +9,7 @@ mod del;
 mod exit;
 mod export;
 mod get;
+mod hints;
 mod import;
 mod item;
 mod later;
@@ -99,6 +100,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Locate(args) => locate::run(&context, args, &mut output).await,
         Command::Table(command) => table::run(&context, command, &mut output).await,
         Command::Wait(args) => wait::run(&context, args, &mut output).await,
+        Command::Hints(command) => hints::run(&context, command, &mut output).await,
         Command::Flush(args) => stores::run(&context, Task::Flush, args, &mut output).await,
         Command::Compact(args) => stores::run(&context, Task::Compact, args, &mut output).await,
         Command::Version(args) => version::run(&context, &args, &mut output).await,

@@ -7,7 +7,7 @@ use serde_json::{Map, json};
 
 use crate::types::Quorum;
 
-use super::args::{quorum, ttl};
+use super::args::{ModeArgs, quorum, ttl};
 use super::exit::Failure;
 use super::item::{ValueSource, key};
 use super::output::Output;
@@ -37,12 +37,8 @@ pub(crate) struct PutArgs {
     /// Replicas the readers of this key will ask
     #[arg(short, value_name = "R", value_parser = quorum)]
     r: Option<Quorum>,
-    /// Only owners count towards W (the default)
-    #[arg(long, conflicts_with = "sloppy")]
-    strict: bool,
-    /// Not available yet
-    #[arg(long, hide = true)]
-    sloppy: bool,
+    #[command(flatten)]
+    mode: ModeArgs,
     /// How long the value lives, as 90s or 7d; the table's default when left out
     #[arg(long, value_name = "D", value_parser = ttl)]
     ttl: Option<Duration>,
@@ -86,17 +82,17 @@ pub(crate) async fn run(
     args: PutArgs,
     output: &mut Output,
 ) -> Result<(), Failure> {
-    let later = [(args.sloppy, "--sloppy"), (args.context.is_some(), "--context")];
-    if let Some((_, option)) = later.iter().find(|(given, _)| *given) {
-        return Err(Failure::not_available_yet(option));
+    if args.context.is_some() {
+        return Err(Failure::not_available_yet("--context"));
     }
-    let (w, r, ttl, no_ttl) = (args.w, args.r, args.ttl, args.no_ttl);
+    let (w, r, ttl, no_ttl, mode) = (args.w, args.r, args.ttl, args.no_ttl, args.mode.mode());
     let (key, source) = args.resolve()?;
     let client = context.client()?;
     let mut put = client.put(key.clone(), source.read()?).table(context.table());
     if ttl.is_some() || no_ttl {
         put = put.ttl(ttl);
     }
+    put = put.mode(mode);
     if let Some(w) = w {
         put = put.w(w);
     }
@@ -115,6 +111,13 @@ pub(crate) fn written(
 ) -> Result<(), Failure> {
     if receipt.weak {
         output.note("note: weak: below the table's floors, so later reads may miss it");
+    }
+    if receipt.stand_ins != 0 {
+        let count = receipt.stand_ins.count_ones();
+        output.note(&format!(
+            "note: sloppy: {count} of the answers are of stand-ins; reads may miss it until their \
+             hints are home"
+        ));
     }
     if !output.format().is_json() {
         return Ok(());

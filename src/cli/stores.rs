@@ -85,7 +85,7 @@ pub(crate) async fn run(
 
 /// Where each node listens for clients. Word of a young node's address may not have reached the
 /// one that was asked; then those on the command line are asked who they are.
-async fn addresses(
+pub(crate) async fn addresses(
     context: &Context<'_>,
     nodes: &[&NodeStatus],
 ) -> Result<BTreeMap<String, String>, Failure> {

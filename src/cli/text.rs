@@ -80,11 +80,13 @@ pub(crate) fn expires_ms(expires: Option<WallTime>) -> Json {
 
 /// A receipt as JSON.
 pub(crate) fn receipt(receipt: &Receipt) -> Json {
-    let answered = (0..16).filter(|bit| receipt.answered >> bit & 1 == 1).collect::<Vec<u32>>();
+    let places = |bits: u16| (0..16).filter(|bit| bits >> bit & 1 == 1).collect::<Vec<u32>>();
     json!({
         "epoch": receipt.epoch.0,
         "stamp": stamp(receipt.stamp),
-        "answered": answered,
+        "answered": places(receipt.answered),
+        "stand_ins": places(receipt.stand_ins),
+        "may_miss": receipt.may_miss,
         "n": receipt.n,
         "needed": receipt.needed,
         "weak": receipt.weak,

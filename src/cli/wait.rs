@@ -9,6 +9,7 @@ use crate::client::{Client, Clock, NodeStatus, Status};
 
 use super::Context;
 use super::exit::Failure;
+use super::hints;
 use super::output::Output;
 
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -18,7 +19,8 @@ const ASK_TIMEOUT: Duration = Duration::from_secs(2);
 /// `kvctl wait`
 #[derive(Args, Debug)]
 pub(crate) struct WaitArgs {
-    /// ready: every partition has a live quorum; nodes=N: at least N nodes serve
+    /// ready: every partition has a live quorum; nodes=N: at least N nodes serve; no-hints: every
+    /// node says that it keeps nothing for others
     #[arg(long = "for", value_name = "WHAT", value_parser = condition)]
     what: Condition,
 }
@@ -28,6 +30,7 @@ pub(crate) struct WaitArgs {
 enum Condition {
     Ready,
     Nodes(usize),
+    NoHints,
     Later(&'static str),
 }
 
@@ -35,7 +38,7 @@ fn condition(text: &str) -> Result<Condition, String> {
     match text {
         "ready" => Ok(Condition::Ready),
         "settled" => Ok(Condition::Later("--for settled")),
-        "no-hints" => Ok(Condition::Later("--for no-hints")),
+        "no-hints" => Ok(Condition::NoHints),
         "converged" => Ok(Condition::Later("--for converged")),
         other => match other.strip_prefix("nodes=").map(str::parse) {
             Some(Ok(count)) => Ok(Condition::Nodes(count)),
@@ -58,7 +61,7 @@ impl Condition {
             }
             Condition::Nodes(wanted) if up >= wanted => Ok(()),
             Condition::Nodes(wanted) => Err(format!("{up} of {wanted} nodes serve")),
-            Condition::Later(_) => Err("not available yet".to_owned()),
+            Condition::NoHints | Condition::Later(_) => Err("not available yet".to_owned()),
         }
     }
 }
@@ -76,7 +79,7 @@ pub(crate) async fn run(
     let clock = Clock::start();
     let limit = context.global.timeout.unwrap_or(TIMEOUT);
     let mut missing = "no answer yet".to_owned();
-    let waited = tokio::time::timeout(limit, poll(&client, args.what, &mut missing)).await;
+    let waited = tokio::time::timeout(limit, poll(context, &client, args.what, &mut missing)).await;
     if waited.is_err() {
         let limit = humantime::format_duration(limit);
         return Err(Failure::deadline(format!("not so after {limit}: {missing}")));
@@ -85,14 +88,28 @@ pub(crate) async fn run(
     if output.format().is_json() { output.json(&json!({ "seconds": seconds })) } else { Ok(()) }
 }
 
-async fn poll(client: &Client, what: Condition, missing: &mut String) {
+async fn poll(context: &Context<'_>, client: &Client, what: Condition, missing: &mut String) {
     loop {
-        let status = client.status().timeout(ASK_TIMEOUT).await;
-        match status.map_err(|error| error.to_string()).and_then(|status| what.holds(&status)) {
+        let holds = match what {
+            Condition::NoHints => no_hints(context).await,
+            Condition::Ready | Condition::Nodes(_) | Condition::Later(_) => {
+                let status = client.status().timeout(ASK_TIMEOUT).await;
+                status.map_err(|error| error.to_string()).and_then(|status| what.holds(&status))
+            }
+        };
+        match holds {
             Ok(()) => return,
             Err(why) => *missing = why,
         }
         tokio::time::sleep(INTERVAL).await;
+    }
+}
+
+/// Whether every node says so itself: what others have heard of it may be old.
+async fn no_hints(context: &Context<'_>) -> Result<(), String> {
+    match hints::count(context).await? {
+        0 => Ok(()),
+        count => Err(format!("{count} hints are not home")),
     }
 }
 

@@ -84,6 +84,12 @@ macro_rules! mode_options {
             self
         }
 
+        /// Sets who may count; the table says when left out.
+        pub fn mode(mut self, mode: QuorumMode) -> Self {
+            self.mode = mode;
+            self
+        }
+
         /// Counts owners only, also on tables that are always sloppy.
         pub fn strict(mut self) -> Self {
             self.mode = QuorumMode::Strict;

@@ -47,6 +47,7 @@ mod endpoint;
 mod entropy;
 mod error;
 mod health;
+mod hints;
 mod scan;
 mod server_time;
 mod session;
@@ -55,7 +56,7 @@ mod tables;
 
 use std::sync::Arc;
 
-pub use crate::message::{Applied, ErrorCode, Facts, Receipt};
+pub use crate::message::{Applied, ErrorCode, Facts, QuorumMode, Receipt};
 pub use crate::types::{
     Epoch, NodeId, Quorum, Sloppy, Stamp, TableId, TableKind, TraceId, WallTime,
 };
@@ -67,6 +68,7 @@ pub use admin::{Version, VersionRequest};
 pub use builder::ClientBuilder;
 pub use data::{DeleteRequest, GetReply, GetRequest, PutRequest};
 pub use error::{Error, ErrorKind};
+pub use hints::{DirtyMark, HintLine, HintTotals, Hints, HintsRequest};
 pub use scan::{Entries, Entry, Page, Pages, ScanRequest};
 pub use tables::{
     AlterTableRequest, CreateTableRequest, DescribeTableRequest, DropTableRequest,
@@ -185,6 +187,23 @@ impl Client {
     /// picker, as with [`Client::flush`].
     pub fn compact(&self) -> CompactRequest {
         CompactRequest::new(self.core.clone())
+    }
+
+    /// Asks one node what it keeps for owners that were away. Which node is up to the picker, as with
+    /// [`Client::flush`].
+    pub fn hints(&self) -> HintsRequest {
+        HintsRequest::list(self.core.clone())
+    }
+
+    /// Asks one node to hand its hints back now, without waiting for the next try.
+    pub fn replay_hints(&self) -> HintsRequest {
+        HintsRequest::replay(self.core.clone())
+    }
+
+    /// Asks one node to give up all hints it holds for `target`, those in custody included: what was
+    /// acknowledged may be lost. Their units are marked dirty.
+    pub fn drop_hints(&self, target: impl Into<String>) -> HintsRequest {
+        HintsRequest::drop(self.core.clone(), target.into())
     }
 
     /// Asks one node for its build.

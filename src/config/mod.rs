@@ -33,6 +33,7 @@ pub struct Config {
     pub cluster: ClusterSection,
     pub request: RequestSection,
     pub membership: MembershipSection,
+    pub hints: HintsSection,
     pub storage: StorageSection,
     pub transport: TransportSection,
     pub log: LogSection,
@@ -118,6 +119,14 @@ section!(MembershipSection {
     suspect_after: Duration = Duration::from_secs(2),
     #[serde(with = "duration")]
     down_after: Duration = Duration::from_secs(10),
+});
+section!(HintsSection {
+    #[serde(with = "duration")]
+    max_age: Duration = Duration::from_secs(3 * 3600),
+    #[serde(with = "size")]
+    max_bytes: usize = 1 << 30,
+    #[serde(with = "size")]
+    replay_rate: usize = 8 << 20,
 });
 section!(StorageSection {
     sync: Sync = Sync::Always,

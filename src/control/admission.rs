@@ -80,7 +80,7 @@ fn stranger(hello: &Hello, hint: &str) -> HelloRefusal {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::{BootRecord, Liveness, MemberView, Phase};
+    use crate::message::{BootRecord, HintGauges, Liveness, MemberView, Phase};
     use crate::types::{
         Addresses, ClusterId, Epoch, Lineage, Member, NodeId, Nonce, Role, Settings, TableId, Zone,
     };
@@ -118,6 +118,7 @@ mod tests {
             state: None,
             members: vec![member(2), member(3)],
             serving_since: None,
+            hints: HintGauges::default(),
         }
     }
 

@@ -126,6 +126,19 @@ pub struct HintsDropped {
     pub next: Option<HintPlace>,
 }
 
+/// Counts of one node's hints, for metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HintGauges {
+    /// What it holds for others.
+    pub held: HintTotals,
+    /// Hints handed back since the start.
+    pub replayed: u64,
+    /// Hints given up since the start.
+    pub dropped: u64,
+    /// Dirty marks.
+    pub dirty: u64,
+}
+
 /// What operators may ask about one node's hints.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HintRequest {

@@ -26,8 +26,8 @@ pub use error::{Applied, ErrorCode, Facts, OpError};
 pub use event::{Effect, Event, Level, Note};
 pub use hello::{Hello, HelloRefusal};
 pub use hint::{
-    DirtyMark, Hint, HintBook, HintChange, HintLine, HintPage, HintPlace, HintRequest, HintTotals,
-    HintsDropped, HintsReply,
+    DirtyMark, Hint, HintBook, HintChange, HintGauges, HintLine, HintPage, HintPlace, HintRequest,
+    HintTotals, HintsDropped, HintsReply,
 };
 pub use peer::{
     BirthNews, CustodyNews, FounderNonce, Lane, LifeAnswer, PeerMessage, ProbeFacts, ReadAnswer,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::types::{ClusterState, NodeId, NodeName, Time};
 
-use super::{Hello, ProbeFacts};
+use super::{Hello, HintGauges, ProbeFacts};
 
 /// What membership says of a member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -76,4 +76,6 @@ pub struct View {
     pub members: Vec<MemberView>,
     /// When it began to serve.
     pub serving_since: Option<Time>,
+    /// What it keeps for others.
+    pub hints: HintGauges,
 }

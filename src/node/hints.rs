@@ -7,9 +7,9 @@ use super::Node;
 use super::disk::Pending;
 use crate::handoff::{Around, Books, Bounds, Delivery, Replay, ReplayAction, Timing};
 use crate::message::{
-    DirtyMark, DiskAnswer, DiskError, DiskRequest, Effect, ErrorCode, Hint, HintLine, HintPlace,
-    HintRequest, HintTotals, HintsReply, Level, MetaRecord, OpError, PeerMessage, Phase, Refusal,
-    Reply, Restored, RoundId, WriteAnswer, WriteAsk,
+    DirtyMark, DiskAnswer, DiskError, DiskRequest, Effect, ErrorCode, Hint, HintGauges, HintLine,
+    HintPlace, HintRequest, HintTotals, HintsReply, Level, MetaRecord, OpError, PeerMessage, Phase,
+    Refusal, Reply, Restored, RoundId, WriteAnswer, WriteAsk,
 };
 use crate::types::{NodeId, NodeName, Now, OpId, Record, Time, Unit, WallTime, limits};
 
@@ -23,9 +23,9 @@ pub(super) struct Hints {
     /// A deletion by age is under way.
     dropping: bool,
     /// Hints handed back since the start.
-    pub(super) replayed: u64,
+    replayed: u64,
     /// Hints given up since the start.
-    pub(super) dropped: u64,
+    dropped: u64,
 }
 
 /// Who waits for a hint to be durable: a coordinator, with its round; nobody for a plain one.
@@ -61,6 +61,15 @@ impl Hints {
         let replay = Replay::new(timing);
         let age_check_at = now.mono;
         Hints { books, replay, age_check_at, dropping: false, replayed: 0, dropped: 0 }
+    }
+
+    pub(super) fn gauges(&self) -> HintGauges {
+        HintGauges {
+            held: self.books.totals(),
+            replayed: self.replayed,
+            dropped: self.dropped,
+            dirty: u64::try_from(self.books.dirty().len()).unwrap_or(u64::MAX),
+        }
     }
 
     pub(super) fn next_deadline(&self, now: Time) -> Option<Time> {

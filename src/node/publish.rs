@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Node;
 use crate::control::founders_hash;
-use crate::message::{Effect, Hello, HintTotals, Liveness, MemberView, View};
+use crate::message::{Effect, Hello, HintGauges, Liveness, MemberView, View};
 use crate::types::{Lineage, NodeId, limits};
 
 /// Counts and sizes for metrics; counts since the start.
@@ -22,14 +22,8 @@ pub struct Gauges {
     pub operations_begun: u64,
     /// Repairs ever sent to owners that answered with less.
     pub repairs: u64,
-    /// Hints this node holds for others.
-    pub hints: HintTotals,
-    /// Hints handed back.
-    pub hints_replayed: u64,
-    /// Hints given up, their units marked dirty.
-    pub hints_dropped: u64,
-    /// Dirty marks.
-    pub dirty: usize,
+    /// What this node keeps for others.
+    pub hints: HintGauges,
 }
 
 impl Node {
@@ -40,10 +34,7 @@ impl Node {
             lingering: self.lingering.len(),
             operation_bytes: self.operation_bytes,
             replica_operations: self.replica_operations,
-            hints: self.hints.books.totals(),
-            hints_replayed: self.hints.replayed,
-            hints_dropped: self.hints.dropped,
-            dirty: self.hints.books.dirty().len(),
+            hints: self.hints.gauges(),
             ..self.gauges
         }
     }
@@ -55,6 +46,7 @@ impl Node {
             state: self.state.clone(),
             members: self.members.ids().filter_map(|id| self.member_view(id)).collect(),
             serving_since: self.serving_since,
+            hints: self.hints.gauges(),
         };
         self.effects.push_back(Effect::Publish(Arc::new(view)));
     }

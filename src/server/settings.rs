@@ -58,6 +58,7 @@ impl Settings {
         let mut node = node(config)?;
         node.client_address = advertised(config, listen_client)?;
         for (key, duration) in [
+            ("hints.max_age", node.hint_age_max),
             ("membership.probe_interval", node.probe_interval),
             ("request.timeout", node.request_timeout),
             ("request.retry_interval", node.retry_interval),
@@ -157,8 +158,29 @@ fn node(config: &Config) -> Result<NodeConfig, ConfigError> {
         probe_interval: config.membership.probe_interval,
         suspect_after: config.membership.suspect_after,
         down_after: config.membership.down_after,
+        hint_age_max: config.hints.max_age,
+        hint_bytes_max: hint_bytes(config)?,
+        hint_replay_rate: replay_rate(config)?,
         ..NodeConfig::new(name, founders)
     })
+}
+
+/// Room for a few of the largest values: with less, some write would never find any.
+const HINT_BYTES_MIN: usize = 8 * limits::VALUE_BYTES_MAX;
+
+fn hint_bytes(config: &Config) -> Result<u64, ConfigError> {
+    let bytes = config.hints.max_bytes;
+    if bytes < HINT_BYTES_MIN {
+        return refuse(format!("hints.max_bytes is {bytes}; it must be at least {HINT_BYTES_MIN}"));
+    }
+    Ok(u64::try_from(bytes).unwrap_or(u64::MAX))
+}
+
+fn replay_rate(config: &Config) -> Result<u64, ConfigError> {
+    match config.hints.replay_rate {
+        0..1024 => refuse("hints.replay_rate is below 1KiB a second: hints would never be home"),
+        rate => Ok(u64::try_from(rate).unwrap_or(u64::MAX)),
+    }
 }
 
 /// Longest cluster name, in bytes.
@@ -347,7 +369,10 @@ mod tests {
 
     #[test]
     fn each_rule_names_the_key_that_breaks_it() {
-        let cases: [(&str, fn(&mut Config)); 15] = [
+        let cases: [(&str, fn(&mut Config)); 18] = [
+            ("hints.max_age", |c| c.hints.max_age = Duration::ZERO),
+            ("hints.max_bytes", |c| c.hints.max_bytes = 1 << 20),
+            ("hints.replay_rate", |c| c.hints.replay_rate = 0),
             ("node.name", |c| c.node.name.clear()),
             ("node.name", |c| c.node.name = "n4".to_owned()),
             ("node.name", |c| c.node.name = "N1".to_owned()),

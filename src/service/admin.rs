@@ -3,11 +3,14 @@
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 
-use crate::message::{AdminRequest, Reply};
+use crate::message::{AdminRequest, OpError, Reply};
 use crate::runtime::Handle;
 use crate::wire::admin::{locate_from_wire, locate_to_wire, status_to_wire, version_to_wire};
 use crate::wire::client::mismatched;
 use crate::wire::error::status_of;
+use crate::wire::hints::{
+    drop_hints_from_wire, hints_to_wire, list_hints_from_wire, replay_hints_from_wire,
+};
 use crate::wire::proto::admin as pb;
 use crate::wire::proto::admin::admin_server::Admin;
 
@@ -27,6 +30,18 @@ impl AdminService {
         let deadline = call(&self.handle, metadata).deadline(0);
         let deadline = deadline.map_err(|error| status_of(&error))?;
         self.handle.admin(deadline, request).await.map_err(|error| status_of(&error))
+    }
+
+    async fn hints(
+        &self,
+        metadata: &MetadataMap,
+        ask: Result<AdminRequest, OpError>,
+    ) -> Result<Response<pb::HintsResponse>, Status> {
+        let ask = ask.map_err(|error| status_of(&error))?;
+        match self.run(metadata, ask).await? {
+            Reply::Hints(reply) => Ok(Response::new(hints_to_wire(*reply))),
+            _ => Err(status_of(&mismatched())),
+        }
     }
 }
 
@@ -72,6 +87,30 @@ impl Admin for AdminService {
             Reply::Compacted => Ok(Response::new(pb::CompactResponse {})),
             _ => Err(status_of(&mismatched())),
         }
+    }
+
+    async fn list_hints(
+        &self,
+        request: Request<pb::ListHintsRequest>,
+    ) -> Result<Response<pb::HintsResponse>, Status> {
+        let (metadata, _, ask) = request.into_parts();
+        self.hints(&metadata, Ok(list_hints_from_wire(ask))).await
+    }
+
+    async fn replay_hints(
+        &self,
+        request: Request<pb::ReplayHintsRequest>,
+    ) -> Result<Response<pb::HintsResponse>, Status> {
+        let (metadata, _, ask) = request.into_parts();
+        self.hints(&metadata, replay_hints_from_wire(ask)).await
+    }
+
+    async fn drop_hints(
+        &self,
+        request: Request<pb::DropHintsRequest>,
+    ) -> Result<Response<pb::HintsResponse>, Status> {
+        let (metadata, _, ask) = request.into_parts();
+        self.hints(&metadata, drop_hints_from_wire(ask)).await
     }
 
     async fn version(

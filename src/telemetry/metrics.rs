@@ -11,7 +11,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::message::{ErrorCode, Phase, View};
+use crate::message::{ErrorCode, HintGauges, Phase, View};
 use crate::transport::PeerStats;
 use crate::types::limits;
 
@@ -241,6 +241,30 @@ fn differences(cumulative: &[(f64, u64)]) -> Vec<(f64, u64)> {
         .collect()
 }
 
+fn hints(encoder: &mut DescriptorEncoder<'_>, hints: HintGauges) -> fmt::Result {
+    let HintGauges { held, replayed, dropped, dirty } = hints;
+    let kinds = |custody: u64, all: u64| {
+        let kind = |name: &str| vec![("kind", name.to_owned())];
+        vec![(kind("custody"), float(custody)), (kind("plain"), float(all - custody.min(all)))]
+    };
+    let samples = kinds(held.custody, held.count);
+    let (name, help) = ("kv_hints_count", "Hints this node holds for others");
+    gauges(encoder, Family { name, help, unit: None, samples })?;
+    let samples = kinds(held.custody_bytes, held.bytes);
+    let (name, help) = ("kv_hints", "Bytes of hints this node holds for others");
+    gauges(encoder, Family { name, help, unit: Some(&Unit::Bytes), samples })?;
+    let (name, help) = ("kv_hints_dirty", "Owners of units that may lack writes no hint carries");
+    gauges(encoder, Family { name, help, unit: None, samples: one(float(dirty)) })?;
+    for (name, help, value) in [
+        ("kv_hints_replayed", "Hints handed back", replayed),
+        ("kv_hints_dropped", "Hints given up: too old, without room, or by an operator", dropped),
+    ] {
+        let samples = vec![(Labels::new(), value)];
+        counters(encoder, Family { name, help, unit: None, samples })?;
+    }
+    Ok(())
+}
+
 fn members(encoder: &mut DescriptorEncoder<'_>, view: &View) -> fmt::Result {
     let phase = match view.phase {
         Phase::Founding(_) => "founding",
@@ -257,6 +281,7 @@ fn members(encoder: &mut DescriptorEncoder<'_>, view: &View) -> fmt::Result {
     let epoch = view.state.as_ref().map_or(0, |state| state.epoch.0);
     let (name, help) = ("kv_epoch", "The newest cluster state in force");
     gauges(encoder, Family { name, help, unit: None, samples: one(float(epoch)) })?;
+    hints(encoder, view.hints)?;
     let label = |id: u32| vec![("peer", id.to_string())];
     let samples = view
         .members

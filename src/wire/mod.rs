@@ -7,6 +7,7 @@ pub mod client;
 mod decree;
 pub mod error;
 pub mod hello;
+pub mod hints;
 pub mod peer;
 mod state;
 pub mod tables;

@@ -95,8 +95,6 @@ fn what_is_not_available_yet_says_so_and_exits_2() {
         "plan commit HASH",
         "plan status",
         "plan pause",
-        "hints list",
-        "hints drop",
         "repair start --wait",
         "gc status",
         "scrub start",
@@ -104,13 +102,10 @@ fn what_is_not_available_yet_says_so_and_exits_2() {
         "capacity --nodes 1000 --p 0.005 --confidence 0.99",
         "bench run A --duration 1s --rate 100",
         "cas KEY --expect V --value V2",
-        "put k v --sloppy",
         "put k v --context C",
         "get k --siblings",
-        "del k --sloppy",
         "scan --reverse",
         "wait --for settled",
-        "wait --for no-hints",
         "wait --for converged",
     ];
     for line in lines {

@@ -176,3 +176,29 @@ async fn a_reader_that_has_seen_enough_is_no_failure() {
     let output = child.wait_with_output().unwrap();
     assert_eq!((output.status.code(), output.stderr.len()), (Some(0), 0));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn hints_are_listed_handed_back_and_dropped_by_holder() {
+    let fake = server([]).await;
+    let at = fake.address.as_str();
+    let listed = kvctl(at, "hints list -o json").json();
+    let line = &listed["hints"][0];
+    assert_eq!((&line["holder"], &line["target"]), (&"n1".into(), &"n3".into()));
+    assert_eq!((&line["count"], &line["custody"]), (&7.into(), &2.into()));
+    assert_eq!(line["oldest_age_ms"], 61_000);
+    assert_eq!((&listed["dirty_count"], &listed["dirty"][0]["partition"]), (&3.into(), &5.into()));
+    let plain = kvctl(at, "hints list -o plain --node n1").stdout;
+    assert_eq!(plain, "n1\tn3\t7\t700\t2\t61000\n");
+    let replayed = kvctl(at, "hints replay --target n3 --node n2 -o json").json();
+    assert_eq!(replayed["replaying"][0]["count"], 7);
+    let dropped = kvctl(at, "hints drop --target n3 --node n2 --yes");
+    assert_eq!(dropped.code, 0);
+    assert!(dropped.stderr.contains("2 of them were in custody"), "{}", dropped.stderr);
+    assert!(dropped.stdout.contains("dropped 7 hints of n2"), "{}", dropped.stdout);
+    assert_eq!(fake.hints_dropped(), ["n3"]);
+    assert_eq!(kvctl(at, "hints drop --yes").code, 2);
+    assert_eq!(kvctl(at, "hints list --node n9").code, 2);
+    let waited = kvctl(at, "wait --for no-hints --timeout 300ms");
+    assert_eq!(waited.code, 5);
+    assert!(waited.stderr.contains("hints are not home"), "{}", waited.stderr);
+}

@@ -22,6 +22,7 @@ mod network;
 mod observe;
 mod peers;
 mod quorum;
+mod sloppy;
 mod slow;
 mod tables;
 mod traffic;

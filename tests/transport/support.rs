@@ -7,7 +7,9 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use roundtable::message::{BootRecord, Hello, Liveness, MemberView, PeerMessage, Phase, View};
+use roundtable::message::{
+    BootRecord, Hello, HintGauges, Liveness, MemberView, PeerMessage, Phase, View,
+};
 use roundtable::transport::{
     Inbox, PeerInput, PeerInputs, PeerService, TransportConfig, serve_peers,
 };
@@ -79,6 +81,7 @@ pub(crate) fn view(me: u32, peers: &[(u32, &str)]) -> Arc<View> {
     Arc::new(View {
         phase: Phase::Serving,
         hello: hello(me, 0),
+        hints: HintGauges::default(),
         state: Some(Arc::new(ClusterState {
             epoch: Epoch(1),
             parent: 0,

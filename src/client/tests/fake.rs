@@ -40,6 +40,7 @@ struct State {
     messages: usize,
     flushes: usize,
     compactions: usize,
+    hints_dropped: Vec<String>,
     unavailable: Vec<u32>,
     silent: bool,
 }
@@ -92,6 +93,11 @@ impl Fake {
     /// Messages that came in over sessions.
     pub(crate) fn messages(&self) -> usize {
         self.state.lock().messages
+    }
+
+    /// Targets whose hints it was told to give up.
+    pub(crate) fn hints_dropped(&self) -> Vec<String> {
+        self.state.lock().hints_dropped.clone()
     }
 
     /// How often it was told to merge its tables.
@@ -292,6 +298,27 @@ impl v1::kv_server::Kv for Fake {
     }
 }
 
+fn kept() -> admin::HintTotals {
+    admin::HintTotals { count: 7, bytes: 700, custody: 2, custody_bytes: 200 }
+}
+
+fn hints(touched: admin::HintTotals) -> admin::HintsResponse {
+    use admin::hints_response::{Dirty, Line};
+    let line = Line {
+        target: "n3".to_owned(),
+        totals: Some(kept()),
+        oldest_age_ms: 61_000,
+        replaying: false,
+    };
+    let mark = Dirty { class: 0, partition: 5, target: "n2".to_owned() };
+    admin::HintsResponse {
+        lines: vec![line],
+        dirty: vec![mark],
+        dirty_count: 1,
+        touched: Some(touched),
+    }
+}
+
 #[tonic::async_trait]
 impl admin::admin_server::Admin for Fake {
     async fn status(
@@ -348,6 +375,28 @@ impl admin::admin_server::Admin for Fake {
     ) -> Result<Response<admin::CompactResponse>, Status> {
         self.state.lock().compactions += 1;
         Ok(Response::new(admin::CompactResponse {}))
+    }
+
+    async fn list_hints(
+        &self,
+        _: Request<admin::ListHintsRequest>,
+    ) -> Result<Response<admin::HintsResponse>, Status> {
+        Ok(Response::new(hints(admin::HintTotals::default())))
+    }
+
+    async fn replay_hints(
+        &self,
+        _: Request<admin::ReplayHintsRequest>,
+    ) -> Result<Response<admin::HintsResponse>, Status> {
+        Ok(Response::new(hints(kept())))
+    }
+
+    async fn drop_hints(
+        &self,
+        ask: Request<admin::DropHintsRequest>,
+    ) -> Result<Response<admin::HintsResponse>, Status> {
+        self.state.lock().hints_dropped.push(ask.into_inner().target);
+        Ok(Response::new(hints(kept())))
     }
 
     async fn version(

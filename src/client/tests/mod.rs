@@ -235,6 +235,11 @@ async fn a_node_is_asked_about_the_cluster_and_itself() {
     assert_eq!(fake.flushes(), 1);
     kv.compact().await.unwrap();
     assert_eq!((fake.flushes(), fake.compactions()), (1, 1));
+    let hints = kv.hints().await.unwrap();
+    assert_eq!((hints.lines[0].totals.custody, hints.dirty[0].partition), (2, 5));
+    assert_eq!(kv.replay_hints().target("n3").await.unwrap().touched.count, 7);
+    kv.drop_hints("n3").await.unwrap();
+    assert_eq!(fake.hints_dropped(), ["n3"]);
     assert_eq!(kv.version().await.unwrap().version, "9.9.9");
     fake.set_unavailable(vec![3]);
     assert_eq!(kv.status().await.unwrap().unavailable, [3]);

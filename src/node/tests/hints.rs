@@ -362,11 +362,11 @@ fn custody_without_room_is_refused_and_a_plain_hint_without_room_leaves_a_dirty_
     five.write(put("k", "v")).unwrap();
     five.bench.pass(ms(1200));
     let node = five.bench.host(a).node.as_ref().unwrap();
-    assert_eq!((node.gauges().hints.count, node.gauges().dirty), (0, 1));
+    assert_eq!((node.gauges().hints.held.count, node.gauges().hints.dirty), (0, 1));
     five.down(a);
     five.bench.start(a);
     let node = five.bench.host(a).node.as_ref().unwrap();
-    assert_eq!(node.gauges().dirty, 1, "the mark is durable");
+    assert_eq!(node.gauges().hints.dirty, 1, "the mark is durable");
 }
 
 #[test]
@@ -398,7 +398,7 @@ fn a_plain_hint_that_is_too_old_is_given_up_and_custody_is_not() {
     five.bench.pass(ms(9000));
     assert_eq!((five.hints(a), five.hints(d)), (0, 1));
     let node = five.bench.host(a).node.as_ref().unwrap();
-    assert_eq!((node.gauges().dirty, node.gauges().hints_dropped), (1, 1));
+    assert_eq!((node.gauges().hints.dirty, node.gauges().hints.dropped), (1, 1));
 }
 
 #[test]
@@ -473,5 +473,5 @@ fn hints_of_a_dropped_table_are_swept() {
     five.bench.pass(ms(4000));
     assert_eq!(five.hints(d), 0);
     let node = five.bench.host(d).node.as_ref().unwrap();
-    assert_eq!(node.gauges().hints.count, 0);
+    assert_eq!(node.gauges().hints.held.count, 0);
 }

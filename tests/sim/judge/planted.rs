@@ -209,5 +209,6 @@ fn view(phase: Phase, state: Option<Arc<ClusterState>>, id: u32, boot: u128) -> 
         birth: Nonce(7),
         boot: BootRecord { number: 1, nonce: Nonce(boot) },
     };
-    View { phase, hello, state, members: Vec::new(), serving_since: None }
+    let hints = roundtable::message::HintGauges::default();
+    View { phase, hello, state, members: Vec::new(), serving_since: None, hints }
 }

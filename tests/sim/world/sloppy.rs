@@ -83,7 +83,7 @@ impl World {
     /// I12: hints stay within their bound.
     pub(super) fn bound_hints(&mut self, host: usize) {
         let Some(running) = &self.hosts[host].running else { return };
-        let held = running.node.gauges().hints.bytes;
+        let held = running.node.gauges().hints.held.bytes;
         let most = self.plan.configs[host].hint_bytes_max;
         if held > most {
             let text = format_args!("n{} holds {held} bytes of hints of {most}", host + 1);
