@@ -252,7 +252,9 @@ impl World {
         let below = |key: &Bytes| {
             let covers =
                 |table: &&MapTable| table.meta.smallest <= *key && *key <= table.meta.largest;
-            seen.iter().filter(|table| table.level > job.to).any(|table| covers(&table))
+            // Written back into level 0, a delete may hide something in an older table beside it.
+            job.to == 0
+                || seen.iter().filter(|table| table.level > job.to).any(|table| covers(&table))
         };
         let horizon = self.horizon;
         merged.retain(|key, version| {
