@@ -9,6 +9,7 @@
     reason = "a test that meets the unexpected is to fail there, loudly"
 )]
 
+mod blob_exchange;
 mod blobs;
 mod budget;
 mod check;

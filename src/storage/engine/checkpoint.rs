@@ -1,7 +1,7 @@
 //! A copy of the store as it is now, without stopping it.
 //!
-//! Decides what a checkpoint is made of: the tables and blob files of a snapshot by hard links, which cost no room
-//! until they are merged away here, and what is only in memory as one table more. So it needs no
+//! Decides what a checkpoint is made of: the tables and blob files of a snapshot by hard links, which
+//! cost no room until they are merged away here, and what is only in memory as one table more. So it needs no
 //! log, and holds the snapshot and nothing else. The snapshot pins its tables, so nothing waits:
 //! writes, flushes and merges go on. `CURRENT` is written last: what a crash leaves of a checkpoint
 //! cannot be taken for a store.
