@@ -1,9 +1,27 @@
 //! How versions of one key relate and merge. Knows no replica and no quorum.
 //!
-//! So far one kind: the last-writer-wins register, whose order is the stamp's. Merge is
-//! commutative, associative and idempotent, so replicas that have seen the same versions in any
-//! order, any number of times, hold the same one.
+//! Two kinds so far. The last-writer-wins register, whose order is the stamp's. And the set of
+//! siblings of causal tables, a dotted version vector set (Preguiça et al., "Dotted Version
+//! Vectors", 2012), whose order is what each writer had seen. Both merges are commutative,
+//! associative and idempotent, so replicas that have seen the same versions in any order, any
+//! number of times, hold the same.
 
+mod bytes;
+mod context;
+mod dot;
 mod register;
+mod shown;
+mod siblings;
+mod token;
 
+#[cfg(test)]
+mod history_tests;
+#[cfg(test)]
+mod siblings_tests;
+
+pub use context::CausalContext;
+pub use dot::{Actor, Dot, Tick};
 pub use register::{Merge, merge, newest};
+pub use shown::Shown;
+pub use siblings::{Applied, Change, Payload, Refused, SiblingSet, Write};
+pub use token::{ContextToken, TokenError};

@@ -28,6 +28,11 @@ pub struct ProcessId(pub u64);
 pub struct OpIndex(usize);
 
 impl OpIndex {
+    /// The operation at a place.
+    pub(super) fn of(place: usize) -> OpIndex {
+        OpIndex(place)
+    }
+
     /// Its place in the order of invocation, from 0.
     pub fn get(self) -> usize {
         self.0

@@ -1,11 +1,12 @@
 //! Load and its judgement: histories of operations, the checkers that read them, and a generator
 //! that drives a real cluster.
 //!
-//! [`history`] and [`check`] are pure and shared by the simulator and by tests over real
+//! [`history`], [`causal`] and [`check`] are pure and shared by the simulator and by tests over real
 //! processes: they know no client, no clock and no network. So are [`keys`], [`mix`] and
 //! [`schedule`], which say what is asked and when. The generator itself stands on the client
 //! library.
 
+pub mod causal;
 pub mod check;
 #[cfg(feature = "client")]
 pub mod generator;

@@ -47,6 +47,11 @@ number!(
     Partition(u16)
 );
 number!(
+    /// One stretch of a node's life in which it has lost nothing it had acknowledged: what a node
+    /// writes in causal tables, it writes as (node, tenure). Random; never used again.
+    Tenure(u64)
+);
+number!(
     /// One client operation in flight on one node. Local to that node's life.
     OpId(u64)
 );

@@ -35,6 +35,26 @@ pub const STATE_BYTES_MAX: usize = 4 << 20;
 pub const RECENT_CHANGES_MAX: usize = 128;
 /// Changes of the cluster state that may wait on one node.
 pub const CHANGES_WAITING_MAX: usize = 64;
+/// Siblings of one key from which on a receipt warns of them.
+pub const SIBLINGS_WARN: usize = 10;
+/// Siblings of one key past which a client's put is refused. Merging never is.
+pub const SIBLINGS_MAX: usize = 50;
+/// Bytes of all siblings of one key past which a client's put is refused.
+pub const SIBLING_BYTES_MAX: usize = 4 << 20;
+/// Largest causal context a client may bring, in bytes.
+pub const CONTEXT_BYTES_MAX: usize = 128 << 10;
+/// Most entries of a stored context: actors and single writes. A put that would exceed it is
+/// refused.
+pub const CONTEXT_ENTRIES_MAX: usize = 1024;
+/// Single writes in the context that a put returns; more are forgotten, oldest first, which can
+/// only make siblings.
+pub const CONTEXT_DOTS_MAX: usize = 64;
+/// Values of siblings above this are stored in a record of their own when a key has several.
+pub const SIBLING_INLINE_BYTES: usize = 1 << 10;
+/// Sets of siblings above this travel in several messages.
+pub const SIBLING_PART_BYTES: usize = 5 << 20;
+/// Bytes of siblings in one answer to a client; the rest comes once these are resolved.
+pub const SIBLING_ANSWER_BYTES_MAX: usize = 6 << 20;
 /// Shortest time to live of a value.
 pub const TTL_MIN: Duration = Duration::from_millis(100);
 /// Longest time to live of a value: ten years.
@@ -73,4 +93,6 @@ pub const FEATURE_LEVEL: u32 = 1;
 const _: () = assert!(VALUE_BYTES_MAX + KEY_BYTES_MAX < SCAN_PAGE_BYTES_MAX);
 const _: () = assert!(2 * SCAN_PAGE_BYTES_MAX <= MESSAGE_BYTES_MAX);
 const _: () = assert!(2 * STATE_BYTES_MAX <= MESSAGE_BYTES_MAX);
+const _: () = assert!(SIBLING_BYTES_MAX + VALUE_BYTES_MAX <= SIBLING_PART_BYTES);
+const _: () = assert!(SIBLING_ANSWER_BYTES_MAX + (1 << 20) < MESSAGE_BYTES_MAX);
 const _: () = assert!(PROTOCOL_MIN <= PROTOCOL_MAX);

@@ -17,7 +17,7 @@ pub use cluster::{Addresses, Class, ClusterState, Member, Role, Settings};
 pub use founder::{Charter, Founder};
 pub use id::{
     ClassId, ClusterId, Epoch, Lineage, NodeId, NodeName, Nonce, OpId, Partition, RequestId,
-    TableId, TraceId, Unit, Zone,
+    TableId, Tenure, TraceId, Unit, Zone,
 };
 pub use key::{Key, Value};
 pub use quorum::Quorum;

@@ -4,12 +4,14 @@
 //! | function | invariant |
 //! |---|---|
 //! | [`register`] | I1: acknowledged writes are read; I5: deleted stays deleted; no value from nowhere |
+//! | [`causal`] | I2: a write of a causal table vanishes only where a write that saw it took its place |
 //! | [`stamps`] | I8: stamps of one node strictly increase over its whole life |
 //! | [`deadlines`] | I13: no request outlives its deadline by more than [`OVERRUN_MAX`] |
 //! | [`Ledger::audit`] | what was acknowledged before a crash is read back after it |
 //!
 //! They know no cluster and no node: the same functions judge the simulator and real processes.
 
+mod causal;
 mod deadline;
 mod ledger;
 mod register;
@@ -22,6 +24,7 @@ use crate::types::{Key, NodeId, Stamp, Value};
 
 use super::history::OpIndex;
 
+pub use causal::causal;
 pub use deadline::{Deadline, OVERRUN_MAX, deadlines};
 pub use ledger::Ledger;
 pub use register::register;
@@ -142,6 +145,35 @@ pub enum Violation {
         /// The key.
         key: Key,
     },
+    /// A read of a causal table began after a write was acknowledged and lacks it, though nobody
+    /// who saw it wrote.
+    SiblingLost {
+        /// The key.
+        key: Key,
+        /// The read.
+        read: OpIndex,
+        /// The acknowledged write it missed.
+        missed: OpIndex,
+    },
+    /// A read of a causal table returned a write that an acknowledged one had seen and taken the
+    /// place of.
+    SiblingBack {
+        /// The key.
+        key: Key,
+        /// The read.
+        read: OpIndex,
+        /// The write that came back.
+        put: OpIndex,
+        /// The one that took its place.
+        by: OpIndex,
+    },
+    /// A read of a causal table returned one write as two siblings.
+    SiblingTwice {
+        /// The key.
+        key: Key,
+        /// The read.
+        read: OpIndex,
+    },
 }
 
 impl fmt::Display for Violation {
@@ -193,6 +225,16 @@ impl fmt::Display for Violation {
                     })
                 };
                 write!(f, "{key:?}: wanted {}, found {}", show(wanted), show(found))
+            }
+            Violation::SiblingLost { key, read, missed } => {
+                write!(f, "{key:?}: read {} lacks sibling {}", read.get(), missed.get())
+            }
+            Violation::SiblingBack { key, read, put, by } => {
+                let (read, put, by) = (read.get(), put.get(), by.get());
+                write!(f, "{key:?}: read {read} shows {put}, whose place {by} had taken")
+            }
+            Violation::SiblingTwice { key, read } => {
+                write!(f, "{key:?}: read {} shows one write twice", read.get())
             }
             Violation::LedgerUnread { key } => write!(f, "{key:?}: was never read back"),
         }
