@@ -182,6 +182,9 @@ fn two_attempts_of_one_put_are_one_sibling_and_go_together() {
     let seen_by_two = two.seen_after(applied.stands, &applied.seen);
     one.join(two.clone());
     assert_eq!((one.writes().len(), values(&one)), (2, vec!["x".to_owned()]));
+    let armed = crate::testing::arm_mutant("retry-makes-a-sibling");
+    assert_eq!(values(&one), ["x", "x"], "the planted bug shows both");
+    drop(armed);
     // A third attempt finds the first standing.
     let again = one.apply(attempt(1, 3)).unwrap();
     assert_eq!(again.stands, Some(dot(1, 1)));

@@ -136,6 +136,8 @@ pub(crate) enum Command {
     Get(super::get::GetArgs),
     /// Delete one key; deleting an absent key succeeds
     Del(super::del::DelArgs),
+    /// Show the siblings of a key of a causal table, and settle on one value
+    Resolve(super::resolve::ResolveArgs),
     /// List keys in byte order
     Scan(super::scan::ScanArgs),
     /// Write many keys from a file or stdin

@@ -8,7 +8,8 @@ use super::Context;
 use super::args::{KeyArgs, ModeArgs, quorum};
 use super::exit::Failure;
 use super::output::Output;
-use super::put::written;
+use super::put::wrote;
+use super::resolve::context_from;
 
 /// `kvctl del`
 #[derive(Args, Debug)]
@@ -23,8 +24,8 @@ pub(crate) struct DelArgs {
     r: Option<Quorum>,
     #[command(flatten)]
     mode: ModeArgs,
-    /// Not available yet
-    #[arg(long, value_name = "C", hide = true)]
+    /// Causal tables: delete what a get or put showed with this context, and nothing else
+    #[arg(long, value_name = "C")]
     context: Option<String>,
 }
 
@@ -34,9 +35,7 @@ pub(crate) async fn run(
     args: DelArgs,
     output: &mut Output,
 ) -> Result<(), Failure> {
-    if args.context.is_some() {
-        return Err(Failure::not_available_yet("--context"));
-    }
+    let seen = context_from(args.context)?;
     let key = args.key.resolve()?;
     let client = context.client()?;
     let mut delete = client.delete(key.clone()).table(context.table());
@@ -47,6 +46,8 @@ pub(crate) async fn run(
     if let Some(r) = args.r {
         delete = delete.r(r);
     }
-    let receipt = delete.await?;
-    written(&key, &receipt, output)
+    if let Some(seen) = seen {
+        delete = delete.context(&seen);
+    }
+    wrote(&key, &delete.returning_context().await?, output)
 }

@@ -66,6 +66,13 @@ impl Failure {
         Failure::new(Exit::Usage, "NOT_AVAILABLE_YET", format!("{what} is not available yet"))
     }
 
+    /// There are several values where one was wanted.
+    pub(crate) fn siblings(count: u32, hint: &str) -> Failure {
+        let message = format!("the key has {count} siblings");
+        let failure = Failure::new(Exit::Conflict, Error::SIBLINGS, message);
+        Failure { hint: Some(hint.to_owned()), ..failure }
+    }
+
     /// There is no such key.
     pub(crate) fn key_not_found() -> Failure {
         Failure::new(Exit::NotFound, "KEY_NOT_FOUND", "key not found")
@@ -154,6 +161,9 @@ fn hint(error: &Error) -> Option<&'static str> {
         }
         ErrorKind::QuorumNotReached => Some("`kvctl status` shows which nodes are down"),
         ErrorKind::Overloaded => Some("try again more slowly"),
+        ErrorKind::Conflict if error.code() == Error::SIBLINGS => {
+            Some("`kvctl get --siblings KEY` shows them, `kvctl resolve KEY` settles on one")
+        }
         _ => None,
     }
 }

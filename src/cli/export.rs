@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::time::Duration;
 
+use bytes::Bytes;
 use clap::Args;
 use serde_json::json;
 use tokio_stream::StreamExt;
 
-use crate::client::Clock;
+use crate::client::{Client, Clock};
 use crate::types::Quorum;
 
 use super::Context;
@@ -38,7 +39,8 @@ pub(crate) async fn run(
     args: ExportArgs,
     output: &mut Output,
 ) -> Result<(), Failure> {
-    let mut scan = context.client()?.scan().table(context.table());
+    let client = context.client()?;
+    let mut scan = client.scan().table(context.table());
     if let Some(prefix) = args.prefix {
         scan = scan.prefix(prefix);
     }
@@ -52,12 +54,19 @@ pub(crate) async fn run(
     let mut pages = pin!(scan.pages());
     while let Some(page) = pages.next().await {
         for entry in page?.entries {
-            let line = line::ndjson(&entry.key, &entry.value);
-            match &mut file {
-                Some(file) => file.line(&line)?,
-                None => output.line(&line)?,
+            let values = if entry.value_left_out {
+                siblings(&client, context.table(), &entry.key, args.r).await?
+            } else {
+                vec![entry.value]
+            };
+            for value in values {
+                let line = line::ndjson(&entry.key, &value);
+                match &mut file {
+                    Some(file) => file.line(&line)?,
+                    None => output.line(&line)?,
+                }
+                exported += 1;
             }
-            exported += 1;
         }
         progress.tick();
         progress.set_message(format!("{exported} keys"));
@@ -73,6 +82,26 @@ pub(crate) async fn run(
         return output.json(&json!({ "exported": exported, "seconds": seconds }));
     }
     output.line(&format!("exported {exported} in {seconds:.1} s"))
+}
+
+/// The values of a key of a causal table that a page had no room for: one line each.
+async fn siblings(
+    client: &Client,
+    table: &str,
+    key: &Bytes,
+    r: Option<Quorum>,
+) -> Result<Vec<Bytes>, Failure> {
+    let mut get = client.get(key.clone()).table(table);
+    if let Some(r) = r {
+        get = get.r(r);
+    }
+    let found = get.siblings().await?;
+    if usize::try_from(found.count).unwrap_or(usize::MAX) > found.values.len() {
+        let key = key.escape_ascii();
+        let text = format!("{key} has more siblings than fit one answer; resolve them first");
+        return Err(Failure::internal(text));
+    }
+    Ok(found.values.into_iter().map(|sibling| sibling.value).collect())
 }
 
 /// A file that appears under its name only when it is complete.

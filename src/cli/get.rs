@@ -1,13 +1,14 @@
 //! `kvctl get`
 
 use clap::Args;
-use serde_json::{Map, json};
+use serde_json::Map;
 
 use crate::types::Quorum;
 
 use super::args::{KeyArgs, ModeArgs, quorum};
 use super::exit::Failure;
 use super::output::Output;
+use super::resolve::{context_json, show};
 use super::{Context, text};
 
 /// `kvctl get`
@@ -20,8 +21,8 @@ pub(crate) struct GetArgs {
     r: Option<Quorum>,
     #[command(flatten)]
     mode: ModeArgs,
-    /// Not available yet
-    #[arg(long, hide = true)]
+    /// Show all siblings of a key of a causal table
+    #[arg(long)]
     siblings: bool,
 }
 
@@ -31,15 +32,19 @@ pub(crate) async fn run(
     args: GetArgs,
     output: &mut Output,
 ) -> Result<(), Failure> {
-    if args.siblings {
-        return Err(Failure::not_available_yet("--siblings"));
-    }
     let key = args.key.resolve()?;
     let client = context.client()?;
     let mut get = client.get(key.clone()).table(context.table());
     get = get.mode(args.mode.mode());
     if let Some(r) = args.r {
         get = get.r(r);
+    }
+    if args.siblings {
+        let found = get.siblings().await?;
+        if found.values.is_empty() {
+            return Err(Failure::key_not_found());
+        }
+        return show(&key, &found, output);
     }
     let reply = get.await?;
     if reply.receipt.may_miss {
@@ -52,7 +57,7 @@ pub(crate) async fn run(
         text::put_bytes(&mut object, "value", &value);
         object.insert("stamp".to_owned(), text::stamp(reply.receipt.stamp).into());
         object.insert("expires_ms".to_owned(), text::expires_ms(reply.expires));
-        object.insert("context".to_owned(), json!(null));
+        object.insert("context".to_owned(), context_json(&reply.context));
         object.insert("receipt".to_owned(), text::receipt(&reply.receipt));
         return output.json(&object.into());
     }

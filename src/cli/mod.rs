@@ -18,6 +18,7 @@ mod lines;
 mod locate;
 mod output;
 mod put;
+mod resolve;
 mod scan;
 mod status;
 mod stores;
@@ -93,6 +94,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Put(args) => put::run(&context, args, &mut output).await,
         Command::Get(args) => get::run(&context, args, &mut output).await,
         Command::Del(args) => del::run(&context, args, &mut output).await,
+        Command::Resolve(args) => resolve::run(&context, args, &mut output).await,
         Command::Scan(args) => scan::run(&context, args, &mut output).await,
         Command::Import(args) => import::run(&context, args, &mut output).await,
         Command::Export(args) => export::run(&context, args, &mut output).await,

@@ -3,14 +3,16 @@
 use std::time::Duration;
 
 use clap::Args;
-use serde_json::{Map, json};
+use serde_json::Map;
 
-use crate::types::Quorum;
+use crate::client::Written;
+use crate::types::{Quorum, limits};
 
 use super::args::{ModeArgs, quorum, ttl};
 use super::exit::Failure;
 use super::item::{ValueSource, key};
 use super::output::Output;
+use super::resolve::{context_from, context_json};
 use super::{Context, text};
 
 /// `kvctl put`
@@ -45,8 +47,8 @@ pub(crate) struct PutArgs {
     /// The value lives for ever, whatever the table's default is
     #[arg(long, conflicts_with = "ttl")]
     no_ttl: bool,
-    /// Not available yet
-    #[arg(long, value_name = "C", hide = true)]
+    /// Causal tables: take the place of what a get or put showed with this context
+    #[arg(long, value_name = "C")]
     context: Option<String>,
 }
 
@@ -82,10 +84,8 @@ pub(crate) async fn run(
     args: PutArgs,
     output: &mut Output,
 ) -> Result<(), Failure> {
-    if args.context.is_some() {
-        return Err(Failure::not_available_yet("--context"));
-    }
     let (w, r, ttl, no_ttl, mode) = (args.w, args.r, args.ttl, args.no_ttl, args.mode.mode());
+    let seen = context_from(args.context.clone())?;
     let (key, source) = args.resolve()?;
     let client = context.client()?;
     let mut put = client.put(key.clone(), source.read()?).table(context.table());
@@ -99,16 +99,19 @@ pub(crate) async fn run(
     if let Some(r) = r {
         put = put.r(r);
     }
-    let receipt = put.await?;
-    written(&key, &receipt, output)
+    if let Some(seen) = seen {
+        put = put.context(&seen);
+    }
+    wrote(&key, &put.returning_context().await?, output)
 }
 
 /// Shows what a write rests on.
-pub(crate) fn written(
-    key: &[u8],
-    receipt: &crate::client::Receipt,
-    output: &mut Output,
-) -> Result<(), Failure> {
+pub(crate) fn wrote(key: &[u8], written: &Written, output: &mut Output) -> Result<(), Failure> {
+    let receipt = &written.receipt;
+    if written.siblings >= limits::SIBLINGS_WARN {
+        let count = written.siblings;
+        output.note(&format!("note: the key has {count} siblings; `kvctl resolve` settles on one"));
+    }
     if receipt.weak {
         output.note("note: weak: below the table's floors, so later reads may miss it");
     }
@@ -125,7 +128,10 @@ pub(crate) fn written(
     let mut object = Map::new();
     text::put_bytes(&mut object, "key", key);
     object.insert("stamp".to_owned(), text::stamp(receipt.stamp).into());
-    object.insert("context".to_owned(), json!(null));
+    object.insert("context".to_owned(), context_json(&written.context));
+    if !written.context.is_empty() {
+        object.insert("siblings".to_owned(), written.siblings.into());
+    }
     object.insert("receipt".to_owned(), text::receipt(receipt));
     output.json(&object.into())
 }

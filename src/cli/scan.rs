@@ -73,14 +73,19 @@ pub(crate) async fn run(
     if let Some(r) = args.r {
         scan = scan.r(r);
     }
+    let mut left_out = 0u64;
     let mut pages = pin!(scan.pages());
     while let Some(page) = pages.next().await {
         for entry in page?.entries {
+            left_out += u64::from(entry.value_left_out);
             if output.format().is_json() {
                 let mut object = Map::new();
                 text::put_bytes(&mut object, "key", &entry.key);
-                if !args.keys_only {
+                if !args.keys_only && !entry.value_left_out {
                     text::put_bytes(&mut object, "value", &entry.value);
+                }
+                if entry.siblings > 1 || entry.value_left_out {
+                    object.insert("siblings".to_owned(), entry.siblings.into());
                 }
                 object.insert("stamp".to_owned(), text::stamp(entry.stamp).into());
                 object.insert("expires_ms".to_owned(), text::expires_ms(entry.expires));
@@ -94,6 +99,12 @@ pub(crate) async fn run(
                 output.bytes(b"\n")?;
             }
         }
+    }
+    if left_out > 0 {
+        output.note(&format!(
+            "note: {left_out} keys are shown without a value: they have several siblings, or large \
+             ones; `kvctl get --siblings` shows them"
+        ));
     }
     output.end_elements()
 }

@@ -25,6 +25,11 @@ pub(crate) fn from_base64(what: &str, text: &str) -> Result<Vec<u8>, String> {
     STANDARD.decode(text).map_err(|error| format!("{what} is not base64: {error}"))
 }
 
+/// Writes base64.
+pub(crate) fn to_base64(bytes: &[u8]) -> String {
+    STANDARD.encode(bytes)
+}
+
 /// Escapes tab, newline, carriage return and backslash.
 pub(crate) fn escape(bytes: &[u8]) -> Cow<'_, [u8]> {
     let needs = |byte: &u8| matches!(byte, b'\t' | b'\n' | b'\r' | b'\\');

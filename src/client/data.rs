@@ -13,12 +13,13 @@ use crate::types::{Key, Quorum, TraceId, Value, WallTime, limits};
 use crate::wire::proto::v1::{self, session_request::op, session_response::answer};
 
 use super::call::{Core, Operation, Try};
+use super::causal::{Context, SiblingsRequest, Write, WrittenRequest};
 use super::endpoint::Endpoint;
 use super::status_error::from_status;
 use super::{Error, Lane, convert};
 
 /// The future of a request.
-type Pending<T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send>>;
+pub(super) type Pending<T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send>>;
 
 /// What a read found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,8 +29,21 @@ pub struct GetReply {
     pub value: Option<Bytes>,
     /// When the value expires; `None` when it lives for ever, or there is none.
     pub expires: Option<WallTime>,
+    /// Of a causal table: what has been seen, for the next write of the key. Empty elsewhere.
+    pub context: Context,
     /// What the answer rests on.
     pub receipt: Receipt,
+}
+
+/// What a server has answered.
+#[derive(Clone, Debug)]
+pub(super) struct Answered {
+    pub(super) value: Option<Bytes>,
+    pub(super) expires: Option<WallTime>,
+    pub(super) siblings: Vec<v1::Sibling>,
+    pub(super) count: u32,
+    pub(super) context: Bytes,
+    pub(super) receipt: Receipt,
 }
 
 /// What all requests have in common.
@@ -121,6 +135,18 @@ impl GetRequest {
         self.r = Some(r);
         self
     }
+
+    /// Reads all siblings of a key of a causal table, instead of failing when there are several.
+    pub fn siblings(self) -> SiblingsRequest {
+        SiblingsRequest(self)
+    }
+
+    pub(super) async fn run(self) -> Result<Answered, Error> {
+        let (key, r) = (checked_key(self.key)?, self.r.map(convert::quorum));
+        let mode = convert::mode(self.mode);
+        let body = op::Op::Get(v1::GetRequest { header: None, key, r, mode });
+        Data { common: self.common, body }.run().await
+    }
 }
 
 impl IntoFuture for GetRequest {
@@ -129,11 +155,12 @@ impl IntoFuture for GetRequest {
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
-            let (key, r) = (checked_key(self.key)?, self.r.map(convert::quorum));
-            let mode = convert::mode(self.mode);
-            let body = op::Op::Get(v1::GetRequest { header: None, key, r, mode });
-            let data = Data { common: self.common, body };
-            data.run().await
+            let Answered { value, expires, count, context, receipt, .. } = self.run().await?;
+            // One of several would be a guess, and none a lie.
+            if count > 1 {
+                return Err(Error::siblings(count));
+            }
+            Ok(GetReply { value, expires, context: Context::from(context), receipt })
         })
     }
 }
@@ -149,19 +176,14 @@ pub struct PutRequest {
     w: Option<Quorum>,
     r: Option<Quorum>,
     mode: QuorumMode,
+    context: Context,
 }
 
 impl PutRequest {
     pub(crate) fn new(core: Arc<Core>, key: Bytes, value: Bytes) -> PutRequest {
-        PutRequest {
-            common: Common::new(core),
-            key,
-            value,
-            ttl_ms: None,
-            w: None,
-            r: None,
-            mode: QuorumMode::ByTable,
-        }
+        let (w, r, mode, context) = (None, None, QuorumMode::ByTable, Context::default());
+        let (common, ttl_ms) = (Common::new(core), None);
+        PutRequest { common, key, value, ttl_ms, w, r, mode, context }
     }
 
     common_options!();
@@ -189,20 +211,36 @@ impl PutRequest {
     }
 }
 
+impl PutRequest {
+    /// Takes the place of everything that `context` has seen. In a causal table a put without a
+    /// context takes the place of nothing: its value stands beside what is there.
+    pub fn context(mut self, context: &Context) -> Self {
+        self.context = context.clone();
+        self
+    }
+
+    /// The same, answered with the context for the next write of the key.
+    pub fn returning_context(self) -> WrittenRequest {
+        WrittenRequest(Write::Put(self))
+    }
+
+    pub(super) async fn run(self) -> Result<Answered, Error> {
+        let (key, value) = (checked_key(self.key)?, checked_value(self.value)?);
+        let [w, r] = [self.w, self.r].map(|quorum| quorum.map(convert::quorum));
+        let (header, attempt, ttl_ms, context) = (None, None, self.ttl_ms, self.context.bytes());
+        let mode = convert::mode(self.mode);
+        let put = v1::PutRequest { header, key, value, w, r, attempt, ttl_ms, mode, context };
+        let body = op::Op::Put(put);
+        Data { common: self.common, body }.run().await
+    }
+}
+
 impl IntoFuture for PutRequest {
     type Output = Result<Receipt, Error>;
     type IntoFuture = Pending<Receipt>;
 
     fn into_future(self) -> Self::IntoFuture {
-        Box::pin(async move {
-            let (key, value) = (checked_key(self.key)?, checked_value(self.value)?);
-            let [w, r] = [self.w, self.r].map(|quorum| quorum.map(convert::quorum));
-            let (header, attempt, ttl_ms) = (None, None, self.ttl_ms);
-            let mode = convert::mode(self.mode);
-            let put = v1::PutRequest { header, key, value, w, r, attempt, ttl_ms, mode };
-            let data = Data { common: self.common, body: op::Op::Put(put) };
-            Ok(data.run().await?.receipt)
-        })
+        Box::pin(async move { Ok(self.run().await?.receipt) })
     }
 }
 
@@ -215,17 +253,13 @@ pub struct DeleteRequest {
     w: Option<Quorum>,
     r: Option<Quorum>,
     mode: QuorumMode,
+    context: Context,
 }
 
 impl DeleteRequest {
     pub(crate) fn new(core: Arc<Core>, key: Bytes) -> DeleteRequest {
-        DeleteRequest {
-            common: Common::new(core),
-            key,
-            w: None,
-            r: None,
-            mode: QuorumMode::ByTable,
-        }
+        let (w, r, mode, context) = (None, None, QuorumMode::ByTable, Context::default());
+        DeleteRequest { common: Common::new(core), key, w, r, mode, context }
     }
 
     common_options!();
@@ -244,19 +278,36 @@ impl DeleteRequest {
     }
 }
 
+impl DeleteRequest {
+    /// Deletes everything that `context` has seen, and nothing else. In a causal table a delete
+    /// without a context deletes what a read finds.
+    pub fn context(mut self, context: &Context) -> Self {
+        self.context = context.clone();
+        self
+    }
+
+    /// The same, answered with the context for the next write of the key.
+    pub fn returning_context(self) -> WrittenRequest {
+        WrittenRequest(Write::Delete(self))
+    }
+
+    pub(super) async fn run(self) -> Result<Answered, Error> {
+        let key = checked_key(self.key)?;
+        let [w, r] = [self.w, self.r].map(|quorum| quorum.map(convert::quorum));
+        let (header, attempt, context) = (None, None, self.context.bytes());
+        let mode = convert::mode(self.mode);
+        let delete = v1::DeleteRequest { header, key, w, r, attempt, mode, context };
+        let body = op::Op::Delete(delete);
+        Data { common: self.common, body }.run().await
+    }
+}
+
 impl IntoFuture for DeleteRequest {
     type Output = Result<Receipt, Error>;
     type IntoFuture = Pending<Receipt>;
 
     fn into_future(self) -> Self::IntoFuture {
-        Box::pin(async move {
-            let key = checked_key(self.key)?;
-            let [w, r] = [self.w, self.r].map(|quorum| quorum.map(convert::quorum));
-            let mode = convert::mode(self.mode);
-            let delete = v1::DeleteRequest { header: None, key, w, r, attempt: None, mode };
-            let body = op::Op::Delete(delete);
-            Ok(Data { common: self.common, body }.run().await?.receipt)
-        })
+        Box::pin(async move { Ok(self.run().await?.receipt) })
     }
 }
 
@@ -286,7 +337,7 @@ struct Data {
 }
 
 impl Data {
-    async fn run(self) -> Result<GetReply, Error> {
+    async fn run(self) -> Result<Answered, Error> {
         self.common.core.run(&self, self.common.timeout).await
     }
 
@@ -304,15 +355,14 @@ impl Data {
 }
 
 impl Operation for Data {
-    /// Of a write, without a value.
-    type Answer = GetReply;
+    type Answer = Answered;
 
     fn is_write(&self) -> bool {
         !matches!(self.body, op::Op::Get(_))
     }
 
-    fn receipt(answer: &Self::Answer) -> Option<&Receipt> {
-        Some(&answer.receipt)
+    fn receipt(answered: &Self::Answer) -> Option<&Receipt> {
+        Some(&answered.receipt)
     }
 
     async fn send(&self, endpoint: &Endpoint, this: Try) -> Result<Self::Answer, Error> {
@@ -321,17 +371,29 @@ impl Operation for Data {
             Lane::Session => endpoint.session().ask(message).await?,
             Lane::Unary => unary(endpoint, message, this.remaining).await?,
         };
-        let (found, receipt) = match (&self.body, answer) {
+        match (&self.body, answer) {
             (op::Op::Get(_), answer::Answer::Get(got)) => {
-                (got.found.then_some((got.value, got.expires_ns.map(WallTime))), got.receipt)
+                let receipt = convert::receipt(got.receipt)?;
+                let value = got.found.then_some(got.value);
+                let expires = got.expires_ns.map(WallTime).filter(|_| value.is_some());
+                let (siblings, count) = (got.siblings, got.sibling_count);
+                Ok(Answered { value, expires, siblings, count, context: got.context, receipt })
             }
-            (op::Op::Put(_), answer::Answer::Put(put)) => (None, put.receipt),
-            (op::Op::Delete(_), answer::Answer::Delete(deleted)) => (None, deleted.receipt),
-            _ => return Err(convert::malformed("an answer of another kind")),
-        };
-        let (value, expires) = found.map_or((None, None), |(value, at)| (Some(value), at));
-        Ok(GetReply { value, expires, receipt: convert::receipt(receipt)? })
+            (op::Op::Put(_), answer::Answer::Put(put)) => {
+                wrote(put.receipt, put.context, put.sibling_count)
+            }
+            (op::Op::Delete(_), answer::Answer::Delete(deleted)) => {
+                wrote(deleted.receipt, deleted.context, deleted.sibling_count)
+            }
+            _ => Err(convert::malformed("an answer of another kind")),
+        }
     }
+}
+
+fn wrote(receipt: Option<v1::Receipt>, context: Bytes, count: u32) -> Result<Answered, Error> {
+    let receipt = convert::receipt(receipt)?;
+    let (value, expires, siblings) = (None, None, Vec::new());
+    Ok(Answered { value, expires, siblings, count, context, receipt })
 }
 
 /// One call on its own.

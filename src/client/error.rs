@@ -52,6 +52,8 @@ struct Body {
 impl Error {
     /// The code of errors without an answer from a server.
     pub const UNAVAILABLE: &'static str = "UNAVAILABLE";
+    /// The code of a read of one value where there are several.
+    pub const SIBLINGS: &'static str = "SIBLINGS";
     /// The code of refused credentials.
     pub const UNAUTHENTICATED: &'static str = "UNAUTHENTICATED";
 
@@ -106,6 +108,12 @@ impl Error {
         Error::new(ErrorCode::DeadlineExceeded, "no answer within the timeout")
     }
 
+    /// A read of one value where there are several.
+    pub(crate) fn siblings(count: u32) -> Error {
+        let message = format!("the key has {count} siblings; read them all and resolve them");
+        Error::of(ErrorKind::Conflict, Error::SIBLINGS, false, message)
+    }
+
     /// An error as a server describes it. Codes of newer servers are kept as they are.
     pub(crate) fn from_server(code: String, retryable: bool, message: String) -> Error {
         match ErrorCode::parse(&code) {
@@ -155,8 +163,9 @@ fn kind_of(code: ErrorCode) -> ErrorKind {
         | ErrorCode::TableNameInvalid
         | ErrorCode::TableInvalid
         | ErrorCode::TableLimit
+        | ErrorCode::ContextInvalid
         | ErrorCode::RequestMalformed => ErrorKind::InvalidArgument,
-        ErrorCode::TableExists => ErrorKind::Conflict,
+        ErrorCode::TableExists | ErrorCode::SiblingLimit => ErrorKind::Conflict,
         ErrorCode::NotAvailableYet => ErrorKind::NotAvailableYet,
         ErrorCode::NotReady
         | ErrorCode::ClockBehind

@@ -40,6 +40,7 @@ mod attempt;
 mod budget;
 mod builder;
 mod call;
+mod causal;
 mod clock;
 mod convert;
 mod data;
@@ -66,6 +67,7 @@ pub use admin::{
 };
 pub use admin::{Version, VersionRequest};
 pub use builder::ClientBuilder;
+pub use causal::{Context, Sibling, Siblings, SiblingsRequest, Written, WrittenRequest};
 pub use data::{DeleteRequest, GetReply, GetRequest, PutRequest};
 pub use error::{Error, ErrorKind};
 pub use hints::{DirtyMark, HintLine, HintTotals, Hints, HintsRequest};

@@ -33,6 +33,11 @@ pub struct Entry {
     pub stamp: Stamp,
     /// When it expires; `None`: never.
     pub expires: Option<WallTime>,
+    /// How many siblings it has; 1 in tables of other kinds than causal.
+    pub siblings: u32,
+    /// The value was wanted and is not here: there are several siblings, or they are too large for
+    /// a page. Get the key.
+    pub value_left_out: bool,
 }
 
 /// One page of a scan.
@@ -154,8 +159,10 @@ impl ScanRequest {
             }
             self.limit = self.limit.map(|limit| limit - 1);
             let stamp = convert::stamp(&entry.stamp)?;
-            let expires = entry.expires_ns.map(WallTime);
-            entries.push(Entry { key: entry.key, value: entry.value, stamp, expires });
+            let (siblings, left_out) = (entry.sibling_count.max(1), entry.value_left_out);
+            let (key, value, expires) = (entry.key, entry.value, entry.expires_ns.map(WallTime));
+            let value_left_out = left_out && !self.keys_only;
+            entries.push(Entry { key, value, stamp, expires, siblings, value_left_out });
         }
         if ended {
             self.limit = Some(0);

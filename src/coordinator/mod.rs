@@ -4,6 +4,7 @@
 //!
 //! States, messages and invariants: `docs/protocol/coordinator.md`.
 
+mod causal;
 mod clock;
 mod failure;
 mod get;
@@ -13,9 +14,12 @@ mod seats;
 mod step;
 mod tally;
 
+pub use causal::{
+    CausalForward, CausalGet, CausalGetOrder, CausalWrite, CausalWriteOrder, ForwardOrder,
+};
 pub use clock::{Clock, StampError};
 pub use get::{Get, GetOrder};
 pub use put::{Put, PutOrder};
 pub use scan::{Scan, ScanOrder};
-pub use step::{Action, Ask, HedgeBudget, Step, Target};
+pub use step::{Action, Ask, ChangeAsk, HedgeBudget, Step, Target};
 pub use tally::{Outcome, Tally};

@@ -7,10 +7,14 @@ use core::time::Duration;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::causality::SiblingSet;
 use crate::message::{
     Applied, ErrorCode, OpError, Receipt, Refusal, Reply, RoundId, ScanAsk, ScanEntry, ScanReply,
 };
-use crate::types::{ClassId, ClusterState, Key, NodeId, Record, TableId, Time, TraceId, limits};
+use crate::types::{
+    ClassId, ClusterState, Key, NodeId, Record, TableId, TableKind, Time, TraceId, Value, WallTime,
+    limits,
+};
 
 use super::{Action, Ask, Step};
 
@@ -24,6 +28,8 @@ pub struct Scan {
     failed: BTreeMap<NodeId, String>,
     /// The newest version of every key in the answers so far.
     newest: BTreeMap<Key, Record>,
+    /// The same of a causal table: the merge of all answers.
+    sets: BTreeMap<Key, SiblingSet>,
     /// Bytes of the answers so far.
     bytes: usize,
     /// The lowest of the keys at which answers stopped.
@@ -40,6 +46,8 @@ pub struct ScanOrder {
     pub state: Arc<ClusterState>,
     /// The table.
     pub table: TableId,
+    /// Its kind.
+    pub kind: TableKind,
     /// Its class.
     pub class: ClassId,
     /// The quorum of each unit.
@@ -83,8 +91,9 @@ impl Scan {
         members.dedup();
         let (answered, failed) = (Vec::new(), BTreeMap::new());
         let (newest, frontier, retry_at) = (BTreeMap::new(), None, Time(u64::MAX));
-        let bytes = 0;
-        let mut scan = Scan { order, members, answered, failed, newest, bytes, frontier, retry_at };
+        let (bytes, sets) = (0, BTreeMap::new());
+        let mut scan =
+            Scan { order, members, answered, failed, newest, sets, bytes, frontier, retry_at };
         for member in scan.members.clone() {
             if !reachable(member) {
                 scan.failed.insert(member, "cannot be reached".to_owned());
@@ -129,6 +138,10 @@ impl Scan {
                     }
                 }
                 for (key, record) in entries {
+                    if self.order.kind == TableKind::Causal {
+                        self.merge_siblings(key, record);
+                        continue;
+                    }
                     step.clock.observe(step.now.wall, record.stamp);
                     let newer = self.newest.get(&key).is_none_or(|held| held.stamp < record.stamp);
                     if newer {
@@ -147,6 +160,25 @@ impl Scan {
                 }
             }
         }
+    }
+
+    /// Merges a key of a causal table, whose set travels in the place of a value. One that does not
+    /// decode cannot come from a replica that checks what it reads.
+    fn merge_siblings(&mut self, key: Key, record: Record) {
+        let bytes = record.value.map(Value::into_bytes).unwrap_or_default();
+        let Some(set) = SiblingSet::decode(bytes) else { return };
+        self.bytes += key.as_bytes().len() + set.bytes();
+        self.sets.entry(key).or_default().join(set);
+    }
+
+    /// What a page shows of a key of a causal table, if anything.
+    fn shown(key: &Key, set: &SiblingSet, wall: WallTime) -> Option<ScanEntry> {
+        let shown = set.shown(wall);
+        let first = shown.first()?;
+        let value = if shown.len() == 1 { first.value().cloned() } else { None };
+        let record = Record { stamp: first.first().stamp(), expiry: first.expiry, value };
+        let siblings = u32::try_from(shown.len()).unwrap_or(u32::MAX);
+        Some(ScanEntry { key: key.clone(), record, siblings })
     }
 
     /// A member cannot be reached any more.
@@ -219,23 +251,18 @@ impl Scan {
     fn reply(&mut self, step: &mut Step<'_>) {
         let mut entries = Vec::new();
         let (mut bytes, mut resume) = (0, self.frontier.clone());
-        let newest = core::mem::take(&mut self.newest);
-        for (key, record) in newest {
-            let beyond = self.frontier.as_ref().is_some_and(|frontier| key > *frontier);
-            if beyond {
+        for entry in self.visible(step.now.wall) {
+            if self.frontier.as_ref().is_some_and(|frontier| entry.key > *frontier) {
                 break;
             }
-            if !record.is_visible(step.now.wall) {
-                continue;
-            }
-            bytes += key.as_bytes().len() + record.bytes();
+            bytes += entry.key.as_bytes().len() + entry.record.bytes();
             let full = entries.len() >= self.order.limit as usize
                 || (bytes > limits::SCAN_PAGE_BYTES_MAX && !entries.is_empty());
             if full {
                 resume = entries.last().map(|entry: &ScanEntry| entry.key.clone());
                 break;
             }
-            entries.push(ScanEntry { key, record });
+            entries.push(entry);
         }
         let receipt = Receipt {
             epoch: self.order.state.epoch,
@@ -251,6 +278,17 @@ impl Scan {
         let reply = Reply::Scan(ScanReply { entries, resume, receipt });
         step.out.push(Action::Reply(Box::new(Ok(reply))));
         step.out.push(Action::Done);
+    }
+
+    /// What is there to show, in key order.
+    fn visible(&mut self, wall: WallTime) -> Vec<ScanEntry> {
+        if self.order.kind == TableKind::Causal {
+            let sets = core::mem::take(&mut self.sets);
+            return sets.iter().filter_map(|(key, set)| Self::shown(key, set, wall)).collect();
+        }
+        let newest = core::mem::take(&mut self.newest).into_iter();
+        let visible = newest.filter(|(_, record)| record.is_visible(wall));
+        visible.map(|(key, record)| ScanEntry { key, record, siblings: 1 }).collect()
     }
 
     fn fail(&mut self, step: &mut Step<'_>) {

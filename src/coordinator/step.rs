@@ -3,7 +3,8 @@
 
 use core::time::Duration;
 
-use crate::message::{ClientResult, RoundId, WriteAsk};
+use crate::causality::Change;
+use crate::message::{CausalMessage, CausalPlace, ClientResult, RoundId, WriteAsk};
 use crate::types::{Epoch, Key, NodeId, Now, Record, TableId, Time, Unit, WallTime};
 
 use super::Clock;
@@ -129,6 +130,21 @@ pub enum Ask {
     Read(Box<crate::message::ReadAsk>),
     /// Read a page.
     Scan(Box<crate::message::ScanAsk>),
+    /// About a key of a causal table.
+    Causal(Box<CausalMessage>),
+    /// Make a change of this node's own replica.
+    Change(Box<ChangeAsk>),
+}
+
+/// Asks this node's own replica to change a key of a causal table.
+#[derive(Clone, Debug)]
+pub struct ChangeAsk {
+    /// Which round asks.
+    pub round: RoundId,
+    /// Where.
+    pub place: CausalPlace,
+    /// What.
+    pub change: Change,
 }
 
 /// What a machine yields.

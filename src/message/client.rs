@@ -8,7 +8,9 @@ use crate::types::{
     Time, TraceId, Unit, Value, WallTime, Zone,
 };
 
-use super::{HintRequest, HintsReply, Liveness, OpError, TableReply, TableRequest, TablesReply};
+use super::{
+    CausalReply, HintRequest, HintsReply, Liveness, OpError, TableReply, TableRequest, TablesReply,
+};
 
 /// Who asks. Anonymous until there are roles.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -97,6 +99,9 @@ pub struct Put {
     pub attempt: Attempt,
     /// Whose acknowledgements count.
     pub mode: QuorumMode,
+    /// What a read or write of the same key returned as its context; empty for none. Causal tables
+    /// only.
+    pub context: Bytes,
 }
 
 /// How long what is written lives. The coordinator makes a time of expiry of it, once, from the
@@ -204,8 +209,11 @@ pub struct PutReply {
 pub struct ScanEntry {
     /// The key.
     pub key: Key,
-    /// Its version; without its value when only keys were asked for.
+    /// Its version; without its value when only keys were asked for. Of a causal table also when
+    /// there is more than one sibling, or when they are too large for a page.
     pub record: Record,
+    /// How many siblings it has; 1 in tables of other kinds.
+    pub siblings: u32,
 }
 
 /// The answer to a scan.
@@ -335,6 +343,8 @@ pub enum Reply {
     Tables(TablesReply),
     /// To [`AdminRequest::Hints`].
     Hints(Box<HintsReply>),
+    /// To [`ClientBody::Get`] and [`ClientBody::Put`] of a causal table.
+    Causal(Box<CausalReply>),
 }
 
 /// The outcome of any operation.

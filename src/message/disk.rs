@@ -8,11 +8,12 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::types::{
-    ClusterState, Epoch, Key, NodeId, Nonce, Record, Stamp, TableId, Unit, WallTime,
+    ClusterState, Epoch, Key, NodeId, Nonce, Record, Stamp, TableId, Tenure, Unit, WallTime,
 };
 
 use super::{
-    DecreeRecord, Hint, HintBook, HintChange, HintPage, HintPlace, HintTotals, HintsDropped,
+    CausalDisk, CausalDone, DecreeRecord, Hint, HintBook, HintChange, HintPage, HintPlace,
+    HintTotals, HintsDropped,
 };
 
 /// Ties an answer to its request.
@@ -109,6 +110,8 @@ pub enum DiskRequest {
         /// Where to begin: empty, or as the piece before said.
         from: Bytes,
     },
+    /// About one key of a causal table.
+    Causal(Box<CausalDisk>),
     /// Stores records of the node itself, atomically; always fsynced before it is answered.
     Persist(Vec<MetaRecord>),
     /// Writes the memtable out.
@@ -139,6 +142,8 @@ pub enum DiskAnswer {
     /// To [`DiskRequest::Sweep`], once what it deleted is durable: where the next piece begins, or
     /// nowhere; and the hints that went, by target.
     Swept(Option<Bytes>, BTreeMap<NodeId, HintTotals>),
+    /// To [`DiskRequest::Causal`].
+    Causal(CausalDone),
     /// To [`DiskRequest::Persist`].
     Persisted,
     /// To [`DiskRequest::Flush`].
@@ -221,6 +226,8 @@ pub enum MetaRecord {
     Swept(Epoch),
     /// An owner of a unit may lack writes that no hint carries any more.
     Dirty(Unit, NodeId),
+    /// As whom this node writes in causal tables.
+    Tenure(Tenure),
 }
 
 /// A founder's birth.
@@ -273,6 +280,10 @@ pub struct Restored {
     pub dirty: BTreeSet<(Unit, NodeId)>,
     /// The hints that are there, by target.
     pub hints: BTreeMap<NodeId, HintBook>,
+    /// See [`MetaRecord::Tenure`]. `None` as well when the store may have lost what the node wrote.
+    pub tenure: Option<Tenure>,
+    /// The store may lose what it was given: a tenure that begins on it must not outlive this boot.
+    pub forgets: bool,
     /// Damage found while opening, in words with file and offset: the node must not serve.
     pub damage: Vec<String>,
     /// Tables that cannot be read: keys in their range are answered with an error, never as absent.

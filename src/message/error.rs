@@ -61,6 +61,10 @@ codes! {
     TableInvalid = "TABLE_INVALID",
     /// The cluster has as many tables, or classes of them, as it may have.
     TableLimit = "TABLE_LIMIT",
+    /// A causal context is damaged, too long, or of another key or table.
+    ContextInvalid = "CONTEXT_INVALID",
+    /// A key of a causal table has, or would have, too many siblings or bytes of them.
+    SiblingLimit = "SIBLING_LIMIT",
     /// A field of the request is missing, contradictory or outside its bounds; the message names it.
     RequestMalformed = "REQUEST_MALFORMED",
     /// The feature belongs to a later version.

@@ -1,6 +1,7 @@
 //! The closed vocabulary between the pure modules and everything around them: plain enums that
 //! say what may be asked, answered, persisted and published. Nothing here decides anything.
 
+mod causal;
 mod client;
 mod decree;
 mod disk;
@@ -12,6 +13,10 @@ mod peer;
 mod tables;
 mod view;
 
+pub use causal::{
+    CausalDisk, CausalDone, CausalMessage, CausalPlace, CausalPut, CausalReply, CausalTask,
+    Changed, Sibling,
+};
 pub use client::{
     AdminRequest, Attempt, ClientBody, ClientRequest, ClientResult, Get, GetReply, Locate,
     LocateReply, NodeStatus, Principal, Put, PutReply, QuorumMode, Receipt, Reply, Scan, ScanEntry,

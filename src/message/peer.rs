@@ -9,7 +9,7 @@ use crate::types::{
     ClusterState, Epoch, Key, NodeId, NodeName, Nonce, Record, TableId, Unit, WallTime,
 };
 
-use super::{BootRecord, DecreeMessage, LifeRecord, ReplicaFacts, WriteOutcome};
+use super::{BootRecord, CausalMessage, DecreeMessage, LifeRecord, ReplicaFacts, WriteOutcome};
 
 /// Which stream carries a message: long answers must not delay short ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -285,6 +285,8 @@ pub enum PeerMessage {
     StateNews(Arc<ClusterState>),
     /// About the decision of the next state.
     Decree(Box<DecreeMessage>),
+    /// About a key of a causal table.
+    Causal(Box<CausalMessage>),
 }
 
 impl PeerMessage {
@@ -303,7 +305,8 @@ impl PeerMessage {
             | PeerMessage::Registered { .. }
             | PeerMessage::StateAsk { .. }
             | PeerMessage::StateNews(_)
-            | PeerMessage::Decree(_) => Lane::Small,
+            | PeerMessage::Decree(_)
+            | PeerMessage::Causal(_) => Lane::Small,
         }
     }
 }

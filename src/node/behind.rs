@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::Node;
 use crate::message::{
-    PeerMessage, ReadAnswer, ReadAsk, Refusal, ScanAnswer, ScanAsk, WriteAnswer, WriteAsk,
+    CausalMessage, PeerMessage, ReadAnswer, ReadAsk, Refusal, ScanAnswer, ScanAsk, WriteAnswer,
+    WriteAsk,
 };
 use crate::types::{Epoch, NodeId, Now, Time};
 
@@ -21,6 +22,7 @@ pub(super) enum Early {
     Write(Box<WriteAsk>),
     Read(Box<ReadAsk>),
     Scan(Box<ScanAsk>),
+    Causal(Box<CausalMessage>),
 }
 
 impl Early {
@@ -29,15 +31,17 @@ impl Early {
             Early::Write(ask) => ask.key.as_bytes().len() + ask.record.bytes(),
             Early::Read(ask) => ask.key.as_bytes().len(),
             Early::Scan(ask) => ask.prefix.len() + ask.after.len(),
+            Early::Causal(message) => message.bytes(),
         }
     }
 
     /// What is left of its deadline, which passes while it waits.
-    fn remaining(&mut self) -> &mut Duration {
+    fn remaining(&mut self) -> Option<&mut Duration> {
         match self {
-            Early::Write(ask) => &mut ask.remaining,
-            Early::Read(ask) => &mut ask.remaining,
-            Early::Scan(ask) => &mut ask.remaining,
+            Early::Write(ask) => Some(&mut ask.remaining),
+            Early::Read(ask) => Some(&mut ask.remaining),
+            Early::Scan(ask) => Some(&mut ask.remaining),
+            Early::Causal(message) => message.remaining(),
         }
     }
 }
@@ -77,7 +81,8 @@ impl Node {
         }
         crate::sometimes!("replica: catches up before it answers");
         // Past this the coordinator has asked again.
-        let patience = self.config.retry_interval.saturating_mul(2).min(*early.remaining());
+        let left = early.remaining().map_or(Duration::ZERO, |remaining| *remaining);
+        let patience = self.config.retry_interval.saturating_mul(2).min(left);
         let (since, until) = (now.mono, now.mono.plus(patience));
         self.behind.bytes += bytes;
         self.behind.waiting.push_back(Waiting { from, since, until, early });
@@ -88,12 +93,14 @@ impl Node {
         self.behind.bytes = 0;
         for Waiting { from, since, mut early, .. } in core::mem::take(&mut self.behind.waiting) {
             let waited = now.mono.since(since);
-            let remaining = early.remaining();
-            *remaining = remaining.saturating_sub(waited);
+            if let Some(remaining) = early.remaining() {
+                *remaining = remaining.saturating_sub(waited);
+            }
             match early {
                 Early::Write(ask) => self.on_write_ask(now, from, *ask),
                 Early::Read(ask) => self.on_read_ask(now, from, *ask),
                 Early::Scan(ask) => self.on_scan_ask(now, from, *ask),
+                Early::Causal(message) => self.on_causal(now, from, *message),
             }
         }
     }
@@ -127,6 +134,7 @@ impl Node {
                 let (round, result) = (ask.round, Err(refusal));
                 self.answer_scan(from, ScanAnswer { round, result });
             }
+            Early::Causal(message) => self.refuse_causal(from, *message, refusal),
         }
     }
 

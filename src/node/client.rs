@@ -11,7 +11,7 @@ use crate::message::{
 use crate::ring;
 use crate::types::{
     ClusterState, Key, NodeId, Now, OpId, Quorum, Sloppy, Table, TableKind, TableName, Time,
-    TraceId, Unit, limits,
+    TraceId, Unit, Value, limits,
 };
 
 /// How far down the walk stand-ins are looked for.
@@ -32,10 +32,17 @@ impl Node {
             self.wait_for_table(now, op, request);
             return Ok(());
         }
+        let table = served_table(&state, &request.body)?;
+        if table.kind == TableKind::Causal && asks_for_stand_ins(&request.body) {
+            let message = "stand-ins in causal tables are not available yet";
+            return Err(OpError::new(ErrorCode::NotAvailableYet, message));
+        }
+        if table.kind == TableKind::Causal && !matches!(request.body, ClientBody::Scan(_)) {
+            return self.begin_causal(now, op, (&state, table), request);
+        }
         match request.body {
             ClientBody::Get(get) => {
-                let sloppy = is_sloppy(table(&state, &get.table)?, get.mode)?;
-                let table = served_table(&state, &get.table)?;
+                let sloppy = is_sloppy(table, get.mode)?;
                 let r = quorum(get.r, table.r, table.n, "r")?;
                 let target = self.target(&state, table, get.key);
                 let mut order = self.get_order(table, r, &target, sloppy);
@@ -45,8 +52,7 @@ impl Node {
                 });
             }
             ClientBody::Put(put) => {
-                let sloppy = is_sloppy(table(&state, &put.table)?, put.mode)?;
-                let table = served_table(&state, &put.table)?;
+                let sloppy = is_sloppy(table, put.mode)?;
                 let mut order =
                     self.put_order(now, table, &put, (request.trace, request.deadline))?;
                 let target = self.target(&state, table, put.key);
@@ -58,7 +64,6 @@ impl Node {
                 });
             }
             ClientBody::Scan(scan) => {
-                let table = served_table(&state, &scan.table)?;
                 let r = quorum(scan.r, table.r, table.n, "r")?;
                 if scan.limit == 0 || scan.limit > limits::SCAN_PAGE_ENTRIES_MAX {
                     let message = format!(
@@ -71,6 +76,7 @@ impl Node {
                 let order = ScanOrder {
                     op: self.next_operation,
                     table: table.id,
+                    kind: table.kind,
                     class: table.class,
                     r,
                     weak: r < table.r_min,
@@ -112,6 +118,11 @@ impl Node {
             let message = "deadline passed before the request was begun";
             return Err(OpError::new(ErrorCode::DeadlineExceeded, message));
         }
+        self.admit_operation()
+    }
+
+    /// Whether there is room for one more operation.
+    pub(super) fn admit_operation(&self) -> Result<(), OpError> {
         let in_flight = self.operations.len() - self.lingering.len();
         let over_count = in_flight >= self.config.operations_max;
         if over_count || self.operation_bytes >= self.config.operation_bytes_max {
@@ -153,12 +164,7 @@ impl Node {
     ) -> Result<PutOrder, OpError> {
         let w = quorum(put.w, table.w, table.n, "w")?;
         let r = quorum(put.r, table.r, table.n, "r")?;
-        let bytes = put.value.as_ref().map_or(0, |value| value.as_bytes().len());
-        let limit = table.value_bytes_max as usize;
-        if bytes > limit {
-            let message = format!("value has {bytes} bytes; the table's limit is {limit} bytes");
-            return Err(OpError::new(ErrorCode::ValueTooLarge, message).with_limit(limit, bytes));
-        }
+        check_value_size(table, put.value.as_ref())?;
         self.check_own_clock(now)?;
         Ok(PutOrder {
             value: put.value.clone(),
@@ -199,7 +205,7 @@ impl Node {
     /// A node whose clock is ahead does not stamp: its stamps would win over later writes of
     /// others, and the key could not be written anywhere else until their clocks caught up. A
     /// node that has heard no other clock has nothing to be ahead of.
-    fn check_own_clock(&self, now: Now) -> Result<(), OpError> {
+    pub(super) fn check_own_clock(&self, now: Now) -> Result<(), OpError> {
         let Some(median) = self.members.median_clock(now) else { return Ok(()) };
         let record = self.clock.of_record(now.wall);
         let drifted = record.ahead_of(now.wall.max(median)) > limits::CLOCK_COORDINATE_MAX;
@@ -230,7 +236,7 @@ impl Node {
         }
     }
 
-    fn begin(
+    pub(super) fn begin(
         &mut self,
         now: Now,
         op: OpId,
@@ -260,12 +266,15 @@ impl Node {
     }
 
     fn insert_operation(&mut self, op: OpId, machine: Machine) {
+        self.waiting.insert(op, self.next_operation);
+        self.insert(Operation::new(op, machine));
+    }
+
+    pub(super) fn insert(&mut self, operation: Operation) {
         let id = self.next_operation;
         self.next_operation += 1;
-        let operation = Operation::new(op, machine);
         self.operation_bytes += operation.bytes;
         self.operations.insert(id, operation);
-        self.waiting.insert(op, id);
         self.gauges.operations_begun += 1;
         self.current = id;
     }
@@ -278,9 +287,17 @@ pub(super) fn unit_of(state: &ClusterState, table: &Table, key: &Key) -> Unit {
 }
 
 /// The table of a data operation, if this build can serve its kind.
-fn served_table<'a>(state: &'a ClusterState, name: &TableName) -> Result<&'a Table, OpError> {
-    let table = table(state, name)?;
-    if table.kind == TableKind::Lww {
+fn served_table<'a>(state: &'a ClusterState, body: &ClientBody) -> Result<&'a Table, OpError> {
+    let table = table(state, body.table())?;
+    if let ClientBody::Put(put) = body
+        && !put.context.is_empty()
+        && table.kind != TableKind::Causal
+    {
+        let message =
+            format!("table {} is {}: only causal tables have contexts", table.name, table.kind);
+        return Err(OpError::new(ErrorCode::ContextInvalid, message));
+    }
+    if matches!(table.kind, TableKind::Lww | TableKind::Causal) {
         return Ok(table);
     }
     let message = format!("reads and writes of {} tables are not available yet", table.kind);
@@ -316,7 +333,28 @@ fn is_sloppy(table: &Table, mode: QuorumMode) -> Result<bool, OpError> {
     }
 }
 
-fn quorum(asked: Option<Quorum>, default: u8, n: u8, name: &str) -> Result<u8, OpError> {
+/// Whether a request says that stand-ins may count.
+fn asks_for_stand_ins(body: &ClientBody) -> bool {
+    let mode = match body {
+        ClientBody::Get(get) => get.mode,
+        ClientBody::Put(put) => put.mode,
+        ClientBody::Scan(_) => QuorumMode::ByTable,
+    };
+    mode == QuorumMode::Sloppy
+}
+
+/// Whether a value is within its table's limit.
+pub(super) fn check_value_size(table: &Table, value: Option<&Value>) -> Result<(), OpError> {
+    let bytes = value.map_or(0, |value| value.as_bytes().len());
+    let limit = table.value_bytes_max as usize;
+    if bytes > limit {
+        let message = format!("value has {bytes} bytes; the table's limit is {limit} bytes");
+        return Err(OpError::new(ErrorCode::ValueTooLarge, message).with_limit(limit, bytes));
+    }
+    Ok(())
+}
+
+pub(super) fn quorum(asked: Option<Quorum>, default: u8, n: u8, name: &str) -> Result<u8, OpError> {
     let Some(asked) = asked else { return Ok(default) };
     asked.resolve(n).ok_or_else(|| {
         let message = format!("{name} is {asked}; it must be 1..={n} for this table");

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::Node;
+use super::causal::CausalPending;
 use super::hints::{Dropping, Keeping};
 use crate::message::{
     ClientResult, DecreeMessage, DiskAnswer, DiskError, DiskRequest, DiskToken, Effect, ErrorCode,
@@ -48,6 +49,7 @@ pub(super) enum Pending {
     DecidedPersisted(Epoch),
     Swept(Epoch),
     SweptPersisted(Epoch),
+    Causal(CausalPending),
 }
 
 impl Node {
@@ -102,6 +104,7 @@ impl Node {
             Pending::HintPage(target, first) => self.on_hint_page(now, (target, first), result),
             Pending::HintRemoved(target) => self.on_hint_removed(now, target, &result),
             Pending::HintsDropped(order) => self.on_hints_dropped(now, order, result),
+            Pending::Causal(pending) => self.on_causal_disk_done(now, pending, result),
             Pending::Flush(op) => {
                 let result = tidied(result, Reply::Flushed);
                 self.effects.push_back(Effect::Reply { op, result });
@@ -180,6 +183,7 @@ impl Node {
             | Pending::Housekeeping
             | Pending::Measured
             | Pending::Swept(_)
+            | Pending::Causal(_)
             | Pending::Flush(_)
             | Pending::Compact(_) => {}
         }

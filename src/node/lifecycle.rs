@@ -9,7 +9,7 @@ use crate::message::{
     BirthNews, BirthRecord, BootRecord, DiskRequest, ErrorCode, HelloRefusal, Level, LifeAnswer,
     LifeRecord, MetaRecord, OpError, PeerMessage, Phase, ProbeFacts, Restored,
 };
-use crate::types::{ClusterState, Epoch, NodeId, Nonce, Now, Unit};
+use crate::types::{ClusterState, Epoch, NodeId, Nonce, Now, Tenure, Unit};
 
 const RETURN_HINT: &str = "it must not run as itself: what it acknowledged may be missing. Stop it \
      and keep its directory aside; it can only return as a new node, which this version cannot do \
@@ -59,18 +59,21 @@ impl Node {
         }
         let birth = BirthRecord { nonce: self.birth_nonce };
         let new_birth = restored.birth.is_none().then_some(birth);
-        self.begin_life(now, new_birth, restored.pledge, restored.state);
+        let kept = restored.tenure == Some(self.tenure) || restored.forgets;
+        let new_tenure = (!kept).then_some(self.tenure);
+        self.begin_life(now, (new_birth, new_tenure), restored.pledge, restored.state);
     }
 
     fn begin_life(
         &mut self,
         now: Now,
-        new_birth: Option<BirthRecord>,
+        (new_birth, new_tenure): (Option<BirthRecord>, Option<Tenure>),
         pledge: Option<u128>,
         state: Option<Arc<ClusterState>>,
     ) {
         let mut records: Vec<MetaRecord> = new_birth.map(MetaRecord::Birth).into_iter().collect();
         records.push(MetaRecord::Boot(self.boot));
+        records.extend(new_tenure.map(MetaRecord::Tenure));
         if state.is_none() {
             let without = self.config.found_without.clone();
             let (charter, name) = (self.config.charter.clone(), self.config.name.clone());

@@ -1,10 +1,12 @@
 //! Operations in flight: the table of them, their timers, and the way of a step's actions out.
 
 use super::Node;
-use crate::coordinator::{Action, Ask, Get, Put, Scan, Step};
+use crate::coordinator::{
+    Action, Ask, CausalForward, CausalGet, CausalWrite, Get, Put, Scan, Step,
+};
 use crate::message::{
-    Applied, ClientResult, DiskError, Effect, OpError, PeerMessage, ReadAnswer, Reply, RoundId,
-    ScanAnswer, WriteAnswer,
+    Applied, CausalDone, CausalMessage, ClientResult, DiskError, Effect, OpError, PeerMessage,
+    ReadAnswer, Refusal, Reply, RoundId, ScanAnswer, WriteAnswer,
 };
 use crate::types::{NodeId, Now, OpId, Time, WallTime, limits};
 
@@ -16,6 +18,8 @@ const OPERATION_BYTES: usize = 512;
 pub(super) struct Operation {
     /// The client's; `None` once it has its answer, or has gone.
     op: Option<OpId>,
+    /// The node that sent it here, and its round; `None` as above.
+    forwarded: Option<(NodeId, RoundId)>,
     machine: Machine,
     timer: Option<Time>,
     pub(super) bytes: usize,
@@ -26,6 +30,9 @@ pub(super) enum Machine {
     Put(Box<Put>),
     Get(Box<Get>),
     Scan(Box<Scan>),
+    CausalGet(Box<CausalGet>),
+    CausalWrite(Box<CausalWrite>),
+    CausalForward(Box<CausalForward>),
 }
 
 /// An answer of this node's own replica to this node.
@@ -34,12 +41,20 @@ pub(super) enum LocalAnswer {
     Write(WriteAnswer),
     Read(ReadAnswer),
     Scan(ScanAnswer),
+    Causal(Box<CausalMessage>),
+    Changed(RoundId, Result<CausalDone, Refusal>),
 }
 
 impl Operation {
     pub(super) fn new(op: OpId, machine: Machine) -> Operation {
         let bytes = OPERATION_BYTES + machine.bytes();
-        Operation { op: Some(op), machine, timer: None, bytes }
+        Operation { op: Some(op), forwarded: None, machine, timer: None, bytes }
+    }
+
+    /// One that another node has sent here.
+    pub(super) fn forwarded(from: (NodeId, RoundId), machine: Machine) -> Operation {
+        let bytes = OPERATION_BYTES + machine.bytes();
+        Operation { op: None, forwarded: Some(from), machine, timer: None, bytes }
     }
 }
 
@@ -49,6 +64,9 @@ impl Machine {
             Machine::Put(put) => put.bytes(),
             Machine::Get(get) => get.bytes(),
             Machine::Scan(scan) => scan.bytes(),
+            Machine::CausalGet(get) => get.bytes(),
+            Machine::CausalWrite(write) => write.bytes(),
+            Machine::CausalForward(forward) => forward.bytes(),
         }
     }
 
@@ -58,6 +76,11 @@ impl Machine {
             Machine::Put(put) => put.waits_for(peer),
             Machine::Get(get) => get.waits_for(peer),
             Machine::Scan(_) => true,
+            Machine::CausalGet(get) => get.target().index(peer).is_some_and(|i| get.waits_for(i)),
+            Machine::CausalWrite(write) => {
+                write.target().index(peer).is_some_and(|i| write.waits_for(i))
+            }
+            Machine::CausalForward(forward) => forward.target().index(peer).is_some(),
         }
     }
 
@@ -66,6 +89,9 @@ impl Machine {
             Machine::Put(put) => put.next_deadline(),
             Machine::Get(get) => get.next_deadline(),
             Machine::Scan(scan) => scan.next_deadline(),
+            Machine::CausalGet(get) => get.next_deadline(),
+            Machine::CausalWrite(write) => write.next_deadline(),
+            Machine::CausalForward(forward) => forward.next_deadline(),
         }
     }
 }
@@ -78,12 +104,21 @@ impl Node {
         owners.iter().enumerate().map(bit).fold(0, |bits, bit| bits | bit)
     }
 
-    fn step(&mut self, now: Now, id: u64, run: impl FnOnce(&mut Machine, &mut Step<'_>)) {
+    pub(super) fn step(
+        &mut self,
+        now: Now,
+        id: u64,
+        run: impl FnOnce(&mut Machine, &mut Step<'_>),
+    ) {
         let Some(mut operation) = self.operations.remove(&id) else { return };
         let (owners, stand_ins) = match &operation.machine {
             Machine::Put(put) => (put.target().owners.as_slice(), put.stand_ins()),
             Machine::Get(get) => (get.target().owners.as_slice(), get.stand_ins()),
             Machine::Scan(_) => (&[][..], &[][..]),
+            other => {
+                let target = super::causal::causal_target(other);
+                (target.map_or(&[][..], |target| target.owners.as_slice()), &[][..])
+            }
         };
         let (reachable, stand_ins) = (self.reachable(owners), self.reachable(stand_ins));
         let mut out = Vec::new();
@@ -109,7 +144,9 @@ impl Node {
                     self.bound_told_time(now, &mut result);
                     let Some(operation) = self.operations.get_mut(&id) else { continue };
                     self.lingering.insert(id);
-                    if let Some(op) = operation.op.take() {
+                    if let Some(from) = operation.forwarded.take() {
+                        self.answer_forwarded(from, *result);
+                    } else if let Some(op) = operation.op.take() {
                         self.waiting.remove(&op);
                         self.effects.push_back(Effect::Reply { op, result: *result });
                     }
@@ -149,6 +186,7 @@ impl Node {
         let told = match result {
             Ok(Reply::Get(reply)) => &mut reply.receipt.server_time,
             Ok(Reply::Scan(reply)) => &mut reply.receipt.server_time,
+            Ok(Reply::Causal(reply)) if !reply.wrote => &mut reply.receipt.server_time,
             Ok(
                 Reply::Put(_)
                 | Reply::Status(_)
@@ -157,7 +195,8 @@ impl Node {
                 | Reply::Compacted
                 | Reply::Table(_)
                 | Reply::Tables(_)
-                | Reply::Hints(_),
+                | Reply::Hints(_)
+                | Reply::Causal(_),
             )
             | Err(_) => return,
         };
@@ -182,8 +221,14 @@ impl Node {
         let ids: Vec<u64> = self.operations.keys().copied().collect();
         for id in ids {
             let Some(operation) = self.operations.get_mut(&id) else { continue };
-            if let Some(op) = operation.op.take() {
-                let writes = matches!(operation.machine, Machine::Put(_));
+            let writes = matches!(
+                operation.machine,
+                Machine::Put(_) | Machine::CausalWrite(_) | Machine::CausalForward(_)
+            );
+            if let Some(from) = operation.forwarded.take() {
+                let error = error.clone().with_applied(Applied::Unknown);
+                self.answer_forwarded(from, Err(error));
+            } else if let Some(op) = operation.op.take() {
                 let applied = if writes { Applied::Unknown } else { Applied::No };
                 self.waiting.remove(&op);
                 let result = Err(error.clone().with_applied(applied));
@@ -223,6 +268,8 @@ impl Node {
             Ask::Read(ask) => self.send(to, PeerMessage::Read(ask)),
             Ask::Scan(ask) if to == self.me => self.on_scan_ask(now, to, *ask),
             Ask::Scan(ask) => self.send(to, PeerMessage::Scan(ask)),
+            Ask::Causal(message) => self.ask_causal(now, to, message),
+            Ask::Change(ask) => self.on_change_ask(now, *ask),
         }
     }
 
@@ -245,6 +292,9 @@ impl Node {
             Machine::Put(put) => put.on_time(step),
             Machine::Get(get) => get.on_time(step),
             Machine::Scan(_) => {}
+            Machine::CausalGet(get) => get.on_time(step),
+            Machine::CausalWrite(write) => write.on_time(step),
+            Machine::CausalForward(forward) => forward.on_time(step),
         });
     }
 
@@ -315,6 +365,21 @@ impl Node {
                 Machine::Put(put) => put.on_unreachable(peer, step),
                 Machine::Get(get) => get.on_unreachable(peer, step),
                 Machine::Scan(_) => {}
+                Machine::CausalGet(get) => {
+                    if let Some(index) = get.target().index(peer) {
+                        get.on_unreachable(index, step);
+                    }
+                }
+                Machine::CausalWrite(write) => {
+                    if let Some(index) = write.target().index(peer) {
+                        write.on_unreachable(index, step);
+                    }
+                }
+                Machine::CausalForward(forward) => {
+                    if let Some(index) = forward.target().index(peer) {
+                        forward.on_unreachable(index, step);
+                    }
+                }
             });
         }
     }
@@ -342,10 +407,10 @@ impl Node {
     pub(super) fn on_ceiling_persisted(&mut self, now: Now, stored: Result<(), &DiskError>) {
         self.clock.reserved(stored.is_ok());
         for id in core::mem::take(&mut self.waiting_for_ceiling) {
-            self.step(now, id, |machine, step| {
-                if let Machine::Put(put) = machine {
-                    put.on_ceiling(stored, step);
-                }
+            self.step(now, id, |machine, step| match machine {
+                Machine::Put(put) => put.on_ceiling(stored, step),
+                Machine::CausalWrite(write) => write.on_ceiling(stored, step),
+                _ => {}
             });
         }
     }
@@ -358,6 +423,8 @@ impl Node {
                 LocalAnswer::Write(answer) => self.on_write_answer(now, me, answer),
                 LocalAnswer::Read(answer) => self.on_read_answer(now, me, answer),
                 LocalAnswer::Scan(answer) => self.on_scan_answer(now, me, answer),
+                LocalAnswer::Causal(message) => self.on_causal(now, me, *message),
+                LocalAnswer::Changed(round, result) => self.on_changed(now, round, result),
             }
         }
     }

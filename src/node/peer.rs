@@ -43,6 +43,7 @@ impl Node {
             PeerMessage::StateAsk { epoch } => self.on_state_ask(from, epoch),
             PeerMessage::StateNews(state) => self.on_state_news(&state),
             PeerMessage::Decree(message) => self.on_decree_message(now, from, *message),
+            PeerMessage::Causal(message) => self.on_causal(now, from, *message),
         }
     }
 
@@ -134,7 +135,7 @@ impl Node {
 
     /// The fence: who knows a later change of the unit's owners, or that the table is dropped,
     /// refuses, and sends the state; who has yet to learn of one catches up first.
-    fn judge(
+    pub(super) fn judge(
         &mut self,
         now: Now,
         from: NodeId,
@@ -197,7 +198,7 @@ impl Node {
         }
     }
 
-    fn judge_load(&self, remaining: core::time::Duration) -> Result<(), Refusal> {
+    pub(super) fn judge_load(&self, remaining: core::time::Duration) -> Result<(), Refusal> {
         if remaining.is_zero() {
             return Err(Refusal::Expired);
         }

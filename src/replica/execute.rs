@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::scan::{PageOrder, read_page};
-use super::{Done, Shared, disk_error, hints, keyspace, record, restore, sweep};
+use super::{Done, Shared, causal, disk_error, hints, keyspace, record, restore, sweep};
 use crate::causality::{Merge, merge};
 use crate::message::{
     DiskAnswer, DiskError, DiskRequest, Hint, MetaRecord, ReplicaFacts, WriteOutcome,
@@ -61,6 +61,11 @@ pub(super) fn try_execute(
             drop(guard);
             None
         }
+        DiskRequest::Causal(_) => {
+            let DiskRequest::Causal(disk) = request else { return None };
+            let back = causal::try_execute(shared, disk, done);
+            back.map(|(disk, done)| (DiskRequest::Causal(disk), done))
+        }
         DiskRequest::Range { .. }
         | DiskRequest::ReadHint { .. }
         | DiskRequest::Hints { .. }
@@ -95,6 +100,7 @@ pub(super) fn execute(shared: &Arc<Shared>, request: DiskRequest, done: Done) {
                 Err(error) => Err(disk_error(&error)),
             });
         }
+        DiskRequest::Causal(disk) => causal::execute(shared, *disk, done),
         DiskRequest::Range { units, table, prefix, after, limit, keys_only } => {
             let order = PageOrder {
                 units: &units,
@@ -175,10 +181,13 @@ fn compact(shared: &Arc<Shared>, done: Done) {
 }
 
 impl Shared {
-    fn stripe(&self, key: &[u8]) -> &Mutex<()> {
+    pub(super) fn stripe(&self, key: &[u8]) -> &Mutex<()> {
+        self.stripes.get(self.stripe_index(key)).expect("a remainder is below the count")
+    }
+
+    pub(super) fn stripe_index(&self, key: &[u8]) -> usize {
         let count = self.stripes.len() as u64;
-        let index = usize::try_from(xxh3_64(key) % count).unwrap_or(0);
-        self.stripes.get(index).expect("a remainder is below the count")
+        usize::try_from(xxh3_64(key) % count).unwrap_or(0)
     }
 
     fn measure(&self) -> ReplicaFacts {
@@ -196,19 +205,19 @@ impl Shared {
 
 /// What the engine had taken back, for want of room, before a key was read. An answer that rests
 /// on what was read holds only if nothing has been taken back since.
-struct Undone {
+pub(super) struct Undone {
     counter: Arc<AtomicU64>,
     seen: u64,
 }
 
 impl Undone {
-    fn now(shared: &Shared) -> Undone {
+    pub(super) fn now(shared: &Shared) -> Undone {
         let counter = shared.engine.undone();
         let seen = counter.load(Ordering::SeqCst);
         Undone { counter, seen }
     }
 
-    fn guard(self, done: Done) -> Done {
+    pub(super) fn guard(self, done: Done) -> Done {
         Box::new(move |outcome: Outcome| {
             let risen = self.counter.load(Ordering::SeqCst) != self.seen;
             done(if risen && outcome.is_ok() { Err(DiskError::Full) } else { outcome });
@@ -302,7 +311,13 @@ fn persist(shared: &Shared, records: &[MetaRecord], done: Done) {
     submit(shared, batch, Durability::Synced, DiskAnswer::Persisted, done);
 }
 
-fn submit(shared: &Shared, batch: Batch, durability: Durability, answer: DiskAnswer, done: Done) {
+pub(super) fn submit(
+    shared: &Shared,
+    batch: Batch,
+    durability: Durability,
+    answer: DiskAnswer,
+    done: Done,
+) {
     let on_done: OnDone = Box::new(move |result| {
         done(result.map(|_| answer).map_err(|error| disk_error(&error)));
     });

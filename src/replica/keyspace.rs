@@ -3,6 +3,7 @@
 //! A unit is one contiguous range of keys, so that later a whole unit can be dropped, copied or
 //! taken in as files.
 
+use crate::causality::Dot;
 use crate::message::HintPlace;
 use crate::types::{ClassId, Key, NodeId, Partition, TableId, Unit, WallTime};
 
@@ -37,10 +38,23 @@ pub(super) fn data_key(unit: Unit, table: TableId, key: &Key) -> Vec<u8> {
     bytes
 }
 
+/// Set in the table of keys that hold single siblings: they stand in their unit, behind all heads,
+/// where no scan of the table meets them. Table ids are given one by one and stay far below.
+const SIBLINGS: u32 = 1 << 31;
+
+/// The engine's key of the value of one sibling.
+pub(super) fn sibling_key(unit: Unit, table: TableId, key: &Key, dot: Dot) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(PREFIX_BYTES + key.as_bytes().len() + Dot::BYTES);
+    bytes.extend_from_slice(&table_prefix(DATA, unit, TableId(table.0 | SIBLINGS)));
+    bytes.extend_from_slice(key.as_bytes());
+    bytes.extend_from_slice(&dot.to_bytes());
+    bytes
+}
+
 /// The table of an engine's key in [`DATA`]; `None` when it is too short to be one.
 pub(super) fn table_of(key: &[u8]) -> Option<TableId> {
     let number = key.get(PREFIX_BYTES - 4..PREFIX_BYTES)?;
-    Some(TableId(u32::from_be_bytes(number.try_into().ok()?)))
+    Some(TableId(u32::from_be_bytes(number.try_into().ok()?) & !SIBLINGS))
 }
 
 /// Bytes of a unit and a table.
@@ -99,6 +113,8 @@ pub(super) fn hint_age_place(key: &[u8]) -> Option<(NodeId, HintPlace)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::causality::{Actor, Tick};
+    use crate::types::Tenure;
 
     #[test]
     fn units_are_contiguous_and_in_order() {
@@ -119,5 +135,11 @@ mod tests {
         assert!([META, DATA, OVERLAY, HINT, HINT_AGE].is_sorted());
         assert_eq!(table_of(&ordered[2]), Some(TableId(2)));
         assert_eq!(table_of(&ordered[2][..8]), None);
+        let actor = Actor { node: NodeId(1), tenure: Tenure(2) };
+        let dot = Dot { actor, tick: Tick { time: WallTime(3), counter: 4 } };
+        let sibling = sibling_key(unit(0, 0), TableId(2), &Key::new("a".to_owned()).unwrap(), dot);
+        assert!(ordered[2] < sibling && sibling < ordered[3]);
+        assert_eq!(table_of(&sibling), Some(TableId(2)));
+        assert_eq!(sibling.len(), PREFIX_BYTES + 1 + 24);
     }
 }

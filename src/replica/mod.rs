@@ -6,6 +6,7 @@
 //! came before it is durable. Otherwise an acknowledgement could rest on a version that a crash
 //! still takes away.
 
+mod causal;
 mod execute;
 mod hints;
 mod keyspace;
@@ -22,7 +23,7 @@ use parking_lot::Mutex;
 
 use crate::message::{DiskAnswer, DiskError, DiskRequest, Restored};
 use crate::storage::vfs::Vfs;
-use crate::storage::{self, Engine, Options, Stats, ThreadMode};
+use crate::storage::{self, Engine, Options, Stats, SyncMode, ThreadMode};
 
 /// Called once with the outcome of a request, from whichever thread finished it. Must not block.
 pub type Done = Box<dyn FnOnce(Result<DiskAnswer, DiskError>) + Send>;
@@ -59,6 +60,8 @@ struct Shared {
     engine: Engine,
     /// Held over the read, the merge and the submission of one write, never over a sync.
     stripes: Vec<Mutex<()>>,
+    /// Changes of causal tables by this node that are not durable yet.
+    unsettled: causal::Unsettled,
     /// Nothing runs by itself: a simulator steps the engine.
     inline: bool,
     /// Somebody has asked for all tables to be merged, and it is being done.
@@ -76,14 +79,22 @@ impl Replica {
         options: Options,
     ) -> Result<(Replica, Restored), ReplicaError> {
         let inline = options.threads == ThreadMode::Inline;
+        let keeps_writes = options.sync == SyncMode::Always;
         let (engine, recovery) = Engine::open(vfs, dir, options)?;
         restore::note_damage(&engine, &recovery)?;
         let mut restored = restore::restore(&engine, dir)?;
+        if !keeps_writes {
+            // What this node told others it wrote may be gone after a power failure.
+            restored.tenure = None;
+            restored.forgets = true;
+        }
         restored.unreadable =
             recovery.unreadable.iter().map(|table| table.display().to_string()).collect();
         let stripes = (0..STRIPES).map(|_| Mutex::new(())).collect();
         let compacting = AtomicBool::new(false);
-        Ok((Replica { shared: Arc::new(Shared { engine, stripes, inline, compacting }) }, restored))
+        let unsettled = causal::Unsettled::new(STRIPES);
+        let shared = Shared { engine, stripes, unsettled, inline, compacting };
+        Ok((Replica { shared: Arc::new(shared) }, restored))
     }
 
     /// Carries out a request if memory can answer it, without ever waiting for a disk; hands it
@@ -116,6 +127,7 @@ impl Replica {
         let writes = matches!(
             request,
             DiskRequest::Write { .. }
+                | DiskRequest::Causal(_)
                 | DiskRequest::Persist(_)
                 | DiskRequest::KeepHint { .. }
                 | DiskRequest::RemoveHint { .. }
@@ -166,5 +178,7 @@ fn disk_error(error: &storage::Error) -> DiskError {
     }
 }
 
+#[cfg(test)]
+mod causal_tests;
 #[cfg(test)]
 mod tests;

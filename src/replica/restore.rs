@@ -20,6 +20,8 @@ const DECREE: u8 = 8;
 const DECIDED: u8 = 9;
 const SWEPT: u8 = 10;
 const DIRTY: u8 = 11;
+/// Numbers below 16 are kept for the records of other kinds of table.
+const TENURE: u8 = 16;
 /// Damage that was found in the log once: not forgotten when the log is.
 const DAMAGE: u8 = 7;
 
@@ -50,6 +52,7 @@ fn key(record: &MetaRecord) -> Vec<u8> {
             key.extend_from_slice(&unit.partition.0.to_be_bytes());
             key.extend_from_slice(&target.0.to_be_bytes());
         }
+        MetaRecord::Tenure(_) => key.push(TENURE),
     }
     key
 }
@@ -109,6 +112,7 @@ pub(super) fn restore(engine: &Engine, dir: &Path) -> Result<Restored, ReplicaEr
             MetaRecord::Dirty(unit, target) => {
                 restored.dirty.insert((unit, target));
             }
+            MetaRecord::Tenure(tenure) => restored.tenure = Some(tenure),
         }
     }
     restored.hints = hints::count(engine)?;

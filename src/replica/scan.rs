@@ -7,10 +7,14 @@ use std::ops::Bound;
 use bytes::Bytes;
 
 use super::keyspace::{DATA, PREFIX_BYTES, table_prefix};
-use super::record;
+use super::{causal, record};
+use crate::causality::Dot;
 use crate::message::{DiskError, RangePage};
 use crate::storage::{Direction, Engine, Iter};
-use crate::types::{Key, Record, TableId, Unit, Value, limits};
+use crate::types::{Key, Record, Stamp, TableId, Unit, Value, limits};
+
+/// Bytes of values of one key of a causal table past which a page leaves them out.
+const VALUES_BYTES_MAX: usize = 256 << 10;
 
 /// What to read.
 pub(super) struct PageOrder<'a> {
@@ -81,11 +85,26 @@ fn entry(key: Bytes, value: Bytes, keys_only: bool) -> Result<(Key, Record), Dis
     let damaged = |what: &str| DiskError::Corruption(format!("a stored {what} does not decode"));
     // Copies: a page must not pin the blocks it was read from.
     let key = Key::new(Bytes::copy_from_slice(&key)).map_err(|_| damaged("key"))?;
+    if value.first() == Some(&causal::HEAD) {
+        return Ok((key, siblings(value, keys_only)?));
+    }
     let mut record = record::decode(value).ok_or_else(|| damaged("version"))?;
     if keys_only && record.value.is_some() {
         record.value = Value::new(Bytes::new()).ok();
     }
     Ok((key, record))
+}
+
+/// A key of a causal table in a page: its set, encoded, in the place of a value. Values are left
+/// out when only keys are wanted, when they have records of their own and when they are many.
+fn siblings(head: Bytes, keys_only: bool) -> Result<Record, DiskError> {
+    let set = causal::decode(head)?;
+    let last = set.context().last().map_or(Stamp::ZERO, Dot::stamp);
+    let short = keys_only || set.value_bytes() > VALUES_BYTES_MAX;
+    let encoded = if short { set.sketch().encode() } else { set.encode() };
+    let value = Value::new(encoded)
+        .map_err(|len| DiskError::Corruption(format!("a set of siblings has {len} bytes")))?;
+    Ok(Record { stamp: last, expiry: None, value: Some(value) })
 }
 
 /// The range of one unit: keys with the prefix, strictly above `after`.

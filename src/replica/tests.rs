@@ -273,7 +273,7 @@ fn what_was_promised_accepted_decided_and_swept_is_restored() {
     assert_eq!((restored.swept, restored.state), (Epoch(7), None));
 }
 
-fn state() -> ClusterState {
+pub(super) fn state() -> ClusterState {
     let table = Table {
         id: TableId(1),
         name: TableName::try_from("default".to_owned()).unwrap(),

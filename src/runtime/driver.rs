@@ -11,7 +11,7 @@ use tokio::time::Sleep;
 
 use crate::message::{
     DiskRequest, DiskToken, Effect, Event, HelloRefusal, Level, Note, OpError, PeerMessage, Phase,
-    View,
+    Reply, View,
 };
 use crate::node::Node;
 use crate::replica::Replica;
@@ -290,6 +290,12 @@ impl<C: Connector> Driver<C> {
             Effect::Reply { op, result } => {
                 if let Some(pending) = self.pending.remove(&op) {
                     let latency = now.mono.since(pending.since);
+                    if let Ok(Reply::Causal(reply)) = &result
+                        && reply.wrote
+                        && reply.count >= limits::SIBLINGS_WARN
+                    {
+                        self.outside.telemetry.many_siblings();
+                    }
                     let code = result.as_ref().err().map(|OpError { code, .. }| *code);
                     self.outside.telemetry.operation(pending.kind, code, latency);
                     pending.responder.answer(result);
@@ -311,7 +317,10 @@ impl<C: Connector> Driver<C> {
     }
 
     fn ask_disk(&mut self, token: DiskToken, request: DiskRequest) {
-        let writes = matches!(request, DiskRequest::Write { .. } | DiskRequest::Persist(_));
+        let writes = matches!(
+            request,
+            DiskRequest::Write { .. } | DiskRequest::Causal(_) | DiskRequest::Persist(_)
+        );
         let mailbox = self.inputs.mailbox.clone();
         let done = Box::new(move |result| mailbox.done(token, result));
         if let Some((request, done)) = self.disk.replica.try_execute(request, done) {

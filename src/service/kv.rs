@@ -52,6 +52,7 @@ impl Kv for KvService {
     ) -> Result<Response<pb::GetResponse>, Status> {
         match self.run(request, get_from_wire).await? {
             Reply::Get(reply) => Ok(Response::new(client::get_to_wire(reply))),
+            Reply::Causal(reply) => Ok(Response::new(client::causal_get_to_wire(*reply))),
             other => Err(unexpected(other)),
         }
     }
@@ -62,6 +63,7 @@ impl Kv for KvService {
     ) -> Result<Response<pb::PutResponse>, Status> {
         match self.run(request, put_from_wire).await? {
             Reply::Put(reply) => Ok(Response::new(client::put_to_wire(reply))),
+            Reply::Causal(reply) => Ok(Response::new(client::causal_put_to_wire(*reply))),
             other => Err(unexpected(other)),
         }
     }
@@ -72,6 +74,7 @@ impl Kv for KvService {
     ) -> Result<Response<pb::DeleteResponse>, Status> {
         match self.run(request, delete_from_wire).await? {
             Reply::Put(reply) => Ok(Response::new(client::delete_to_wire(reply))),
+            Reply::Causal(reply) => Ok(Response::new(client::causal_delete_to_wire(*reply))),
             other => Err(unexpected(other)),
         }
     }

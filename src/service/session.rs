@@ -68,6 +68,9 @@ impl AnswerSink for Sink {
         self.change(|state| {
             let result = match result {
                 Ok(Reply::Get(_)) if state.bytes > WAITING_BYTES_MAX => Err(unread()),
+                Ok(Reply::Causal(reply)) if !reply.wrote && state.bytes > WAITING_BYTES_MAX => {
+                    Err(unread())
+                }
                 other => other,
             };
             let kind = if ticket.delete { SessionKind::Delete } else { SessionKind::Plain };

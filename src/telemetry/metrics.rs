@@ -165,6 +165,15 @@ impl Snapshot {
                 samples: vec![(Labels::new(), read(&shared.shed))],
             },
         )?;
+        counters(
+            encoder,
+            Family {
+                name: "kv_many_siblings",
+                help: "Writes of causal tables after which their key had ten siblings or more",
+                unit: None,
+                samples: vec![(Labels::new(), read(&shared.many_siblings))],
+            },
+        )?;
         let build = vec![
             ("version", env!("CARGO_PKG_VERSION").to_owned()),
             ("protocol", limits::PROTOCOL_MAX.to_string()),

@@ -91,6 +91,7 @@ struct Shared {
     ops: [OpCounters; OpKind::ALL.len()],
     in_flight: AtomicU64,
     shed: AtomicU64,
+    many_siblings: AtomicU64,
     sessions: AtomicU64,
     transport: OnceLock<TransportStats>,
     store: OnceLock<StoreReader>,
@@ -128,6 +129,7 @@ impl Default for Telemetry {
             ops: core::array::from_fn(|_| OpCounters::new()),
             in_flight: AtomicU64::new(0),
             shed: AtomicU64::new(0),
+            many_siblings: AtomicU64::new(0),
             sessions: AtomicU64::new(0),
             transport: OnceLock::new(),
             store: OnceLock::new(),
@@ -154,6 +156,11 @@ impl Telemetry {
     /// Counts an operation that was refused because the driver's queue was full.
     pub fn shed(&self) {
         self.0.shed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a write of a causal table that found its key with many siblings.
+    pub fn many_siblings(&self) {
+        self.0.many_siblings.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Sets the number of operations without an answer.

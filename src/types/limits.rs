@@ -36,7 +36,7 @@ pub const RECENT_CHANGES_MAX: usize = 128;
 /// Changes of the cluster state that may wait on one node.
 pub const CHANGES_WAITING_MAX: usize = 64;
 /// Siblings of one key from which on a receipt warns of them.
-pub const SIBLINGS_WARN: usize = 10;
+pub const SIBLINGS_WARN: u32 = 10;
 /// Siblings of one key past which a client's put is refused. Merging never is.
 pub const SIBLINGS_MAX: usize = 50;
 /// Bytes of all siblings of one key past which a client's put is refused.

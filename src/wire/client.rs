@@ -5,8 +5,9 @@ use bytes::Bytes;
 use core::time::Duration;
 
 use crate::message::{
-    Applied, Attempt, ClientBody, ClientRequest, ClientResult, ErrorCode, Get, GetReply, OpError,
-    Principal, Put, PutReply, QuorumMode, Receipt, Reply, Scan, ScanEntry, ScanReply, TimeToLive,
+    Applied, Attempt, CausalReply, ClientBody, ClientRequest, ClientResult, ErrorCode, Get,
+    GetReply, OpError, Principal, Put, PutReply, QuorumMode, Receipt, Reply, Scan, ScanEntry,
+    ScanReply, Sibling, TimeToLive,
 };
 use crate::types::{Key, Quorum, RequestId, TableName, Time, TraceId, Value, WallTime, limits};
 
@@ -201,6 +202,7 @@ pub fn put_from_wire(call: &Call, put: pb::PutRequest) -> Result<ClientRequest, 
             r: quorum_from_wire(put.r, "r")?,
             attempt: attempt_from_wire(put.attempt)?,
             mode: mode_from_wire(put.mode)?,
+            context: put.context,
         }))
     })
 }
@@ -220,6 +222,7 @@ pub fn delete_from_wire(call: &Call, delete: pb::DeleteRequest) -> Result<Client
             r: quorum_from_wire(delete.r, "r")?,
             attempt: attempt_from_wire(delete.attempt)?,
             mode: mode_from_wire(delete.mode)?,
+            context: delete.context,
         }))
     })
 }
@@ -296,20 +299,65 @@ pub fn get_to_wire(reply: GetReply) -> pb::GetResponse {
     let expires_ns = reply.record.as_ref().and_then(|record| record.expiry).map(|at| at.0);
     match reply.record.and_then(|record| record.value) {
         Some(value) => {
-            pb::GetResponse { found: true, value: value.into_bytes(), receipt, expires_ns }
+            let value = value.into_bytes();
+            let rest = pb::GetResponse::default();
+            pb::GetResponse { found: true, value, receipt, expires_ns, ..rest }
         }
-        None => pb::GetResponse { found: false, value: Bytes::new(), receipt, expires_ns: None },
+        None => pb::GetResponse { receipt, ..pb::GetResponse::default() },
     }
+}
+
+/// The answer to a read of a causal table, as it travels.
+pub fn causal_get_to_wire(reply: CausalReply) -> pb::GetResponse {
+    let one = |siblings: &[Sibling]| match siblings {
+        [only] => only.value.bytes().clone(),
+        _ => Bytes::new(),
+    };
+    let alone = reply.count == 1;
+    pb::GetResponse {
+        found: reply.count > 0,
+        value: if alone { one(&reply.siblings) } else { Bytes::new() },
+        receipt: Some(receipt_to_wire(&reply.receipt)),
+        expires_ns: match reply.siblings.as_slice() {
+            [only] if alone => only.expiry.map(|at| at.0),
+            _ => None,
+        },
+        sibling_count: reply.count,
+        context: reply.context,
+        siblings: reply
+            .siblings
+            .into_iter()
+            .map(|sibling| pb::Sibling {
+                value: sibling.value.into_bytes(),
+                stamp: Bytes::copy_from_slice(&sibling.stamp.to_bytes()),
+                expires_ns: sibling.expiry.map(|at| at.0),
+            })
+            .collect(),
+    }
+}
+
+/// The answer to a put in a causal table, as it travels.
+pub fn causal_put_to_wire(reply: CausalReply) -> pb::PutResponse {
+    let receipt = Some(receipt_to_wire(&reply.receipt));
+    pb::PutResponse { receipt, context: reply.context, sibling_count: reply.count }
+}
+
+/// The answer to a delete in a causal table, as it travels.
+pub fn causal_delete_to_wire(reply: CausalReply) -> pb::DeleteResponse {
+    let receipt = Some(receipt_to_wire(&reply.receipt));
+    pb::DeleteResponse { receipt, context: reply.context, sibling_count: reply.count }
 }
 
 /// The answer to a write, as it travels.
 pub fn put_to_wire(reply: PutReply) -> pb::PutResponse {
-    pb::PutResponse { receipt: Some(receipt_to_wire(&reply.receipt)) }
+    let receipt = Some(receipt_to_wire(&reply.receipt));
+    pb::PutResponse { receipt, ..pb::PutResponse::default() }
 }
 
 /// The answer to a delete, as it travels.
 pub fn delete_to_wire(reply: PutReply) -> pb::DeleteResponse {
-    pb::DeleteResponse { receipt: Some(receipt_to_wire(&reply.receipt)) }
+    let receipt = Some(receipt_to_wire(&reply.receipt));
+    pb::DeleteResponse { receipt, ..pb::DeleteResponse::default() }
 }
 
 /// The answer to a scan, as it travels.
@@ -318,6 +366,8 @@ pub fn scan_to_wire(reply: ScanReply) -> pb::ScanResponse {
         key: entry.key.bytes().clone(),
         stamp: Bytes::copy_from_slice(&entry.record.stamp.to_bytes()),
         expires_ns: entry.record.expiry.map(|at| at.0),
+        sibling_count: entry.siblings,
+        value_left_out: entry.record.value.is_none(),
         value: entry.record.value.map_or_else(Bytes::new, Value::into_bytes),
     };
     pb::ScanResponse {
@@ -350,6 +400,11 @@ pub fn session_answer(
             Answer::Delete(delete_to_wire(reply))
         }
         Ok(Reply::Put(reply)) => Answer::Put(put_to_wire(reply)),
+        Ok(Reply::Causal(reply)) => match (reply.wrote, kind) {
+            (false, _) => Answer::Get(causal_get_to_wire(*reply)),
+            (true, SessionKind::Delete) => Answer::Delete(causal_delete_to_wire(*reply)),
+            (true, SessionKind::Plain) => Answer::Put(causal_put_to_wire(*reply)),
+        },
         Ok(
             Reply::Scan(_)
             | Reply::Status(_)

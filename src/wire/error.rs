@@ -29,6 +29,7 @@ pub fn grpc_code(code: ErrorCode) -> Code {
         | ErrorCode::SloppyNotAllowed
         | ErrorCode::TableNameInvalid
         | ErrorCode::TableInvalid
+        | ErrorCode::ContextInvalid
         | ErrorCode::RequestMalformed => Code::InvalidArgument,
         ErrorCode::TableUnknown => Code::NotFound,
         ErrorCode::TableExists => Code::AlreadyExists,
@@ -43,6 +44,7 @@ pub fn grpc_code(code: ErrorCode) -> Code {
         ErrorCode::Overloaded | ErrorCode::DiskFull => Code::ResourceExhausted,
         ErrorCode::Corruption => Code::DataLoss,
         ErrorCode::TableLimit
+        | ErrorCode::SiblingLimit
         | ErrorCode::ProtocolMismatch
         | ErrorCode::ClusterMismatch
         | ErrorCode::LineageMismatch => Code::FailedPrecondition,

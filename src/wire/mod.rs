@@ -3,6 +3,9 @@
 //! again.
 
 pub mod admin;
+mod causal;
+#[cfg(test)]
+mod causal_tests;
 pub mod client;
 mod decree;
 pub mod error;

@@ -15,6 +15,7 @@ use crate::types::{
     WallTime, limits,
 };
 
+use super::causal::{causal_from_wire, causal_to_wire};
 use super::decree::{decree_from_wire, decree_to_wire};
 use super::proto::peer as pb;
 use super::state::{state_from_wire, state_to_wire, state_weight};
@@ -81,6 +82,7 @@ pub fn message_to_wire(message: PeerMessage) -> pb::Op {
         PeerMessage::StateAsk { epoch } => Op::StateAsk(pb::StateAsk { epoch: epoch.0 }),
         PeerMessage::StateNews(state) => Op::StateNews(state_to_wire(&state)),
         PeerMessage::Decree(message) => Op::Decree(decree_to_wire(*message)),
+        PeerMessage::Causal(message) => Op::Causal(causal_to_wire(*message)),
     };
     pb::Op { op: Some(op) }
 }
@@ -123,6 +125,7 @@ pub fn message_from_wire(op: pb::Op) -> Result<PeerMessage, Malformed> {
         Op::StateAsk(ask) => PeerMessage::StateAsk { epoch: Epoch(ask.epoch) },
         Op::StateNews(state) => PeerMessage::StateNews(Arc::new(state_from_wire(state)?)),
         Op::Decree(message) => PeerMessage::Decree(Box::new(decree_from_wire(message)?)),
+        Op::Causal(message) => PeerMessage::Causal(Box::new(causal_from_wire(message)?)),
     })
 }
 
@@ -142,6 +145,7 @@ pub fn message_weight(message: &PeerMessage) -> usize {
             }
             Err(_) => 0,
         },
+        PeerMessage::Causal(message) => message.bytes(),
         PeerMessage::Birth(news) => 64 * (news.known.len() + 1),
         PeerMessage::StateNews(state) => state_weight(state),
         PeerMessage::Decree(message) => match message.as_ref() {
@@ -169,21 +173,21 @@ pub fn message_weight(message: &PeerMessage) -> usize {
     body + 32
 }
 
-fn round_to_wire(round: RoundId) -> Option<pb::Round> {
+pub(super) fn round_to_wire(round: RoundId) -> Option<pb::Round> {
     Some(pb::Round { op: round.op, round: round.round })
 }
 
-fn round_from_wire(round: Option<pb::Round>) -> Result<RoundId, Malformed> {
+pub(super) fn round_from_wire(round: Option<pb::Round>) -> Result<RoundId, Malformed> {
     let round = required(round, "round")?;
     Ok(RoundId { op: round.op, round: round.round })
 }
 
-fn unit_to_wire(unit: Unit) -> Option<pb::Unit> {
+pub(super) fn unit_to_wire(unit: Unit) -> Option<pb::Unit> {
     let Unit { class: ClassId(class), partition: Partition(partition) } = unit;
     Some(pb::Unit { class: class.into(), partition: partition.into() })
 }
 
-fn unit_from_wire(unit: Option<pb::Unit>) -> Result<Unit, Malformed> {
+pub(super) fn unit_from_wire(unit: Option<pb::Unit>) -> Result<Unit, Malformed> {
     let unit = required(unit, "unit")?;
     Ok(Unit {
         class: ClassId(narrow(unit.class, "class")?),
@@ -191,7 +195,7 @@ fn unit_from_wire(unit: Option<pb::Unit>) -> Result<Unit, Malformed> {
     })
 }
 
-fn key_from_wire(bytes: Bytes) -> Result<Key, Malformed> {
+pub(super) fn key_from_wire(bytes: Bytes) -> Result<Key, Malformed> {
     Key::new(bytes).map_err(|error| Malformed::new(error.to_string()))
 }
 
@@ -219,11 +223,11 @@ fn record_from_wire(record: pb::Record) -> Result<Record, Malformed> {
     })
 }
 
-fn micros(duration: Duration) -> u64 {
+pub(super) fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
-fn remaining(micros: u64) -> Duration {
+pub(super) fn remaining(micros: u64) -> Duration {
     Duration::from_micros(micros).min(limits::REQUEST_TIMEOUT_MAX)
 }
 
@@ -400,7 +404,7 @@ fn scan_answer_from_wire(answer: pb::ScanAnswer) -> Result<ScanAnswer, Malformed
     Ok(ScanAnswer { round: round_from_wire(answer.round)?, result })
 }
 
-fn refusal_to_wire(refusal: Refusal) -> pb::Refusal {
+pub(super) fn refusal_to_wire(refusal: Refusal) -> pb::Refusal {
     use pb::refusal::Reason;
     let reason = match refusal {
         Refusal::Fenced { epoch } => Reason::Fenced(epoch.0),
@@ -418,7 +422,7 @@ fn refusal_to_wire(refusal: Refusal) -> pb::Refusal {
     pb::Refusal { reason: Some(reason) }
 }
 
-fn refusal_from_wire(refusal: pb::Refusal) -> Result<Refusal, Malformed> {
+pub(super) fn refusal_from_wire(refusal: pb::Refusal) -> Result<Refusal, Malformed> {
     use pb::refusal::Reason;
     Ok(match required(refusal.reason, "reason")? {
         Reason::Fenced(epoch) => Refusal::Fenced { epoch: Epoch(epoch) },

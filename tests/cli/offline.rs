@@ -102,8 +102,6 @@ fn what_is_not_available_yet_says_so_and_exits_2() {
         "capacity --nodes 1000 --p 0.005 --confidence 0.99",
         "bench run A --duration 1s --rate 100",
         "cas KEY --expect V --value V2",
-        "put k v --context C",
-        "get k --siblings",
         "scan --reverse",
         "wait --for settled",
         "wait --for converged",

@@ -10,6 +10,7 @@
 )]
 
 mod birth;
+mod causal;
 mod crash;
 mod damage;
 mod deadline;

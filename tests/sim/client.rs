@@ -183,6 +183,7 @@ impl Client {
                 r: None,
                 attempt: operation.attempt,
                 mode: operation.mode,
+                context: bytes::Bytes::new(),
             }),
             Want::Scan { prefix, after, limit, r } => ClientBody::Scan(Scan {
                 table,

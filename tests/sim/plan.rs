@@ -9,7 +9,7 @@ use fastrand::Rng;
 use roundtable::node::NodeConfig;
 use roundtable::types::{Founder, NodeName, Role, Zone};
 
-use crate::world::{SchemaPlan, SloppyPlan};
+use crate::world::{CausalPlan, SchemaPlan, SloppyPlan};
 
 /// One millisecond of virtual time, in nanoseconds.
 pub(crate) const MS: u64 = 1_000_000;
@@ -111,6 +111,8 @@ pub(crate) struct Plan {
     pub(crate) schema: Option<SchemaPlan>,
     /// Whether and how often requests are sloppy.
     pub(crate) sloppy: Option<SloppyPlan>,
+    /// Whether and how a causal table is used.
+    pub(crate) causal: Option<CausalPlan>,
     /// How long faults last.
     pub(crate) turmoil: u64,
 }
@@ -217,6 +219,7 @@ impl Plan {
             },
             schema: SchemaPlan::draw(seed),
             sloppy: sloppy.share.is_some().then_some(sloppy),
+            causal: CausalPlan::draw(seed),
             turmoil: rng.u64(TURMOIL_MIN..TURMOIL_MIN + 8 * SECOND),
             faults,
         }

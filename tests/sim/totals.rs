@@ -106,6 +106,16 @@ totals! {
     hints_handed_back,
     /// Keys whose sloppy writes were looked for on their owners.
     came_home,
+    /// Tries of operations on a causal table.
+    causal_tries,
+    /// Those that were further ones.
+    causal_retries,
+    /// Operations on a causal table that were answered.
+    causal_done,
+    /// Reads of it that found several siblings.
+    causal_siblings,
+    /// Keys of it compared on all their owners at the end.
+    causal_compared,
     /// Streams opened.
     streams,
     /// Streams refused.

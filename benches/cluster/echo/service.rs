@@ -146,7 +146,7 @@ impl Kv for EchoKv {
         request: Request<pb::PutRequest>,
     ) -> Result<Response<pb::PutResponse>, Status> {
         self.ask(|number| write(number, request.get_ref())).await?;
-        Ok(Response::new(pb::PutResponse { receipt: receipt() }))
+        Ok(Response::new(pb::PutResponse { receipt: receipt(), ..Default::default() }))
     }
 
     async fn delete(

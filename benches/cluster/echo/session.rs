@@ -50,7 +50,7 @@ impl Sink {
                 ..Default::default()
             })
         } else {
-            answer::Answer::Put(PutResponse { receipt: receipt() })
+            answer::Answer::Put(PutResponse { receipt: receipt(), ..Default::default() })
         };
         self.change(|state| state.ready.push(Answer { id, answer: Some(answer) }));
     }

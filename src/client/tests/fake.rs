@@ -175,18 +175,20 @@ impl Fake {
                 let found = pair.is_some();
                 let (value, stamp) = pair.unwrap_or_default();
                 let receipt = self.receipt(stamp);
-                Body::Get(v1::GetResponse { found, value, receipt, expires_ns: None })
+                Body::Get(v1::GetResponse { found, value, receipt, ..Default::default() })
             }
             Op::Put(put) => {
                 state.stamped += 1;
                 let stamp = state.stamped;
                 state.data.insert(put.key, (put.value, stamp));
-                Body::Put(v1::PutResponse { receipt: self.receipt(stamp) })
+                let receipt = self.receipt(stamp);
+                Body::Put(v1::PutResponse { receipt, ..Default::default() })
             }
             Op::Delete(delete) => {
                 state.stamped += 1;
                 state.data.remove(&delete.key);
-                Body::Delete(v1::DeleteResponse { receipt: self.receipt(state.stamped) })
+                let receipt = self.receipt(state.stamped);
+                Body::Delete(v1::DeleteResponse { receipt, ..Default::default() })
             }
         }))
     }
@@ -258,8 +260,7 @@ impl v1::kv_server::Kv for Fake {
         let entry = |(key, (value, _)): (&Bytes, &(Bytes, u64))| v1::scan_response::Entry {
             key: key.clone(),
             value: if scan.keys_only { Bytes::new() } else { value.clone() },
-            stamp: Bytes::new(),
-            expires_ns: None,
+            ..Default::default()
         };
         let entries = left.by_ref().take(limit).map(entry).collect::<Vec<_>>();
         let resume = entries.last().map_or(Bytes::new(), |entry| entry.key.clone());

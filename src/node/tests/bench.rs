@@ -4,11 +4,12 @@
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use crate::causality::{Merge, merge};
+use crate::causality::{Merge, SiblingSet, merge};
 use crate::message::{
-    AdminRequest, Attempt, ClientBody, ClientRequest, ClientResult, DiskAnswer, DiskError,
-    DiskRequest, DiskToken, Effect, Event, Get, Hint, MetaRecord, PeerMessage, Phase, Principal,
-    Put, QuorumMode, RangePage, Restored, Scan, TimeToLive, View, WriteOutcome,
+    AdminRequest, Attempt, CausalDone, CausalTask, Changed, ClientBody, ClientRequest,
+    ClientResult, DiskAnswer, DiskError, DiskRequest, DiskToken, Effect, Event, Get, Hint,
+    MetaRecord, PeerMessage, Phase, Principal, Put, QuorumMode, RangePage, Restored, Scan,
+    TimeToLive, View, WriteOutcome,
 };
 use crate::node::{Node, NodeConfig};
 use crate::types::{
@@ -24,6 +25,7 @@ pub(super) struct Disk {
     pub(super) meta: Vec<MetaRecord>,
     pub(super) data: BTreeMap<(Unit, TableId, Key), Record>,
     pub(super) hints: BTreeMap<(NodeId, Unit, TableId, Key), Hint>,
+    pub(super) sets: BTreeMap<(Unit, TableId, Key), SiblingSet>,
 }
 
 pub(super) struct Host {
@@ -177,6 +179,7 @@ impl Bench {
                 MetaRecord::Dirty(unit, target) => {
                     restored.dirty.insert((unit, target));
                 }
+                MetaRecord::Tenure(tenure) => restored.tenure = Some(tenure),
             }
         }
         restored.hints = self.host(id).disk.books();
@@ -332,6 +335,10 @@ impl Bench {
             DiskRequest::DropHints { target, before, custody, after: _ } => {
                 disk.give_up(target, before, custody)
             }
+            DiskRequest::Causal(ask) => {
+                let slot = (ask.unit, ask.table, ask.key);
+                DiskAnswer::Causal(causal(disk.sets.entry(slot).or_default(), ask.task))
+            }
             DiskRequest::Persist(records) => {
                 disk.meta.extend(records);
                 DiskAnswer::Persisted
@@ -413,12 +420,36 @@ pub(super) fn put_with(key: &str, value: &str, w: Option<Quorum>, attempt: Attem
         r: None,
         attempt,
         mode: QuorumMode::ByTable,
+        context: bytes::Bytes::new(),
     })
 }
 
 pub(super) fn put_for(key: &str, value: &str, ttl: TimeToLive) -> ClientBody {
     let ClientBody::Put(put) = put(key, value) else { unreachable!() };
     ClientBody::Put(Put { ttl, ..put })
+}
+
+/// What a disk does with a set.
+fn causal(set: &mut SiblingSet, task: CausalTask) -> CausalDone {
+    match task {
+        CausalTask::Read => CausalDone::Read(set.clone()),
+        CausalTask::Merge(other) => {
+            set.join(other);
+            CausalDone::Merged
+        }
+        CausalTask::Change(change) => {
+            let actor = change.dot.actor;
+            match set.apply(change) {
+                Err(refused) => CausalDone::Refused(refused),
+                Ok(applied) => CausalDone::Changed(Box::new(Changed {
+                    stands: applied.stands,
+                    told: set.told(actor, &applied.seen),
+                    seen: set.seen_after(applied.stands, &applied.seen),
+                    siblings: u32::try_from(set.groups()).unwrap(),
+                })),
+            }
+        }
+    }
 }
 
 pub(super) fn get(key: &str, r: Option<Quorum>) -> ClientBody {

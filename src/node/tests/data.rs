@@ -262,6 +262,7 @@ fn a_deleted_key_is_gone_from_gets_and_scans() {
             r: None,
             mode: crate::message::QuorumMode::ByTable,
             attempt: Attempt::default(),
+            context: bytes::Bytes::new(),
         }),
     );
     assert!(bench.reply(op).unwrap().is_ok());

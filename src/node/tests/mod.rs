@@ -3,6 +3,7 @@
 
 mod bench;
 mod birth;
+mod causal;
 mod data;
 mod hint_disk;
 mod hints;

@@ -22,6 +22,8 @@ pub(crate) use stamps::Stamps;
 pub(crate) enum Checker {
     /// I1: what was acknowledged is read; deleted stays deleted; no value from nowhere.
     Register,
+    /// I2: no write of a causal table vanishes unless one that saw it took its place.
+    Causal,
     /// I7 and birth: one state an epoch, one life an id, an old or empty disk does not serve.
     Birth,
     /// I7: each epoch has one state, ever; it is in force when a majority of its council holds it.
@@ -54,8 +56,9 @@ pub(crate) enum Checker {
 
 impl Checker {
     /// Every checker.
-    pub(crate) const ALL: [Checker; 15] = [
+    pub(crate) const ALL: [Checker; 16] = [
         Checker::Register,
+        Checker::Causal,
         Checker::Birth,
         Checker::Decree,
         Checker::Schema,
@@ -76,6 +79,7 @@ impl Checker {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Checker::Register => "register",
+            Checker::Causal => "causal",
             Checker::Birth => "birth",
             Checker::Decree => "decree",
             Checker::Schema => "schema",

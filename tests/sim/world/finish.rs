@@ -25,7 +25,7 @@ const TRIED_MIN: u32 = 8;
 /// How long clients go on after that before everything is read back.
 const CALM: u64 = 4 * SECOND;
 /// How long repairs may take after the last read.
-const REPAIRED_WITHIN: u64 = 3 * SECOND;
+const REPAIRED_WITHIN: u64 = 5 * SECOND;
 
 /// Whether the cluster served again in time.
 #[derive(Debug, Default)]
@@ -126,6 +126,7 @@ impl World {
             self.liveness.scripts += 1;
             self.later(MS, Happening::Think { client: id });
         }
+        self.read_causal_back(4 * self.plan.clients.attempt_timeout + SECOND);
         if self.liveness.scripts == 0 {
             self.stage = Stage::Over;
         }
@@ -143,6 +144,7 @@ impl World {
     fn compare(&mut self) {
         self.stage = Stage::Over;
         self.compare_schema();
+        self.compare_causal();
         for key in keys(&self.plan.clients) {
             let owners = self.owners(&key).unwrap_or_default();
             let owners: Vec<usize> =

@@ -1,6 +1,7 @@
 //! The world of one seed: machines, a network, clients and a nemesis in one thread, with virtual
 //! time that jumps to whatever happens next. It interprets the same effects as the real driver.
 
+mod causal;
 mod disk;
 mod finish;
 mod host;
@@ -29,6 +30,7 @@ use crate::plan::{Fault, MS, OPERATIONS_MIN, Plan, SECOND};
 use crate::totals::Totals;
 use crate::trace::{Detail, Trace};
 
+pub(crate) use causal::CausalPlan;
 use host::{Host, WallClock};
 use network::Network;
 use queue::Queue;
@@ -61,6 +63,11 @@ pub(crate) enum Happening {
     Nemesis(nemesis::Strike),
     ChangeTables,
     UseTables,
+    MakeCausal,
+    CausalThink { client: usize },
+    CausalTry { client: usize },
+    CausalTimeout { client: usize, serial: u64 },
+    CausalBack { host: usize, index: usize },
     Peace,
     Verify,
     ComeHome { since: u64 },
@@ -112,6 +119,7 @@ pub(crate) struct World {
     /// Drawn from by the choice of sloppy requests alone.
     sloppy_rng: Rng,
     homes: sloppy::Homes,
+    causal: causal::CausalUse,
     durability: Durability,
     stamps: Stamps,
     findings: Vec<Finding>,
@@ -157,6 +165,7 @@ impl World {
             schema_rng: Rng::with_seed(seed ^ 0x7461_626c_6573),
             sloppy_rng: Rng::with_seed(seed ^ 0x686f_6d65),
             homes: sloppy::Homes::new(),
+            causal: causal::CausalUse::new(seed, plan.causal),
             durability: Durability::default(),
             stamps: Stamps::default(),
             findings: Vec::new(),
@@ -180,6 +189,7 @@ impl World {
         }
         self.schedule_faults();
         self.schedule_schema();
+        self.schedule_causal();
         self.queue.push(self.plan.turmoil, Happening::Peace);
         while self.stage < Stage::Over && self.findings.is_empty() {
             let Some((at, happening)) = self.queue.pop() else { break };
@@ -218,6 +228,11 @@ impl World {
             Happening::Nemesis(strike) => self.strike(strike),
             Happening::ChangeTables => self.change_tables(),
             Happening::UseTables => self.use_tables(),
+            Happening::MakeCausal => self.make_causal(),
+            Happening::CausalThink { client } => self.causal_think(client),
+            Happening::CausalTry { client } => self.causal_try(client),
+            Happening::CausalTimeout { client, serial } => self.causal_timeout(client, serial),
+            Happening::CausalBack { host, index } => self.causal_back(host, index),
             Happening::Peace => self.peace(),
             Happening::Verify => self.verify(),
             Happening::ComeHome { since } => self.come_home(since),
@@ -239,6 +254,9 @@ impl World {
         }
         if self.findings.is_empty() {
             self.judge_tables();
+        }
+        if self.findings.is_empty() {
+            self.judge_causal();
         }
         self.totals.virtual_ms = self.now / MS;
         self.totals.steps = self.trace.steps();

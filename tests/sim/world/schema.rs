@@ -35,6 +35,12 @@ pub(crate) enum Asked {
     Use { table: String, since: u64, op: OpIndex },
     /// A page of a table: whether it is served is what matters.
     Page { table: String, since: u64 },
+    /// The creation of the causal table.
+    CausalTable,
+    /// A try of a client of the causal table.
+    Causal { client: usize, serial: u64 },
+    /// A read of the causal table at the end.
+    CausalBack { op: OpIndex },
 }
 
 /// The tables a run has made, and their histories.
@@ -151,7 +157,8 @@ impl World {
             let op = history.invoke(process, key.clone(), Action::Put(value.clone()), now);
             let attempt = roundtable::message::Attempt::default();
             let (value, ttl, mode) = (Some(value), TimeToLive::Table, QuorumMode::ByTable);
-            let put = Put { table: name, key, value, ttl, w: None, r: None, attempt, mode };
+            let (w, r, context) = (None, None, bytes::Bytes::new());
+            let put = Put { table: name, key, value, ttl, w, r, attempt, mode, context };
             (Asked::Use { table, since, op }, ClientBody::Put(put))
         } else if draw < 9 {
             let op = history.invoke(process, key.clone(), Action::Get, now);
@@ -170,7 +177,7 @@ impl World {
         });
     }
 
-    fn ask_about_tables(
+    pub(super) fn ask_about_tables(
         &mut self,
         host: usize,
         asked: Asked,
@@ -198,6 +205,9 @@ impl World {
     pub(super) fn tables_answered(&mut self, host: usize, asked: Asked, result: &ClientResult) {
         let unknown = matches!(result, Err(error) if error.code == ErrorCode::TableUnknown);
         match asked {
+            Asked::CausalTable => self.causal_table_answered(result),
+            Asked::Causal { client, serial } => self.causal_answered(client, serial, result),
+            Asked::CausalBack { op } => self.causal_read_back(op, result),
             Asked::Change { id, change } => self.changed(host, (id, change), result),
             Asked::Page { table, since } => {
                 let verdict = match result {

@@ -176,7 +176,8 @@ impl World {
                 | Reply::Compacted
                 | Reply::Table(_)
                 | Reply::Tables(_)
-                | Reply::Hints(_),
+                | Reply::Hints(_)
+                | Reply::Causal(_),
             )
             | Err(_) => None,
         };
@@ -278,7 +279,8 @@ impl World {
             | Reply::Compacted
             | Reply::Table(_)
             | Reply::Tables(_)
-            | Reply::Hints(_) => return,
+            | Reply::Hints(_)
+            | Reply::Causal(_) => return,
         };
         self.clients[id].hear(receipt.server_time, now);
         let Some(operation) = self.clients[id].current.take() else { return };
@@ -311,7 +313,8 @@ impl World {
             | Reply::Compacted
             | Reply::Table(_)
             | Reply::Tables(_)
-            | Reply::Hints(_) => {}
+            | Reply::Hints(_)
+            | Reply::Causal(_) => {}
         }
         self.ended(id);
     }

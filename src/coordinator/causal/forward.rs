@@ -1,0 +1,172 @@
+//! The way of a put of a causal table to an owner: only an owner may give it a name. One owner
+//! after the other is asked, and the next one only when the last is known to have done nothing;
+//! what became of a put that may have been made is for the client to ask again, under the same id.
+
+use core::time::Duration;
+
+use crate::coordinator::{Action, Ask, Step, Target};
+use crate::message::{
+    Applied, CausalMessage, CausalPut, CausalReply, ErrorCode, OpError, Reply, RoundId,
+};
+use crate::types::{NodeId, Time};
+
+use super::reply;
+
+/// A put on its way.
+#[derive(Clone, Debug)]
+pub struct CausalForward {
+    target: Target,
+    order: ForwardOrder,
+    /// Owners not asked yet.
+    left: u16,
+    asked: Option<NodeId>,
+    round: u32,
+    retry_at: Time,
+    /// Why the last one that was asked did not.
+    refused: Option<OpError>,
+}
+
+/// What is sent on.
+#[derive(Clone, Debug)]
+pub struct ForwardOrder {
+    /// The put.
+    pub put: CausalPut,
+    /// When the answer is no longer wanted.
+    pub deadline: Time,
+    /// How long before the question is sent again: the owner takes it once.
+    pub retry_interval: Duration,
+}
+
+impl CausalForward {
+    /// Sends a put on its way.
+    pub fn begin(target: Target, order: ForwardOrder, step: &mut Step<'_>) -> CausalForward {
+        let left = step.reachable;
+        let (asked, retry_at) = (None, Time(u64::MAX));
+        let mut forward =
+            CausalForward { target, order, left, asked, round: 0, retry_at, refused: None };
+        forward.ask_next(step);
+        forward
+    }
+
+    /// The key's place.
+    pub fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// Bytes of the key and value it holds.
+    pub fn bytes(&self) -> usize {
+        let value = self.order.put.value.as_ref().map_or(0, |value| value.as_bytes().len());
+        self.target.key.as_bytes().len() + value
+    }
+
+    /// Whether it waits for owner `index`.
+    pub fn waits_for(&self, index: u8) -> bool {
+        self.asked.is_some() && self.target.owners.get(usize::from(index)).copied() == self.asked
+    }
+
+    /// When [`CausalForward::on_time`] is next wanted.
+    pub fn next_deadline(&self) -> Time {
+        self.order.deadline.min(self.retry_at)
+    }
+
+    /// The owner that was asked has answered.
+    pub fn on_answer(
+        &mut self,
+        round: RoundId,
+        result: Result<Box<CausalReply>, Box<OpError>>,
+        step: &mut Step<'_>,
+    ) {
+        if round.round != self.round || self.asked.is_none() {
+            return;
+        }
+        match result {
+            Ok(reply) => self.finish(Ok(Reply::Causal(reply)), step),
+            Err(error) if error.applied == Applied::No && may_pass(error.code) => {
+                crate::sometimes!("causal put: goes to another owner");
+                self.refused = Some(*error);
+                self.ask_next(step);
+            }
+            Err(error) => self.finish(Err(*error), step),
+        }
+    }
+
+    /// An owner cannot be reached any more; what it was asked may have arrived.
+    pub fn on_unreachable(&mut self, index: u8, step: &mut Step<'_>) {
+        self.left &= !(1 << index);
+        if self.waits_for(index) {
+            let message = "the owner that coordinated the write cannot be reached any more";
+            let error = self.error(ErrorCode::QuorumNotReached, message, Applied::Unknown, step);
+            self.finish(Err(error), step);
+        }
+    }
+
+    /// The deadline has come.
+    pub fn on_time(&mut self, step: &mut Step<'_>) {
+        if step.now.mono >= self.order.deadline {
+            let message = "deadline passed before the owner that coordinates the write answered";
+            let applied = if self.asked.is_some() { Applied::Unknown } else { Applied::No };
+            let error = self.error(ErrorCode::DeadlineExceeded, message, applied, step);
+            self.finish(Err(error), step);
+        } else if step.now.mono >= self.retry_at
+            && let Some(owner) = self.asked
+        {
+            crate::sometimes!("causal put: sent on again");
+            self.send(owner, step);
+        }
+    }
+
+    fn ask_next(&mut self, step: &mut Step<'_>) {
+        self.asked = None;
+        let usable = self.left & step.reachable;
+        let Some(owner) = self.target.members(usable).next() else {
+            let message = "no owner of the key can coordinate the write";
+            let none = self.error(ErrorCode::QuorumNotReached, message, Applied::No, step);
+            let error = self.refused.take().unwrap_or(none);
+            return self.finish(Err(error), step);
+        };
+        if let Some(index) = self.target.index(owner) {
+            self.left &= !(1 << index);
+        }
+        self.round += 1;
+        self.asked = Some(owner);
+        self.send(owner, step);
+    }
+
+    fn send(&mut self, owner: NodeId, step: &mut Step<'_>) {
+        self.retry_at = step.now.mono.plus(self.order.retry_interval);
+        let ask = CausalMessage::Put {
+            round: RoundId { op: self.target.op, round: self.round },
+            place: reply::place(&self.target),
+            put: Box::new(self.order.put.clone()),
+            remaining: step.remaining(self.order.deadline),
+        };
+        step.out.push(Action::Ask(owner, Ask::Causal(Box::new(ask))));
+    }
+
+    fn error(&self, code: ErrorCode, message: &str, applied: Applied, step: &Step<'_>) -> OpError {
+        let mut error = OpError::new(code, message).with_applied(applied);
+        error.facts.epoch = Some(self.target.epoch);
+        error.facts.server_time = Some(step.clock.of_record(step.now.wall));
+        error
+    }
+
+    fn finish(&mut self, result: crate::message::ClientResult, step: &mut Step<'_>) {
+        self.asked = None;
+        step.out.push(Action::Reply(Box::new(result)));
+        step.out.push(Action::Done);
+    }
+}
+
+/// Whether another owner may do what one did not.
+fn may_pass(code: ErrorCode) -> bool {
+    matches!(
+        code,
+        ErrorCode::NotReady
+            | ErrorCode::Overloaded
+            | ErrorCode::ClockAhead
+            | ErrorCode::ClockBehind
+            | ErrorCode::StorageReadOnly
+            | ErrorCode::DiskFull
+            | ErrorCode::Corruption
+    )
+}

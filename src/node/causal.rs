@@ -1,0 +1,477 @@
+//! Causal tables: requests of clients and their way to an owner, and what owners ask of each other.
+
+use core::time::Duration;
+use std::collections::{BTreeSet, VecDeque};
+
+use super::Node;
+use super::behind::Early;
+use super::client::{quorum, unit_of};
+use super::disk::Pending;
+use super::operation::{LocalAnswer, Machine, Operation};
+use crate::causality::ContextToken;
+use crate::coordinator::{
+    CausalForward, CausalGet, CausalGetOrder, CausalWrite, CausalWriteOrder, ChangeAsk,
+    ForwardOrder, Step, Target,
+};
+use crate::message::{
+    self, Applied, CausalDisk, CausalDone, CausalMessage, CausalPlace, CausalPut, CausalTask,
+    ClientBody, ClientRequest, ClientResult, DiskAnswer, DiskError, DiskRequest, ErrorCode,
+    OpError, PeerMessage, Refusal, Reply, RoundId,
+};
+use crate::types::{ClusterState, NodeId, Now, OpId, RequestId, Table, limits};
+
+/// Puts of other nodes that are remembered, so that one that arrives twice is made once.
+const FORWARDED_MAX: usize = 4096;
+
+/// What a disk request about a causal table was for.
+#[derive(Clone, Debug)]
+pub(super) enum CausalPending {
+    Read { from: NodeId, round: RoundId },
+    Merge { from: NodeId, round: RoundId },
+    Change { round: RoundId },
+}
+
+/// The puts of other nodes that were taken lately.
+#[derive(Debug, Default)]
+pub(super) struct Forwarded {
+    known: BTreeSet<(NodeId, RoundId)>,
+    order: VecDeque<(NodeId, RoundId)>,
+}
+
+impl Forwarded {
+    /// Whether it is new.
+    fn note(&mut self, from: NodeId, round: RoundId) -> bool {
+        if !self.known.insert((from, round)) {
+            return false;
+        }
+        self.order.push_back((from, round));
+        if self.order.len() > FORWARDED_MAX
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.known.remove(&oldest);
+        }
+        true
+    }
+}
+
+impl Node {
+    /// Begins what a client asks of a key of a causal table.
+    pub(super) fn begin_causal(
+        &mut self,
+        now: Now,
+        op: OpId,
+        (state, table): (&ClusterState, &Table),
+        request: ClientRequest,
+    ) -> Result<(), OpError> {
+        let ClientRequest { deadline, trace, body, .. } = request;
+        match body {
+            ClientBody::Get(get) => {
+                let r = quorum(get.r, table.r, table.n, "r")?;
+                let target = self.target(state, table, get.key);
+                let order = CausalGetOrder {
+                    r,
+                    weak: r < table.r_min,
+                    trace,
+                    deadline,
+                    hedge_after: self.config.hedge_after,
+                    retry_interval: self.config.retry_interval,
+                    nearest: target.index(self.me),
+                };
+                self.begin(now, op, target, |target, step| {
+                    Machine::CausalGet(Box::new(CausalGet::begin(target, order, step)))
+                });
+            }
+            ClientBody::Put(put) => {
+                let put_key = put.key.clone();
+                let (put, r) = self.causal_put(now, table, put, trace)?;
+                let target = self.target(state, table, put_key);
+                match target.index(self.me) {
+                    Some(own) => {
+                        self.check_own_clock(now)?;
+                        let order = self.write_order(put, (own, r), deadline);
+                        self.raise_ceiling_early(now);
+                        self.begin(now, op, target, |target, step| {
+                            let write = CausalWrite::begin(target, order, step);
+                            Machine::CausalWrite(Box::new(write))
+                        });
+                    }
+                    None => {
+                        let retry_interval = self.config.retry_interval;
+                        let order = ForwardOrder { put, deadline, retry_interval };
+                        self.begin(now, op, target, |target, step| {
+                            let forward = CausalForward::begin(target, order, step);
+                            Machine::CausalForward(Box::new(forward))
+                        });
+                    }
+                }
+            }
+            ClientBody::Scan(_) => unreachable!("scans of causal tables are begun like others"),
+        }
+        Ok(())
+    }
+
+    fn write_order(
+        &self,
+        put: CausalPut,
+        (own, r): (u8, u8),
+        deadline: crate::types::Time,
+    ) -> CausalWriteOrder {
+        let (tenure, retry_interval) = (self.tenure, self.config.retry_interval);
+        CausalWriteOrder { put, tenure, own, r, deadline, retry_interval }
+    }
+
+    /// A client's put, checked; and the quorum of the read before a delete without a context.
+    fn causal_put(
+        &mut self,
+        now: Now,
+        table: &Table,
+        put: message::Put,
+        trace: crate::types::TraceId,
+    ) -> Result<(CausalPut, u8), OpError> {
+        let w = quorum(put.w, table.w, table.n, "w")?;
+        let r = quorum(put.r, table.r, table.n, "r")?;
+        super::client::check_value_size(table, put.value.as_ref())?;
+        let seen = if put.context.is_empty() {
+            None
+        } else {
+            let invalid = |text: String| OpError::new(ErrorCode::ContextInvalid, text);
+            let length = put.context.len();
+            let token = ContextToken { table: table.id, key: &put.key };
+            let seen = token.open(put.context).map_err(|error| {
+                invalid(error.to_string()).with_limit(limits::CONTEXT_BYTES_MAX, length)
+            })?;
+            if seen.latest() > self.fresh_bound(now) {
+                return Err(invalid("context is of a time that has not come".to_owned()));
+            }
+            Some(seen)
+        };
+        let mut attempt = put.attempt;
+        if attempt.id == RequestId(0) {
+            // Attempts of one put are told by their id, also those that nodes make among themselves.
+            attempt.id = RequestId(self.causal_rng.u128(1..));
+        }
+        let weak = w < table.w_min || (put.r.is_some() && r < table.r_min);
+        let (value, ttl) = (put.value, put.ttl.resolve(table.ttl));
+        Ok((CausalPut { value, seen, attempt, w, weak, ttl, trace }, r.max(table.r_min)))
+    }
+
+    pub(super) fn on_causal(&mut self, now: Now, from: NodeId, message: CausalMessage) {
+        match message {
+            CausalMessage::Put { round, place, put, remaining } => {
+                self.on_forwarded(now, (from, round), place, (*put, remaining));
+            }
+            CausalMessage::PutAnswer { round, result } => {
+                self.step(now, round.op, |machine, step| {
+                    if let Machine::CausalForward(forward) = machine {
+                        forward.on_answer(round, result, step);
+                    }
+                });
+            }
+            CausalMessage::Merge { round, place, set, remaining } => {
+                self.on_causal_merge(now, (from, round), place, (set, remaining));
+            }
+            CausalMessage::MergeAnswer { round, result } => {
+                self.step(now, round.op, |machine, step| {
+                    if let Machine::CausalWrite(write) = machine
+                        && let Some(index) = write.target().index(from)
+                    {
+                        write.on_told(index, round, result, step);
+                    }
+                });
+            }
+            CausalMessage::Read { round, place, remaining } => {
+                self.on_causal_read(now, (from, round), place, remaining);
+            }
+            CausalMessage::ReadAnswer { round, piece, pieces, result } => {
+                self.step(now, round.op, |machine, step| match machine {
+                    Machine::CausalGet(get) => {
+                        if let Some(index) = get.target().index(from) {
+                            get.on_read(index, (piece, pieces), result, step);
+                        }
+                    }
+                    Machine::CausalWrite(write) => {
+                        if let Some(index) = write.target().index(from) {
+                            write.on_read(index, (piece, pieces), result, step);
+                        }
+                    }
+                    _ => {}
+                });
+            }
+        }
+    }
+
+    /// Another node asks this one, as an owner, to coordinate a put.
+    fn on_forwarded(
+        &mut self,
+        now: Now,
+        (from, round): (NodeId, RoundId),
+        place: CausalPlace,
+        (put, remaining): (CausalPut, Duration),
+    ) {
+        let judged = self
+            .judge(now, from, (place.unit, place.changed_at, place.table), None)
+            .and_then(|()| self.judge_load(remaining));
+        if matches!(judged, Err(Refusal::Behind { .. })) {
+            let put = Box::new(put);
+            let message = CausalMessage::Put { round, place, put, remaining };
+            return self.wait_for_state(now, from, Early::Causal(Box::new(message)));
+        }
+        let begun = judged
+            .map_err(|refusal| refused(&refusal))
+            .and_then(|()| self.begin_forwarded(now, (from, round), place, (put, remaining)));
+        if let Err(error) = begun {
+            let result = Err(Box::new(error));
+            self.say_causal(from, CausalMessage::PutAnswer { round, result });
+        }
+    }
+
+    fn begin_forwarded(
+        &mut self,
+        now: Now,
+        (from, round): (NodeId, RoundId),
+        place: CausalPlace,
+        (put, remaining): (CausalPut, Duration),
+    ) -> Result<(), OpError> {
+        let state = self.serving_state()?;
+        self.admit_operation()?;
+        self.check_own_clock(now)?;
+        let unknown = || OpError::new(ErrorCode::NotReady, "the table is not known here");
+        let table = state.table(place.table).ok_or_else(unknown)?;
+        let within = |quorum: u8| quorum >= 1 && quorum <= table.n;
+        if !within(put.w) || unit_of(&state, table, &place.key) != place.unit {
+            let text = "a forwarded write does not fit its table";
+            return Err(OpError::new(ErrorCode::RequestMalformed, text));
+        }
+        let target = self.target(&state, table, place.key);
+        let own = target.index(self.me).ok_or_else(|| refused(&Refusal::NotOwner))?;
+        if !self.forwarded.note(from, round) && !crate::mutant!("forwarded-put-made-twice") {
+            crate::sometimes!("causal put: arrives twice");
+            return Ok(());
+        }
+        let r = table.r.max(table.r_min);
+        let order = self.write_order(put, (own, r), now.mono.plus(remaining));
+        self.raise_ceiling_early(now);
+        let reachable = self.reachable(&target.owners);
+        let mut out = Vec::with_capacity(4);
+        let (clock, hedges) = (&mut self.clock, &mut self.hedges);
+        let step = &mut Step { now, clock, reachable, stand_ins: 0, hedges, out: &mut out };
+        let machine = Machine::CausalWrite(Box::new(CausalWrite::begin(target, order, step)));
+        self.insert(Operation::forwarded((from, round), machine));
+        self.finish_step(now, out);
+        Ok(())
+    }
+
+    /// Tells whoever sent a put on what became of it.
+    pub(super) fn answer_forwarded(
+        &mut self,
+        (to, round): (NodeId, RoundId),
+        result: ClientResult,
+    ) {
+        let result = match result {
+            Ok(Reply::Causal(reply)) => Ok(reply),
+            Ok(_) => {
+                let text = "the reply does not fit the request";
+                let error = OpError::new(ErrorCode::Internal, text);
+                Err(Box::new(error.with_applied(Applied::Unknown)))
+            }
+            Err(error) => Err(Box::new(error)),
+        };
+        self.say_causal(to, CausalMessage::PutAnswer { round, result });
+    }
+
+    fn on_causal_merge(
+        &mut self,
+        now: Now,
+        (from, round): (NodeId, RoundId),
+        place: CausalPlace,
+        (set, remaining): (crate::causality::SiblingSet, Duration),
+    ) {
+        let judged = self
+            .judge(now, from, (place.unit, place.changed_at, place.table), None)
+            .and_then(|()| self.judge_load(remaining));
+        if matches!(judged, Err(Refusal::Behind { .. })) {
+            let message = CausalMessage::Merge { round, place, set, remaining };
+            return self.wait_for_state(now, from, Early::Causal(Box::new(message)));
+        }
+        if let Err(refusal) = judged {
+            return self.answer_merge(from, round, Err(refusal));
+        }
+        if let Some(last) = set.context().last() {
+            self.clock.observe(now.wall, last.stamp());
+        }
+        self.replica_operations += 1;
+        let task = CausalTask::Merge(set);
+        self.disk(Pending::Causal(CausalPending::Merge { from, round }), disk(place, task));
+    }
+
+    fn on_causal_read(
+        &mut self,
+        now: Now,
+        (from, round): (NodeId, RoundId),
+        place: CausalPlace,
+        remaining: Duration,
+    ) {
+        let judged = self
+            .judge(now, from, (place.unit, place.changed_at, place.table), None)
+            .and_then(|()| self.judge_load(remaining));
+        if matches!(judged, Err(Refusal::Behind { .. })) {
+            let message = CausalMessage::Read { round, place, remaining };
+            return self.wait_for_state(now, from, Early::Causal(Box::new(message)));
+        }
+        if let Err(refusal) = judged {
+            return self.answer_causal_read(from, round, Err(refusal));
+        }
+        self.replica_operations += 1;
+        let task = CausalTask::Read;
+        self.disk(Pending::Causal(CausalPending::Read { from, round }), disk(place, task));
+    }
+
+    /// A put of this node wants to change its own replica.
+    pub(super) fn on_change_ask(&mut self, now: Now, ask: ChangeAsk) {
+        let ChangeAsk { round, place, change } = ask;
+        if let Err(refusal) =
+            self.judge(now, self.me, (place.unit, place.changed_at, place.table), None)
+        {
+            return self.local.push_back(LocalAnswer::Changed(round, Err(refusal)));
+        }
+        self.replica_operations += 1;
+        let task = CausalTask::Change(change);
+        self.disk(Pending::Causal(CausalPending::Change { round }), disk(place, task));
+    }
+
+    pub(super) fn on_changed(
+        &mut self,
+        now: Now,
+        round: RoundId,
+        result: Result<CausalDone, Refusal>,
+    ) {
+        self.step(now, round.op, |machine, step| {
+            if let Machine::CausalWrite(write) = machine {
+                write.on_changed(round, result, step);
+            }
+        });
+    }
+
+    pub(super) fn on_causal_disk_done(
+        &mut self,
+        now: Now,
+        pending: CausalPending,
+        result: Result<DiskAnswer, DiskError>,
+    ) {
+        self.replica_operations -= 1;
+        let result = match result {
+            Ok(DiskAnswer::Causal(done)) => Ok(done),
+            other => Err(self.refusal(other)),
+        };
+        let other = || Refusal::Storage("the disk gave another answer".to_owned());
+        match pending {
+            CausalPending::Read { from, round } => {
+                let result = result.and_then(|done| match done {
+                    CausalDone::Read(set) => Ok(set),
+                    _ => Err(other()),
+                });
+                self.answer_causal_read(from, round, result);
+            }
+            CausalPending::Merge { from, round } => {
+                self.answer_merge(from, round, result.map(|_| ()));
+                self.sweep_on();
+            }
+            CausalPending::Change { round } => {
+                self.on_changed(now, round, result);
+                self.sweep_on();
+            }
+        }
+    }
+
+    /// What waited for a newer state and waits no longer.
+    pub(super) fn refuse_causal(&mut self, to: NodeId, message: CausalMessage, why: Refusal) {
+        match message {
+            CausalMessage::Put { round, .. } => {
+                let result = Err(Box::new(refused(&why)));
+                self.say_causal(to, CausalMessage::PutAnswer { round, result });
+            }
+            CausalMessage::Merge { round, .. } => self.answer_merge(to, round, Err(why)),
+            CausalMessage::Read { round, .. } => self.answer_causal_read(to, round, Err(why)),
+            CausalMessage::PutAnswer { .. }
+            | CausalMessage::MergeAnswer { .. }
+            | CausalMessage::ReadAnswer { .. } => {}
+        }
+    }
+
+    fn answer_merge(&mut self, to: NodeId, round: RoundId, result: Result<(), Refusal>) {
+        // Nobody waits for a repair.
+        if round.round > 0 {
+            self.say_causal(to, CausalMessage::MergeAnswer { round, result });
+        }
+    }
+
+    fn answer_causal_read(
+        &mut self,
+        to: NodeId,
+        round: RoundId,
+        result: Result<crate::causality::SiblingSet, Refusal>,
+    ) {
+        let set = match result {
+            Ok(set) => set,
+            Err(refusal) => {
+                let (piece, pieces, result) = (0, 1, Err(refusal));
+                let answer = CausalMessage::ReadAnswer { round, piece, pieces, result };
+                return self.say_causal(to, answer);
+            }
+        };
+        let list = set.pieces();
+        let pieces = u8::try_from(list.len()).unwrap_or(u8::MAX);
+        for (piece, set) in (0u8..).zip(list) {
+            let result = Ok(set);
+            self.say_causal(to, CausalMessage::ReadAnswer { round, piece, pieces, result });
+        }
+    }
+
+    /// Says something to a node, which may be this one.
+    pub(super) fn say_causal(&mut self, to: NodeId, message: CausalMessage) {
+        if to == self.me {
+            self.local.push_back(LocalAnswer::Causal(Box::new(message)));
+        } else {
+            self.send(to, PeerMessage::Causal(Box::new(message)));
+        }
+    }
+
+    /// A message for an owner, which may be this node.
+    pub(super) fn ask_causal(&mut self, now: Now, to: NodeId, message: Box<CausalMessage>) {
+        if matches!(*message, CausalMessage::Merge { round, .. } if round.round == 0) {
+            self.gauges.repairs += 1;
+        }
+        if to == self.me {
+            self.on_causal(now, to, *message);
+        } else {
+            self.send(to, PeerMessage::Causal(message));
+        }
+    }
+}
+
+fn disk(place: CausalPlace, task: CausalTask) -> DiskRequest {
+    let CausalPlace { unit, table, key, .. } = place;
+    DiskRequest::Causal(Box::new(CausalDisk { unit, table, key, task }))
+}
+
+/// The refusal of a put that another owner may take.
+fn refused(refusal: &Refusal) -> OpError {
+    let (code, text) = match refusal {
+        Refusal::Overloaded => (ErrorCode::Overloaded, "the owner is overloaded".to_owned()),
+        Refusal::Expired => {
+            (ErrorCode::DeadlineExceeded, "the owner got the request after its deadline".to_owned())
+        }
+        other => (ErrorCode::NotReady, format!("the owner refuses: {other:?}")),
+    };
+    OpError::new(code, text)
+}
+
+/// The operation's target of a key, for whoever has only its machine.
+pub(super) fn causal_target(machine: &Machine) -> Option<&Target> {
+    match machine {
+        Machine::CausalGet(get) => Some(get.target()),
+        Machine::CausalWrite(write) => Some(write.target()),
+        Machine::CausalForward(forward) => Some(forward.target()),
+        Machine::Put(_) | Machine::Get(_) | Machine::Scan(_) => None,
+    }
+}

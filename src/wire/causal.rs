@@ -1,0 +1,228 @@
+//! What owners of causal tables say to each other, between `message` and `proto/peer.proto`. Sets and
+//! contexts travel in the bytes they are stored in, and are checked like all else.
+
+use bytes::Bytes;
+use core::time::Duration;
+use prost::Message;
+
+use crate::causality::{CausalContext, SiblingSet};
+use crate::message::{
+    Attempt, CausalMessage, CausalPlace, CausalPut, CausalReply, Receipt, RoundId,
+};
+use crate::types::{Epoch, NodeId, RequestId, Stamp, TableId, TraceId, Value, WallTime, limits};
+
+use super::error::{error_detail, error_from_detail};
+use super::peer::{
+    Malformed, key_from_wire, micros, narrow, refusal_from_wire, refusal_to_wire, remaining,
+    required, round_from_wire, round_to_wire, unit_from_wire, unit_to_wire, wide, wide_bytes,
+};
+use super::proto::peer as pb;
+use super::proto::v1::ErrorDetail;
+
+/// A message as it travels.
+pub(super) fn causal_to_wire(message: CausalMessage) -> pb::Causal {
+    use pb::causal::Body;
+    let (round, body) = match message {
+        CausalMessage::Put { round, place, put, remaining } => {
+            let place = Some(place_to_wire(place));
+            let put = put_to_wire(*put);
+            let put = pb::CausalPut { place, remaining_us: micros(remaining), ..put };
+            (round, Body::Put(put))
+        }
+        CausalMessage::PutAnswer { round, result } => {
+            (round, Body::PutAnswer(put_answer_to_wire(result)))
+        }
+        CausalMessage::Merge { round, place, set, remaining } => {
+            let (place, set) = (Some(place_to_wire(place)), Bytes::from(set.encode()));
+            (round, Body::Merge(pb::CausalMerge { place, set, remaining_us: micros(remaining) }))
+        }
+        CausalMessage::MergeAnswer { round, result } => {
+            let refusal = result.err().map(refusal_to_wire);
+            (round, Body::MergeAnswer(pb::CausalMergeAnswer { refusal }))
+        }
+        CausalMessage::Read { round, place, remaining } => {
+            let place = Some(place_to_wire(place));
+            (round, Body::Read(pb::CausalRead { place, remaining_us: micros(remaining) }))
+        }
+        CausalMessage::ReadAnswer { round, piece, pieces, result } => {
+            use pb::causal_read_answer::Result as Wire;
+            let result = Some(match result {
+                Ok(set) => Wire::Set(set.encode().into()),
+                Err(refusal) => Wire::Refusal(refusal_to_wire(refusal)),
+            });
+            let (piece, pieces) = (piece.into(), pieces.into());
+            (round, Body::ReadAnswer(pb::CausalReadAnswer { piece, pieces, result }))
+        }
+    };
+    pb::Causal { round: round_to_wire(round), body: Some(body) }
+}
+
+/// A foreign message, checked.
+pub(super) fn causal_from_wire(message: pb::Causal) -> Result<CausalMessage, Malformed> {
+    use pb::causal::Body;
+    let round = round_from_wire(message.round)?;
+    Ok(match required(message.body, "causal body")? {
+        Body::Put(put) => put_from_wire(round, put)?,
+        Body::PutAnswer(answer) => {
+            CausalMessage::PutAnswer { round, result: put_answer_from_wire(answer)? }
+        }
+        Body::Merge(merge) => CausalMessage::Merge {
+            round,
+            place: place_from_wire(merge.place)?,
+            set: set_from_wire(merge.set)?,
+            remaining: remaining(merge.remaining_us),
+        },
+        Body::MergeAnswer(answer) => {
+            let refusal = answer.refusal.map(refusal_from_wire).transpose()?;
+            CausalMessage::MergeAnswer { round, result: refusal.map_or(Ok(()), Err) }
+        }
+        Body::Read(read) => CausalMessage::Read {
+            round,
+            place: place_from_wire(read.place)?,
+            remaining: remaining(read.remaining_us),
+        },
+        Body::ReadAnswer(answer) => {
+            use pb::causal_read_answer::Result as Wire;
+            let result = match required(answer.result, "result")? {
+                Wire::Set(set) => Ok(set_from_wire(set)?),
+                Wire::Refusal(refusal) => Err(refusal_from_wire(refusal)?),
+            };
+            let [piece, pieces] = [answer.piece, answer.pieces].map(|n| narrow(n, "piece"));
+            CausalMessage::ReadAnswer { round, piece: piece?, pieces: pieces?, result }
+        }
+    })
+}
+
+fn place_to_wire(place: CausalPlace) -> pb::CausalPlace {
+    pb::CausalPlace {
+        unit: unit_to_wire(place.unit),
+        changed_at: place.changed_at.0,
+        table: place.table.0,
+        key: place.key.bytes().clone(),
+    }
+}
+
+fn place_from_wire(place: Option<pb::CausalPlace>) -> Result<CausalPlace, Malformed> {
+    let place = required(place, "place")?;
+    Ok(CausalPlace {
+        unit: unit_from_wire(place.unit)?,
+        changed_at: Epoch(place.changed_at),
+        table: TableId(place.table),
+        key: key_from_wire(place.key)?,
+    })
+}
+
+fn set_from_wire(bytes: Bytes) -> Result<SiblingSet, Malformed> {
+    SiblingSet::decode(bytes).ok_or_else(|| Malformed::new("a set of siblings does not decode"))
+}
+
+fn put_to_wire(put: CausalPut) -> pb::CausalPut {
+    let seen = put.seen.map(|seen| {
+        let mut bytes = Vec::new();
+        seen.encode(&mut bytes);
+        Bytes::from(bytes)
+    });
+    pb::CausalPut {
+        place: None,
+        value: put.value.map(Value::into_bytes),
+        seen,
+        request_id: wide_bytes(put.attempt.id.0),
+        attempt: put.attempt.number,
+        lower_ns: put.attempt.lower.0,
+        upper_ns: put.attempt.upper.map(|upper| upper.0),
+        w: put.w.into(),
+        weak: put.weak,
+        ttl_us: put.ttl.map(micros),
+        trace_id: wide_bytes(put.trace.0),
+        remaining_us: 0,
+    }
+}
+
+fn put_from_wire(round: RoundId, put: pb::CausalPut) -> Result<CausalMessage, Malformed> {
+    let seen = |mut bytes: Bytes| {
+        let context = CausalContext::decode(&mut bytes).filter(|_| bytes.is_empty());
+        context.ok_or_else(|| Malformed::new("a causal context does not decode"))
+    };
+    let value = put.value.map(Value::new).transpose();
+    let attempt = Attempt {
+        id: RequestId(wide(&put.request_id, "request id")?),
+        number: put.attempt,
+        lower: WallTime(put.lower_ns),
+        upper: put.upper_ns.map(WallTime),
+    };
+    let parsed = CausalPut {
+        value: value.map_err(|len| Malformed::new(format!("a value has {len} bytes")))?,
+        seen: put.seen.map(seen).transpose()?,
+        attempt,
+        w: narrow(put.w, "w")?,
+        weak: put.weak,
+        ttl: put.ttl_us.map(|us| Duration::from_micros(us).min(limits::TTL_MAX)),
+        trace: TraceId(wide(&put.trace_id, "trace id")?),
+    };
+    Ok(CausalMessage::Put {
+        round,
+        place: place_from_wire(put.place)?,
+        put: Box::new(parsed),
+        remaining: remaining(put.remaining_us),
+    })
+}
+
+type PutResult = Result<Box<CausalReply>, Box<crate::message::OpError>>;
+
+fn put_answer_to_wire(result: PutResult) -> pb::CausalPutAnswer {
+    use pb::causal_put_answer::Result as Wire;
+    let result = match result {
+        Ok(reply) => Wire::Done(pb::CausalPutDone {
+            epoch: reply.receipt.epoch.0,
+            stamp: Some(pb::Stamp {
+                time_ns: reply.receipt.stamp.time.0,
+                counter: reply.receipt.stamp.counter,
+                node: reply.receipt.stamp.node.0,
+            }),
+            answered: reply.receipt.answered.into(),
+            n: reply.receipt.n.into(),
+            needed: reply.receipt.needed.into(),
+            weak: reply.receipt.weak,
+            server_time_ns: reply.receipt.server_time.0,
+            trace_id: wide_bytes(reply.receipt.trace.0),
+            siblings: reply.count,
+            context: reply.context,
+        }),
+        Err(error) => Wire::Error(error_detail(&error).encode_to_vec().into()),
+    };
+    pb::CausalPutAnswer { result: Some(result) }
+}
+
+fn put_answer_from_wire(answer: pb::CausalPutAnswer) -> Result<PutResult, Malformed> {
+    use pb::causal_put_answer::Result as Wire;
+    let done = match required(answer.result, "result")? {
+        Wire::Error(bytes) => {
+            let detail = ErrorDetail::decode(bytes)
+                .map_err(|_| Malformed::new("the detail of an error does not decode"))?;
+            return Ok(Err(Box::new(error_from_detail(detail))));
+        }
+        Wire::Done(done) => done,
+    };
+    if done.context.len() > limits::CONTEXT_BYTES_MAX {
+        return Err(Malformed::new(format!("a context has {} bytes", done.context.len())));
+    }
+    let stamp = required(done.stamp, "stamp")?;
+    let receipt = Receipt {
+        epoch: Epoch(done.epoch),
+        stamp: Stamp {
+            time: WallTime(stamp.time_ns),
+            counter: stamp.counter,
+            node: NodeId(stamp.node),
+        },
+        answered: narrow(done.answered, "answered")?,
+        n: narrow(done.n, "n")?,
+        needed: narrow(done.needed, "needed")?,
+        weak: done.weak,
+        repaired: false,
+        server_time: WallTime(done.server_time_ns),
+        trace: TraceId(wide(&done.trace_id, "trace id")?),
+        ..Receipt::default()
+    };
+    let (siblings, count, context) = (Vec::new(), done.siblings, done.context);
+    Ok(Ok(Box::new(CausalReply { wrote: true, siblings, count, context, receipt })))
+}
