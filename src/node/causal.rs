@@ -16,9 +16,9 @@ use crate::coordinator::{
 use crate::message::{
     self, Applied, CausalDisk, CausalDone, CausalMessage, CausalPlace, CausalPut, CausalTask,
     ClientBody, ClientRequest, ClientResult, DiskAnswer, DiskError, DiskRequest, ErrorCode,
-    OpError, PeerMessage, Refusal, Reply, RoundId,
+    OpError, PeerMessage, Refusal, Reply, Restored, RoundId,
 };
-use crate::types::{ClusterState, NodeId, Now, OpId, RequestId, Table, limits};
+use crate::types::{ClusterState, NodeId, Now, OpId, RequestId, Table, Tenure, limits};
 
 /// Puts of other nodes that are remembered, so that one that arrives twice is made once.
 const FORWARDED_MAX: usize = 4096;
@@ -29,6 +29,26 @@ pub(super) enum CausalPending {
     Read { from: NodeId, round: RoundId },
     Merge { from: NodeId, round: RoundId },
     Change { round: RoundId },
+}
+
+/// What a node needs for causal tables.
+#[derive(Debug)]
+pub(super) struct Causal {
+    /// As whom it writes: durable before it serves.
+    pub(super) tenure: Tenure,
+    /// Puts that other nodes have sent here.
+    forwarded: Forwarded,
+    /// Names puts of clients that do not.
+    rng: fastrand::Rng,
+}
+
+impl Causal {
+    pub(super) fn new(seed: u64, restored: &Restored) -> Causal {
+        // A generator of its own, so that what it draws changes no other choice.
+        let mut rng = fastrand::Rng::with_seed(seed ^ 0x6361_7573_616c_2121);
+        let tenure = restored.tenure.unwrap_or(Tenure(rng.u64(1..)));
+        Causal { tenure, forwarded: Forwarded::default(), rng }
+    }
 }
 
 /// The puts of other nodes that were taken lately.
@@ -116,7 +136,7 @@ impl Node {
         (own, r): (u8, u8),
         deadline: crate::types::Time,
     ) -> CausalWriteOrder {
-        let (tenure, retry_interval) = (self.tenure, self.config.retry_interval);
+        let (tenure, retry_interval) = (self.causal.tenure, self.config.retry_interval);
         CausalWriteOrder { put, tenure, own, r, deadline, retry_interval }
     }
 
@@ -148,7 +168,7 @@ impl Node {
         let mut attempt = put.attempt;
         if attempt.id == RequestId(0) {
             // Attempts of one put are told by their id, also those that nodes make among themselves.
-            attempt.id = RequestId(self.causal_rng.u128(1..));
+            attempt.id = RequestId(self.causal.rng.u128(1..));
         }
         let weak = w < table.w_min || (put.r.is_some() && r < table.r_min);
         let (value, ttl) = (put.value, put.ttl.resolve(table.ttl));
@@ -244,7 +264,7 @@ impl Node {
         }
         let target = self.target(&state, table, place.key);
         let own = target.index(self.me).ok_or_else(|| refused(&Refusal::NotOwner))?;
-        if !self.forwarded.note(from, round) && !crate::mutant!("forwarded-put-made-twice") {
+        if !self.causal.forwarded.note(from, round) && !crate::mutant!("forwarded-put-made-twice") {
             crate::sometimes!("causal put: arrives twice");
             return Ok(());
         }

@@ -59,8 +59,8 @@ impl Node {
         }
         let birth = BirthRecord { nonce: self.birth_nonce };
         let new_birth = restored.birth.is_none().then_some(birth);
-        let kept = restored.tenure == Some(self.tenure) || restored.forgets;
-        let new_tenure = (!kept).then_some(self.tenure);
+        let kept = restored.tenure == Some(self.causal.tenure) || restored.forgets;
+        let new_tenure = (!kept).then_some(self.causal.tenure);
         self.begin_life(now, (new_birth, new_tenure), restored.pledge, restored.state);
     }
 

@@ -36,13 +36,13 @@ use crate::membership::{Members, Timing};
 use crate::message::{
     BootRecord, Effect, Event, Level, LifeRecord, Note, PeerMessage, Phase, ReplicaFacts, Restored,
 };
-use crate::types::{ClusterState, Epoch, NodeId, Nonce, Now, OpId, Tenure, Time, WallTime};
+use crate::types::{ClusterState, Epoch, NodeId, Nonce, Now, OpId, Time, WallTime};
 
 pub use config::NodeConfig;
 pub use publish::Gauges;
 
 use behind::Behind;
-use causal::Forwarded;
+use causal::Causal;
 use disk::Pending;
 use hints::Hints;
 use operation::{LocalAnswer, Operation};
@@ -101,12 +101,7 @@ pub struct Node {
     waiting_for_ceiling: BTreeSet<u64>,
     /// Disk requests in flight.
     pending: BTreeMap<u64, Pending>,
-    /// As whom this node writes in causal tables: durable before it serves.
-    tenure: Tenure,
-    /// Puts that other nodes have sent here.
-    forwarded: Forwarded,
-    /// Names puts of clients that do not.
-    causal_rng: fastrand::Rng,
+    causal: Causal,
     next_token: u64,
     replica_operations: usize,
     /// Answers of this node's own replica that need no disk.
@@ -138,7 +133,6 @@ impl Node {
         let patience = config.probe_interval.saturating_mul(2);
         // A generator of its own, so that what it draws changes no other choice.
         let decree_rng = fastrand::Rng::with_seed(seed ^ 0x6465_6372_6565_2121);
-        let mut causal_rng = fastrand::Rng::with_seed(seed ^ 0x6361_7573_616c_2121);
         let config_timing = decree::timing(&config);
         let hints = Hints::new(&config, &restored, now);
         let mut node = Node {
@@ -180,9 +174,7 @@ impl Node {
             timers: BTreeSet::new(),
             waiting_for_ceiling: BTreeSet::new(),
             pending: BTreeMap::new(),
-            tenure: restored.tenure.unwrap_or(Tenure(causal_rng.u64(1..))),
-            forwarded: Forwarded::default(),
-            causal_rng,
+            causal: Causal::new(seed, &restored),
             next_token: 1,
             replica_operations: 0,
             local: VecDeque::new(),
