@@ -24,6 +24,11 @@ pub struct Books {
     totals: HintTotals,
     /// What is on its way to the disk: it needs room as if it were there.
     reserved: HintTotals,
+    /// Targets of which the disk is asked for the oldest hint, with no hint for them since.
+    asked: BTreeSet<NodeId>,
+    /// Deletions under way: the disk may have made them, and what it then says of the oldest hint may
+    /// be heard of before them.
+    removing: u64,
     /// Owners that may lack writes of a unit which no hint carries.
     dirty: BTreeSet<(Unit, NodeId)>,
 }
@@ -37,13 +42,14 @@ impl Books {
     ) -> Books {
         let mut totals = HintTotals::default();
         targets.values().for_each(|book| totals.add(book.totals));
-        Books { bounds, targets, totals, reserved: HintTotals::default(), dirty }
+        let (reserved, asked) = (HintTotals::default(), BTreeSet::new());
+        Books { bounds, targets, totals, reserved, asked, removing: 0, dirty }
     }
 
     /// Whether one more hint of so many bytes fits; if it does, its room is reserved until
     /// [`Books::settle`] or [`Books::release`]. Custody may fill what plain hints leave.
     pub fn admit(&mut self, custody: bool, bytes: u64) -> bool {
-        let (held, coming) = (self.totals, self.reserved);
+        let (held, coming) = (self.totals.shown(), self.reserved.shown());
         let all = held.bytes + coming.bytes + bytes;
         let plain = all - held.custody_bytes - coming.custody_bytes;
         let fits = all <= self.bounds.bytes_max && (custody || plain <= self.bounds.bytes_max / 2);
@@ -58,9 +64,25 @@ impl Books {
         self.reserved.take(HintTotals::one(custody, bytes));
     }
 
+    /// What was reserved may have been written: the disk has failed, and what it did before that
+    /// nobody knows. It counts as held. Were it left out and there, its deletion would be taken off
+    /// for another one, and that one would be forgotten; were it counted and not there, the next
+    /// look at the disk finds nothing and says so ([`Books::saw_oldest`]).
+    pub fn doubt(&mut self, target: NodeId, (custody, bytes): (bool, u64), now: WallTime) {
+        let added = HintTotals::one(custody, bytes);
+        let change = HintChange { added, created: now, ..HintChange::default() };
+        self.settle(target, (custody, bytes), change);
+    }
+
+    /// The disk is asked for the oldest hint for `target`.
+    pub fn ask_oldest(&mut self, target: NodeId) {
+        self.asked.insert(target);
+    }
+
     /// What was reserved has been written, and has changed this.
     pub fn settle(&mut self, target: NodeId, (custody, bytes): (bool, u64), change: HintChange) {
         self.release(custody, bytes);
+        self.asked.remove(&target);
         let book = self.targets.entry(target).or_default();
         book.totals.take(change.removed);
         book.totals.add(change.added);
@@ -72,17 +94,38 @@ impl Books {
         self.close_if_empty(target);
     }
 
-    /// Hints have been deleted.
-    pub fn removed(&mut self, target: NodeId, gone: HintTotals) {
-        if let Some(book) = self.targets.get_mut(&target) {
-            book.totals.take(gone);
-            self.totals.take(gone);
-            self.close_if_empty(target);
-        }
+    /// A hint is about to be deleted; [`Books::end_remove`] follows.
+    pub fn begin_remove(&mut self) {
+        self.removing += 1;
     }
 
-    /// The oldest hint for `target` has been seen, or that there is none.
+    /// A deletion has ended, whatever came of it.
+    pub fn end_remove(&mut self) {
+        self.removing = self.removing.saturating_sub(1);
+    }
+
+    /// Hints have been deleted.
+    pub fn removed(&mut self, target: NodeId, gone: HintTotals) {
+        if gone == HintTotals::default() {
+            return;
+        }
+        // What wrote it may be heard of later: until then the book is below zero.
+        self.targets.entry(target).or_default().totals.take(gone);
+        self.totals.take(gone);
+        self.close_if_empty(target);
+    }
+
+    /// The oldest hint for `target` has been seen, or that there is none. Then the books of it are
+    /// closed, unless something has been written for it meanwhile, or may be.
     pub fn saw_oldest(&mut self, target: NodeId, oldest: Option<WallTime>) {
+        let still = self.reserved.count == 0 && self.removing == 0;
+        let undisturbed = self.asked.remove(&target) && still;
+        if oldest.is_none() && undisturbed {
+            if let Some(book) = self.targets.remove(&target) {
+                self.totals.take(book.totals);
+            }
+            return;
+        }
         if let Some(book) = self.targets.get_mut(&target)
             && let Some(oldest) = oldest
         {
@@ -91,24 +134,28 @@ impl Books {
     }
 
     fn close_if_empty(&mut self, target: NodeId) {
-        if self.targets.get(&target).is_some_and(|book| book.totals.count == 0) {
+        if self.targets.get(&target).is_some_and(|book| book.totals == HintTotals::default()) {
             self.targets.remove(&target);
         }
     }
 
     /// Targets with at least one hint.
     pub fn targets(&self) -> impl Iterator<Item = (NodeId, HintBook)> + '_ {
-        self.targets.iter().map(|(target, book)| (*target, *book))
+        let shown = |(target, book): (&NodeId, &HintBook)| {
+            (*target, HintBook { totals: book.totals.shown(), ..*book })
+        };
+        self.targets.iter().map(shown).filter(|(_, book)| book.totals.count > 0)
     }
 
     /// What is kept for `target`.
     pub fn of(&self, target: NodeId) -> HintBook {
-        self.targets.get(&target).copied().unwrap_or_default()
+        let book = self.targets.get(&target).copied().unwrap_or_default();
+        HintBook { totals: book.totals.shown(), ..book }
     }
 
     /// What is kept for everybody.
     pub fn totals(&self) -> HintTotals {
-        self.totals
+        self.totals.shown()
     }
 
     /// Whether custody is held for `target`.
@@ -130,7 +177,7 @@ impl Books {
             (plain || crate::mutant!("custody-dropped-by-age"))
                 && book.oldest.is_some_and(|oldest| oldest < before)
         };
-        self.targets.iter().filter(|(_, book)| old(book)).map(|(target, _)| *target).collect()
+        self.targets().filter(|(_, book)| old(book)).map(|(target, _)| target).collect()
     }
 
     /// Marks a unit dirty for an owner. Returns whether it was not yet.
@@ -145,9 +192,9 @@ impl Books {
 
     /// What is told to others about custody.
     pub fn news(&self) -> CustodyNews {
-        let held = self.targets.iter().filter(|(_, book)| book.totals.custody > 0);
+        let held = self.targets().filter(|(_, book)| book.totals.custody > 0);
         let mut targets: Vec<(NodeId, u64)> =
-            held.map(|(target, book)| (*target, book.totals.custody)).collect();
+            held.map(|(target, book)| (target, book.totals.custody)).collect();
         targets.sort_by_key(|(target, count)| (core::cmp::Reverse(*count), *target));
         let others = targets.len() > limits::CUSTODY_NEWS_MAX;
         targets.truncate(limits::CUSTODY_NEWS_MAX);
@@ -223,6 +270,63 @@ mod tests {
     }
 
     #[test]
+    fn a_write_that_failed_is_counted_until_the_disk_says_that_nothing_is_there() {
+        let mut books = books(100);
+        assert!(keep(&mut books, true, 40, 1));
+        assert!(books.admit(false, 40));
+        books.doubt(B, (false, 40), WallTime(2));
+        // It was there after all, and goes: the other one stays.
+        books.removed(B, HintTotals::one(false, 40));
+        assert_eq!(books.totals(), HintTotals::one(true, 40));
+        assert!(books.admit(false, 10));
+        books.doubt(B, (false, 10), WallTime(3));
+        books.removed(B, HintTotals::one(true, 40));
+        assert_eq!(books.of(B).totals.count, 1, "it was not there");
+        books.ask_oldest(B);
+        books.saw_oldest(B, None);
+        assert_eq!((books.totals(), books.targets().count()), (HintTotals::default(), 0));
+    }
+
+    #[test]
+    fn a_hint_whose_end_is_heard_of_before_its_beginning_costs_no_other() {
+        let mut books = books(1000);
+        keep(&mut books, false, 110, 1);
+        assert!(books.admit(true, 101));
+        books.removed(B, HintTotals::one(true, 101));
+        assert!(books.admit(true, 5), "sums below zero are no room and no panic");
+        books.release(true, 5);
+        let added = HintTotals::one(true, 101);
+        books.settle(B, (true, 101), HintChange { added, ..HintChange::default() });
+        assert_eq!(books.totals(), HintTotals::one(false, 110));
+        books.removed(B, HintTotals::one(false, 110));
+        assert_eq!((books.totals(), books.targets().count()), (HintTotals::default(), 0));
+    }
+
+    #[test]
+    fn a_look_at_the_disk_does_not_close_books_that_are_being_written() {
+        let mut books = books(100);
+        books.ask_oldest(B);
+        keep(&mut books, true, 10, 1);
+        books.saw_oldest(B, None);
+        assert_eq!(books.totals().count, 1, "written since it was asked");
+        books.ask_oldest(B);
+        assert!(books.admit(true, 10));
+        books.saw_oldest(B, None);
+        assert_eq!(books.totals().count, 1, "something is on its way");
+        books.saw_oldest(B, None);
+        assert_eq!(books.totals().count, 1, "an answer to nothing");
+        books.release(true, 10);
+        books.ask_oldest(B);
+        books.begin_remove();
+        books.saw_oldest(B, None);
+        books.end_remove();
+        books.removed(B, HintTotals::one(true, 10));
+        assert_eq!(books.targets().count(), 0);
+        assert!(keep(&mut books, true, 10, 2));
+        assert_eq!(books.totals().count, 1, "a deletion was heard of once");
+    }
+
+    #[test]
     fn only_plain_hints_grow_too_old() {
         let mut books = books(100);
         keep(&mut books, true, 10, 1);
@@ -239,8 +343,8 @@ mod tests {
     #[test]
     fn news_names_those_with_most_and_says_when_there_are_others() {
         let targets = (1..=70).map(|id: u32| {
-            let totals =
-                HintTotals { count: 1, bytes: 1, custody: u64::from(id), custody_bytes: 1 };
+            let count = u64::from(id);
+            let totals = HintTotals { count, bytes: 1, custody: count, custody_bytes: 1 };
             (NodeId(id), HintBook { totals, oldest: None })
         });
         let bounds = Bounds { bytes_max: 100, age_max: Duration::from_secs(10) };

@@ -71,18 +71,32 @@ impl HintTotals {
 
     /// Adds others.
     pub fn add(&mut self, other: HintTotals) {
-        self.count += other.count;
-        self.bytes += other.bytes;
-        self.custody += other.custody;
-        self.custody_bytes += other.custody_bytes;
+        self.count = self.count.wrapping_add(other.count);
+        self.bytes = self.bytes.wrapping_add(other.bytes);
+        self.custody = self.custody.wrapping_add(other.custody);
+        self.custody_bytes = self.custody_bytes.wrapping_add(other.custody_bytes);
     }
 
-    /// Takes others away. INVARIANT: they had been added; a miscount stops at 0.
+    /// Takes others away, also before they have been added: the disk's answers overtake each other,
+    /// and a hint's end may be heard of before its beginning. In between a sum is below zero, which
+    /// [`HintTotals::shown`] hides.
     pub fn take(&mut self, other: HintTotals) {
-        self.count = self.count.saturating_sub(other.count);
-        self.bytes = self.bytes.saturating_sub(other.bytes);
-        self.custody = self.custody.saturating_sub(other.custody);
-        self.custody_bytes = self.custody_bytes.saturating_sub(other.custody_bytes);
+        self.count = self.count.wrapping_sub(other.count);
+        self.bytes = self.bytes.wrapping_sub(other.bytes);
+        self.custody = self.custody.wrapping_sub(other.custody);
+        self.custody_bytes = self.custody_bytes.wrapping_sub(other.custody_bytes);
+    }
+
+    /// The sums as far as they are known: none is below zero, and custody is a part of the whole.
+    pub fn shown(self) -> HintTotals {
+        let known = |sum: u64| if sum > u64::MAX / 2 { 0 } else { sum };
+        let (count, bytes) = (known(self.count), known(self.bytes));
+        HintTotals {
+            count,
+            bytes,
+            custody: known(self.custody).min(count),
+            custody_bytes: known(self.custody_bytes).min(bytes),
+        }
     }
 }
 

@@ -137,7 +137,7 @@ impl Node {
                 Ok(outcome)
             }
             other => {
-                self.hints.books.release(custody, bytes);
+                self.hints.books.doubt(target, (custody, bytes), now.wall);
                 Err(self.refusal(other))
             }
         };
@@ -185,11 +185,15 @@ impl Node {
             match action {
                 ReplayAction::Read(target, after) => {
                     let first = after.is_none();
+                    if first {
+                        self.hints.books.ask_oldest(target);
+                    }
                     let request = DiskRequest::Hints { target, after };
                     self.disk(Pending::HintPage(target, first), request);
                 }
                 ReplayAction::Deliver(delivery) => self.deliver_hint(now, &state, *delivery),
                 ReplayAction::Remove(target, hint) => {
+                    self.hints.books.begin_remove();
                     let request = DiskRequest::RemoveHint { target, hint: *hint };
                     self.disk(Pending::HintRemoved(target), request);
                 }
@@ -273,6 +277,7 @@ impl Node {
         target: NodeId,
         result: &Result<DiskAnswer, DiskError>,
     ) {
+        self.hints.books.end_remove();
         if let Ok(DiskAnswer::HintRemoved(gone)) = result {
             self.hints.replayed += gone.count;
             let told = self.hints.books.holds_custody(target);
