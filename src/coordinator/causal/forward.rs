@@ -21,6 +21,9 @@ pub struct CausalForward {
     left: u16,
     asked: Option<NodeId>,
     round: u32,
+    /// The question has been asked of this owner before: an owner that has started anew meanwhile may
+    /// have done what it does not know.
+    resent: bool,
     retry_at: Time,
     /// Why the last one that was asked did not.
     refused: Option<OpError>,
@@ -42,8 +45,16 @@ impl CausalForward {
     pub fn begin(target: Target, order: ForwardOrder, step: &mut Step<'_>) -> CausalForward {
         let left = step.reachable;
         let (asked, retry_at) = (None, Time(u64::MAX));
-        let mut forward =
-            CausalForward { target, order, left, asked, round: 0, retry_at, refused: None };
+        let mut forward = CausalForward {
+            target,
+            order,
+            left,
+            asked,
+            round: 0,
+            resent: false,
+            retry_at,
+            refused: None,
+        };
         forward.ask_next(step);
         forward
     }
@@ -81,6 +92,11 @@ impl CausalForward {
         }
         match result {
             Ok(reply) => self.finish(Ok(Reply::Causal(reply)), step),
+            // An owner that has started anew since it was first asked knows nothing of what it did
+            // before: its no is the word on the last asking alone.
+            Err(error) if error.applied == Applied::No && self.is_in_doubt() => {
+                self.finish(Err(error.with_applied(Applied::Unknown)), step);
+            }
             Err(error) if error.applied == Applied::No && may_pass(error.code) => {
                 crate::sometimes!("causal put: goes to another owner");
                 self.refused = Some(*error);
@@ -111,12 +127,18 @@ impl CausalForward {
             && let Some(owner) = self.asked
         {
             crate::sometimes!("causal put: sent on again");
+            self.resent = true;
             self.send(owner, step);
         }
     }
 
+    fn is_in_doubt(&self) -> bool {
+        self.resent && !crate::mutant!("forwarded-no-believed")
+    }
+
     fn ask_next(&mut self, step: &mut Step<'_>) {
         self.asked = None;
+        self.resent = false;
         let usable = self.left & step.reachable;
         let Some(owner) = self.target.members(usable).next() else {
             let message = "no owner of the key can coordinate the write";

@@ -2,8 +2,8 @@
 
 use super::bench::{Bench, get_in, node, put_in};
 use crate::message::{
-    AdminRequest, CausalMessage, CausalReply, ClientBody, ErrorCode, Event, PeerMessage, Put,
-    Reply, TableChange, TableRequest, TableSpec,
+    AdminRequest, Applied, CausalMessage, CausalReply, ClientBody, ErrorCode, Event, PeerMessage,
+    Put, Reply, TableChange, TableRequest, TableSpec,
 };
 use crate::types::{NodeId, RequestId, TableKind, Value, WallTime};
 
@@ -161,4 +161,40 @@ fn a_context_of_another_key_or_kind_is_refused_and_changes_nothing() {
     assert_eq!(refused(&mut bench, plain), ErrorCode::ContextInvalid);
     assert_eq!(values(&mut bench, C, "k"), ["v"]);
     assert!(values(&mut bench, C, "other").is_empty());
+}
+
+/// What is told of a put whose owner made it, forgot that in a restart, and says no to the second
+/// asking; `None` when node 1 coordinates the key itself.
+fn told_after_a_restart(key: &str) -> Option<Applied> {
+    let mut bench = carts(5);
+    let asked = |message: &PeerMessage| match message {
+        PeerMessage::Causal(message) => match &**message {
+            CausalMessage::Put { round, .. } => Some(*round),
+            _ => None,
+        },
+        _ => None,
+    };
+    for to in [B, C, node(4), node(5)] {
+        bench.cut.insert((to, A));
+    }
+    bench.seen.clear();
+    let op = bench.ask(A, put(key, "made", &bytes::Bytes::new()));
+    let (owner, round) = bench.seen.iter().find_map(|(_, to, m)| Some((*to, asked(m)?)))?;
+    assert!(bench.reply(op).is_none(), "its answer is lost");
+    bench.pass(core::time::Duration::from_millis(300));
+    let refusal = crate::message::OpError::new(ErrorCode::NotReady, "this node starts");
+    let result = Err(Box::new(refusal.with_applied(Applied::No)));
+    let answer = CausalMessage::PutAnswer { round, result };
+    let message = PeerMessage::Causal(Box::new(answer));
+    bench.event(A, Event::Peer { from: owner, message });
+    let told = bench.reply(op).map(|result| result.unwrap_err().applied);
+    Some(told.unwrap_or(Applied::No))
+}
+
+#[test]
+fn the_no_of_an_owner_that_has_started_anew_is_not_believed() {
+    let told = || (0..20).find_map(|number| told_after_a_restart(&format!("k{number}"))).unwrap();
+    assert_eq!(told(), Applied::Unknown);
+    let _armed = crate::testing::arm_mutant("forwarded-no-believed");
+    assert_eq!(told(), Applied::No, "the planted bug goes on to another owner");
 }
