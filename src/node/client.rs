@@ -32,8 +32,11 @@ impl Node {
             self.wait_for_table(now, op, request);
             return Ok(());
         }
+        // What a table never allows is said before what this version cannot do yet.
+        let mode = mode_of(&request.body);
+        is_sloppy(table(&state, request.body.table())?, mode)?;
         let table = served_table(&state, &request.body)?;
-        if table.kind == TableKind::Causal && asks_for_stand_ins(&request.body) {
+        if table.kind == TableKind::Causal && mode == QuorumMode::Sloppy {
             let message = "stand-ins in causal tables are not available yet";
             return Err(OpError::new(ErrorCode::NotAvailableYet, message));
         }
@@ -333,14 +336,13 @@ fn is_sloppy(table: &Table, mode: QuorumMode) -> Result<bool, OpError> {
     }
 }
 
-/// Whether a request says that stand-ins may count.
-fn asks_for_stand_ins(body: &ClientBody) -> bool {
-    let mode = match body {
+/// What a request says about stand-ins.
+fn mode_of(body: &ClientBody) -> QuorumMode {
+    match body {
         ClientBody::Get(get) => get.mode,
         ClientBody::Put(put) => put.mode,
         ClientBody::Scan(_) => QuorumMode::ByTable,
-    };
-    mode == QuorumMode::Sloppy
+    }
 }
 
 /// Whether a value is within its table's limit.
