@@ -12,8 +12,14 @@ use crate::runtime::ViewReceiver;
 const FOLLOWING: [&str; 3] = ["", "roundtable.v1.Kv", "roundtable.v1.Tables"];
 
 /// The health service, and the task that keeps it true.
-pub(super) fn service(view: ViewReceiver) -> (HealthServer<impl Health>, AbortOnDropHandle<()>) {
+pub(super) async fn service(
+    view: ViewReceiver,
+) -> (HealthServer<impl Health>, AbortOnDropHandle<()>) {
     let (reporter, service) = tonic_health::server::health_reporter();
+    // The library begins with "serving": nobody may see that before the node does.
+    for name in FOLLOWING {
+        reporter.set_service_status(name, ServingStatus::NotServing).await;
+    }
     let follower = tokio::spawn(follow(reporter, view));
     (service, AbortOnDropHandle::new(follower))
 }

@@ -54,7 +54,7 @@ pub async fn serve_clients(
     let tables = TablesServer::new(TablesService::new(handle.clone()))
         .max_decoding_message_size(most)
         .max_encoding_message_size(most);
-    let (health, _follower) = health::service(handle.view());
+    let (health, _follower) = health::service(handle.view()).await;
     Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE.0))
         .http2_keepalive_timeout(Some(KEEPALIVE.1))
