@@ -67,6 +67,8 @@ pub(crate) struct Client {
     writes: u64,
     /// The node it always asks, if it has one.
     pub(crate) pinned: Option<usize>,
+    /// It writes for the check that the cluster serves again.
+    pub(crate) probes: bool,
     /// What it does, in order, instead of what it would draw.
     pub(crate) script: Vec<Want>,
 }
@@ -83,6 +85,7 @@ impl Client {
             serial: 0,
             writes: 0,
             pinned: None,
+            probes: false,
             script: Vec::new(),
         }
     }

@@ -3,7 +3,7 @@
 
 use roundtable::load::check::Violation;
 use roundtable::load::history::History;
-use roundtable::message::{DiskAnswer, DiskRequest};
+use roundtable::message::{DiskAnswer, DiskRequest, TimeToLive};
 use roundtable::types::{Key, Record, Stamp, TableId, WallTime};
 use std::sync::Arc;
 
@@ -22,6 +22,8 @@ use super::{Happening, Stage, World};
 const SERVES_WITHIN: u64 = 2 * SECOND;
 /// How many writes must have been tried by then to show anything.
 const TRIED_MIN: u32 = 8;
+/// Writes that each node that serves is asked for where clients happened to try fewer.
+const PROBES: usize = 3;
 /// How long clients go on after that before everything is read back.
 const CALM: u64 = 4 * SECOND;
 /// How long repairs may take after the last read.
@@ -34,7 +36,12 @@ pub(crate) struct Liveness {
     served: bool,
     /// Writes of at most a majority that have reached a node that serves since.
     pub(super) tried: u32,
-    extended: bool,
+    /// Clients that write on behalf of the check itself, and have not done so yet.
+    probes: usize,
+    probed: bool,
+    /// A node that serves has refused to stamp since, because its clock was ahead: by design it is
+    /// waited for, half a second at most.
+    pub(super) clock_refused: bool,
     scripts: usize,
 }
 
@@ -67,7 +74,7 @@ impl World {
 
     /// A write has succeeded.
     pub(super) fn first_success(&mut self, _now: u64) {
-        if self.stage == Stage::Healed {
+        if self.stage == Stage::Healed || self.liveness.probes > 0 {
             self.liveness.served = true;
         }
     }
@@ -77,11 +84,38 @@ impl World {
         if self.stage == Stage::Verifying {
             return self.compare();
         }
-        if !self.liveness.served && self.liveness.tried < TRIED_MIN && !self.liveness.extended {
-            // Few clients, and those at nodes that are out for good: nothing has been shown yet.
-            self.liveness.extended = true;
-            return self.later(SECOND, Happening::Settled);
+        let shown = self.liveness.tried >= TRIED_MIN && !self.liveness.clock_refused;
+        if !self.liveness.served && !shown && !self.liveness.probed {
+            return self.probe();
         }
+        self.judge_liveness();
+    }
+
+    /// Clients draw what they ask and whom: it happens that none wrote once a quorum served, and
+    /// then nothing has been shown. Each node that serves is asked to write, now.
+    fn probe(&mut self) {
+        self.liveness.probed = true;
+        let serving: Vec<usize> =
+            (0..self.hosts.len()).filter(|host| self.hosts[*host].serves()).collect();
+        for host in serving {
+            let id = self.clients.len();
+            let mut client = Client::new(id, self.history.new_process(), self.rng.fork());
+            client.pinned = Some(host);
+            client.probes = true;
+            for key in keys(&self.plan.clients).into_iter().take(PROBES) {
+                let value = Some(client.value(16));
+                client.script.push(Want::Put { key, value, ttl: TimeToLive::Never, w: None });
+            }
+            self.clients.push(client);
+            self.liveness.probes += 1;
+            self.later(MS, Happening::Think { client: id });
+        }
+        if self.liveness.probes == 0 {
+            self.judge_liveness();
+        }
+    }
+
+    fn judge_liveness(&mut self) {
         // A clock that was far ahead is waited for, by design: writes stand still until then.
         let waits = self.plan.has(Fault::SkewBeyond) || self.plan.has(Fault::ClockBack);
         if !self.liveness.served && !waits {
@@ -132,8 +166,15 @@ impl World {
         }
     }
 
-    /// A reader has read everything.
-    pub(super) fn script_over(&mut self, _client: usize) {
+    /// A client has done all it was to do.
+    pub(super) fn script_over(&mut self, client: usize) {
+        if self.clients[client].probes {
+            self.liveness.probes -= 1;
+            if self.liveness.probes == 0 {
+                self.judge_liveness();
+            }
+            return;
+        }
         self.liveness.scripts -= 1;
         if self.liveness.scripts == 0 {
             self.later(REPAIRED_WITHIN, Happening::Settled);

@@ -345,6 +345,9 @@ impl World {
     fn fail(&mut self, id: usize, error: &OpError) {
         let now = self.now;
         let attempts_max = self.plan.clients.attempts_max;
+        if error.code == ErrorCode::ClockAhead && self.stage == Stage::Healed {
+            self.liveness.clock_refused = true;
+        }
         let client = &mut self.clients[id];
         client.hear_error(error, now);
         let Some(operation) = &mut client.current else { return };
