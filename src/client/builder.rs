@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::message::ErrorCode;
 
 use super::budget::Budget;
-use super::call::Core;
+use super::call::{Core, Counters};
 use super::endpoint::{Endpoint, Pool};
 use super::server_time::ServerTime;
 use super::{Client, Clock, Entropy, Error, Lane};
@@ -103,6 +103,7 @@ impl ClientBuilder {
             timeout: self.timeout,
             attempts_max: self.attempts_max,
             lane: self.lane,
+            counts: Counters::default(),
         };
         Ok(Client { core: Arc::new(core) })
     }

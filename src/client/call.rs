@@ -1,5 +1,6 @@
 //! One request over all its attempts: whom to ask, how long to wait, whether to ask again.
 
+use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 
 use tokio::time::timeout_at;
@@ -30,6 +31,31 @@ pub(crate) struct Core {
     pub(crate) timeout: Duration,
     pub(crate) attempts_max: u32,
     pub(crate) lane: Lane,
+    pub(crate) counts: Counters,
+}
+
+/// What a client has asked since it was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Requests begun.
+    pub requests: u64,
+    /// Attempts at them: above the requests by those that were tried again.
+    pub attempts: u64,
+}
+
+/// The same, as it is counted.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    requests: AtomicU64,
+    attempts: AtomicU64,
+}
+
+impl Counters {
+    pub(crate) fn read(&self) -> Counts {
+        let [requests, attempts] =
+            [&self.requests, &self.attempts].map(|counter| counter.load(Ordering::Relaxed));
+        Counts { requests, attempts }
+    }
 }
 
 /// One attempt, as an operation sends it.
@@ -94,6 +120,7 @@ impl Core {
         let mut avoid: Vec<String> = Vec::new();
         let mut told: Option<Error> = None;
         self.budget.deposit();
+        self.counts.requests.fetch_add(1, Ordering::Relaxed);
         for number in 1..=self.attempts_max {
             // Ask everybody once before anybody twice.
             if avoid.len() >= self.pool.len() {
@@ -136,6 +163,7 @@ impl Core {
         avoid: &[String],
         (deadline, final_one): (Time, bool),
     ) -> Result<O::Answer, Failed> {
+        self.counts.attempts.fetch_add(1, Ordering::Relaxed);
         let now = self.clock.now();
         let remaining = deadline.since(now);
         let endpoint = self.pool.pick(avoid, now, &self.entropy);

@@ -80,6 +80,8 @@ pub use tables::{
 pub(crate) use clock::Clock;
 pub(crate) use entropy::Entropy;
 
+pub use call::Counts;
+
 use call::Core;
 
 /// How requests travel.
@@ -102,6 +104,11 @@ impl Client {
     /// Starts to configure a client.
     pub fn builder() -> ClientBuilder {
         ClientBuilder::default()
+    }
+
+    /// What this client and its clones have asked so far: requests, and attempts at them.
+    pub fn counts(&self) -> Counts {
+        self.core.counts.read()
     }
 
     /// Reads `key`.

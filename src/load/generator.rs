@@ -19,6 +19,7 @@ use super::keys::Keys;
 use super::latency::Latency;
 use super::mix::{Kind, Mix};
 use super::schedule::{Schedule, Spacing};
+use super::timeline::Timeline;
 use super::worker::Worker;
 
 /// Who sets the pace.
@@ -61,6 +62,8 @@ pub struct Plan {
     pub w: Option<Quorum>,
     /// Of all random choices.
     pub seed: u64,
+    /// Where to note what it was like from moment to moment.
+    pub timeline: Option<Arc<Mutex<Timeline>>>,
     /// Where to write down every operation, for the checkers. Grows with the run.
     pub history: Option<Arc<Mutex<History>>>,
 }
@@ -80,6 +83,7 @@ impl Plan {
             r: None,
             w: None,
             seed: 0,
+            timeline: None,
             history: None,
         }
     }

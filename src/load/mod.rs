@@ -17,4 +17,6 @@ pub mod latency;
 pub mod mix;
 pub mod schedule;
 #[cfg(feature = "client")]
+pub mod timeline;
+#[cfg(feature = "client")]
 mod worker;

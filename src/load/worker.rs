@@ -61,6 +61,10 @@ impl Worker {
             Ok(_) => outcomes.latency.record(now.since(due)),
             Err(error) => *outcomes.errors.entry(error.code().to_owned()).or_default() += 1,
         }
+        if let Some(timeline) = &self.plan.timeline {
+            let took = answer.is_ok().then(|| now.since(due));
+            timeline.lock().record(due.since(Time(0)), took);
+        }
         self.complete(op, kind, answer, now);
     }
 

@@ -2,9 +2,11 @@
 //! page. Decides how things look; knows no cluster, no network and no file. Every shape that means
 //! something carries a `<title>`, which browsers show as a tooltip and screen readers speak.
 
+mod plot;
 mod ring;
 mod svg;
 
+pub use plot::{Line, Plot, plot_svg};
 pub use ring::{KeyMarker, PictureMember, RingPicture, ring_svg};
 
 #[cfg(test)]

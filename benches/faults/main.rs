@@ -1,0 +1,80 @@
+//! What users feel while owners fail: an open loop of requests through a kill, a stall and an
+//! overload, beside a run in which nothing happens.
+//!
+//! `cargo bench --bench faults` takes about four minutes; `-- --quick` one; `-- --only kill` (or
+//! `quiet`, `stop`, `overload`) runs one scenario; `-- --save` writes the table and the plots to
+//! `docs/figures/` as well. A request counts as failed when it has no right answer within one
+//! second, all its attempts included. Every operation is written down, and the checker of the
+//! simulator judges at the end whether an acknowledged write was lost.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a benchmark that cannot go on panics, and it prints its table"
+)]
+
+#[path = "../../tests/cluster/fixture/mod.rs"]
+#[allow(dead_code, reason = "shared with the tests, which use all of it")]
+mod fixture;
+mod overload;
+mod report;
+mod scenario;
+
+use std::time::Duration;
+
+use scenario::Fault;
+
+/// What the command line asks for.
+pub(crate) struct Options {
+    pub(crate) save: bool,
+    pub(crate) quick: bool,
+    only: Option<String>,
+}
+
+impl Options {
+    fn wants(&self, name: &str) -> bool {
+        self.only.as_ref().is_none_or(|only| only == name)
+    }
+
+    /// A third of a run: before the fault, during it, after it.
+    pub(crate) fn third(&self) -> Duration {
+        Duration::from_secs(if self.quick { 4 } else { 15 })
+    }
+}
+
+fn main() {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let has = |word: &str| args.iter().any(|arg| arg == word);
+    let only = args.iter().position(|arg| arg == "--only").and_then(|at| args.get(at + 1).cloned());
+    let options = Options { save: has("--save"), quick: has("--quick"), only };
+    // The processes of a cluster die with the thread that started them: stay on this one.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let text = runtime.expect("a runtime").block_on(run(&options));
+    println!("{text}");
+    if options.save {
+        println!("written to {}", report::save("txt", &text).display());
+    }
+}
+
+async fn run(options: &Options) -> String {
+    let mut lines = vec![report::head(options)];
+    let mut runs = Vec::new();
+    for fault in Fault::ALL {
+        if options.wants(fault.name()) {
+            let run = scenario::run(options, fault).await;
+            lines.push(run.to_string());
+            runs.push(run);
+        }
+    }
+    if options.save && !runs.is_empty() {
+        report::save("latency.svg", &scenario::plot(&runs));
+    }
+    if options.wants("overload") {
+        let run = overload::run(options).await;
+        lines.push(run.to_string());
+        if options.save {
+            report::save("overload.svg", &run.plot());
+        }
+    }
+    lines.join("\n")
+}
