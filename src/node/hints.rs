@@ -326,6 +326,7 @@ impl Node {
 
     fn drop_piece(&mut self, order: Dropping, after: Option<HintPlace>) {
         let (target, before, custody) = (order.target, order.before, order.op.is_some());
+        self.hints.books.begin_remove();
         let request = DiskRequest::DropHints { target, before, custody, after };
         self.disk(Pending::HintsDropped(order), request);
     }
@@ -336,6 +337,7 @@ impl Node {
         mut order: Dropping,
         result: Result<DiskAnswer, DiskError>,
     ) {
+        self.hints.books.end_remove();
         let outcome = match result {
             Ok(DiskAnswer::HintsDropped(dropped)) => {
                 for unit in dropped.units {

@@ -62,10 +62,12 @@ impl Node {
         }
         work.running = true;
         let (state, from) = (work.state.clone(), work.from.clone());
+        self.hints.books.begin_remove();
         self.disk(Pending::Swept(state.dropped_at), DiskRequest::Sweep { state, from });
     }
 
     pub(super) fn on_swept(&mut self, epoch: Epoch, result: Result<DiskAnswer, DiskError>) {
+        self.hints.books.end_remove();
         let result = match result {
             Ok(DiskAnswer::Swept(next, hints)) => {
                 self.on_hints_swept(hints);
