@@ -64,11 +64,12 @@ pub(crate) async fn run(options: &Options) -> Overload {
 
 /// Notes the memory of the nodes until it is over.
 async fn watch(cluster: &Cluster, resident: Arc<Mutex<Vec<(f64, f64)>>>, over: Arc<AtomicBool>) {
-    let start = tokio::time::Instant::now();
+    let (step, mut passed) = (STRETCH / 2, Duration::ZERO);
     while !over.load(Ordering::Relaxed) {
         let mib: f64 = cluster.nodes.iter().map(|node| resident_mib(node.pid())).sum();
-        resident.lock().push((start.elapsed().as_secs_f64(), mib));
-        tokio::time::sleep(STRETCH / 2).await;
+        resident.lock().push((passed.as_secs_f64(), mib));
+        tokio::time::sleep(step).await;
+        passed += step;
     }
 }
 
