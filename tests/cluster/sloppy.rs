@@ -111,7 +111,9 @@ async fn with_two_owners_down_strict_writes_fail_at_once_and_sloppy_ones_are_hom
     let mut written = Vec::new();
     for number in 0..20 {
         let (key, value) = (format!("key-{number}"), format!("value-{number}"));
-        let receipt = client.put(key.clone(), value.clone()).sloppy().await.unwrap();
+        // One that is asked while the loss of an owner is still being noticed may end at its deadline.
+        let put = async || client.put(key.clone(), value.clone()).sloppy().await.ok();
+        let receipt = until("a sloppy put succeeds", PATIENCE, put).await;
         written.push((key, value, receipt));
     }
     assert!(written.iter().any(|(_, _, receipt)| receipt.stand_ins != 0));
