@@ -236,6 +236,11 @@ impl Node {
             let message = CausalMessage::Put { round, place, put, remaining };
             return self.wait_for_state(now, from, Early::Causal(Box::new(message)));
         }
+        // One that was refused is not made either: whoever asked has been told that it was not.
+        if !self.causal.forwarded.note(from, round) && !crate::mutant!("forwarded-put-made-twice") {
+            crate::sometimes!("causal put: arrives twice");
+            return;
+        }
         let begun = judged
             .map_err(|refusal| refused(&refusal))
             .and_then(|()| self.begin_forwarded(now, (from, round), place, (put, remaining)));
@@ -264,10 +269,6 @@ impl Node {
         }
         let target = self.target(&state, table, place.key);
         let own = target.index(self.me).ok_or_else(|| refused(&Refusal::NotOwner))?;
-        if !self.causal.forwarded.note(from, round) && !crate::mutant!("forwarded-put-made-twice") {
-            crate::sometimes!("causal put: arrives twice");
-            return Ok(());
-        }
         let r = table.r.max(table.r_min);
         let order = self.write_order(put, (own, r), now.mono.plus(remaining));
         self.raise_ceiling_early(now);
@@ -407,6 +408,9 @@ impl Node {
     pub(super) fn refuse_causal(&mut self, to: NodeId, message: CausalMessage, why: Refusal) {
         match message {
             CausalMessage::Put { round, .. } => {
+                if !self.causal.forwarded.note(to, round) {
+                    return;
+                }
                 let result = Err(Box::new(refused(&why)));
                 self.say_causal(to, CausalMessage::PutAnswer { round, result });
             }

@@ -133,6 +133,46 @@ fn a_put_that_arrives_twice_at_an_owner_is_made_once() {
     assert_eq!(replayed(), ["new", "old"], "the planted bug makes it again");
 }
 
+/// A put that came too late is sent once more with time left; what a reader sees then.
+fn refused_then_repeated() -> Vec<String> {
+    let mut bench = carts(5);
+    for number in 0..50 {
+        let key = format!("k{number}");
+        bench.seen.clear();
+        done(&mut bench, A, put(&key, "first", &bytes::Bytes::new()));
+        let sent = bench.seen.iter().find_map(|(from, to, message)| match message {
+            PeerMessage::Causal(message) => match &**message {
+                CausalMessage::Put { round, place, put, .. } => {
+                    Some((*from, *to, *round, place.clone(), put.clone()))
+                }
+                _ => None,
+            },
+            _ => None,
+        });
+        let Some((from, to, mut round, place, mut put)) = sent else { continue };
+        round.op += 1000;
+        put.attempt.id = RequestId(77);
+        put.value = Some(Value::new("refused").unwrap());
+        for ms in [0, 1000] {
+            let remaining = core::time::Duration::from_millis(ms);
+            let (place, put) = (place.clone(), put.clone());
+            let message = CausalMessage::Put { round, place, put, remaining };
+            let message = PeerMessage::Causal(Box::new(message));
+            bench.event(to, Event::Peer { from, message });
+            bench.settle();
+        }
+        return values(&mut bench, C, &key);
+    }
+    panic!("node 1 owns all keys");
+}
+
+#[test]
+fn a_put_that_an_owner_has_refused_is_not_made_by_a_second_copy_of_it() {
+    assert_eq!(refused_then_repeated(), ["first"]);
+    let _armed = crate::testing::arm_mutant("forwarded-put-made-twice");
+    assert_eq!(refused_then_repeated(), ["first", "refused"], "the planted bug makes it");
+}
+
 #[test]
 fn a_delete_without_a_context_removes_what_others_hold_too() {
     let mut bench = carts(3);
