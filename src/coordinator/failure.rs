@@ -4,8 +4,19 @@ use core::fmt::Write;
 use core::time::Duration;
 use std::collections::BTreeMap;
 
-use crate::message::{Applied, ErrorCode, Facts, OpError, Refusal};
+use crate::message::{Applied, DiskError, ErrorCode, Facts, OpError, Refusal};
 use crate::types::{Epoch, NodeId, WallTime};
+
+/// Why a write cannot be stamped: the clock's ceiling could not be made durable.
+pub(super) fn no_ceiling(error: &DiskError) -> (ErrorCode, String) {
+    let code = match error {
+        DiskError::ReadOnly(_) => ErrorCode::StorageReadOnly,
+        DiskError::Full => ErrorCode::DiskFull,
+        DiskError::Overloaded => ErrorCode::Overloaded,
+        DiskError::Corruption(_) | DiskError::Io(_) => ErrorCode::Corruption,
+    };
+    (code, format!("this node could not store its clock's ceiling: {error}"))
+}
 
 /// Why owners have failed in one operation.
 #[derive(Clone, Debug, Default)]

@@ -14,7 +14,7 @@ use crate::message::{
 };
 use crate::types::{NodeId, Record, Stamp, Time, TraceId, Value, WallTime};
 
-use super::failure::Failures;
+use super::failure::{Failures, no_ceiling};
 use super::seats::{Seats, Sitter, is_away};
 use super::{Action, Ask, Outcome, StampError, Step, Tally, Target};
 
@@ -158,13 +158,7 @@ impl Put {
             return;
         }
         let Err(error) = raised else { return self.stamp_and_ask(step) };
-        let code = match error {
-            DiskError::ReadOnly(_) => ErrorCode::StorageReadOnly,
-            DiskError::Full => ErrorCode::DiskFull,
-            DiskError::Overloaded => ErrorCode::Overloaded,
-            DiskError::Corruption(_) | DiskError::Io(_) => ErrorCode::Corruption,
-        };
-        let message = format!("this node could not store its clock's ceiling: {error}");
+        let (code, message) = no_ceiling(error);
         let applied = self.applied();
         self.reply_error(code, &message, applied, step);
     }

@@ -8,7 +8,7 @@
 use core::time::Duration;
 
 use crate::causality::{Change, Dot, Payload, Refused, SiblingSet, Write};
-use crate::coordinator::failure::Failures;
+use crate::coordinator::failure::{Failures, no_ceiling};
 use crate::coordinator::tally::count;
 use crate::coordinator::{Action, Ask, ChangeAsk, Outcome, StampError, Step, Tally, Target};
 use crate::message::{
@@ -146,13 +146,7 @@ impl CausalWrite {
             return;
         }
         let Err(error) = raised else { return self.stamp_and_change(step) };
-        let code = match error {
-            DiskError::ReadOnly(_) => ErrorCode::StorageReadOnly,
-            DiskError::Full => ErrorCode::DiskFull,
-            DiskError::Overloaded => ErrorCode::Overloaded,
-            DiskError::Corruption(_) | DiskError::Io(_) => ErrorCode::Corruption,
-        };
-        let message = format!("this node could not store its clock's ceiling: {error}");
+        let (code, message) = no_ceiling(error);
         self.finish(OpError::new(code, message), step);
     }
 
