@@ -40,7 +40,7 @@ impl Attempts {
         self.next += 1;
         self.bounded = upper.is_some();
         self.upper = upper.unwrap_or(lower);
-        Attempt { id: self.id, number, lower, upper }
+        Attempt { id: self.id, number, lower, upper, since: WallTime(0) }
     }
 
     /// How long the next attempt should wait, given the servers' time now, so that its stamp need

@@ -164,13 +164,18 @@ fn kind_of(code: ErrorCode) -> ErrorKind {
         | ErrorCode::TableInvalid
         | ErrorCode::TableLimit
         | ErrorCode::ContextInvalid
+        | ErrorCode::KindMismatch
         | ErrorCode::RequestMalformed => ErrorKind::InvalidArgument,
-        ErrorCode::TableExists | ErrorCode::SiblingLimit => ErrorKind::Conflict,
+        ErrorCode::TableExists
+        | ErrorCode::SiblingLimit
+        | ErrorCode::RequestCancelled
+        | ErrorCode::OutcomeForgotten => ErrorKind::Conflict,
         ErrorCode::NotAvailableYet => ErrorKind::NotAvailableYet,
         ErrorCode::NotReady
         | ErrorCode::ClockBehind
         | ErrorCode::ClockAhead
         | ErrorCode::AttemptExpired
+        | ErrorCode::Contention
         | ErrorCode::StorageReadOnly
         | ErrorCode::DiskFull
         | ErrorCode::ProtocolMismatch

@@ -9,7 +9,8 @@ use crate::types::{
 };
 
 use super::{
-    CausalReply, HintRequest, HintsReply, Liveness, OpError, TableReply, TableRequest, TablesReply,
+    Cas, CasReply, CausalReply, HintRequest, HintsReply, Liveness, OpError, OutcomeAsk,
+    OutcomeReply, TableReply, TableRequest, TablesReply,
 };
 
 /// Who asks. Anonymous until there are roles.
@@ -42,6 +43,10 @@ pub enum ClientBody {
     Put(Put),
     /// Read a page of keys in byte order.
     Scan(Scan),
+    /// Change one key of a linearizable table if it holds what is expected.
+    Cas(Box<Cas>),
+    /// What became of a change of a key of a linearizable table.
+    Outcome(OutcomeAsk),
 }
 
 impl ClientBody {
@@ -51,6 +56,8 @@ impl ClientBody {
             ClientBody::Get(get) => &get.table,
             ClientBody::Put(put) => &put.table,
             ClientBody::Scan(scan) => &scan.table,
+            ClientBody::Cas(cas) => &cas.table,
+            ClientBody::Outcome(ask) => &ask.table,
         }
     }
 }
@@ -142,6 +149,10 @@ pub struct Attempt {
     pub lower: WallTime,
     /// The stamp must not be above this time; `None` when the client does not know server time yet.
     pub upper: Option<WallTime>,
+    /// The write was begun after this time, by the servers' clocks, and no attempt of it is stamped at
+    /// or below it; 0 when that is not known. Linearizable tables only: tells whether an attempt
+    /// before this one can have been made and forgotten.
+    pub since: WallTime,
 }
 
 /// A page of a scan, forward.
@@ -345,6 +356,10 @@ pub enum Reply {
     Hints(Box<HintsReply>),
     /// To [`ClientBody::Get`] and [`ClientBody::Put`] of a causal table.
     Causal(Box<CausalReply>),
+    /// To [`ClientBody::Cas`].
+    Cas(CasReply),
+    /// To [`ClientBody::Outcome`].
+    Outcome(OutcomeReply),
 }
 
 /// The outcome of any operation.

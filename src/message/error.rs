@@ -65,6 +65,14 @@ codes! {
     ContextInvalid = "CONTEXT_INVALID",
     /// A key of a causal table has, or would have, too many siblings or bytes of them.
     SiblingLimit = "SIBLING_LIMIT",
+    /// The request is for tables of another kind.
+    KindMismatch = "KIND_MISMATCH",
+    /// Others kept changing the key until the deadline passed.
+    Contention = "CONTENTION",
+    /// The change was given up for good when somebody asked what had become of it.
+    RequestCancelled = "REQUEST_CANCELLED",
+    /// The key no longer knows whether it has seen the request: too many changes came after it.
+    OutcomeForgotten = "OUTCOME_FORGOTTEN",
     /// A field of the request is missing, contradictory or outside its bounds; the message names it.
     RequestMalformed = "REQUEST_MALFORMED",
     /// The feature belongs to a later version.
@@ -112,6 +120,7 @@ impl ErrorCode {
                 | ErrorCode::ClockBehind
                 | ErrorCode::ClockAhead
                 | ErrorCode::AttemptExpired
+                | ErrorCode::Contention
                 | ErrorCode::Overloaded
                 | ErrorCode::StorageReadOnly
                 | ErrorCode::DiskFull

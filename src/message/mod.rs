@@ -10,6 +10,7 @@ mod event;
 mod hello;
 mod hint;
 mod peer;
+mod register;
 mod tables;
 mod view;
 
@@ -38,5 +39,6 @@ pub use peer::{
     BirthNews, CustodyNews, FounderNonce, Lane, LifeAnswer, PeerMessage, ProbeFacts, ReadAnswer,
     ReadAsk, Refusal, RoundId, ScanAnswer, ScanAsk, WriteAnswer, WriteAsk,
 };
+pub use register::{Cas, CasReply, Expectation, Fate, OutcomeAsk, OutcomeReply};
 pub use tables::{TableAlteration, TableChange, TableReply, TableRequest, TableSpec, TablesReply};
 pub use view::{Liveness, MemberView, Phase, View};

@@ -125,7 +125,9 @@ impl Node {
                     }
                 }
             }
-            ClientBody::Scan(_) => unreachable!("scans of causal tables are begun like others"),
+            ClientBody::Scan(_) | ClientBody::Cas(_) | ClientBody::Outcome(_) => {
+                unreachable!("scans are begun like others, and the rest is for other tables")
+            }
         }
         Ok(())
     }

@@ -67,33 +67,12 @@ impl Node {
                 });
             }
             ClientBody::Scan(scan) => {
-                let r = quorum(scan.r, table.r, table.n, "r")?;
-                if scan.limit == 0 || scan.limit > limits::SCAN_PAGE_ENTRIES_MAX {
-                    let message = format!(
-                        "limit is {}; it must be 1..={}",
-                        scan.limit,
-                        limits::SCAN_PAGE_ENTRIES_MAX
-                    );
-                    return Err(OpError::new(ErrorCode::RequestMalformed, message));
-                }
-                let order = ScanOrder {
-                    op: self.next_operation,
-                    table: table.id,
-                    kind: table.kind,
-                    class: table.class,
-                    r,
-                    weak: r < table.r_min,
-                    returning: self.returning_members(&state, table),
-                    prefix: scan.prefix,
-                    after: scan.after,
-                    limit: scan.limit,
-                    keys_only: scan.keys_only,
-                    trace: request.trace,
-                    deadline: request.deadline,
-                    retry_interval: self.config.retry_interval,
-                    state: state.clone(),
-                };
+                let mut order = self.scan_order(&state, table, scan)?;
+                (order.trace, order.deadline) = (request.trace, request.deadline);
                 self.begin_scan(now, op, order);
+            }
+            ClientBody::Cas(_) | ClientBody::Outcome(_) => {
+                unreachable!("only linearizable tables have them")
             }
         }
         Ok(())
@@ -180,6 +159,40 @@ impl Node {
             retry_interval: self.config.retry_interval,
             own: None,
             stand_ins: Vec::new(),
+        })
+    }
+
+    fn scan_order(
+        &self,
+        state: &Arc<ClusterState>,
+        table: &Table,
+        scan: message::Scan,
+    ) -> Result<ScanOrder, OpError> {
+        let r = quorum(scan.r, table.r, table.n, "r")?;
+        if scan.limit == 0 || scan.limit > limits::SCAN_PAGE_ENTRIES_MAX {
+            let message = format!(
+                "limit is {}; it must be 1..={}",
+                scan.limit,
+                limits::SCAN_PAGE_ENTRIES_MAX
+            );
+            return Err(OpError::new(ErrorCode::RequestMalformed, message));
+        }
+        Ok(ScanOrder {
+            op: self.next_operation,
+            table: table.id,
+            kind: table.kind,
+            class: table.class,
+            r,
+            weak: r < table.r_min,
+            returning: self.returning_members(state, table),
+            prefix: scan.prefix,
+            after: scan.after,
+            limit: scan.limit,
+            keys_only: scan.keys_only,
+            trace: TraceId::default(),
+            deadline: Time(0),
+            retry_interval: self.config.retry_interval,
+            state: state.clone(),
         })
     }
 
@@ -300,6 +313,14 @@ fn served_table<'a>(state: &'a ClusterState, body: &ClientBody) -> Result<&'a Ta
             format!("table {} is {}: only causal tables have contexts", table.name, table.kind);
         return Err(OpError::new(ErrorCode::ContextInvalid, message));
     }
+    let consensus_only = matches!(body, ClientBody::Cas(_) | ClientBody::Outcome(_));
+    if consensus_only && table.kind != TableKind::Linearizable {
+        let message = format!(
+            "table {} is {}: only linearizable tables have compare-and-set and outcomes",
+            table.name, table.kind
+        );
+        return Err(OpError::new(ErrorCode::KindMismatch, message));
+    }
     if matches!(table.kind, TableKind::Lww | TableKind::Causal) {
         return Ok(table);
     }
@@ -341,7 +362,7 @@ fn mode_of(body: &ClientBody) -> QuorumMode {
     match body {
         ClientBody::Get(get) => get.mode,
         ClientBody::Put(put) => put.mode,
-        ClientBody::Scan(_) => QuorumMode::ByTable,
+        ClientBody::Scan(_) | ClientBody::Cas(_) | ClientBody::Outcome(_) => QuorumMode::ByTable,
     }
 }
 

@@ -189,6 +189,8 @@ impl Node {
             Ok(Reply::Causal(reply)) if !reply.wrote => &mut reply.receipt.server_time,
             Ok(
                 Reply::Put(_)
+                | Reply::Cas(_)
+                | Reply::Outcome(_)
                 | Reply::Status(_)
                 | Reply::Locate(_)
                 | Reply::Flushed

@@ -29,14 +29,25 @@ pub enum OpKind {
     Delete,
     /// A page.
     Scan,
+    /// A compare-and-set.
+    Cas,
+    /// A question about what became of a change.
+    Outcome,
     /// An operator's question.
     Admin,
 }
 
 impl OpKind {
     /// Every kind.
-    pub const ALL: [OpKind; 5] =
-        [OpKind::Get, OpKind::Put, OpKind::Delete, OpKind::Scan, OpKind::Admin];
+    pub const ALL: [OpKind; 7] = [
+        OpKind::Get,
+        OpKind::Put,
+        OpKind::Delete,
+        OpKind::Scan,
+        OpKind::Cas,
+        OpKind::Outcome,
+        OpKind::Admin,
+    ];
 
     /// The kind of an operation's event.
     pub fn of(event: &Event) -> OpKind {
@@ -46,6 +57,8 @@ impl OpKind {
                 ClientBody::Put(put) if put.value.is_none() => OpKind::Delete,
                 ClientBody::Put(_) => OpKind::Put,
                 ClientBody::Scan(_) => OpKind::Scan,
+                ClientBody::Cas(_) => OpKind::Cas,
+                ClientBody::Outcome(_) => OpKind::Outcome,
             },
             Event::Admin { .. }
             | Event::Abandon { .. }
@@ -65,6 +78,8 @@ impl OpKind {
             OpKind::Put => "put",
             OpKind::Delete => "delete",
             OpKind::Scan => "scan",
+            OpKind::Cas => "cas",
+            OpKind::Outcome => "outcome",
             OpKind::Admin => "admin",
         }
     }

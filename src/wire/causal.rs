@@ -149,6 +149,7 @@ fn put_from_wire(round: RoundId, put: pb::CausalPut) -> Result<CausalMessage, Ma
         number: put.attempt,
         lower: WallTime(put.lower_ns),
         upper: put.upper_ns.map(WallTime),
+        since: WallTime(0),
     };
     let parsed = CausalPut {
         value: value.map_err(|len| Malformed::new(format!("a value has {len} bytes")))?,

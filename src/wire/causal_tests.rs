@@ -70,6 +70,7 @@ fn put() -> impl Strategy<Value = CausalPut> {
                 number,
                 lower: WallTime(lower),
                 upper: upper.map(WallTime),
+                since: WallTime(0),
             },
             w,
             weak,

@@ -137,6 +137,7 @@ fn attempt_from_wire(attempt: Option<pb::Attempt>) -> Result<Attempt, OpError> {
         number: attempt.number,
         lower: WallTime(attempt.lower_ns),
         upper,
+        since: WallTime(0),
     })
 }
 
@@ -413,7 +414,9 @@ pub fn session_answer(
             | Reply::Compacted
             | Reply::Table(_)
             | Reply::Tables(_)
-            | Reply::Hints(_),
+            | Reply::Hints(_)
+            | Reply::Cas(_)
+            | Reply::Outcome(_),
         ) => Answer::Error(error_detail(&mismatched())),
         Err(error) => Answer::Error(error_detail(&error)),
     };

@@ -40,11 +40,15 @@ pub fn grpc_code(code: ErrorCode) -> Code {
         | ErrorCode::ClockAhead
         | ErrorCode::StorageReadOnly => Code::Unavailable,
         ErrorCode::DeadlineExceeded => Code::DeadlineExceeded,
-        ErrorCode::AttemptExpired => Code::Aborted,
+        ErrorCode::AttemptExpired | ErrorCode::Contention | ErrorCode::RequestCancelled => {
+            Code::Aborted
+        }
         ErrorCode::Overloaded | ErrorCode::DiskFull => Code::ResourceExhausted,
         ErrorCode::Corruption => Code::DataLoss,
         ErrorCode::TableLimit
         | ErrorCode::SiblingLimit
+        | ErrorCode::KindMismatch
+        | ErrorCode::OutcomeForgotten
         | ErrorCode::ProtocolMismatch
         | ErrorCode::ClusterMismatch
         | ErrorCode::LineageMismatch => Code::FailedPrecondition,

@@ -203,6 +203,7 @@ fn an_attempt_stamps_only_inside_its_window() {
         number,
         lower: WallTime(lower),
         upper: Some(WallTime(upper)),
+        since: WallTime(0),
     };
     let late = attempt(0, 0, now.0 - MS);
     let op = bench.ask(A, put_with("k", "late", None, late));

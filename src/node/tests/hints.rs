@@ -30,7 +30,7 @@ fn sloppy(body: ClientBody) -> ClientBody {
         ClientBody::Put(put) => {
             ClientBody::Put(crate::message::Put { mode: QuorumMode::Sloppy, ..put })
         }
-        scan @ ClientBody::Scan(_) => scan,
+        other => other,
     }
 }
 

@@ -177,7 +177,9 @@ impl World {
                 | Reply::Table(_)
                 | Reply::Tables(_)
                 | Reply::Hints(_)
-                | Reply::Causal(_),
+                | Reply::Causal(_)
+                | Reply::Cas(_)
+                | Reply::Outcome(_),
             )
             | Err(_) => None,
         };
@@ -280,7 +282,9 @@ impl World {
             | Reply::Table(_)
             | Reply::Tables(_)
             | Reply::Hints(_)
-            | Reply::Causal(_) => return,
+            | Reply::Causal(_)
+            | Reply::Cas(_)
+            | Reply::Outcome(_) => return,
         };
         self.clients[id].hear(receipt.server_time, now);
         let Some(operation) = self.clients[id].current.take() else { return };
@@ -314,7 +318,9 @@ impl World {
             | Reply::Table(_)
             | Reply::Tables(_)
             | Reply::Hints(_)
-            | Reply::Causal(_) => {}
+            | Reply::Causal(_)
+            | Reply::Cas(_)
+            | Reply::Outcome(_) => {}
         }
         self.ended(id);
     }
