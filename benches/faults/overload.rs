@@ -16,16 +16,21 @@ use roundtable::picture::{Line, Plot, plot_svg};
 use crate::Options;
 use crate::fixture::{self, Cluster};
 
-/// How much more than what a closed loop gets is asked for.
+/// How much more than the peak is offered.
 const FACTOR: f64 = 10.0;
+const SERVERS_CORE: usize = 0;
+const GENERATORS_CORE: usize = 1;
 const PATIENCE: Duration = Duration::from_secs(1);
 const STRETCH: Duration = Duration::from_secs(1);
 
 /// What it was like.
 pub(crate) struct Overload {
     peak: f64,
-    third: Duration,
+    span: Duration,
     offered: Timeline,
+    /// Requests that were really sent.
+    sent: u64,
+    report: Report,
     /// Seconds since the start and MiB of all three nodes.
     resident: Vec<(f64, f64)>,
     recovered: Report,
@@ -33,33 +38,59 @@ pub(crate) struct Overload {
 
 pub(crate) async fn run(options: &Options) -> Overload {
     let third = options.third();
+    // What the servers can do must not depend on what the generator leaves them.
+    stay_on(SERVERS_CORE);
     let cluster = fixture::Plan::new().with("storage.sync", "interval").start().await;
+    stay_on(GENERATORS_CORE);
     let client = Client::builder().endpoints(cluster.endpoints()).timeout(PATIENCE).attempts(1);
     let client = client.connect_lazy().expect("the addresses are addresses");
-    let keys = || Keys::new("key-", 10_000, Distribution::Uniform).expect("some keys");
-    let closed = Plan { workers: 128, duration: third / 2, ..Plan::new(keys()) };
-    let peak = generator::run(&client, &closed).await.throughput();
+    let peak = peak(&client, third / 3).await;
     let offered = Arc::new(Mutex::new(Timeline::new(STRETCH)));
     let flood = Plan {
         pace: Pace::Open { rate: peak * FACTOR, spacing: Spacing::Even },
         workers: 20_000,
-        duration: third * 2,
+        duration: third * 4,
+        patience: Some(PATIENCE),
         timeline: Some(offered.clone()),
         ..Plan::new(keys())
     };
     let (resident, over) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
     let watching = watch(&cluster, resident.clone(), over.clone());
-    let (_, ()) = tokio::join!(
+    let before = client.counts().requests;
+    let (report, ()) = tokio::join!(
         async {
-            generator::run(&client, &flood).await;
+            let report = generator::run(&client, &flood).await;
             over.store(true, Ordering::Relaxed);
+            report
         },
         watching
     );
-    let after = Plan { workers: 128, duration: third / 2, seed: 1, ..Plan::new(keys()) };
+    let sent = client.counts().requests - before;
+    let after = Plan { workers: 128, duration: third / 3, seed: 1, ..Plan::new(keys()) };
     let recovered = generator::run(&client, &after).await;
     let (offered, resident) = (offered.lock().clone(), resident.lock().clone());
-    Overload { peak, third, offered, resident, recovered }
+    Overload { peak, span: third * 4, offered, sent, report, resident, recovered }
+}
+
+fn keys() -> Keys {
+    Keys::new("key-", 10_000, Distribution::Uniform).expect("some keys")
+}
+
+/// The most that closed loops of growing size get, in operations a second.
+async fn peak(client: &Client, duration: Duration) -> f64 {
+    let mut peak: f64 = 0.0;
+    for workers in [64, 256, 1024, 4096] {
+        let closed = Plan { workers, duration, patience: Some(PATIENCE), ..Plan::new(keys()) };
+        peak = peak.max(generator::run(client, &closed).await.throughput());
+    }
+    peak
+}
+
+/// Moves this thread, and what it starts from now on, to one core.
+fn stay_on(core: usize) {
+    let mut cores = rustix::thread::CpuSet::new();
+    cores.set(core);
+    rustix::thread::sched_setaffinity(None, &cores).expect("the machine has two cores");
 }
 
 /// Notes the memory of the nodes until it is over.
@@ -83,9 +114,10 @@ fn resident_mib(pid: rustix::process::Pid) -> f64 {
 
 #[allow(clippy::cast_precision_loss, reason = "rates, not accounts")]
 impl Overload {
-    /// Served in each second but the first and the last.
+    /// Answered within the users' patience, by the second in which it was due; the first and the last
+    /// second are left out.
     fn goodput(&self) -> Vec<(f64, f64)> {
-        let end = self.third.as_secs_f64() * 2.0 - 1.0;
+        let end = self.span.as_secs_f64() - 1.0;
         let rate = |(at, stretch): (Duration, &roundtable::load::timeline::Stretch)| {
             (at.as_secs_f64(), stretch.latency.count() as f64 / STRETCH.as_secs_f64())
         };
@@ -94,9 +126,9 @@ impl Overload {
 
     pub(crate) fn plot(&self) -> String {
         let served = Line { name: "served a second".to_owned(), points: self.goodput() };
-        let end = self.third.as_secs_f64() * 2.0;
+        let end = self.span.as_secs_f64();
         let peak = Line {
-            name: "peak, closed loop".to_owned(),
+            name: "peak, closed loops".to_owned(),
             points: vec![(0.0, self.peak), (end, self.peak)],
         };
         let memory = Line { name: "MiB of three nodes".to_owned(), points: self.resident.clone() };
@@ -118,15 +150,29 @@ impl fmt::Display for Overload {
             goodput.iter().map(|(_, rate)| rate).sum::<f64>() / goodput.len().max(1) as f64;
         let most = self.resident.iter().map(|(_, mib)| *mib).fold(0.0, f64::max);
         let first = self.resident.first().map_or(0.0, |(_, mib)| *mib);
-        write!(
+        let seconds = self.span.as_secs_f64();
+        writeln!(
             f,
-            "overload: peak {:.0}/s in a closed loop; {FACTOR} times that offered for {} s: {served:.0}/s \
-             served ({:.0} %), memory of three nodes {first:.0} to {most:.0} MiB; right after, closed \
-             loop {:.0}/s",
+            "overload (servers on one core, the generator on the other): peak {:.0}/s in closed loops; \
+             {FACTOR} times that due for {seconds} s, {:.0}/s of it really sent",
             self.peak,
-            self.third.as_secs() * 2,
+            self.sent as f64 / seconds,
+        )?;
+        writeln!(
+            f,
+            "       answered within {} s of being due: {served:.0}/s ({:.0} % of the peak); memory of \
+             three nodes {first:.0} to {most:.0} MiB; right after, closed loop of 128: {:.0}/s",
+            PATIENCE.as_secs(),
             served / self.peak.max(1.0) * 100.0,
             self.recovered.throughput()
-        )
+        )?;
+        for (kind, outcomes) in &self.report.outcomes {
+            write!(f, "       {kind:?}: p50 {:.1?}", outcomes.latency.quantile(0.5))?;
+            for (code, count) in &outcomes.errors {
+                write!(f, ", {count} x {code}")?;
+            }
+            writeln!(f)?;
+        }
+        Ok(())
     }
 }

@@ -8,6 +8,7 @@ use crate::message::ErrorCode;
 use super::budget::Budget;
 use super::call::{Core, Counters};
 use super::endpoint::{Endpoint, Pool};
+use super::patience::Patience;
 use super::server_time::ServerTime;
 use super::{Client, Clock, Entropy, Error, Lane};
 
@@ -100,6 +101,8 @@ impl ClientBuilder {
             entropy: Entropy::default(),
             server_time: ServerTime::default(),
             budget: Budget::new(self.retry_burst, self.retry_percent),
+            reads: Patience::default(),
+            writes: Patience::default(),
             timeout: self.timeout,
             attempts_max: self.attempts_max,
             lane: self.lane,

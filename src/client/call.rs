@@ -11,14 +11,13 @@ use crate::types::Time;
 use super::attempt::Attempts;
 use super::budget::Budget;
 use super::endpoint::{Endpoint, Pool};
+use super::patience::{Patience, half_of};
 use super::server_time::ServerTime;
 use super::{Clock, Entropy, Error, Lane};
 
 /// The pause before the second attempt; doubled for each one after, and drawn from its upper half.
 const PAUSE_MIN: Duration = Duration::from_millis(4);
 const PAUSE_MAX: Duration = Duration::from_millis(500);
-/// An attempt is given at least this long before another endpoint is tried instead.
-const PATIENCE_MIN: Duration = Duration::from_millis(50);
 
 /// What all requests of a client share.
 #[derive(Debug)]
@@ -28,6 +27,10 @@ pub(crate) struct Core {
     pub(crate) entropy: Entropy,
     pub(crate) server_time: ServerTime,
     pub(crate) budget: Budget,
+    /// With reads of a key.
+    pub(crate) reads: Patience,
+    /// With writes of a key.
+    pub(crate) writes: Patience,
     pub(crate) timeout: Duration,
     pub(crate) attempts_max: u32,
     pub(crate) lane: Lane,
@@ -85,6 +88,12 @@ pub(crate) trait Operation: Sync {
         false
     }
 
+    /// Whether one takes about as long as another: a read or write of a single key. An attempt is
+    /// then given up soon after answers usually come; of others half of the time is waited.
+    fn is_quick(&self) -> bool {
+        false
+    }
+
     /// What the answer rests on, if it says so.
     fn receipt(_answer: &Self::Answer) -> Option<&Receipt> {
         None
@@ -103,6 +112,8 @@ struct Failed {
     error: Error,
     /// Whom not to ask next.
     address: String,
+    /// The next attempt has its token of the retry budget already.
+    is_paid: bool,
 }
 
 impl Core {
@@ -146,7 +157,7 @@ impl Core {
             let again = !final_one && failed.error.is_retryable() && may_follow;
             let wake = self.wake(&attempts, deadline, self.pause(number, &failed.error));
             avoid.push(failed.address);
-            if !again || wake >= deadline || !self.budget.withdraw() {
+            if !again || wake >= deadline || !(failed.is_paid || self.budget.withdraw()) {
                 break;
             }
             tokio::time::sleep_until(self.clock.instant(wake)).await;
@@ -173,14 +184,27 @@ impl Core {
             && !operation.is_known_by_id()
             && !attempts.may_follow(Applied::Unknown);
         let patient = final_one || self.pool.len() == 1 || windowless;
-        let until = now.plus(if patient { remaining } else { patience(remaining) });
+        let until = now.plus(if patient { remaining } else { self.patience(operation, remaining) });
         let this = Try { remaining: server_share(remaining), attempt, lane: self.lane };
-        let sent = operation.send(&endpoint, this);
-        let error = match timeout_at(self.clock.instant(until), sent).await {
+        let mut sent = core::pin::pin!(operation.send(&endpoint, this));
+        let mut answer = timeout_at(self.clock.instant(until), &mut sent).await;
+        // Giving up costs a retry. Without one, what is under way is all there is.
+        let mut is_paid = false;
+        if answer.is_err() && until < deadline {
+            is_paid = self.budget.withdraw();
+            if !is_paid {
+                answer = timeout_at(self.clock.instant(deadline), &mut sent).await;
+            }
+        }
+        let error = match answer {
             Ok(Ok(answer)) => {
                 endpoint.answered();
+                let now_is = self.clock.now();
+                if operation.is_quick() {
+                    self.estimate(operation).answered(now_is.since(now));
+                }
                 if let Some(receipt) = O::receipt(&answer) {
-                    self.server_time.learn(receipt.server_time, self.clock.now());
+                    self.server_time.learn(receipt.server_time, now_is);
                 }
                 return Ok(answer);
             }
@@ -194,12 +218,28 @@ impl Core {
             }
             Err(_) => {
                 endpoint.failed(self.clock.now());
+                if operation.is_quick() {
+                    self.estimate(operation).gave_up();
+                }
                 let lost = if operation.is_write() { Applied::Unknown } else { Applied::No };
                 Error::deadline().with_applied(lost)
             }
         };
         let address = endpoint.address.clone();
-        Err(Failed { error: error.at(&address), address })
+        Err(Failed { error: error.at(&address), address, is_paid })
+    }
+
+    fn estimate<O: Operation>(&self, operation: &O) -> &Patience {
+        if operation.is_write() { &self.writes } else { &self.reads }
+    }
+
+    /// How long an attempt may take while there are others to ask.
+    fn patience<O: Operation>(&self, operation: &O, remaining: Duration) -> Duration {
+        if operation.is_quick() {
+            self.estimate(operation).of(remaining)
+        } else {
+            half_of(remaining)
+        }
     }
 
     /// When to try again: after `pause`, or once the last window is over, if that leaves half of the
@@ -225,12 +265,6 @@ impl Core {
 fn serves(error: &Error) -> bool {
     let refusals = [ErrorCode::NotReady, ErrorCode::ClockAhead].map(ErrorCode::as_str);
     error.code() != Error::UNAVAILABLE && !refusals.contains(&error.code())
-}
-
-/// How long an attempt may take while there are others to ask. Half of what is left, so that one
-/// endpoint that swallows requests does not cost the whole timeout.
-fn patience(remaining: Duration) -> Duration {
-    (remaining / 2).max(PATIENCE_MIN).min(remaining)
 }
 
 /// What of the time left the server is given: a little is kept for its answer to travel, so that

@@ -361,6 +361,10 @@ impl Operation for Data {
         !matches!(self.body, op::Op::Get(_))
     }
 
+    fn is_quick(&self) -> bool {
+        true
+    }
+
     fn receipt(answered: &Self::Answer) -> Option<&Receipt> {
         Some(&answered.receipt)
     }

@@ -49,6 +49,7 @@ mod entropy;
 mod error;
 mod health;
 mod hints;
+mod patience;
 mod scan;
 mod server_time;
 mod session;

@@ -36,11 +36,18 @@ pub enum Pace {
     Closed,
 }
 
+/// The code under which operations beyond a plan's patience are counted.
+pub const LATE: &str = "LATE";
+
 /// What to do.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// On which keys.
     pub keys: Keys,
+    /// How long a user waits from when an operation is due. One that no worker gets round to in that
+    /// time is not asked any more, and one that is answered later has failed, both as [`LATE`]. Without
+    /// it every operation is asked, however late, and an overload never ends.
+    pub patience: Option<Duration>,
     /// In which shares.
     pub mix: Mix,
     /// At which pace.
@@ -73,6 +80,7 @@ impl Plan {
     pub fn new(keys: Keys) -> Plan {
         Plan {
             keys,
+            patience: None,
             mix: Mix::YCSB_A,
             pace: Pace::Closed,
             workers: 16,

@@ -1,5 +1,6 @@
 //! One worker of the generator: takes the next operation that is due, asks, notes what came of it.
 
+use core::time::Duration;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -8,7 +9,7 @@ use parking_lot::Mutex;
 use crate::client::{Applied, Client, Clock, Error};
 use crate::types::{Key, Stamp, Time, Value};
 
-use super::generator::{Dispenser, Due, Plan, Report};
+use super::generator::{Dispenser, Due, LATE, Plan, Report};
 use super::history::{Action, OpIndex, Outcome, ProcessId};
 use super::mix::Kind;
 
@@ -43,7 +44,12 @@ impl Worker {
                     at
                 }
             };
-            self.operation(due).await;
+            if self.is_late(self.clock.now(), due) {
+                let kind = self.plan.mix.draw(&mut self.rng);
+                self.count(kind, due, Err(LATE));
+            } else {
+                self.operation(due).await;
+            }
         }
         self.report.elapsed = self.clock.now().since(Time(0));
         self.report
@@ -56,16 +62,29 @@ impl Worker {
         let op = self.invoke(&key, kind, value.as_ref());
         let answer = self.ask(&key, kind, value).await;
         let now = self.clock.now();
+        let counted = match &answer {
+            Ok(_) if self.is_late(now, due) => Err(LATE),
+            Ok(_) => Ok(now.since(due)),
+            Err(error) => Err(error.code()),
+        };
+        self.count(kind, due, counted);
+        self.complete(op, kind, answer, now);
+    }
+
+    /// Whether whoever asked would have left by `now`.
+    fn is_late(&self, now: Time, due: Time) -> bool {
+        self.plan.patience.is_some_and(|patience| now.since(due) > patience)
+    }
+
+    fn count(&mut self, kind: Kind, due: Time, took: Result<Duration, &str>) {
         let outcomes = self.report.outcomes.entry(kind).or_default();
-        match &answer {
-            Ok(_) => outcomes.latency.record(now.since(due)),
-            Err(error) => *outcomes.errors.entry(error.code().to_owned()).or_default() += 1,
+        match took {
+            Ok(took) => outcomes.latency.record(took),
+            Err(code) => *outcomes.errors.entry(code.to_owned()).or_default() += 1,
         }
         if let Some(timeline) = &self.plan.timeline {
-            let took = answer.is_ok().then(|| now.since(due));
-            timeline.lock().record(due.since(Time(0)), took);
+            timeline.lock().record(due.since(Time(0)), took.ok());
         }
-        self.complete(op, kind, answer, now);
     }
 
     async fn ask(
@@ -152,7 +171,9 @@ fn outcome(kind: Kind, answer: Result<(Option<Bytes>, Stamp, bool), Error>) -> O
 mod tests {
     use super::*;
     use crate::client::ErrorCode;
+    use crate::load::generator::{Outcomes, Pace};
     use crate::load::keys::{Distribution, Keys};
+    use crate::load::schedule::Spacing;
 
     #[tokio::test]
     async fn values_are_unique_and_of_their_size() {
@@ -164,6 +185,23 @@ mod tests {
         let values = [one.value(), one.value(), other.value()];
         assert!(values.iter().all(|value| value.as_bytes().len() == 64));
         assert!(values[0] != values[1] && values[0] != values[2] && values[1] != values[2]);
+    }
+
+    #[tokio::test]
+    async fn what_is_due_too_long_ago_is_not_asked_and_counts_as_late() {
+        let keys = Keys::new("k", 1, Distribution::Uniform).unwrap();
+        // Nobody is there: had one been asked, it would have failed otherwise.
+        let client = Client::builder().endpoints(["host:1"]).connect_lazy().unwrap();
+        let patience = Some(Duration::from_millis(5));
+        let pace = Pace::Open { rate: 1e6, spacing: Spacing::Even };
+        let duration = Duration::from_micros(20);
+        let plan = Arc::new(Plan { patience, pace, duration, ..Plan::new(keys) });
+        let worker = Worker::new(client, plan.clone(), Clock::start(), 0);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let report = worker.run(Arc::new(Mutex::new(Dispenser::new(&plan)))).await;
+        let late = |outcomes: &Outcomes| outcomes.errors.get(LATE).copied().unwrap_or(0);
+        assert_eq!(report.outcomes.values().map(late).sum::<u64>(), 20);
+        assert_eq!(report.outcomes.values().map(Outcomes::failed).sum::<u64>(), 20);
     }
 
     #[test]

@@ -7,7 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio_stream::StreamExt;
 
-use super::{Applied, Client, ErrorKind, Lane};
+use super::{Applied, Client, Clock, ErrorKind, Lane};
+use crate::types::Time;
 use crate::types::limits::ATTEMPT_WINDOW;
 
 use fake::{Act, Fake};
@@ -174,6 +175,20 @@ async fn an_endpoint_that_swallows_requests_does_not_cost_the_whole_timeout() {
     for _ in 0..10 {
         kv.get("k").timeout(Duration::from_secs(2)).await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn without_a_token_for_a_retry_the_attempt_under_way_is_waited_for() {
+    let mute = [(); 2].map(|()| Fake::start(CLOCK_NS, vec![Act::Swallow; 9]));
+    let [one, other] = mute;
+    let (one, other) = (one.await, other.await);
+    let builder = Client::builder().endpoints([&one.address, &other.address]);
+    let kv = builder.retry_budget(0, 0).connect_lazy().unwrap();
+    let (timeout, clock) = (Duration::from_millis(400), Clock::start());
+    kv.get("k").timeout(timeout).await.unwrap_err();
+    // Given up at half of the time, it would have failed then.
+    assert!(clock.now().since(Time(0)) >= timeout * 3 / 4);
+    assert_eq!(kv.counts().attempts, 1);
 }
 
 #[tokio::test]
