@@ -49,6 +49,20 @@ pub enum Action {
     Put(Value),
     /// Delete it.
     Delete,
+    /// Compare and set: write this value, or delete for `None`, if what is there is as expected.
+    /// Only linearizable tables know it.
+    Cas(Expect, Option<Value>),
+}
+
+/// What a compare-and-set expects to find.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Expect {
+    /// Nothing.
+    Absent,
+    /// This value.
+    Value(Value),
+    /// The version of this stamp, which its writer was told or a read has shown.
+    Stamp(Stamp),
 }
 
 /// What was answered.
@@ -75,6 +89,33 @@ pub enum Outcome {
         /// The receipt said `weak`: read below the floors.
         weak: bool,
     },
+    /// A compare-and-set did not find what it expected and had no effect.
+    Mismatch {
+        /// What it found instead; `None` when nothing was there.
+        current: Option<Value>,
+        /// Its version; of nothing, the tombstone's, or zero.
+        stamp: Stamp,
+    },
+}
+
+/// What the cluster says has become of a write when it is asked about its request id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settled {
+    /// It has taken effect, with this version.
+    Applied(Stamp),
+    /// It has not, and never will.
+    Cancelled,
+}
+
+/// A question after a write, answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settlement {
+    /// The write.
+    pub op: OpIndex,
+    /// When the answer had come.
+    pub at: Moment,
+    /// What it was.
+    pub settled: Settled,
 }
 
 /// A place in the order of all invocations and answers of one history.
@@ -90,6 +131,11 @@ impl Moment {
     pub(crate) const START: Moment = Moment { order: 0, at: Time(0) };
     /// After everything: where operations without an answer end.
     pub(crate) const NEVER: Moment = Moment { order: u64::MAX, at: Time(u64::MAX) };
+
+    /// Its place in that order, from 1.
+    pub fn order(self) -> u64 {
+        self.order
+    }
 }
 
 /// How long the value of a put lives, as far as an observer can tell: the version expires at its
@@ -141,9 +187,10 @@ impl Operation {
     pub fn end(&self) -> Moment {
         match self.outcome {
             Outcome::Unknown => Moment::NEVER,
-            Outcome::Failed | Outcome::Written { .. } | Outcome::Read { .. } => {
-                self.returned.unwrap_or(Moment::NEVER)
-            }
+            Outcome::Failed
+            | Outcome::Written { .. }
+            | Outcome::Read { .. }
+            | Outcome::Mismatch { .. } => self.returned.unwrap_or(Moment::NEVER),
         }
     }
 
@@ -152,7 +199,7 @@ impl Operation {
         self.end() < other.invoked
     }
 
-    /// Whether it is a put or a delete.
+    /// Whether it is a put, a delete or a compare-and-set.
     pub fn is_write(&self) -> bool {
         self.action != Action::Get
     }
@@ -163,6 +210,7 @@ impl Operation {
 #[derive(Clone, Debug, Default)]
 pub struct History {
     operations: Vec<Operation>,
+    settlements: Vec<Settlement>,
     order: u64,
     processes: u64,
 }
@@ -193,10 +241,11 @@ impl History {
     /// Records that the value of the put `op` expires.
     ///
     /// # Panics
-    /// When `op` is of another history, or is no put.
+    /// When `op` is of another history, or writes no value.
     pub fn expires(&mut self, op: OpIndex, life: Life) {
         let operation = self.operations.get_mut(op.0).expect("an operation of this history");
-        assert!(matches!(operation.action, Action::Put(_)), "what is not put does not expire");
+        let puts = matches!(operation.action, Action::Put(_) | Action::Cas(_, Some(_)));
+        assert!(puts, "what is not put does not expire");
         operation.life = Some(life);
     }
 
@@ -212,10 +261,25 @@ impl History {
         match outcome {
             Outcome::Written { .. } => assert!(operation.is_write(), "a read was written"),
             Outcome::Read { .. } => assert!(!operation.is_write(), "a write was read"),
+            Outcome::Mismatch { .. } => {
+                assert!(matches!(operation.action, Action::Cas(..)), "nothing was compared");
+            }
             Outcome::Unknown | Outcome::Failed => {}
         }
         operation.returned = Some(returned);
         operation.outcome = outcome;
+    }
+
+    /// Records what the cluster said has become of `op` when it was asked, once that is known. The
+    /// operation may be over or not; only [`super::check::linearizable`] looks at it.
+    pub fn settle(&mut self, op: OpIndex, settled: Settled, now: Time) {
+        let at = self.next_moment(now);
+        self.settlements.push(Settlement { op, at, settled });
+    }
+
+    /// All questions after writes that were answered, in the order of the answers.
+    pub fn settlements(&self) -> &[Settlement] {
+        &self.settlements
     }
 
     /// All operations, in order of invocation.

@@ -144,6 +144,7 @@ impl Worker {
                 put.await.map(written)
             }
             Action::Delete => self.client.delete(name).timeout(TIMEOUT).await.map(written),
+            Action::Cas(..) => unreachable!("this traffic compares nothing"),
         };
         self.enter(op, &action, (key, own), outcome);
     }
@@ -157,7 +158,7 @@ impl Worker {
     ) {
         let mut books = self.books.lock();
         let wanted = match action {
-            Action::Get => None,
+            Action::Get | Action::Cas(..) => None,
             Action::Put(value) => Some(Some(value.clone())),
             Action::Delete => Some(None),
         };

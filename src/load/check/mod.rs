@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`register`] | I1: acknowledged writes are read; I5: deleted stays deleted; no value from nowhere |
 //! | [`causal`] | I2: a write of a causal table vanishes only where a write that saw it took its place |
+//! | [`linearizable`] | I3: every key of a linearizable table is one register that each operation meets at one moment |
 //! | [`stamps`] | I8: stamps of one node strictly increase over its whole life |
 //! | [`deadlines`] | I13: no request outlives its deadline by more than [`OVERRUN_MAX`] |
 //! | [`Ledger::audit`] | what was acknowledged before a crash is read back after it |
@@ -14,6 +15,7 @@
 mod causal;
 mod deadline;
 mod ledger;
+mod linearizable;
 mod register;
 mod stamp;
 
@@ -27,6 +29,7 @@ use super::history::OpIndex;
 pub use causal::causal;
 pub use deadline::{Deadline, OVERRUN_MAX, deadlines};
 pub use ledger::Ledger;
+pub use linearizable::linearizable;
 pub use register::register;
 pub use stamp::{Issue, stamps};
 
@@ -174,6 +177,36 @@ pub enum Violation {
         /// The read.
         read: OpIndex,
     },
+    /// No order of the operations on a key of a linearizable table, each at one moment between its
+    /// invocation and its answer, explains all answers up to this one.
+    NotLinearizable {
+        /// The key.
+        key: Key,
+        /// The operation whose answer nothing explains.
+        op: OpIndex,
+    },
+    /// Too many operations were open at once to decide whether their answers have an explanation.
+    Undecided {
+        /// The key.
+        key: Key,
+        /// The operation at whose answer the search was given up.
+        op: OpIndex,
+    },
+    /// A compare-and-set was answered that what is there is not as expected, and it is.
+    FalseMismatch {
+        /// The key.
+        key: Key,
+        /// The compare-and-set.
+        op: OpIndex,
+    },
+    /// What became of a write, as the cluster told when it was asked, is not what its writer was
+    /// told, or what was told before.
+    OutcomeContradicted {
+        /// The key.
+        key: Key,
+        /// The write.
+        op: OpIndex,
+    },
 }
 
 impl fmt::Display for Violation {
@@ -218,13 +251,8 @@ impl fmt::Display for Violation {
                 write!(f, "request {request}: {by:?} past its deadline")
             }
             Violation::LedgerLost { key, wanted, found } => {
-                let show = |value: &Option<Value>| {
-                    value.as_ref().map_or("nothing".to_owned(), |value| {
-                        let head = value.as_bytes().get(..64).unwrap_or(value.as_bytes());
-                        format!("\"{}\"", head.escape_ascii())
-                    })
-                };
-                write!(f, "{key:?}: wanted {}, found {}", show(wanted), show(found))
+                let [wanted, found] = [wanted, found].map(shown);
+                write!(f, "{key:?}: wanted {wanted}, found {found}")
             }
             Violation::SiblingLost { key, read, missed } => {
                 write!(f, "{key:?}: read {} lacks sibling {}", read.get(), missed.get())
@@ -236,7 +264,27 @@ impl fmt::Display for Violation {
             Violation::SiblingTwice { key, read } => {
                 write!(f, "{key:?}: read {} shows one write twice", read.get())
             }
+            Violation::NotLinearizable { key, op } => {
+                write!(f, "{key:?}: nothing explains the answer of {}", op.get())
+            }
+            Violation::Undecided { key, op } => {
+                write!(f, "{key:?}: too much was open at the answer of {} to judge it", op.get())
+            }
+            Violation::FalseMismatch { key, op } => {
+                write!(f, "{key:?}: {} found what it expected and said no", op.get())
+            }
+            Violation::OutcomeContradicted { key, op } => {
+                write!(f, "{key:?}: two answers about {} contradict each other", op.get())
+            }
             Violation::LedgerUnread { key } => write!(f, "{key:?}: was never read back"),
         }
     }
+}
+
+/// The beginning of a value, for people.
+fn shown(value: &Option<Value>) -> String {
+    value.as_ref().map_or("nothing".to_owned(), |value| {
+        let head = value.as_bytes().get(..64).unwrap_or(value.as_bytes());
+        format!("\"{}\"", head.escape_ascii())
+    })
 }
