@@ -136,6 +136,10 @@ pub(crate) enum Command {
     Get(super::get::GetArgs),
     /// Delete one key; deleting an absent key succeeds
     Del(super::del::DelArgs),
+    /// Linearizable tables: change one key if it holds what is expected
+    Cas(super::cas::CasArgs),
+    /// Linearizable tables: say what became of a write, for good
+    Outcome(super::cas::OutcomeArgs),
     /// Show the siblings of a key of a causal table, and settle on one value
     Resolve(super::resolve::ResolveArgs),
     /// List keys in byte order

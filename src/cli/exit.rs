@@ -73,6 +73,16 @@ impl Failure {
         Failure { hint: Some(hint.to_owned()), ..failure }
     }
 
+    /// A compare-and-set found something else, or nothing.
+    pub(crate) fn mismatch(found: bool) -> Failure {
+        let message = if found {
+            "the key holds another value; nothing was changed"
+        } else {
+            "the key is not there; nothing was changed"
+        };
+        Failure::new(Exit::Conflict, "MISMATCH", message)
+    }
+
     /// There is no such key.
     pub(crate) fn key_not_found() -> Failure {
         Failure::new(Exit::NotFound, "KEY_NOT_FOUND", "key not found")
@@ -143,7 +153,7 @@ impl From<Error> for Failure {
             exit,
             code: error.code().to_owned(),
             message: error.message().to_owned(),
-            hint: hint(&error).map(str::to_owned),
+            hint: hint(&error),
             retryable: error.is_retryable(),
             applied: error.applied(),
             silent: false,
@@ -151,21 +161,27 @@ impl From<Error> for Failure {
     }
 }
 
-fn hint(error: &Error) -> Option<&'static str> {
-    if error.applied() == Applied::Unknown {
-        return Some("the write may have taken effect; read the key before deciding");
-    }
-    match error.kind() {
+fn hint(error: &Error) -> Option<String> {
+    let hint = match error.kind() {
+        _ if error.applied() == Applied::Unknown => {
+            let ask = error.write().map_or_else(String::new, |write| {
+                format!("; in a linearizable table `kvctl outcome KEY --write {write}` settles it")
+            });
+            return Some(format!(
+                "the write may have taken effect; read the key before deciding{ask}"
+            ));
+        }
         ErrorKind::Unavailable if error.code() == Error::UNAVAILABLE => {
-            Some("is the cluster running, and are the addresses after -e its client ports?")
+            "is the cluster running, and are the addresses after -e its client ports?"
         }
-        ErrorKind::QuorumNotReached => Some("`kvctl status` shows which nodes are down"),
-        ErrorKind::Overloaded => Some("try again more slowly"),
+        ErrorKind::QuorumNotReached => "`kvctl status` shows which nodes are down",
+        ErrorKind::Overloaded => "try again more slowly",
         ErrorKind::Conflict if error.code() == Error::SIBLINGS => {
-            Some("`kvctl get --siblings KEY` shows them, `kvctl resolve KEY` settles on one")
+            "`kvctl get --siblings KEY` shows them, `kvctl resolve KEY` settles on one"
         }
-        _ => None,
-    }
+        _ => return None,
+    };
+    Some(hint.to_owned())
 }
 
 /// Shows `failure` on stderr and turns it into the process's exit code.

@@ -17,9 +17,6 @@ pub(crate) struct Rest {
 /// Commands to come.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Later {
-    /// Compare and set (not available yet)
-    #[command(hide = true, disable_help_flag = true)]
-    Cas(Rest),
     /// Stage changes of membership (not available yet)
     #[command(hide = true, disable_help_flag = true)]
     Node(Rest),
@@ -49,7 +46,6 @@ pub(crate) enum Later {
 /// The truth about a command to come.
 pub(crate) fn refuse(command: &Later) -> Failure {
     let (name, rest) = match command {
-        Later::Cas(rest) => ("cas", rest),
         Later::Node(rest) => ("node", rest),
         Later::Plan(rest) => ("plan", rest),
         Later::Repair(rest) => ("repair", rest),

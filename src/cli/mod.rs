@@ -5,6 +5,7 @@
 //! It decides nothing about the cluster and knows nothing of the server side.
 
 mod args;
+mod cas;
 mod del;
 mod exit;
 mod export;
@@ -94,6 +95,8 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Put(args) => put::run(&context, args, &mut output).await,
         Command::Get(args) => get::run(&context, args, &mut output).await,
         Command::Del(args) => del::run(&context, args, &mut output).await,
+        Command::Cas(args) => cas::run(&context, args, &mut output).await,
+        Command::Outcome(args) => cas::outcome(&context, args, &mut output).await,
         Command::Resolve(args) => resolve::run(&context, args, &mut output).await,
         Command::Scan(args) => scan::run(&context, args, &mut output).await,
         Command::Import(args) => import::run(&context, args, &mut output).await,

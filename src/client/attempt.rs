@@ -8,10 +8,21 @@ use crate::message::{Applied, Attempt};
 use crate::types::limits::ATTEMPT_WINDOW;
 use crate::types::{RequestId, WallTime};
 
+use super::WriteId;
+
+/// A write with a name, and whether it may have been sent before.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Named {
+    pub(crate) write: WriteId,
+    pub(crate) again: bool,
+}
+
 /// The attempts of one write so far.
 #[derive(Debug)]
 pub(crate) struct Attempts {
     id: RequestId,
+    /// When the write had not begun yet, by the servers' time; 0 while nobody knows.
+    since: WallTime,
     next: u32,
     /// Where the window of the last attempt that may have had an effect ended.
     lower: WallTime,
@@ -26,7 +37,27 @@ impl Attempts {
     /// A write without attempts.
     pub(crate) fn new(id: RequestId) -> Attempts {
         let (lower, upper) = (WallTime(0), WallTime(0));
-        Attempts { id, next: 0, lower, upper, bounded: true, applied: Applied::No }
+        let (since, applied) = (WallTime(0), Applied::No);
+        Attempts { id, since, next: 0, lower, upper, bounded: true, applied }
+    }
+
+    /// A write under a name that was given to it before: sent for the first time, or `again`, perhaps
+    /// by another program, and then nobody knows what came of it. The first attempt of one that is
+    /// sent again is stamped above all windows that were open until now.
+    pub(crate) fn named(write: &Named, server_time: Option<WallTime>) -> Attempts {
+        let Named { write, again } = *write;
+        let attempts = Attempts { since: write.since, ..Attempts::new(write.id) };
+        if !again {
+            return attempts;
+        }
+        let open = server_time.map_or(WallTime(0), |now| now.plus(ATTEMPT_WINDOW));
+        let lower = write.last.max(open);
+        Attempts { next: 1, lower, upper: lower, applied: Applied::Unknown, ..attempts }
+    }
+
+    /// What names this write to those who ask what became of it.
+    pub(crate) fn write(&self) -> WriteId {
+        WriteId { id: self.id, since: self.since, last: self.upper }
     }
 
     /// The next attempt, given the servers' time now, if it is known. The last one must have been
@@ -37,10 +68,13 @@ impl Attempts {
         // stood still.
         let upper = server_time.map(|now| now.plus(ATTEMPT_WINDOW).max(WallTime(lower.0 + 1)));
         let number = self.next;
+        if number == 0 && self.since == WallTime(0) {
+            self.since = server_time.unwrap_or_default();
+        }
         self.next += 1;
         self.bounded = upper.is_some();
         self.upper = upper.unwrap_or(lower);
-        Attempt { id: self.id, number, lower, upper, since: WallTime(0) }
+        Attempt { id: self.id, number, lower, upper, since: self.since }
     }
 
     /// How long the next attempt should wait, given the servers' time now, so that its stamp need
@@ -130,6 +164,32 @@ mod tests {
         attempts.begin(Some(WallTime(1_000)));
         assert!(attempts.may_follow(Applied::Unknown));
         assert!(!attempts.may_follow(Applied::Yes));
+    }
+
+    #[test]
+    fn all_attempts_say_since_when_the_write_can_have_begun() {
+        let mut attempts = Attempts::new(ID);
+        assert_eq!(attempts.begin(Some(WallTime(1_000))).since, WallTime(1_000));
+        attempts.failed(Applied::Unknown);
+        let second = attempts.begin(Some(WallTime(5_000)));
+        assert_eq!(second.since, WallTime(1_000));
+        let write = attempts.write();
+        assert_eq!((write.id, write.since, Some(write.last)), (ID, second.since, second.upper));
+    }
+
+    #[test]
+    fn a_write_of_elsewhere_goes_on_above_all_windows_that_may_be_open() {
+        let write = WriteId { id: ID, since: WallTime(3), last: WallTime(0) };
+        let named = |again| Attempts::named(&Named { write, again }, Some(WallTime(1_000)));
+        let first = named(false).begin(Some(WallTime(1_000)));
+        assert_eq!((first.id, first.number, first.since), (ID, 0, WallTime(3)));
+        assert_eq!(first.lower, WallTime(0));
+        let mut attempts = named(true);
+        let next = attempts.begin(Some(WallTime(1_000)));
+        assert_eq!((next.id, next.number, next.since), (ID, 1, WallTime(3)));
+        assert_eq!(next.lower, WallTime(1_000 + WINDOW_NS));
+        attempts.failed(Applied::No);
+        assert_eq!(attempts.applied(), Applied::Unknown);
     }
 
     #[test]

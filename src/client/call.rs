@@ -8,7 +8,7 @@ use tokio::time::timeout_at;
 use crate::message::{Applied, Attempt, ErrorCode, Receipt};
 use crate::types::Time;
 
-use super::attempt::Attempts;
+use super::attempt::{Attempts, Named};
 use super::budget::Budget;
 use super::endpoint::{Endpoint, Pool};
 use super::patience::{Patience, half_of};
@@ -94,6 +94,11 @@ pub(crate) trait Operation: Sync {
         false
     }
 
+    /// The name it was given, if it has one already.
+    fn named(&self) -> Option<&Named> {
+        None
+    }
+
     /// What the answer rests on, if it says so.
     fn receipt(_answer: &Self::Answer) -> Option<&Receipt> {
         None
@@ -127,7 +132,10 @@ impl Core {
         timeout: Option<Duration>,
     ) -> Result<O::Answer, Error> {
         let deadline = self.clock.now().plus(timeout.unwrap_or(self.timeout));
-        let mut attempts = Attempts::new(self.entropy.request_id());
+        let mut attempts = match operation.named() {
+            Some(named) => Attempts::named(named, self.server_time.estimate(self.clock.now())),
+            None => Attempts::new(self.entropy.request_id()),
+        };
         let mut avoid: Vec<String> = Vec::new();
         let mut told: Option<Error> = None;
         self.budget.deposit();
@@ -162,8 +170,8 @@ impl Core {
             }
             tokio::time::sleep_until(self.clock.instant(wake)).await;
         }
-        let error = told.unwrap_or_else(Error::deadline);
-        Err(error.with_applied(attempts.applied()))
+        let error = told.unwrap_or_else(Error::deadline).with_applied(attempts.applied());
+        Err(if operation.is_write() { error.of_write(attempts.write()) } else { error })
     }
 
     /// One attempt. When it returns, it has been given up or is over: a late answer finds nobody.

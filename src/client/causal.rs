@@ -122,7 +122,7 @@ impl IntoFuture for WrittenRequest {
 }
 
 fn siblings(answered: Answered) -> Result<Siblings, Error> {
-    let Answered { value, expires, siblings, count, context, receipt } = answered;
+    let Answered { value, expires, siblings, count, context, receipt, .. } = answered;
     let one = |sibling: v1::Sibling| {
         let stamp = convert::stamp(&sibling.stamp)?;
         Ok(Sibling { value: sibling.value, stamp, expires: sibling.expires_ns.map(WallTime) })

@@ -51,6 +51,7 @@ pub(crate) fn attempt(attempt: Attempt) -> v1::Attempt {
         number: attempt.number,
         lower_ns: attempt.lower.0,
         upper_ns: attempt.upper.map_or(0, |upper| upper.0),
+        since_ns: attempt.since.0,
     }
 }
 
@@ -92,7 +93,7 @@ pub(crate) fn malformed(what: &str) -> Error {
     Error::new(ErrorCode::Internal, format!("the server sent {what}"))
 }
 
-fn id_bytes(id: u128) -> Bytes {
+pub(super) fn id_bytes(id: u128) -> Bytes {
     if id == 0 { Bytes::new() } else { Bytes::copy_from_slice(&id.to_be_bytes()) }
 }
 

@@ -9,9 +9,10 @@ use bytes::Bytes;
 use tonic::Request;
 
 use crate::message::{ErrorCode, QuorumMode, Receipt};
-use crate::types::{Key, Quorum, TraceId, Value, WallTime, limits};
+use crate::types::{Key, Quorum, Stamp, TraceId, Value, WallTime, limits};
 use crate::wire::proto::v1::{self, session_request::op, session_response::answer};
 
+use super::attempt::Named;
 use super::call::{Core, Operation, Try};
 use super::causal::{Context, SiblingsRequest, Write, WrittenRequest};
 use super::endpoint::Endpoint;
@@ -44,6 +45,19 @@ pub(super) struct Answered {
     pub(super) count: u32,
     pub(super) context: Bytes,
     pub(super) receipt: Receipt,
+    pub(super) verdict: Verdict,
+}
+
+/// What only linearizable tables answer.
+#[derive(Clone, Debug, Default)]
+pub(super) enum Verdict {
+    /// Nothing.
+    #[default]
+    None,
+    /// To a compare-and-set: whether it was made, and if not, what was there.
+    Compared { applied: bool, current: Option<v1::cas_response::Version> },
+    /// To a question after a write: its stamp, if it was made.
+    Told(Option<Stamp>),
 }
 
 /// What all requests have in common.
@@ -53,11 +67,13 @@ pub(crate) struct Common {
     pub(crate) table: String,
     pub(crate) timeout: Option<Duration>,
     pub(crate) trace: TraceId,
+    /// The name of a write that has one already.
+    pub(crate) named: Option<Box<Named>>,
 }
 
 impl Common {
     pub(crate) fn new(core: Arc<Core>) -> Common {
-        Common { core, table: String::new(), timeout: None, trace: TraceId(0) }
+        Common { core, table: String::new(), timeout: None, trace: TraceId(0), named: None }
     }
 
     pub(crate) fn header(&self, remaining: Duration) -> Option<v1::RequestHeader> {
@@ -88,6 +104,28 @@ macro_rules! common_options {
     };
 }
 pub(crate) use common_options;
+
+macro_rules! write_options {
+    () => {
+        /// Sends the write under a name of [`Client::new_write`](crate::client::Client::new_write),
+        /// which no write has been sent under yet.
+        pub fn named(mut self, write: &crate::client::WriteId) -> Self {
+            let named = super::attempt::Named { write: *write, again: false };
+            self.common.named = Some(Box::new(named));
+            self
+        }
+
+        /// Sends a write that may have been sent before, by this program or another, once more: the
+        /// same write of the same key. Linearizable tables make it once at most; tables of other
+        /// kinds may make it again.
+        pub fn again(mut self, write: &crate::client::WriteId) -> Self {
+            let named = super::attempt::Named { write: *write, again: true };
+            self.common.named = Some(Box::new(named));
+            self
+        }
+    };
+}
+pub(crate) use write_options;
 
 macro_rules! mode_options {
     () => {
@@ -188,13 +226,13 @@ impl PutRequest {
 
     common_options!();
     mode_options!();
+    write_options!();
 
     /// Sets how long the value lives, 100 ms to ten years, in whole milliseconds (rounded up);
     /// `None`: for ever. The table's default when left out. It counts from the stamp the write is
     /// given; a retry counts anew. A node's own clock decides when it stops showing the value.
     pub fn ttl(mut self, ttl: impl Into<Option<Duration>>) -> Self {
-        let ms = ttl.into().map_or(0, |ttl| ttl.as_nanos().div_ceil(1_000_000).max(1));
-        self.ttl_ms = Some(u64::try_from(ms).unwrap_or(u64::MAX));
+        self.ttl_ms = Some(whole_ms(ttl.into()));
         self
     }
 
@@ -264,6 +302,7 @@ impl DeleteRequest {
 
     common_options!();
     mode_options!();
+    write_options!();
 
     /// Sets how many replicas must acknowledge; the table's w when left out.
     pub fn w(mut self, w: Quorum) -> Self {
@@ -311,6 +350,12 @@ impl IntoFuture for DeleteRequest {
     }
 }
 
+/// A time to live in whole milliseconds, rounded up; 0 for ever.
+pub(super) fn whole_ms(ttl: Option<Duration>) -> u64 {
+    let ms = ttl.map_or(0, |ttl| ttl.as_nanos().div_ceil(1_000_000).max(1));
+    u64::try_from(ms).unwrap_or(u64::MAX)
+}
+
 /// Checks a key before it travels.
 pub(crate) fn checked_key(key: Bytes) -> Result<Bytes, Error> {
     let len = key.len();
@@ -321,7 +366,7 @@ pub(crate) fn checked_key(key: Bytes) -> Result<Bytes, Error> {
     }
 }
 
-fn checked_value(value: Bytes) -> Result<Bytes, Error> {
+pub(super) fn checked_value(value: Bytes) -> Result<Bytes, Error> {
     Value::new(value).map(Value::into_bytes).map_err(|len| {
         let limit = limits::VALUE_BYTES_MAX;
         let message = format!("value has {len} bytes; the limit is {limit} bytes");
@@ -331,13 +376,13 @@ fn checked_value(value: Bytes) -> Result<Bytes, Error> {
 
 /// An operation of the data plane: the message as it will be sent, but for what differs between
 /// attempts.
-struct Data {
-    common: Common,
-    body: op::Op,
+pub(super) struct Data {
+    pub(super) common: Common,
+    pub(super) body: op::Op,
 }
 
 impl Data {
-    async fn run(self) -> Result<Answered, Error> {
+    pub(super) async fn run(self) -> Result<Answered, Error> {
         self.common.core.run(&self, self.common.timeout).await
     }
 
@@ -350,6 +395,8 @@ impl Data {
             op::Op::Delete(delete) => {
                 op::Op::Delete(v1::DeleteRequest { header, attempt, ..delete })
             }
+            op::Op::Cas(cas) => op::Op::Cas(v1::CasRequest { header, attempt, ..cas }),
+            op::Op::GetOutcome(ask) => op::Op::GetOutcome(v1::GetOutcomeRequest { header, ..ask }),
         }
     }
 }
@@ -358,11 +405,16 @@ impl Operation for Data {
     type Answer = Answered;
 
     fn is_write(&self) -> bool {
-        !matches!(self.body, op::Op::Get(_))
+        is_write(&self.body)
+    }
+
+    fn named(&self) -> Option<&Named> {
+        self.common.named.as_deref()
     }
 
     fn is_quick(&self) -> bool {
-        true
+        // One that compares waits its turn, and given up early it is in the way of its own next one.
+        !matches!(self.body, op::Op::Cas(_) | op::Op::GetOutcome(_))
     }
 
     fn receipt(answered: &Self::Answer) -> Option<&Receipt> {
@@ -381,13 +433,23 @@ impl Operation for Data {
                 let value = got.found.then_some(got.value);
                 let expires = got.expires_ns.map(WallTime).filter(|_| value.is_some());
                 let (siblings, count) = (got.siblings, got.sibling_count);
-                Ok(Answered { value, expires, siblings, count, context: got.context, receipt })
+                let (context, verdict) = (got.context, Verdict::None);
+                Ok(Answered { value, expires, siblings, count, context, receipt, verdict })
             }
             (op::Op::Put(_), answer::Answer::Put(put)) => {
                 wrote(put.receipt, put.context, put.sibling_count)
             }
             (op::Op::Delete(_), answer::Answer::Delete(deleted)) => {
                 wrote(deleted.receipt, deleted.context, deleted.sibling_count)
+            }
+            (op::Op::Cas(_), answer::Answer::Cas(cas)) => {
+                let (applied, current) = (cas.applied, cas.current);
+                let verdict = Verdict::Compared { applied, current };
+                Ok(Answered { verdict, ..wrote(cas.receipt, Bytes::new(), 0)? })
+            }
+            (op::Op::GetOutcome(_), answer::Answer::GetOutcome(told)) => {
+                let verdict = Verdict::Told(fate(&told)?);
+                Ok(Answered { verdict, ..wrote(told.receipt, Bytes::new(), 0)? })
             }
             _ => Err(convert::malformed("an answer of another kind")),
         }
@@ -396,8 +458,26 @@ impl Operation for Data {
 
 fn wrote(receipt: Option<v1::Receipt>, context: Bytes, count: u32) -> Result<Answered, Error> {
     let receipt = convert::receipt(receipt)?;
-    let (value, expires, siblings) = (None, None, Vec::new());
-    Ok(Answered { value, expires, siblings, count, context, receipt })
+    let (value, expires, siblings, verdict) = (None, None, Vec::new(), Verdict::None);
+    Ok(Answered { value, expires, siblings, count, context, receipt, verdict })
+}
+
+fn fate(told: &v1::GetOutcomeResponse) -> Result<Option<Stamp>, Error> {
+    use v1::get_outcome_response::Fate;
+    match Fate::try_from(told.fate) {
+        Ok(Fate::Applied) => convert::stamp(&told.stamp).map(Some),
+        Ok(Fate::Cancelled) => Ok(None),
+        Ok(Fate::Unspecified) | Err(_) => Err(convert::malformed("an outcome that is none")),
+    }
+}
+
+/// Whether an operation may change what is there. A question after a write settles it, but asked
+/// twice it is answered the same.
+pub(super) fn is_write(op: &op::Op) -> bool {
+    match op {
+        op::Op::Put(_) | op::Op::Delete(_) | op::Op::Cas(_) => true,
+        op::Op::Get(_) | op::Op::GetOutcome(_) => false,
+    }
 }
 
 /// One call on its own.
@@ -411,7 +491,7 @@ async fn unary(
         request.set_timeout(remaining);
         request
     }
-    let write = !matches!(message, op::Op::Get(_));
+    let write = is_write(&message);
     let mut kv = endpoint.kv();
     let answered = match message {
         op::Op::Get(get) => {
@@ -425,6 +505,14 @@ async fn unary(
         op::Op::Delete(delete) => {
             let deleted = kv.delete(timed(delete, remaining)).await;
             deleted.map(|deleted| answer::Answer::Delete(deleted.into_inner()))
+        }
+        op::Op::Cas(cas) => {
+            let cas = kv.cas(timed(cas, remaining)).await;
+            cas.map(|cas| answer::Answer::Cas(cas.into_inner()))
+        }
+        op::Op::GetOutcome(ask) => {
+            let told = kv.get_outcome(timed(ask, remaining)).await;
+            told.map(|told| answer::Answer::GetOutcome(told.into_inner()))
         }
     };
     answered.map_err(|status| from_status(&status, write))

@@ -6,6 +6,8 @@ use std::borrow::Cow;
 
 use crate::message::{Applied, ErrorCode, Facts};
 
+use super::WriteId;
+
 /// What kind of failure it is: coarse, and chosen by what the caller should do about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -47,6 +49,7 @@ struct Body {
     retryable: bool,
     applied: Applied,
     facts: Facts,
+    write: Option<WriteId>,
 }
 
 impl Error {
@@ -86,6 +89,12 @@ impl Error {
     /// The numbers behind it.
     pub fn facts(&self) -> &Facts {
         &self.body.facts
+    }
+
+    /// Of a failed write: what names it, for [`Client::outcome`](super::Client::outcome) or to go
+    /// on with it. `None` when nothing was sent.
+    pub fn write(&self) -> Option<&WriteId> {
+        self.body.write.as_ref()
     }
 
     /// An error with a code of the protocol.
@@ -134,6 +143,12 @@ impl Error {
         self
     }
 
+    /// The same, with what names the write that failed.
+    pub(crate) fn of_write(mut self, write: WriteId) -> Error {
+        self.body.write = Some(write);
+        self
+    }
+
     /// The same, with the endpoint it came from in front of the message.
     pub(crate) fn at(mut self, endpoint: &str) -> Error {
         self.body.message = format!("{endpoint}: {}", self.body.message);
@@ -147,8 +162,8 @@ impl Error {
         message: impl Into<String>,
     ) -> Error {
         let (code, message) = (code.into(), message.into());
-        let (applied, facts) = (Applied::No, Facts::default());
-        Error { body: Box::new(Body { kind, code, message, retryable, applied, facts }) }
+        let (applied, facts, write) = (Applied::No, Facts::default(), None);
+        Error { body: Box::new(Body { kind, code, message, retryable, applied, facts, write }) }
     }
 }
 

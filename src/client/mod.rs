@@ -50,6 +50,7 @@ mod error;
 mod health;
 mod hints;
 mod patience;
+mod register;
 mod scan;
 mod server_time;
 mod session;
@@ -72,6 +73,7 @@ pub use causal::{Context, Sibling, Siblings, SiblingsRequest, Written, WrittenRe
 pub use data::{DeleteRequest, GetReply, GetRequest, PutRequest};
 pub use error::{Error, ErrorKind};
 pub use hints::{DirtyMark, HintLine, HintTotals, Hints, HintsRequest};
+pub use register::{CasReply, CasRequest, FoundVersion, Outcome, OutcomeRequest, WriteId};
 pub use scan::{Entries, Entry, Page, Pages, ScanRequest};
 pub use tables::{
     AlterTableRequest, CreateTableRequest, DescribeTableRequest, DropTableRequest,
@@ -146,6 +148,56 @@ impl Client {
     /// Deletes `key`. Deleting an absent key succeeds.
     pub fn delete(&self, key: impl Into<bytes::Bytes>) -> DeleteRequest {
         DeleteRequest::new(self.core.clone(), key.into())
+    }
+
+    /// Writes `value` under `key` of a linearizable table if it holds what is expected: nothing,
+    /// unless the request says otherwise.
+    ///
+    /// ```no_run
+    /// # async fn example(kv: roundtable::client::Client) -> Result<(), roundtable::client::Error> {
+    /// let cas = kv.cas("seat:12", "Ada").table("seats").expect_absent().await?;
+    /// if !cas.applied {
+    ///     println!("taken by {:?}", cas.current.map(|current| current.value));
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn cas(&self, key: impl Into<bytes::Bytes>, value: impl Into<bytes::Bytes>) -> CasRequest {
+        CasRequest::new(self.core.clone(), key.into(), Some(value.into()))
+    }
+
+    /// Deletes `key` of a linearizable table if it holds what is expected.
+    pub fn cas_delete(&self, key: impl Into<bytes::Bytes>) -> CasRequest {
+        CasRequest::new(self.core.clone(), key.into(), None)
+    }
+
+    /// Names a write before it is sent, for [`PutRequest::named`] and the like: a program that notes
+    /// it down first can ask after the write, or send it [again](PutRequest::again), when it has crashed
+    /// meanwhile. Ask
+    /// the cluster something first, so that the servers' time is known: a write whose beginning
+    /// nobody knows is taken for forgotten sooner.
+    pub fn new_write(&self) -> WriteId {
+        let since = self.core.server_time.estimate(self.core.clock.now()).unwrap_or_default();
+        WriteId { id: self.core.entropy.request_id(), since, last: WallTime(0) }
+    }
+
+    /// Asks what became of a write of `key` of a linearizable table. The answer is final: a write
+    /// that was not made by then never will be. [`Error::write`] names a write that failed.
+    ///
+    /// ```no_run
+    /// # async fn example(kv: roundtable::client::Client) -> Result<(), roundtable::client::Error> {
+    /// use roundtable::client::Outcome;
+    /// let Err(error) = kv.put("seat:12", "Ada").table("seats").await else { return Ok(()) };
+    /// let Some(write) = error.write() else { return Err(error) };
+    /// match kv.outcome("seat:12", write).table("seats").await? {
+    ///     Outcome::Applied(stamp) => println!("made after all, as {stamp}"),
+    ///     Outcome::Cancelled => println!("not made, and never will be"),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn outcome(&self, key: impl Into<bytes::Bytes>, write: &WriteId) -> OutcomeRequest {
+        OutcomeRequest::new(self.core.clone(), key.into(), *write)
     }
 
     /// Reads keys in byte order, page by page.

@@ -24,6 +24,7 @@ use crate::wire::proto::v1::session_response::{Answer, answer};
 use crate::wire::proto::v1::{SessionRequest, SessionResponse};
 
 use super::Error;
+use super::data::is_write;
 use super::status_error::{from_detail, from_status};
 
 /// Requests that may wait for the stream; more callers wait for room.
@@ -80,7 +81,7 @@ impl Session {
     /// # Errors
     /// The server's, or that there was no answer.
     pub(crate) async fn ask(&self, op: op::Op) -> Result<answer::Answer, Error> {
-        let write = !matches!(op, op::Op::Get(_));
+        let write = is_write(&op);
         let id = self.waiters.last_id.fetch_add(1, Ordering::Relaxed) + 1;
         let (sender, answered) = oneshot::channel();
         self.waiters.open.lock().insert(id, Waiter { answer: sender, write, sent: false });

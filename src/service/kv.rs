@@ -7,6 +7,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::message::{ClientRequest, OpError, Reply};
 use crate::runtime::Handle;
+use crate::wire::cas::{cas_from_wire, cas_to_wire, outcome_from_wire, outcome_to_wire};
 use crate::wire::client::{
     self, Call, delete_from_wire, get_from_wire, mismatched, put_from_wire, scan_from_wire,
 };
@@ -85,6 +86,26 @@ impl Kv for KvService {
     ) -> Result<Response<pb::ScanResponse>, Status> {
         match self.run(request, scan_from_wire).await? {
             Reply::Scan(reply) => Ok(Response::new(client::scan_to_wire(reply))),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    async fn cas(
+        &self,
+        request: Request<pb::CasRequest>,
+    ) -> Result<Response<pb::CasResponse>, Status> {
+        match self.run(request, cas_from_wire).await? {
+            Reply::Cas(reply) => Ok(Response::new(cas_to_wire(reply))),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    async fn get_outcome(
+        &self,
+        request: Request<pb::GetOutcomeRequest>,
+    ) -> Result<Response<pb::GetOutcomeResponse>, Status> {
+        match self.run(request, outcome_from_wire).await? {
+            Reply::Outcome(reply) => Ok(Response::new(outcome_to_wire(reply))),
             other => Err(unexpected(other)),
         }
     }

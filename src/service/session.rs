@@ -71,6 +71,9 @@ impl AnswerSink for Sink {
                 Ok(Reply::Causal(reply)) if !reply.wrote && state.bytes > WAITING_BYTES_MAX => {
                     Err(unread())
                 }
+                Ok(Reply::Cas(reply)) if !reply.applied && state.bytes > WAITING_BYTES_MAX => {
+                    Err(unread())
+                }
                 other => other,
             };
             let kind = if ticket.delete { SessionKind::Delete } else { SessionKind::Plain };

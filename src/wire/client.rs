@@ -11,6 +11,7 @@ use crate::message::{
 };
 use crate::types::{Key, Quorum, RequestId, TableName, Time, TraceId, Value, WallTime, limits};
 
+use super::cas::{cas_from_wire, cas_to_wire, outcome_from_wire, outcome_to_wire};
 use super::error::error_detail;
 use super::proto::v1 as pb;
 
@@ -52,7 +53,7 @@ impl Call {
     }
 }
 
-fn malformed(text: impl Into<String>) -> OpError {
+pub(super) fn malformed(text: impl Into<String>) -> OpError {
     OpError::new(ErrorCode::RequestMalformed, text)
 }
 
@@ -72,7 +73,7 @@ pub(super) fn key_from_wire(bytes: Bytes) -> Result<Key, OpError> {
     })
 }
 
-fn value_from_wire(bytes: Bytes) -> Result<Value, OpError> {
+pub(super) fn value_from_wire(bytes: Bytes) -> Result<Value, OpError> {
     Value::new(bytes).map_err(|len| {
         let limit = limits::VALUE_BYTES_MAX;
         let text = format!("value has {len} bytes; the limit is {limit} bytes");
@@ -124,7 +125,7 @@ fn mode_from_wire(mode: i32) -> Result<QuorumMode, OpError> {
     }
 }
 
-fn attempt_from_wire(attempt: Option<pb::Attempt>) -> Result<Attempt, OpError> {
+pub(super) fn attempt_from_wire(attempt: Option<pb::Attempt>) -> Result<Attempt, OpError> {
     let Some(attempt) = attempt else {
         return Ok(Attempt::default());
     };
@@ -137,12 +138,12 @@ fn attempt_from_wire(attempt: Option<pb::Attempt>) -> Result<Attempt, OpError> {
         number: attempt.number,
         lower: WallTime(attempt.lower_ns),
         upper,
-        since: WallTime(0),
+        since: WallTime(attempt.since_ns),
     })
 }
 
 /// How long a value lives; the table's default when absent, for ever when 0.
-fn ttl_from_wire(ms: Option<u64>) -> Result<TimeToLive, OpError> {
+pub(super) fn ttl_from_wire(ms: Option<u64>) -> Result<TimeToLive, OpError> {
     let Some(ms) = ms else { return Ok(TimeToLive::Table) };
     if ms == 0 {
         return Ok(TimeToLive::Never);
@@ -159,7 +160,7 @@ fn id_to_wire(id: u128) -> Bytes {
     if id == 0 { Bytes::new() } else { Bytes::copy_from_slice(&id.to_be_bytes()) }
 }
 
-fn request(
+pub(super) fn request(
     call: &Call,
     header: Option<pb::RequestHeader>,
     body: impl FnOnce(TableName) -> Result<ClientBody, OpError>,
@@ -274,11 +275,13 @@ pub fn session_op_from_wire(
         Some(Op::Get(get)) => get_from_wire(call, get),
         Some(Op::Put(put)) => put_from_wire(call, put),
         Some(Op::Delete(delete)) => delete_from_wire(call, delete),
-        None => Err(malformed("an operation of a session is neither get, put nor delete")),
+        Some(Op::Cas(cas)) => cas_from_wire(call, cas),
+        Some(Op::GetOutcome(ask)) => outcome_from_wire(call, ask),
+        None => Err(malformed("an operation of a session names no operation this server knows")),
     }
 }
 
-fn receipt_to_wire(receipt: &Receipt) -> pb::Receipt {
+pub(super) fn receipt_to_wire(receipt: &Receipt) -> pb::Receipt {
     pb::Receipt {
         epoch: receipt.epoch.0,
         stamp: Bytes::copy_from_slice(&receipt.stamp.to_bytes()),
@@ -406,6 +409,8 @@ pub fn session_answer(
             (true, SessionKind::Delete) => Answer::Delete(causal_delete_to_wire(*reply)),
             (true, SessionKind::Plain) => Answer::Put(causal_put_to_wire(*reply)),
         },
+        Ok(Reply::Cas(reply)) => Answer::Cas(cas_to_wire(reply)),
+        Ok(Reply::Outcome(reply)) => Answer::GetOutcome(outcome_to_wire(reply)),
         Ok(
             Reply::Scan(_)
             | Reply::Status(_)
@@ -414,9 +419,7 @@ pub fn session_answer(
             | Reply::Compacted
             | Reply::Table(_)
             | Reply::Tables(_)
-            | Reply::Hints(_)
-            | Reply::Cas(_)
-            | Reply::Outcome(_),
+            | Reply::Hints(_),
         ) => Answer::Error(error_detail(&mismatched())),
         Err(error) => Answer::Error(error_detail(&error)),
     };

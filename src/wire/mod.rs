@@ -3,6 +3,7 @@
 //! again.
 
 pub mod admin;
+pub mod cas;
 mod causal;
 #[cfg(test)]
 mod causal_tests;

@@ -101,7 +101,6 @@ fn what_is_not_available_yet_says_so_and_exits_2() {
         "explain KEY",
         "capacity --nodes 1000 --p 0.005 --confidence 0.99",
         "bench run A --duration 1s --rate 100",
-        "cas KEY --expect V --value V2",
         "scan --reverse",
         "wait --for settled",
         "wait --for converged",
@@ -121,9 +120,19 @@ fn what_is_not_available_yet_says_so_and_exits_2() {
 #[test]
 fn nobody_listening_exits_4_with_nothing_applied() {
     let nobody = nobody();
-    for line in
-        ["get k", "put k v", "del k", "scan", "status", "locate k", "flush", "compact", "export -"]
-    {
+    for line in [
+        "get k",
+        "put k v",
+        "del k",
+        "cas k --expect-absent --value v",
+        "outcome k --write 00000000000000000000000000000007",
+        "scan",
+        "status",
+        "locate k",
+        "flush",
+        "compact",
+        "export -",
+    ] {
         let ran = kvctl(&nobody, &format!("-o json {line}"));
         assert_eq!(ran.code, 4, "{line}: {}", ran.stderr);
         let error = ran.error();

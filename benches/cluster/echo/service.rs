@@ -156,6 +156,17 @@ impl Kv for EchoKv {
         Err(Status::unimplemented("nothing is stored"))
     }
 
+    async fn cas(&self, _: Request<pb::CasRequest>) -> Result<Response<pb::CasResponse>, Status> {
+        Err(Status::unimplemented("nothing is stored"))
+    }
+
+    async fn get_outcome(
+        &self,
+        _: Request<pb::GetOutcomeRequest>,
+    ) -> Result<Response<pb::GetOutcomeResponse>, Status> {
+        Err(Status::unimplemented("nothing is stored"))
+    }
+
     async fn scan(
         &self,
         _: Request<pb::ScanRequest>,

@@ -14,6 +14,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::client::Applied;
 use crate::wire::proto::admin;
+use crate::wire::proto::v1::get_outcome_response::Fate;
 use crate::wire::proto::v1::session_response::answer::Answer as Body;
 use crate::wire::proto::v1::{self, session_request::op::Op, session_response::Answer};
 
@@ -36,6 +37,9 @@ struct State {
     data: BTreeMap<Bytes, (Bytes, u64)>,
     stamped: u64,
     attempts: Vec<v1::Attempt>,
+    /// Compare-and-sets that were made, by id.
+    made: BTreeMap<Bytes, u64>,
+    asked: Vec<v1::GetOutcomeRequest>,
     timeouts: Vec<u32>,
     messages: usize,
     flushes: usize,
@@ -138,11 +142,14 @@ impl Fake {
             Op::Get(get) => &get.header,
             Op::Put(put) => &put.header,
             Op::Delete(delete) => &delete.header,
+            Op::Cas(cas) => &cas.header,
+            Op::GetOutcome(ask) => &ask.header,
         };
         let timeout = header.as_ref().map_or(0, |header| header.timeout_ms);
         state.timeouts.push(timeout);
         if let Op::Put(v1::PutRequest { attempt: Some(attempt), .. })
-        | Op::Delete(v1::DeleteRequest { attempt: Some(attempt), .. }) = &op
+        | Op::Delete(v1::DeleteRequest { attempt: Some(attempt), .. })
+        | Op::Cas(v1::CasRequest { attempt: Some(attempt), .. }) = &op
         {
             state.attempts.push(attempt.clone());
         }
@@ -190,16 +197,54 @@ impl Fake {
                 let receipt = self.receipt(state.stamped);
                 Body::Delete(v1::DeleteResponse { receipt, ..Default::default() })
             }
+            Op::Cas(cas) => Body::Cas(self.compare(&mut state, cas)),
+            Op::GetOutcome(ask) => {
+                let stamp = state.made.get(&ask.request_id).copied();
+                state.asked.push(ask);
+                let fate = stamp.map_or(Fate::Cancelled, |_| Fate::Applied).into();
+                let receipt = self.receipt(0);
+                let stamp = stamp.map(stamp_bytes).unwrap_or_default();
+                Body::GetOutcome(v1::GetOutcomeResponse { fate, stamp, receipt })
+            }
         }))
     }
 
-    fn receipt(&self, counter: u64) -> Option<v1::Receipt> {
-        let stamp = match u128::from(counter) {
-            0 => Bytes::new(),
-            counter => Bytes::copy_from_slice(&(counter << 64 | 1).to_be_bytes()),
+    fn compare(&self, state: &mut State, cas: v1::CasRequest) -> v1::CasResponse {
+        use v1::cas_request::Expect;
+        let found = state.data.get(&cas.key).cloned();
+        let as_expected = match (cas.expect.unwrap(), &found) {
+            (Expect::Absent(_), found) => found.is_none(),
+            (Expect::ValueIs(value), Some((found, _))) => value == *found,
+            (Expect::StampIs(bytes), Some((_, stamp))) => bytes == stamp_bytes(*stamp),
+            (_, None) => false,
         };
+        if !as_expected {
+            let current = found.map(|(value, stamp)| v1::cas_response::Version {
+                value,
+                stamp: stamp_bytes(stamp),
+                expires_ns: None,
+            });
+            return v1::CasResponse { applied: false, receipt: self.receipt(0), current };
+        }
+        state.stamped += 1;
+        let stamp = state.stamped;
+        match cas.value {
+            Some(value) => state.data.insert(cas.key, (value, stamp)),
+            None => state.data.remove(&cas.key),
+        };
+        state.made.insert(cas.attempt.unwrap().request_id, stamp);
+        v1::CasResponse { applied: true, receipt: self.receipt(stamp), current: None }
+    }
+
+    fn receipt(&self, counter: u64) -> Option<v1::Receipt> {
+        let stamp = if counter == 0 { Bytes::new() } else { stamp_bytes(counter) };
         let server_time_ns = self.clock_ns;
         Some(v1::Receipt { epoch: 1, stamp, n: 3, needed: 2, server_time_ns, ..Default::default() })
+    }
+
+    /// The questions after writes so far.
+    pub(crate) fn asked(&self) -> Vec<v1::GetOutcomeRequest> {
+        self.state.lock().asked.clone()
     }
 
     /// A call on its own.
@@ -216,6 +261,10 @@ impl Fake {
             None => core::future::pending().await,
         }
     }
+}
+
+fn stamp_bytes(counter: u64) -> Bytes {
+    Bytes::copy_from_slice(&(u128::from(counter) << 64 | 1).to_be_bytes())
 }
 
 #[tonic::async_trait]
@@ -243,6 +292,23 @@ impl v1::kv_server::Kv for Fake {
     ) -> Result<Response<v1::DeleteResponse>, Status> {
         match self.unary(Op::Delete(r.into_inner())).await? {
             Body::Delete(deleted) => Ok(Response::new(deleted)),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn cas(&self, r: Request<v1::CasRequest>) -> Result<Response<v1::CasResponse>, Status> {
+        match self.unary(Op::Cas(r.into_inner())).await? {
+            Body::Cas(cas) => Ok(Response::new(cas)),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn get_outcome(
+        &self,
+        r: Request<v1::GetOutcomeRequest>,
+    ) -> Result<Response<v1::GetOutcomeResponse>, Status> {
+        match self.unary(Op::GetOutcome(r.into_inner())).await? {
+            Body::GetOutcome(told) => Ok(Response::new(told)),
             other => panic!("{other:?}"),
         }
     }

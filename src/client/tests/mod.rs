@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio_stream::StreamExt;
 
-use super::{Applied, Client, Clock, ErrorKind, Lane};
+use super::{Applied, Client, Clock, ErrorKind, Lane, Outcome};
 use crate::types::Time;
 use crate::types::limits::ATTEMPT_WINDOW;
 
@@ -72,6 +72,69 @@ async fn a_write_of_unknown_outcome_is_retried_above_the_last_window() {
         assert_eq!(second.lower_ns, first.upper_ns);
         assert!(second.upper_ns > second.lower_ns);
     }
+}
+
+#[tokio::test]
+async fn a_compare_and_set_says_whether_it_was_made_and_what_it_found() {
+    for lane in LANES {
+        let fake = Fake::start(CLOCK_NS, []).await;
+        let kv = acquainted(&fake, lane).await;
+        let made = kv.cas("k", "one").await.unwrap();
+        assert!(made.applied && made.current.is_none());
+        let refused = kv.cas("k", "two").expect_absent().await.unwrap();
+        let current = refused.current.unwrap();
+        assert_eq!((refused.applied, &current.value[..]), (false, &b"one"[..]));
+        assert_eq!(current.stamp, made.receipt.stamp);
+        assert!(!kv.cas("k", "two").expect("other").await.unwrap().applied);
+        assert!(kv.cas("k", "two").expect_stamp(current.stamp).await.unwrap().applied);
+        assert!(!kv.cas("k", "three").expect_stamp(current.stamp).await.unwrap().applied);
+        assert!(kv.cas_delete("k").expect("two").await.unwrap().applied);
+        assert!(fake.pairs().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_write_that_failed_has_a_name_to_ask_with_and_to_go_on_with() {
+    for lane in LANES {
+        let fake = Fake::start(CLOCK_NS, []).await;
+        let kv = acquainted(&fake, lane).await;
+        for _ in 0..4 {
+            fake.then(Act::Refuse("QUORUM_NOT_REACHED", Applied::Unknown));
+        }
+        let error = kv.cas("k", "v").await.unwrap_err();
+        let write = *error.write().unwrap();
+        let attempts = fake.attempts();
+        let (first, last) = (&attempts[0], &attempts[attempts.len() - 1]);
+        assert!(
+            first.since_ns >= CLOCK_NS && attempts.iter().all(|a| a.since_ns == first.since_ns)
+        );
+        assert_eq!(kv.outcome("k", &write).await.unwrap(), Outcome::Cancelled);
+        let asked = &fake.asked()[0];
+        assert_eq!((&asked.request_id, asked.since_ns), (&first.request_id, first.since_ns));
+        assert_eq!(asked.lower_ns, last.upper_ns);
+        let parsed = write.to_string().parse().unwrap();
+        assert!(kv.cas("k", "v").again(&parsed).await.unwrap().applied);
+        let again = fake.attempts().pop().unwrap();
+        assert_eq!((&again.request_id, again.number), (&first.request_id, 1));
+        assert!(again.lower_ns >= last.upper_ns && again.since_ns == first.since_ns);
+        assert!(matches!(kv.outcome("k", &write).await.unwrap(), Outcome::Applied(_)));
+        assert!(kv.get("").await.unwrap_err().write().is_none());
+    }
+}
+
+#[tokio::test]
+async fn a_write_can_be_named_before_it_is_sent() {
+    let fake = Fake::start(CLOCK_NS, []).await;
+    let kv = acquainted(&fake, Lane::Session).await;
+    let write = kv.new_write();
+    kv.put("k", "v").named(&write).await.unwrap();
+    kv.delete("k").again(&write).await.unwrap();
+    let [first, second] = &fake.attempts()[..] else { panic!("two attempts") };
+    assert_eq!((&first.request_id, first.number), (&second.request_id, 0));
+    assert_eq!((second.number, second.since_ns), (1, first.since_ns));
+    assert!(second.lower_ns >= first.upper_ns);
+    let id = u128::from_be_bytes(first.request_id[..].try_into().unwrap());
+    assert!(write.to_string().starts_with(&format!("{id:032x}-")));
 }
 
 #[tokio::test]
