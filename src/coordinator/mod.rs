@@ -9,6 +9,7 @@ mod clock;
 mod failure;
 mod get;
 mod put;
+mod register;
 mod scan;
 mod seats;
 mod step;
@@ -20,6 +21,7 @@ pub use causal::{
 pub use clock::{Clock, StampError};
 pub use get::{Get, GetOrder};
 pub use put::{Put, PutOrder};
+pub use register::{Goal, NewValue, Register, RegisterOrder};
 pub use scan::{Scan, ScanOrder};
 pub use step::{Action, Ask, ChangeAsk, HedgeBudget, Step, Target};
 pub use tally::{Outcome, Tally};

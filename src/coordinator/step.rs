@@ -4,7 +4,7 @@
 use core::time::Duration;
 
 use crate::causality::Change;
-use crate::message::{CausalMessage, CausalPlace, ClientResult, RoundId, WriteAsk};
+use crate::message::{CausalMessage, ClientResult, KeyPlace, RegisterMessage, RoundId, WriteAsk};
 use crate::types::{Epoch, Key, NodeId, Now, Record, TableId, Time, Unit, WallTime};
 
 use super::Clock;
@@ -46,6 +46,16 @@ impl Target {
     /// How many owners there are.
     pub fn n(&self) -> u8 {
         u8::try_from(self.owners.len()).expect("at most 15 owners")
+    }
+
+    /// The key's place, as owners are told it.
+    pub fn place(&self) -> KeyPlace {
+        KeyPlace {
+            unit: self.unit,
+            changed_at: self.changed_at,
+            table: self.table,
+            key: self.key.clone(),
+        }
     }
 
     /// Asks an owner to merge `record`.
@@ -132,6 +142,8 @@ pub enum Ask {
     Scan(Box<crate::message::ScanAsk>),
     /// About a key of a causal table.
     Causal(Box<CausalMessage>),
+    /// About a key of a linearizable table.
+    Register(Box<RegisterMessage>),
     /// Make a change of this node's own replica.
     Change(Box<ChangeAsk>),
 }
@@ -142,7 +154,7 @@ pub struct ChangeAsk {
     /// Which round asks.
     pub round: RoundId,
     /// Where.
-    pub place: CausalPlace,
+    pub place: KeyPlace,
     /// What.
     pub change: Change,
 }

@@ -5,9 +5,9 @@ use bytes::Bytes;
 use core::time::Duration;
 
 use crate::causality::{CausalContext, Change, Dot, Refused, SiblingSet};
-use crate::types::{Epoch, Key, Stamp, TableId, TraceId, Unit, Value, WallTime};
+use crate::types::{Key, Stamp, TableId, TraceId, Unit, Value, WallTime};
 
-use super::{Attempt, OpError, Receipt, Refusal, RoundId};
+use super::{Attempt, KeyPlace, OpError, Receipt, Refusal, RoundId};
 
 /// The answer to a read or write of a causal table.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,19 +34,6 @@ pub struct Sibling {
     pub expiry: Option<WallTime>,
     /// Of its first write.
     pub stamp: Stamp,
-}
-
-/// A key of a causal table, as of one epoch.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CausalPlace {
-    /// The unit of the key.
-    pub unit: Unit,
-    /// The epoch at which the sender believes the unit's owners last changed.
-    pub changed_at: Epoch,
-    /// The table.
-    pub table: TableId,
-    /// The key.
-    pub key: Key,
 }
 
 /// A put or delete for an owner to coordinate.
@@ -77,7 +64,7 @@ pub enum CausalMessage {
         /// The sender's operation.
         round: RoundId,
         /// Where.
-        place: CausalPlace,
+        place: KeyPlace,
         /// What.
         put: Box<CausalPut>,
         /// What is left of the deadline.
@@ -95,7 +82,7 @@ pub enum CausalMessage {
         /// The sender's round.
         round: RoundId,
         /// Where.
-        place: CausalPlace,
+        place: KeyPlace,
         /// What.
         set: SiblingSet,
         /// What is left of the deadline.
@@ -113,7 +100,7 @@ pub enum CausalMessage {
         /// The sender's round.
         round: RoundId,
         /// Where.
-        place: CausalPlace,
+        place: KeyPlace,
         /// What is left of the deadline.
         remaining: Duration,
     },

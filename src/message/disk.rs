@@ -13,7 +13,7 @@ use crate::types::{
 
 use super::{
     CausalDisk, CausalDone, DecreeRecord, Hint, HintBook, HintChange, HintPage, HintPlace,
-    HintTotals, HintsDropped,
+    HintTotals, HintsDropped, RegisterDisk, RegisterSaid,
 };
 
 /// Ties an answer to its request.
@@ -112,6 +112,8 @@ pub enum DiskRequest {
     },
     /// About one key of a causal table.
     Causal(Box<CausalDisk>),
+    /// About one key of a linearizable table; what it writes is always fsynced before it is answered.
+    Register(Box<RegisterDisk>),
     /// Stores records of the node itself, atomically; always fsynced before it is answered.
     Persist(Vec<MetaRecord>),
     /// Writes the memtable out.
@@ -144,6 +146,8 @@ pub enum DiskAnswer {
     Swept(Option<Bytes>, BTreeMap<NodeId, HintTotals>),
     /// To [`DiskRequest::Causal`].
     Causal(CausalDone),
+    /// To [`DiskRequest::Register`].
+    Register(RegisterSaid),
     /// To [`DiskRequest::Persist`].
     Persisted,
     /// To [`DiskRequest::Flush`].

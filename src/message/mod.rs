@@ -15,8 +15,7 @@ mod tables;
 mod view;
 
 pub use causal::{
-    CausalDisk, CausalDone, CausalMessage, CausalPlace, CausalPut, CausalReply, CausalTask,
-    Changed, Sibling,
+    CausalDisk, CausalDone, CausalMessage, CausalPut, CausalReply, CausalTask, Changed, Sibling,
 };
 pub use client::{
     AdminRequest, Attempt, ClientBody, ClientRequest, ClientResult, Get, GetReply, Locate,
@@ -36,9 +35,12 @@ pub use hint::{
     HintTotals, HintsDropped, HintsReply,
 };
 pub use peer::{
-    BirthNews, CustodyNews, FounderNonce, Lane, LifeAnswer, PeerMessage, ProbeFacts, ReadAnswer,
-    ReadAsk, Refusal, RoundId, ScanAnswer, ScanAsk, WriteAnswer, WriteAsk,
+    BirthNews, CustodyNews, FounderNonce, KeyPlace, Lane, LifeAnswer, PeerMessage, ProbeFacts,
+    ReadAnswer, ReadAsk, Refusal, RoundId, ScanAnswer, ScanAsk, WriteAnswer, WriteAsk,
 };
-pub use register::{Cas, CasReply, Expectation, Fate, OutcomeAsk, OutcomeReply};
+pub use register::{
+    Cas, CasReply, Expectation, Fate, OutcomeAsk, OutcomeReply, RegisterDisk, RegisterMessage,
+    RegisterSaid, RegisterTask,
+};
 pub use tables::{TableAlteration, TableChange, TableReply, TableRequest, TableSpec, TablesReply};
 pub use view::{Liveness, MemberView, Phase, View};

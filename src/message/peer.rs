@@ -9,7 +9,10 @@ use crate::types::{
     ClusterState, Epoch, Key, NodeId, NodeName, Nonce, Record, TableId, Unit, WallTime,
 };
 
-use super::{BootRecord, CausalMessage, DecreeMessage, LifeRecord, ReplicaFacts, WriteOutcome};
+use super::{
+    BootRecord, CausalMessage, DecreeMessage, LifeRecord, RegisterMessage, ReplicaFacts,
+    WriteOutcome,
+};
 
 /// Which stream carries a message: long answers must not delay short ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -27,6 +30,19 @@ pub struct RoundId {
     pub op: u64,
     /// The round within it.
     pub round: u32,
+}
+
+/// A key, as of one epoch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyPlace {
+    /// The unit of the key.
+    pub unit: Unit,
+    /// The epoch at which the sender believes the unit's owners last changed.
+    pub changed_at: Epoch,
+    /// The table.
+    pub table: TableId,
+    /// The key.
+    pub key: Key,
 }
 
 /// Asks a replica to merge a version.
@@ -287,6 +303,8 @@ pub enum PeerMessage {
     Decree(Box<DecreeMessage>),
     /// About a key of a causal table.
     Causal(Box<CausalMessage>),
+    /// About a key of a linearizable table.
+    Consensus(Box<RegisterMessage>),
 }
 
 impl PeerMessage {
@@ -306,7 +324,8 @@ impl PeerMessage {
             | PeerMessage::StateAsk { .. }
             | PeerMessage::StateNews(_)
             | PeerMessage::Decree(_)
-            | PeerMessage::Causal(_) => Lane::Small,
+            | PeerMessage::Causal(_)
+            | PeerMessage::Consensus(_) => Lane::Small,
         }
     }
 }

@@ -1,9 +1,14 @@
-//! Linearizable tables: what clients ask beyond reads and writes, and what they are answered. The
-//! rules are in `docs/protocol/register.md`.
+//! Linearizable tables: what clients ask beyond reads and writes, what they are answered, and what
+//! owners are asked as acceptors. The rules are in `docs/protocol/register.md`.
 
-use crate::types::{Key, Record, RequestId, Stamp, TableName, Value, WallTime};
+use core::time::Duration;
 
-use super::{Attempt, Receipt, TimeToLive};
+use crate::causality::Accepted;
+use crate::types::{
+    Key, Record, RegisterState, RequestId, Stamp, TableId, TableName, Unit, Value, WallTime,
+};
+
+use super::{Attempt, KeyPlace, Receipt, Refusal, RoundId, TimeToLive};
 
 /// What a compare-and-set wants to find. A version whose time to live is over counts as absent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,4 +82,93 @@ pub struct OutcomeReply {
     pub fate: Fate,
     /// What it rests on.
     pub receipt: Receipt,
+}
+
+/// What an owner of a key is asked to do as an acceptor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RegisterTask {
+    /// Tell what it has accepted.
+    Look,
+    /// Promise to accept nothing below this ballot, and tell what it has accepted.
+    Prepare(Stamp),
+    /// Accept a state under this ballot.
+    Accept(Stamp, RegisterState),
+}
+
+/// What it says, once that is durable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RegisterSaid {
+    /// To a look.
+    Looked(Option<Accepted>),
+    /// Promised; has accepted this before.
+    Promised(Option<Accepted>),
+    /// Accepted.
+    Accepted,
+    /// It has promised itself to this higher ballot, and has done nothing.
+    Outbid(Stamp),
+}
+
+/// What owners of keys of linearizable tables are asked, and say. Safe to lose, repeat and reorder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RegisterMessage {
+    /// Asks an owner.
+    Ask {
+        /// The sender's round.
+        round: RoundId,
+        /// Where.
+        place: KeyPlace,
+        /// What.
+        task: RegisterTask,
+        /// What is left of the deadline.
+        remaining: Duration,
+    },
+    /// Done, or not.
+    Answer {
+        /// Of the `Ask`.
+        round: RoundId,
+        /// What became of it.
+        result: Result<RegisterSaid, Refusal>,
+    },
+}
+
+impl RegisterMessage {
+    /// What is left of the deadline; `None` of answers.
+    pub fn remaining(&mut self) -> Option<&mut Duration> {
+        match self {
+            RegisterMessage::Ask { remaining, .. } => Some(remaining),
+            RegisterMessage::Answer { .. } => None,
+        }
+    }
+
+    /// Bytes of keys and states.
+    pub fn bytes(&self) -> usize {
+        match self {
+            RegisterMessage::Ask { place, task, .. } => {
+                let state = match task {
+                    RegisterTask::Accept(_, state) => state.bytes(),
+                    RegisterTask::Look | RegisterTask::Prepare(_) => 0,
+                };
+                place.key.as_bytes().len() + state
+            }
+            RegisterMessage::Answer { result, .. } => match result {
+                Ok(RegisterSaid::Looked(Some(shown)) | RegisterSaid::Promised(Some(shown))) => {
+                    shown.state.bytes()
+                }
+                _ => 0,
+            },
+        }
+    }
+}
+
+/// What the disk is asked about one key of a linearizable table.
+#[derive(Clone, Debug)]
+pub struct RegisterDisk {
+    /// The unit.
+    pub unit: Unit,
+    /// The table.
+    pub table: TableId,
+    /// The key.
+    pub key: Key,
+    /// What to do.
+    pub task: RegisterTask,
 }

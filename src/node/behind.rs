@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::Node;
 use crate::message::{
-    CausalMessage, PeerMessage, ReadAnswer, ReadAsk, Refusal, ScanAnswer, ScanAsk, WriteAnswer,
-    WriteAsk,
+    CausalMessage, PeerMessage, ReadAnswer, ReadAsk, Refusal, RegisterMessage, ScanAnswer, ScanAsk,
+    WriteAnswer, WriteAsk,
 };
 use crate::types::{Epoch, NodeId, Now, Time};
 
@@ -23,6 +23,7 @@ pub(super) enum Early {
     Read(Box<ReadAsk>),
     Scan(Box<ScanAsk>),
     Causal(Box<CausalMessage>),
+    Consensus(Box<RegisterMessage>),
 }
 
 impl Early {
@@ -32,6 +33,7 @@ impl Early {
             Early::Read(ask) => ask.key.as_bytes().len(),
             Early::Scan(ask) => ask.prefix.len() + ask.after.len(),
             Early::Causal(message) => message.bytes(),
+            Early::Consensus(message) => message.bytes(),
         }
     }
 
@@ -42,6 +44,7 @@ impl Early {
             Early::Read(ask) => Some(&mut ask.remaining),
             Early::Scan(ask) => Some(&mut ask.remaining),
             Early::Causal(message) => message.remaining(),
+            Early::Consensus(message) => message.remaining(),
         }
     }
 }
@@ -101,6 +104,7 @@ impl Node {
                 Early::Read(ask) => self.on_read_ask(now, from, *ask),
                 Early::Scan(ask) => self.on_scan_ask(now, from, *ask),
                 Early::Causal(message) => self.on_causal(now, from, *message),
+                Early::Consensus(message) => self.on_consensus(now, from, *message),
             }
         }
     }
@@ -135,6 +139,7 @@ impl Node {
                 self.answer_scan(from, ScanAnswer { round, result });
             }
             Early::Causal(message) => self.refuse_causal(from, *message, refusal),
+            Early::Consensus(message) => self.refuse_consensus(from, &message, refusal),
         }
     }
 

@@ -14,9 +14,9 @@ use crate::coordinator::{
     ForwardOrder, Step, Target,
 };
 use crate::message::{
-    self, Applied, CausalDisk, CausalDone, CausalMessage, CausalPlace, CausalPut, CausalTask,
-    ClientBody, ClientRequest, ClientResult, DiskAnswer, DiskError, DiskRequest, ErrorCode,
-    OpError, PeerMessage, Refusal, Reply, Restored, RoundId,
+    self, Applied, CausalDisk, CausalDone, CausalMessage, CausalPut, CausalTask, ClientBody,
+    ClientRequest, ClientResult, DiskAnswer, DiskError, DiskRequest, ErrorCode, KeyPlace, OpError,
+    PeerMessage, Refusal, Reply, Restored, RoundId,
 };
 use crate::types::{ClusterState, NodeId, Now, OpId, RequestId, Table, Tenure, limits};
 
@@ -38,8 +38,8 @@ pub(super) struct Causal {
     pub(super) tenure: Tenure,
     /// Puts that other nodes have sent here.
     forwarded: Forwarded,
-    /// Names puts of clients that do not.
-    rng: fastrand::Rng,
+    /// Names changes whose clients do not; and seeds what else draws in them.
+    pub(super) rng: fastrand::Rng,
 }
 
 impl Causal {
@@ -227,7 +227,7 @@ impl Node {
         &mut self,
         now: Now,
         (from, round): (NodeId, RoundId),
-        place: CausalPlace,
+        place: KeyPlace,
         (put, remaining): (CausalPut, Duration),
     ) {
         let judged = self
@@ -256,7 +256,7 @@ impl Node {
         &mut self,
         now: Now,
         (from, round): (NodeId, RoundId),
-        place: CausalPlace,
+        place: KeyPlace,
         (put, remaining): (CausalPut, Duration),
     ) -> Result<(), OpError> {
         let state = self.serving_state()?;
@@ -306,7 +306,7 @@ impl Node {
         &mut self,
         now: Now,
         (from, round): (NodeId, RoundId),
-        place: CausalPlace,
+        place: KeyPlace,
         (set, remaining): (crate::causality::SiblingSet, Duration),
     ) {
         let judged = self
@@ -331,7 +331,7 @@ impl Node {
         &mut self,
         now: Now,
         (from, round): (NodeId, RoundId),
-        place: CausalPlace,
+        place: KeyPlace,
         remaining: Duration,
     ) {
         let judged = self
@@ -475,8 +475,8 @@ impl Node {
     }
 }
 
-fn disk(place: CausalPlace, task: CausalTask) -> DiskRequest {
-    let CausalPlace { unit, table, key, .. } = place;
+fn disk(place: KeyPlace, task: CausalTask) -> DiskRequest {
+    let KeyPlace { unit, table, key, .. } = place;
     DiskRequest::Causal(Box::new(CausalDisk { unit, table, key, task }))
 }
 
@@ -492,12 +492,13 @@ fn refused(refusal: &Refusal) -> OpError {
     OpError::new(code, text)
 }
 
-/// The operation's target of a key, for whoever has only its machine.
-pub(super) fn causal_target(machine: &Machine) -> Option<&Target> {
+/// The operation's target of a key, for whoever has only its machine: of those without stand-ins.
+pub(super) fn strict_target(machine: &Machine) -> Option<&Target> {
     match machine {
         Machine::CausalGet(get) => Some(get.target()),
         Machine::CausalWrite(write) => Some(write.target()),
         Machine::CausalForward(forward) => Some(forward.target()),
+        Machine::Register(register) => Some(register.target()),
         Machine::Put(_) | Machine::Get(_) | Machine::Scan(_) => None,
     }
 }

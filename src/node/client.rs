@@ -40,6 +40,9 @@ impl Node {
             let message = "stand-ins in causal tables are not available yet";
             return Err(OpError::new(ErrorCode::NotAvailableYet, message));
         }
+        if table.kind == TableKind::Linearizable {
+            return self.begin_register(now, op, (&state, table), request);
+        }
         if table.kind == TableKind::Causal && !matches!(request.body, ClientBody::Scan(_)) {
             return self.begin_causal(now, op, (&state, table), request);
         }
@@ -321,11 +324,7 @@ fn served_table<'a>(state: &'a ClusterState, body: &ClientBody) -> Result<&'a Ta
         );
         return Err(OpError::new(ErrorCode::KindMismatch, message));
     }
-    if matches!(table.kind, TableKind::Lww | TableKind::Causal) {
-        return Ok(table);
-    }
-    let message = format!("reads and writes of {} tables are not available yet", table.kind);
-    Err(OpError::new(ErrorCode::NotAvailableYet, message))
+    Ok(table)
 }
 
 pub(super) fn table<'a>(state: &'a ClusterState, name: &TableName) -> Result<&'a Table, OpError> {

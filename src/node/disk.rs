@@ -50,6 +50,10 @@ pub(super) enum Pending {
     Swept(Epoch),
     SweptPersisted(Epoch),
     Causal(CausalPending),
+    Register {
+        from: NodeId,
+        round: RoundId,
+    },
 }
 
 impl Node {
@@ -105,6 +109,7 @@ impl Node {
             Pending::HintRemoved(target) => self.on_hint_removed(now, target, &result),
             Pending::HintsDropped(order) => self.on_hints_dropped(now, order, result),
             Pending::Causal(pending) => self.on_causal_disk_done(now, pending, result),
+            Pending::Register { from, round } => self.on_register_disk_done((from, round), result),
             Pending::Flush(op) => {
                 let result = tidied(result, Reply::Flushed);
                 self.effects.push_back(Effect::Reply { op, result });
@@ -184,6 +189,7 @@ impl Node {
             | Pending::Measured
             | Pending::Swept(_)
             | Pending::Causal(_)
+            | Pending::Register { .. }
             | Pending::Flush(_)
             | Pending::Compact(_) => {}
         }

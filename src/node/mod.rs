@@ -5,7 +5,7 @@
 //!
 //! One file per family of events: `lifecycle` (birth, boots, states), `client` and `operation`
 //! (what clients ask), `hints` (what is kept for owners that were away), `peer` (what peers ask of
-//! this replica), `causal` (the same of causal tables), `behind` (what waits until this
+//! this replica), `causal` and `register` (the same of causal and linearizable tables), `behind` (what waits until this
 //! replica has caught up), `disk` (what the disk answers), `decree` (who decides the next state),
 //! `tables` (what is asked about them), `sweep` (what is left of dropped ones), `admin`, `publish`.
 
@@ -21,6 +21,7 @@ mod lifecycle;
 mod operation;
 mod peer;
 mod publish;
+mod register;
 mod sweep;
 mod tables;
 #[cfg(test)]

@@ -2,11 +2,11 @@
 
 use super::Node;
 use crate::coordinator::{
-    Action, Ask, CausalForward, CausalGet, CausalWrite, Get, Put, Scan, Step,
+    Action, Ask, CausalForward, CausalGet, CausalWrite, Get, Put, Register, Scan, Step,
 };
 use crate::message::{
     Applied, CausalDone, CausalMessage, ClientResult, DiskError, Effect, OpError, PeerMessage,
-    ReadAnswer, Refusal, Reply, RoundId, ScanAnswer, WriteAnswer,
+    ReadAnswer, Refusal, RegisterMessage, Reply, RoundId, ScanAnswer, WriteAnswer,
 };
 use crate::types::{NodeId, Now, OpId, Time, WallTime, limits};
 
@@ -33,6 +33,7 @@ pub(super) enum Machine {
     CausalGet(Box<CausalGet>),
     CausalWrite(Box<CausalWrite>),
     CausalForward(Box<CausalForward>),
+    Register(Box<Register>),
 }
 
 /// An answer of this node's own replica to this node.
@@ -42,6 +43,7 @@ pub(super) enum LocalAnswer {
     Read(ReadAnswer),
     Scan(ScanAnswer),
     Causal(Box<CausalMessage>),
+    Consensus(Box<RegisterMessage>),
     Changed(RoundId, Result<CausalDone, Refusal>),
 }
 
@@ -67,6 +69,7 @@ impl Machine {
             Machine::CausalGet(get) => get.bytes(),
             Machine::CausalWrite(write) => write.bytes(),
             Machine::CausalForward(forward) => forward.bytes(),
+            Machine::Register(register) => register.bytes(),
         }
     }
 
@@ -81,6 +84,9 @@ impl Machine {
                 write.target().index(peer).is_some_and(|i| write.waits_for(i))
             }
             Machine::CausalForward(forward) => forward.target().index(peer).is_some(),
+            Machine::Register(register) => {
+                register.target().index(peer).is_some_and(|i| register.waits_for(i))
+            }
         }
     }
 
@@ -92,6 +98,7 @@ impl Machine {
             Machine::CausalGet(get) => get.next_deadline(),
             Machine::CausalWrite(write) => write.next_deadline(),
             Machine::CausalForward(forward) => forward.next_deadline(),
+            Machine::Register(register) => register.next_deadline(),
         }
     }
 }
@@ -116,7 +123,7 @@ impl Node {
             Machine::Get(get) => (get.target().owners.as_slice(), get.stand_ins()),
             Machine::Scan(_) => (&[][..], &[][..]),
             other => {
-                let target = super::causal::causal_target(other);
+                let target = super::causal::strict_target(other);
                 (target.map_or(&[][..], |target| target.owners.as_slice()), &[][..])
             }
         };
@@ -223,10 +230,11 @@ impl Node {
         let ids: Vec<u64> = self.operations.keys().copied().collect();
         for id in ids {
             let Some(operation) = self.operations.get_mut(&id) else { continue };
-            let writes = matches!(
-                operation.machine,
-                Machine::Put(_) | Machine::CausalWrite(_) | Machine::CausalForward(_)
-            );
+            let writes = match &operation.machine {
+                Machine::Put(_) | Machine::CausalWrite(_) | Machine::CausalForward(_) => true,
+                Machine::Get(_) | Machine::Scan(_) | Machine::CausalGet(_) => false,
+                Machine::Register(register) => register.is_change(),
+            };
             if let Some(from) = operation.forwarded.take() {
                 let error = error.clone().with_applied(Applied::Unknown);
                 self.answer_forwarded(from, Err(error));
@@ -271,6 +279,7 @@ impl Node {
             Ask::Scan(ask) if to == self.me => self.on_scan_ask(now, to, *ask),
             Ask::Scan(ask) => self.send(to, PeerMessage::Scan(ask)),
             Ask::Causal(message) => self.ask_causal(now, to, message),
+            Ask::Register(message) => self.ask_register(now, to, message),
             Ask::Change(ask) => self.on_change_ask(now, *ask),
         }
     }
@@ -297,6 +306,7 @@ impl Node {
             Machine::CausalGet(get) => get.on_time(step),
             Machine::CausalWrite(write) => write.on_time(step),
             Machine::CausalForward(forward) => forward.on_time(step),
+            Machine::Register(register) => register.on_time(step),
         });
     }
 
@@ -382,6 +392,11 @@ impl Node {
                         forward.on_unreachable(index, step);
                     }
                 }
+                Machine::Register(register) => {
+                    if let Some(index) = register.target().index(peer) {
+                        register.on_unreachable(index, step);
+                    }
+                }
             });
         }
     }
@@ -412,6 +427,7 @@ impl Node {
             self.step(now, id, |machine, step| match machine {
                 Machine::Put(put) => put.on_ceiling(stored, step),
                 Machine::CausalWrite(write) => write.on_ceiling(stored, step),
+                Machine::Register(register) => register.on_ceiling(stored, step),
                 _ => {}
             });
         }
@@ -426,6 +442,7 @@ impl Node {
                 LocalAnswer::Read(answer) => self.on_read_answer(now, me, answer),
                 LocalAnswer::Scan(answer) => self.on_scan_answer(now, me, answer),
                 LocalAnswer::Causal(message) => self.on_causal(now, me, *message),
+                LocalAnswer::Consensus(message) => self.on_consensus(now, me, *message),
                 LocalAnswer::Changed(round, result) => self.on_changed(now, round, result),
             }
         }

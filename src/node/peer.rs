@@ -44,6 +44,7 @@ impl Node {
             PeerMessage::StateNews(state) => self.on_state_news(&state),
             PeerMessage::Decree(message) => self.on_decree_message(now, from, *message),
             PeerMessage::Causal(message) => self.on_causal(now, from, *message),
+            PeerMessage::Consensus(message) => self.on_consensus(now, from, *message),
         }
     }
 

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::scan::{PageOrder, read_page};
-use super::{Done, Shared, causal, disk_error, hints, keyspace, record, restore, sweep};
+use super::{Done, Shared, causal, disk_error, hints, keyspace, record, register, restore, sweep};
 use crate::causality::{Merge, merge};
 use crate::message::{
     DiskAnswer, DiskError, DiskRequest, Hint, MetaRecord, ReplicaFacts, WriteOutcome,
@@ -66,6 +66,11 @@ pub(super) fn try_execute(
             let back = causal::try_execute(shared, disk, done);
             back.map(|(disk, done)| (DiskRequest::Causal(disk), done))
         }
+        DiskRequest::Register(_) => {
+            let DiskRequest::Register(disk) = request else { return None };
+            let back = register::try_execute(shared, disk, done);
+            back.map(|(disk, done)| (DiskRequest::Register(disk), done))
+        }
         DiskRequest::Range { .. }
         | DiskRequest::ReadHint { .. }
         | DiskRequest::Hints { .. }
@@ -101,6 +106,7 @@ pub(super) fn execute(shared: &Arc<Shared>, request: DiskRequest, done: Done) {
             });
         }
         DiskRequest::Causal(disk) => causal::execute(shared, *disk, done),
+        DiskRequest::Register(disk) => register::execute(shared, *disk, done),
         DiskRequest::Range { units, table, prefix, after, limit, keys_only } => {
             let order = PageOrder {
                 units: &units,

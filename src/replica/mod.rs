@@ -11,6 +11,7 @@ mod execute;
 mod hints;
 mod keyspace;
 mod record;
+mod register;
 mod restore;
 mod scan;
 mod sweep;
@@ -62,6 +63,8 @@ struct Shared {
     stripes: Vec<Mutex<()>>,
     /// Changes of causal tables by this node that are not durable yet.
     unsettled: causal::Unsettled,
+    /// Promises and accepts of linearizable tables that are not known to be durable.
+    unsynced: register::Unsynced,
     /// Nothing runs by itself: a simulator steps the engine.
     inline: bool,
     /// Somebody has asked for all tables to be merged, and it is being done.
@@ -93,7 +96,8 @@ impl Replica {
         let stripes = (0..STRIPES).map(|_| Mutex::new(())).collect();
         let compacting = AtomicBool::new(false);
         let unsettled = causal::Unsettled::new(STRIPES);
-        let shared = Shared { engine, stripes, unsettled, inline, compacting };
+        let unsynced = register::Unsynced::new(STRIPES);
+        let shared = Shared { engine, stripes, unsettled, unsynced, inline, compacting };
         Ok((Replica { shared: Arc::new(shared) }, restored))
     }
 
@@ -128,6 +132,7 @@ impl Replica {
             request,
             DiskRequest::Write { .. }
                 | DiskRequest::Causal(_)
+                | DiskRequest::Register(_)
                 | DiskRequest::Persist(_)
                 | DiskRequest::KeepHint { .. }
                 | DiskRequest::RemoveHint { .. }
@@ -180,5 +185,7 @@ fn disk_error(error: &storage::Error) -> DiskError {
 
 #[cfg(test)]
 mod causal_tests;
+#[cfg(test)]
+mod register_tests;
 #[cfg(test)]
 mod tests;

@@ -6,8 +6,8 @@ use crate::types::{Record, Stamp, Value, WallTime};
 
 const TOMBSTONE: u8 = 0b0000_0001;
 const EXPIRES: u8 = 0b0000_0010;
-/// The kind of record: 0 is a last-writer-wins register; siblings and registers of consensus
-/// will have others.
+/// The kind of record: 0 is a last-writer-wins register; sets of siblings and acceptors have
+/// others.
 const KIND_MASK: u8 = 0b1111_0000;
 
 /// Encodes a version.

@@ -319,7 +319,10 @@ impl<C: Connector> Driver<C> {
     fn ask_disk(&mut self, token: DiskToken, request: DiskRequest) {
         let writes = matches!(
             request,
-            DiskRequest::Write { .. } | DiskRequest::Causal(_) | DiskRequest::Persist(_)
+            DiskRequest::Write { .. }
+                | DiskRequest::Causal(_)
+                | DiskRequest::Register(_)
+                | DiskRequest::Persist(_)
         );
         let mailbox = self.inputs.mailbox.clone();
         let done = Box::new(move |result| mailbox.done(token, result));

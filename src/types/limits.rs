@@ -55,6 +55,8 @@ pub const SIBLING_INLINE_BYTES: usize = 1 << 10;
 pub const SIBLING_PART_BYTES: usize = 5 << 20;
 /// Bytes of siblings in one answer to a client; the rest comes once these are resolved.
 pub const SIBLING_ANSWER_BYTES_MAX: usize = 6 << 20;
+/// Changes that a key of a linearizable table remembers by id.
+pub const RECENT_IDS_MAX: usize = 64;
 /// Shortest time to live of a value.
 pub const TTL_MIN: Duration = Duration::from_millis(100);
 /// Longest time to live of a value: ten years.

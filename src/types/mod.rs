@@ -9,6 +9,7 @@ mod key;
 pub mod limits;
 mod quorum;
 mod record;
+mod register;
 mod stamp;
 mod table;
 mod time;
@@ -22,6 +23,7 @@ pub use id::{
 pub use key::{Key, Value};
 pub use quorum::Quorum;
 pub use record::Record;
+pub use register::{RecentId, RecentIds, RegisterState};
 pub use stamp::Stamp;
 pub use table::{Sloppy, Table, TableKind, TableName};
 pub use time::{Now, Time, WallTime};

@@ -6,15 +6,14 @@ use core::time::Duration;
 use prost::Message;
 
 use crate::causality::{CausalContext, SiblingSet};
-use crate::message::{
-    Attempt, CausalMessage, CausalPlace, CausalPut, CausalReply, Receipt, RoundId,
-};
-use crate::types::{Epoch, NodeId, RequestId, Stamp, TableId, TraceId, Value, WallTime, limits};
+use crate::message::{Attempt, CausalMessage, CausalPut, CausalReply, Receipt, RoundId};
+use crate::types::{Epoch, RequestId, TraceId, Value, WallTime, limits};
 
 use super::error::{error_detail, error_from_detail};
 use super::peer::{
-    Malformed, key_from_wire, micros, narrow, refusal_from_wire, refusal_to_wire, remaining,
-    required, round_from_wire, round_to_wire, unit_from_wire, unit_to_wire, wide, wide_bytes,
+    Malformed, micros, narrow, place_from_wire, place_to_wire, refusal_from_wire, refusal_to_wire,
+    remaining, required, round_from_wire, round_to_wire, stamp_from_wire, stamp_to_wire, wide,
+    wide_bytes,
 };
 use super::proto::peer as pb;
 use super::proto::v1::ErrorDetail;
@@ -93,25 +92,6 @@ pub(super) fn causal_from_wire(message: pb::Causal) -> Result<CausalMessage, Mal
     })
 }
 
-fn place_to_wire(place: CausalPlace) -> pb::CausalPlace {
-    pb::CausalPlace {
-        unit: unit_to_wire(place.unit),
-        changed_at: place.changed_at.0,
-        table: place.table.0,
-        key: place.key.bytes().clone(),
-    }
-}
-
-fn place_from_wire(place: Option<pb::CausalPlace>) -> Result<CausalPlace, Malformed> {
-    let place = required(place, "place")?;
-    Ok(CausalPlace {
-        unit: unit_from_wire(place.unit)?,
-        changed_at: Epoch(place.changed_at),
-        table: TableId(place.table),
-        key: key_from_wire(place.key)?,
-    })
-}
-
 fn set_from_wire(bytes: Bytes) -> Result<SiblingSet, Malformed> {
     SiblingSet::decode(bytes).ok_or_else(|| Malformed::new("a set of siblings does not decode"))
 }
@@ -175,11 +155,7 @@ fn put_answer_to_wire(result: PutResult) -> pb::CausalPutAnswer {
     let result = match result {
         Ok(reply) => Wire::Done(pb::CausalPutDone {
             epoch: reply.receipt.epoch.0,
-            stamp: Some(pb::Stamp {
-                time_ns: reply.receipt.stamp.time.0,
-                counter: reply.receipt.stamp.counter,
-                node: reply.receipt.stamp.node.0,
-            }),
+            stamp: Some(stamp_to_wire(reply.receipt.stamp)),
             answered: reply.receipt.answered.into(),
             n: reply.receipt.n.into(),
             needed: reply.receipt.needed.into(),
@@ -210,11 +186,7 @@ fn put_answer_from_wire(answer: pb::CausalPutAnswer) -> Result<PutResult, Malfor
     let stamp = required(done.stamp, "stamp")?;
     let receipt = Receipt {
         epoch: Epoch(done.epoch),
-        stamp: Stamp {
-            time: WallTime(stamp.time_ns),
-            counter: stamp.counter,
-            node: NodeId(stamp.node),
-        },
+        stamp: stamp_from_wire(stamp),
         answered: narrow(done.answered, "answered")?,
         n: narrow(done.n, "n")?,
         needed: narrow(done.needed, "needed")?,

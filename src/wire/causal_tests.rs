@@ -10,7 +10,7 @@ use super::peer;
 use super::proto::peer as pb;
 use crate::causality::{Actor, CausalContext, Dot, Payload, SiblingSet, Tick, Write};
 use crate::message::{
-    Applied, Attempt, CausalMessage, CausalPlace, CausalPut, CausalReply, ErrorCode, OpError,
+    Applied, Attempt, CausalMessage, CausalPut, CausalReply, ErrorCode, KeyPlace, OpError,
     PeerMessage, Receipt, Refusal, RoundId,
 };
 use crate::types::{
@@ -39,14 +39,12 @@ fn set() -> impl Strategy<Value = SiblingSet> {
     })
 }
 
-fn place() -> impl Strategy<Value = CausalPlace> {
-    any::<(u16, u16, u64, u32, u8)>().prop_map(|(class, partition, epoch, table, key)| {
-        CausalPlace {
-            unit: Unit { class: ClassId(class), partition: Partition(partition) },
-            changed_at: Epoch(epoch),
-            table: TableId(table),
-            key: Key::new(vec![key]).unwrap(),
-        }
+fn place() -> impl Strategy<Value = KeyPlace> {
+    any::<(u16, u16, u64, u32, u8)>().prop_map(|(class, partition, epoch, table, key)| KeyPlace {
+        unit: Unit { class: ClassId(class), partition: Partition(partition) },
+        changed_at: Epoch(epoch),
+        table: TableId(table),
+        key: Key::new(vec![key]).unwrap(),
     })
 }
 

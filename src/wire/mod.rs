@@ -8,6 +8,7 @@ mod causal;
 #[cfg(test)]
 mod causal_tests;
 pub mod client;
+mod consensus;
 mod decree;
 pub mod error;
 pub mod hello;

@@ -6,9 +6,9 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use crate::message::{
-    BirthNews, BootRecord, CustodyNews, DecreeMessage, FounderNonce, LifeAnswer, LifeRecord,
-    PeerMessage, ProbeFacts, ReadAnswer, ReadAsk, Refusal, ReplicaFacts, RoundId, ScanAnswer,
-    ScanAsk, WriteAnswer, WriteAsk, WriteOutcome,
+    BirthNews, BootRecord, CustodyNews, DecreeMessage, FounderNonce, KeyPlace, LifeAnswer,
+    LifeRecord, PeerMessage, ProbeFacts, ReadAnswer, ReadAsk, Refusal, ReplicaFacts, RoundId,
+    ScanAnswer, ScanAsk, WriteAnswer, WriteAsk, WriteOutcome,
 };
 use crate::types::{
     ClassId, Epoch, Key, NodeId, NodeName, Nonce, Partition, Record, Stamp, TableId, Unit, Value,
@@ -16,6 +16,7 @@ use crate::types::{
 };
 
 use super::causal::{causal_from_wire, causal_to_wire};
+use super::consensus::{consensus_from_wire, consensus_to_wire};
 use super::decree::{decree_from_wire, decree_to_wire};
 use super::proto::peer as pb;
 use super::state::{state_from_wire, state_to_wire, state_weight};
@@ -83,6 +84,7 @@ pub fn message_to_wire(message: PeerMessage) -> pb::Op {
         PeerMessage::StateNews(state) => Op::StateNews(state_to_wire(&state)),
         PeerMessage::Decree(message) => Op::Decree(decree_to_wire(*message)),
         PeerMessage::Causal(message) => Op::Causal(causal_to_wire(*message)),
+        PeerMessage::Consensus(message) => Op::Consensus(consensus_to_wire(*message)),
     };
     pb::Op { op: Some(op) }
 }
@@ -126,6 +128,7 @@ pub fn message_from_wire(op: pb::Op) -> Result<PeerMessage, Malformed> {
         Op::StateNews(state) => PeerMessage::StateNews(Arc::new(state_from_wire(state)?)),
         Op::Decree(message) => PeerMessage::Decree(Box::new(decree_from_wire(message)?)),
         Op::Causal(message) => PeerMessage::Causal(Box::new(causal_from_wire(message)?)),
+        Op::Consensus(message) => PeerMessage::Consensus(Box::new(consensus_from_wire(message)?)),
     })
 }
 
@@ -146,6 +149,7 @@ pub fn message_weight(message: &PeerMessage) -> usize {
             Err(_) => 0,
         },
         PeerMessage::Causal(message) => message.bytes(),
+        PeerMessage::Consensus(message) => message.bytes(),
         PeerMessage::Birth(news) => 64 * (news.known.len() + 1),
         PeerMessage::StateNews(state) => state_weight(state),
         PeerMessage::Decree(message) => match message.as_ref() {
@@ -197,6 +201,34 @@ pub(super) fn unit_from_wire(unit: Option<pb::Unit>) -> Result<Unit, Malformed> 
 
 pub(super) fn key_from_wire(bytes: Bytes) -> Result<Key, Malformed> {
     Key::new(bytes).map_err(|error| Malformed::new(error.to_string()))
+}
+
+pub(super) fn place_to_wire(place: KeyPlace) -> pb::KeyPlace {
+    pb::KeyPlace {
+        unit: unit_to_wire(place.unit),
+        changed_at: place.changed_at.0,
+        table: place.table.0,
+        key: place.key.bytes().clone(),
+    }
+}
+
+pub(super) fn place_from_wire(place: Option<pb::KeyPlace>) -> Result<KeyPlace, Malformed> {
+    let place = required(place, "place")?;
+    Ok(KeyPlace {
+        unit: unit_from_wire(place.unit)?,
+        changed_at: Epoch(place.changed_at),
+        table: TableId(place.table),
+        key: key_from_wire(place.key)?,
+    })
+}
+
+pub(super) fn stamp_to_wire(stamp: Stamp) -> pb::Stamp {
+    pb::Stamp { time_ns: stamp.time.0, counter: stamp.counter, node: stamp.node.0 }
+}
+
+pub(super) fn stamp_from_wire(stamp: pb::Stamp) -> Stamp {
+    let (time, node) = (WallTime(stamp.time_ns), NodeId(stamp.node));
+    Stamp { time, counter: stamp.counter, node }
 }
 
 fn record_to_wire(record: Record) -> pb::Record {
@@ -268,11 +300,7 @@ fn write_answer_to_wire(answer: WriteAnswer) -> pb::WriteAnswer {
     use pb::write_answer::Result as Wire;
     let result = match answer.result {
         Ok(WriteOutcome::Stored) => Wire::Stored(true),
-        Ok(WriteOutcome::Superseded(stamp)) => Wire::Superseded(pb::Stamp {
-            time_ns: stamp.time.0,
-            counter: stamp.counter,
-            node: stamp.node.0,
-        }),
+        Ok(WriteOutcome::Superseded(stamp)) => Wire::Superseded(stamp_to_wire(stamp)),
         Err(refusal) => Wire::Refusal(refusal_to_wire(refusal)),
     };
     pb::WriteAnswer { round: round_to_wire(answer.round), result: Some(result) }
@@ -282,11 +310,7 @@ fn write_answer_from_wire(answer: pb::WriteAnswer) -> Result<WriteAnswer, Malfor
     use pb::write_answer::Result as Wire;
     let result = match required(answer.result, "result")? {
         Wire::Stored(_) => Ok(WriteOutcome::Stored),
-        Wire::Superseded(stamp) => Ok(WriteOutcome::Superseded(Stamp {
-            time: WallTime(stamp.time_ns),
-            counter: stamp.counter,
-            node: NodeId(stamp.node),
-        })),
+        Wire::Superseded(stamp) => Ok(WriteOutcome::Superseded(stamp_from_wire(stamp))),
         Wire::Refusal(refusal) => Err(refusal_from_wire(refusal)?),
     };
     Ok(WriteAnswer { round: round_from_wire(answer.round)?, result })

@@ -10,8 +10,6 @@ use crate::message::{
 };
 use crate::types::{NodeId, Time};
 
-use super::reply;
-
 /// A put on its way.
 #[derive(Clone, Debug)]
 pub struct CausalForward {
@@ -158,7 +156,7 @@ impl CausalForward {
         self.retry_at = step.now.mono.plus(self.order.retry_interval);
         let ask = CausalMessage::Put {
             round: RoundId { op: self.target.op, round: self.round },
-            place: reply::place(&self.target),
+            place: self.target.place(),
             put: Box::new(self.order.put.clone()),
             remaining: step.remaining(self.order.deadline),
         };

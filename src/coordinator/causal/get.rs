@@ -184,7 +184,7 @@ impl CausalGet {
         let remaining = step.remaining(self.order.deadline);
         let round = RoundId { op: self.target.op, round: 1 };
         for owner in self.target.members(owners) {
-            let place = reply::place(&self.target);
+            let place = self.target.place();
             let ask = CausalMessage::Read { round, place, remaining };
             step.out.push(Action::Ask(owner, Ask::Causal(Box::new(ask))));
         }
@@ -250,7 +250,7 @@ impl CausalGet {
             crate::sometimes!("causal get: repairs an owner");
             for set in set.pieces() {
                 let round = RoundId { op: self.target.op, round: 0 };
-                let place = reply::place(&self.target);
+                let place = self.target.place();
                 let ask = CausalMessage::Merge { round, place, set, remaining };
                 step.out.push(Action::Ask(owner, Ask::Causal(Box::new(ask))));
             }

@@ -321,7 +321,7 @@ impl CausalWrite {
         let remaining = step.remaining(self.order.deadline);
         let round = RoundId { op: self.target.op, round: READ_ROUND };
         for owner in self.target.members(owners) {
-            let place = reply::place(&self.target);
+            let place = self.target.place();
             let ask = CausalMessage::Read { round, place, remaining };
             step.out.push(Action::Ask(owner, Ask::Causal(Box::new(ask))));
         }
@@ -337,7 +337,7 @@ impl CausalWrite {
                 self.round += 1;
                 self.state = State::Changing;
                 let round = RoundId { op: self.target.op, round: self.round };
-                let place = reply::place(&self.target);
+                let place = self.target.place();
                 let ask = ChangeAsk { round, place, change: self.change() };
                 let Some(&me) = self.target.owners.get(usize::from(self.order.own)) else { return };
                 step.out.push(Action::Ask(me, Ask::Change(Box::new(ask))));
@@ -381,7 +381,7 @@ impl CausalWrite {
         let remaining = step.remaining(self.order.deadline);
         let round = RoundId { op: self.target.op, round: self.round };
         for owner in self.target.members(owners) {
-            let place = reply::place(&self.target);
+            let place = self.target.place();
             let set = changed.told.clone();
             let ask = CausalMessage::Merge { round, place, set, remaining };
             step.out.push(Action::Ask(owner, Ask::Causal(Box::new(ask))));

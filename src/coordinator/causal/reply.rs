@@ -3,7 +3,7 @@
 
 use crate::causality::{CausalContext, ContextToken, Dot, Payload, Refused, SiblingSet};
 use crate::coordinator::Target;
-use crate::message::{CausalPlace, CausalReply, ErrorCode, OpError, Receipt, Reply, Sibling};
+use crate::message::{CausalReply, ErrorCode, OpError, Receipt, Reply, Sibling};
 use crate::types::{Stamp, WallTime, limits};
 
 /// The answer to a read at `wall`. `receipt.stamp` becomes that of the latest write seen.
@@ -43,16 +43,6 @@ pub(super) fn wrote(
 ) -> Reply {
     let (siblings, count, context) = (Vec::new(), siblings, seal(target, seen));
     Reply::Causal(Box::new(CausalReply { wrote: true, siblings, count, context, receipt }))
-}
-
-/// The place of a key, as owners are told it.
-pub(super) fn place(target: &Target) -> CausalPlace {
-    CausalPlace {
-        unit: target.unit,
-        changed_at: target.changed_at,
-        table: target.table,
-        key: target.key.clone(),
-    }
 }
 
 fn seal(target: &Target, context: &CausalContext) -> bytes::Bytes {

@@ -4,12 +4,12 @@
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use crate::causality::{Merge, SiblingSet, merge};
+use crate::causality::{Acceptor, Merge, Outbid, SiblingSet, merge};
 use crate::message::{
     AdminRequest, Attempt, CausalDone, CausalTask, Changed, ClientBody, ClientRequest,
     ClientResult, DiskAnswer, DiskError, DiskRequest, DiskToken, Effect, Event, Get, Hint,
-    MetaRecord, PeerMessage, Phase, Principal, Put, QuorumMode, RangePage, Restored, Scan,
-    TimeToLive, View, WriteOutcome,
+    MetaRecord, PeerMessage, Phase, Principal, Put, QuorumMode, RangePage, RegisterSaid,
+    RegisterTask, Restored, Scan, TimeToLive, View, WriteOutcome,
 };
 use crate::node::{Node, NodeConfig};
 use crate::types::{
@@ -26,6 +26,29 @@ pub(super) struct Disk {
     pub(super) data: BTreeMap<(Unit, TableId, Key), Record>,
     pub(super) hints: BTreeMap<(NodeId, Unit, TableId, Key), Hint>,
     pub(super) sets: BTreeMap<(Unit, TableId, Key), SiblingSet>,
+    pub(super) acceptors: BTreeMap<(Unit, TableId, Key), Acceptor>,
+}
+
+impl Disk {
+    fn range(
+        &self,
+        units: &[Unit],
+        table: TableId,
+        (prefix, after): (&[u8], &[u8]),
+        limit: usize,
+    ) -> RangePage {
+        let wanted = |(unit, of, key): &(Unit, TableId, Key)| {
+            let bytes = key.as_bytes();
+            units.contains(unit) && *of == table && bytes.starts_with(prefix) && bytes > after
+        };
+        let found = self.data.iter().filter(|(place, _)| wanted(place));
+        let mut entries: Vec<(Key, Record)> =
+            found.map(|((_, _, key), record)| (key.clone(), record.clone())).collect();
+        entries.sort_by(|a, b| a.0.cmp(&b.0));
+        let complete = entries.len() <= limit;
+        entries.truncate(limit);
+        RangePage { entries, complete }
+    }
 }
 
 pub(super) struct Host {
@@ -304,21 +327,7 @@ impl Bench {
                 DiskAnswer::Read(disk.data.get(&(unit, table, key)).cloned())
             }
             DiskRequest::Range { units, table, prefix, after, limit, .. } => {
-                let mut entries: Vec<(Key, Record)> = disk
-                    .data
-                    .iter()
-                    .filter(|((unit, of, key), _)| {
-                        units.contains(unit)
-                            && *of == table
-                            && key.as_bytes().starts_with(&prefix)
-                            && key.as_bytes() > &after[..]
-                    })
-                    .map(|((_, _, key), record)| (key.clone(), record.clone()))
-                    .collect();
-                entries.sort_by(|a, b| a.0.cmp(&b.0));
-                let complete = entries.len() <= limit as usize;
-                entries.truncate(limit as usize);
-                DiskAnswer::Range(RangePage { entries, complete })
+                DiskAnswer::Range(disk.range(&units, table, (&prefix, &after), limit as usize))
             }
             DiskRequest::Sweep { state, from: _ } => {
                 disk.data.retain(|(_, table, _), _| !state.is_dropped(*table));
@@ -338,6 +347,11 @@ impl Bench {
             DiskRequest::Causal(ask) => {
                 let slot = (ask.unit, ask.table, ask.key);
                 DiskAnswer::Causal(causal(disk.sets.entry(slot).or_default(), ask.task))
+            }
+            DiskRequest::Register(ask) => {
+                let slot = (ask.unit, ask.table, ask.key);
+                let acceptor = disk.acceptors.entry(slot).or_default();
+                DiskAnswer::Register(consensus(acceptor, ask.task))
             }
             DiskRequest::Persist(records) => {
                 disk.meta.extend(records);
@@ -406,7 +420,7 @@ pub(super) fn scan_in(table: &str) -> ClientBody {
     ClientBody::Scan(Scan { table: name(table), ..scan })
 }
 
-fn name(table: &str) -> crate::types::TableName {
+pub(super) fn name(table: &str) -> crate::types::TableName {
     table.to_owned().try_into().unwrap()
 }
 
@@ -427,6 +441,21 @@ pub(super) fn put_with(key: &str, value: &str, w: Option<Quorum>, attempt: Attem
 pub(super) fn put_for(key: &str, value: &str, ttl: TimeToLive) -> ClientBody {
     let ClientBody::Put(put) = put(key, value) else { unreachable!() };
     ClientBody::Put(Put { ttl, ..put })
+}
+
+/// What a disk does with an acceptor.
+fn consensus(acceptor: &mut Acceptor, task: RegisterTask) -> RegisterSaid {
+    let outbid = |Outbid(by): Outbid| RegisterSaid::Outbid(by);
+    match task {
+        RegisterTask::Look => RegisterSaid::Looked(acceptor.accepted().cloned()),
+        RegisterTask::Prepare(ballot) => match acceptor.promise(ballot) {
+            Ok(_) => RegisterSaid::Promised(acceptor.accepted().cloned()),
+            Err(by) => outbid(by),
+        },
+        RegisterTask::Accept(ballot, state) => {
+            acceptor.accept(ballot, state).map_or_else(outbid, |_| RegisterSaid::Accepted)
+        }
+    }
 }
 
 /// What a disk does with a set.

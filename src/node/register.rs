@@ -1,0 +1,227 @@
+//! Linearizable tables: requests of clients, and what this node is asked as an acceptor. The rules are
+//! in `docs/protocol/register.md`.
+
+use core::time::Duration;
+
+use super::Node;
+use super::behind::Early;
+use super::client::{check_value_size, quorum};
+use super::disk::Pending;
+use super::operation::{LocalAnswer, Machine};
+use crate::coordinator::{Goal, NewValue, Register, RegisterOrder};
+use crate::message::{
+    Attempt, ClientBody, ClientRequest, DiskAnswer, DiskError, DiskRequest, ErrorCode, KeyPlace,
+    OpError, PeerMessage, Refusal, RegisterDisk, RegisterMessage, RegisterSaid, RegisterTask,
+    RoundId, TimeToLive,
+};
+use crate::types::{
+    ClusterState, Key, NodeId, Now, OpId, Quorum, RequestId, Table, Value, WallTime,
+};
+
+/// A client's request, taken apart.
+struct Wanted {
+    key: Key,
+    goal: Goal,
+    attempt: Attempt,
+    quorum: u8,
+}
+
+impl Node {
+    /// Begins what a client asks of a key of a linearizable table.
+    pub(super) fn begin_register(
+        &mut self,
+        now: Now,
+        op: OpId,
+        (state, table): (&ClusterState, &Table),
+        request: ClientRequest,
+    ) -> Result<(), OpError> {
+        let ClientRequest { deadline, trace, body, .. } = request;
+        let mut wanted = wanted(table, body)?;
+        let stamps = self.check_own_clock(now);
+        let reads = matches!(wanted.goal, Goal::Get);
+        if !reads {
+            stamps.clone()?;
+            if wanted.attempt.id == RequestId(0) {
+                // Rounds of one change are told by its id, also where its client gave it none.
+                wanted.attempt.id = RequestId(self.causal.rng.u128(1..));
+            }
+            self.raise_ceiling_early(now);
+        }
+        let Wanted { key, goal, attempt, quorum } = wanted;
+        let target = self.target(state, table, key);
+        let order = RegisterOrder {
+            goal,
+            attempt,
+            quorum,
+            must_not_stamp: stamps.err(),
+            trace,
+            deadline,
+            retry_interval: self.config.retry_interval,
+            patience: self.config.hedge_after.max(Duration::from_millis(1)),
+            seed: self.causal.rng.u64(..),
+        };
+        self.begin(now, op, target, |target, step| {
+            Machine::Register(Box::new(Register::begin(target, order, step)))
+        });
+        Ok(())
+    }
+
+    pub(super) fn on_consensus(&mut self, now: Now, from: NodeId, message: RegisterMessage) {
+        match message {
+            RegisterMessage::Ask { round, place, task, remaining } => {
+                self.on_register_ask(now, (from, round), place, (task, remaining));
+            }
+            RegisterMessage::Answer { round, result } => {
+                self.step(now, round.op, |machine, step| {
+                    if let Machine::Register(register) = machine
+                        && let Some(index) = register.target().index(from)
+                    {
+                        register.on_answer(index, round, result, step);
+                    }
+                });
+            }
+        }
+    }
+
+    fn on_register_ask(
+        &mut self,
+        now: Now,
+        (from, round): (NodeId, RoundId),
+        place: KeyPlace,
+        (task, remaining): (RegisterTask, Duration),
+    ) {
+        let judged = self
+            .judge(now, from, (place.unit, place.changed_at, place.table), None)
+            .and_then(|()| self.judge_load(remaining))
+            .and_then(|()| self.judge_ballot(now, &task));
+        if matches!(judged, Err(Refusal::Behind { .. })) {
+            let message = RegisterMessage::Ask { round, place, task, remaining };
+            return self.wait_for_state(now, from, Early::Consensus(Box::new(message)));
+        }
+        if let Err(refusal) = judged {
+            return self.answer_register(from, round, Err(refusal));
+        }
+        self.replica_operations += 1;
+        let KeyPlace { unit, table, key, .. } = place;
+        let request = DiskRequest::Register(Box::new(RegisterDisk { unit, table, key, task }));
+        self.disk(Pending::Register { from, round }, request);
+    }
+
+    /// A ballot is a reading of a clock, and is bounded like the stamp of a fresh write: one too far
+    /// ahead would keep everybody else from the key until their clocks had caught up.
+    fn judge_ballot(&mut self, now: Now, task: &RegisterTask) -> Result<(), Refusal> {
+        let (RegisterTask::Prepare(ballot) | RegisterTask::Accept(ballot, _)) = task else {
+            return Ok(());
+        };
+        if ballot.time > self.fresh_bound(now) {
+            crate::sometimes!("replica: refuses a ballot too far ahead");
+            return Err(Refusal::ClockAhead { clock: self.clock.of_record(now.wall) });
+        }
+        self.clock.observe(now.wall, *ballot);
+        Ok(())
+    }
+
+    pub(super) fn on_register_disk_done(
+        &mut self,
+        (from, round): (NodeId, RoundId),
+        result: Result<DiskAnswer, DiskError>,
+    ) {
+        self.replica_operations -= 1;
+        let result = match result {
+            Ok(DiskAnswer::Register(said)) => Ok(said),
+            other => Err(self.refusal(other)),
+        };
+        self.answer_register(from, round, result);
+        self.sweep_on();
+    }
+
+    /// What waited for a newer state and waits no longer.
+    pub(super) fn refuse_consensus(&mut self, to: NodeId, message: &RegisterMessage, why: Refusal) {
+        if let RegisterMessage::Ask { round, .. } = message {
+            self.answer_register(to, *round, Err(why));
+        }
+    }
+
+    fn answer_register(
+        &mut self,
+        to: NodeId,
+        round: RoundId,
+        result: Result<RegisterSaid, Refusal>,
+    ) {
+        let answer = Box::new(RegisterMessage::Answer { round, result });
+        if to == self.me {
+            self.local.push_back(LocalAnswer::Consensus(answer));
+        } else {
+            self.send(to, PeerMessage::Consensus(answer));
+        }
+    }
+
+    /// A question for an owner, which may be this node.
+    pub(super) fn ask_register(&mut self, now: Now, to: NodeId, message: Box<RegisterMessage>) {
+        if to == self.me {
+            self.on_consensus(now, to, *message);
+        } else {
+            self.send(to, PeerMessage::Consensus(message));
+        }
+    }
+}
+
+fn wanted(table: &Table, body: ClientBody) -> Result<Wanted, OpError> {
+    let new = |value: Option<Value>, ttl: TimeToLive| -> Result<NewValue, OpError> {
+        check_value_size(table, value.as_ref())?;
+        Ok(NewValue { value, ttl: ttl.resolve(table.ttl) })
+    };
+    Ok(match body {
+        ClientBody::Get(get) => Wanted {
+            quorum: majority(get.r, table.r, table, "r")?,
+            key: get.key,
+            goal: Goal::Get,
+            attempt: Attempt::default(),
+        },
+        ClientBody::Put(put) => {
+            majority(put.r, table.r, table, "r")?;
+            Wanted {
+                quorum: majority(put.w, table.w, table, "w")?,
+                key: put.key,
+                goal: Goal::Put(new(put.value, put.ttl)?),
+                attempt: put.attempt,
+            }
+        }
+        ClientBody::Cas(cas) => Wanted {
+            quorum: majority(None, table.w, table, "w")?,
+            goal: Goal::Cas(cas.expect, new(cas.value, cas.ttl)?),
+            key: cas.key,
+            attempt: cas.attempt,
+        },
+        ClientBody::Outcome(ask) => {
+            if ask.id == RequestId(0) {
+                let message = "request_id is missing: it names the change that is asked about";
+                return Err(OpError::new(ErrorCode::RequestMalformed, message));
+            }
+            let (id, since, lower) = (ask.id, ask.since, ask.lower);
+            // The change itself came before: as if this were another attempt of it.
+            let attempt = Attempt { id, number: 1, lower, upper: None, since: WallTime(since.0) };
+            let quorum = majority(None, table.w, table, "w")?;
+            Wanted { key: ask.key, goal: Goal::Outcome, attempt, quorum }
+        }
+        ClientBody::Scan(_) => {
+            let message = "scans of linearizable tables are not available yet";
+            return Err(OpError::new(ErrorCode::NotAvailableYet, message));
+        }
+    })
+}
+
+/// A quorum of a linearizable table. What such a table promises cannot be given up by one request:
+/// less than a majority is refused.
+fn majority(asked: Option<Quorum>, default: u8, table: &Table, name: &str) -> Result<u8, OpError> {
+    let least = table.n / 2 + 1;
+    let wanted = quorum(asked, default.max(least), table.n, name)?;
+    if wanted < least {
+        let message = format!(
+            "{name} is {wanted}; table {} is linearizable: it must be {least}..={}",
+            table.name, table.n
+        );
+        return Err(OpError::new(ErrorCode::QuorumInvalid, message));
+    }
+    Ok(wanted)
+}
