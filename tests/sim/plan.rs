@@ -9,7 +9,7 @@ use fastrand::Rng;
 use roundtable::node::NodeConfig;
 use roundtable::types::{Founder, NodeName, Role, Zone};
 
-use crate::world::{CausalPlan, SchemaPlan, SloppyPlan};
+use crate::world::{CausalPlan, RegisterPlan, SchemaPlan, SloppyPlan};
 
 /// One millisecond of virtual time, in nanoseconds.
 pub(crate) const MS: u64 = 1_000_000;
@@ -113,6 +113,8 @@ pub(crate) struct Plan {
     pub(crate) sloppy: Option<SloppyPlan>,
     /// Whether and how a causal table is used.
     pub(crate) causal: Option<CausalPlan>,
+    /// Whether and how a linearizable table is used.
+    pub(crate) register: Option<RegisterPlan>,
     /// How long faults last.
     pub(crate) turmoil: u64,
 }
@@ -204,6 +206,7 @@ impl Plan {
         };
         let faults = draw_faults(&mut rng, nodes);
         let sloppy = SloppyPlan::draw(seed);
+        let expiring = draw_expiring(seed, &faults);
         let mut configs = draw_configs(&mut rng, nodes);
         configs.iter_mut().for_each(|config| sloppy.bound(config));
         Plan {
@@ -213,10 +216,8 @@ impl Plan {
             disk: draw_disk(&mut rng, &faults),
             crash: draw_crash(&mut rng, &faults, nodes),
             clock: draw_clock(&mut rng, &faults, nodes),
-            clients: ClientPlan {
-                expiring: draw_expiring(seed, &faults),
-                ..draw_clients(&mut rng)
-            },
+            register: RegisterPlan::draw(seed, expiring),
+            clients: ClientPlan { expiring, ..draw_clients(&mut rng) },
             schema: SchemaPlan::draw(seed),
             sloppy: sloppy.share.is_some().then_some(sloppy),
             causal: CausalPlan::draw(seed),

@@ -116,6 +116,24 @@ totals! {
     causal_siblings,
     /// Keys of it compared on all their owners at the end.
     causal_compared,
+    /// Tries of operations on a linearizable table.
+    register_tries,
+    /// Those that were further ones.
+    register_retries,
+    /// Operations on a linearizable table that were answered.
+    register_done,
+    /// Those that compared and set.
+    register_cas_done,
+    /// Those that did not find what they expected.
+    register_mismatches,
+    /// Questions after writes that were answered.
+    register_settled,
+    /// Those that came too late to be answered.
+    register_forgotten,
+    /// Reads of it at the end that were answered.
+    register_read_back,
+    /// Keys of it whose history was too much to be judged.
+    register_undecided,
     /// Streams opened.
     streams,
     /// Streams refused.

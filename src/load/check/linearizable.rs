@@ -10,7 +10,8 @@
 //! - What only looks takes effect as soon as a possibility shows what it saw.
 //! - A write of unknown outcome may take effect until the end, or never. If nobody has seen or
 //!   expected its value it is left out: what never showed was overwritten before anyone looked. A
-//!   compare-and-set that fails must therefore tell what it found.
+//!   compare-and-set that fails must therefore tell what it found. A value that expires is not left
+//!   out: it shows by being gone.
 //! - Of two possibilities with the same contents, the one that has used fewer such writes can do
 //!   all that the other can.
 //! - Deletes of unknown outcome are alike: the oldest is used first.

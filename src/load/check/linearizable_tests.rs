@@ -290,6 +290,21 @@ fn an_expired_value_goes_once_and_never_comes_back() {
     assert_eq!(late.faults(), ["expired"]);
 }
 
+#[test]
+fn an_open_put_that_nobody_saw_explains_an_absence_once_it_may_have_expired() {
+    let mut story = Story::default();
+    story.done(put("a"), written(1));
+    let open = story.begin(put("b"));
+    let (ttl, slack) = (Duration::from_nanos(20), Duration::from_nanos(2));
+    story.history.expires(open, Life { ttl, slack });
+    story.end(open, Outcome::Unknown);
+    story.tick = 30;
+    story.done(Action::Cas(Expect::Absent, Some(value("c"))), written(3));
+    assert!(story.faults().is_empty(), "{:?}", story.faults());
+    story.done(Action::Get, MISS);
+    assert_eq!(story.faults(), ["inexplicable"]);
+}
+
 /// A register in one place, used by `clients` at once for `operations`, with answers that get lost.
 fn random(seed: u64, operations: usize, clients: usize) -> (Story, Vec<OpIndex>) {
     let mut rng = Rng::with_seed(seed);

@@ -24,6 +24,8 @@ pub(crate) enum Checker {
     Register,
     /// I2: no write of a causal table vanishes unless one that saw it took its place.
     Causal,
+    /// I3: each key of a linearizable table is one register.
+    Linearizable,
     /// I7 and birth: one state an epoch, one life an id, an old or empty disk does not serve.
     Birth,
     /// I7: each epoch has one state, ever; it is in force when a majority of its council holds it.
@@ -56,9 +58,10 @@ pub(crate) enum Checker {
 
 impl Checker {
     /// Every checker.
-    pub(crate) const ALL: [Checker; 16] = [
+    pub(crate) const ALL: [Checker; 17] = [
         Checker::Register,
         Checker::Causal,
+        Checker::Linearizable,
         Checker::Birth,
         Checker::Decree,
         Checker::Schema,
@@ -80,6 +83,7 @@ impl Checker {
         match self {
             Checker::Register => "register",
             Checker::Causal => "causal",
+            Checker::Linearizable => "linearizable",
             Checker::Birth => "birth",
             Checker::Decree => "decree",
             Checker::Schema => "schema",

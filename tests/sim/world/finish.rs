@@ -170,6 +170,7 @@ impl World {
             self.later(MS, Happening::Think { client: id });
         }
         self.read_causal_back(4 * self.plan.clients.attempt_timeout + SECOND);
+        self.read_register_back(4 * self.plan.clients.attempt_timeout + SECOND);
         if self.liveness.scripts == 0 {
             self.stage = Stage::Over;
         }

@@ -9,6 +9,7 @@ mod life;
 mod nemesis;
 mod network;
 mod queue;
+mod register;
 mod schema;
 mod sloppy;
 mod stream;
@@ -34,6 +35,7 @@ pub(crate) use causal::CausalPlan;
 use host::{Host, WallClock};
 use network::Network;
 use queue::Queue;
+pub(crate) use register::RegisterPlan;
 pub(crate) use schema::SchemaPlan;
 use schema::Tables;
 pub(crate) use sloppy::SloppyPlan;
@@ -68,6 +70,12 @@ pub(crate) enum Happening {
     CausalTry { client: usize },
     CausalTimeout { client: usize, serial: u64 },
     CausalBack { host: usize, index: usize },
+    MakeRegister,
+    RegisterThink { client: usize },
+    RegisterTry { client: usize },
+    RegisterTimeout { client: usize, serial: u64 },
+    RegisterAnswer { client: usize, serial: u64, result: Box<ClientResult> },
+    RegisterBack { host: usize, index: usize },
     Peace,
     Verify,
     ComeHome { since: u64 },
@@ -120,6 +128,7 @@ pub(crate) struct World {
     sloppy_rng: Rng,
     homes: sloppy::Homes,
     causal: causal::CausalUse,
+    register: register::RegisterUse,
     durability: Durability,
     stamps: Stamps,
     findings: Vec<Finding>,
@@ -166,6 +175,7 @@ impl World {
             sloppy_rng: Rng::with_seed(seed ^ 0x686f_6d65),
             homes: sloppy::Homes::new(),
             causal: causal::CausalUse::new(seed, plan.causal),
+            register: register::RegisterUse::new(seed, plan.register),
             durability: Durability::default(),
             stamps: Stamps::default(),
             findings: Vec::new(),
@@ -190,6 +200,7 @@ impl World {
         self.schedule_faults();
         self.schedule_schema();
         self.schedule_causal();
+        self.schedule_register();
         self.queue.push(self.plan.turmoil, Happening::Peace);
         while self.stage < Stage::Over && self.findings.is_empty() {
             let Some((at, happening)) = self.queue.pop() else { break };
@@ -233,6 +244,14 @@ impl World {
             Happening::CausalTry { client } => self.causal_try(client),
             Happening::CausalTimeout { client, serial } => self.causal_timeout(client, serial),
             Happening::CausalBack { host, index } => self.causal_back(host, index),
+            Happening::MakeRegister => self.make_register(),
+            Happening::RegisterThink { client } => self.register_think(client),
+            Happening::RegisterTry { client } => self.register_try(client),
+            Happening::RegisterTimeout { client, serial } => self.register_timeout(client, serial),
+            Happening::RegisterAnswer { client, serial, result } => {
+                self.register_heard(client, serial, *result);
+            }
+            Happening::RegisterBack { host, index } => self.register_back(host, index),
             Happening::Peace => self.peace(),
             Happening::Verify => self.verify(),
             Happening::ComeHome { since } => self.come_home(since),
@@ -257,6 +276,7 @@ impl World {
         }
         if self.findings.is_empty() {
             self.judge_causal();
+            self.judge_register();
         }
         self.totals.virtual_ms = self.now / MS;
         self.totals.steps = self.trace.steps();

@@ -41,6 +41,12 @@ pub(crate) enum Asked {
     Causal { client: usize, serial: u64 },
     /// A read of the causal table at the end.
     CausalBack { op: OpIndex },
+    /// The creation of the linearizable table.
+    RegisterTable,
+    /// A try of a client of the linearizable table.
+    Register { client: usize, serial: u64 },
+    /// A read of the linearizable table at the end.
+    RegisterBack { op: OpIndex },
 }
 
 /// The tables a run has made, and their histories.
@@ -208,6 +214,9 @@ impl World {
             Asked::CausalTable => self.causal_table_answered(result),
             Asked::Causal { client, serial } => self.causal_answered(client, serial, result),
             Asked::CausalBack { op } => self.causal_read_back(op, result),
+            Asked::RegisterTable => self.register_table_answered(result),
+            Asked::Register { client, serial } => self.register_answered(client, serial, result),
+            Asked::RegisterBack { op } => self.register_read_back(op, result),
             Asked::Change { id, change } => self.changed(host, (id, change), result),
             Asked::Page { table, since } => {
                 let verdict = match result {

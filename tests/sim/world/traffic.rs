@@ -19,7 +19,7 @@ use super::{Happening, Stage, World};
 
 /// How far a stamp and a reader's clock may be from the world's time, together: two clocks within
 /// their bound, and a hybrid clock ahead of the wall.
-const CLOCKS_APART: Duration = Duration::from_millis(1500);
+pub(super) const CLOCKS_APART: Duration = Duration::from_millis(1500);
 /// How long after the deadline of a request its answer is looked for.
 pub(super) const OVERDUE: u64 = 100 * MS + MS;
 

@@ -264,9 +264,12 @@ fn script(operations: &[Known]) -> (BTreeMap<usize, Step>, Vec<(u64, Happening)>
         Effect::Set(to @ Some(_)) | Effect::SetIf(_, to @ Some(_)) => !looked_for.contains(&to),
         _ => false,
     };
+    // One that expires shows by being gone.
+    let lasts =
+        |place: &usize| operations.get(*place).is_some_and(|known| known.operation.life.is_none());
     let left_out: BTreeSet<usize> = steps
         .iter()
-        .filter_map(|(place, step)| (step.open && unseen(step)).then_some(*place))
+        .filter_map(|(place, step)| (step.open && lasts(place) && unseen(step)).then_some(*place))
         .collect();
     steps.retain(|place, _| !left_out.contains(place));
     happenings.retain(|(_, happening)| match happening {
