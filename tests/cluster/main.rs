@@ -23,6 +23,7 @@ mod network;
 mod observe;
 mod peers;
 mod quorum;
+mod register;
 mod sloppy;
 mod slow;
 mod tables;
