@@ -1,7 +1,8 @@
 //! Three server processes of one kind, and what they cost.
 
 use std::fs;
-use std::net::SocketAddr;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -43,6 +44,7 @@ impl System {
 pub(crate) struct Fleet {
     pub(crate) system: System,
     endpoints: Vec<String>,
+    https: Vec<SocketAddr>,
     children: Vec<Child>,
     _dir: TempDir,
 }
@@ -65,7 +67,8 @@ impl Fleet {
             children.push(command.spawn().expect("the program starts"));
         }
         let endpoints: Vec<String> = ports.iter().map(|[client, ..]| client.to_string()).collect();
-        let fleet = Fleet { system, endpoints, children, _dir: dir };
+        let https = ports.iter().map(|[.., http]| *http).collect();
+        let fleet = Fleet { system, endpoints, https, children, _dir: dir };
         for endpoint in &fleet.endpoints {
             let client = Client::builder().endpoints([endpoint]).connect_lazy().expect("addresses");
             let serves = async { while client.put("warm", "up").await.is_err() {} };
@@ -83,6 +86,17 @@ impl Fleet {
     /// CPU time of all three so far, user and system.
     pub(crate) fn cpu(&self) -> f64 {
         self.children.iter().map(|child| cpu_of(&child.id().to_string())).sum()
+    }
+
+    /// Messages that the nodes have sent each other so far.
+    pub(crate) fn peer_messages(&self) -> f64 {
+        let pages = self.https.iter().map(|http| metrics(*http).expect("a node shows its metrics"));
+        let sum = |page: String| {
+            let lines = page.lines().filter(|line| line.starts_with("kv_peer_sent"));
+            let last = lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
+            last.sum::<f64>()
+        };
+        pages.map(sum).sum()
     }
 
     /// Resident memory of all three, in MiB.
@@ -110,6 +124,15 @@ impl Drop for Fleet {
             let _ = child.wait();
         }
     }
+}
+
+/// The page of metrics of one node.
+fn metrics(http: SocketAddr) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(http)?;
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n")?;
+    let mut page = String::new();
+    stream.read_to_string(&mut page)?;
+    Ok(page)
 }
 
 /// CPU time of a process in seconds; `self` is this one.

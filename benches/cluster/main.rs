@@ -4,8 +4,8 @@
 //! `cargo bench --bench cluster` takes about four minutes; `-- --quick` half a minute; `-- --save`
 //! writes the output to `docs/figures/` as well; `-- --only put` or another word keeps the rows
 //! that contain it; `-- --hold SECONDS` makes each measurement that long and names the processes,
-//! for a profiler. Ratios to the echo are what counts: both are measured on the same machine in the
-//! same minute.
+//! for a profiler; `-- --kinds` compares the kinds of table instead, in two minutes. Ratios to the
+//! echo are what counts: both are measured on the same machine in the same minute.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -14,6 +14,7 @@
 
 mod echo;
 mod fleet;
+mod kinds;
 #[path = "../../tests/cluster/fixture/place.rs"]
 #[allow(dead_code, reason = "shared with the tests, which use all of it")]
 mod place;
@@ -71,11 +72,20 @@ fn main() {
         hold,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let table = runtime.expect("a runtime").block_on(run(&options));
+    let runtime = runtime.expect("a runtime");
+    if has("--kinds") {
+        let text = runtime.block_on(kinds::run(options.quick)).to_string();
+        println!("{text}");
+        if options.save {
+            println!("written to {}", table::save("kinds", &text).display());
+        }
+        return;
+    }
+    let table = runtime.block_on(run(&options));
     let text = table.to_string();
     println!("{text}");
     if options.save {
-        println!("written to {}", table::save(&text).display());
+        println!("written to {}", table::save("cluster", &text).display());
     }
     if options.check && !table.within_the_gate() {
         std::process::exit(1);

@@ -71,15 +71,20 @@ fn machine() -> String {
     format!("{cores} x {model}, load average {load} at the start")
 }
 
+/// What was measured, when and where.
+pub(crate) fn heading(quick: bool, length: Duration, keys: &str) -> String {
+    let kind = if quick { "quick run" } else { "full run, medians" };
+    format!(
+        "{} {kind}, {length:?} a measurement\n{}\n16 B keys, 100 B values, {keys}, N=3 R=W=2; \
+         CPU is user and system time of all three servers\n",
+        output("date", &["-u", "+%Y-%m-%d %H:%M UTC"]),
+        machine()
+    )
+}
+
 impl Table {
     pub(crate) fn new(quick: bool, length: Duration) -> Table {
-        let kind = if quick { "quick run" } else { "full run, medians" };
-        let head = format!(
-            "{} {kind}, {length:?} a measurement\n{}\n16 B keys, 100 B values, zipfian 0.99, N=3 R=W=2; \
-             CPU is user and system time of all three servers\n",
-            output("date", &["-u", "+%Y-%m-%d %H:%M UTC"]),
-            machine()
-        );
+        let head = heading(quick, length, "zipfian 0.99");
         let (order, cells, resident) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
         Table { head, order, cells, resident }
     }
@@ -151,9 +156,9 @@ impl fmt::Display for Table {
 }
 
 /// Writes the output beside the documents.
-pub(crate) fn save(text: &str) -> PathBuf {
+pub(crate) fn save(name: &str, text: &str) -> PathBuf {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("docs/figures");
-    let file = folder.join(format!("cluster-{}.txt", output("date", &["-u", "+%Y-%m-%d"])));
+    let file = folder.join(format!("{name}-{}.txt", output("date", &["-u", "+%Y-%m-%d"])));
     std::fs::create_dir_all(&folder).expect("the folder can be made");
     std::fs::write(&file, format!("{text}\n")).expect("the file can be written");
     file
