@@ -103,6 +103,7 @@ pub struct Node {
     /// Disk requests in flight.
     pending: BTreeMap<u64, Pending>,
     causal: Causal,
+    turns: register::Turns,
     next_token: u64,
     replica_operations: usize,
     /// Answers of this node's own replica that need no disk.
@@ -134,8 +135,7 @@ impl Node {
         let patience = config.probe_interval.saturating_mul(2);
         // A generator of its own, so that what it draws changes no other choice.
         let decree_rng = fastrand::Rng::with_seed(seed ^ 0x6465_6372_6565_2121);
-        let config_timing = decree::timing(&config);
-        let hints = Hints::new(&config, &restored, now);
+        let (config_timing, hints) = (decree::timing(&config), Hints::new(&config, &restored, now));
         let mut node = Node {
             config,
             me: id,
@@ -176,6 +176,7 @@ impl Node {
             waiting_for_ceiling: BTreeSet::new(),
             pending: BTreeMap::new(),
             causal: Causal::new(seed, &restored),
+            turns: register::Turns::default(),
             next_token: 1,
             replica_operations: 0,
             local: VecDeque::new(),

@@ -214,6 +214,12 @@ impl Node {
 
     fn forget(&mut self, id: u64) {
         let Some(operation) = self.operations.remove(&id) else { return };
+        if let Machine::Register(register) = &operation.machine
+            && register.is_change()
+        {
+            let target = register.target();
+            self.turns.leave((target.table, target.key.clone()), id);
+        }
         self.operation_bytes -= operation.bytes;
         self.lingering.remove(&id);
         self.waiting_for_ceiling.remove(&id);
@@ -435,16 +441,25 @@ impl Node {
 
     /// Delivers what this node's own replica answered without its disk.
     pub(super) fn run_local(&mut self, now: Now) {
-        while let Some(answer) = self.local.pop_front() {
-            let me = self.me;
-            match answer {
-                LocalAnswer::Write(answer) => self.on_write_answer(now, me, answer),
-                LocalAnswer::Read(answer) => self.on_read_answer(now, me, answer),
-                LocalAnswer::Scan(answer) => self.on_scan_answer(now, me, answer),
-                LocalAnswer::Causal(message) => self.on_causal(now, me, *message),
-                LocalAnswer::Consensus(message) => self.on_consensus(now, me, *message),
-                LocalAnswer::Changed(round, result) => self.on_changed(now, round, result),
+        loop {
+            while let Some(answer) = self.local.pop_front() {
+                self.on_local(now, answer);
             }
+            if !self.run_turn(now) {
+                return;
+            }
+        }
+    }
+
+    fn on_local(&mut self, now: Now, answer: LocalAnswer) {
+        let me = self.me;
+        match answer {
+            LocalAnswer::Write(answer) => self.on_write_answer(now, me, answer),
+            LocalAnswer::Read(answer) => self.on_read_answer(now, me, answer),
+            LocalAnswer::Scan(answer) => self.on_scan_answer(now, me, answer),
+            LocalAnswer::Causal(message) => self.on_causal(now, me, *message),
+            LocalAnswer::Consensus(message) => self.on_consensus(now, me, *message),
+            LocalAnswer::Changed(round, result) => self.on_changed(now, round, result),
         }
     }
 }

@@ -2,6 +2,7 @@
 //! in `docs/protocol/register.md`.
 
 use core::time::Duration;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::Node;
 use super::behind::Early;
@@ -15,8 +16,39 @@ use crate::message::{
     RoundId, TimeToLive,
 };
 use crate::types::{
-    ClusterState, Key, NodeId, Now, OpId, Quorum, RequestId, Table, Value, WallTime,
+    ClusterState, Key, NodeId, Now, OpId, Quorum, RequestId, Table, TableId, Value,
 };
+
+/// Changes of one key that this node coordinates go one after the other: they would only outbid each
+/// other. Bounded by the operations in flight.
+#[derive(Debug, Default)]
+pub(super) struct Turns {
+    /// Operations by key; the first has its turn.
+    queues: BTreeMap<(TableId, Key), VecDeque<u64>>,
+    /// Operations whose turn has come.
+    due: VecDeque<u64>,
+}
+
+impl Turns {
+    /// Lines an operation up. Whether it has to wait.
+    fn enter(&mut self, place: (TableId, Key), id: u64) -> bool {
+        let queue = self.queues.entry(place).or_default();
+        queue.push_back(id);
+        queue.len() > 1
+    }
+
+    /// An operation has ended.
+    pub(super) fn leave(&mut self, place: (TableId, Key), id: u64) {
+        let Some(queue) = self.queues.get_mut(&place) else { return };
+        let had_its_turn = queue.front() == Some(&id);
+        queue.retain(|other| *other != id);
+        match queue.front() {
+            None => drop(self.queues.remove(&place)),
+            Some(next) if had_its_turn => self.due.push_back(*next),
+            Some(_) => {}
+        }
+    }
+}
 
 /// A client's request, taken apart.
 struct Wanted {
@@ -49,6 +81,7 @@ impl Node {
         }
         let Wanted { key, goal, attempt, quorum } = wanted;
         let target = self.target(state, table, key);
+        let waits = !reads && self.turns.enter((target.table, target.key.clone()), target.op);
         let order = RegisterOrder {
             goal,
             attempt,
@@ -59,11 +92,23 @@ impl Node {
             retry_interval: self.config.retry_interval,
             patience: self.config.hedge_after.max(Duration::from_millis(1)),
             seed: self.causal.rng.u64(..),
+            waits,
         };
         self.begin(now, op, target, |target, step| {
             Machine::Register(Box::new(Register::begin(target, order, step)))
         });
         Ok(())
+    }
+
+    /// Lets the next change of a key have its turn. Whether there was one.
+    pub(super) fn run_turn(&mut self, now: Now) -> bool {
+        let Some(id) = self.turns.due.pop_front() else { return false };
+        self.step(now, id, |machine, step| {
+            if let Machine::Register(register) = machine {
+                register.on_turn(step);
+            }
+        });
+        true
     }
 
     pub(super) fn on_consensus(&mut self, now: Now, from: NodeId, message: RegisterMessage) {
@@ -200,7 +245,7 @@ fn wanted(table: &Table, body: ClientBody) -> Result<Wanted, OpError> {
             }
             let (id, since, lower) = (ask.id, ask.since, ask.lower);
             // The change itself came before: as if this were another attempt of it.
-            let attempt = Attempt { id, number: 1, lower, upper: None, since: WallTime(since.0) };
+            let attempt = Attempt { id, number: 1, lower, upper: None, since };
             let quorum = majority(None, table.w, table, "w")?;
             Wanted { key: ask.key, goal: Goal::Outcome, attempt, quorum }
         }

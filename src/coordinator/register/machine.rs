@@ -54,6 +54,8 @@ pub struct Register {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
+    /// Waits until this node has done with an earlier change of the key.
+    Waiting,
     /// Owners are asked what they have accepted.
     Looking,
     /// The ballot waits for the clock's ceiling.
@@ -89,6 +91,8 @@ pub struct RegisterOrder {
     pub patience: Duration,
     /// For the length of its rests.
     pub seed: u64,
+    /// Wait for [`Register::on_turn`]. Not for reads.
+    pub waits: bool,
 }
 
 impl Register {
@@ -98,7 +102,7 @@ impl Register {
             tally: Tally::new(target.n(), order.quorum),
             shown: Vec::new(),
             rng: fastrand::Rng::with_seed(order.seed),
-            state: State::Stamping,
+            state: State::Waiting,
             round: 0,
             begun: step.now.mono,
             failures: Failures::default(),
@@ -115,9 +119,20 @@ impl Register {
         };
         match register.order.goal {
             Goal::Get => register.look(step),
-            Goal::Put(_) | Goal::Cas(..) | Goal::Outcome => register.bid(step),
+            Goal::Put(_) | Goal::Cas(..) | Goal::Outcome => {
+                if !register.order.waits {
+                    register.bid(step);
+                }
+            }
         }
         register
+    }
+
+    /// This node has done with the change before it.
+    pub fn on_turn(&mut self, step: &mut Step<'_>) {
+        if self.state == State::Waiting {
+            self.bid(step);
+        }
     }
 
     /// The key's place.
@@ -218,7 +233,8 @@ impl Register {
             return;
         }
         if step.now.mono >= self.order.deadline {
-            let (code, message) = if self.lost > 0 || self.outbid {
+            let waited = self.state == State::Waiting;
+            let (code, message) = if self.lost > 0 || self.outbid || waited {
                 (ErrorCode::Contention, "others kept changing the key until the deadline")
             } else {
                 (ErrorCode::DeadlineExceeded, "deadline passed before a majority of owners agreed")
@@ -236,7 +252,7 @@ impl Register {
                 self.ask(!self.tally.answered() & step.reachable, step);
             }
             State::Resting => self.bid(step),
-            State::Stamping | State::Answered => self.wake_at = Time(u64::MAX),
+            State::Waiting | State::Stamping | State::Answered => self.wake_at = Time(u64::MAX),
         }
     }
 

@@ -89,6 +89,7 @@ impl Bench {
             retry_interval: Duration::from_millis(100),
             patience: Duration::from_millis(10),
             seed: 1,
+            waits: false,
         };
         self.step(|slot, step| *slot = Some(Register::begin(target, order, step)));
     }

@@ -228,6 +228,26 @@ fn changes_that_meet_are_made_one_after_the_other() {
 }
 
 #[test]
+fn changes_that_one_node_coordinates_do_not_outbid_each_other() {
+    let mut bench = jobs(3);
+    bench.seen.clear();
+    for at in [A, B, C] {
+        bench.host(at).slow_disk = true;
+    }
+    let ops: Vec<OpId> = (0..10).map(|n| bench.ask(A, put(&n.to_string(), 100 + n))).collect();
+    for at in [A, B, C] {
+        bench.release_disk(at);
+    }
+    bench.settle();
+    let stamps: Vec<Stamp> = ops.into_iter().map(|op| written(answer(&mut bench, op))).collect();
+    assert!(stamps.is_sorted(), "in the order they came");
+    let prepares = |task: &RegisterTask| matches!(task, RegisterTask::Prepare(_));
+    let asked = bench.seen.iter().filter(|(_, _, message)| is(message, prepares)).count();
+    assert_eq!(asked, 20, "one ballot each");
+    assert_eq!(read(&mut bench, B).as_deref(), Some("9"));
+}
+
+#[test]
 fn a_write_that_reached_one_owner_is_unknown_until_somebody_has_it_decided() {
     for reader in [A, B, C] {
         let mut bench = jobs(3);
