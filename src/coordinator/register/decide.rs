@@ -226,8 +226,10 @@ mod tests {
         assert_eq!((twice.propose, twice.answer), (None, Answer::Made(at(60))));
         let undecided = decide(&put, &found(state.clone(), false), &later());
         assert_eq!((undecided.propose, undecided.changes), (Some(state.clone()), true));
-        let asked = decide(&Goal::Outcome, &found(state, true), &later());
+        let asked = decide(&Goal::Outcome, &found(state.clone(), true), &later());
         assert_eq!(asked.answer, Answer::Became(Fate::Applied(at(60))));
+        let _armed = crate::testing::arm_mutant("register-ids-ignored");
+        assert_eq!(decide(&put, &found(state, true), &later()).answer, Answer::Made(at(100)));
     }
 
     #[test]
