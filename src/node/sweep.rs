@@ -55,7 +55,13 @@ impl Node {
         let Some(work) = self.sweep.work.as_mut().filter(|work| !work.running) else { return };
         let early = self.pending.range(..work.after);
         let is_write = |(_, pending): (&u64, &Pending)| {
-            matches!(pending, Pending::Write { .. } | Pending::Hint(_) | Pending::Causal(_))
+            matches!(
+                pending,
+                Pending::Write { .. }
+                    | Pending::Hint(_)
+                    | Pending::Causal(_)
+                    | Pending::Register { .. }
+            )
         };
         if early.into_iter().any(is_write) && !crate::mutant!("sweep-does-not-wait") {
             return;

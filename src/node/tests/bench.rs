@@ -68,7 +68,7 @@ pub(super) struct Host {
 
 impl Host {
     fn is_slow(&self, request: &DiskRequest) -> bool {
-        self.slow_disk || self.slow_writes && matches!(request, DiskRequest::Write { .. })
+        self.slow_disk || self.slow_writes && is_write(request)
     }
 
     /// States that a slow disk has been asked to bring into force and has not.
@@ -83,10 +83,13 @@ impl Host {
 
     /// Writes a slow disk has been asked and has not done.
     pub(super) fn waiting_writes(&self) -> usize {
-        let is_write =
-            |(_, request): &&(DiskToken, DiskRequest)| matches!(request, DiskRequest::Write { .. });
-        self.waiting.iter().filter(is_write).count()
+        self.waiting.iter().filter(|(_, request)| is_write(request)).count()
     }
+}
+
+/// A user's write, or a question to an acceptor.
+fn is_write(request: &DiskRequest) -> bool {
+    matches!(request, DiskRequest::Write { .. } | DiskRequest::Register(_))
 }
 
 pub(super) struct Bench {
@@ -331,6 +334,7 @@ impl Bench {
             }
             DiskRequest::Sweep { state, from: _ } => {
                 disk.data.retain(|(_, table, _), _| !state.is_dropped(*table));
+                disk.acceptors.retain(|(_, table, _), _| !state.is_dropped(*table));
                 DiskAnswer::Swept(None, disk.sweep_hints(&state))
             }
             DiskRequest::KeepHint { target, hint } => disk.keep(target, hint),
