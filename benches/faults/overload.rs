@@ -48,7 +48,7 @@ pub(crate) async fn run(options: &Options) -> Overload {
     let offered = Arc::new(Mutex::new(Timeline::new(STRETCH)));
     let flood = Plan {
         pace: Pace::Open { rate: peak * FACTOR, spacing: Spacing::Even },
-        workers: 20_000,
+        workers: 4096,
         duration: third * 4,
         patience: Some(PATIENCE),
         timeline: Some(offered.clone()),

@@ -13,12 +13,32 @@ use super::Error;
 
 /// The header of a request.
 pub(crate) fn header(table: &str, trace: TraceId, remaining: Duration) -> v1::RequestHeader {
-    // Zero would mean "the server's default".
-    let timeout = remaining.min(limits::REQUEST_TIMEOUT_MAX).as_millis().max(1);
     v1::RequestHeader {
         table: table.to_owned(),
-        timeout_ms: u32::try_from(timeout).unwrap_or(u32::MAX),
+        timeout_ms: timeout_ms(remaining),
         trace_id: id_bytes(trace.0),
+    }
+}
+
+fn timeout_ms(remaining: Duration) -> u32 {
+    // Zero would mean "the server's default".
+    let timeout = remaining.min(limits::REQUEST_TIMEOUT_MAX).as_millis().max(1);
+    u32::try_from(timeout).unwrap_or(u32::MAX)
+}
+
+/// Says what is left of an operation's time, now that it leaves.
+pub(crate) fn set_remaining(op: &mut v1::session_request::Op, remaining: Duration) {
+    use v1::session_request::op::Op;
+    let header = match &mut op.op {
+        Some(Op::Get(get)) => &mut get.header,
+        Some(Op::Put(put)) => &mut put.header,
+        Some(Op::Delete(delete)) => &mut delete.header,
+        Some(Op::Cas(cas)) => &mut cas.header,
+        Some(Op::GetOutcome(ask)) => &mut ask.header,
+        None => return,
+    };
+    if let Some(header) = header {
+        header.timeout_ms = timeout_ms(remaining);
     }
 }
 

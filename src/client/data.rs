@@ -424,7 +424,7 @@ impl Operation for Data {
     async fn send(&self, endpoint: &Endpoint, this: Try) -> Result<Self::Answer, Error> {
         let message = self.message(this);
         let answer = match this.lane {
-            Lane::Session => endpoint.session().ask(message).await?,
+            Lane::Session => endpoint.session().ask(message, this.remaining).await?,
             Lane::Unary => unary(endpoint, message, this.remaining).await?,
         };
         match (&self.body, answer) {

@@ -44,9 +44,10 @@ pub const LATE: &str = "LATE";
 pub struct Plan {
     /// On which keys.
     pub keys: Keys,
-    /// How long a user waits from when an operation is due. One that no worker gets round to in that
-    /// time is not asked any more, and one that is answered later has failed, both as [`LATE`]. Without
-    /// it every operation is asked, however late, and an overload never ends.
+    /// How long a user waits from when an operation is due. One that no worker gets round to in an
+    /// eighth of that time is not asked any more, and one that is answered later than that time has
+    /// failed, both as [`LATE`]. Without it every operation is asked, however late, and an overload
+    /// never ends.
     pub patience: Option<Duration>,
     /// In which shares.
     pub mix: Mix,
@@ -178,17 +179,29 @@ impl Dispenser {
         Dispenser { schedule, left: plan.operations_max, duration: plan.duration }
     }
 
-    /// The next operation; `None` when the run is over. `elapsed` is the time since its start.
-    pub(crate) fn next(&mut self, elapsed: Duration) -> Option<Due> {
-        let due = match &mut self.schedule {
-            Some(schedule) => Due::At(schedule.next().filter(|at| *at < self.duration)?),
-            None if elapsed < self.duration => Due::Now,
-            None => return None,
-        };
-        if let Some(left) = &mut self.left {
-            *left = left.checked_sub(1)?;
+    /// The next operation; `None` when the run is over. `elapsed` is the time since its start. What
+    /// is due longer ago than `patience` is handed to `skip` instead: under an overload that is most
+    /// of it, and must not cost a worker's time.
+    pub(crate) fn next(
+        &mut self,
+        elapsed: Duration,
+        patience: Option<Duration>,
+        mut skip: impl FnMut(Duration),
+    ) -> Option<Due> {
+        loop {
+            let due = match &mut self.schedule {
+                Some(schedule) => Due::At(schedule.next().filter(|at| *at < self.duration)?),
+                None if elapsed < self.duration => Due::Now,
+                None => return None,
+            };
+            if let Some(left) = &mut self.left {
+                *left = left.checked_sub(1)?;
+            }
+            match due {
+                Due::At(at) if patience.is_some_and(|most| at + most < elapsed) => skip(at),
+                due => return Some(due),
+            }
         }
-        Some(due)
     }
 }
 
@@ -231,7 +244,7 @@ mod tests {
         let pace = Pace::Open { rate: 10.0, spacing: Spacing::Even };
         let mut dispenser = Dispenser::new(&plan(pace, None));
         let late = Duration::from_secs(99);
-        let due = core::iter::from_fn(|| dispenser.next(late)).collect::<Vec<_>>();
+        let due = core::iter::from_fn(|| dispenser.next(late, None, |_| ())).collect::<Vec<_>>();
         assert_eq!(due.len(), 10);
         assert_eq!(due[3], Due::At(Duration::from_millis(300)));
     }
@@ -239,7 +252,8 @@ mod tests {
     #[test]
     fn a_closed_loop_ends_with_its_time_or_its_operations() {
         let mut dispenser = Dispenser::new(&plan(Pace::Closed, Some(2)));
-        let ask = |dispenser: &mut Dispenser, ms| dispenser.next(Duration::from_millis(ms));
+        let ask =
+            |dispenser: &mut Dispenser, ms| dispenser.next(Duration::from_millis(ms), None, |_| ());
         assert_eq!(ask(&mut dispenser, 0), Some(Due::Now));
         assert_eq!(ask(&mut dispenser, 1), Some(Due::Now));
         assert_eq!(ask(&mut dispenser, 2), None);

@@ -34,7 +34,11 @@ impl Worker {
     pub(crate) async fn run(mut self, dispenser: Arc<Mutex<Dispenser>>) -> Report {
         loop {
             let elapsed = self.clock.now().since(Time(0));
-            let Some(due) = dispenser.lock().next(elapsed) else { break };
+            let mut skipped = Vec::new();
+            let most = self.plan.patience.map(|patience| patience / 8);
+            let due = dispenser.lock().next(elapsed, most, |at| skipped.push(at));
+            self.skip(&skipped);
+            let Some(due) = due else { break };
             let due = match due {
                 Due::Now => self.clock.now(),
                 Due::At(after) => {
@@ -44,12 +48,10 @@ impl Worker {
                     at
                 }
             };
-            if self.is_late(self.clock.now(), due) {
-                let kind = self.plan.mix.draw(&mut self.rng);
-                self.count(kind, due, Err(LATE));
-            } else {
-                self.operation(due).await;
-            }
+            self.operation(due).await;
+            // One that was refused at once has not waited for anything: the others' turn, and the
+            // client's own tasks'.
+            tokio::task::yield_now().await;
         }
         self.report.elapsed = self.clock.now().since(Time(0));
         self.report
@@ -74,6 +76,19 @@ impl Worker {
     /// Whether whoever asked would have left by `now`.
     fn is_late(&self, now: Time, due: Time) -> bool {
         self.plan.patience.is_some_and(|patience| now.since(due) > patience)
+    }
+
+    /// Counts what has been due too long to begin with it.
+    fn skip(&mut self, due: &[Duration]) {
+        for _ in due {
+            let outcomes =
+                self.report.outcomes.entry(self.plan.mix.draw(&mut self.rng)).or_default();
+            *outcomes.errors.entry(LATE.to_owned()).or_default() += 1;
+        }
+        if let Some(timeline) = self.plan.timeline.as_ref().filter(|_| !due.is_empty()) {
+            let mut timeline = timeline.lock();
+            due.iter().for_each(|at| timeline.record(*at, None));
+        }
     }
 
     fn count(&mut self, kind: Kind, due: Time, took: Result<Duration, &str>) {
