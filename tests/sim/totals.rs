@@ -128,7 +128,9 @@ totals! {
     register_mismatches,
     /// Questions after writes that were answered.
     register_settled,
-    /// Those that came too late to be answered.
+    /// Writes that were sent once more, long after, and settled by that.
+    register_again,
+    /// Questions, and writes sent again, that came too late to be answered.
     register_forgotten,
     /// Reads of it at the end that were answered.
     register_read_back,

@@ -75,6 +75,8 @@ struct Doing {
     attempt: Attempt,
     tries: u32,
     uncertain: bool,
+    /// It finds out what became of a write that was given up: a question, or the write once more.
+    settles: bool,
 }
 
 #[derive(Debug)]
@@ -84,8 +86,8 @@ struct RegisterClient {
     /// What it has seen of each key.
     seen: BTreeMap<Key, (Value, Stamp)>,
     doing: Option<Doing>,
-    /// Writes of unknown outcome that it is to ask after, newest last.
-    unknown: Vec<(OpIndex, Key, Attempt)>,
+    /// Writes of unknown outcome that it is to ask after or to send again, newest last.
+    unknown: Vec<(OpIndex, ClientBody, Attempt)>,
     heard: Option<(WallTime, u64)>,
 }
 
@@ -187,8 +189,9 @@ impl World {
         }
         let ask = self.register.rng.bool();
         let unknown = &mut self.register.clients[client].unknown;
-        let doing = match unknown.pop().filter(|_| ask) {
-            Some(unknown) => asking(unknown),
+        let unknown = if ask { unknown.pop() } else { None };
+        let doing = match unknown {
+            Some(unknown) => self.settle_register(client, unknown),
             None => self.draw_register(client, &plan),
         };
         self.register.clients[client].doing = Some(doing);
@@ -246,7 +249,33 @@ impl World {
         if let (true, TimeToLive::For(ttl)) = (valued, ttl) {
             register.history.expires(op, Life { ttl, slack: CLOCKS_APART });
         }
-        Doing { op, body, attempt, tries: 0, uncertain: false }
+        Doing { op, body, attempt, tries: 0, uncertain: false, settles: false }
+    }
+
+    /// Asks after a write, or sends it once more, above every window that may still be open.
+    fn settle_register(
+        &mut self,
+        client: usize,
+        (op, body, mut attempt): (OpIndex, ClientBody, Attempt),
+    ) -> Doing {
+        let again = self.register.rng.u8(..3) == 0;
+        let now = self.now;
+        let heard = self.register.clients[client].heard;
+        let body = match (attempt.upper, heard) {
+            (Some(upper), Some((at, when))) if again => {
+                let open = WallTime(at.0 + (now - when)).plus(limits::ATTEMPT_WINDOW);
+                attempt.number += 1;
+                attempt.lower = upper.max(open);
+                body
+            }
+            _ => {
+                let (id, since) = (attempt.id, attempt.since);
+                let lower = attempt.upper.unwrap_or(attempt.lower);
+                let key = key_of(&body);
+                ClientBody::Outcome(OutcomeAsk { table: table(), key, id, since, lower })
+            }
+        };
+        Doing { op, body, attempt, tries: 0, uncertain: true, settles: true }
     }
 
     fn try_register(&mut self, client: usize) {
@@ -260,10 +289,12 @@ impl World {
         let heard = state.heard.map(|(at, when)| WallTime(at.0 + (now - when)));
         let Some(doing) = &mut state.doing else { return };
         let attempt = &mut doing.attempt;
-        if doing.tries == 0 {
+        if doing.tries == 0 && !doing.settles {
             attempt.since = heard.unwrap_or_default();
         }
-        attempt.upper = heard.map(|time| time.max(attempt.lower).plus(limits::ATTEMPT_WINDOW));
+        if !matches!(doing.body, ClientBody::Outcome(_)) {
+            attempt.upper = heard.map(|time| time.max(attempt.lower).plus(limits::ATTEMPT_WINDOW));
+        }
         doing.tries += 1;
         let (mut body, attempt) = (doing.body.clone(), doing.attempt);
         match &mut body {
@@ -319,6 +350,9 @@ impl World {
     fn register_done(&mut self, client: usize, reply: &Reply) {
         let (now, time) = (self.now, self.time());
         let Some(doing) = self.register.clients[client].doing.take() else { return };
+        if doing.settles {
+            return self.register_settled(client, &doing, reply);
+        }
         let found = |receipt: &Receipt, value: Option<Value>| (value, receipt.stamp);
         let (receipt, outcome) = match reply {
             Reply::Get(reply) => {
@@ -337,15 +371,6 @@ impl World {
                 let value = reply.current.as_ref().and_then(|record| record.value.clone());
                 let (current, stamp) = found(&reply.receipt, value);
                 (reply.receipt, Outcome::Mismatch { current, stamp })
-            }
-            Reply::Outcome(reply) => {
-                let settled = match reply.fate {
-                    Fate::Applied(stamp) => Settled::Applied(stamp),
-                    Fate::Cancelled => Settled::Cancelled,
-                };
-                self.totals.register_settled += 1;
-                self.register.history.settle(doing.op, settled, time);
-                return self.register_rest(client);
             }
             _ => return self.register_rest(client),
         };
@@ -373,6 +398,25 @@ impl World {
         self.register_rest(client);
     }
 
+    /// What became of a write that had been given up is known now.
+    fn register_settled(&mut self, client: usize, doing: &Doing, reply: &Reply) {
+        let settled = match reply {
+            Reply::Outcome(reply) => match reply.fate {
+                Fate::Applied(stamp) => Settled::Applied(stamp),
+                Fate::Cancelled => Settled::Cancelled,
+            },
+            Reply::Put(reply) => Settled::Applied(reply.receipt.stamp),
+            Reply::Cas(reply) if reply.applied => Settled::Applied(reply.receipt.stamp),
+            Reply::Cas(_) => Settled::Cancelled,
+            _ => return self.register_rest(client),
+        };
+        self.totals.register_settled += 1;
+        self.totals.register_again += u64::from(!matches!(reply, Reply::Outcome(_)));
+        let now = self.time();
+        self.register.history.settle(doing.op, settled, now);
+        self.register_rest(client);
+    }
+
     fn register_failed(&mut self, client: usize, error: &OpError) {
         let (again, time) = (self.register.rng.bool(), self.time());
         let wait = self.register.rng.u64(5 * MS..100 * MS);
@@ -391,17 +435,20 @@ impl World {
         }
         let Some(doing) = self.register.clients[client].doing.take() else { return };
         match &doing.body {
-            ClientBody::Outcome(ask) => {
-                if error.code != ErrorCode::OutcomeForgotten {
-                    let attempt = Attempt { id: ask.id, ..doing.attempt };
-                    self.register.clients[client].unknown.push((
-                        doing.op,
-                        ask.key.clone(),
-                        attempt,
-                    ));
-                } else {
-                    self.totals.register_forgotten += 1;
+            _ if error.code == ErrorCode::OutcomeForgotten => {
+                self.totals.register_forgotten += 1;
+                if !doing.settles {
+                    self.register.history.complete(doing.op, Outcome::Unknown, time);
+                    self.register.clients[client].process = self.register.history.new_process();
                 }
+            }
+            _ if doing.settles && error.code == ErrorCode::RequestCancelled => {
+                self.totals.register_again += 1;
+                self.register.history.settle(doing.op, Settled::Cancelled, time);
+            }
+            body if doing.settles => {
+                let unknown = (doing.op, body.clone(), doing.attempt);
+                self.register.clients[client].unknown.push(unknown);
             }
             // Whoever asked was told that it never will be: that is final.
             _ if !doing.uncertain || error.code == ErrorCode::RequestCancelled => {
@@ -412,13 +459,8 @@ impl World {
                 let process = self.register.history.new_process();
                 let state = &mut self.register.clients[client];
                 state.process = process;
-                let key = match body {
-                    ClientBody::Put(put) => put.key.clone(),
-                    ClientBody::Cas(cas) => cas.key.clone(),
-                    _ => return self.register_rest(client),
-                };
                 if asks {
-                    state.unknown.push((doing.op, key, doing.attempt));
+                    state.unknown.push((doing.op, body.clone(), doing.attempt));
                 }
             }
         }
@@ -505,12 +547,14 @@ impl World {
     }
 }
 
-/// Asks after a write.
-fn asking((op, key, attempt): (OpIndex, Key, Attempt)) -> Doing {
-    let lower = attempt.upper.unwrap_or(attempt.lower);
-    let ask = OutcomeAsk { table: table(), key, id: attempt.id, since: attempt.since, lower };
-    let body = ClientBody::Outcome(ask);
-    Doing { op, body, attempt, tries: 0, uncertain: false }
+fn key_of(body: &ClientBody) -> Key {
+    match body {
+        ClientBody::Get(get) => get.key.clone(),
+        ClientBody::Put(put) => put.key.clone(),
+        ClientBody::Cas(cas) => cas.key.clone(),
+        ClientBody::Outcome(ask) => ask.key.clone(),
+        ClientBody::Scan(_) => unreachable!("nobody scans here"),
+    }
 }
 
 fn table() -> TableName {
