@@ -4,10 +4,11 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use fastrand::Rng;
 use roundtable::storage::vfs::Fault;
-use roundtable::storage::{Durability, FaultyVfs};
+use roundtable::storage::{Batch, Durability, Engine, Error, FaultyVfs, Options, ThreadMode};
 
 use crate::crash::calls_of_scripts;
 use crate::harness::{ACTS, DIR, Harness, Verdict};
@@ -130,6 +131,31 @@ fn a_failing_disk_never_makes_a_wrong_answer() {
     let (failures, runs) = fault_runs(160, usize::MAX);
     println!("{runs} fault runs, {} failures", failures.len());
     assert!(failures.is_empty(), "{} of {runs}: {:#?}", failures.len(), failures);
+}
+
+/// The disk may be asked again for what it could not read once; what is damaged stays so.
+#[test]
+fn a_read_that_fails_in_a_verification_is_not_taken_for_damage() {
+    let disk = FaultyVfs::new(0);
+    let options = Options { threads: ThreadMode::Inline, ..Options::default() };
+    let (engine, _) = Engine::open(Arc::new(disk.clone()), Path::new(DIR), options).unwrap();
+    let mut batch = Batch::new();
+    (0..200u8).for_each(|key| batch.put(&[key], &[key; 100]));
+    batch.put(b"long", &[1; 10_000]);
+    engine.submit(batch, Durability::Synced, Box::new(|_| {})).unwrap();
+    engine.flush().unwrap();
+    let before = disk.counts().calls;
+    assert!(engine.verify().errors.is_empty());
+    let calls = disk.counts().calls - before;
+    assert!(calls > 8);
+    let errors = (1..=calls).map(|call| {
+        disk.fail_at(disk.counts().calls + call, Fault::Eio);
+        engine.verify().errors
+    });
+    for (call, errors) in errors.enumerate() {
+        let all_io = errors.iter().all(|error| matches!(error, Error::Io { .. }));
+        assert!(!errors.is_empty() && all_io, "call {call}: {errors:?}");
+    }
 }
 
 /// Every call of a short script fails once, in each of two ways.

@@ -95,8 +95,11 @@ impl Verifying<'_> {
         }
         let (filter, blobs) = (guide.footer.filter, guide.footer.blobs);
         for span in [filter, blobs].into_iter().filter(|span| span.length > 0) {
-            if let Ok(stored) = self.table.parts.read(span) {
-                self.sums.update(&checksum_of(&stored).to_le_bytes());
+            match self.table.parts.read(span) {
+                Ok(stored) => self.sums.update(&checksum_of(&stored).to_le_bytes()),
+                // Else the sum would not agree, and what could not be read would pass for damage.
+                Err(error) if self.errors.is_empty() => self.errors.push(error),
+                Err(_) => {}
             }
             self.blocks += 1;
         }
