@@ -93,6 +93,9 @@ pub(crate) struct One {
     /// How long `fillpause` fills at full speed.
     #[arg(long, default_value_t = 0.5)]
     pub(crate) minutes: f64,
+    /// Say on standard error what the engine knows of itself in the end.
+    #[arg(long)]
+    pub(crate) stats: bool,
     /// Write what a crash leaves for `reopen` and end as if by a crash, measuring nothing.
     #[arg(long)]
     pub(crate) crash: bool,

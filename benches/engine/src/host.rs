@@ -36,6 +36,14 @@ impl Written {
     }
 }
 
+/// How long this thread was ready and waited for a processor, so far; zero where the kernel does not
+/// say. On a busy machine most pauses are that, and no doing of an engine.
+pub(crate) fn waited_for_processor() -> Duration {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    let nanos = text.split_whitespace().nth(1).and_then(|word| word.parse().ok());
+    Duration::from_nanos(nanos.unwrap_or(0))
+}
+
 /// Most memory the process has had, in bytes.
 pub(crate) fn peak_memory() -> u64 {
     let text = std::fs::read_to_string("/proc/self/status").unwrap_or_default();

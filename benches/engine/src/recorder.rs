@@ -1,6 +1,6 @@
 //! Latencies of single operations: one clock reading each, into a histogram of three digits.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
@@ -20,12 +20,14 @@ impl Recorder {
         Self { histogram, last: Instant::now() }
     }
 
-    /// An operation is over, and the next one begins.
-    pub(crate) fn lap(&mut self) {
+    /// An operation is over, and the next one begins. Returns how long it took.
+    pub(crate) fn lap(&mut self) -> Duration {
         let now = Instant::now();
-        let nanos = u64::try_from((now - self.last).as_nanos()).unwrap_or(HIGHEST);
+        let took = now - self.last;
+        let nanos = u64::try_from(took.as_nanos()).unwrap_or(HIGHEST);
         self.histogram.saturating_record(nanos);
         self.last = now;
+        took
     }
 
     /// What went on until now was no operation.

@@ -82,6 +82,10 @@ pub(crate) trait Store: Send + Sync {
     fn pressure(&self) -> Option<f64> {
         None
     }
+    /// Its own figures, if it has some to tell.
+    fn stats(&self) -> Option<String> {
+        None
+    }
 }
 
 /// Opens the store in `dir`, or makes one there.

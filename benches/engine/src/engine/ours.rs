@@ -101,4 +101,8 @@ impl Store for Ours {
     fn pressure(&self) -> Option<f64> {
         Some(self.engine.pressure())
     }
+
+    fn stats(&self) -> Option<String> {
+        Some(format!("{:#?}", self.engine.stats()))
+    }
 }

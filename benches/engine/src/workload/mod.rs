@@ -178,6 +178,11 @@ pub(crate) fn run(one: &One) -> anyhow::Result<Run> {
         costs.cpu_settled = Some((host::cpu() - cpu_before).as_secs_f64());
         costs.written = Some(Written::now()?.since(before));
     }
+    if one.stats
+        && let Some(stats) = store.stats()
+    {
+        eprintln!("{stats}");
+    }
     report(one, &*store, done, costs)
 }
 
