@@ -38,6 +38,73 @@ pub(crate) fn overlap_depth(tables: &[&TableMeta]) -> usize {
     Sweep::new(ends).deepest()
 }
 
+/// The stretches of keys that tables cover, from a first to a last key, in order. Tables that meet,
+/// directly or through others, cover one together, so every table lies in one stretch.
+pub(crate) fn stretches<'a>(
+    tables: impl IntoIterator<Item = &'a TableMeta>,
+) -> Vec<(Bytes, Bytes)> {
+    let mut tables: Vec<_> = tables.into_iter().collect();
+    tables.sort_unstable_by(|one, other| one.smallest.cmp(&other.smallest));
+    let mut stretches: Vec<(Bytes, Bytes)> = Vec::new();
+    for table in tables {
+        match stretches.last_mut() {
+            Some((_, end)) if table.smallest <= *end => {
+                if *end < table.largest {
+                    *end = table.largest.clone();
+                }
+            }
+            _ => stretches.push((table.smallest.clone(), table.largest.clone())),
+        }
+    }
+    stretches
+}
+
+/// Tables of level 0 that meet, directly or through others: a get asks those of one column only.
+#[derive(Debug)]
+struct Column {
+    largest: Bytes,
+    /// Newest first.
+    tables: Vec<Arc<Table>>,
+}
+
+/// The columns of level 0, in key order, from its tables, newest first.
+fn columns(newest: &[Arc<Table>]) -> Vec<Column> {
+    let stretches = stretches(newest.iter().map(|table| &table.meta));
+    let column = |(_, largest)| Column { largest, tables: Vec::new() };
+    let mut columns: Vec<Column> = stretches.into_iter().map(column).collect();
+    for table in newest {
+        let at = columns.partition_point(|column| column.largest < table.meta.smallest);
+        if let Some(column) = columns.get_mut(at) {
+            column.tables.push(Arc::clone(table));
+        }
+    }
+    columns
+}
+
+/// The tables of level 0 as runs of disjoint tables in key order, newer ones above older ones wherever
+/// they meet: as few as level 0 is deep, where each table would be a source of a scan otherwise.
+fn layers(columns: &[Column]) -> Vec<Arc<[Arc<Table>]>> {
+    let mut layers: Vec<Vec<Arc<Table>>> = Vec::new();
+    for column in columns {
+        let mut placed: Vec<(&Arc<Table>, usize)> = Vec::new();
+        for table in &column.tables {
+            let above = placed.iter().filter(|(newer, _)| overlap(&newer.meta, &table.meta));
+            let layer = above.map(|(_, layer)| layer + 1).max().unwrap_or(0);
+            let layer = if crate::mutant!("storage-layers-overlap") { 0 } else { layer };
+            placed.push((table, layer));
+        }
+        // In key order, and columns come in key order.
+        placed.sort_by(|(one, _), (other, _)| one.meta.smallest.cmp(&other.meta.smallest));
+        for (table, layer) in placed {
+            if layers.len() <= layer {
+                layers.resize_with(layer + 1, Vec::new);
+            }
+            layers.get_mut(layer).into_iter().for_each(|run| run.push(Arc::clone(table)));
+        }
+    }
+    layers.into_iter().map(Arc::from).collect()
+}
+
 /// The ends of ranges, sorted, so that a question of how many of them hold a key costs one search:
 /// asking every range about the ends of every other is what made a store of thousands of small
 /// tables crawl.
@@ -61,11 +128,6 @@ impl<K: Ord> Sweep<K> {
         self.begun(key) - self.ends.partition_point(|end| end < key)
     }
 
-    /// Whether a range holds `key` and something above it.
-    pub(crate) fn goes_on_behind(&self, key: &K) -> bool {
-        self.begun(key) > self.ends.partition_point(|end| end <= key)
-    }
-
     fn begun(&self, key: &K) -> usize {
         self.begins.partition_point(|begin| begin <= key)
     }
@@ -87,6 +149,8 @@ impl<K: Ord> Sweep<K> {
 #[derive(Debug, Default)]
 pub(crate) struct Levels {
     levels: [Arc<[Arc<Table>]>; LEVELS],
+    columns: Vec<Column>,
+    layers: Vec<Arc<[Arc<Table>]>>,
     depth: usize,
     entries: u64,
     deleted: Arc<Deleted>,
@@ -139,8 +203,11 @@ impl Levels {
         });
         let entries = levels.iter().flatten().map(|table| table.meta.entries).sum();
         let blobs = blobs_of(levels.iter().flatten());
+        let columns = levels.first().map_or_else(Vec::new, |newest| columns(newest));
+        let layers = layers(&columns);
         let levels = levels.map(Arc::from);
-        let mut new = Self { levels, depth, entries, deleted: Arc::default(), blobs };
+        let mut new =
+            Self { levels, columns, layers, depth, entries, deleted: Arc::default(), blobs };
         if !deleted.is_empty() {
             let tables: Vec<&TableMeta> = new.all().map(|(_, table)| &table.meta).collect();
             new.deleted = Arc::new(Deleted::new(RangeDelete::needed(deleted, &tables)));
@@ -217,7 +284,9 @@ impl Levels {
 
     /// The tables that may hold `key`, newest first.
     pub(crate) fn holding<'a>(&'a self, key: &'a [u8]) -> impl Iterator<Item = &'a Arc<Table>> {
-        let (newest, lower) = self.levels.split_first().expect("there are seven levels");
+        let column = self.columns.partition_point(|column| *column.largest < *key);
+        let newest = self.columns.get(column).map_or(&[][..], |column| &column.tables);
+        let (_, lower) = self.levels.split_first().expect("there are seven levels");
         let lower = lower.iter().filter_map(move |tables| {
             tables.get(tables.partition_point(|table| *table.meta.largest < *key))
         });
@@ -234,23 +303,16 @@ impl Levels {
         self.entries
     }
 
-    /// What to read to see a range, newest first: each table of level 0, and each other level.
-    pub(crate) fn sources<'a>(
-        &'a self,
-        range: &'a Range,
+    /// What to read to see a range, newest first: the layers of level 0, and each other level.
+    pub(crate) fn sources(
+        &self,
         direction: Direction,
         mode: ReadMode,
-    ) -> impl Iterator<Item = Source> + 'a {
-        let (newest, lower) = self.levels.split_first().expect("there are seven levels");
-        let meets = |table: &&Arc<Table>| range.meets(&table.meta.smallest, &table.meta.largest);
-        let newest = newest.iter().filter(meets).map(move |table| {
-            Source::Table(Box::new(TableCursor::new(Arc::clone(table), direction, mode)))
-        });
-        let lower = lower.iter().filter(|run| !run.is_empty());
-        let lower = lower.map(move |run| {
+    ) -> impl Iterator<Item = Source> + '_ {
+        let lower = self.levels.iter().skip(1).filter(|run| !run.is_empty());
+        self.layers.iter().chain(lower).map(move |run| {
             Source::Level(Box::new(LevelCursor::new(Arc::clone(run), direction, mode)))
-        });
-        newest.chain(lower)
+        })
     }
 }
 

@@ -14,13 +14,12 @@ use super::error::Error;
 use super::iter::{Direction, Range};
 use super::levels::LevelCursor;
 use super::memtable_cursor::MemtableCursor;
-use super::sstable::{ReadMode, Table, TableCursor};
+use super::sstable::{ReadMode, Table};
 
 /// Something sorted, with a place in it.
 #[derive(Debug)]
 pub(crate) enum Source {
     Memtable(MemtableCursor),
-    Table(Box<TableCursor>),
     Level(Box<LevelCursor>),
 }
 
@@ -36,7 +35,6 @@ impl Source {
                 cursor.seek(range);
                 Ok(())
             }
-            Self::Table(cursor) => cursor.seek(range),
             Self::Level(cursor) => cursor.seek(range),
         }
     }
@@ -47,7 +45,6 @@ impl Source {
                 cursor.step(range);
                 Ok(())
             }
-            Self::Table(cursor) => cursor.step(range),
             Self::Level(cursor) => cursor.step(range),
         }
     }
@@ -55,7 +52,6 @@ impl Source {
     fn key(&self) -> Option<&[u8]> {
         match self {
             Self::Memtable(cursor) => cursor.key(),
-            Self::Table(cursor) => cursor.key(),
             Self::Level(cursor) => cursor.key(),
         }
     }
@@ -63,7 +59,6 @@ impl Source {
     fn entry(&self) -> Option<EntryRef<'_>> {
         match self {
             Self::Memtable(cursor) => cursor.entry(),
-            Self::Table(cursor) => cursor.entry(),
             Self::Level(cursor) => cursor.entry(),
         }
     }
@@ -72,7 +67,6 @@ impl Source {
     fn table(&self) -> Option<&Arc<Table>> {
         match self {
             Self::Memtable(_) => None,
-            Self::Table(cursor) => Some(cursor.table()),
             Self::Level(cursor) => cursor.table(),
         }
     }
@@ -80,7 +74,6 @@ impl Source {
     fn value(&self) -> Bytes {
         match self {
             Self::Memtable(cursor) => cursor.value(),
-            Self::Table(cursor) => cursor.value(),
             Self::Level(cursor) => cursor.value(),
         }
     }

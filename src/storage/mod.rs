@@ -51,8 +51,8 @@ pub use batch::{Batch, Seqno};
 pub use check::{Checked, check};
 pub use compaction::{CompactionFilter, SharedFilter};
 pub use engine::{
-    Checkpoint, CorruptRegion, Engine, Ingested, LevelStats, OnDone, Recovery, Snapshot, Stats,
-    TryGet, Verified,
+    Checkpoint, CompactionBytes, CorruptRegion, Engine, Ingested, LevelStats, OnDone, Recovery,
+    Snapshot, Stats, TryGet, Verified,
 };
 pub use error::Error;
 pub use export::{BlobPart, Export, TableFile};

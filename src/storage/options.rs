@@ -92,13 +92,17 @@ pub struct Options {
     /// come and go as blocks do. They take some 2.5 % of a store of pairs of 100 bytes: where the
     /// budget has no room for that a get may read an index and a filter besides its block.
     pub block_cache_bytes: usize,
-    /// How many tables of level 0 may overlap before they are merged; default 4.
+    /// How many tables of level 0 may overlap before they are merged; default 6. More of them make merges
+    /// cheaper, since each rewrites what it meets below for more, and gets that find nothing in
+    /// memory ask more filters.
     pub l0_trigger: usize,
     /// Bound on the tables of level 0 that overlap; default 24, at least 1. From the trigger on the pressure
     /// rises; at the bound writes are refused with `Overloaded`, unless it is damage that keeps
     /// compaction from going on.
     pub l0_depth_max: usize,
-    /// Size above which data is spread over one level more, in bytes; default 256 MiB.
+    /// Size above which data is spread over one level more, in bytes; default 1 GiB: some four times what
+    /// `l0_trigger` memtables bring down together, so that they are merged straight into the last level
+    /// as long as a further level between would cost more than it saves.
     pub level_base_bytes: u64,
     /// How many times larger each level is than the one above it; default 10, at least 2.
     pub level_fanout: u64,
@@ -156,9 +160,9 @@ impl Default for Options {
             compression: Compression::below_the_first(Compression::Lz4),
             index_bytes_max: 1 << 20,
             block_cache_bytes: 256 << 20,
-            l0_trigger: 4,
+            l0_trigger: 6,
             l0_depth_max: 24,
-            level_base_bytes: 256 << 20,
+            level_base_bytes: 1 << 30,
             level_fanout: 10,
             table_bytes: 32 << 20,
             blob_bytes_min: Some(4 << 10),

@@ -216,7 +216,8 @@ fn long_values() -> [(&'static [u8], Vec<u8>); 3] {
 }
 
 fn with_blobs() -> Options {
-    Options { blob_bytes_min: Some(200), ..options() }
+    // Segments of a size that a flush leaves in use.
+    Options { blob_bytes_min: Some(200), wal_segment_bytes: 64 << 10, ..options() }
 }
 
 /// The table, the blob file and the manifest of a store with long values.

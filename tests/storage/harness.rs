@@ -571,29 +571,3 @@ pub(crate) fn crash_run(script: u64, call: u64, seed: u64, fate: Fate) -> Verdic
     harness.crash();
     story(harness.recover())
 }
-
-/// What becomes of what is not synced, run after run at one call.
-pub(crate) const FATES: [Fate; 4] = [Fate::Drawn, Fate::Lost, Fate::Torn, Fate::Kept];
-
-/// Crashes every one of some scripts at every call, with `runs` runs in all or a few more, each
-/// fate in turn; stops after `enough` failures. Returns the failures and the number of runs.
-pub(crate) fn crash_runs(scripts: u64, runs: u64, enough: usize) -> (Vec<String>, u64) {
-    let calls: Vec<u64> = (0..scripts).map(calls_of).collect();
-    let variants = runs.div_ceil(calls.iter().sum::<u64>()).max(1);
-    let mut failures = Vec::new();
-    let mut count = 0;
-    for (script, calls) in calls.iter().enumerate() {
-        for call in 1..=*calls {
-            for variant in 0..variants {
-                let seed = call * 1_000 + variant;
-                let fate = FATES[variant as usize % FATES.len()];
-                failures.extend(crash_run(script as u64, call, seed, fate).err());
-                count += 1;
-                if failures.len() >= enough {
-                    return (failures, count);
-                }
-            }
-        }
-    }
-    (failures, count)
-}

@@ -11,7 +11,6 @@ use std::ops::Bound;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use fastrand::Rng;
 use roundtable::storage::{
@@ -21,17 +20,26 @@ use roundtable::storage::{
 
 type State = BTreeMap<Vec<u8>, Vec<u8>>;
 
-/// Tells the child where its store is.
+/// Tells the child where its store is, and what it writes there.
 const PLACE: &str = "KVD_KILLED_DIR";
 /// A child that nobody kills ends by itself.
 const BATCHES_MAX: u64 = 200_000;
 
-fn options(seed: u64, threads: ThreadMode) -> Options {
+/// What a child writes: short values, or many that stand in blob files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Values {
+    Short,
+    Long,
+}
+
+fn options(seed: u64, values: Values, threads: ThreadMode) -> Options {
     let mut rng = Rng::with_seed(seed);
     let interval = SyncMode::Interval(core::time::Duration::from_millis(2));
+    let scale = if values == Values::Long { 10 } else { 1 };
     Options {
-        memtable_bytes: rng.usize(4_000..60_000),
-        wal_segment_bytes: rng.u64(4_000..60_000),
+        memtable_bytes: rng.usize(4_000..60_000) * scale,
+        wal_segment_bytes: rng.u64(4_000..60_000) * scale as u64,
+        blob_file_bytes: 100_000,
         block_bytes: 512,
         l0_trigger: rng.usize(1..4),
         level_base_bytes: 8_000,
@@ -45,7 +53,7 @@ fn options(seed: u64, threads: ThreadMode) -> Options {
 }
 
 /// What batch `number` does, to an engine's batch and to the map that stands for it.
-fn write(number: u64, batch: &mut Batch, state: &mut State) {
+fn write(number: u64, values: Values, batch: &mut Batch, state: &mut State) {
     let mut rng = Rng::with_seed(number);
     let key = |rng: &mut Rng| format!("key{:03}", rng.u16(..300)).into_bytes();
     if rng.u8(..50) == 0 {
@@ -59,7 +67,12 @@ fn write(number: u64, batch: &mut Batch, state: &mut State) {
             batch.delete(&key);
             state.remove(&key);
         } else {
-            let value = number.to_le_bytes().repeat(rng.usize(1..30));
+            // From 512 times eight bytes on a value stands in a blob file.
+            let times = match values {
+                Values::Long if rng.bool() => rng.usize(500..1_500),
+                _ => rng.usize(1..30),
+            };
+            let value = number.to_le_bytes().repeat(times);
             batch.put(&key, &value);
             state.insert(key, value);
         }
@@ -83,13 +96,17 @@ fn dump(engine: &Engine) -> State {
 fn child() {
     let Ok(place) = std::env::var(PLACE) else { return };
     let (dir, seed) = place.rsplit_once('#').unwrap();
-    let options = options(seed.parse().unwrap(), ThreadMode::Threaded);
+    let (seed, values) = match seed.strip_suffix("-long") {
+        Some(seed) => (seed, Values::Long),
+        None => (seed, Values::Short),
+    };
+    let options = options(seed.parse().unwrap(), values, ThreadMode::Threaded);
     let (engine, _) = Engine::open(Arc::new(RealVfs), Path::new(dir), options).unwrap();
     let mut state = dump(&engine);
     let first = last(&state) + 1;
     for number in first..first + BATCHES_MAX {
         let mut batch = Batch::new();
-        write(number, &mut batch, &mut state);
+        write(number, values, &mut batch, &mut state);
         loop {
             // The parent is told before the next batch is acknowledged; when it is gone, so are we.
             let on_done = Box::new(move |result: Result<_, Error>| {
@@ -110,10 +127,11 @@ fn child() {
 
 /// Starts a child, kills it when it has acknowledged `after` batches more, and returns the last
 /// that it has acknowledged.
-fn killed_after(dir: &Path, seed: u64, after: u64) -> u64 {
+fn killed_after(dir: &Path, seed: u64, values: Values, after: u64) -> u64 {
+    let suffix = if values == Values::Long { "-long" } else { "" };
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "killed::child", "--nocapture", "--test-threads=1"])
-        .env(PLACE, format!("{}#{seed}", dir.display()))
+        .env(PLACE, format!("{}#{seed}{suffix}", dir.display()))
         .stdout(Stdio::piped())
         .stderr(Stdio::inherit())
         .spawn()
@@ -134,35 +152,48 @@ fn killed_after(dir: &Path, seed: u64, after: u64) -> u64 {
     acknowledged
 }
 
-#[test]
-fn what_is_acknowledged_survives_a_kill_at_any_moment() {
+/// Kills one child after another, each in the store that the last has left, and judges what is there.
+/// Returns the number of batches, and of blob files that came and went.
+fn live_and_die(values: Values, most: u64) -> (u64, u64) {
     let kills = std::env::var("KVD_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(5);
     let dir = tempfile::tempdir().unwrap();
     let place = dir.path().join("db");
     let mut rng = Rng::with_seed(11);
-    let (mut state, mut applied) = (State::new(), 0);
-    let survived = AtomicU64::new(0);
+    let (mut state, mut applied, mut blobs) = (State::new(), 0, 0);
     for kill in 0..kills {
-        let acknowledged = killed_after(&place, kill, rng.u64(1..1_500));
+        let acknowledged = killed_after(&place, kill, values, rng.u64(1..most));
         let checked = check(&RealVfs, &place).unwrap();
         assert!(checked.faults.is_empty(), "kill {kill}: {:?}", checked.faults);
-        let options = options(kill, ThreadMode::Inline);
+        let options = options(kill, values, ThreadMode::Inline);
         let (engine, recovery) = Engine::open(Arc::new(RealVfs), &place, options).unwrap();
         assert!(recovery.corrupt.is_empty() && recovery.unreadable.is_empty(), "{recovery:?}");
         let found = dump(&engine);
         let number = last(&found);
         assert!(number >= acknowledged, "kill {kill}: {acknowledged} is gone, {number} is last");
         for number in applied + 1..=number {
-            write(number, &mut Batch::new(), &mut state);
+            write(number, values, &mut Batch::new(), &mut state);
         }
         assert!(found == state, "kill {kill}: the state is not that after batch {number}");
         applied = number;
         assert!(engine.verify().errors.is_empty());
-        survived.fetch_add(1, Ordering::Relaxed);
+        let stats = engine.stats();
+        blobs += stats.blob_files as u64 + stats.blob_files_gone;
         // Half of the children find what this process has left, closed, half what a kill has left.
         if kill % 2 == 0 {
             engine.close().unwrap();
         }
     }
-    println!("{applied} batches in {kills} lives");
+    println!("{applied} batches and {blobs} blob files in {kills} lives");
+    (applied, blobs)
+}
+
+#[test]
+fn what_is_acknowledged_survives_a_kill_at_any_moment() {
+    live_and_die(Values::Short, 1_500);
+}
+
+#[test]
+fn long_values_that_are_acknowledged_survive_a_kill_at_any_moment() {
+    let (_, blobs) = live_and_die(Values::Long, 400);
+    assert!(blobs > 0, "no value stood in a blob file");
 }

@@ -1,23 +1,26 @@
 //! The suite itself is tested: with each planted bug armed, the crash harness must fire.
 
 use std::collections::BTreeSet;
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use roundtable::storage::{Batch, Durability, Engine, Error, MemoryVfs, Options, ThreadMode};
+use roundtable::storage::{
+    Batch, Direction, Durability, Engine, Error, MemoryVfs, Options, ThreadMode,
+};
 use roundtable::testing::arm_mutant;
 
 use crate::blobs::{a_reference_to_another_key_is_noticed, an_exchanged_blob_file_is_noticed};
+use crate::crash::crash_runs;
 use crate::damage::flips;
 use crate::exchange::{damage_is_refused, hidden_by_deletes};
 use crate::faults::fault_runs;
-use crate::harness::crash_runs;
 use crate::metamorphic::failing_stream;
 use crate::shapes::{a_delete_in_a_newer_table_hides_a_put, exchanged_blocks_are_noticed};
 
 fn fires(mutant: &'static str) {
     let _armed = arm_mutant(mutant);
-    let (failures, runs) = crash_runs(12, 1, 1);
+    let (failures, runs) = crash_runs(12, 1);
     println!("{mutant}: caught in crash run {runs}: {:?}", failures.first());
     assert!(!failures.is_empty(), "{mutant} was not caught in {runs} crash runs");
 }
@@ -60,6 +63,29 @@ fn unlinking_inputs_before_the_manifest_is_caught() {
 #[test]
 fn a_filter_that_denies_a_key_it_holds_is_caught() {
     fires("storage-filter-false-negative");
+}
+
+/// Whether a range over tables of level 0 that meet gives every key once, in order and newest.
+fn level_0_is_read_right() -> bool {
+    let options = Options { threads: ThreadMode::Inline, l0_trigger: 100, ..Options::default() };
+    let disk = Arc::new(MemoryVfs::default());
+    let (engine, _) = Engine::open(disk, Path::new("db"), options).unwrap();
+    for round in 0..3u8 {
+        let mut batch = Batch::new();
+        (0..20u8).for_each(|key| batch.put(&[key + round * 10], &[round]));
+        engine.submit(batch, Durability::Synced, Box::new(|_| {})).unwrap();
+        engine.flush().unwrap();
+    }
+    let pairs = engine.range(Bound::Unbounded, Bound::Unbounded, Direction::Forward);
+    let pairs = pairs.map(|pair| pair.map(|(key, value, _)| (key[0], value[0])).unwrap());
+    pairs.take(100).eq((0..40).map(|key| (key, (key / 10).min(2))))
+}
+
+#[test]
+fn a_layer_of_level_0_whose_tables_meet_is_caught() {
+    assert!(level_0_is_read_right());
+    let _armed = arm_mutant("storage-layers-overlap");
+    assert!(!level_0_is_read_right());
 }
 
 #[test]

@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use super::view::{Avoid, LevelsView};
 use super::{level0, pick};
+use crate::storage::batch::Seqno;
 use crate::storage::levels::LAST_LEVEL;
 use crate::storage::options::Options;
 use crate::storage::sstable::{TableBuilder, TableMeta};
@@ -22,8 +23,11 @@ const UNIT_SHARE: u64 = 4;
 /// A table of this share of its full size ends where one of the level below does: so merges of that
 /// level meet fewer tables of which they need only a part.
 const ALIGN_SHARE: u64 = 2;
-/// Into at most so many tables a flush is cut by edges.
-const FLUSH_PIECES: usize = 8;
+/// A flush ends a table that has so much of a memtable, where there is no other: of one that is full,
+/// some twelve tables come, since memory counts an entry as a third more than a table does.
+const FLUSH_PIECES: usize = 16;
+/// Entries came in order if no more than one in so many came before the one with the key below.
+const ORDER_SHARE: u64 = 8;
 
 /// How large a table in the making is.
 #[derive(Debug, Clone, Copy, Default)]
@@ -51,6 +55,8 @@ pub(crate) struct Cutter {
     edge_bytes: u64,
     /// Bytes of the tables behind these edges since the table began.
     overlap: u64,
+    /// The columns of a flush.
+    columns: Option<Columns>,
     unit_prefix: usize,
     /// Units that get tables of their own.
     own: BTreeSet<Bytes>,
@@ -74,6 +80,7 @@ impl Cutter {
             passed: 0,
             edge_bytes,
             overlap: 0,
+            columns: None,
             unit_prefix: options.unit_prefix_bytes,
             own: BTreeSet::new(),
             is_last,
@@ -100,18 +107,32 @@ impl Cutter {
         cutter
     }
 
-    /// For a flush of about `memtable_bytes`, over the tables there are.
+    /// For a flush, over the tables there are.
     pub(crate) fn for_flush(options: &Options, view: &LevelsView<'_>, avoid: &Avoid) -> Self {
-        let edges = level0::edges(view, pick::base(view, options), avoid);
-        let piece = (options.memtable_bytes / FLUSH_PIECES) as u64;
-        Self::new(options, false, edges.into_iter().map(|key| (key, 0)).collect(), piece)
+        let blocks = level0::blocks(view, pick::base(view, options), avoid);
+        let piece_bytes = (options.memtable_bytes / FLUSH_PIECES) as u64;
+        let columns = Some(Columns { blocks, piece_bytes, ..Columns::default() });
+        // Half: one flush has more of a column than the next, and a place that is not taken again
+        // joins two columns.
+        Self { columns, ..Self::new(options, false, Vec::new(), piece_bytes / 2) }
+    }
+
+    /// Takes note of the batch of an entry that a flush writes, in key order: it tells whether keys
+    /// came in order.
+    pub(crate) fn note(&mut self, seqno: Seqno) {
+        if let Some(columns) = &mut self.columns {
+            columns.note(seqno);
+        }
     }
 
     /// Whether the table of this size that is being written ends before `key`. A table that has not
     /// begun has none.
     pub(crate) fn cuts_before(&mut self, key: &[u8], size: TableSize) -> bool {
         let TableSize { bytes, whole } = size;
-        let crosses = self.passes_edge(key);
+        let crosses = match &mut self.columns {
+            Some(columns) => columns.end_before(key, bytes),
+            None => self.passes_edge(key),
+        };
         let unit_ends = self.unit_prefix > 0 && *unit_of(key, self.unit_prefix) != *self.unit;
         let cuts = bytes > 0
             && (bytes >= self.table_bytes
@@ -120,6 +141,7 @@ impl Cutter {
                 || unit_ends && self.unit_is_cut(key, whole));
         if cuts || bytes == 0 {
             self.overlap = 0;
+            self.columns.iter_mut().for_each(Columns::begin);
         }
         let begun = if cuts { 0 } else { whole };
         if unit_ends {
@@ -155,6 +177,58 @@ impl Cutter {
     }
 }
 
+/// The columns that a flush is cut into, so that a merge of level 0 can take one and leave the others.
+#[derive(Debug, Default)]
+struct Columns {
+    /// Stretches of keys inside which no table may end, in order, and how many are behind.
+    blocks: Vec<(Bytes, Bytes)>,
+    passed: usize,
+    /// Where there are none, a table ends with so much.
+    piece_bytes: u64,
+    /// The last key stands inside the block that is next.
+    inside: bool,
+    /// The bytes that the table had behind the last block.
+    free_from: u64,
+    /// Of the table that is being written: its entries, how many of them were written before the one
+    /// with the key below, and when the last was.
+    entries: u64,
+    back: u64,
+    last: Seqno,
+}
+
+impl Columns {
+    fn begin(&mut self) {
+        (self.entries, self.back, self.last) = (0, 0, Seqno(0));
+        self.free_from = 0;
+    }
+
+    fn note(&mut self, seqno: Seqno) {
+        self.entries += 1;
+        self.back += u64::from(seqno < self.last);
+        self.last = seqno;
+    }
+
+    /// Whether a table may end before `key`. Keys that came in order will hardly come again: their
+    /// tables are moved down as they are, and are to be large.
+    fn end_before(&mut self, key: &[u8], bytes: u64) -> bool {
+        let behind = |(_, end): &&(Bytes, Bytes)| **end < *key;
+        let passed = self.passed;
+        self.passed += self.blocks.iter().skip(passed).take_while(behind).count();
+        let left = usize::from(self.inside);
+        let goes_on = self.inside && self.passed == passed;
+        self.inside = self.blocks.get(self.passed).is_some_and(|(begin, _)| **begin <= *key);
+        let in_order = self.back * ORDER_SHARE <= self.entries;
+        if !self.inside && (left > 0 || self.passed > passed) {
+            self.free_from = bytes;
+        }
+        // At a beginning, where else the table would lie across, or where there is none at all for so
+        // long. Not at an end: a few keys beyond it would be a table of their own.
+        let at_edge = self.inside || self.passed - passed > left;
+        let is_full = bytes - self.free_from.min(bytes) >= self.piece_bytes;
+        !goes_on && (at_edge || !in_order && is_full)
+    }
+}
+
 /// Units that have at least `bytes` in these tables, as far as whole tables tell.
 fn large_units(tables: &[&TableMeta], prefix: usize, bytes: u64) -> BTreeSet<Bytes> {
     let mut sizes: BTreeMap<Bytes, u64> = BTreeMap::new();
@@ -165,4 +239,61 @@ fn large_units(tables: &[&TableMeta], prefix: usize, bytes: u64) -> BTreeSet<Byt
         }
     }
     sizes.into_iter().filter(|(_, size)| *size >= bytes).map(|(unit, _)| unit).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::files::FileNo;
+
+    fn key(number: u32) -> Bytes {
+        Bytes::from(format!("{number:04}"))
+    }
+
+    fn table(no: FileNo, (low, high): (u32, u32)) -> TableMeta {
+        let (smallest, largest) = (key(low), key(high));
+        TableMeta { no, bytes: 100, entries: 10, smallest, largest, ..TableMeta::default() }
+    }
+
+    /// At which of the keys 0 to 99, ten bytes each, a flush begins a table, if they came in this order.
+    fn cuts(tables: &[(usize, TableMeta)], came: impl Fn(u32) -> u64) -> Vec<u32> {
+        let all = tables.iter().map(|(level, table)| (*level, table));
+        let view = LevelsView::from_ordered(all, |_| 0);
+        let options = Options { memtable_bytes: 16 * 100, table_bytes: 700, ..Options::default() };
+        let mut cutter = Cutter::for_flush(&options, &view, &Avoid::default());
+        let (mut begun, mut cuts) = (0, Vec::new());
+        for number in 0..100 {
+            let bytes = u64::from(number - begun) * 10;
+            if cutter.cuts_before(&key(number), TableSize { bytes, whole: bytes }) {
+                cuts.push(number);
+                begun = number;
+            }
+            cutter.note(Seqno(came(number)));
+        }
+        cuts
+    }
+
+    fn mixed(number: u32) -> u64 {
+        u64::from(number * 37 % 100)
+    }
+
+    #[test]
+    fn keys_that_came_in_any_order_are_cut_into_columns_where_nothing_is() {
+        assert_eq!(cuts(&[], mixed), [10, 20, 30, 40, 50, 60, 70, 80, 90]);
+        // Those in order are in tables of full size: nothing will come between.
+        assert_eq!(cuts(&[], u64::from), [70]);
+        assert_eq!(cuts(&[], |_| 7), [70], "of one batch");
+    }
+
+    #[test]
+    fn a_flush_is_cut_where_tables_begin_and_never_inside_them() {
+        let below = [(LAST_LEVEL, table(1, (5, 29))), (LAST_LEVEL, table(2, (31, 59)))];
+        assert_eq!(cuts(&below, mixed), [5, 31, 70, 80, 90]);
+        // The columns of the flush before begin a little later: the same places again.
+        let upper = [(0, table(3, (0, 28))), (0, table(4, (33, 58))), (0, table(5, (61, 99)))];
+        assert_eq!(cuts(&[&upper, &below[..]].concat(), mixed), [31, 61]);
+        // One of level 0 that lies across joins two columns.
+        let across = [(0, table(6, (20, 40)))];
+        assert_eq!(cuts(&[&across, &below[..]].concat(), mixed), [5, 70, 80, 90]);
+    }
 }

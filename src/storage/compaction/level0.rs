@@ -12,14 +12,14 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 
 use super::view::{Avoid, LevelsView};
-use crate::storage::levels::{Sweep, overlap, overlap_depth};
+use crate::storage::levels::{Sweep, overlap, overlap_depth, stretches};
 use crate::storage::sstable::TableMeta;
 
 /// Most tables of level 0 in one job, oldest first, so that a job stays of a size.
 pub(super) const LEVEL0_TABLES_MAX: usize = 16;
 /// So many tables of level 0 that do not overlap count as one that does: they cost a comparison
-/// each, not a read. A flush makes at most so many (see [`FlushCuts`]).
-pub(super) const DISJOINT_DISCOUNT: usize = 8;
+/// each, not a read. A flush makes at most so many.
+pub(super) const DISJOINT_DISCOUNT: usize = 32;
 
 /// How deep level 0 is where it is deepest, leaving out what is being merged already.
 pub(super) fn depth(view: &LevelsView<'_>, avoid: &Avoid) -> Depth {
@@ -125,13 +125,13 @@ fn with_older(tables: &[&TableMeta], chosen: &mut BTreeSet<usize>) {
     }
 }
 
-/// Where a flush may end a table: keys at which a table of the level that level 0 is merged into
-/// ends, or one of level 0, and that no waiting table of level 0 lies across. In order.
-pub(super) fn edges(view: &LevelsView<'_>, base: usize, avoid: &Avoid) -> Vec<Bytes> {
+/// The stretches of keys, from a first to a last one, in order and disjoint, inside which a flush may
+/// not end a table: there a waiting table of level 0 or one of the level that it is merged into would
+/// lie across, and both halves would meet it. Each begins where a table does. That is what makes
+/// columns keep: a table of level 0 begins where the one below does or later, so the next flush comes
+/// to the lower one's beginning first, and cuts there again.
+pub(super) fn blocks(view: &LevelsView<'_>, base: usize, avoid: &Avoid) -> Vec<(Bytes, Bytes)> {
     let waiting = |table: &&&TableMeta| !avoid.is_busy(table.no);
-    let upper: Vec<_> = view.level(0).iter().filter(waiting).copied().collect();
-    let ends = upper.iter().chain(view.level(base)).map(|table| &table.largest);
-    let ends: BTreeSet<&Bytes> = ends.collect();
-    let sweep = Sweep::new(upper.iter().map(|table| (&table.smallest, &table.largest)));
-    ends.into_iter().filter(|key| !sweep.goes_on_behind(key)).cloned().collect()
+    let upper = view.level(0).iter().filter(waiting);
+    stretches(upper.chain(view.level(base)).copied())
 }

@@ -23,6 +23,6 @@ pub use filter::{CompactionFilter, SharedFilter};
 pub(crate) use cut::{Cutter, TableSize};
 pub(crate) use garbage::{pick_garbage, to_collect};
 pub(crate) use merge::Merging;
-pub(crate) use pick::{Asked, debt, is_under_way, pick, pick_asked, pick_dense, pick_idle};
+pub(crate) use pick::{Asked, Rest, debt, is_under_way, pick, pick_asked, pick_dense, pick_idle};
 pub(crate) use purge::pick_purge;
 pub(crate) use view::{Avoid, Job, LevelsView, Reason};

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use fastrand::Rng;
 
-use super::pick::{Asked, pick, pick_asked, pick_dense, pick_idle};
+use super::pick::{Asked, Rest, pick, pick_asked, pick_dense, pick_idle};
 use super::view::{Avoid, BlobShare, Job, LevelsView};
 use super::{Cutter, TableSize, level0, pick_garbage, to_collect};
 use crate::storage::batch::Seqno;
@@ -167,6 +167,7 @@ impl World {
                 self.add(level, std::mem::take(&mut begun));
             }
             begun.insert(key, version);
+            cutter.note(Seqno(version.seqno));
         }
         self.add(level, begun);
     }
@@ -202,12 +203,13 @@ impl World {
 
     fn begin(&mut self) -> Result<bool, String> {
         let draw = self.rng.u8(..8);
+        let rest = if self.last.is_multiple_of(2) { Rest::Short } else { Rest::Long };
         let view = self.view();
         let asked = Asked { range: KeyRange::all(), until: Seqno(self.last), before: FileNo::MAX };
         let job = match draw {
             0 => pick_asked(&view, &self.options, &self.avoid, &asked),
             1 => pick_dense(&view, &self.options, &self.avoid),
-            2 => pick_idle(&view, &self.options, &self.avoid),
+            2 => pick_idle(&view, &self.options, &self.avoid, rest),
             3 => pick_garbage(&view, &self.options, &self.avoid),
             _ => pick(&view, &self.options, &self.avoid),
         };

@@ -30,8 +30,12 @@ const OVERLAP_TABLES_MAX: u64 = 10;
 const DENSE_DELETES: u64 = 4;
 /// A table of which one byte in so many may be dropped is merged for that alone.
 const DENSE_DROPPABLE: u64 = 4;
-/// Level 0 is merged in idle times when it has more than one byte in so many.
-const IDLE_SHARE: u64 = 12;
+/// A delete is taken down early only while so many entries at most are rewritten for it.
+const ENTRIES_PER_DELETE: u64 = 2;
+/// In idle times level 0 is merged as far as it may hide more than one byte in so many of the rest:
+/// soon, and after a long while.
+const IDLE_SHARE: u64 = 4;
+const IDLE_SHARE_LONG: u64 = 12;
 
 /// What someone wants to have in the last level.
 #[derive(Debug, Clone)]
@@ -48,6 +52,15 @@ impl Asked {
     fn covers(&self, table: &TableMeta) -> bool {
         table.first <= self.until && self.range.meets(&table.smallest, &table.largest)
     }
+}
+
+/// For how long little has been written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rest {
+    /// Some moments: more may come, and would make merges of now needless.
+    Short,
+    /// So long that what is there can be taken to stay as it is.
+    Long,
 }
 
 /// The level that level 0 is merged into.
@@ -153,24 +166,26 @@ pub(crate) fn is_under_way(avoid: &Avoid, asked: &Asked) -> bool {
     avoid.running.values().any(|job| job.span.is_in(&asked.range))
 }
 
+/// Whether so many of a table's entries are deletes that it should not stay as it is.
+fn is_dense(table: &TableMeta) -> bool {
+    table.deletes > 0 && table.deletes.saturating_mul(DENSE_DELETES) >= table.entries
+}
+
 /// A table that is worth a merge for the deletes in it, or for what the filter lets go by now.
 pub(crate) fn pick_dense(view: &LevelsView<'_>, options: &Options, avoid: &Avoid) -> Option<Job> {
     let picking = Picking { view, options, avoid };
-    let dense = |table: &TableMeta| {
+    let reason = |level: usize, table: &TableMeta| {
         let passed = view.passed_bytes(table);
         let droppable = passed > 0 && passed.saturating_mul(DENSE_DROPPABLE) >= table.bytes;
-        // In the last level they came with a table from elsewhere, and a rewrite drops them all.
-        let deletes =
-            table.deletes > 0 && table.deletes.saturating_mul(DENSE_DELETES) >= table.entries;
         if droppable && !avoid.futile.contains(&table.no) {
-            Some(Reason::Droppable)
-        } else {
-            deletes.then_some(Reason::Deletes)
+            return Some(Reason::Droppable);
         }
+        // In the last level they came with a table from elsewhere, and a rewrite drops them all.
+        (is_dense(table) && picking.deletes_pay(level, table)).then_some(Reason::Deletes)
     };
     (1..LEVELS).rev().find_map(|level| {
         let mut tables = view.level(level).iter();
-        tables.find_map(|table| picking.down(dense(table)?, level, table))
+        tables.find_map(|table| picking.down(reason(level, table)?, level, table))
     })
 }
 
@@ -186,21 +201,30 @@ pub(super) fn rewrite(
     picking.job(reason, (level, level), vec![table])
 }
 
-/// What gives room back without need: level 0, and tables of which the filter lets go all that it
-/// ever will.
-pub(crate) fn pick_idle(view: &LevelsView<'_>, options: &Options, avoid: &Avoid) -> Option<Job> {
+/// What gives room back without need: level 0, tables of which the filter lets go all that it ever
+/// will, and after a long rest those that are full of deletes. Level 0 is not merged to its end:
+/// every table of it that goes rewrites what it meets below, for ever less.
+pub(crate) fn pick_idle(
+    view: &LevelsView<'_>,
+    options: &Options,
+    avoid: &Avoid,
+    rest: Rest,
+) -> Option<Job> {
     let picking = Picking { view, options, avoid };
-    let below: u64 = (1..LEVELS).map(|level| view.bytes(level)).sum();
-    if staying(view, 0, avoid).saturating_mul(IDLE_SHARE) > below
+    let share = if rest == Rest::Long { IDLE_SHARE_LONG } else { IDLE_SHARE };
+    let (hidden, below) = picking.hidden();
+    if hidden.saturating_mul(share) > below
         && let Some(job) = picking.deepest(Reason::Idle, 1)
     {
         return Some(job);
     }
+    let is_ripe = |table: &TableMeta| {
+        let deletes = rest == Rest::Long && is_dense(table);
+        deletes || view.has_passed(table) && !avoid.futile.contains(&table.no)
+    };
     (1..LEVELS).rev().find_map(|level| {
-        let mut tables = view.level(level).iter();
-        let ripe =
-            |table: &&&TableMeta| view.has_passed(table) && !avoid.futile.contains(&table.no);
-        tables.by_ref().filter(ripe).find_map(|table| picking.down(Reason::Idle, level, table))
+        let mut tables = view.level(level).iter().filter(|table| is_ripe(table));
+        tables.find_map(|table| picking.down(Reason::Idle, level, table))
     })
 }
 
@@ -231,6 +255,27 @@ struct Picking<'v, 'a> {
 impl<'a> Picking<'_, 'a> {
     fn job_bytes_max(&self) -> u64 {
         self.options.table_bytes.max(1).saturating_mul(JOB_TABLES_MAX)
+    }
+
+    /// How much of the levels below the waiting tables of level 0 may hide at most, in bytes: as much as they have, and for
+    /// each delete an entry of the usual size; and how much there is below.
+    fn hidden(&self) -> (u64, u64) {
+        let below = (1..LEVELS).flat_map(|level| self.view.level(level));
+        let (bytes, entries) = below.fold((0, 0), |(bytes, entries): (u64, u64), table| {
+            (bytes + table.bytes, entries + table.entries)
+        });
+        let usual = bytes / entries.max(1);
+        let hides = |table: &&TableMeta| table.bytes + table.deletes.saturating_mul(usual);
+        let waiting = self.view.level(0).iter().filter(|table| !self.avoid.is_busy(table.no));
+        (waiting.map(hides).sum(), bytes)
+    }
+
+    /// Whether the deletes of a table are enough for what would be rewritten to drop them.
+    fn deletes_pay(&self, level: usize, table: &TableMeta) -> bool {
+        let span = Span::of([&table]).filter(|_| level < LAST_LEVEL);
+        let below = span.map(|span| self.view.meeting(level + 1, &span)).unwrap_or_default();
+        let entries: u64 = below.iter().map(|table| table.entries).sum();
+        entries <= table.deletes.saturating_mul(ENTRIES_PER_DELETE)
     }
 
     /// The deepest column of level 0 that can be taken, if at least so many tables wait in it.

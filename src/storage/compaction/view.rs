@@ -162,6 +162,11 @@ pub(crate) enum Reason {
     Idle,
 }
 
+impl Reason {
+    /// How many there are.
+    pub(crate) const COUNT: usize = Self::Idle as usize + 1;
+}
+
 /// Tables to merge.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Job {

@@ -115,12 +115,12 @@ impl Core {
     /// Takes on the next job, or books that there is none.
     fn begin(&self) -> Option<Running> {
         let _one_at_a_time = self.picking.lock();
-        let (avoid, asked, idle) = {
+        let (avoid, asked, rest) = {
             let commit = self.commit.lock();
             let compacting = &commit.compacting;
             let written = self.counters.batch_bytes.load(Ordering::Relaxed);
-            let idle = compacting.is_idle(written, self.quiet_bytes());
-            (compacting.avoid.clone(), compacting.asked.clone(), idle)
+            let rest = compacting.rest(written, self.quiet_bytes());
+            (compacting.avoid.clone(), compacting.asked.clone(), rest)
         };
         // Loaded after the books: a job that is not in them any more is in the view.
         let view = self.view.load_full();
@@ -135,7 +135,7 @@ impl Core {
             .or_else(wanted)
             .or_else(|| pick_dense(&levels, options, &avoid))
             .or_else(|| pick_garbage(&levels, options, &avoid))
-            .or_else(|| idle.then(|| pick_idle(&levels, options, &avoid)).flatten());
+            .or_else(|| pick_idle(&levels, options, &avoid, rest?));
         let mut commit = self.commit.lock();
         let Some(job) = job else {
             // What was asked for meanwhile has not been looked at.
@@ -299,6 +299,9 @@ impl Core {
         }
         let counters = &self.counters;
         let counter = if job.moved { &counters.moves } else { &counters.compactions };
+        if let Some(bytes_for) = counters.bytes_for.get(job.reason as usize) {
+            bytes_for.fetch_add(tally.bytes_written, Ordering::Relaxed);
+        }
         let counts = [
             (counter, 1),
             (&counters.compaction_bytes, tally.bytes_written),

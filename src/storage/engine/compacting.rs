@@ -5,12 +5,14 @@
 
 use std::collections::BTreeMap;
 
-use crate::storage::compaction::{Asked, Avoid, Job};
+use crate::storage::compaction::{Asked, Avoid, Job, Rest};
 use crate::storage::error::Error;
 use crate::storage::files::FileNo;
 
 /// So many ticks in a row without much written make idle times.
 const QUIET_TICKS: u32 = 3;
+/// So many make a long rest: a minute, at the ticks of a threaded engine.
+const LONG_TICKS: u32 = 480;
 /// How often it is looked for work in idle times.
 const LOOK_TICKS: u32 = 16;
 
@@ -96,10 +98,12 @@ impl Compacting {
         self.due |= since.is_some_and(|since| since.is_multiple_of(LOOK_TICKS));
     }
 
-    /// Whether little has been written for a while, and since.
-    pub(super) fn is_idle(&self, written: u64, quiet_bytes: u64) -> bool {
+    /// For how long little has been written, if it is a while.
+    pub(super) fn rest(&self, written: u64, quiet_bytes: u64) -> Option<Rest> {
         let since = written - self.ticked_at.min(written);
-        self.quiet_ticks >= QUIET_TICKS && since <= quiet_bytes
+        let is_idle = self.quiet_ticks >= QUIET_TICKS && since <= quiet_bytes;
+        let rest = if self.quiet_ticks >= LONG_TICKS { Rest::Long } else { Rest::Short };
+        is_idle.then_some(rest)
     }
 
     /// Whether a table that could not be read is among these.

@@ -19,6 +19,7 @@ use super::pace::Pace;
 use super::room::Room;
 use crate::storage::batch::{SealedBatch, Seqno};
 use crate::storage::cache::BlockCache;
+use crate::storage::compaction::Reason;
 use crate::storage::error::Error;
 use crate::storage::files::FileNo;
 use crate::storage::levels::Levels;
@@ -181,6 +182,8 @@ pub(super) struct Counters {
     pub(super) moves: AtomicU64,
     pub(super) compaction_bytes_read: AtomicU64,
     pub(super) compaction_bytes: AtomicU64,
+    /// The same by the reason of the job.
+    pub(super) bytes_for: [AtomicU64; Reason::COUNT],
     pub(super) superseded: AtomicU64,
     pub(super) tombstones: AtomicU64,
     pub(super) hidden: AtomicU64,

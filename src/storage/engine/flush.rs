@@ -88,7 +88,14 @@ impl Core {
         let Some(memtable) = self.flushable() else { return false };
         let began = now();
         match self.flush_memtable(&memtable) {
-            Ok(()) => self.note_flushed(memtable.bytes(), began),
+            Ok(()) => {
+                self.note_flushed(memtable.bytes(), began);
+                match self.leave_flushed() {
+                    // The flush is done, and the log can stay where it is.
+                    Err(error) if !error.is_full() => self.latch(&error),
+                    _ => {}
+                }
+            }
             Err(error) if error.is_full() => {
                 self.commit.lock().flush_blocked = Some(Error::DiskFull);
             }
@@ -212,6 +219,7 @@ impl Core {
                 };
                 let files = &mut FilesOf { core: self, level: 0 };
                 self.flush_entry(builder, separator, entry, files)?;
+                cutter.note(entry.seqno);
             }
             cursor.step(&all);
         }

@@ -22,6 +22,8 @@ use crate::storage::wal::{Ended, LogWriter, Spare};
 
 /// How many files of old segments are kept to be used again.
 const KEPT_FILES: usize = 2;
+/// A segment that has so much of its full size is left when all of it is in tables.
+const LEFT_SHARE: u64 = 8;
 /// How much of a file is made at once; less in small segments.
 const MAKE_BYTES: u64 = 256 << 10;
 
@@ -142,6 +144,22 @@ impl Core {
         logs.unmakeable = false;
         let ended = logs.writer.go_on(spare);
         logs.ended.push_back(ended);
+        Ok(())
+    }
+
+    /// Leaves the segment in use if a flush has made all of it needless: nobody may write for long,
+    /// and until someone does its file would stay.
+    pub(super) fn leave_flushed(&self) -> Result<(), Error> {
+        let mut logs = self.log.lock();
+        let flushed = self.commit.lock().flushed;
+        let is_worth_it = logs.writer.written() > self.options.wal_segment_bytes / LEFT_SHARE;
+        if !is_worth_it || logs.writer.last() > flushed || self.latched().is_some() {
+            return Ok(());
+        }
+        crate::sometimes!("storage: a flushed log is left");
+        self.rotate(&mut logs)?;
+        self.commit.lock().upkeep_due = true;
+        self.upkeep_wake.notify_one();
         Ok(())
     }
 

@@ -27,7 +27,7 @@ pub use ingest::Ingested;
 pub(super) use open::blobs_of;
 pub use open::{CorruptRegion, Recovery};
 pub use read::{Snapshot, TryGet};
-pub use stats::{LevelStats, Stats, Verified};
+pub use stats::{CompactionBytes, LevelStats, Stats, Verified};
 
 use std::ops::Bound;
 use std::path::Path;

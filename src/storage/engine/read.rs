@@ -156,7 +156,7 @@ impl View {
 
     fn range(&self, range: Range, direction: Direction, seqno: Seqno) -> Iter {
         let memtables = self.memory_sources(seqno, direction);
-        let tables = self.levels.sources(&range, direction, ReadMode::Cached);
+        let tables = self.levels.sources(direction, ReadMode::Cached);
         let sources = memtables.chain(tables).collect();
         let deleted = self.memtables().filter_map(|memtable| memtable.deleted.get());
         let deleted = deleted.chain(self.deleted_in_tables().cloned());

@@ -14,6 +14,7 @@ use std::time::Instant;
 use parking_lot::Mutex;
 
 use super::core::{Core, Phase, View};
+use crate::storage::batch::SealedBatch;
 use crate::storage::error::Error;
 
 /// From this share of a bound on writers are slowed down.
@@ -58,11 +59,48 @@ struct Pacing {
     memory: Drain,
     level0: Drain,
     owed: Duration,
+    waits: Waits,
+}
+
+/// How often and how long writers have waited.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Waits {
+    /// For their pace, and at a bound.
+    pub(super) pace: Waited,
+    pub(super) bound: Waited,
+    pub(super) longest: Duration,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Waited {
+    pub(super) count: u64,
+    pub(super) waited: Duration,
+}
+
+impl Waited {
+    fn add(&mut self, waited: Duration) {
+        self.count += 1;
+        self.waited += waited;
+    }
 }
 
 /// What is known of drains, and what writers owe.
 #[derive(Debug, Default)]
 pub(super) struct Room(Mutex<Pacing>);
+
+impl Room {
+    pub(super) fn waits(&self) -> Waits {
+        self.0.lock().waits
+    }
+
+    /// Takes note of a wait that has ended.
+    fn note(&self, kind: impl FnOnce(&mut Waits) -> &mut Waited, began: Instant) {
+        let waited = now().saturating_duration_since(began);
+        let waits = &mut self.0.lock().waits;
+        kind(waits).add(waited);
+        waits.longest = waits.longest.max(waited);
+    }
+}
 
 /// How full each of two things is, as shares of their bounds.
 #[derive(Debug, Clone, Copy)]
@@ -120,20 +158,33 @@ impl Core {
         };
         let mut commit = self.commit.lock();
         if commit.phase == Phase::Running && commit.latched.is_none() {
+            let began = now();
             self.slow_wake.wait_for(&mut commit, wait);
+            drop(commit);
+            self.room.note(|waits| &mut waits.pace, began);
         }
     }
 
-    /// Whether a refusal ends when something drains; then waits for that.
-    pub(super) fn wait_for_room(&self, refusal: &Error) -> bool {
+    /// Waits for something to drain, if that can end the refusal of `batch`.
+    ///
+    /// # Errors
+    /// The refusal, if it does not end by itself.
+    pub(super) fn wait_for_room(&self, batch: &SealedBatch, refusal: Error) -> Result<(), Error> {
         if !matches!(refusal, Error::Overloaded { .. }) {
-            return false;
+            return Err(refusal);
         }
         let mut commit = self.commit.lock();
-        if commit.refusal().is_none() {
-            self.room_wake.wait_for(&mut commit, LOOK_AGAIN);
+        // Asked again with the lock in hand: what drained since the refusal has woken nobody.
+        match self.admit(&mut commit, batch) {
+            Err(Error::Overloaded { .. }) => {
+                let began = now();
+                self.room_wake.wait_for(&mut commit, LOOK_AGAIN);
+                drop(commit);
+                self.room.note(|waits| &mut waits.bound, began);
+                Ok(())
+            }
+            admitted => admitted,
         }
-        true
     }
 
     /// Takes note of what a flush has written, and how long it took.

@@ -1,12 +1,14 @@
 //! What the engine says of itself.
 
+use core::time::Duration;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 
-use super::core::Core;
+use super::core::{Core, Counters};
 use crate::storage::batch::Seqno;
+use crate::storage::compaction::Reason;
 use crate::storage::error::Error;
 use crate::storage::files::CURRENT;
 use crate::storage::iter::{Direction, Range};
@@ -88,6 +90,21 @@ pub struct Stats {
     pub compaction_bytes_read: u64,
     /// Bytes written by compactions.
     pub compaction_bytes_written: u64,
+    /// The same, by what they were for.
+    pub compaction_bytes_for: CompactionBytes,
+    /// How near the engine is to refusing writes, in thousandths: as [`Engine::pressure`](crate::storage::Engine::pressure),
+    /// at most 1000.
+    pub pressure_permille: u32,
+    /// Number of waits of [`Engine::write`](crate::storage::Engine::write) for its pace, from a pressure of one half on.
+    pub pace_waits: u64,
+    /// All of these together, over all threads.
+    pub pace_waited: Duration,
+    /// Number of its waits at a bound, where [`Engine::submit`](crate::storage::Engine::submit) says `Overloaded`.
+    pub bound_waits: u64,
+    /// All of these together, over all threads.
+    pub bound_waited: Duration,
+    /// The longest wait of either kind.
+    pub longest_wait: Duration,
     /// Number of entries that compactions dropped because a newer one was there.
     pub dropped_superseded: u64,
     /// Number of deletes that compactions dropped because nothing was left to hide.
@@ -127,6 +144,47 @@ impl Stats {
         let written =
             self.log_bytes_written + self.flush_bytes_written + self.compaction_bytes_written;
         if self.batch_bytes == 0 { 0.0 } else { written as f64 / self.batch_bytes as f64 }
+    }
+}
+
+/// Bytes that compactions have written, tables and blob files, by what they were for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CompactionBytes {
+    /// Level 0 was too deep.
+    pub depth: u64,
+    /// Another level was larger than it may be.
+    pub size: u64,
+    /// [`Engine::compact`](crate::storage::Engine::compact) and its kin asked.
+    pub asked: u64,
+    /// A table was full of deletes.
+    pub deletes: u64,
+    /// [`Options::filter`](crate::storage::Options::filter) let much of a table go.
+    pub droppable: u64,
+    /// A deleted range hid some of a table.
+    pub deleted_ranges: u64,
+    /// Much of a blob file was dead.
+    pub garbage: u64,
+    /// Nothing else was to do, and room could be given back.
+    pub idle: u64,
+}
+
+impl CompactionBytes {
+    fn of(counters: &Counters) -> Self {
+        let bytes = |reason: Reason| {
+            let bytes = counters.bytes_for.get(reason as usize);
+            bytes.map_or(0, |bytes| bytes.load(Ordering::Relaxed))
+        };
+        Self {
+            depth: bytes(Reason::Depth),
+            size: bytes(Reason::Size),
+            asked: bytes(Reason::Asked),
+            deletes: bytes(Reason::Deletes),
+            droppable: bytes(Reason::Droppable),
+            deleted_ranges: bytes(Reason::DeletedRange),
+            garbage: bytes(Reason::Garbage),
+            idle: bytes(Reason::Idle),
+        }
     }
 }
 
@@ -180,6 +238,8 @@ impl Core {
             (sealed, manifest.state.logs.len().saturating_sub(spares))
         };
         let wal_bytes = wal_sealed + log_bytes;
+        let pressure_permille = (self.pressure() * 1000.0) as u32;
+        let waits = self.room.waits();
         let commit = self.commit.lock();
         let view = self.view.load();
         let levels = (0..LEVELS).map(|level| LevelStats::of(view.levels.level(level)));
@@ -220,6 +280,13 @@ impl Core {
             compaction_moves: count(&counters.moves),
             compaction_bytes_read: count(&counters.compaction_bytes_read),
             compaction_bytes_written: count(&counters.compaction_bytes),
+            compaction_bytes_for: CompactionBytes::of(counters),
+            pressure_permille,
+            pace_waits: waits.pace.count,
+            pace_waited: waits.pace.waited,
+            bound_waits: waits.bound.count,
+            bound_waited: waits.bound.waited,
+            longest_wait: waits.longest,
             dropped_superseded: count(&counters.superseded),
             dropped_tombstones: count(&counters.tombstones),
             dropped_hidden: count(&counters.hidden),
@@ -277,8 +344,7 @@ impl Core {
 
     /// Of two versions of a key, the one that is asked first must be the newer.
     fn verify_order(&self, levels: &Levels) -> Result<(), Error> {
-        let range = Range::all();
-        let sources = levels.sources(&range, Direction::Forward, ReadMode::Passing).collect();
+        let sources = levels.sources(Direction::Forward, ReadMode::Passing).collect();
         let mut merge = Merge::new(sources, Range::all(), Direction::Forward);
         let mut last: Option<(Bytes, usize)> = None;
         while let Some(entry) = merge.next()? {

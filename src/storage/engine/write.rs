@@ -33,9 +33,7 @@ impl Core {
             match self.lead(batch, synced) {
                 Lead::Done(result) => return result,
                 Lead::Refused(back, refusal) => {
-                    if !self.wait_for_room(&refusal) {
-                        return Err(refusal);
-                    }
+                    self.wait_for_room(&back, refusal)?;
                     batch = back;
                 }
                 Lead::Busy(back) => match self.queue(back, synced) {
@@ -45,9 +43,7 @@ impl Core {
                     }
                     Ok(waiter) => return self.follow(&waiter),
                     Err((back, refusal)) => {
-                        if !self.wait_for_room(&refusal) {
-                            return Err(refusal);
-                        }
+                        self.wait_for_room(&back, refusal)?;
                         batch = back;
                     }
                 },

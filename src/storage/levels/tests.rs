@@ -3,10 +3,11 @@
 use core::cmp::Ordering;
 use std::cell::Cell;
 
+use bytes::Bytes;
 use proptest::collection::vec;
-use proptest::prelude::{any, prop_assert_eq, proptest};
+use proptest::prelude::{any, prop_assert, prop_assert_eq, proptest};
 
-use super::Sweep;
+use super::{Sweep, TableMeta, stretches};
 
 thread_local! {
     static COMPARED: Cell<u64> = const { Cell::new(0) };
@@ -48,8 +49,32 @@ proptest! {
         for key in 0..80 {
             let holding = ranges.iter().filter(|(low, high)| *low <= key && key <= *high);
             prop_assert_eq!(sweep.depth_at(&key), holding.count());
-            let across = ranges.iter().any(|(low, high)| *low <= key && key < *high);
-            prop_assert_eq!(sweep.goes_on_behind(&key), across);
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn stretches_are_what_tables_cover_and_end_where_none_lies_across(
+        pairs in vec((0u8..60, 0u8..8), 0..12),
+    ) {
+        let key = |number: u8| Bytes::from(vec![number]);
+        let table = |(low, more): (u8, u8)| TableMeta {
+            smallest: key(low), largest: key(low + more), ..TableMeta::default()
+        };
+        let tables: Vec<TableMeta> = pairs.into_iter().map(table).collect();
+        let found = stretches(&tables);
+        prop_assert!(found.iter().zip(found.iter().skip(1)).all(|((_, end), (next, _))| end < next));
+        for number in 0..70 {
+            let (key, next) = (key(number), key(number + 1));
+            // A table may end behind a key and the next begin at the key above, if none holds both.
+            let holds = |low: &Bytes, high: &Bytes, key: &Bytes| low <= key && key <= high;
+            let covered = tables.iter().any(|table| holds(&table.smallest, &table.largest, &key));
+            let stretch = found.iter().find(|(low, high)| holds(low, high, &key));
+            prop_assert_eq!(stretch.is_some(), covered);
+            let across = |table: &TableMeta| table.smallest <= key && next <= table.largest;
+            let goes_on = stretch.is_some_and(|(_, high)| next <= *high);
+            prop_assert_eq!(goes_on, tables.iter().any(across));
         }
     }
 }

@@ -127,6 +127,11 @@ impl LogWriter {
         self.written
     }
 
+    /// The last batch written, here or in an earlier segment.
+    pub(crate) fn last(&self) -> Seqno {
+        self.last
+    }
+
     /// Whether everything written is known to be on disk.
     pub(crate) fn is_synced(&self) -> bool {
         self.durable == self.written

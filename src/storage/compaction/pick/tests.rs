@@ -37,7 +37,7 @@ fn view(tables: &[(usize, TableMeta)]) -> LevelsView<'_> {
 }
 
 fn options() -> Options {
-    Options { level_base_bytes: 1_000, level_fanout: 10, ..Options::default() }
+    Options { l0_trigger: 4, level_base_bytes: 1_000, level_fanout: 10, ..Options::default() }
 }
 
 fn picked(tables: &[(usize, TableMeta)]) -> Option<Job> {
@@ -90,14 +90,14 @@ fn the_base_moves_up_as_the_last_level_grows() {
 
 #[test]
 fn tables_that_do_not_overlap_count_less_and_are_moved() {
-    let tables: Vec<_> = (0..32u32)
+    let tables: Vec<_> = (0..128u32)
         .rev()
         .map(|age| {
             let (low, batch) = (age * 10, u64::from(age));
             (0, table(100 + age, (low, low + 9), (batch, batch)))
         })
         .collect();
-    assert_eq!(picked(&tables[..31]), None);
+    assert_eq!(picked(&tables[..127]), None);
     let job = picked(&tables).unwrap();
     assert_eq!((job.upper, job.lower, job.moved), (vec![100], vec![], true));
 }
@@ -303,16 +303,43 @@ fn tables_full_of_deletes_go_down() {
 }
 
 #[test]
+fn deletes_are_taken_down_early_only_while_they_pay_for_what_is_rewritten() {
+    // Five of ten entries are deletes: they pay for ten entries below.
+    let of = |below: u32, rest: Option<Rest>| {
+        let upper = TableMeta { deletes: 5, ..table(1, (0, 9), (9, 9)) };
+        let tables = [(5, upper), (6, table(2, (0, below - 1), (1, 1)))];
+        let job = match rest {
+            None => pick_dense(&view(&tables), &options(), &Avoid::default()),
+            Some(rest) => pick_idle(&view(&tables), &options(), &Avoid::default(), rest),
+        };
+        job.map(|job| (job.to, job.reason))
+    };
+    assert_eq!(of(10, None), Some((6, Reason::Deletes)));
+    assert_eq!(of(11, None), None);
+    // When nobody has written for long, whatever it costs.
+    assert_eq!(of(11, Some(Rest::Short)), None);
+    assert_eq!(of(11, Some(Rest::Long)), Some((6, Reason::Idle)));
+}
+
+#[test]
 fn idle_times_are_for_level_0_and_for_what_has_passed_altogether() {
     let options = Options { level_base_bytes: 10_000, ..options() };
-    let idle = |tables: &[(usize, TableMeta)]| {
-        let job = pick_idle(&view(tables), &options, &Avoid::default());
+    let resting = |rest, tables: &[(usize, TableMeta)]| {
+        let job = pick_idle(&view(tables), &options, &Avoid::default(), rest);
         job.map(|job| (job.from, job.to, job.upper))
     };
-    // Level 0 with a share of 1/12 and with more.
-    let big = (6, table(1, (0, 119), (0, 0)));
-    assert_eq!(idle(&[level0(1)[0].clone(), big.clone()]), None);
-    assert_eq!(idle(&[level0(2), vec![big]].concat()), Some((0, 6, vec![101, 100])));
+    let idle = |tables: &[(usize, TableMeta)]| resting(Rest::Short, tables);
+    // Level 0 may hide a quarter of the rest and no more; after a long rest a twelfth.
+    let below = |keys: u32| (6, table(1, (0, keys - 1), (0, 0)));
+    assert_eq!(idle(&[level0(1)[0].clone(), below(40)]), None);
+    assert_eq!(idle(&[level0(1)[0].clone(), below(39)]), Some((0, 6, vec![100])));
+    assert_eq!(resting(Rest::Long, &[level0(1)[0].clone(), below(120)]), None);
+    let taken = Some((0, 6, vec![101, 100]));
+    assert_eq!(resting(Rest::Long, &[level0(2), vec![below(120)]].concat()), taken);
+    // A delete hides an entry, however small it is itself.
+    let deletes = (0, TableMeta { bytes: 20, deletes: 10, ..table(100, (0, 9), (9, 9)) });
+    assert_eq!(idle(&[deletes.clone(), below(48)]), None);
+    assert_eq!(idle(&[deletes, below(47)]), Some((0, 6, vec![100])));
     // However little it is, once nothing more is to come.
     let little = droppable(1, (0, 9), 1, (1, 1_000));
     assert_eq!(idle(&[(6, little.clone())]), Some((6, 6, vec![1])));
