@@ -257,8 +257,8 @@ impl<'a> Picking<'_, 'a> {
         self.options.table_bytes.max(1).saturating_mul(JOB_TABLES_MAX)
     }
 
-    /// How much of the levels below the waiting tables of level 0 may hide at most, in bytes: as much as they have, and for
-    /// each delete an entry of the usual size; and how much there is below.
+    /// How many bytes of the levels below the waiting tables of level 0 may hide at most: as many as
+    /// they have, and for each delete an entry of the usual size. And how many there are below.
     fn hidden(&self) -> (u64, u64) {
         let below = (1..LEVELS).flat_map(|level| self.view.level(level));
         let (bytes, entries) = below.fold((0, 0), |(bytes, entries): (u64, u64), table| {

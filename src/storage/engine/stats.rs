@@ -238,6 +238,7 @@ impl Core {
             (sealed, manifest.state.logs.len().saturating_sub(spares))
         };
         let wal_bytes = wal_sealed + log_bytes;
+        #[expect(clippy::cast_possible_truncation, reason = "it is between 0 and 1000")]
         let pressure_permille = (self.pressure() * 1000.0) as u32;
         let waits = self.room.waits();
         let commit = self.commit.lock();
