@@ -111,6 +111,7 @@ mod tests {
             liveness: Liveness::Down,
             facts: None,
             clock_offset_ns: 0,
+            left_out: None,
         };
         View {
             phase: Phase::Founding(String::new()),
@@ -119,6 +120,7 @@ mod tests {
             members: vec![member(2), member(3)],
             serving_since: None,
             hints: HintGauges::default(),
+            links_left_out: 0,
         }
     }
 

@@ -112,12 +112,15 @@ impl Get {
         }
         let mut first = 0;
         if let Some(nearest) = order.nearest {
-            first |= step.reachable & !get.returning & (1 << nearest);
+            first |= step.reachable & step.health.well & !get.returning & (1 << nearest);
         }
         while super::tally::count(first) < order.r {
-            let Some(next) = get.next_seat(get.able(step) & !first) else { break };
+            let Some(next) = get.next_seat(get.able(step) & !first, step) else { break };
             first |= next;
         }
+        // One that was left out is asked besides, now and then: by its answer it comes back.
+        let tried = step.reachable & step.health.trials & !get.returning & !first;
+        first |= lowest(tried & get.tally.open()).unwrap_or(0);
         if crate::buggify!(0.1) {
             first = get.able(step);
         }
@@ -229,10 +232,13 @@ impl Get {
         (step.reachable | self.seats.covered()) & self.tally.open()
     }
 
-    /// The seat to ask next: of an owner, then of one that is returning, then of a stand-in.
-    fn next_seat(&self, seats: u16) -> Option<u16> {
-        let covered = self.seats.covered();
-        let classes = [!self.returning & !covered, !covered, u16::MAX];
+    /// The seat to ask next: of an owner, then of one that is returning, then of a stand-in; of
+    /// owners, those first that have been answering well.
+    fn next_seat(&self, seats: u16, step: &Step<'_>) -> Option<u16> {
+        let (covered, well) = (self.seats.covered(), step.health.well);
+        let well = if crate::mutant!("unwell-still-asked") { u16::MAX } else { well };
+        let owners = !self.returning & !covered;
+        let classes = [owners & well, owners, !covered & well, !covered, u16::MAX];
         classes.into_iter().find_map(|class| lowest(seats & class))
     }
 
@@ -291,7 +297,7 @@ impl Get {
         if self.answered {
             return false;
         }
-        match self.next_seat(self.able(step) & !self.asked) {
+        match self.next_seat(self.able(step) & !self.asked, step) {
             Some(next) => {
                 self.ask(next, step);
                 true

@@ -23,5 +23,5 @@ pub use get::{Get, GetOrder};
 pub use put::{Put, PutOrder};
 pub use register::{Goal, NewValue, Register, RegisterOrder};
 pub use scan::{Scan, ScanOrder};
-pub use step::{Action, Ask, ChangeAsk, HedgeBudget, Step, Target};
+pub use step::{Action, Ask, ChangeAsk, Health, HedgeBudget, Step, Target};
 pub use tally::{Outcome, Tally};

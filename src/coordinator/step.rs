@@ -89,6 +89,8 @@ pub struct Step<'a> {
     pub clock: &'a mut Clock,
     /// Owners that can be reached now, as a bitmap of [`Target::owners`].
     pub reachable: u16,
+    /// Of these, whom to read from.
+    pub health: Health,
     /// Members that may stand in and can be reached now, as a bitmap of the machine's list of them.
     pub stand_ins: u16,
     /// What extra reads may still cost.
@@ -97,11 +99,31 @@ pub struct Step<'a> {
     pub out: &'a mut Vec<Action>,
 }
 
-impl Step<'_> {
+impl<'a> Step<'a> {
+    /// For a machine that is no key's: whom it asks it is told otherwise.
+    pub fn of_all(
+        now: Now,
+        (clock, hedges): (&'a mut Clock, &'a mut HedgeBudget),
+        out: &'a mut Vec<Action>,
+    ) -> Step<'a> {
+        let health = Health::default();
+        Step { now, clock, reachable: 0, health, stand_ins: 0, hedges, out }
+    }
+
     /// What is left until `deadline`.
     pub fn remaining(&self, deadline: Time) -> Duration {
         deadline.since(self.now.mono)
     }
+}
+
+/// How owners have been answering, as bitmaps of [`Target::owners`]. Changes whom reads ask, and
+/// nothing else.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Health {
+    /// Those that answer well: to read from, while there are enough of them.
+    pub well: u16,
+    /// Those that do not, and should be tried again, by a read that does not wait for them.
+    pub trials: u16,
 }
 
 /// Keeps reads that are asked of one more owner, because the others are slow, to a twentieth of

@@ -4,6 +4,7 @@ use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::Links;
 use crate::message::{CustodyNews, Liveness, ProbeFacts};
 use crate::types::{Epoch, NodeId, Now, Time, WallTime};
 
@@ -29,6 +30,7 @@ pub struct Members {
     held_for: BTreeSet<NodeId>,
     /// A member has said that it holds custody for more targets than it named.
     held_for_others: bool,
+    links: Links,
 }
 
 #[derive(Debug)]
@@ -63,6 +65,7 @@ impl Members {
             probe_at: now.mono,
             held_for: BTreeSet::new(),
             held_for_others: false,
+            links: Links::default(),
         }
     }
 
@@ -82,7 +85,19 @@ impl Members {
             let peer = before.remove(&id).unwrap_or(fresh);
             self.peers.insert(id, peer);
         }
+        // This node's own is not among them, and known anew with the next answer.
+        self.links.retain(|id| self.peers.contains_key(&id));
         self.recount_custody();
+    }
+
+    /// How the ways to them are.
+    pub fn links(&self) -> &Links {
+        &self.links
+    }
+
+    /// The same, to be told.
+    pub fn links_mut(&mut self) -> &mut Links {
+        &mut self.links
     }
 
     /// All probed members.

@@ -61,6 +61,8 @@ pub struct MemberView {
     pub facts: Option<Arc<ProbeFacts>>,
     /// Its clock against ours, in nanoseconds; positive when it is ahead.
     pub clock_offset_ns: i64,
+    /// Why reads leave it out for now, in words, if they do.
+    pub left_out: Option<&'static str>,
 }
 
 /// What a node publishes about itself.
@@ -78,4 +80,6 @@ pub struct View {
     pub serving_since: Option<Time>,
     /// What it keeps for others.
     pub hints: HintGauges,
+    /// How often members have been left out of reads since the start, this one by itself included.
+    pub links_left_out: u64,
 }

@@ -11,7 +11,7 @@ use super::operation::{LocalAnswer, Machine, Operation};
 use crate::causality::ContextToken;
 use crate::coordinator::{
     CausalForward, CausalGet, CausalGetOrder, CausalWrite, CausalWriteOrder, ChangeAsk,
-    ForwardOrder, Step, Target,
+    ForwardOrder, Health, Step, Target,
 };
 use crate::message::{
     self, Applied, CausalDisk, CausalDone, CausalMessage, CausalPut, CausalTask, ClientBody,
@@ -193,6 +193,7 @@ impl Node {
                 self.on_causal_merge(now, (from, round), place, (set, remaining));
             }
             CausalMessage::MergeAnswer { round, result } => {
+                self.note_write_answered(now, from, round);
                 self.step(now, round.op, |machine, step| {
                     if let Machine::CausalWrite(write) = machine
                         && let Some(index) = write.target().index(from)
@@ -205,6 +206,7 @@ impl Node {
                 self.on_causal_read(now, (from, round), place, remaining);
             }
             CausalMessage::ReadAnswer { round, piece, pieces, result } => {
+                self.note_read_answered(now, from, round, result.as_ref().err());
                 self.step(now, round.op, |machine, step| match machine {
                     Machine::CausalGet(get) => {
                         if let Some(index) = get.target().index(from) {
@@ -277,7 +279,9 @@ impl Node {
         let reachable = self.reachable(&target.owners);
         let mut out = Vec::with_capacity(4);
         let (clock, hedges) = (&mut self.clock, &mut self.hedges);
-        let step = &mut Step { now, clock, reachable, stand_ins: 0, hedges, out: &mut out };
+        // Only gets choose whom they ask.
+        let (health, stand_ins) = (Health::default(), 0);
+        let step = &mut Step { now, clock, reachable, health, stand_ins, hedges, out: &mut out };
         let machine = Machine::CausalWrite(Box::new(CausalWrite::begin(target, order, step)));
         self.insert(Operation::forwarded((from, round), machine));
         self.finish_step(now, out);

@@ -264,10 +264,11 @@ impl Node {
     ) {
         let reachable = self.reachable(&target.owners);
         let mut out = Vec::with_capacity(4);
-        let (clock, hedges) = (&mut self.clock, &mut self.hedges);
         // Those who may stand in have just been chosen among the reachable.
         let stand_ins = (1 << limits::REPLICAS_MAX) - 1;
-        let step = &mut Step { now, clock, reachable, stand_ins, hedges, out: &mut out };
+        let health = self.health(now, &target.owners);
+        let (clock, hedges) = (&mut self.clock, &mut self.hedges);
+        let step = &mut Step { now, clock, reachable, health, stand_ins, hedges, out: &mut out };
         let machine = make(target, step);
         self.insert_operation(op, machine);
         self.finish_step(now, out);
@@ -278,7 +279,7 @@ impl Node {
         let (members, me) = (&self.members, self.me);
         let reachable = |member| member == me || members.is_reachable(member);
         let (clock, hedges) = (&mut self.clock, &mut self.hedges);
-        let step = &mut Step { now, clock, reachable: 0, stand_ins: 0, hedges, out: &mut out };
+        let step = &mut Step::of_all(now, (clock, hedges), &mut out);
         let machine = Machine::Scan(Box::new(Scan::begin(order, reachable, step)));
         self.insert_operation(op, machine);
         self.finish_step(now, out);

@@ -5,9 +5,10 @@
 //!
 //! One file per family of events: `lifecycle` (birth, boots, states), `client` and `operation`
 //! (what clients ask), `hints` (what is kept for owners that were away), `peer` (what peers ask of
-//! this replica), `causal` and `register` (the same of causal and linearizable tables), `behind` (what waits until this
-//! replica has caught up), `disk` (what the disk answers), `decree` (who decides the next state),
-//! `tables` (what is asked about them), `sweep` (what is left of dropped ones), `admin`, `publish`.
+//! this replica), `causal` and `register` (the same of causal and linearizable tables), `links` (how
+//! owners answer), `behind` (what waits until this replica has caught up), `disk` (what the disk
+//! answers), `decree` (who decides the next state), `tables` (what is asked about them), `sweep` (what
+//! is left of dropped ones), `admin`, `publish`.
 
 mod admin;
 mod behind;
@@ -18,6 +19,7 @@ mod decree;
 mod disk;
 mod hints;
 mod lifecycle;
+mod links;
 mod operation;
 mod peer;
 mod publish;
@@ -211,6 +213,7 @@ impl Node {
         self.run_local(now);
         self.run_timers(now);
         self.run_local(now);
+        self.tell_links();
     }
 
     /// Takes one effect out; `None` when there is none left.

@@ -1,6 +1,7 @@
 //! Operations in flight: the table of them, their timers, and the way of a step's actions out.
 
 use super::Node;
+use super::links::health;
 use crate::coordinator::{
     Action, Ask, CausalForward, CausalGet, CausalWrite, Get, Put, Register, Scan, Step,
 };
@@ -128,9 +129,10 @@ impl Node {
             }
         };
         let (reachable, stand_ins) = (self.reachable(owners), self.reachable(stand_ins));
+        let health = health(&mut self.members, now, owners);
         let mut out = Vec::new();
         let (clock, hedges) = (&mut self.clock, &mut self.hedges);
-        let step = &mut Step { now, clock, reachable, stand_ins, hedges, out: &mut out };
+        let step = &mut Step { now, clock, reachable, health, stand_ins, hedges, out: &mut out };
         run(&mut operation.machine, step);
         self.operations.insert(id, operation);
         self.current = id;
@@ -274,6 +276,7 @@ impl Node {
     }
 
     fn ask(&mut self, now: Now, to: NodeId, ask: Ask) {
+        self.note_asked(now, to, &ask);
         match ask {
             Ask::Write(ask) if ask.round.round == 0 => {
                 self.gauges.repairs += 1;
@@ -328,7 +331,7 @@ impl Node {
             let (members, me) = (&self.members, self.me);
             let reachable = |member| member == me || members.is_reachable(member);
             let (clock, hedges) = (&mut self.clock, &mut self.hedges);
-            let step = &mut Step { now, clock, reachable: 0, stand_ins: 0, hedges, out: &mut out };
+            let step = &mut Step::of_all(now, (clock, hedges), &mut out);
             run(scan, &reachable, step);
         }
         self.operations.insert(id, operation);
@@ -337,6 +340,7 @@ impl Node {
     }
 
     pub(super) fn on_write_answer(&mut self, now: Now, from: NodeId, answer: WriteAnswer) {
+        self.note_write_answered(now, from, answer.round);
         if !self.operations.contains_key(&answer.round.op) {
             return self.on_delivered(now, from, &answer);
         }
@@ -350,6 +354,7 @@ impl Node {
 
     pub(super) fn on_read_answer(&mut self, now: Now, from: NodeId, answer: ReadAnswer) {
         let ReadAnswer { round, result } = answer;
+        self.note_read_answered(now, from, round, result.as_ref().err());
         self.step(now, round.op, |machine, step| {
             if let Machine::Get(get) = machine {
                 get.on_answer(from, round, result, step);
@@ -367,6 +372,7 @@ impl Node {
             return;
         }
         crate::sometimes!("node: a peer becomes unreachable");
+        self.note_lost(now, peer);
         self.publish();
         self.on_target_lost(now, peer);
         // A link with a full queue breaks and heals again and again: those that have noted its loss

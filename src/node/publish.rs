@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::Node;
 use crate::control::founders_hash;
+use crate::membership::Unwell;
 use crate::message::{Effect, Hello, HintGauges, Liveness, MemberView, View};
 use crate::types::{Lineage, NodeId, limits};
 
@@ -47,6 +48,7 @@ impl Node {
             members: self.members.ids().filter_map(|id| self.member_view(id)).collect(),
             serving_since: self.serving_since,
             hints: self.hints.gauges(),
+            links_left_out: self.members.links().ejections(),
         };
         self.effects.push_back(Effect::Publish(Arc::new(view)));
     }
@@ -92,6 +94,7 @@ impl Node {
             liveness: known.as_ref().map_or(Liveness::Alive, |known| known.liveness),
             clock_offset_ns: known.as_ref().map_or(0, |known| known.clock_offset_ns),
             facts: known.and_then(|known| known.facts),
+            left_out: self.members.links().unwell(id).map(Unwell::as_str),
         })
     }
 }

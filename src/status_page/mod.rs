@@ -84,6 +84,7 @@ fn members(page: &mut String, view: &View, state: &ClusterState) {
     }
     for member in &state.members {
         let liveness = match seen(view, member.id) {
+            Some(MemberView { left_out: Some(why), .. }) => &format!("left out of reads: {why}"),
             Some(seen) => seen.liveness.as_str(),
             None if member.id == view.hello.id => "this node",
             None => "unknown",

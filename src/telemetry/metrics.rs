@@ -11,7 +11,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::message::{ErrorCode, HintGauges, Phase, View};
+use crate::message::{ErrorCode, HintGauges, MemberView, Phase, View};
 use crate::transport::PeerStats;
 use crate::types::limits;
 
@@ -303,6 +303,14 @@ fn members(encoder: &mut DescriptorEncoder<'_>, view: &View) -> fmt::Result {
         .collect();
     let (name, help) = ("kv_clock_offset", "A peer's clock against ours; positive when ahead");
     gauges(encoder, Family { name, help, unit: Some(&Unit::Seconds), samples })?;
+    let left_out = |member: &MemberView| if member.left_out.is_some() { 1.0 } else { 0.0 };
+    let members = view.members.iter();
+    let samples = members.map(|member| (label(member.id.0), left_out(member))).collect();
+    let (name, help) = ("kv_peer_left_out", "1 while reads leave a peer out: it stalls or fails");
+    gauges(encoder, Family { name, help, unit: None, samples })?;
+    let samples = vec![(Labels::new(), view.links_left_out)];
+    let (name, help) = ("kv_links_left_out", "How often reads have begun to leave a member out");
+    counters(encoder, Family { name, help, unit: None, samples })?;
     let samples = view
         .members
         .iter()

@@ -77,11 +77,13 @@ pub(crate) fn view(me: u32, peers: &[(u32, &str)]) -> Arc<View> {
         liveness: Liveness::Alive,
         facts: None,
         clock_offset_ns: 0,
+        left_out: None,
     };
     Arc::new(View {
         phase: Phase::Serving,
         hello: hello(me, 0),
         hints: HintGauges::default(),
+        links_left_out: 0,
         state: Some(Arc::new(ClusterState {
             epoch: Epoch(1),
             parent: 0,

@@ -72,11 +72,14 @@ impl CausalGet {
             get.settle(step);
             return get;
         }
-        let mut first = order.nearest.map_or(0, |nearest| step.reachable & (1 << nearest));
+        let well = step.reachable & step.health.well;
+        let mut first = order.nearest.map_or(0, |nearest| well & (1 << nearest));
         while count(first) < order.r {
-            let Some(next) = lowest(step.reachable & !first) else { break };
+            let Some(next) = next(step.reachable & !first, step) else { break };
             first |= next;
         }
+        // As in a get of another table: by this read one that was left out comes back.
+        first |= lowest(step.reachable & step.health.trials & !first).unwrap_or(0);
         if crate::buggify!(0.1) {
             first = step.reachable;
         }
@@ -196,7 +199,7 @@ impl CausalGet {
         if self.answered {
             return false;
         }
-        let next = lowest(step.reachable & self.gather.tally.open() & !self.asked);
+        let next = next(step.reachable & self.gather.tally.open() & !self.asked, step);
         next.map(|next| self.ask(next, step)).is_some()
     }
 
@@ -257,6 +260,11 @@ impl CausalGet {
         }
         repaired
     }
+}
+
+/// The owner to ask next: one that has been answering well, where there is one.
+fn next(owners: u16, step: &Step<'_>) -> Option<u16> {
+    lowest(owners & step.health.well).or_else(|| lowest(owners))
 }
 
 /// The lowest member of a bitmap, as a bitmap.

@@ -5,7 +5,7 @@ use core::time::Duration;
 
 use super::*;
 use crate::causality::Accepted;
-use crate::coordinator::{Action, Ask, Clock, HedgeBudget, Step, Target};
+use crate::coordinator::{Action, Ask, Clock, Health, HedgeBudget, Step, Target};
 use crate::message::{
     Applied, Attempt, ClientResult, ErrorCode, Expectation, Refusal, RegisterMessage, RegisterSaid,
     RegisterTask, Reply, RoundId,
@@ -101,6 +101,7 @@ impl Bench {
             now,
             clock: &mut self.clock,
             reachable: self.reachable,
+            health: Health::default(),
             stand_ins: 0,
             hedges: &mut self.hedges,
             out: &mut out,

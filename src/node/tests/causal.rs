@@ -12,7 +12,7 @@ const B: NodeId = NodeId(2);
 const C: NodeId = NodeId(3);
 
 /// Nodes that serve the causal table `carts`.
-fn carts(count: u32) -> Bench {
+pub(super) fn carts(count: u32) -> Bench {
     let mut bench = Bench::serving(count);
     let spec = TableSpec {
         name: "carts".to_owned().try_into().unwrap(),

@@ -7,6 +7,7 @@ mod causal;
 mod data;
 mod hint_disk;
 mod hints;
+mod links;
 mod planted;
 mod register;
 mod tables;

@@ -210,5 +210,6 @@ fn view(phase: Phase, state: Option<Arc<ClusterState>>, id: u32, boot: u128) -> 
         boot: BootRecord { number: 1, nonce: Nonce(boot) },
     };
     let hints = roundtable::message::HintGauges::default();
-    View { phase, hello, state, members: Vec::new(), serving_since: None, hints }
+    let (members, serving_since, links_left_out) = (Vec::new(), None, 0);
+    View { phase, hello, state, members, serving_since, hints, links_left_out }
 }
