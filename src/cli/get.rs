@@ -21,6 +21,9 @@ pub(crate) struct GetArgs {
     r: Option<Quorum>,
     #[command(flatten)]
     mode: ModeArgs,
+    /// Show only what w replicas hold, so that no later read goes back behind it
+    #[arg(long, conflicts_with = "sloppy")]
+    monotonic: bool,
     /// Show all siblings of a key of a causal table
     #[arg(long)]
     siblings: bool,
@@ -38,6 +41,9 @@ pub(crate) async fn run(
     get = get.mode(args.mode.mode());
     if let Some(r) = args.r {
         get = get.r(r);
+    }
+    if args.monotonic {
+        get = get.monotonic();
     }
     if args.siblings {
         let found = get.siblings().await?;

@@ -158,11 +158,13 @@ pub struct GetRequest {
     key: Bytes,
     r: Option<Quorum>,
     mode: QuorumMode,
+    monotonic: bool,
 }
 
 impl GetRequest {
     pub(crate) fn new(core: Arc<Core>, key: Bytes) -> GetRequest {
-        GetRequest { common: Common::new(core), key, r: None, mode: QuorumMode::ByTable }
+        let (r, mode, monotonic) = (None, QuorumMode::ByTable, false);
+        GetRequest { common: Common::new(core), key, r, mode, monotonic }
     }
 
     common_options!();
@@ -174,6 +176,15 @@ impl GetRequest {
         self
     }
 
+    /// Answers only with what w owners hold, and writes it back to them first where they do not:
+    /// no later read at the table's floors goes back behind it, whoever reads and whatever became of
+    /// the write. One round trip more where replicas differ. `lww` tables only; an error together
+    /// with [`GetRequest::sloppy`].
+    pub fn monotonic(mut self) -> Self {
+        self.monotonic = true;
+        self
+    }
+
     /// Reads all siblings of a key of a causal table, instead of failing when there are several.
     pub fn siblings(self) -> SiblingsRequest {
         SiblingsRequest(self)
@@ -181,8 +192,8 @@ impl GetRequest {
 
     pub(super) async fn run(self) -> Result<Answered, Error> {
         let (key, r) = (checked_key(self.key)?, self.r.map(convert::quorum));
-        let mode = convert::mode(self.mode);
-        let body = op::Op::Get(v1::GetRequest { header: None, key, r, mode });
+        let (mode, monotonic) = (convert::mode(self.mode), self.monotonic);
+        let body = op::Op::Get(v1::GetRequest { header: None, key, r, mode, monotonic });
         Data { common: self.common, body }.run().await
     }
 }

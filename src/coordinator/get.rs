@@ -4,19 +4,25 @@
 //! A miss counts like any answer: "not found" also rests on r owners. In a sloppy get stand-ins
 //! answer for owners that are away, after all owners that can be asked; owners that are just
 //! returning come after the others. Both are told in the receipt: the answer may miss a write.
+//!
+//! A monotonic get answers only with what w owners hold (`confirm`).
 
 use core::time::Duration;
 
 use crate::causality;
 use crate::message::{
-    Applied, ErrorCode, GetReply, OpError, ReadAsk, Receipt, Refusal, Reply, RoundId,
+    Applied, ErrorCode, GetReply, OpError, ReadAsk, Receipt, Refusal, Reply, RoundId, WriteOutcome,
 };
 use crate::types::{NodeId, Record, Stamp, Time, TraceId};
 
+use super::confirm::Confirm;
 use super::failure::Failures;
 use super::put::bits;
 use super::seats::{Seats, Sitter, is_away};
 use super::{Action, Ask, Outcome, Step, Tally, Target};
+
+/// The round of what is written back; reads are the first.
+const WRITE_BACK: u32 = 2;
 
 /// A get in flight.
 #[derive(Clone, Debug)]
@@ -44,6 +50,10 @@ pub struct Get {
     newest: Option<Record>,
     answered: bool,
     hedge_at: Time,
+    /// How many owners must hold what a monotonic get answers with.
+    monotonic: Option<u8>,
+    /// What it will answer with, once r owners have answered.
+    confirm: Option<Confirm>,
 }
 
 /// What a get is made of, beside its place.
@@ -69,6 +79,8 @@ pub struct GetOrder {
     pub returning: u16,
     /// The request is sloppy, and some member has not told yet for whom it holds custody.
     pub unsure: bool,
+    /// A monotonic get: how many owners must hold what it answers with, 1..=n. Nobody may stand in.
+    pub monotonic: Option<u8>,
 }
 
 impl Get {
@@ -97,6 +109,8 @@ impl Get {
             newest: None,
             answered: false,
             hedge_at: Time(u64::MAX),
+            monotonic: order.monotonic,
+            confirm: None,
         };
         step.hedges.deposit();
         let away = !step.reachable & ((1 << get.target.n()) - 1);
@@ -146,7 +160,13 @@ impl Get {
     /// Whether it waits for an answer of `member`, or may ask it yet.
     pub fn waits_for(&self, member: NodeId) -> bool {
         let sitter = self.seats.sitter(&self.target.owners, member);
-        sitter.is_some_and(|sitter| self.tally.open() & (1 << sitter.seat) != 0)
+        sitter.is_some_and(|sitter| {
+            self.tally.open() & (1 << sitter.seat) != 0 || self.writes_back_to(sitter.seat)
+        })
+    }
+
+    fn writes_back_to(&self, seat: u8) -> bool {
+        !self.answered && self.confirm.as_ref().is_some_and(|confirm| confirm.waits_for(seat))
     }
 
     /// When [`Get::on_time`] is next wanted.
@@ -173,7 +193,13 @@ impl Get {
                     step.clock.observe(step.now.wall, record.stamp);
                 }
                 if !sitter.stands_in {
-                    self.answers.push((sitter.seat, record.as_ref().map(|record| record.stamp)));
+                    let stamp = record.as_ref().map(|record| record.stamp);
+                    self.answers.push((sitter.seat, stamp));
+                    let confirm = self.confirm.as_mut();
+                    confirm
+                        .filter(|confirm| stamp >= Some(confirm.record().stamp))
+                        .into_iter()
+                        .for_each(|confirm| confirm.holds(sitter.seat));
                 }
                 // Expired versions take part: one that was left out would uncover an older one.
                 let hides = |record: &Record| {
@@ -201,9 +227,49 @@ impl Get {
         let Some(sitter) = self.seats.sitter(&self.target.owners, member) else { return };
         if self.waits_for(member) {
             self.failures.unreachable(member);
-            self.lose(sitter, true, step);
+            if self.writes_back_to(sitter.seat) {
+                self.write_back_failed(sitter.seat, step);
+            } else {
+                self.lose(sitter, true, step);
+            }
             self.settle(step);
         }
+    }
+
+    /// An owner has answered what was written back to it.
+    pub fn on_stored(
+        &mut self,
+        from: NodeId,
+        result: Result<WriteOutcome, Refusal>,
+        step: &mut Step<'_>,
+    ) {
+        let Some(index) = self.target.index(from).filter(|index| self.writes_back_to(*index))
+        else {
+            return;
+        };
+        match result {
+            Ok(_) => {
+                self.failures.cleared(from);
+                let stamp = self.confirm.as_mut().map(|confirm| {
+                    confirm.holds(index);
+                    confirm.record().stamp
+                });
+                let told = self.answers.iter_mut().find(|(owner, _)| *owner == index);
+                told.into_iter().for_each(|(_, held)| *held = stamp.max(*held));
+            }
+            Err(refusal) => {
+                self.failures.refused(from, refusal);
+                self.write_back_failed(index, step);
+            }
+        }
+        self.settle(step);
+    }
+
+    fn write_back_failed(&mut self, index: u8, step: &mut Step<'_>) {
+        let Some(confirm) = &mut self.confirm else { return };
+        confirm.fails(index);
+        let next = confirm.next(step.reachable, 0);
+        self.write_back(next, step);
     }
 
     /// Somebody will not answer: somebody else must.
@@ -248,15 +314,26 @@ impl Get {
             if !self.answered {
                 let mut error = OpError::new(
                     ErrorCode::DeadlineExceeded,
-                    "deadline passed before r owners answered",
+                    match self.confirm {
+                        Some(_) => "deadline passed before w owners held what was read",
+                        None => "deadline passed before r owners answered",
+                    },
                 );
+                let counted = self.confirm.as_ref().map(Confirm::counts);
+                let (needed, got) = counted.unwrap_or((self.r, self.tally.got()));
                 error.facts.epoch = Some(self.target.epoch);
-                error.facts.needed = Some(u64::from(self.r));
-                error.facts.got = Some(u64::from(self.tally.got()));
+                error.facts.needed = Some(u64::from(needed));
+                error.facts.got = Some(u64::from(got));
                 step.out.push(Action::Reply(Box::new(Err(error))));
             }
             step.out.push(Action::Done);
         } else if step.now.mono >= self.hedge_at && !self.answered {
+            if let Some(confirm) = &mut self.confirm {
+                let silent = confirm.all(step.reachable);
+                self.write_back(silent, step);
+                self.hedge_at = step.now.mono.plus(self.retry_interval);
+                return;
+            }
             if !self.postponed && !step.hedges.withdraw() {
                 self.postponed = true;
                 self.hedge_at = step.now.mono.plus(self.retry_interval);
@@ -309,6 +386,11 @@ impl Get {
     fn settle(&mut self, step: &mut Step<'_>) {
         match self.tally.outcome() {
             Outcome::Reached if !self.answered => {
+                match self.confirmed(step) {
+                    Outcome::Reached => {}
+                    Outcome::Pending => return,
+                    Outcome::Impossible => return self.fail_unconfirmed(step),
+                }
                 self.answered = true;
                 self.seats.count();
                 self.hedge_at = Time(u64::MAX);
@@ -332,9 +414,56 @@ impl Get {
         }
     }
 
+    /// Whether w owners hold what a monotonic get is to answer with; writes it back where they are
+    /// not known to.
+    fn confirmed(&mut self, step: &mut Step<'_>) -> Outcome {
+        let Some(w) = self.monotonic else { return Outcome::Reached };
+        if self.confirm.is_none() {
+            // Where r owners have nothing, no monotonic get has answered with anything.
+            let Some(newest) = self.newest.clone() else { return Outcome::Reached };
+            let (mut held, mut lacking) = (0, 0);
+            for (index, stamp) in &self.answers {
+                let bits = if *stamp >= Some(newest.stamp) { &mut held } else { &mut lacking };
+                *bits |= 1 << index;
+            }
+            let mut confirm = Confirm::new(newest, (self.target.n(), w), held);
+            let away = !(step.reachable | held) & ((1 << self.target.n()) - 1);
+            bits(away).for_each(|index| confirm.fails(index));
+            let next = confirm.next(step.reachable, lacking);
+            self.confirm = Some(confirm);
+            if next != 0 {
+                crate::sometimes!("get: writes back what it answers with");
+                self.write_back(next, step);
+                self.hedge_at = step.now.mono.plus(self.hedge_after);
+            }
+        }
+        self.confirm.as_ref().map_or(Outcome::Reached, Confirm::outcome)
+    }
+
+    /// Asks owners to take what is to be answered with, and waits for them: not a fresh write.
+    fn write_back(&mut self, owners: u16, step: &mut Step<'_>) {
+        let remaining = step.remaining(self.deadline);
+        let Some(confirm) = &self.confirm else { return };
+        for owner in self.target.members(owners) {
+            let record = confirm.record().clone();
+            let ask = self.target.write_ask(WRITE_BACK, record, false, remaining);
+            step.out.push(Action::Ask(owner, Ask::Write(Box::new(ask))));
+        }
+    }
+
+    fn fail_unconfirmed(&mut self, step: &mut Step<'_>) {
+        let counts = self.confirm.as_ref().map(Confirm::counts).unwrap_or_default();
+        let time = step.clock.of_record(step.now.wall);
+        let error = self.failures.error(counts, Applied::No, self.target.epoch, time);
+        step.out.push(Action::Reply(Box::new(Err(error))));
+        step.out.push(Action::Done);
+    }
+
     fn reply(&self, repaired: bool, step: &Step<'_>) -> Reply {
-        let stamp = self.newest.as_ref().map_or(Stamp::ZERO, |record| record.stamp);
-        let record = self.newest.clone().filter(|record| record.is_visible(step.now.wall));
+        // What came later than what w owners hold is not answered with.
+        let newest = self.confirm.as_ref().map(Confirm::record).or(self.newest.as_ref());
+        let stamp = newest.map_or(Stamp::ZERO, |record| record.stamp);
+        let record = newest.filter(|record| record.is_visible(step.now.wall)).cloned();
         let receipt = Receipt {
             epoch: self.target.epoch,
             stamp,

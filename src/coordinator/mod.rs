@@ -6,6 +6,7 @@
 
 mod causal;
 mod clock;
+mod confirm;
 mod failure;
 mod get;
 mod put;

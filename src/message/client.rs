@@ -85,6 +85,9 @@ pub struct Get {
     pub r: Option<Quorum>,
     /// Whose.
     pub mode: QuorumMode,
+    /// Answer only with what w owners hold, so that no later read goes back behind it. Counts owners
+    /// only; `lww` tables only.
+    pub monotonic: bool,
 }
 
 /// A write; without a value, a delete.

@@ -36,6 +36,7 @@ impl Node {
         let mode = mode_of(&request.body);
         is_sloppy(table(&state, request.body.table())?, mode)?;
         let table = served_table(&state, &request.body)?;
+        check_monotonic(table, &request.body)?;
         if table.kind == TableKind::Causal && mode == QuorumMode::Sloppy {
             let message = "stand-ins in causal tables are not available yet";
             return Err(OpError::new(ErrorCode::NotAvailableYet, message));
@@ -48,10 +49,12 @@ impl Node {
         }
         match request.body {
             ClientBody::Get(get) => {
-                let sloppy = is_sloppy(table, get.mode)?;
+                // What stand-ins hold is no owner's, and monotonic reads rest on owners.
+                let sloppy = is_sloppy(table, get.mode)? && !get.monotonic;
                 let r = quorum(get.r, table.r, table.n, "r")?;
                 let target = self.target(&state, table, get.key);
                 let mut order = self.get_order(table, r, &target, sloppy);
+                order.monotonic = get.monotonic.then(|| table.w.max(table.w_min));
                 (order.trace, order.deadline) = (request.trace, request.deadline);
                 self.begin(now, op, target, |target, step| {
                     Machine::Get(Box::new(Get::begin(target, order, step)))
@@ -137,6 +140,7 @@ impl Node {
             stand_ins: self.stand_ins(sloppy, target),
             returning: if may_be_sloppy { self.returning(&target.owners) } else { 0 },
             unsure: sloppy && !self.members.custody_is_known(),
+            monotonic: None,
         }
     }
 
@@ -355,6 +359,20 @@ fn is_sloppy(table: &Table, mode: QuorumMode) -> Result<bool, OpError> {
             Err(OpError::new(ErrorCode::SloppyNotAllowed, message))
         }
     }
+}
+
+/// Whether a monotonic read is one that can be.
+fn check_monotonic(table: &Table, body: &ClientBody) -> Result<(), OpError> {
+    let ClientBody::Get(message::Get { monotonic: true, mode, .. }) = body else { return Ok(()) };
+    if *mode == QuorumMode::Sloppy {
+        let message = "a monotonic read counts owners only: leave sloppy out";
+        return Err(OpError::new(ErrorCode::RequestMalformed, message));
+    }
+    if table.kind == TableKind::Causal {
+        let message = "monotonic reads of causal tables are not available yet";
+        return Err(OpError::new(ErrorCode::NotAvailableYet, message));
+    }
+    Ok(())
 }
 
 /// What a request says about stand-ins.

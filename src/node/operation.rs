@@ -346,8 +346,10 @@ impl Node {
         }
         let WriteAnswer { round, result } = answer;
         self.step(now, round.op, |machine, step| {
-            if let Machine::Put(put) = machine {
-                put.on_answer(from, round, result, step);
+            match machine {
+                Machine::Put(put) => put.on_answer(from, round, result, step),
+                Machine::Get(get) => get.on_stored(from, result, step),
+                _ => {}
             }
         });
     }

@@ -185,6 +185,7 @@ pub fn get_from_wire(call: &Call, get: pb::GetRequest) -> Result<ClientRequest, 
             key: key_from_wire(get.key)?,
             r: quorum_from_wire(get.r, "r")?,
             mode: mode_from_wire(get.mode)?,
+            monotonic: get.monotonic,
         }))
     })
 }

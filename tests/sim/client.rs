@@ -10,7 +10,7 @@ use roundtable::message::{
     Attempt, ClientBody, ClientRequest, Get, OpError, Principal, Put, QuorumMode, Scan, TimeToLive,
 };
 use roundtable::types::{
-    Key, Quorum, RequestId, TableName, Time, TraceId, Value, WallTime, limits,
+    Key, Quorum, RequestId, Stamp, TableName, Time, TraceId, Value, WallTime, limits,
 };
 
 use crate::judge::Asked;
@@ -47,6 +47,8 @@ pub(crate) struct Operation {
     pub(crate) attempt: Attempt,
     /// Whether stand-ins may count.
     pub(crate) mode: QuorumMode,
+    /// Of a monotonic read: the version it must not go back behind.
+    pub(crate) monotonic: Option<Stamp>,
     /// An attempt may have been applied.
     pub(crate) uncertain: bool,
     /// Where the attempt in flight went.
@@ -175,7 +177,9 @@ impl Client {
         let table: TableName = "default".to_owned().try_into().expect("a plain name");
         let body = match &operation.want {
             Want::Get { key, r } => {
-                ClientBody::Get(Get { table, key: key.clone(), r: *r, mode: operation.mode })
+                let (key, mode) = (key.clone(), operation.mode);
+                let monotonic = operation.monotonic.is_some();
+                ClientBody::Get(Get { table, key, r: *r, mode, monotonic })
             }
             Want::Put { key, value, ttl, w } => ClientBody::Put(Put {
                 table,

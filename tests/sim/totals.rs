@@ -44,6 +44,8 @@ totals! {
     acknowledged,
     /// Reads that were answered.
     reads,
+    /// Monotonic reads that were answered.
+    monotonic,
     /// Scans that were answered.
     scans,
     /// Puts of values that expire.

@@ -416,6 +416,7 @@ pub(super) fn get_in(table: &str, key: &str) -> ClientBody {
         key: Key::new(key.to_owned()).unwrap(),
         r: None,
         mode,
+        monotonic: false,
     })
 }
 
@@ -491,6 +492,7 @@ pub(super) fn get(key: &str, r: Option<Quorum>) -> ClientBody {
         key: Key::new(key.to_owned()).unwrap(),
         r,
         mode: QuorumMode::ByTable,
+        monotonic: false,
     })
 }
 

@@ -8,6 +8,7 @@ mod data;
 mod hint_disk;
 mod hints;
 mod links;
+mod monotonic;
 mod planted;
 mod register;
 mod tables;

@@ -4,6 +4,7 @@
 mod answers;
 mod births;
 mod durability;
+mod monotonic;
 mod planted;
 mod schema;
 mod stamps;
@@ -13,6 +14,7 @@ use core::fmt;
 pub(crate) use answers::{Answers, Asked, receipt_fault};
 pub(crate) use births::Births;
 pub(crate) use durability::Durability;
+pub(crate) use monotonic::Monotonic;
 pub(crate) use planted::TESTS;
 pub(crate) use schema::Schema;
 pub(crate) use stamps::Stamps;
@@ -22,6 +24,8 @@ pub(crate) use stamps::Stamps;
 pub(crate) enum Checker {
     /// I1: what was acknowledged is read; deleted stays deleted; no value from nowhere.
     Register,
+    /// Monotonic reads do not go back.
+    Monotonic,
     /// I2: no write of a causal table vanishes unless one that saw it took its place.
     Causal,
     /// I3: each key of a linearizable table is one register.
@@ -60,6 +64,7 @@ impl Checker {
     /// Every checker.
     pub(crate) const ALL: [Checker; 17] = [
         Checker::Register,
+        Checker::Monotonic,
         Checker::Causal,
         Checker::Linearizable,
         Checker::Birth,
@@ -82,6 +87,7 @@ impl Checker {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Checker::Register => "register",
+            Checker::Monotonic => "monotonic",
             Checker::Causal => "causal",
             Checker::Linearizable => "linearizable",
             Checker::Birth => "birth",

@@ -7,7 +7,7 @@ use roundtable::types::{
     ClusterState, Epoch, Key, NodeId, Nonce, OpId, Record, Stamp, Time, Value, WallTime,
 };
 
-use super::{Answers, Asked, Births, Durability, Schema, Stamps, receipt_fault};
+use super::{Answers, Asked, Births, Durability, Monotonic, Schema, Stamps, receipt_fault};
 
 /// A test of a checker.
 type Test = (&'static str, fn() -> Result<(), String>);
@@ -15,6 +15,7 @@ type Test = (&'static str, fn() -> Result<(), String>);
 /// All of them.
 pub(crate) const TESTS: &[Test] = &[
     ("stamps_that_go_back_repeat_or_bear_a_foreign_number_are_found", stamps),
+    ("a_monotonic_read_that_goes_back_is_found", monotonic),
     ("an_acknowledgement_on_too_few_disks_is_found", durability),
     ("a_second_a_late_and_a_missing_answer_are_found", answers),
     ("a_receipt_that_claims_too_much_is_found", receipts),
@@ -50,6 +51,19 @@ fn stamps() -> Result<(), String> {
     found("a stamp that goes back", stamps.gave(one, &key, &version(7, 1, "d")))?;
     found("one stamp for two versions", stamps.gave(one, &key, &version(9, 1, "e")))?;
     found("a foreign stamp", stamps.gave(one, &key, &version(20, 2, "f")))
+}
+
+fn monotonic() -> Result<(), String> {
+    let key = Key::new("k").expect("a short key");
+    let at = |time| Stamp { time: WallTime(time), counter: 0, node: NodeId(1) };
+    let mut reads = Monotonic::default();
+    let nothing = reads.begun(&key);
+    passes("a first read", reads.answered(&key, (nothing, at(5))))?;
+    passes("one that began before it", reads.answered(&key, (nothing, Stamp::ZERO)))?;
+    let after = reads.begun(&key);
+    passes("the same again", reads.answered(&key, (after, at(5))))?;
+    found("an older one", reads.answered(&key, (after, at(4))))?;
+    found("a miss", reads.answered(&key, (after, Stamp::ZERO)))
 }
 
 fn durability() -> Result<(), String> {

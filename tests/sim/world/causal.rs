@@ -186,7 +186,8 @@ impl World {
         };
         let (action, body, saw) = if causal.rng.f64() < reads {
             let mode = QuorumMode::ByTable;
-            let get = Get { table: table(), key: key.clone(), r: quorum, mode };
+            let (key, monotonic) = (key.clone(), false);
+            let get = Get { table: table(), key, r: quorum, mode, monotonic };
             (CausalAction::Get, ClientBody::Get(get), None)
         } else {
             let blind = causal.rng.u8(..3) == 0;
@@ -350,7 +351,8 @@ impl World {
             ClientBody::Scan(Scan { table: table(), prefix, after, limit, keys_only, r })
         } else {
             let mode = QuorumMode::ByTable;
-            ClientBody::Get(Get { table: table(), key: key.clone(), r, mode })
+            let (key, monotonic) = (key.clone(), false);
+            ClientBody::Get(Get { table: table(), key, r, mode, monotonic })
         };
         self.ask_about_tables(host, Asked::CausalBack { op }, |deadline, op| {
             let (trace, principal) = (TraceId(0), Principal::Anonymous);

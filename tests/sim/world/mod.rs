@@ -26,7 +26,7 @@ use roundtable::message::{
 use roundtable::types::{OpId, Time};
 
 use crate::client::Client;
-use crate::judge::{Answers, Births, Checker, Durability, Finding, Schema, Stamps};
+use crate::judge::{Answers, Births, Checker, Durability, Finding, Monotonic, Schema, Stamps};
 use crate::plan::{Fault, MS, OPERATIONS_MIN, Plan, SECOND};
 use crate::totals::Totals;
 use crate::trace::{Detail, Trace};
@@ -131,6 +131,7 @@ pub(crate) struct World {
     register: register::RegisterUse,
     durability: Durability,
     stamps: Stamps,
+    monotonic: Monotonic,
     findings: Vec<Finding>,
     trace: Trace,
     totals: Totals,
@@ -178,6 +179,7 @@ impl World {
             register: register::RegisterUse::new(seed, plan.register),
             durability: Durability::default(),
             stamps: Stamps::default(),
+            monotonic: Monotonic::default(),
             findings: Vec::new(),
             trace: Trace::new(detail),
             totals: Totals::default(),

@@ -220,12 +220,14 @@ impl World {
                 w: None,
                 r: None,
                 attempt,
+                time: None,
                 mode,
                 context,
             })
         };
         let (action, body) = if register.rng.f64() < plan.reads {
-            let get = Get { table, key: key.clone(), r: None, mode };
+            let (key, monotonic) = (key.clone(), false);
+            let get = Get { table, key, r: None, mode, monotonic };
             (Action::Get, ClientBody::Get(get))
         } else {
             match register.rng.u8(..10) {
@@ -497,7 +499,8 @@ impl World {
         let (key, now) = (key(index), self.time());
         let process = self.register.history.new_process();
         let op = self.register.history.invoke(process, key.clone(), Action::Get, now);
-        let get = Get { table: table(), key, r: None, mode: QuorumMode::ByTable };
+        let (r, mode, monotonic) = (None, QuorumMode::ByTable, false);
+        let get = Get { table: table(), key, r, mode, monotonic };
         self.ask_about_tables(host, Asked::RegisterBack { op }, |deadline, op| {
             let (trace, principal) = (TraceId(0), Principal::Anonymous);
             let body = ClientBody::Get(get);

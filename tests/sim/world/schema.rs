@@ -168,7 +168,8 @@ impl World {
             (Asked::Use { table, since, op }, ClientBody::Put(put))
         } else if draw < 9 {
             let op = history.invoke(process, key.clone(), Action::Get, now);
-            let get = Get { table: name, key, r: None, mode: QuorumMode::ByTable };
+            let (r, mode, monotonic) = (None, QuorumMode::ByTable, false);
+            let get = Get { table: name, key, r, mode, monotonic };
             (Asked::Use { table, since, op }, ClientBody::Get(get))
         } else {
             let (prefix, after) = (bytes::Bytes::new(), bytes::Bytes::new());

@@ -8,7 +8,7 @@ use roundtable::message::{
     Applied, ClientResult, ErrorCode, Event, OpError, PutReply, QuorumMode, Receipt, Reply,
     ScanReply, TimeToLive,
 };
-use roundtable::types::{Key, OpId, Quorum};
+use roundtable::types::{Key, OpId, Quorum, Stamp};
 
 use crate::client::{Operation, Request, Want, keys};
 use crate::judge::{Asked, Checker, receipt_fault};
@@ -66,10 +66,23 @@ impl World {
         }
         let attempt = roundtable::message::Attempt::default();
         let mode = if pinned { QuorumMode::ByTable } else { self.draw_mode() };
-        let operation = Operation { want, entries, attempt, mode, uncertain: false, at: None };
+        let monotonic = self.draw_monotonic(id, &want, mode);
+        let operation =
+            Operation { want, entries, attempt, mode, monotonic, uncertain: false, at: None };
         self.clients[id].current = Some(operation);
         self.clients[id].open_window(self.now, true);
         self.send_attempt(id);
+    }
+
+    /// Half of the strict reads at the floors are monotonic, in one of five seeds.
+    fn draw_monotonic(&self, id: usize, want: &Want, mode: QuorumMode) -> Option<Stamp> {
+        let Want::Get { key, r } = want else { return None };
+        let eligible = self.plan.seed % 10 >= 8 && mode != QuorumMode::Sloppy;
+        let client = &self.clients[id];
+        // Drawn from what is there, so that all other draws stay as they are.
+        let drawn = (client.serial ^ id as u64).is_multiple_of(2);
+        let monotonic = eligible && drawn && *r != Some(Quorum::One);
+        monotonic.then(|| self.monotonic.begun(key))
     }
 
     fn send_attempt(&mut self, id: usize) {
@@ -296,6 +309,11 @@ impl World {
         match reply {
             Reply::Get(reply) => {
                 self.totals.reads += 1;
+                if let (Some(floor), Some(key)) = (operation.monotonic, operation.want.key()) {
+                    self.totals.monotonic += 1;
+                    let verdict = self.monotonic.answered(key, (floor, stamp));
+                    self.judge(Checker::Monotonic, verdict);
+                }
                 let value = reply.record.and_then(|record| record.value);
                 self.complete(&operation, Outcome::Read { value, stamp, weak });
             }

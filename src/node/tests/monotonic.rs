@@ -1,0 +1,113 @@
+//! Monotonic reads: what they answer with is on w owners first.
+
+use core::time::Duration;
+
+use super::bench::{Bench, get, get_in, put};
+use super::causal::carts;
+use crate::message::{ClientBody, ErrorCode, Get, GetReply, PeerMessage, QuorumMode, Reply};
+use crate::testing::arm_mutant;
+use crate::types::{NodeId, OpId};
+
+const A: NodeId = NodeId(1);
+const B: NodeId = NodeId(2);
+const C: NodeId = NodeId(3);
+
+fn monotonic(body: ClientBody) -> ClientBody {
+    let ClientBody::Get(get) = body else { unreachable!() };
+    ClientBody::Get(Get { monotonic: true, ..get })
+}
+
+fn value(reply: GetReply) -> Option<String> {
+    let value = reply.record?.value?;
+    Some(String::from_utf8(value.as_bytes().to_vec()).unwrap())
+}
+
+fn got(bench: &mut Bench, op: OpId) -> Option<GetReply> {
+    match bench.reply(op)? {
+        Ok(Reply::Get(reply)) => Some(reply),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Three nodes of which A alone holds a version of `k`, whose put has failed.
+fn with_an_unacknowledged_put() -> Bench {
+    let mut bench = Bench::serving(3);
+    bench.cut.extend([(A, B), (A, C)]);
+    let op = bench.ask(A, put("k", "v"));
+    bench.pass(Duration::from_millis(1100));
+    assert!(bench.reply(op).unwrap().is_err());
+    bench.cut.clear();
+    assert_eq!(bench.host(A).disk.data.len(), 1);
+    bench
+}
+
+/// Whether a monotonic read waits until what only its coordinator holds is on another disk.
+fn waits_for_a_second_owner() -> bool {
+    let mut bench = with_an_unacknowledged_put();
+    for id in [B, C] {
+        bench.host(id).slow_writes = true;
+    }
+    let op = bench.ask(A, monotonic(get("k", None)));
+    if bench.reply(op).is_some() {
+        return false;
+    }
+    // The one that was asked is slow: so is the other one, which is asked after a while.
+    bench.pass(Duration::from_millis(100));
+    assert!(bench.reply(op).is_none());
+    bench.release_disk(C);
+    bench.settle();
+    let reply = got(&mut bench, op).expect("two owners hold it");
+    assert_eq!((value(reply).as_deref(), bench.host(C).disk.data.len()), (Some("v"), 1));
+    true
+}
+
+#[test]
+fn a_monotonic_read_answers_with_what_w_owners_hold() {
+    assert!(waits_for_a_second_owner());
+    let _armed = arm_mutant("monotonic-unconfirmed");
+    assert!(!waits_for_a_second_owner());
+}
+
+#[test]
+fn what_w_owners_hold_already_is_not_written_again() {
+    let mut bench = Bench::serving(3);
+    let op = bench.ask(A, put("k", "v"));
+    assert!(bench.reply(op).unwrap().is_ok());
+    bench.seen.clear();
+    for key in ["k", "nothing"] {
+        let op = bench.ask(B, monotonic(get(key, None)));
+        assert_eq!(got(&mut bench, op).unwrap().record.is_some(), key == "k");
+    }
+    let writes = |(_, _, message): &&(NodeId, NodeId, PeerMessage)| {
+        matches!(message, PeerMessage::Write(_))
+    };
+    assert_eq!(bench.seen.iter().filter(writes).count(), 0);
+}
+
+#[test]
+fn a_monotonic_read_that_cannot_be_confirmed_says_how_many_hold_it() {
+    let mut bench = with_an_unacknowledged_put();
+    for id in [B, C] {
+        bench.host(id).slow_writes = true;
+    }
+    let op = bench.ask(A, monotonic(get("k", None)));
+    bench.pass(Duration::from_millis(1100));
+    let error = bench.reply(op).unwrap().unwrap_err();
+    assert_eq!(error.code, ErrorCode::DeadlineExceeded);
+    assert_eq!((error.facts.needed, error.facts.got), (Some(2), Some(1)));
+    assert!(error.message.contains("w owners"), "{}", error.message);
+}
+
+#[test]
+fn monotonic_reads_that_cannot_be_are_refused() {
+    let mut bench = carts(3);
+    let ClientBody::Get(read) = monotonic(get("k", None)) else { unreachable!() };
+    let sloppy = ClientBody::Get(Get { mode: QuorumMode::Sloppy, ..read });
+    for (body, code) in [
+        (monotonic(get_in("carts", "k")), ErrorCode::NotAvailableYet),
+        (sloppy, ErrorCode::RequestMalformed),
+    ] {
+        let op = bench.ask(A, body);
+        assert_eq!(bench.reply(op).unwrap().unwrap_err().code, code);
+    }
+}
