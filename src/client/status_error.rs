@@ -68,6 +68,7 @@ pub(crate) fn from_detail(detail: v1::ErrorDetail, write: bool) -> Error {
         epoch: detail.epoch.map(Epoch),
         retry_after: detail.retry_after_ms.map(Duration::from_millis),
         server_time: detail.server_time_ns.map(WallTime),
+        bound: detail.bound.as_deref().and_then(Bound::parse),
     };
     Error::from_server(detail.code, detail.retryable, detail.message)
         .with_applied(applied)

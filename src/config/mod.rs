@@ -110,6 +110,8 @@ section!(RequestSection {
     max_in_flight: usize = 4096,
     #[serde(with = "size")]
     max_in_flight_bytes: usize = 64 << 20,
+    max_table_share: u8 = 80,
+    max_client_share: u8 = 75,
     max_replica_in_flight: usize = 16_384,
 });
 section!(MembershipSection {

@@ -13,6 +13,7 @@ mod put;
 mod register;
 mod scan;
 mod seats;
+mod shares;
 mod step;
 mod tally;
 
@@ -24,5 +25,6 @@ pub use get::{Get, GetOrder};
 pub use put::{Put, PutOrder};
 pub use register::{Goal, NewValue, Register, RegisterOrder};
 pub use scan::{Scan, ScanOrder};
+pub use shares::{Holder, Room, ShareFull, ShareLimits, Shares};
 pub use step::{Action, Ask, ChangeAsk, Health, HedgeBudget, Step, Target};
 pub use tally::{Outcome, Tally};

@@ -73,6 +73,11 @@ pub struct ScanOrder {
 }
 
 impl Scan {
+    /// The table that is read.
+    pub fn table(&self) -> TableId {
+        self.order.table
+    }
+
     /// Begins a scan; `reachable` tells of each member whether it can be asked now.
     pub fn begin(
         order: ScanOrder,

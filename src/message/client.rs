@@ -19,6 +19,18 @@ pub enum Principal {
     /// Nobody in particular.
     #[default]
     Anonymous,
+    /// Nobody in particular, over the connection of this number: what it has in flight is bounded.
+    Connection(u64),
+}
+
+impl Principal {
+    /// The number that what it has in flight is counted by.
+    pub fn number(&self) -> Option<u64> {
+        match self {
+            Principal::Anonymous => None,
+            Principal::Connection(number) => Some(*number),
+        }
+    }
 }
 
 /// One operation of a client, already checked field by field.

@@ -150,6 +150,38 @@ pub struct Facts {
     pub retry_after: Option<Duration>,
     /// Server time: a retried write's window starts here.
     pub server_time: Option<WallTime>,
+    /// Whose bound of operations in flight is reached.
+    pub bound: Option<Bound>,
+}
+
+/// Who may have only so many operations in flight on a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Bound {
+    /// All clients together.
+    Node,
+    /// All operations on one table.
+    Table,
+    /// One client's connection.
+    Client,
+}
+
+impl Bound {
+    /// Every bound.
+    pub const ALL: [Bound; 3] = [Bound::Node, Bound::Table, Bound::Client];
+
+    /// The stable text form.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Bound::Node => "node",
+            Bound::Table => "table",
+            Bound::Client => "client",
+        }
+    }
+
+    /// The bound of a text form.
+    pub fn parse(text: &str) -> Option<Bound> {
+        Bound::ALL.into_iter().find(|bound| bound.as_str() == text)
+    }
 }
 
 /// A failed operation.

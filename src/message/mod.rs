@@ -27,7 +27,7 @@ pub use disk::{
     BirthRecord, BootRecord, DiskAnswer, DiskError, DiskRequest, DiskToken, LifeRecord, MetaRecord,
     RangePage, ReplicaFacts, Restored, WriteOutcome,
 };
-pub use error::{Applied, ErrorCode, Facts, OpError};
+pub use error::{Applied, Bound, ErrorCode, Facts, OpError};
 pub use event::{Effect, Event, Level, Note};
 pub use hello::{Hello, HelloRefusal};
 pub use hint::{

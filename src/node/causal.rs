@@ -11,7 +11,7 @@ use super::operation::{LocalAnswer, Machine, Operation};
 use crate::causality::ContextToken;
 use crate::coordinator::{
     CausalForward, CausalGet, CausalGetOrder, CausalWrite, CausalWriteOrder, ChangeAsk,
-    ForwardOrder, Health, Step, Target,
+    ForwardOrder, Health, Holder, Step, Target,
 };
 use crate::message::{
     self, Applied, CausalDisk, CausalDone, CausalMessage, CausalPut, CausalTask, ClientBody,
@@ -266,6 +266,7 @@ impl Node {
         self.check_own_clock(now)?;
         let unknown = || OpError::new(ErrorCode::NotReady, "the table is not known here");
         let table = state.table(place.table).ok_or_else(unknown)?;
+        self.admit_share(Holder { table: table.id, client: None })?;
         let within = |quorum: u8| quorum >= 1 && quorum <= table.n;
         if !within(put.w) || unit_of(&state, table, &place.key) != place.unit {
             let text = "a forwarded write does not fit its table";

@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use super::Node;
 use super::operation::{Machine, Operation};
-use crate::coordinator::{Get, GetOrder, Put, PutOrder, Scan, ScanOrder, Step, Target};
+use crate::coordinator::{
+    Get, GetOrder, Holder, Put, PutOrder, Room, Scan, ScanOrder, ShareLimits, Step, Target,
+};
 use crate::message::{
-    self, ClientBody, ClientRequest, Effect, ErrorCode, OpError, Phase, QuorumMode,
+    self, Bound, ClientBody, ClientRequest, Effect, ErrorCode, OpError, Phase, QuorumMode,
 };
 use crate::ring;
 use crate::types::{
@@ -28,6 +30,7 @@ impl Node {
     fn try_client(&mut self, now: Now, op: OpId, request: ClientRequest) -> Result<(), OpError> {
         let state = self.serving_state()?;
         self.admit(now, &request)?;
+        self.asker = request.principal.number();
         if state.table_named(request.body.table()).is_none() {
             self.wait_for_table(now, op, request);
             return Ok(());
@@ -36,6 +39,7 @@ impl Node {
         let mode = mode_of(&request.body);
         is_sloppy(table(&state, request.body.table())?, mode)?;
         let table = served_table(&state, &request.body)?;
+        self.admit_share(Holder { table: table.id, client: self.asker })?;
         check_monotonic(table, &request.body)?;
         if table.kind == TableKind::Causal && mode == QuorumMode::Sloppy {
             let message = "stand-ins in causal tables are not available yet";
@@ -120,11 +124,28 @@ impl Node {
                 (self.config.operation_bytes_max, self.operation_bytes)
             };
             let message = "too many operations, or bytes of them, in flight on this node";
-            let mut error = OpError::new(ErrorCode::Overloaded, message).with_limit(limit, got);
-            error.facts.retry_after = Some(core::time::Duration::from_millis(50));
-            return Err(error);
+            return Err(overloaded(Bound::Node, message, (limit, got)));
         }
         Ok(())
+    }
+
+    /// Whether its table and its client have room for one more operation.
+    pub(super) fn admit_share(&self, of: Holder) -> Result<(), OpError> {
+        let config = &self.config;
+        let in_flight = self.operations.len() - self.lingering.len();
+        let free = Room {
+            operations: config.operations_max.saturating_sub(in_flight),
+            bytes: config.operation_bytes_max.saturating_sub(self.operation_bytes),
+        };
+        let limits = ShareLimits { table: config.table_share, client: config.client_share };
+        self.shares.admit(of, limits, free).map_err(|full| {
+            let whose = match full.bound {
+                Bound::Client => "this client",
+                Bound::Table | Bound::Node => "this table",
+            };
+            let text = format!("{whose} has its share of the {} in flight on this node", full.what);
+            overloaded(full.bound, &text, (full.limit, full.taken))
+        })
     }
 
     fn get_order(&self, table: &Table, r: u8, target: &Target, sloppy: bool) -> GetOrder {
@@ -291,17 +312,26 @@ impl Node {
 
     fn insert_operation(&mut self, op: OpId, machine: Machine) {
         self.waiting.insert(op, self.next_operation);
-        self.insert(Operation::new(op, machine));
+        self.insert(Operation::new(op, self.asker, machine));
     }
 
     pub(super) fn insert(&mut self, operation: Operation) {
         let id = self.next_operation;
         self.next_operation += 1;
         self.operation_bytes += operation.bytes;
+        self.shares.begin(operation.holder, operation.bytes);
         self.operations.insert(id, operation);
         self.gauges.operations_begun += 1;
         self.current = id;
     }
+}
+
+/// There is no room for an operation now.
+fn overloaded(bound: Bound, message: &str, (limit, got): (usize, usize)) -> OpError {
+    let mut error = OpError::new(ErrorCode::Overloaded, message).with_limit(limit, got);
+    error.facts.retry_after = Some(core::time::Duration::from_millis(50));
+    error.facts.bound = Some(bound);
+    error
 }
 
 /// The unit that holds `key`.

@@ -26,6 +26,10 @@ pub struct NodeConfig {
     pub operations_max: usize,
     /// Bytes of client operations in flight before new ones are refused.
     pub operation_bytes_max: usize,
+    /// What one table may take of both while it is alone, in percent, 1 to 100: 100 is no bound.
+    pub table_share: u8,
+    /// The same of one client's connection.
+    pub client_share: u8,
     /// Disk requests of peers in flight before new ones are refused.
     pub replica_operations_max: usize,
     /// Period of probes, and of birth and registration messages.
@@ -62,6 +66,8 @@ impl NodeConfig {
             hedge_after: Duration::from_millis(20),
             operations_max: 4096,
             operation_bytes_max: 64 << 20,
+            table_share: 80,
+            client_share: 75,
             replica_operations_max: 16_384,
             probe_interval: Duration::from_millis(500),
             suspect_after: Duration::from_secs(2),

@@ -34,7 +34,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use crate::control::{Birth, Ceilings, Decree, Lives};
-use crate::coordinator::{Clock, HedgeBudget};
+use crate::coordinator::{Clock, HedgeBudget, Shares};
 use crate::membership::{Members, Timing};
 use crate::message::{
     BootRecord, Effect, Event, Level, LifeRecord, Note, PeerMessage, Phase, ReplicaFacts, Restored,
@@ -91,6 +91,10 @@ pub struct Node {
     /// Client operations in flight, by their number in rounds.
     operations: BTreeMap<u64, Operation>,
     operation_bytes: usize,
+    /// What tables and clients have taken of the room for operations.
+    shares: Shares,
+    /// Whose request is being taken in.
+    asker: Option<u64>,
     /// The operation whose actions are being carried out.
     current: u64,
     /// Operations whose client waits, by the client's number.
@@ -166,14 +170,12 @@ impl Node {
             replica: ReplicaFacts::default(),
             operations: BTreeMap::new(),
             operation_bytes: 0,
+            shares: Shares::default(),
+            asker: None,
             current: 0,
             waiting: BTreeMap::new(),
             lingering: BTreeSet::new(),
-            next_operation: if crate::mutant!("operations-from-one") {
-                1
-            } else {
-                rng.u64(1..1 << 62)
-            },
+            next_operation: operation::first(&mut rng),
             timers: BTreeSet::new(),
             waiting_for_ceiling: BTreeSet::new(),
             pending: BTreeMap::new(),

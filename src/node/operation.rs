@@ -3,13 +3,13 @@
 use super::Node;
 use super::links::health;
 use crate::coordinator::{
-    Action, Ask, CausalForward, CausalGet, CausalWrite, Get, Put, Register, Scan, Step,
+    Action, Ask, CausalForward, CausalGet, CausalWrite, Get, Holder, Put, Register, Scan, Step,
 };
 use crate::message::{
     Applied, CausalDone, CausalMessage, ClientResult, DiskError, Effect, OpError, PeerMessage,
     ReadAnswer, Refusal, RegisterMessage, Reply, RoundId, ScanAnswer, WriteAnswer,
 };
-use crate::types::{NodeId, Now, OpId, Time, WallTime, limits};
+use crate::types::{NodeId, Now, OpId, TableId, Time, WallTime, limits};
 
 /// What a machine holds beside keys and values: owners, tallies.
 const OPERATION_BYTES: usize = 512;
@@ -24,6 +24,13 @@ pub(super) struct Operation {
     machine: Machine,
     timer: Option<Time>,
     pub(super) bytes: usize,
+    /// For whom it takes room.
+    pub(super) holder: Holder,
+}
+
+/// The number of a boot's first operation.
+pub(super) fn first(rng: &mut fastrand::Rng) -> u64 {
+    if crate::mutant!("operations-from-one") { 1 } else { rng.u64(1..1 << 62) }
 }
 
 #[derive(Debug)]
@@ -49,15 +56,17 @@ pub(super) enum LocalAnswer {
 }
 
 impl Operation {
-    pub(super) fn new(op: OpId, machine: Machine) -> Operation {
+    pub(super) fn new(op: OpId, client: Option<u64>, machine: Machine) -> Operation {
         let bytes = OPERATION_BYTES + machine.bytes();
-        Operation { op: Some(op), forwarded: None, machine, timer: None, bytes }
+        let holder = Holder { table: machine.table(), client };
+        Operation { op: Some(op), forwarded: None, machine, timer: None, bytes, holder }
     }
 
     /// One that another node has sent here.
     pub(super) fn forwarded(from: (NodeId, RoundId), machine: Machine) -> Operation {
         let bytes = OPERATION_BYTES + machine.bytes();
-        Operation { op: None, forwarded: Some(from), machine, timer: None, bytes }
+        let holder = Holder { table: machine.table(), client: None };
+        Operation { op: None, forwarded: Some(from), machine, timer: None, bytes, holder }
     }
 }
 
@@ -71,6 +80,18 @@ impl Machine {
             Machine::CausalWrite(write) => write.bytes(),
             Machine::CausalForward(forward) => forward.bytes(),
             Machine::Register(register) => register.bytes(),
+        }
+    }
+
+    fn table(&self) -> TableId {
+        match self {
+            Machine::Put(put) => put.target().table,
+            Machine::Get(get) => get.target().table,
+            Machine::Scan(scan) => scan.table(),
+            Machine::CausalGet(get) => get.target().table,
+            Machine::CausalWrite(write) => write.target().table,
+            Machine::CausalForward(forward) => forward.target().table,
+            Machine::Register(register) => register.target().table,
         }
     }
 
@@ -152,7 +173,9 @@ impl Node {
                 Action::Reply(mut result) => {
                     self.bound_told_time(now, &mut result);
                     let Some(operation) = self.operations.get_mut(&id) else { continue };
-                    self.lingering.insert(id);
+                    if self.lingering.insert(id) {
+                        self.shares.answered(operation.holder);
+                    }
                     if let Some(from) = operation.forwarded.take() {
                         self.answer_forwarded(from, *result);
                     } else if let Some(op) = operation.op.take() {
@@ -176,6 +199,7 @@ impl Node {
             let bytes = OPERATION_BYTES + operation.machine.bytes();
             let before = core::mem::replace(&mut operation.bytes, bytes);
             self.operation_bytes = self.operation_bytes - before + bytes;
+            self.shares.resize(operation.holder, (before, bytes));
             let next = operation.machine.next_deadline();
             if operation.timer != Some(next) {
                 if let Some(timer) = operation.timer.replace(next) {
@@ -223,7 +247,8 @@ impl Node {
             self.turns.leave((target.table, target.key.clone()), id);
         }
         self.operation_bytes -= operation.bytes;
-        self.lingering.remove(&id);
+        let answered = self.lingering.remove(&id);
+        self.shares.end(operation.holder, operation.bytes, answered);
         self.waiting_for_ceiling.remove(&id);
         if let Some(op) = operation.op {
             self.waiting.remove(&op);

@@ -296,7 +296,11 @@ impl<C: Connector> Driver<C> {
                     {
                         self.outside.telemetry.many_siblings();
                     }
-                    let code = result.as_ref().err().map(|OpError { code, .. }| *code);
+                    let error = result.as_ref().err();
+                    if let Some(bound) = error.and_then(|error| error.facts.bound) {
+                        self.outside.telemetry.refused(bound);
+                    }
+                    let code = error.map(|OpError { code, .. }| *code);
                     self.outside.telemetry.operation(pending.kind, code, latency);
                     pending.responder.answer(result);
                 }

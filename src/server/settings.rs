@@ -151,6 +151,8 @@ fn node(config: &Config) -> Result<NodeConfig, ConfigError> {
         hedge_after: config.request.hedge_after,
         operations_max: at_least_one("request.max_in_flight", config.request.max_in_flight)?,
         operation_bytes_max: config.request.max_in_flight_bytes.max(limits::VALUE_BYTES_MAX * 2),
+        table_share: share("request.max_table_share", config.request.max_table_share)?,
+        client_share: share("request.max_client_share", config.request.max_client_share)?,
         replica_operations_max: at_least_one(
             "request.max_replica_in_flight",
             config.request.max_replica_in_flight,
@@ -163,6 +165,14 @@ fn node(config: &Config) -> Result<NodeConfig, ConfigError> {
         hint_replay_rate: replay_rate(config)?,
         ..NodeConfig::new(name, founders)
     })
+}
+
+/// Percent of something.
+fn share(key: &str, percent: u8) -> Result<u8, ConfigError> {
+    if !(1..=100).contains(&percent) {
+        return refuse(format!("{key} is {percent}; it must be 1..=100"));
+    }
+    Ok(percent)
 }
 
 /// Room for a few of the largest values: with less, some write would never find any.

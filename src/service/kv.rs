@@ -15,7 +15,7 @@ use crate::wire::error::status_of;
 use crate::wire::proto::v1 as pb;
 use crate::wire::proto::v1::kv_server::Kv;
 
-use super::call;
+use super::{call, principal};
 use super::session;
 
 /// The data plane.
@@ -33,7 +33,8 @@ impl KvService {
         request: Request<T>,
         decode: fn(&Call, T) -> Result<ClientRequest, OpError>,
     ) -> Result<Reply, Status> {
-        let call = call(&self.handle, request.metadata());
+        let principal = principal(&request);
+        let call = Call { principal, ..call(&self.handle, request.metadata()) };
         let request = decode(&call, request.into_inner()).map_err(|error| status_of(&error))?;
         self.handle.submit(request).await.map_err(|error| status_of(&error))
     }
@@ -114,7 +115,8 @@ impl Kv for KvService {
         &self,
         request: Request<Streaming<pb::SessionRequest>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
-        let answers = session::open(self.handle.clone(), request.into_inner());
+        let principal = principal(&request);
+        let answers = session::open(self.handle.clone(), principal, request.into_inner());
         Ok(Response::new(Box::pin(answers)))
     }
 }

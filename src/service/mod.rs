@@ -11,6 +11,7 @@ use core::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tonic::Request;
 use tonic::metadata::MetadataMap;
 use tonic::transport::Server;
 
@@ -93,6 +94,14 @@ fn call(handle: &Handle, metadata: &MetadataMap) -> Call {
         default_timeout: handle.default_timeout(),
         principal: Principal::Anonymous,
     }
+}
+
+/// Who calls: until there are roles, whoever is at the other end of the connection.
+fn principal<T>(request: &Request<T>) -> Principal {
+    request.remote_addr().map_or(Principal::Anonymous, |address| {
+        let number = xxhash_rust::xxh3::xxh3_64(address.to_string().as_bytes());
+        Principal::Connection(number)
+    })
 }
 
 /// Reads a `grpc-timeout` header: at most eight digits and a unit. A tenth, at most 5 ms, is left

@@ -146,15 +146,20 @@ impl Stream for Answers {
 /// Opens a session on an incoming stream.
 pub(super) fn open(
     handle: Handle,
+    principal: Principal,
     incoming: Streaming<pb::SessionRequest>,
 ) -> impl Stream<Item = Result<pb::SessionResponse, Status>> + Send {
     let sink = Arc::new(Sink { state: Mutex::default(), room: Semaphore::new(OPEN_MAX) });
-    let reader = tokio::spawn(read(handle, incoming, sink.clone()));
+    let reader = tokio::spawn(read((handle, principal), incoming, sink.clone()));
     Answers { sink, _reader: AbortOnDropHandle::new(reader) }
 }
 
 /// Reads operations until the client closes its side or breaks the stream.
-async fn read(handle: Handle, mut incoming: Streaming<pb::SessionRequest>, sink: Arc<Sink>) {
+async fn read(
+    (handle, principal): (Handle, Principal),
+    mut incoming: Streaming<pb::SessionRequest>,
+    sink: Arc<Sink>,
+) {
     let _counted = handle.telemetry().session();
     let ended = loop {
         let message = tokio::select! {
@@ -163,7 +168,7 @@ async fn read(handle: Handle, mut incoming: Streaming<pb::SessionRequest>, sink:
         };
         match message {
             Ok(Some(request)) => {
-                if !take(&handle, request, &sink).await {
+                if !take((&handle, &principal), request, &sink).await {
                     break Ok(());
                 }
             }
@@ -175,7 +180,11 @@ async fn read(handle: Handle, mut incoming: Streaming<pb::SessionRequest>, sink:
 }
 
 /// Submits the operations of one message, as there is room. False when the session is over.
-async fn take(handle: &Handle, request: pb::SessionRequest, sink: &Arc<Sink>) -> bool {
+async fn take(
+    (handle, principal): (&Handle, &Principal),
+    request: pb::SessionRequest,
+    sink: &Arc<Sink>,
+) -> bool {
     let answers: Arc<dyn AnswerSink> = sink.clone();
     let mut ops = request.ops.into_iter();
     while ops.len() > 0 {
@@ -190,7 +199,7 @@ async fn take(handle: &Handle, request: pb::SessionRequest, sink: &Arc<Sink>) ->
             now: handle.now(),
             transport_timeout: None,
             default_timeout: handle.default_timeout(),
-            principal: Principal::Anonymous,
+            principal: principal.clone(),
         };
         let checked = ops.by_ref().take(wanted).filter_map(|op| {
             let delete = matches!(op.op, Some(pb::session_request::op::Op::Delete(_)));

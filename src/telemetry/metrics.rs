@@ -11,7 +11,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::message::{ErrorCode, HintGauges, MemberView, Phase, View};
+use crate::message::{Bound, ErrorCode, HintGauges, MemberView, Phase, View};
 use crate::transport::PeerStats;
 use crate::types::limits;
 
@@ -165,6 +165,11 @@ impl Snapshot {
                 samples: vec![(Labels::new(), read(&shared.shed))],
             },
         )?;
+        let refused = Bound::ALL.iter().zip(&shared.refused);
+        let samples =
+            refused.map(|(bound, count)| (vec![("bound", bound.as_str().to_owned())], read(count)));
+        let (name, help) = ("kv_operations_refused", "Operations refused, by whose bound was reached");
+        counters(encoder, Family { name, help, unit: None, samples: samples.collect() })?;
         counters(
             encoder,
             Family {

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use core::time::Duration;
 
-use crate::message::{ClientBody, ErrorCode, Event};
+use crate::message::{Bound, ClientBody, ErrorCode, Event};
 use crate::transport::TransportStats;
 
 use histogram::Histogram;
@@ -106,6 +106,7 @@ struct Shared {
     ops: [OpCounters; OpKind::ALL.len()],
     in_flight: AtomicU64,
     shed: AtomicU64,
+    refused: [AtomicU64; Bound::ALL.len()],
     many_siblings: AtomicU64,
     sessions: AtomicU64,
     transport: OnceLock<TransportStats>,
@@ -144,6 +145,7 @@ impl Default for Telemetry {
             ops: core::array::from_fn(|_| OpCounters::new()),
             in_flight: AtomicU64::new(0),
             shed: AtomicU64::new(0),
+            refused: Default::default(),
             many_siblings: AtomicU64::new(0),
             sessions: AtomicU64::new(0),
             transport: OnceLock::new(),
@@ -171,6 +173,13 @@ impl Telemetry {
     /// Counts an operation that was refused because the driver's queue was full.
     pub fn shed(&self) {
         self.0.shed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts an operation that was refused because as many were in flight as may be.
+    pub fn refused(&self, bound: Bound) {
+        if let Some(counter) = self.0.refused.get(bound as usize) {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// Counts a write of a causal table that found its key with many siblings.

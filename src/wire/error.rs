@@ -8,7 +8,7 @@ use prost::Message;
 use tonic::metadata::MetadataValue;
 use tonic::{Code, Status};
 
-use crate::message::{Applied, ErrorCode, Facts, OpError};
+use crate::message::{Applied, Bound, ErrorCode, Facts, OpError};
 use crate::types::{Epoch, WallTime};
 
 use super::proto::v1 as pb;
@@ -77,6 +77,7 @@ pub fn error_detail(error: &OpError) -> pb::ErrorDetail {
         retry_after_ms: retry_after
             .map(|after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX)),
         server_time_ns: error.facts.server_time.map(|time| time.0),
+        bound: error.facts.bound.map(|bound| bound.as_str().to_owned()),
     }
 }
 
@@ -108,6 +109,7 @@ pub fn error_from_detail(detail: pb::ErrorDetail) -> OpError {
             epoch: detail.epoch.map(Epoch),
             retry_after: detail.retry_after_ms.map(Duration::from_millis),
             server_time: detail.server_time_ns.map(WallTime),
+            bound: detail.bound.and_then(|text| Bound::parse(&text)),
         },
         applied,
     }
@@ -177,6 +179,7 @@ mod tests {
                 epoch: Some(Epoch(4)),
                 retry_after: Some(Duration::from_millis(5)),
                 server_time: Some(WallTime(6)),
+                bound: Some(Bound::Table),
             };
             let status = status_of(&error);
             assert_eq!(status.code(), grpc_code(*code));

@@ -19,6 +19,7 @@ mod drain;
 mod fixture;
 mod import;
 mod input;
+mod load;
 mod network;
 mod observe;
 mod peers;

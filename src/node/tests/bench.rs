@@ -369,10 +369,14 @@ impl Bench {
     }
 
     pub(super) fn ask(&mut self, at: NodeId, body: ClientBody) -> OpId {
+        self.ask_as(Principal::Anonymous, at, body)
+    }
+
+    pub(super) fn ask_as(&mut self, principal: Principal, at: NodeId, body: ClientBody) -> OpId {
         let op = OpId(self.next_op);
         self.next_op += 1;
         let deadline = Time(self.mono).plus(Duration::from_secs(1));
-        let (trace, principal) = (TraceId(0), Principal::Anonymous);
+        let trace = TraceId(0);
         self.event(
             at,
             Event::Client { op, request: ClientRequest { deadline, trace, principal, body } },

@@ -11,6 +11,7 @@ mod links;
 mod monotonic;
 mod planted;
 mod register;
+mod shares;
 mod tables;
 mod trouble;
 mod ttl;
