@@ -24,7 +24,7 @@ mod siblings_tests;
 pub use acceptor::{Accepted, Acceptor, Finding, Outbid};
 pub use context::CausalContext;
 pub use dot::{Actor, Dot, Tick};
-pub use register::{Merge, merge, newest};
+pub use register::{Merge, merge, newest, order};
 pub use shown::Shown;
 pub use siblings::{Applied, Change, Payload, Refused, SiblingSet, Write};
 pub use token::{ContextToken, TokenError};

@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::Map;
 
 use crate::client::Written;
-use crate::types::{Quorum, limits};
+use crate::types::{Quorum, WallTime, limits};
 
 use super::args::{ModeArgs, quorum, ttl};
 use super::exit::Failure;
@@ -47,6 +47,10 @@ pub(crate) struct PutArgs {
     /// The value lives for ever, whatever the table's default is
     #[arg(long, conflicts_with = "ttl")]
     no_ttl: bool,
+    /// The time of the version, in nanoseconds of Unix time, instead of the servers': only earlier
+    /// versions give way to it
+    #[arg(long, value_name = "NS", value_parser = clap::value_parser!(u64).range(1..))]
+    time: Option<u64>,
     /// Causal tables: take the place of what a get or put showed with this context
     #[arg(long, value_name = "C")]
     context: Option<String>,
@@ -85,6 +89,7 @@ pub(crate) async fn run(
     output: &mut Output,
 ) -> Result<(), Failure> {
     let (w, r, ttl, no_ttl, mode) = (args.w, args.r, args.ttl, args.no_ttl, args.mode.mode());
+    let time = args.time.map(WallTime);
     let seen = context_from(args.context.clone())?;
     let (key, source) = args.resolve()?;
     let client = context.client()?;
@@ -93,6 +98,9 @@ pub(crate) async fn run(
         put = put.ttl(ttl);
     }
     put = put.mode(mode);
+    if let Some(time) = time {
+        put = put.time(time);
+    }
     if let Some(w) = w {
         put = put.w(w);
     }

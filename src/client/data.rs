@@ -222,6 +222,7 @@ pub struct PutRequest {
     key: Bytes,
     value: Bytes,
     ttl_ms: Option<u64>,
+    time_ns: Option<u64>,
     w: Option<Quorum>,
     r: Option<Quorum>,
     mode: QuorumMode,
@@ -231,8 +232,8 @@ pub struct PutRequest {
 impl PutRequest {
     pub(crate) fn new(core: Arc<Core>, key: Bytes, value: Bytes) -> PutRequest {
         let (w, r, mode, context) = (None, None, QuorumMode::ByTable, Context::default());
-        let (common, ttl_ms) = (Common::new(core), None);
-        PutRequest { common, key, value, ttl_ms, w, r, mode, context }
+        let (common, ttl_ms, time_ns) = (Common::new(core), None, None);
+        PutRequest { common, key, value, ttl_ms, time_ns, w, r, mode, context }
     }
 
     common_options!();
@@ -258,6 +259,14 @@ impl PutRequest {
         self.r = Some(r);
         self
     }
+
+    /// Gives the version this time, at most 100 ms ahead of the server's clock, instead of the
+    /// server's. It takes the place of versions with earlier times alone, also when they were written
+    /// after it: it may be acknowledged and never be seen. `lww` tables only.
+    pub fn time(mut self, time: WallTime) -> Self {
+        self.time_ns = Some(time.0);
+        self
+    }
 }
 
 impl PutRequest {
@@ -278,8 +287,19 @@ impl PutRequest {
         let [w, r] = [self.w, self.r].map(|quorum| quorum.map(convert::quorum));
         let (header, attempt, ttl_ms, context) = (None, None, self.ttl_ms, self.context.bytes());
         let mode = convert::mode(self.mode);
-        let put = v1::PutRequest { header, key, value, w, r, attempt, ttl_ms, mode, context };
-        let body = op::Op::Put(put);
+        let time_ns = self.time_ns;
+        let body = op::Op::Put(v1::PutRequest {
+            header,
+            key,
+            value,
+            w,
+            r,
+            attempt,
+            ttl_ms,
+            time_ns,
+            mode,
+            context,
+        });
         Data { common: self.common, body }.run().await
     }
 }

@@ -180,6 +180,7 @@ fn kind_of(code: ErrorCode) -> ErrorKind {
         | ErrorCode::TableLimit
         | ErrorCode::ContextInvalid
         | ErrorCode::KindMismatch
+        | ErrorCode::TimeTooFar
         | ErrorCode::RequestMalformed => ErrorKind::InvalidArgument,
         ErrorCode::TableExists
         | ErrorCode::SiblingLimit

@@ -8,7 +8,7 @@ use core::time::Duration;
 use prost::Message;
 use tonic::{Code, Status};
 
-use crate::message::{Applied, ErrorCode, Facts};
+use crate::message::{Applied, Bound, ErrorCode, Facts};
 use crate::types::{Epoch, WallTime};
 use crate::wire::proto::v1;
 

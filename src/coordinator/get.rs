@@ -205,7 +205,9 @@ impl Get {
                 let hides = |record: &Record| {
                     record.is_visible(step.now.wall) || !crate::mutant!("expired-uncovers-older")
                 };
-                self.newest = causality::newest(self.newest.take(), record.filter(hides));
+                let record = record.filter(hides);
+                self.disagree(sitter, record.as_ref());
+                self.newest = causality::newest(self.newest.take(), record);
                 self.failures.cleared(from);
                 self.seats.fill(sitter);
                 self.tally.succeed(sitter.seat);
@@ -220,6 +222,22 @@ impl Get {
             }
         }
         self.settle(step);
+    }
+
+    /// Two versions of one stamp, of a time that clients have given: whoever holds the one that does
+    /// not stay lacks the other.
+    fn disagree(&mut self, from: Sitter, arrived: Option<&Record>) {
+        let (Some(newest), Some(arrived)) = (&self.newest, arrived) else { return };
+        if newest.stamp != arrived.stamp || newest == arrived {
+            return;
+        }
+        let stays = causality::order(arrived, newest).is_gt();
+        for (owner, held) in &mut self.answers {
+            let holds_arrived = *owner == from.seat && !from.stands_in;
+            if *held == Some(newest.stamp) && holds_arrived != stays {
+                *held = None;
+            }
+        }
     }
 
     /// A member cannot be reached any more.

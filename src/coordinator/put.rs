@@ -25,6 +25,8 @@ pub struct Put {
     value: Option<Value>,
     ttl: Option<Duration>,
     attempt: Attempt,
+    /// The time its client has given; it is never stamped again then.
+    time: Option<WallTime>,
     weak: bool,
     trace: TraceId,
     deadline: Time,
@@ -65,6 +67,8 @@ pub struct PutOrder {
     pub ttl: Option<Duration>,
     /// The client's attempt.
     pub attempt: Attempt,
+    /// The time of its stamp, if its client has given one: then `attempt` has an id, and no window.
+    pub time: Option<WallTime>,
     /// The quorum.
     pub w: u8,
     /// Below the floors.
@@ -92,6 +96,7 @@ impl Put {
             ttl: order.ttl.filter(|_| order.value.is_some()),
             value: order.value,
             attempt: order.attempt,
+            time: order.time,
             weak: order.weak,
             trace: order.trace,
             deadline: order.deadline,
@@ -254,7 +259,11 @@ impl Put {
             return self.reply(Err(error), step);
         }
         let Attempt { lower, upper, .. } = self.attempt;
-        match step.clock.stamp(step.now.wall, self.highest, lower, upper) {
+        let stamp = match self.time {
+            Some(time) => Ok(Stamp::of_client(time, self.attempt.id)),
+            None => step.clock.stamp(step.now.wall, self.highest, lower, upper),
+        };
+        match stamp {
             Ok(stamp) => {
                 self.stamp = stamp;
                 self.state = State::Asking;
@@ -341,7 +350,7 @@ impl Put {
         match (self.state, self.tally.outcome()) {
             (State::Asking, Outcome::Reached) => {
                 self.seats.count();
-                let superseded = self.highest > self.stamp;
+                let superseded = self.highest > self.stamp && self.time.is_none();
                 let may_restamp = self.round == 1 || crate::mutant!("restamp-unbounded");
                 if superseded && may_restamp && !crate::mutant!("no-restamp") {
                     crate::sometimes!("put: stamped again");
@@ -375,6 +384,10 @@ impl Put {
     fn failure(&self, applied: Applied, got: u8, step: &Step<'_>) -> OpError {
         let time = step.clock.of_record(step.now.wall);
         let mut error = self.failures.error((self.w, got), applied, self.target.epoch, time);
+        if self.time.is_some() && error.code == ErrorCode::ClockAhead {
+            // No clock of a node: the client's is ahead of what owners take.
+            error.code = ErrorCode::TimeTooFar;
+        }
         if self.seats.is_full() {
             // Whatever the owners are down with: there is no room to keep it for them.
             error.code = ErrorCode::Overloaded;

@@ -7,7 +7,7 @@ use core::time::Duration;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::causality::SiblingSet;
+use crate::causality::{SiblingSet, order};
 use crate::message::{
     Applied, ErrorCode, OpError, Receipt, Refusal, Reply, RoundId, ScanAsk, ScanEntry, ScanReply,
 };
@@ -148,7 +148,8 @@ impl Scan {
                         continue;
                     }
                     step.clock.observe(step.now.wall, record.stamp);
-                    let newer = self.newest.get(&key).is_none_or(|held| held.stamp < record.stamp);
+                    let held = self.newest.get(&key);
+                    let newer = held.is_none_or(|held| order(held, &record).is_lt());
                     if newer {
                         self.bytes += key.as_bytes().len() + record.bytes();
                         self.newest.insert(key, record);

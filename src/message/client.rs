@@ -119,6 +119,9 @@ pub struct Put {
     pub r: Option<Quorum>,
     /// Which try of which write this is.
     pub attempt: Attempt,
+    /// The time of the version, where the client gives one: nothing stamps it again, and it wins over
+    /// earlier times alone. `lww` tables only.
+    pub time: Option<WallTime>,
     /// Whose acknowledgements count.
     pub mode: QuorumMode,
     /// What a read or write of the same key returned as its context; empty for none. Causal tables

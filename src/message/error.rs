@@ -87,6 +87,8 @@ codes! {
     ClockBehind = "CLOCK_BEHIND",
     /// This node's clock of record is too far ahead to stamp writes; another node can.
     ClockAhead = "CLOCK_AHEAD",
+    /// The time a client gave for its write is further ahead than nodes take.
+    TimeTooFar = "TIME_TOO_FAR",
     /// The attempt's window of stamps has passed; nothing was written by this attempt's last round.
     AttemptExpired = "ATTEMPT_EXPIRED",
     /// A queue or budget is full; the facts say when to try again.

@@ -170,11 +170,16 @@ impl Node {
         let mut attempt = put.attempt;
         if attempt.id == RequestId(0) {
             // Attempts of one put are told by their id, also those that nodes make among themselves.
-            attempt.id = RequestId(self.causal.rng.u128(1..));
+            attempt.id = self.name_write();
         }
         let weak = w < table.w_min || (put.r.is_some() && r < table.r_min);
         let (value, ttl) = (put.value, put.ttl.resolve(table.ttl));
         Ok((CausalPut { value, seen, attempt, w, weak, ttl, trace }, r.max(table.r_min)))
+    }
+
+    /// An id for a write whose client gave none.
+    pub(super) fn name_write(&mut self) -> RequestId {
+        RequestId(self.causal.rng.u128(1..))
     }
 
     pub(super) fn on_causal(&mut self, now: Now, from: NodeId, message: CausalMessage) {

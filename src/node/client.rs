@@ -12,8 +12,8 @@ use crate::message::{
 };
 use crate::ring;
 use crate::types::{
-    ClusterState, Key, NodeId, Now, OpId, Quorum, Sloppy, Table, TableKind, TableName, Time,
-    TraceId, Unit, Value, limits,
+    ClusterState, Key, NodeId, Now, OpId, Quorum, RequestId, Sloppy, Table, TableKind, TableName,
+    Time, TraceId, Unit, Value, WallTime, limits,
 };
 
 /// How far down the walk stand-ins are looked for.
@@ -40,7 +40,7 @@ impl Node {
         is_sloppy(table(&state, request.body.table())?, mode)?;
         let table = served_table(&state, &request.body)?;
         self.admit_share(Holder { table: table.id, client: self.asker })?;
-        check_monotonic(table, &request.body)?;
+        check_options(table, &request.body)?;
         if table.kind == TableKind::Causal && mode == QuorumMode::Sloppy {
             let message = "stand-ins in causal tables are not available yet";
             return Err(OpError::new(ErrorCode::NotAvailableYet, message));
@@ -68,6 +68,9 @@ impl Node {
                 let sloppy = is_sloppy(table, put.mode)?;
                 let mut order =
                     self.put_order(now, table, &put, (request.trace, request.deadline))?;
+                if order.time.is_some() && order.attempt.id == RequestId(0) {
+                    order.attempt.id = self.name_write();
+                }
                 let target = self.target(&state, table, put.key);
                 order.own = target.index(self.me);
                 order.stand_ins = self.stand_ins(sloppy, &target);
@@ -176,10 +179,12 @@ impl Node {
         let r = quorum(put.r, table.r, table.n, "r")?;
         check_value_size(table, put.value.as_ref())?;
         self.check_own_clock(now)?;
+        self.check_client_time(now, put.time)?;
         Ok(PutOrder {
             value: put.value.clone(),
             ttl: put.ttl.resolve(table.ttl),
             attempt: put.attempt,
+            time: put.time,
             w,
             weak: w < table.w_min || (put.r.is_some() && r < table.r_min),
             trace,
@@ -264,6 +269,21 @@ impl Node {
             return Err(OpError::new(ErrorCode::ClockAhead, message));
         }
         Ok(())
+    }
+
+    /// A time from a wrong clock would win until that time has come, and clocks follow it.
+    fn check_client_time(&self, now: Now, time: Option<WallTime>) -> Result<(), OpError> {
+        let bound = now.wall.plus(limits::CLIENT_TIME_AHEAD_MAX);
+        let Some(time) = time.filter(|time| *time > bound) else { return Ok(()) };
+        let message = format!(
+            "time is {} ms ahead of this node's clock; at most {} ms are taken",
+            time.ahead_of(now.wall).as_millis(),
+            limits::CLIENT_TIME_AHEAD_MAX.as_millis()
+        );
+        let mut error = OpError::new(ErrorCode::TimeTooFar, message);
+        (error.facts.limit, error.facts.got) = (Some(bound.0), Some(time.0));
+        error.facts.server_time = Some(self.clock.of_record(now.wall));
+        Err(error)
     }
 
     pub(super) fn target(&mut self, state: &ClusterState, table: &Table, key: Key) -> Target {
@@ -391,8 +411,15 @@ fn is_sloppy(table: &Table, mode: QuorumMode) -> Result<bool, OpError> {
     }
 }
 
-/// Whether a monotonic read is one that can be.
-fn check_monotonic(table: &Table, body: &ClientBody) -> Result<(), OpError> {
+/// Whether what is asked goes together with the table's kind.
+fn check_options(table: &Table, body: &ClientBody) -> Result<(), OpError> {
+    if let ClientBody::Put(message::Put { time: Some(_), .. }) = body
+        && table.kind != TableKind::Lww
+    {
+        let (name, kind) = (&table.name, table.kind);
+        let message = format!("table {name} is {kind}: clients give times in lww tables alone");
+        return Err(OpError::new(ErrorCode::KindMismatch, message));
+    }
     let ClientBody::Get(message::Get { monotonic: true, mode, .. }) = body else { return Ok(()) };
     if *mode == QuorumMode::Sloppy {
         let message = "a monotonic read counts owners only: leave sloppy out";

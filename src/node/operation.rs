@@ -370,12 +370,10 @@ impl Node {
             return self.on_delivered(now, from, &answer);
         }
         let WriteAnswer { round, result } = answer;
-        self.step(now, round.op, |machine, step| {
-            match machine {
-                Machine::Put(put) => put.on_answer(from, round, result, step),
-                Machine::Get(get) => get.on_stored(from, result, step),
-                _ => {}
-            }
+        self.step(now, round.op, |machine, step| match machine {
+            Machine::Put(put) => put.on_answer(from, round, result, step),
+            Machine::Get(get) => get.on_stored(from, result, step),
+            _ => {}
         });
     }
 

@@ -15,8 +15,8 @@ use crate::wire::error::status_of;
 use crate::wire::proto::v1 as pb;
 use crate::wire::proto::v1::kv_server::Kv;
 
-use super::{call, principal};
 use super::session;
+use super::{call, principal};
 
 /// The data plane.
 pub(super) struct KvService {

@@ -168,7 +168,8 @@ impl Snapshot {
         let refused = Bound::ALL.iter().zip(&shared.refused);
         let samples =
             refused.map(|(bound, count)| (vec![("bound", bound.as_str().to_owned())], read(count)));
-        let (name, help) = ("kv_operations_refused", "Operations refused, by whose bound was reached");
+        let (name, help) =
+            ("kv_operations_refused", "Operations refused, by whose bound was reached");
         counters(encoder, Family { name, help, unit: None, samples: samples.collect() })?;
         counters(
             encoder,

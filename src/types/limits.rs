@@ -68,6 +68,10 @@ pub const CEILING_RESERVE: Duration = Duration::from_millis(200);
 pub const CLOCK_AHEAD_MAX: Duration = Duration::from_millis(500);
 /// A node whose clock of record is further ahead than this does not coordinate writes.
 pub const CLOCK_COORDINATE_MAX: Duration = Duration::from_millis(300);
+/// How far a time that a client gives its write may be ahead of the coordinator's wall clock. Far
+/// below [`CLOCK_COORDINATE_MAX`]: times move the clocks of all owners, and one that is further ahead
+/// could keep them from stamping anybody's writes.
+pub const CLIENT_TIME_AHEAD_MAX: Duration = Duration::from_millis(100);
 /// The window of stamps one attempt of a write may use, from its start in server time.
 pub const ATTEMPT_WINDOW: Duration = Duration::from_millis(200);
 

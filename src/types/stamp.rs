@@ -5,7 +5,7 @@
 use core::fmt;
 use serde::{Deserialize, Serialize};
 
-use super::{NodeId, WallTime};
+use super::{NodeId, RequestId, WallTime};
 
 /// A version's place in the total order: time, then counter, then member.
 #[derive(
@@ -25,6 +25,26 @@ impl Stamp {
     pub const BYTES: usize = 16;
     /// Below every stamp that is ever given.
     pub const ZERO: Stamp = Stamp { time: WallTime(0), counter: 0, node: NodeId(0) };
+
+    /// Who stands in the place of the member when a client has given the time: no member has this
+    /// number, so that no stamp of a node is ever given twice.
+    pub const CLIENT: NodeId = NodeId(u32::MAX);
+
+    /// The stamp of a write whose time its client has given. Attempts of one write have one stamp;
+    /// two writes of the same nanosecond share one only if their ids agree in 32 bits, and then their
+    /// contents order them.
+    pub fn of_client(time: WallTime, id: RequestId) -> Stamp {
+        let folded = [0, 32, 64, 96].into_iter().fold(0, |folded, shift| {
+            let part = id.0 >> shift & u128::from(u32::MAX);
+            folded ^ u32::try_from(part).expect("32 bits")
+        });
+        Stamp { time, counter: folded, node: Stamp::CLIENT }
+    }
+
+    /// Whether a client has given the time.
+    pub fn is_of_client(self) -> bool {
+        self.node == Stamp::CLIENT
+    }
 
     /// Big-endian time, counter, node: byte order is stamp order.
     pub fn to_bytes(self) -> [u8; Self::BYTES] {

@@ -156,6 +156,14 @@ pub(super) fn ttl_from_wire(ms: Option<u64>) -> Result<TimeToLive, OpError> {
     Ok(TimeToLive::For(ttl))
 }
 
+/// The time a client gives its write.
+fn time_from_wire(time_ns: Option<u64>) -> Result<Option<WallTime>, OpError> {
+    if time_ns == Some(0) {
+        return Err(malformed("time_ns is 0; it is nanoseconds since the Unix epoch, or absent"));
+    }
+    Ok(time_ns.map(WallTime))
+}
+
 fn id_to_wire(id: u128) -> Bytes {
     if id == 0 { Bytes::new() } else { Bytes::copy_from_slice(&id.to_be_bytes()) }
 }
@@ -204,6 +212,7 @@ pub fn put_from_wire(call: &Call, put: pb::PutRequest) -> Result<ClientRequest, 
             w: quorum_from_wire(put.w, "w")?,
             r: quorum_from_wire(put.r, "r")?,
             attempt: attempt_from_wire(put.attempt)?,
+            time: time_from_wire(put.time_ns)?,
             mode: mode_from_wire(put.mode)?,
             context: put.context,
         }))
@@ -224,6 +233,7 @@ pub fn delete_from_wire(call: &Call, delete: pb::DeleteRequest) -> Result<Client
             w: quorum_from_wire(delete.w, "w")?,
             r: quorum_from_wire(delete.r, "r")?,
             attempt: attempt_from_wire(delete.attempt)?,
+            time: None,
             mode: mode_from_wire(delete.mode)?,
             context: delete.context,
         }))
@@ -295,6 +305,7 @@ pub(super) fn receipt_to_wire(receipt: &Receipt) -> pb::Receipt {
         repaired: receipt.repaired,
         server_time_ns: receipt.server_time.0,
         trace_id: id_to_wire(receipt.trace.0),
+        client_time: receipt.stamp.is_of_client(),
     }
 }
 

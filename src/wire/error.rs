@@ -30,6 +30,7 @@ pub fn grpc_code(code: ErrorCode) -> Code {
         | ErrorCode::TableNameInvalid
         | ErrorCode::TableInvalid
         | ErrorCode::ContextInvalid
+        | ErrorCode::TimeTooFar
         | ErrorCode::RequestMalformed => Code::InvalidArgument,
         ErrorCode::TableUnknown => Code::NotFound,
         ErrorCode::TableExists => Code::AlreadyExists,

@@ -56,6 +56,7 @@ async fn a_client_that_floods_a_node_does_not_make_the_requests_of_another_fail(
         task.await.unwrap();
     }
     let page = crate::fixture::http::get(cluster.nodes[0].http, "/metrics").await.unwrap();
-    let counted = |bound| page.body.contains(&format!("kv_operations_refused_total{{bound=\"{bound}\"}} 0"));
+    let counted =
+        |bound| page.body.contains(&format!("kv_operations_refused_total{{bound=\"{bound}\"}} 0"));
     assert!(!counted("client") && counted("node"), "{}", page.body);
 }

@@ -21,6 +21,7 @@ mod import;
 mod input;
 mod load;
 mod network;
+mod options;
 mod observe;
 mod peers;
 mod quorum;

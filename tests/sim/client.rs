@@ -189,6 +189,7 @@ impl Client {
                 w: *w,
                 r: None,
                 attempt: operation.attempt,
+                time: None,
                 mode: operation.mode,
                 context: bytes::Bytes::new(),
             }),

@@ -442,6 +442,7 @@ pub(super) fn put_with(key: &str, value: &str, w: Option<Quorum>, attempt: Attem
         w,
         r: None,
         attempt,
+        time: None,
         mode: QuorumMode::ByTable,
         context: bytes::Bytes::new(),
     })

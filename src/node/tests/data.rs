@@ -263,6 +263,7 @@ fn a_deleted_key_is_gone_from_gets_and_scans() {
             r: None,
             mode: crate::message::QuorumMode::ByTable,
             attempt: Attempt::default(),
+            time: None,
             context: bytes::Bytes::new(),
         }),
     );

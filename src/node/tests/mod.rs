@@ -4,6 +4,7 @@
 mod bench;
 mod birth;
 mod causal;
+mod client_time;
 mod data;
 mod hint_disk;
 mod hints;

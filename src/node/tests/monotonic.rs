@@ -78,9 +78,8 @@ fn what_w_owners_hold_already_is_not_written_again() {
         let op = bench.ask(B, monotonic(get(key, None)));
         assert_eq!(got(&mut bench, op).unwrap().record.is_some(), key == "k");
     }
-    let writes = |(_, _, message): &&(NodeId, NodeId, PeerMessage)| {
-        matches!(message, PeerMessage::Write(_))
-    };
+    let writes =
+        |(_, _, message): &&(NodeId, NodeId, PeerMessage)| matches!(message, PeerMessage::Write(_));
     assert_eq!(bench.seen.iter().filter(writes).count(), 0);
 }
 

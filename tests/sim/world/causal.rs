@@ -181,8 +181,8 @@ impl World {
         let carried = causal.clients[client].carried.get(&key).cloned();
         let body = |value, context| {
             let (table, key, w, r) = (table(), key.clone(), quorum, None);
-            let (ttl, mode) = (TimeToLive::Table, QuorumMode::ByTable);
-            ClientBody::Put(Put { table, key, value, ttl, w, r, attempt, mode, context })
+            let (ttl, mode, time) = (TimeToLive::Table, QuorumMode::ByTable, None);
+            ClientBody::Put(Put { table, key, value, ttl, w, r, attempt, time, mode, context })
         };
         let (action, body, saw) = if causal.rng.f64() < reads {
             let mode = QuorumMode::ByTable;

@@ -164,7 +164,8 @@ impl World {
             let attempt = roundtable::message::Attempt::default();
             let (value, ttl, mode) = (Some(value), TimeToLive::Table, QuorumMode::ByTable);
             let (w, r, context) = (None, None, bytes::Bytes::new());
-            let put = Put { table: name, key, value, ttl, w, r, attempt, mode, context };
+            let time = None;
+            let put = Put { table: name, key, value, ttl, w, r, attempt, time, mode, context };
             (Asked::Use { table, since, op }, ClientBody::Put(put))
         } else if draw < 9 {
             let op = history.invoke(process, key.clone(), Action::Get, now);
