@@ -124,6 +124,30 @@ pub enum DiskRequest {
     Measure,
 }
 
+impl DiskRequest {
+    /// Whether it may write to the log, which must then be told: what is written and not sent on its
+    /// way is answered only when somebody else writes.
+    pub fn may_write(&self) -> bool {
+        match self {
+            DiskRequest::Write { .. }
+            | DiskRequest::KeepHint { .. }
+            | DiskRequest::RemoveHint { .. }
+            | DiskRequest::DropHints { .. }
+            | DiskRequest::Sweep { .. }
+            | DiskRequest::Causal(_)
+            | DiskRequest::Register(_)
+            | DiskRequest::Persist(_) => true,
+            DiskRequest::Read { .. }
+            | DiskRequest::Range { .. }
+            | DiskRequest::ReadHint { .. }
+            | DiskRequest::Hints { .. }
+            | DiskRequest::Flush
+            | DiskRequest::Compact
+            | DiskRequest::Measure => false,
+        }
+    }
+}
+
 /// What the disk answers.
 #[derive(Clone, Debug)]
 pub enum DiskAnswer {

@@ -128,17 +128,7 @@ impl Replica {
     /// Carries out a request; may wait for reads of the disk, never for a sync unless the request
     /// is a flush.
     pub fn execute(&self, request: DiskRequest, done: Done) {
-        let writes = matches!(
-            request,
-            DiskRequest::Write { .. }
-                | DiskRequest::Causal(_)
-                | DiskRequest::Register(_)
-                | DiskRequest::Persist(_)
-                | DiskRequest::KeepHint { .. }
-                | DiskRequest::RemoveHint { .. }
-                | DiskRequest::DropHints { .. }
-                | DiskRequest::Sweep { .. }
-        );
+        let writes = request.may_write();
         execute::execute(&self.shared, request, done);
         if writes {
             self.wake_log();

@@ -321,13 +321,7 @@ impl<C: Connector> Driver<C> {
     }
 
     fn ask_disk(&mut self, token: DiskToken, request: DiskRequest) {
-        let writes = matches!(
-            request,
-            DiskRequest::Write { .. }
-                | DiskRequest::Causal(_)
-                | DiskRequest::Register(_)
-                | DiskRequest::Persist(_)
-        );
+        let writes = request.may_write();
         let mailbox = self.inputs.mailbox.clone();
         let done = Box::new(move |result| mailbox.done(token, result));
         if let Some((request, done)) = self.disk.replica.try_execute(request, done) {

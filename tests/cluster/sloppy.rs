@@ -174,3 +174,20 @@ async fn hints_are_listed_dropped_and_refused_where_a_table_says_so() {
     let nobody = cluster.kvctl(&["hints", "drop", "--target", "nobody", "--yes"]).await;
     assert_eq!(nobody.code, Some(2), "{nobody:?}");
 }
+
+/// A strict write that an owner misses leaves a hint that nobody waits for: it must be durable and
+/// counted though nothing else is written after it.
+#[tokio::test]
+async fn a_hint_is_counted_though_nothing_is_written_after_it() {
+    let mut cluster = Plan::new().of(5).start().await;
+    let (owners, _) = places(&cluster, "key").await;
+    let (a, b) = (owners[0], owners[1]);
+    let (away, keeper) = (cluster.nodes[b].name.clone(), cluster.nodes[a].name.clone());
+    down(&mut cluster, b, a).await;
+    cluster.client_of(a).put("key", "value").await.unwrap();
+    until("the hint is counted", PATIENCE, async || {
+        let expected = (keeper.clone(), away.clone(), 1, 0);
+        hints(&cluster).await.contains(&expected).then_some(())
+    })
+    .await;
+}
