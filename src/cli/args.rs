@@ -152,6 +152,8 @@ pub(crate) enum Command {
     Status,
     /// Show where a key lives
     Locate(super::locate::LocateArgs),
+    /// Show what each replica of a key holds, and why they differ
+    Explain(super::explain::ExplainArgs),
     /// Make, show, alter and drop tables
     #[command(subcommand, arg_required_else_help = true)]
     Table(super::table::TableCommand),

@@ -32,9 +32,6 @@ pub(crate) enum Later {
     /// Verify checksums (not available yet)
     #[command(hide = true, disable_help_flag = true)]
     Scrub(Rest),
-    /// Show each replica's view of a key (not available yet)
-    #[command(hide = true, disable_help_flag = true)]
-    Explain(Rest),
     /// Compute how many nodes to reserve (not available yet)
     #[command(hide = true, disable_help_flag = true)]
     Capacity(Rest),
@@ -51,7 +48,6 @@ pub(crate) fn refuse(command: &Later) -> Failure {
         Later::Repair(rest) => ("repair", rest),
         Later::Gc(rest) => ("gc", rest),
         Later::Scrub(rest) => ("scrub", rest),
-        Later::Explain(rest) => ("explain", rest),
         Later::Capacity(rest) => ("capacity", rest),
         Later::Bench(rest) => ("bench", rest),
     };

@@ -8,6 +8,7 @@ mod args;
 mod cas;
 mod del;
 mod exit;
+mod explain;
 mod export;
 mod get;
 mod hints;
@@ -103,6 +104,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Export(args) => export::run(&context, args, &mut output).await,
         Command::Status => status::run(&context, &mut output).await,
         Command::Locate(args) => locate::run(&context, args, &mut output).await,
+        Command::Explain(args) => explain::run(&context, args, &mut output).await,
         Command::Table(command) => table::run(&context, command, &mut output).await,
         Command::Wait(args) => wait::run(&context, args, &mut output).await,
         Command::Hints(command) => hints::run(&context, command, &mut output).await,

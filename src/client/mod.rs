@@ -47,6 +47,7 @@ mod data;
 mod endpoint;
 mod entropy;
 mod error;
+mod explain;
 mod health;
 mod hints;
 mod patience;
@@ -72,6 +73,9 @@ pub use builder::ClientBuilder;
 pub use causal::{Context, Sibling, Siblings, SiblingsRequest, Written, WrittenRequest};
 pub use data::{DeleteRequest, GetReply, GetRequest, PutRequest};
 pub use error::{Error, ErrorKind};
+pub use explain::{
+    ExplainRequest, Explanation, HeldVersion, OwnCopy, RegisterFacts, SiblingVersion,
+};
 pub use hints::{DirtyMark, HintLine, HintTotals, Hints, HintsRequest};
 pub use register::{CasReply, CasRequest, FoundVersion, Outcome, OutcomeRequest, WriteId};
 pub use scan::{Entries, Entry, Page, Pages, ScanRequest};
@@ -237,6 +241,12 @@ impl Client {
     /// Asks where `key` lives.
     pub fn locate(&self, key: impl Into<bytes::Bytes>) -> LocateRequest {
         LocateRequest::new(self.core.clone(), key.into(), String::new())
+    }
+
+    /// Asks one node what it knows of `key`: its own copy, and what it keeps for owners that were
+    /// away. Which node is up to the picker, as with [`Client::flush`].
+    pub fn explain(&self, key: impl Into<bytes::Bytes>) -> ExplainRequest {
+        ExplainRequest::new(self.core.clone(), key.into())
     }
 
     /// Asks one node to write its memtable out. Which node is up to the picker: use a client with

@@ -9,8 +9,8 @@ use crate::types::{
 };
 
 use super::{
-    Cas, CasReply, CausalReply, HintRequest, HintsReply, Liveness, OpError, OutcomeAsk,
-    OutcomeReply, TableReply, TableRequest, TablesReply,
+    Cas, CasReply, CausalReply, ExplainReply, HintRequest, HintsReply, Liveness, OpError,
+    OutcomeAsk, OutcomeReply, TableReply, TableRequest, TablesReply,
 };
 
 /// Who asks. Anonymous until there are roles.
@@ -263,6 +263,8 @@ pub enum AdminRequest {
     Status,
     /// Where a key lives.
     Locate(Locate),
+    /// What this node knows of a key.
+    Explain(Locate),
     /// Write this node's memtable out.
     Flush,
     /// Write this node's memtable out and merge all its tables.
@@ -362,6 +364,8 @@ pub enum Reply {
     Status(Box<StatusReply>),
     /// To [`AdminRequest::Locate`].
     Locate(LocateReply),
+    /// To [`AdminRequest::Explain`].
+    Explain(Box<ExplainReply>),
     /// To [`AdminRequest::Flush`].
     Flushed,
     /// To [`AdminRequest::Compact`].

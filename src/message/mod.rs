@@ -7,6 +7,7 @@ mod decree;
 mod disk;
 mod error;
 mod event;
+mod explain;
 mod hello;
 mod hint;
 mod peer;
@@ -29,6 +30,7 @@ pub use disk::{
 };
 pub use error::{Applied, Bound, ErrorCode, Facts, OpError};
 pub use event::{Effect, Event, Level, Note};
+pub use explain::{ExplainReply, KeptVersion, OwnCopy, RegisterFacts, SiblingFacts, VersionFacts};
 pub use hello::{Hello, HelloRefusal};
 pub use hint::{
     DirtyMark, Hint, HintBook, HintChange, HintGauges, HintLine, HintPage, HintPlace, HintRequest,

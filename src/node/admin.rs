@@ -30,6 +30,12 @@ impl Node {
                 AdminRequest::Hints(request) => {
                     return self.on_hint_request(now, op, &request);
                 }
+                AdminRequest::Explain(locate) => {
+                    match self.begin_explain(now, (op, deadline), locate) {
+                        Ok(()) => return,
+                        Err(error) => Err(error),
+                    }
+                }
                 AdminRequest::Flush => {
                     return self.disk(Pending::Flush(op), DiskRequest::Flush);
                 }
@@ -41,7 +47,7 @@ impl Node {
         self.effects.push_back(Effect::Reply { op, result });
     }
 
-    fn known_state(&self) -> Result<&ClusterState, OpError> {
+    pub(super) fn known_state(&self) -> Result<&ClusterState, OpError> {
         self.state.as_deref().ok_or_else(|| {
             OpError::new(ErrorCode::NotReady, format!("no cluster state yet: {:?}", self.phase))
         })

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::Node;
 use super::causal::CausalPending;
+use super::explain::Explaining;
 use super::hints::{Dropping, Keeping};
 use crate::message::{
     ClientResult, DecreeMessage, DiskAnswer, DiskError, DiskRequest, DiskToken, Effect, ErrorCode,
@@ -42,6 +43,7 @@ pub(super) enum Pending {
     CeilingPersisted,
     Housekeeping,
     Measured,
+    Explain(Box<Explaining>),
     Flush(OpId),
     Compact(OpId),
     /// An answer that may be told once what it says is durable.
@@ -110,6 +112,7 @@ impl Node {
             Pending::HintsDropped(order) => self.on_hints_dropped(now, order, result),
             Pending::Causal(pending) => self.on_causal_disk_done(now, pending, result),
             Pending::Register { from, round } => self.on_register_disk_done((from, round), result),
+            Pending::Explain(making) => self.on_explain_looked(now, *making, result),
             Pending::Flush(op) => {
                 let result = tidied(result, Reply::Flushed);
                 self.effects.push_back(Effect::Reply { op, result });
@@ -190,6 +193,7 @@ impl Node {
             | Pending::Swept(_)
             | Pending::Causal(_)
             | Pending::Register { .. }
+            | Pending::Explain(_)
             | Pending::Flush(_)
             | Pending::Compact(_) => {}
         }
@@ -225,15 +229,18 @@ impl Node {
 fn tidied(result: Result<DiskAnswer, DiskError>, reply: Reply) -> ClientResult {
     match result {
         Ok(_) => Ok(reply),
-        Err(error) => {
-            let code = match &error {
-                DiskError::ReadOnly(_) => ErrorCode::StorageReadOnly,
-                DiskError::Full => ErrorCode::DiskFull,
-                DiskError::Overloaded => ErrorCode::Overloaded,
-                DiskError::Corruption(_) => ErrorCode::Corruption,
-                DiskError::Io(_) => ErrorCode::Internal,
-            };
-            Err(OpError::new(code, error.to_string()))
-        }
+        Err(error) => Err(failed(&error)),
     }
+}
+
+/// What an operator is told when the disk could not.
+pub(super) fn failed(error: &DiskError) -> OpError {
+    let code = match error {
+        DiskError::ReadOnly(_) => ErrorCode::StorageReadOnly,
+        DiskError::Full => ErrorCode::DiskFull,
+        DiskError::Overloaded => ErrorCode::Overloaded,
+        DiskError::Corruption(_) => ErrorCode::Corruption,
+        DiskError::Io(_) => ErrorCode::Internal,
+    };
+    OpError::new(code, error.to_string())
 }

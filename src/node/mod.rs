@@ -7,8 +7,8 @@
 //! (what clients ask), `hints` (what is kept for owners that were away), `peer` (what peers ask of
 //! this replica), `causal` and `register` (the same of causal and linearizable tables), `links` (how
 //! owners answer), `behind` (what waits until this replica has caught up), `disk` (what the disk
-//! answers), `decree` (who decides the next state), `tables` (what is asked about them), `sweep` (what
-//! is left of dropped ones), `admin`, `publish`.
+//! answers), `decree` (who decides the next state), `tables` (what is asked about them), `explain`
+//! (what is known of a key), `sweep` (what is left of dropped ones), `admin`, `publish`.
 
 mod admin;
 mod behind;
@@ -17,6 +17,7 @@ mod client;
 mod config;
 mod decree;
 mod disk;
+mod explain;
 mod hints;
 mod lifecycle;
 mod links;

@@ -226,6 +226,7 @@ impl Node {
                 | Reply::Outcome(_)
                 | Reply::Status(_)
                 | Reply::Locate(_)
+                | Reply::Explain(_)
                 | Reply::Flushed
                 | Reply::Compacted
                 | Reply::Table(_)

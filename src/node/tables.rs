@@ -269,7 +269,7 @@ impl Node {
         let state = self.serving_state()?;
         let epoch = state.epoch;
         match request {
-            AdminRequest::Locate(locate) => self.locate(locate),
+            AdminRequest::Locate(locate) | AdminRequest::Explain(locate) => self.locate(locate),
             AdminRequest::Status => self.status(now),
             AdminRequest::Table(request) => match request.as_ref() {
                 TableRequest::Describe(name) => {

@@ -8,6 +8,7 @@ use crate::runtime::Handle;
 use crate::wire::admin::{locate_from_wire, locate_to_wire, status_to_wire, version_to_wire};
 use crate::wire::client::mismatched;
 use crate::wire::error::status_of;
+use crate::wire::explain::{explain_from_wire, explain_to_wire};
 use crate::wire::hints::{
     drop_hints_from_wire, hints_to_wire, list_hints_from_wire, replay_hints_from_wire,
 };
@@ -65,6 +66,18 @@ impl Admin for AdminService {
         let ask = locate_from_wire(ask).map_err(|error| status_of(&error))?;
         match self.run(&metadata, ask).await? {
             Reply::Locate(reply) => Ok(Response::new(locate_to_wire(reply))),
+            _ => Err(status_of(&mismatched())),
+        }
+    }
+
+    async fn explain(
+        &self,
+        request: Request<pb::ExplainRequest>,
+    ) -> Result<Response<pb::ExplainResponse>, Status> {
+        let (metadata, _, ask) = request.into_parts();
+        let ask = explain_from_wire(ask).map_err(|error| status_of(&error))?;
+        match self.run(&metadata, ask).await? {
+            Reply::Explain(reply) => Ok(Response::new(explain_to_wire(*reply))),
             _ => Err(status_of(&mismatched())),
         }
     }

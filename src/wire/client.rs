@@ -427,6 +427,7 @@ pub fn session_answer(
             Reply::Scan(_)
             | Reply::Status(_)
             | Reply::Locate(_)
+            | Reply::Explain(_)
             | Reply::Flushed
             | Reply::Compacted
             | Reply::Table(_)

@@ -11,6 +11,7 @@ pub mod client;
 mod consensus;
 mod decree;
 pub mod error;
+pub mod explain;
 pub mod hello;
 pub mod hints;
 pub mod peer;

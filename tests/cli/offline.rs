@@ -72,7 +72,13 @@ fn usage_errors_exit_2_and_are_json_when_asked() {
 fn keys_and_values_beyond_their_limits_are_usage_errors() {
     let long = "k".repeat(4097);
     for key in ["", &long] {
-        for args in [&["get", key][..], &["put", key, "v"], &["del", key], &["locate", key]] {
+        for args in [
+            &["get", key][..],
+            &["put", key, "v"],
+            &["del", key],
+            &["locate", key],
+            &["explain", key],
+        ] {
             let ran = kvctl_with("127.0.0.1:1", args, b"");
             assert_eq!(ran.code, 2, "{args:?}: {}", ran.stderr);
             assert!(ran.stderr.contains("key"), "{}", ran.stderr);
@@ -98,7 +104,6 @@ fn what_is_not_available_yet_says_so_and_exits_2() {
         "repair start --wait",
         "gc status",
         "scrub start",
-        "explain KEY",
         "capacity --nodes 1000 --p 0.005 --confidence 0.99",
         "bench run A --duration 1s --rate 100",
         "scan --reverse",
@@ -129,6 +134,7 @@ fn nobody_listening_exits_4_with_nothing_applied() {
         "scan",
         "status",
         "locate k",
+        "explain k",
         "flush",
         "compact",
         "export -",

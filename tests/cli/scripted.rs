@@ -145,6 +145,23 @@ async fn the_cluster_is_shown_waited_for_flushed_and_compacted() {
     assert_eq!(location["owners"][0], "n3");
     assert_eq!(location["token"], "ffffffffffffffff");
 
+    let explained = kvctl(at, "explain k -o json").json();
+    assert_eq!((&explained["key"], &explained["partition"]), (&"k".into(), &11.into()));
+    assert_eq!((&explained["epoch"], &explained["changed_at"]), (&4.into(), &2.into()));
+    assert_eq!(
+        (&explained["agree"], &explained["newest"]),
+        (&false.into(), &"02".repeat(16).into())
+    );
+    let verdicts = explained["owners"].as_array().unwrap().iter();
+    let verdicts = verdicts.map(|owner| (owner["node"].as_str(), owner["verdict"].as_str()));
+    let verdicts = verdicts.collect::<Vec<_>>();
+    assert_eq!(verdicts, [(Some("n3"), Some("hinted")), (Some("n1"), Some("stale"))]);
+    let plain = kvctl(at, "explain k -o plain").stdout;
+    let stamp = "01".repeat(16);
+    assert!(plain.starts_with(&format!("n3\tdown\thinted\t{stamp}\t3\t")), "{plain}");
+    let table = kvctl(at, "explain k -o table").stdout;
+    assert!(table.contains("hint at n1") && table.ends_with("owners differ\n"), "{table}");
+
     assert_eq!(kvctl(at, "wait --for ready").code, 0);
     assert_eq!(kvctl(at, "wait --for nodes=2").code, 0);
     assert_eq!(kvctl(at, "wait --for nodes=3 --timeout 300ms").code, 5);

@@ -191,3 +191,55 @@ async fn a_hint_is_counted_though_nothing_is_written_after_it() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn explain_says_who_is_away_where_its_hint_waits_and_who_is_stale() {
+    let mut cluster = Plan::new().of(5).start().await;
+    let (owners, _) = places(&cluster, "key").await;
+    let (a, b) = (owners[0], owners[1]);
+    let (away, keeper) = (cluster.nodes[b].name.clone(), cluster.nodes[a].name.clone());
+    let client = cluster.client_of(a);
+    client.put("key", "old").w(Quorum::All).await.unwrap();
+    let explained = cluster.kvctl(&["explain", "key", "-o", "json"]).await.succeeded().json();
+    assert_eq!((&explained["agree"], &explained["kind"]), (&true.into(), &"lww".into()));
+
+    down(&mut cluster, b, a).await;
+    // A strict write leaves a hint with its coordinator.
+    let receipt = client.put("key", "newer").await.unwrap();
+    let newest = format!("{:032x}", u128::from_be_bytes(receipt.stamp.to_bytes()));
+    until("the hint is kept", PATIENCE, async || {
+        let held = hints(&cluster).await;
+        held.iter().any(|(holder, target, ..)| *holder == keeper && *target == away).then_some(())
+    })
+    .await;
+    let endpoint = cluster.nodes[a].client.to_string();
+    let explain = ["-e", &endpoint, "-o", "json", "explain", "key"];
+    let explained = crate::fixture::kvctl::run(&explain, b"").await.succeeded().json();
+    assert_eq!((&explained["newest"], &explained["agree"]), (&newest.into(), &().into()));
+    let silent = &explained["owners"][1];
+    assert_eq!((&silent["node"], &silent["verdict"]), (&away.clone().into(), &"silent".into()));
+    assert_eq!(silent["hints"][0]["holder"], keeper.as_str());
+    let why = silent["why"].as_str().unwrap();
+    assert!(why.contains(&format!("the newest version waits for it at {keeper}")), "{why}");
+    for place in [0, 2] {
+        assert_eq!(explained["owners"][place]["verdict"], "newest", "{explained}");
+    }
+    let table = ["-e", &endpoint, "-o", "table", "explain", "key"];
+    let shown = crate::fixture::kvctl::run(&table, b"").await.succeeded();
+    assert!(shown.text().contains(&format!("hint at {keeper}")), "{shown:?}");
+
+    // Without its hint it comes back stale, and a read of all repairs it.
+    let drop = ["-e", &endpoint, "hints", "drop", "--target", &away, "--yes"];
+    crate::fixture::kvctl::run(&drop, b"").await;
+    cluster.nodes[b].start();
+    cluster.kvctl(&["wait", "--for", "ready", "--timeout", "30s"]).await.succeeded();
+    let explained = cluster.kvctl(&["explain", "key", "-o", "json"]).await.succeeded().json();
+    assert_eq!(explained["owners"][1]["verdict"], "stale", "{explained}");
+    assert_eq!(explained["agree"], false);
+    client.get("key").r(Quorum::All).await.unwrap();
+    until("the stale owner is repaired", PATIENCE, async || {
+        let explained = cluster.kvctl(&["explain", "key", "-o", "json"]).await.succeeded().json();
+        (explained["agree"] == true).then_some(())
+    })
+    .await;
+}

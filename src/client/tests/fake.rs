@@ -428,6 +428,32 @@ impl admin::admin_server::Admin for Fake {
         }))
     }
 
+    async fn explain(
+        &self,
+        _: Request<admin::ExplainRequest>,
+    ) -> Result<Response<admin::ExplainResponse>, Status> {
+        let version = |time: u8| admin::explain_response::Version {
+            stamp: vec![time; 16].into(),
+            bytes: 3,
+            ..Default::default()
+        };
+        let hint =
+            admin::explain_response::Hint { target: "n3".to_owned(), version: Some(version(2)) };
+        Ok(Response::new(admin::ExplainResponse {
+            me: "n1".to_owned(),
+            epoch: 4,
+            partition: 11,
+            changed_at: 2,
+            kind: "lww".to_owned(),
+            owners: vec!["n3".to_owned(), "n1".to_owned()],
+            reachable: 0b10,
+            owns: true,
+            version: Some(version(1)),
+            hints: vec![hint],
+            ..Default::default()
+        }))
+    }
+
     async fn flush(
         &self,
         _: Request<admin::FlushRequest>,

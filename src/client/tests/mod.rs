@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio_stream::StreamExt;
 
-use super::{Applied, Client, Clock, ErrorKind, Lane, Outcome};
+use super::{Applied, Client, Clock, ErrorKind, Lane, Outcome, OwnCopy};
 use crate::types::Time;
 use crate::types::limits::ATTEMPT_WINDOW;
 
@@ -309,6 +309,11 @@ async fn a_node_is_asked_about_the_cluster_and_itself() {
     let location = kv.locate("k").table("t").await.unwrap();
     assert_eq!(location.owners, ["n3", "n1"]);
     assert_eq!(kv.locate("").await.unwrap_err().code(), "KEY_EMPTY");
+    let known = kv.explain("k").table("t").await.unwrap();
+    assert_eq!((known.me.as_str(), known.epoch.0, known.changed_at.0), ("n1", 4, 2));
+    let Some(OwnCopy::Version(Some(version))) = &known.copy else { panic!("{known:?}") };
+    assert_eq!((version.bytes, known.hints[0].0.as_str()), (3, "n3"));
+    assert_eq!(kv.explain("").await.unwrap_err().code(), "KEY_EMPTY");
     kv.flush().await.unwrap();
     assert_eq!(fake.flushes(), 1);
     kv.compact().await.unwrap();

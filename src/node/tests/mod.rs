@@ -6,6 +6,7 @@ mod birth;
 mod causal;
 mod client_time;
 mod data;
+mod explain;
 mod hint_disk;
 mod hints;
 mod links;
