@@ -282,7 +282,8 @@ impl Link {
         while self.reads.front().is_some_and(|(oldest, _)| *oldest < op) {
             self.reads.pop_front();
         }
-        let (_, asked) = self.reads.pop_front_if(|(oldest, _)| *oldest == op)?;
+        let (_, asked) = *self.reads.front().filter(|(oldest, _)| *oldest == op)?;
+        self.reads.pop_front();
         Some(now.since(asked))
     }
 

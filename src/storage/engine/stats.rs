@@ -227,17 +227,7 @@ pub struct Verified {
 
 impl Core {
     pub(super) fn stats(&self) -> Stats {
-        let (log_bytes, spares) = {
-            let logs = self.log.lock();
-            let ended: u64 = logs.ended.iter().map(|ended| ended.bytes).sum();
-            (ended + logs.writer.written(), self.spares.lock().len())
-        };
-        let (wal_sealed, wal_segments) = {
-            let manifest = self.manifest.lock();
-            let sealed = manifest.state.logs.values().flatten().map(|log| log.bytes).sum::<u64>();
-            (sealed, manifest.state.logs.len().saturating_sub(spares))
-        };
-        let wal_bytes = wal_sealed + log_bytes;
+        let (wal_bytes, wal_segments) = self.log_size();
         #[expect(clippy::cast_possible_truncation, reason = "it is between 0 and 1000")]
         let pressure_permille = (self.pressure() * 1000.0) as u32;
         let waits = self.room.waits();
@@ -304,6 +294,21 @@ impl Core {
             read_only: commit.latched.as_ref().map(|cause| cause.to_string()),
             ..blobs
         }
+    }
+
+    /// Bytes and segments of the log.
+    fn log_size(&self) -> (u64, usize) {
+        let (log_bytes, spares) = {
+            let logs = self.log.lock();
+            let ended: u64 = logs.ended.iter().map(|ended| ended.bytes).sum();
+            (ended + logs.writer.written(), self.spares.lock().len())
+        };
+        let (wal_sealed, wal_segments) = {
+            let manifest = self.manifest.lock();
+            let sealed = manifest.state.logs.values().flatten().map(|log| log.bytes).sum::<u64>();
+            (sealed, manifest.state.logs.len().saturating_sub(spares))
+        };
+        (wal_sealed + log_bytes, wal_segments)
     }
 
     /// The figures of blob files alone.

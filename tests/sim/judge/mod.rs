@@ -62,7 +62,7 @@ pub(crate) enum Checker {
 
 impl Checker {
     /// Every checker.
-    pub(crate) const ALL: [Checker; 17] = [
+    pub(crate) const ALL: [Checker; 18] = [
         Checker::Register,
         Checker::Monotonic,
         Checker::Causal,

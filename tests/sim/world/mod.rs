@@ -75,7 +75,7 @@ pub(crate) enum Happening {
     RegisterTry { client: usize },
     RegisterTimeout { client: usize, serial: u64 },
     RegisterAnswer { client: usize, serial: u64, result: Box<ClientResult> },
-    RegisterBack { host: usize, index: usize },
+    RegisterBack { host: usize, index: usize, tries: u32 },
     Peace,
     Verify,
     ComeHome { since: u64 },
@@ -253,7 +253,9 @@ impl World {
             Happening::RegisterAnswer { client, serial, result } => {
                 self.register_heard(client, serial, *result);
             }
-            Happening::RegisterBack { host, index } => self.register_back(host, index),
+            Happening::RegisterBack { host, index, tries } => {
+                self.register_back((host, index), tries);
+            }
             Happening::Peace => self.peace(),
             Happening::Verify => self.verify(),
             Happening::ComeHome { since } => self.come_home(since),

@@ -31,6 +31,8 @@ use super::{Happening, Stage, World};
 const TIMEOUT: u64 = 1700 * MS;
 /// Most tries of one write, and of one question.
 const TRIES_MAX: u32 = 4;
+/// How often a node that is full is asked again in the end.
+const BACK_TRIES_MAX: u32 = 20;
 
 /// How a seed uses a linearizable table.
 #[derive(Clone, Copy, Debug)]
@@ -487,12 +489,12 @@ impl World {
         for (number, host) in (0u64..).zip(0..self.hosts.len()) {
             for index in 0..plan.keys {
                 let after = wait + TIMEOUT + number * 100 * MS;
-                self.later(after, Happening::RegisterBack { host, index });
+                self.later(after, Happening::RegisterBack { host, index, tries: 0 });
             }
         }
     }
 
-    pub(super) fn register_back(&mut self, host: usize, index: usize) {
+    pub(super) fn register_back(&mut self, (host, index): (usize, usize), tries: u32) {
         if !self.hosts[host].serves() {
             return;
         }
@@ -501,16 +503,28 @@ impl World {
         let op = self.register.history.invoke(process, key.clone(), Action::Get, now);
         let (r, mode, monotonic) = (None, QuorumMode::ByTable, false);
         let get = Get { table: table(), key, r, mode, monotonic };
-        self.ask_about_tables(host, Asked::RegisterBack { op }, |deadline, op| {
+        let asked = Asked::RegisterBack { op, place: (host, index), tries };
+        self.ask_about_tables(host, asked, |deadline, op| {
             let (trace, principal) = (TraceId(0), Principal::Anonymous);
             let body = ClientBody::Get(get);
             Event::Client { op, request: ClientRequest { deadline, trace, principal, body } }
         });
     }
 
-    pub(super) fn register_read_back(&mut self, op: OpIndex, result: &ClientResult) {
+    pub(super) fn register_read_back(
+        &mut self,
+        op: OpIndex,
+        ((host, index), tries): ((usize, usize), u32),
+        result: &ClientResult,
+    ) {
         let now = self.time();
         match result {
+            // A node that may hold two operations says so to a third; it comes again, as clients do.
+            Err(error) if error.code == ErrorCode::Overloaded && tries < BACK_TRIES_MAX => {
+                self.register.history.complete(op, Outcome::Failed, now);
+                let tries = tries + 1;
+                self.later(50 * MS, Happening::RegisterBack { host, index, tries });
+            }
             Ok(Reply::Get(reply)) => {
                 self.totals.register_read_back += 1;
                 let value = reply.record.as_ref().and_then(|record| record.value.clone());

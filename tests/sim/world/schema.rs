@@ -46,7 +46,7 @@ pub(crate) enum Asked {
     /// A try of a client of the linearizable table.
     Register { client: usize, serial: u64 },
     /// A read of the linearizable table at the end.
-    RegisterBack { op: OpIndex },
+    RegisterBack { op: OpIndex, place: (usize, usize), tries: u32 },
 }
 
 /// The tables a run has made, and their histories.
@@ -218,7 +218,9 @@ impl World {
             Asked::CausalBack { op } => self.causal_read_back(op, result),
             Asked::RegisterTable => self.register_table_answered(result),
             Asked::Register { client, serial } => self.register_answered(client, serial, result),
-            Asked::RegisterBack { op } => self.register_read_back(op, result),
+            Asked::RegisterBack { op, place, tries } => {
+                self.register_read_back(op, (place, tries), result);
+            }
             Asked::Change { id, change } => self.changed(host, (id, change), result),
             Asked::Page { table, since } => {
                 let verdict = match result {

@@ -192,7 +192,8 @@ impl World {
                 | Reply::Hints(_)
                 | Reply::Causal(_)
                 | Reply::Cas(_)
-                | Reply::Outcome(_),
+                | Reply::Outcome(_)
+                | Reply::Explain(_),
             )
             | Err(_) => None,
         };
@@ -297,7 +298,8 @@ impl World {
             | Reply::Hints(_)
             | Reply::Causal(_)
             | Reply::Cas(_)
-            | Reply::Outcome(_) => return,
+            | Reply::Outcome(_)
+            | Reply::Explain(_) => return,
         };
         self.clients[id].hear(receipt.server_time, now);
         let Some(operation) = self.clients[id].current.take() else { return };
@@ -338,7 +340,8 @@ impl World {
             | Reply::Hints(_)
             | Reply::Causal(_)
             | Reply::Cas(_)
-            | Reply::Outcome(_) => {}
+            | Reply::Outcome(_)
+            | Reply::Explain(_) => {}
         }
         self.ended(id);
     }
