@@ -84,7 +84,8 @@ impl Clock {
         if upper.is_some_and(|upper| next.0 > upper) {
             return Err(StampError::AboveUpper);
         }
-        if next.0 > self.of_record(wall).plus(limits::CLOCK_AHEAD_MAX) {
+        let pushed = next.0 > floor.0 && next.0 > wall.plus(limits::WINDOW_AHEAD_MAX);
+        if pushed || next.0 > self.of_record(wall).plus(limits::CLOCK_AHEAD_MAX) {
             return Err(StampError::TooFarAhead);
         }
         if next.0 >= self.ceiling && !crate::mutant!("ceiling-not-durable") {
@@ -143,6 +144,27 @@ mod tests {
         let b = stamp(&mut clock, 900 * MS).unwrap();
         let c = stamp(&mut clock, 1000 * MS + 1).unwrap();
         assert!(a < b && b < c);
+    }
+
+    #[test]
+    fn windows_push_the_clock_no_further_than_their_bound_past_the_wall() {
+        let wall = WallTime(10_000 * MS);
+        let mut clock = ready(wall);
+        let mut lower = wall;
+        let refused = (0..20).find_map(|_| {
+            lower = lower.plus(limits::ATTEMPT_WINDOW);
+            clock.reserve(wall, lower);
+            clock.reserved(true);
+            clock.stamp(wall, Stamp::ZERO, lower, None).err()
+        });
+        assert_eq!(refused, Some(StampError::TooFarAhead));
+        let bound = wall.plus(limits::WINDOW_AHEAD_MAX);
+        assert!(clock.of_record(wall) <= bound && lower.plus(limits::ATTEMPT_WINDOW) > bound);
+        // What is stamped already is gone above all the same.
+        let seen = Stamp { time: clock.of_record(wall), counter: 5, node: NodeId(2) };
+        assert!(clock.stamp(wall, seen, WallTime(0), None).unwrap() > seen);
+        // And the wall catches up.
+        assert!(clock.stamp(wall.plus(limits::WINDOW_AHEAD_MAX), Stamp::ZERO, lower, None).is_ok());
     }
 
     #[test]

@@ -66,6 +66,10 @@ pub const TTL_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 pub const CEILING_RESERVE: Duration = Duration::from_millis(200);
 /// A fresh client write stamped further ahead than this is refused by a replica.
 pub const CLOCK_AHEAD_MAX: Duration = Duration::from_millis(500);
+/// How far past its wall clock a node lets a client's window of stamps push its clock: the bound
+/// above, and as much for walls that differ. Attempts that do not wait for their windows would else
+/// drive the clocks of a cluster ahead without end.
+pub const WINDOW_AHEAD_MAX: Duration = Duration::from_secs(1);
 /// A node whose clock of record is further ahead than this does not coordinate writes.
 pub const CLOCK_COORDINATE_MAX: Duration = Duration::from_millis(300);
 /// How far a time that a client gives its write may be ahead of the coordinator's wall clock. Far

@@ -425,7 +425,10 @@ impl World {
         let (again, time) = (self.register.rng.bool(), self.time());
         let wait = self.register.rng.u64(5 * MS..100 * MS);
         let asks = self.register.rng.u8(..3) > 0;
-        let Some(doing) = &mut self.register.clients[client].doing else { return };
+        let now = self.now;
+        let state = &mut self.register.clients[client];
+        let heard = state.heard.map(|(at, when)| WallTime(at.0 + (now - when)));
+        let Some(doing) = &mut state.doing else { return };
         let is_write = matches!(doing.body, ClientBody::Put(_) | ClientBody::Cas(_));
         doing.uncertain |= is_write && error.applied != Applied::No;
         let windowed = doing.attempt.upper.is_some() || !doing.uncertain;
@@ -434,8 +437,12 @@ impl World {
             if let Some(upper) = doing.attempt.upper.filter(|_| doing.uncertain) {
                 doing.attempt.lower = upper;
             }
+            // As the client library does: attempts that do not wait for their window drive the clocks
+            // of the nodes forward, without end.
+            let ahead = heard.map_or(Duration::ZERO, |time| doing.attempt.lower.ahead_of(time));
+            let ahead = u64::try_from(ahead.as_nanos()).unwrap_or(0);
             self.totals.register_retries += 1;
-            return self.later(wait, Happening::RegisterTry { client });
+            return self.later(wait.max(ahead), Happening::RegisterTry { client });
         }
         let Some(doing) = self.register.clients[client].doing.take() else { return };
         match &doing.body {
