@@ -9,7 +9,7 @@ use super::args::{KeyArgs, ModeArgs, quorum};
 use super::exit::Failure;
 use super::output::Output;
 use super::resolve::{context_json, show};
-use super::{Context, text};
+use super::{Context, text, waterfall};
 
 /// `kvctl get`
 #[derive(Args, Debug)]
@@ -27,6 +27,9 @@ pub(crate) struct GetArgs {
     /// Show all siblings of a key of a causal table
     #[arg(long)]
     siblings: bool,
+    /// Show when each owner was asked and answered: on stderr, or in the JSON
+    #[arg(long, conflicts_with = "siblings")]
+    trace: bool,
 }
 
 /// Reads one key.
@@ -52,7 +55,13 @@ pub(crate) async fn run(
         }
         return show(&key, &found, output);
     }
+    if args.trace {
+        get = get.waterfall();
+    }
     let reply = get.await?;
+    if let Some(trace) = reply.trace.as_ref().filter(|_| !output.format().is_json()) {
+        waterfall::lines(trace).iter().for_each(|line| output.note(line));
+    }
     if reply.receipt.may_miss {
         output.note("note: sloppy: may miss writes that stand-ins hold for owners that were away");
     }
@@ -65,6 +74,9 @@ pub(crate) async fn run(
         object.insert("expires_ms".to_owned(), text::expires_ms(reply.expires));
         object.insert("context".to_owned(), context_json(&reply.context));
         object.insert("receipt".to_owned(), text::receipt(&reply.receipt));
+        if let Some(trace) = &reply.trace {
+            object.insert("trace".to_owned(), waterfall::json(trace));
+        }
         return output.json(&object.into());
     }
     output.bytes(&value)?;

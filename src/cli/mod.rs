@@ -28,6 +28,7 @@ mod table;
 mod text;
 mod version;
 mod wait;
+mod waterfall;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

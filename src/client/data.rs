@@ -34,6 +34,30 @@ pub struct GetReply {
     pub context: Context,
     /// What the answer rests on.
     pub receipt: Receipt,
+    /// Its waterfall, when that was asked for ([`GetRequest::waterfall`]).
+    pub trace: Option<Box<Trace>>,
+}
+
+/// When each owner was asked and answered, by the coordinator's monotonic clock.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Trace {
+    /// What happened, in order; at most 128 steps, the first ones.
+    pub steps: Vec<TraceStep>,
+    /// How long it took the coordinator.
+    pub total: Duration,
+}
+
+/// A moment of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TraceStep {
+    /// Since the coordinator took the request up.
+    pub at: Duration,
+    /// The name of the member that was asked, or answered.
+    pub member: String,
+    /// Asked: `read`, `prepare`, `accept`, `repair`. Heard: `answered`, `refused`, `lost`.
+    pub event: String,
 }
 
 /// What a server has answered.
@@ -46,6 +70,7 @@ pub(super) struct Answered {
     pub(super) context: Bytes,
     pub(super) receipt: Receipt,
     pub(super) verdict: Verdict,
+    pub(super) trace: Option<Box<Trace>>,
 }
 
 /// What only linearizable tables answer.
@@ -159,12 +184,13 @@ pub struct GetRequest {
     r: Option<Quorum>,
     mode: QuorumMode,
     monotonic: bool,
+    trace: bool,
 }
 
 impl GetRequest {
     pub(crate) fn new(core: Arc<Core>, key: Bytes) -> GetRequest {
-        let (r, mode, monotonic) = (None, QuorumMode::ByTable, false);
-        GetRequest { common: Common::new(core), key, r, mode, monotonic }
+        let (r, mode, monotonic, trace) = (None, QuorumMode::ByTable, false, false);
+        GetRequest { common: Common::new(core), key, r, mode, monotonic, trace }
     }
 
     common_options!();
@@ -185,6 +211,13 @@ impl GetRequest {
         self
     }
 
+    /// Has the coordinator tell when it asked each owner and when each answered
+    /// ([`GetReply::trace`]).
+    pub fn waterfall(mut self) -> Self {
+        self.trace = true;
+        self
+    }
+
     /// Reads all siblings of a key of a causal table, instead of failing when there are several.
     pub fn siblings(self) -> SiblingsRequest {
         SiblingsRequest(self)
@@ -192,8 +225,8 @@ impl GetRequest {
 
     pub(super) async fn run(self) -> Result<Answered, Error> {
         let (key, r) = (checked_key(self.key)?, self.r.map(convert::quorum));
-        let (mode, monotonic) = (convert::mode(self.mode), self.monotonic);
-        let body = op::Op::Get(v1::GetRequest { header: None, key, r, mode, monotonic });
+        let (mode, monotonic, trace) = (convert::mode(self.mode), self.monotonic, self.trace);
+        let body = op::Op::Get(v1::GetRequest { header: None, key, r, mode, monotonic, trace });
         Data { common: self.common, body }.run().await
     }
 }
@@ -204,12 +237,13 @@ impl IntoFuture for GetRequest {
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
-            let Answered { value, expires, count, context, receipt, .. } = self.run().await?;
+            let Answered { value, expires, count, context, receipt, trace, .. } =
+                self.run().await?;
             // One of several would be a guess, and none a lie.
             if count > 1 {
                 return Err(Error::siblings(count));
             }
-            Ok(GetReply { value, expires, context: Context::from(context), receipt })
+            Ok(GetReply { value, expires, context: Context::from(context), receipt, trace })
         })
     }
 }
@@ -464,8 +498,9 @@ impl Operation for Data {
                 let value = got.found.then_some(got.value);
                 let expires = got.expires_ns.map(WallTime).filter(|_| value.is_some());
                 let (siblings, count) = (got.siblings, got.sibling_count);
+                let trace = waterfall(got.trace, got.total_ns);
                 let (context, verdict) = (got.context, Verdict::None);
-                Ok(Answered { value, expires, siblings, count, context, receipt, verdict })
+                Ok(Answered { value, expires, siblings, count, context, receipt, verdict, trace })
             }
             (op::Op::Put(_), answer::Answer::Put(put)) => {
                 wrote(put.receipt, put.context, put.sibling_count)
@@ -490,7 +525,18 @@ impl Operation for Data {
 fn wrote(receipt: Option<v1::Receipt>, context: Bytes, count: u32) -> Result<Answered, Error> {
     let receipt = convert::receipt(receipt)?;
     let (value, expires, siblings, verdict) = (None, None, Vec::new(), Verdict::None);
-    Ok(Answered { value, expires, siblings, count, context, receipt, verdict })
+    Ok(Answered { value, expires, siblings, count, context, receipt, verdict, trace: None })
+}
+
+fn waterfall(steps: Vec<v1::TraceStep>, total_ns: u64) -> Option<Box<Trace>> {
+    let step = |step: v1::TraceStep| TraceStep {
+        at: Duration::from_nanos(step.at_ns),
+        member: step.member,
+        event: step.event,
+    };
+    let total = Duration::from_nanos(total_ns);
+    let trace = Trace { steps: steps.into_iter().map(step).collect(), total };
+    (!trace.steps.is_empty()).then(|| Box::new(trace))
 }
 
 fn fate(told: &v1::GetOutcomeResponse) -> Result<Option<Stamp>, Error> {

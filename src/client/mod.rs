@@ -71,7 +71,7 @@ pub use admin::{
 pub use admin::{Version, VersionRequest};
 pub use builder::ClientBuilder;
 pub use causal::{Context, Sibling, Siblings, SiblingsRequest, Written, WrittenRequest};
-pub use data::{DeleteRequest, GetReply, GetRequest, PutRequest};
+pub use data::{DeleteRequest, GetReply, GetRequest, PutRequest, Trace, TraceStep};
 pub use error::{Error, ErrorKind};
 pub use explain::{
     ExplainRequest, Explanation, HeldVersion, OwnCopy, RegisterFacts, SiblingVersion,

@@ -10,7 +10,7 @@ use crate::types::{
 
 use super::{
     Cas, CasReply, CausalReply, ExplainReply, HintRequest, HintsReply, Liveness, OpError,
-    OutcomeAsk, OutcomeReply, TableReply, TableRequest, TablesReply,
+    OutcomeAsk, OutcomeReply, TableReply, TableRequest, TablesReply, Traced,
 };
 
 /// Who asks. Anonymous until there are roles.
@@ -72,6 +72,11 @@ impl ClientBody {
             ClientBody::Outcome(ask) => &ask.table,
         }
     }
+
+    /// Whether it is a read that asks for its waterfall.
+    pub fn is_traced(&self) -> bool {
+        matches!(self, ClientBody::Get(get) if get.traced)
+    }
 }
 
 /// Who may count towards a request's quorum.
@@ -100,6 +105,8 @@ pub struct Get {
     /// Answer only with what w owners hold, so that no later read goes back behind it. Counts owners
     /// only; `lww` tables only.
     pub monotonic: bool,
+    /// Whether the answer is to say when each owner was asked and answered ([`Reply::Traced`]).
+    pub traced: bool,
 }
 
 /// A write; without a value, a delete.
@@ -364,6 +371,8 @@ pub enum Reply {
     Status(Box<StatusReply>),
     /// To [`AdminRequest::Locate`].
     Locate(LocateReply),
+    /// To a [`Get`] that asks for its waterfall.
+    Traced(Box<Traced>),
     /// To [`AdminRequest::Explain`].
     Explain(Box<ExplainReply>),
     /// To [`AdminRequest::Flush`].

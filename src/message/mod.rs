@@ -13,6 +13,7 @@ mod hint;
 mod peer;
 mod register;
 mod tables;
+mod trace;
 mod view;
 
 pub use causal::{
@@ -45,4 +46,5 @@ pub use register::{
     RegisterSaid, RegisterTask,
 };
 pub use tables::{TableAlteration, TableChange, TableReply, TableRequest, TableSpec, TablesReply};
+pub use trace::{TraceEvent, TraceStep, Traced};
 pub use view::{Liveness, MemberView, Phase, View};

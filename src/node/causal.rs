@@ -8,6 +8,7 @@ use super::behind::Early;
 use super::client::{quorum, unit_of};
 use super::disk::Pending;
 use super::operation::{LocalAnswer, Machine, Operation};
+use super::waterfall::Asker;
 use crate::causality::ContextToken;
 use crate::coordinator::{
     CausalForward, CausalGet, CausalGetOrder, CausalWrite, CausalWriteOrder, ChangeAsk,
@@ -97,7 +98,8 @@ impl Node {
                     retry_interval: self.config.retry_interval,
                     nearest: target.index(self.me),
                 };
-                self.begin(now, op, target, |target, step| {
+                let asker = Asker::new(op, get.traced, now);
+                self.begin(now, asker, target, |target, step| {
                     Machine::CausalGet(Box::new(CausalGet::begin(target, order, step)))
                 });
             }
@@ -212,6 +214,7 @@ impl Node {
             }
             CausalMessage::ReadAnswer { round, piece, pieces, result } => {
                 self.note_read_answered(now, from, round, result.as_ref().err());
+                self.note_answer(now, round.op, from, &result);
                 self.step(now, round.op, |machine, step| match machine {
                     Machine::CausalGet(get) => {
                         if let Some(index) = get.target().index(from) {

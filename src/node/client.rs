@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::Node;
 use super::operation::{Machine, Operation};
+use super::waterfall::Asker;
 use crate::coordinator::{
     Get, GetOrder, Holder, Put, PutOrder, Room, Scan, ScanOrder, ShareLimits, Step, Target,
 };
@@ -60,7 +61,8 @@ impl Node {
                 let mut order = self.get_order(table, r, &target, sloppy);
                 order.monotonic = get.monotonic.then(|| table.w.max(table.w_min));
                 (order.trace, order.deadline) = (request.trace, request.deadline);
-                self.begin(now, op, target, |target, step| {
+                let asker = Asker::new(op, get.traced, now);
+                self.begin(now, asker, target, |target, step| {
                     Machine::Get(Box::new(Get::begin(target, order, step)))
                 });
             }
@@ -303,7 +305,7 @@ impl Node {
     pub(super) fn begin(
         &mut self,
         now: Now,
-        op: OpId,
+        asker: impl Into<Asker>,
         target: Target,
         make: impl FnOnce(Target, &mut Step<'_>) -> Machine,
     ) {
@@ -315,7 +317,7 @@ impl Node {
         let (clock, hedges) = (&mut self.clock, &mut self.hedges);
         let step = &mut Step { now, clock, reachable, health, stand_ins, hedges, out: &mut out };
         let machine = make(target, step);
-        self.insert_operation(op, machine);
+        self.insert_operation(asker.into(), machine);
         self.finish_step(now, out);
     }
 
@@ -326,13 +328,13 @@ impl Node {
         let (clock, hedges) = (&mut self.clock, &mut self.hedges);
         let step = &mut Step::of_all(now, (clock, hedges), &mut out);
         let machine = Machine::Scan(Box::new(Scan::begin(order, reachable, step)));
-        self.insert_operation(op, machine);
+        self.insert_operation(op.into(), machine);
         self.finish_step(now, out);
     }
 
-    fn insert_operation(&mut self, op: OpId, machine: Machine) {
-        self.waiting.insert(op, self.next_operation);
-        self.insert(Operation::new(op, self.asker, machine));
+    fn insert_operation(&mut self, asker: Asker, machine: Machine) {
+        self.waiting.insert(asker.op, self.next_operation);
+        self.insert(Operation::new(asker, self.asker, machine));
     }
 
     pub(super) fn insert(&mut self, operation: Operation) {

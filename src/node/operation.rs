@@ -2,12 +2,13 @@
 
 use super::Node;
 use super::links::health;
+use super::waterfall::{Asker, Waterfall, event_of};
 use crate::coordinator::{
     Action, Ask, CausalForward, CausalGet, CausalWrite, Get, Holder, Put, Register, Scan, Step,
 };
 use crate::message::{
     Applied, CausalDone, CausalMessage, ClientResult, DiskError, Effect, OpError, PeerMessage,
-    ReadAnswer, Refusal, RegisterMessage, Reply, RoundId, ScanAnswer, WriteAnswer,
+    ReadAnswer, Refusal, RegisterMessage, Reply, RoundId, ScanAnswer, TraceEvent, WriteAnswer,
 };
 use crate::types::{NodeId, Now, OpId, TableId, Time, WallTime, limits};
 
@@ -23,6 +24,8 @@ pub(super) struct Operation {
     forwarded: Option<(NodeId, RoundId)>,
     machine: Machine,
     timer: Option<Time>,
+    /// `None` unless its client has asked for it.
+    pub(super) waterfall: Option<Waterfall>,
     pub(super) bytes: usize,
     /// For whom it takes room.
     pub(super) holder: Holder,
@@ -56,17 +59,20 @@ pub(super) enum LocalAnswer {
 }
 
 impl Operation {
-    pub(super) fn new(op: OpId, client: Option<u64>, machine: Machine) -> Operation {
+    pub(super) fn new(asker: Asker, client: Option<u64>, machine: Machine) -> Operation {
         let bytes = OPERATION_BYTES + machine.bytes();
         let holder = Holder { table: machine.table(), client };
-        Operation { op: Some(op), forwarded: None, machine, timer: None, bytes, holder }
+        let Asker { op, waterfall } = asker;
+        let (op, forwarded, timer) = (Some(op), None, None);
+        Operation { op, forwarded, machine, timer, waterfall, bytes, holder }
     }
 
     /// One that another node has sent here.
     pub(super) fn forwarded(from: (NodeId, RoundId), machine: Machine) -> Operation {
         let bytes = OPERATION_BYTES + machine.bytes();
         let holder = Holder { table: machine.table(), client: None };
-        Operation { op: None, forwarded: Some(from), machine, timer: None, bytes, holder }
+        let (op, forwarded) = (None, Some(from));
+        Operation { op, forwarded, machine, timer: None, waterfall: None, bytes, holder }
     }
 }
 
@@ -165,7 +171,10 @@ impl Node {
         let id = self.current;
         for action in actions {
             match action {
-                Action::Ask(to, ask) => self.ask(now, to, ask),
+                Action::Ask(to, ask) => {
+                    self.note_step(now, id, to, event_of(&ask));
+                    self.ask(now, to, ask);
+                }
                 Action::RaiseCeiling(wanted) => {
                     self.waiting_for_ceiling.insert(id);
                     self.raise_ceiling(now, wanted);
@@ -173,6 +182,7 @@ impl Node {
                 Action::Reply(mut result) => {
                     self.bound_told_time(now, &mut result);
                     let Some(operation) = self.operations.get_mut(&id) else { continue };
+                    let waterfall = operation.waterfall.take();
                     if self.lingering.insert(id) {
                         self.shares.answered(operation.holder);
                     }
@@ -180,7 +190,8 @@ impl Node {
                         self.answer_forwarded(from, *result);
                     } else if let Some(op) = operation.op.take() {
                         self.waiting.remove(&op);
-                        self.effects.push_back(Effect::Reply { op, result: *result });
+                        let result = self.with_waterfall(now, waterfall.as_ref(), *result);
+                        self.effects.push_back(Effect::Reply { op, result });
                     }
                 }
                 Action::Hint(owner, record) => {
@@ -226,6 +237,7 @@ impl Node {
                 | Reply::Outcome(_)
                 | Reply::Status(_)
                 | Reply::Locate(_)
+                | Reply::Traced(_)
                 | Reply::Explain(_)
                 | Reply::Flushed
                 | Reply::Compacted
@@ -381,6 +393,7 @@ impl Node {
     pub(super) fn on_read_answer(&mut self, now: Now, from: NodeId, answer: ReadAnswer) {
         let ReadAnswer { round, result } = answer;
         self.note_read_answered(now, from, round, result.as_ref().err());
+        self.note_answer(now, round.op, from, &result);
         self.step(now, round.op, |machine, step| {
             if let Machine::Get(get) = machine {
                 get.on_answer(from, round, result, step);
@@ -406,6 +419,7 @@ impl Node {
         let waits = |(_, operation): &(&u64, &Operation)| operation.machine.waits_for(peer);
         let ids: Vec<u64> = self.operations.iter().filter(waits).map(|(id, _)| *id).collect();
         for id in ids {
+            self.note_step(now, id, peer, TraceEvent::Lost);
             if matches!(self.operations.get(&id), Some(Operation { machine: Machine::Scan(_), .. }))
             {
                 self.step_scan(now, id, |scan, _, step| scan.on_unreachable(peer, step));

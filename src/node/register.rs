@@ -9,6 +9,7 @@ use super::behind::Early;
 use super::client::{check_value_size, quorum};
 use super::disk::Pending;
 use super::operation::{LocalAnswer, Machine};
+use super::waterfall::Asker;
 use crate::coordinator::{Goal, NewValue, Register, RegisterOrder};
 use crate::message::{
     Attempt, ClientBody, ClientRequest, DiskAnswer, DiskError, DiskRequest, ErrorCode, KeyPlace,
@@ -68,6 +69,7 @@ impl Node {
         request: ClientRequest,
     ) -> Result<(), OpError> {
         let ClientRequest { deadline, trace, body, .. } = request;
+        let asker = Asker::new(op, body.is_traced(), now);
         let mut wanted = wanted(table, body)?;
         let stamps = self.check_own_clock(now);
         let reads = matches!(wanted.goal, Goal::Get);
@@ -94,7 +96,7 @@ impl Node {
             seed: self.causal.rng.u64(..),
             waits,
         };
-        self.begin(now, op, target, |target, step| {
+        self.begin(now, asker, target, |target, step| {
             Machine::Register(Box::new(Register::begin(target, order, step)))
         });
         Ok(())
@@ -117,6 +119,7 @@ impl Node {
                 self.on_register_ask(now, (from, round), place, (task, remaining));
             }
             RegisterMessage::Answer { round, result } => {
+                self.note_answer(now, round.op, from, &result);
                 self.step(now, round.op, |machine, step| {
                     if let Machine::Register(register) = machine
                         && let Some(index) = register.target().index(from)

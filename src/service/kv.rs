@@ -55,6 +55,9 @@ impl Kv for KvService {
         match self.run(request, get_from_wire).await? {
             Reply::Get(reply) => Ok(Response::new(client::get_to_wire(reply))),
             Reply::Causal(reply) => Ok(Response::new(client::causal_get_to_wire(*reply))),
+            Reply::Traced(traced) => {
+                client::traced_to_wire(*traced).map(Response::new).ok_or_else(|| unexpected(()))
+            }
             other => Err(unexpected(other)),
         }
     }

@@ -89,6 +89,8 @@ pub const HINTS_UNDER_WAY_MAX: usize = 32;
 pub const CUSTODY_NEWS_MAX: usize = 64;
 /// Dirty marks in one answer.
 pub const DIRTY_SHOWN_MAX: usize = 1000;
+/// Steps in the waterfall of one request.
+pub const TRACE_STEPS_MAX: usize = 128;
 
 /// Longest time a request may ask for.
 pub const REQUEST_TIMEOUT_MAX: Duration = Duration::from_secs(60);

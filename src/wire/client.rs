@@ -7,7 +7,7 @@ use core::time::Duration;
 use crate::message::{
     Applied, Attempt, CausalReply, ClientBody, ClientRequest, ClientResult, ErrorCode, Get,
     GetReply, OpError, Principal, Put, PutReply, QuorumMode, Receipt, Reply, Scan, ScanEntry,
-    ScanReply, Sibling, TimeToLive,
+    ScanReply, Sibling, TimeToLive, TraceStep, Traced,
 };
 use crate::types::{Key, Quorum, RequestId, TableName, Time, TraceId, Value, WallTime, limits};
 
@@ -194,6 +194,7 @@ pub fn get_from_wire(call: &Call, get: pb::GetRequest) -> Result<ClientRequest, 
             r: quorum_from_wire(get.r, "r")?,
             mode: mode_from_wire(get.mode)?,
             monotonic: get.monotonic,
+            traced: get.trace,
         }))
     })
 }
@@ -323,6 +324,24 @@ pub fn get_to_wire(reply: GetReply) -> pb::GetResponse {
     }
 }
 
+/// The answer to a read with its waterfall, as it travels; `None` when it answers no read.
+pub fn traced_to_wire(traced: Traced) -> Option<pb::GetResponse> {
+    let Traced { reply, steps, total } = traced;
+    let answer = match reply {
+        Reply::Get(reply) => get_to_wire(reply),
+        Reply::Causal(reply) if !reply.wrote => causal_get_to_wire(*reply),
+        _ => return None,
+    };
+    let ns = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+    let step = |step: TraceStep| pb::TraceStep {
+        at_ns: ns(step.at),
+        member: step.member.into(),
+        event: step.event.as_str().to_owned(),
+    };
+    let trace = steps.into_iter().map(step).collect();
+    Some(pb::GetResponse { trace, total_ns: ns(total), ..answer })
+}
+
 /// The answer to a read of a causal table, as it travels.
 pub fn causal_get_to_wire(reply: CausalReply) -> pb::GetResponse {
     let one = |siblings: &[Sibling]| match siblings {
@@ -349,6 +368,8 @@ pub fn causal_get_to_wire(reply: CausalReply) -> pb::GetResponse {
                 expires_ns: sibling.expiry.map(|at| at.0),
             })
             .collect(),
+        trace: Vec::new(),
+        total_ns: 0,
     }
 }
 
@@ -412,6 +433,10 @@ pub fn session_answer(
     use pb::session_response::answer::Answer;
     let answer = match result {
         Ok(Reply::Get(reply)) => Answer::Get(get_to_wire(reply)),
+        Ok(Reply::Traced(traced)) => match traced_to_wire(*traced) {
+            Some(got) => Answer::Get(got),
+            None => Answer::Error(error_detail(&mismatched())),
+        },
         Ok(Reply::Put(reply)) if kind == SessionKind::Delete => {
             Answer::Delete(delete_to_wire(reply))
         }

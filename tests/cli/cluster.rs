@@ -104,6 +104,14 @@ fn kvctl_reads_writes_and_shows_a_real_cluster() {
     assert_eq!(exported.lines().count(), 251);
     assert!(exported.contains("{\"key\":\"k249\",\"value\":\"499\"}\n"));
 
+    let traced = kvctl(at, "get greeting -r all --trace -o json").json();
+    let steps = traced["trace"]["steps"].as_array().unwrap();
+    let events = |event: &str| steps.iter().filter(|step| step["event"] == event).count();
+    assert_eq!((events("read"), events("answered")), (3, 3), "{traced}");
+    let shown = kvctl(at, "get greeting --trace");
+    assert!(shown.stderr.contains("answered after"), "{}", shown.stderr);
+    assert!(kvctl(at, "get greeting -o json").json()["trace"].is_null());
+
     let status = kvctl(at, "status -o json").json();
     let nodes = status["nodes"].as_array().unwrap();
     assert!(nodes.iter().all(|node| node["state"] == "alive" && node["role"] == "active"));

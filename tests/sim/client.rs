@@ -179,7 +179,7 @@ impl Client {
             Want::Get { key, r } => {
                 let (key, mode) = (key.clone(), operation.mode);
                 let monotonic = operation.monotonic.is_some();
-                ClientBody::Get(Get { table, key, r: *r, mode, monotonic })
+                ClientBody::Get(Get { table, key, r: *r, mode, monotonic, traced: false })
             }
             Want::Put { key, value, ttl, w } => ClientBody::Put(Put {
                 table,

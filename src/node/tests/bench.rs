@@ -421,6 +421,7 @@ pub(super) fn get_in(table: &str, key: &str) -> ClientBody {
         r: None,
         mode,
         monotonic: false,
+        traced: false,
     })
 }
 
@@ -498,6 +499,7 @@ pub(super) fn get(key: &str, r: Option<Quorum>) -> ClientBody {
         r,
         mode: QuorumMode::ByTable,
         monotonic: false,
+        traced: false,
     })
 }
 

@@ -17,3 +17,4 @@ mod shares;
 mod tables;
 mod trouble;
 mod ttl;
+mod waterfall;

@@ -187,7 +187,7 @@ impl World {
         let (action, body, saw) = if causal.rng.f64() < reads {
             let mode = QuorumMode::ByTable;
             let (key, monotonic) = (key.clone(), false);
-            let get = Get { table: table(), key, r: quorum, mode, monotonic };
+            let get = Get { table: table(), key, r: quorum, mode, monotonic, traced: false };
             (CausalAction::Get, ClientBody::Get(get), None)
         } else {
             let blind = causal.rng.u8(..3) == 0;
@@ -352,7 +352,7 @@ impl World {
         } else {
             let mode = QuorumMode::ByTable;
             let (key, monotonic) = (key.clone(), false);
-            ClientBody::Get(Get { table: table(), key, r, mode, monotonic })
+            ClientBody::Get(Get { table: table(), key, r, mode, monotonic, traced: false })
         };
         self.ask_about_tables(host, Asked::CausalBack { op }, |deadline, op| {
             let (trace, principal) = (TraceId(0), Principal::Anonymous);

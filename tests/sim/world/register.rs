@@ -229,7 +229,7 @@ impl World {
         };
         let (action, body) = if register.rng.f64() < plan.reads {
             let (key, monotonic) = (key.clone(), false);
-            let get = Get { table, key, r: None, mode, monotonic };
+            let get = Get { table, key, r: None, mode, monotonic, traced: false };
             (Action::Get, ClientBody::Get(get))
         } else {
             match register.rng.u8(..10) {
@@ -509,7 +509,7 @@ impl World {
         let process = self.register.history.new_process();
         let op = self.register.history.invoke(process, key.clone(), Action::Get, now);
         let (r, mode, monotonic) = (None, QuorumMode::ByTable, false);
-        let get = Get { table: table(), key, r, mode, monotonic };
+        let get = Get { table: table(), key, r, mode, monotonic, traced: false };
         let asked = Asked::RegisterBack { op, place: (host, index), tries };
         self.ask_about_tables(host, asked, |deadline, op| {
             let (trace, principal) = (TraceId(0), Principal::Anonymous);

@@ -170,7 +170,7 @@ impl World {
         } else if draw < 9 {
             let op = history.invoke(process, key.clone(), Action::Get, now);
             let (r, mode, monotonic) = (None, QuorumMode::ByTable, false);
-            let get = Get { table: name, key, r, mode, monotonic };
+            let get = Get { table: name, key, r, mode, monotonic, traced: false };
             (Asked::Use { table, since, op }, ClientBody::Get(get))
         } else {
             let (prefix, after) = (bytes::Bytes::new(), bytes::Bytes::new());

@@ -185,6 +185,7 @@ impl World {
             Ok(
                 Reply::Status(_)
                 | Reply::Locate(_)
+                | Reply::Traced(_)
                 | Reply::Flushed
                 | Reply::Compacted
                 | Reply::Table(_)
@@ -291,6 +292,7 @@ impl World {
             Reply::Scan(reply) => reply.receipt,
             Reply::Status(_)
             | Reply::Locate(_)
+            | Reply::Traced(_)
             | Reply::Flushed
             | Reply::Compacted
             | Reply::Table(_)
@@ -333,6 +335,7 @@ impl World {
             Reply::Scan(reply) => self.complete_scan(&operation, &reply),
             Reply::Status(_)
             | Reply::Locate(_)
+            | Reply::Traced(_)
             | Reply::Flushed
             | Reply::Compacted
             | Reply::Table(_)

@@ -1,0 +1,64 @@
+//! The waterfall of one read, for `kvctl get --trace`: when each owner was asked, and when it answered.
+
+use core::time::Duration;
+
+use crate::types::NodeName;
+
+use super::Reply;
+
+/// An answer with its waterfall.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Traced {
+    /// The answer.
+    pub reply: Reply,
+    /// What happened until then, in order; at most
+    /// [`TRACE_STEPS_MAX`](crate::types::limits::TRACE_STEPS_MAX), the first ones.
+    pub steps: Vec<TraceStep>,
+    /// How long it took the coordinator.
+    pub total: Duration,
+}
+
+/// A moment of a request, by the coordinator's monotonic clock.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TraceStep {
+    /// Since the coordinator took the request up.
+    pub at: Duration,
+    /// The member that was asked, or answered.
+    pub member: NodeName,
+    /// What happened.
+    pub event: TraceEvent,
+}
+
+/// What happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TraceEvent {
+    /// It was asked for what it holds.
+    Read,
+    /// It was asked to promise itself to a ballot.
+    Prepare,
+    /// It was asked to accept a state.
+    Accept,
+    /// It was sent what it lacked; nobody waits for that.
+    Repair,
+    /// It answered.
+    Answered,
+    /// It answered that it cannot, or will not.
+    Refused,
+    /// It could not be reached any more.
+    Lost,
+}
+
+impl TraceEvent {
+    /// Its name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            TraceEvent::Read => "read",
+            TraceEvent::Prepare => "prepare",
+            TraceEvent::Accept => "accept",
+            TraceEvent::Repair => "repair",
+            TraceEvent::Answered => "answered",
+            TraceEvent::Refused => "refused",
+            TraceEvent::Lost => "lost",
+        }
+    }
+}
