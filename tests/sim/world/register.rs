@@ -31,8 +31,8 @@ use super::{Happening, Stage, World};
 const TIMEOUT: u64 = 1700 * MS;
 /// Most tries of one write, and of one question.
 const TRIES_MAX: u32 = 4;
-/// How often a node that is full is asked again in the end.
-const BACK_TRIES_MAX: u32 = 20;
+/// How often a read is tried in the end, at nodes that are full or whose clocks are off.
+const BACK_TRIES_MAX: u32 = 30;
 
 /// How a seed uses a linearizable table.
 #[derive(Clone, Copy, Debug)]
@@ -526,11 +526,16 @@ impl World {
     ) {
         let now = self.time();
         match result {
-            // A node that may hold two operations says so to a third; it comes again, as clients do.
-            Err(error) if error.code == ErrorCode::Overloaded && tries < BACK_TRIES_MAX => {
+            // A node that may hold two operations says so to a third, which comes again. One whose
+            // clock is off must not stamp, as it may have to for a read: another node is asked, and
+            // the walls catch up.
+            Err(error) if is_for_others(error.code) && tries < BACK_TRIES_MAX => {
                 self.register.history.complete(op, Outcome::Failed, now);
+                let from = host + usize::from(error.code != ErrorCode::Overloaded);
+                let mut around = (from..).map(|at| at % self.hosts.len()).take(self.hosts.len());
+                let host = around.find(|at| self.hosts[*at].serves()).unwrap_or(host);
                 let tries = tries + 1;
-                self.later(50 * MS, Happening::RegisterBack { host, index, tries });
+                self.later(100 * MS, Happening::RegisterBack { host, index, tries });
             }
             Ok(Reply::Get(reply)) => {
                 self.totals.register_read_back += 1;
@@ -569,6 +574,11 @@ impl World {
             self.find(Checker::Linearizable, format_args!("{text}"));
         }
     }
+}
+
+/// Whether a node that answers so sends its client away unharmed.
+fn is_for_others(code: ErrorCode) -> bool {
+    matches!(code, ErrorCode::Overloaded | ErrorCode::ClockAhead | ErrorCode::ClockBehind)
 }
 
 fn key_of(body: &ClientBody) -> Key {
