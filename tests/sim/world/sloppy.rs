@@ -98,11 +98,8 @@ impl World {
             self.check_homes();
             return self.begin_reading();
         }
-        // A node that takes few writes at once refuses most of what two others bring it.
-        let few = self.plan.configs.iter().any(|config| config.replica_operations_max < 16);
-        let within = if few { 2 * HOME_WITHIN } else { HOME_WITHIN };
-        if self.now > since + within {
-            let text = format_args!("hints are not home after {within} ns: {left:?}");
+        if self.now > since + HOME_WITHIN {
+            let text = format_args!("hints are not home after {HOME_WITHIN} ns: {left:?}");
             return self.find(Checker::Handoff, text);
         }
         self.later(100 * MS, Happening::ComeHome { since });
