@@ -327,7 +327,8 @@ impl World {
                 self.check_garbage()?;
                 let view = self.view();
                 let depth = level0::depth(&view, &self.avoid).deepest;
-                return match depth < self.options.l0_trigger {
+                // Twice the trigger where all that is so deep is light.
+                return match depth < (2 * self.options.l0_trigger).min(self.options.l0_depth_max) {
                     true => Ok(()),
                     false => Err(format!("level 0 is {depth} deep in the end")),
                 };

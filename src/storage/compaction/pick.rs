@@ -32,9 +32,17 @@ const DENSE_DELETES: u64 = 4;
 const DENSE_DROPPABLE: u64 = 4;
 /// A delete is taken down early only while so many entries at most are rewritten for it.
 const ENTRIES_PER_DELETE: u64 = 2;
+/// A column of level 0 is light if it has less than one byte for so many that its merge would rewrite
+/// below. It may grow to this many times the usual depth, so that a small table that happens to meet
+/// all keys does not cost what a full memtable is worth.
+const LIGHT_SHARE: u64 = 4;
+const LIGHT_DEPTHS: usize = 2;
 /// In idle times level 0 is merged as far as it may hide more than one byte in so many of the rest:
-/// soon, and after a long while.
+/// soon, by newer versions and by deletes, and after a long while.
 const IDLE_SHARE: u64 = 4;
+/// A merge for deletes gives back at least as much as it writes: more can wait until it is sure that
+/// no more of them come.
+const IDLE_SHARE_DELETED: u64 = 2;
 const IDLE_SHARE_LONG: u64 = 12;
 
 /// What someone wants to have in the last level.
@@ -102,12 +110,27 @@ fn trigger(options: &Options) -> usize {
     options.l0_trigger.min(options.l0_depth_max).max(1)
 }
 
+/// How deep it may be where what is deep is light.
+fn light_trigger(options: &Options) -> usize {
+    let deep = trigger(options).saturating_mul(LIGHT_DEPTHS);
+    deep.min(options.l0_depth_max).max(trigger(options))
+}
+
+/// How deep level 0 may be just now: more than usual if all that is so deep is light.
+fn depth_bound(view: &LevelsView<'_>, options: &Options, avoid: &Avoid) -> usize {
+    let picking = Picking { view, options, avoid };
+    let deepest = level0::depth(view, avoid).deepest;
+    let may_wait = (trigger(options)..light_trigger(options)).contains(&deepest);
+    let is_light = may_wait && picking.columns(trigger(options)).all(|one| picking.is_light(&one));
+    if is_light { light_trigger(options) } else { trigger(options) }
+}
+
 /// How full each level is that has reached its bound, as what it holds and what it may, fullest
 /// first.
 fn overfull(view: &LevelsView<'_>, options: &Options, avoid: &Avoid) -> Vec<(usize, u64, u64)> {
     let (_, targets) = targets(view, options);
     let depth = level0::depth(view, avoid).counted;
-    let mut scores = vec![(0, depth as u64, trigger(options) as u64)];
+    let mut scores = vec![(0, depth as u64, depth_bound(view, options, avoid) as u64)];
     let lower = targets.iter().enumerate().take(LAST_LEVEL).skip(1);
     scores.extend(lower.map(|(level, most)| (level, staying(view, level, avoid), (*most).max(1))));
     scores.retain(|(_, used, bound)| used >= bound && *used > 0);
@@ -128,8 +151,12 @@ pub(crate) fn pick(view: &LevelsView<'_>, options: &Options, avoid: &Avoid) -> O
     overfull(view, options, avoid).into_iter().find_map(|(level, ..)| match level {
         0 => {
             // Where it is not deep it can wait; unless it is many tables that count, not depth.
-            let is_deep = level0::depth(view, avoid).deepest >= trigger(options);
-            picking.deepest(Reason::Depth, if is_deep { trigger(options) } else { 1 })
+            let depth = level0::depth(view, avoid);
+            match trigger(options) {
+                trigger if depth.deepest < trigger => picking.deepest(Reason::Depth, 1),
+                _ if depth.counted < light_trigger(options) => picking.heaviest(),
+                trigger => picking.deepest(Reason::Depth, trigger),
+            }
         }
         level => picking.cheapest(level),
     })
@@ -211,11 +238,14 @@ pub(crate) fn pick_idle(
     rest: Rest,
 ) -> Option<Job> {
     let picking = Picking { view, options, avoid };
-    let share = if rest == Rest::Long { IDLE_SHARE_LONG } else { IDLE_SHARE };
-    let (hidden, below) = picking.hidden();
-    if hidden.saturating_mul(share) > below
-        && let Some(job) = picking.deepest(Reason::Idle, 1)
-    {
+    let (by_versions, by_deletes) = match rest {
+        Rest::Short => (IDLE_SHARE, IDLE_SHARE_DELETED),
+        Rest::Long => (IDLE_SHARE_LONG, IDLE_SHARE_LONG),
+    };
+    let Hidden { versions, deleted, below } = picking.hidden();
+    let hides_much =
+        versions.saturating_mul(by_versions) > below || deleted.saturating_mul(by_deletes) > below;
+    if hides_much && let Some(job) = picking.deepest(Reason::Idle, 1) {
         return Some(job);
     }
     let is_ripe = |table: &TableMeta| {
@@ -231,7 +261,8 @@ pub(crate) fn pick_idle(
 /// About how many bytes have to be merged until every level is within its bound.
 pub(crate) fn debt(view: &LevelsView<'_>, options: &Options) -> u64 {
     let (base, targets) = targets(view, options);
-    let is_due = level0::depth(view, &Avoid::default()).deepest >= trigger(options);
+    let none = Avoid::default();
+    let is_due = level0::depth(view, &none).deepest >= depth_bound(view, options, &none);
     let upper = if is_due { view.bytes(0) } else { 0 };
     let lower = if is_due { view.bytes(base) } else { 0 };
     // What comes down counts for the levels below, each of which rewrites its share.
@@ -243,6 +274,16 @@ pub(crate) fn debt(view: &LevelsView<'_>, options: &Options) -> u64 {
         coming = excess;
     }
     debt
+}
+
+/// How many bytes of the levels below level 0 may hide at most.
+struct Hidden {
+    /// By newer versions: as many as it has itself.
+    versions: u64,
+    /// By deletes: for each an entry of the usual size.
+    deleted: u64,
+    /// Bytes of the levels below.
+    below: u64,
 }
 
 /// What all choices are made from.
@@ -257,17 +298,19 @@ impl<'a> Picking<'_, 'a> {
         self.options.table_bytes.max(1).saturating_mul(JOB_TABLES_MAX)
     }
 
-    /// How many bytes of the levels below the waiting tables of level 0 may hide at most: as many as
-    /// they have, and for each delete an entry of the usual size. And how many there are below.
-    fn hidden(&self) -> (u64, u64) {
+    /// What the waiting tables of level 0 may hide.
+    fn hidden(&self) -> Hidden {
         let below = (1..LEVELS).flat_map(|level| self.view.level(level));
         let (bytes, entries) = below.fold((0, 0), |(bytes, entries): (u64, u64), table| {
             (bytes + table.bytes, entries + table.entries)
         });
         let usual = bytes / entries.max(1);
-        let hides = |table: &&TableMeta| table.bytes + table.deletes.saturating_mul(usual);
         let waiting = self.view.level(0).iter().filter(|table| !self.avoid.is_busy(table.no));
-        (waiting.map(hides).sum(), bytes)
+        waiting.fold(Hidden { versions: 0, deleted: 0, below: bytes }, |sum, table| Hidden {
+            versions: sum.versions + table.bytes,
+            deleted: sum.deleted.saturating_add(table.deletes.saturating_mul(usual)),
+            ..sum
+        })
     }
 
     /// Whether the deletes of a table are enough for what would be rewritten to drop them.
@@ -278,11 +321,31 @@ impl<'a> Picking<'_, 'a> {
         entries <= table.deletes.saturating_mul(ENTRIES_PER_DELETE)
     }
 
+    /// The columns of level 0 in which at least so many tables wait, the deepest first.
+    fn columns(&self, least: usize) -> impl Iterator<Item = Vec<&'a TableMeta>> {
+        level0::columns(self.view, self.avoid, least, self.job_bytes_max())
+    }
+
+    /// Whether a column is small for what its merge would rewrite below.
+    fn is_light(&self, column: &[&TableMeta]) -> bool {
+        let bytes: u64 = column.iter().map(|table| table.bytes).sum();
+        let to = base(self.view, self.options);
+        let below = Span::of(column).map(|span| self.view.meeting(to, &span)).unwrap_or_default();
+        let rewritten: u64 = below.iter().map(|table| table.bytes).sum();
+        bytes.saturating_mul(LIGHT_SHARE) < rewritten
+    }
+
     /// The deepest column of level 0 that can be taken, if at least so many tables wait in it.
     fn deepest(&self, reason: Reason, least: usize) -> Option<Job> {
         let to = base(self.view, self.options);
-        let mut columns = level0::columns(self.view, self.avoid, least, self.job_bytes_max());
-        columns.find_map(|upper| self.job(reason, (0, to), upper))
+        self.columns(least).find_map(|upper| self.job(reason, (0, to), upper))
+    }
+
+    /// The deepest column of level 0 that is as deep as it may be, can be taken and is not light.
+    fn heaviest(&self) -> Option<Job> {
+        let to = base(self.view, self.options);
+        let mut heavy = self.columns(trigger(self.options)).filter(|one| !self.is_light(one));
+        heavy.find_map(|upper| self.job(Reason::Depth, (0, to), upper))
     }
 
     /// Of the tables of a level the one whose merge rewrites least for its size.

@@ -57,6 +57,31 @@ fn nothing_is_merged_below_the_trigger() {
 }
 
 #[test]
+fn what_is_small_for_what_it_meets_below_may_be_twice_as_deep() {
+    let options = Options { level_base_bytes: 10_000, ..options() };
+    let picked = |tables: &[(usize, TableMeta)]| pick(&view(tables), &options, &Avoid::default());
+    let below = |keys: u32| vec![(LAST_LEVEL, table(1, (0, keys - 1), (0, 0)))];
+    let upper = |count, keys| {
+        let job = picked(&[level0(count), below(keys)].concat());
+        job.map(|job| (job.reason, job.upper.len(), job.lower.len()))
+    };
+    // Four tables of 100 bytes: a quarter of 1,600.
+    assert_eq!(upper(4, 160), Some((Reason::Depth, 4, 1)));
+    assert_eq!(upper(4, 161), None);
+    assert_eq!(upper(7, 281), None);
+    assert_eq!(upper(7, 280), Some((Reason::Depth, 7, 1)));
+    assert_eq!(upper(8, 900), Some((Reason::Depth, 8, 1)));
+    // A heavy column beside a deeper light one is merged alone.
+    let beside = |age: u32| {
+        let batches = (u64::from(age) * 10, u64::from(age) * 10 + 9);
+        (0, TableMeta { bytes: 5_000, ..table(200 + age, (10_000, 10_009), batches) })
+    };
+    let heavy: Vec<_> = (10..14).rev().map(beside).collect();
+    let job = picked(&[heavy, level0(5), below(999)].concat()).unwrap();
+    assert_eq!((job.upper, job.lower), (vec![213, 212, 211, 210], Vec::new()));
+}
+
+#[test]
 fn the_trigger_is_never_above_the_bound_on_writes() {
     let options = Options { l0_trigger: 9, l0_depth_max: 2, ..options() };
     let tables = level0(2);
@@ -336,10 +361,13 @@ fn idle_times_are_for_level_0_and_for_what_has_passed_altogether() {
     assert_eq!(resting(Rest::Long, &[level0(1)[0].clone(), below(120)]), None);
     let taken = Some((0, 6, vec![101, 100]));
     assert_eq!(resting(Rest::Long, &[level0(2), vec![below(120)]].concat()), taken);
-    // A delete hides an entry, however small it is itself.
+    // A delete hides an entry, however small it is itself; but only half of the rest is worth a merge
+    // before it is sure that no more deletes come.
     let deletes = (0, TableMeta { bytes: 20, deletes: 10, ..table(100, (0, 9), (9, 9)) });
-    assert_eq!(idle(&[deletes.clone(), below(48)]), None);
-    assert_eq!(idle(&[deletes, below(47)]), Some((0, 6, vec![100])));
+    assert_eq!(idle(&[deletes.clone(), below(20)]), None);
+    assert_eq!(idle(&[deletes.clone(), below(19)]), Some((0, 6, vec![100])));
+    assert_eq!(resting(Rest::Long, &[deletes.clone(), below(120)]), None);
+    assert_eq!(resting(Rest::Long, &[deletes, below(119)]), Some((0, 6, vec![100])));
     // However little it is, once nothing more is to come.
     let little = droppable(1, (0, 9), 1, (1, 1_000));
     assert_eq!(idle(&[(6, little.clone())]), Some((6, 6, vec![1])));
