@@ -73,6 +73,21 @@ impl ClientBody {
         }
     }
 
+    /// Bytes of keys, values and contexts it carries: what it takes of a queue that is bounded in
+    /// bytes.
+    pub fn bytes(&self) -> usize {
+        match self {
+            ClientBody::Get(get) => get.key.as_bytes().len(),
+            ClientBody::Put(put) => {
+                let value = put.value.as_ref().map_or(0, |value| value.as_bytes().len());
+                put.key.as_bytes().len() + value + put.context.len()
+            }
+            ClientBody::Scan(scan) => scan.prefix.len() + scan.after.len(),
+            ClientBody::Cas(cas) => cas.bytes(),
+            ClientBody::Outcome(ask) => ask.key.as_bytes().len(),
+        }
+    }
+
     /// Whether it is a read that asks for its waterfall.
     pub fn is_traced(&self) -> bool {
         matches!(self, ClientBody::Get(get) if get.traced)

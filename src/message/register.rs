@@ -38,6 +38,18 @@ pub struct Cas {
     pub attempt: Attempt,
 }
 
+impl Cas {
+    /// Bytes of the key and of the values in it.
+    pub fn bytes(&self) -> usize {
+        let expected = match &self.expect {
+            Expectation::Value(value) => value.as_bytes().len(),
+            Expectation::Absent | Expectation::Stamp(_) => 0,
+        };
+        let value = self.value.as_ref().map_or(0, |value| value.as_bytes().len());
+        self.key.as_bytes().len() + expected + value
+    }
+}
+
 /// Asks what became of a change of a key of a linearizable table. The answer is final: a change
 /// that was not made by then never will be.
 #[derive(Clone, Debug)]

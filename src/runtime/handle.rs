@@ -71,8 +71,44 @@ pub struct Asked {
     pub responder: Responder,
 }
 
-/// Operations on their way to the node: one, or all that came in one message of a session.
-pub type ClientInput = Vec<Asked>;
+/// Operations on their way to the node: one, or all that came in one message of a session. Takes
+/// room of the queue until it is dropped.
+pub struct ClientInput {
+    asked: Vec<Asked>,
+    _room: Room,
+}
+
+impl IntoIterator for ClientInput {
+    type Item = Asked;
+    type IntoIter = std::vec::IntoIter<Asked>;
+
+    /// The operations; the room that they took of the queue is given back.
+    fn into_iter(self) -> Self::IntoIter {
+        self.asked.into_iter()
+    }
+}
+
+/// Bytes of the queue, given back when it is dropped.
+struct Room {
+    telemetry: Telemetry,
+    bytes: u64,
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.telemetry.queued_bytes().fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// What a handle must know of the configuration.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// The deadline of requests that name none.
+    pub(super) timeout: Duration,
+    /// Bytes of operations that may wait for the driver. One that finds the queue empty is always
+    /// taken: what one message carries has its own bound.
+    pub(super) queue_bytes_max: u64,
+}
 
 /// The driver's half of the clients' queue.
 pub type ClientInputs = mpsc::Receiver<ClientInput>;
@@ -83,7 +119,7 @@ struct Shared {
     mailbox: Arc<Mailbox>,
     view: ViewReceiver,
     clock: Clock,
-    default_timeout: Duration,
+    limits: Limits,
     telemetry: Telemetry,
     draining: CancellationToken,
 }
@@ -94,11 +130,13 @@ pub struct Handle(Arc<Shared>);
 
 /// Messages of clients that may wait for the driver.
 const CLIENT_INPUTS_MAX: usize = 4096;
+/// What an operation takes beside the bytes it carries.
+const ASKED_BYTES: u64 = 512;
 
 impl Handle {
     pub(super) fn new(
         clock: Clock,
-        default_timeout: Duration,
+        limits: Limits,
         mailbox: Arc<Mailbox>,
         view: ViewReceiver,
         telemetry: Telemetry,
@@ -111,7 +149,7 @@ impl Handle {
             mailbox,
             view,
             clock,
-            default_timeout,
+            limits,
             telemetry,
             draining: CancellationToken::new(),
         };
@@ -123,7 +161,8 @@ impl Handle {
     pub fn detached(view: ViewReceiver) -> (Handle, ClientInputs) {
         let clock = Clock::start();
         let telemetry = Telemetry::default();
-        Handle::new(clock, Duration::from_secs(1), Arc::default(), view, telemetry)
+        let limits = Limits { timeout: Duration::from_secs(1), queue_bytes_max: 64 << 20 };
+        Handle::new(clock, limits, Arc::default(), view, telemetry)
     }
 
     /// The moment, by the clock that deadlines are measured with.
@@ -133,7 +172,7 @@ impl Handle {
 
     /// The deadline of requests that name none.
     pub fn default_timeout(&self) -> Duration {
-        self.0.default_timeout
+        self.0.limits.timeout
     }
 
     /// The newest view.
@@ -175,8 +214,8 @@ impl Handle {
     async fn call(&self, op: OpId, event: Event) -> ClientResult {
         let (sender, receiver) = oneshot::channel();
         let asked = Asked { op, event, responder: Responder::Call(sender) };
-        if let Err(error) = self.0.clients.try_send(vec![asked]) {
-            return Err(self.not_taken(&error));
+        if let Err((refusal, _)) = self.queue(vec![asked]) {
+            return Err(refusal);
         }
         let mut guard = AbandonGuard { op, mailbox: Some(&self.0.mailbox) };
         let result = receiver.await;
@@ -190,7 +229,7 @@ impl Handle {
         requests: impl Iterator<Item = (Ticket, ClientRequest)>,
         sink: &Arc<dyn AnswerSink>,
     ) {
-        let asked: ClientInput = requests
+        let asked: Vec<Asked> = requests
             .map(|(ticket, request)| {
                 let op = self.next();
                 let responder = Responder::Session(sink.clone(), ticket);
@@ -200,10 +239,7 @@ impl Handle {
         if asked.is_empty() {
             return;
         }
-        if let Err(error) = self.0.clients.try_send(asked) {
-            let refusal = self.not_taken(&error);
-            let (mpsc::error::TrySendError::Full(asked) | mpsc::error::TrySendError::Closed(asked)) =
-                error;
+        if let Err((refusal, asked)) = self.queue(asked) {
             for asked in asked {
                 asked.responder.answer(Err(refusal.clone()));
             }
@@ -230,17 +266,44 @@ impl Handle {
         OpId(self.0.next_op.fetch_add(1, Ordering::Relaxed))
     }
 
-    fn not_taken<T>(&self, error: &mpsc::error::TrySendError<T>) -> OpError {
-        match error {
-            mpsc::error::TrySendError::Full(_) => {
-                self.0.telemetry.shed();
-                let mut error = OpError::new(ErrorCode::Overloaded, "the node's queue is full");
-                error.facts.retry_after = Some(RETRY_AFTER);
-                error
-            }
-            mpsc::error::TrySendError::Closed(_) => gone(),
-        }
+    /// Hands operations to the driver, or back with the reason.
+    fn queue(&self, asked: Vec<Asked>) -> Result<(), (OpError, Vec<Asked>)> {
+        let Some(room) = self.reserve(asked.iter().map(|asked| bytes(&asked.event)).sum()) else {
+            return Err((self.full("bytes of operations"), asked));
+        };
+        let sent = self.0.clients.try_send(ClientInput { asked, _room: room });
+        sent.map_err(|error| match error {
+            mpsc::error::TrySendError::Full(input) => (self.full("operations"), input.asked),
+            mpsc::error::TrySendError::Closed(input) => (gone(), input.asked),
+        })
     }
+
+    fn reserve(&self, bytes: u64) -> Option<Room> {
+        let fits = |held: u64| {
+            let all = held + bytes;
+            (held == 0 || all <= self.0.limits.queue_bytes_max).then_some(all)
+        };
+        let queued = self.0.telemetry.queued_bytes();
+        queued.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).ok()?;
+        Some(Room { telemetry: self.0.telemetry.clone(), bytes })
+    }
+
+    fn full(&self, what: &str) -> OpError {
+        self.0.telemetry.shed();
+        let message = format!("too many {what} wait for this node");
+        let mut error = OpError::new(ErrorCode::Overloaded, message);
+        error.facts.retry_after = Some(RETRY_AFTER);
+        error
+    }
+}
+
+/// What an operation takes of the queue.
+fn bytes(event: &Event) -> u64 {
+    let carried = match event {
+        Event::Client { request, .. } => request.body.bytes() as u64,
+        _ => 0,
+    };
+    ASKED_BYTES + carried
 }
 
 /// How much longer than the deadline the node's own answer to an operator is waited for.
@@ -269,6 +332,62 @@ impl Drop for AbandonGuard<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message::{ClientBody, Put, TimeToLive};
+    use crate::types::{Key, Value};
+
+    struct Heard(parking_lot::Mutex<Vec<(Ticket, ClientResult)>>);
+
+    impl AnswerSink for Heard {
+        fn answer(&self, ticket: Ticket, result: ClientResult) {
+            self.0.lock().push((ticket, result));
+        }
+
+        fn is_closed(&self) -> bool {
+            false
+        }
+    }
+
+    fn put(bytes: usize) -> ClientRequest {
+        let body = ClientBody::Put(Put {
+            table: "default".to_owned().try_into().unwrap(),
+            key: Key::new("key").unwrap(),
+            value: Some(Value::new(vec![0; bytes]).unwrap()),
+            ttl: TimeToLive::Table,
+            w: None,
+            r: None,
+            attempt: Default::default(),
+            time: None,
+            mode: Default::default(),
+            context: Default::default(),
+        });
+        let trace = Default::default();
+        ClientRequest { deadline: Time(u64::MAX), trace, principal: Default::default(), body }
+    }
+
+    #[tokio::test]
+    async fn the_queue_is_bounded_in_bytes_and_what_it_refuses_is_answered_at_once() {
+        let (_view, receiver) = tokio::sync::watch::channel(None);
+        let (handle, mut inputs) = Handle::detached(receiver);
+        let heard = Arc::new(Heard(parking_lot::Mutex::default()));
+        let sink: Arc<dyn AnswerSink> = heard.clone();
+        // 64 MiB is the bound: 63 fit with what each takes beside its value.
+        for id in 0..70 {
+            let ticket = Ticket { id, delete: false };
+            handle.submit_all(core::iter::once((ticket, put(1 << 20))), &sink);
+        }
+        let refused: Vec<u64> = heard.0.lock().iter().map(|(ticket, _)| ticket.id).collect();
+        assert_eq!(refused, (63..70).collect::<Vec<u64>>());
+        for (_, result) in heard.0.lock().drain(..) {
+            let error = result.unwrap_err();
+            assert_eq!((error.code, error.applied), (ErrorCode::Overloaded, Applied::No));
+            assert!(error.facts.retry_after.is_some());
+        }
+        // What the driver has taken makes room.
+        while inputs.try_recv().is_ok() {}
+        assert_eq!(handle.telemetry().queued_bytes().load(Ordering::Relaxed), 0);
+        handle.submit_all(core::iter::once((Ticket { id: 99, delete: false }, put(9))), &sink);
+        assert!(heard.0.lock().is_empty() && inputs.try_recv().is_ok());
+    }
 
     #[tokio::test]
     async fn an_operator_gets_an_answer_though_the_disk_gives_none() {

@@ -12,7 +12,6 @@ mod readers;
 use std::io;
 use std::sync::Arc;
 
-use core::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -70,10 +69,13 @@ pub fn start<C: Connector>(setup: Setup<C>) -> io::Result<Running> {
     let mailbox = Arc::new(Mailbox::default());
     let (publish, view) = watch::channel::<Option<Arc<View>>>(None);
     let (inbox, peers) = Inbox::new(&setup.transport);
-    let timeout: Duration = setup.node.request_timeout;
+    let limits = handle::Limits {
+        timeout: setup.node.request_timeout,
+        queue_bytes_max: setup.node.operation_bytes_max as u64,
+    };
     let telemetry = setup.telemetry;
     let (handle, clients) =
-        Handle::new(clock, timeout, mailbox.clone(), view.clone(), telemetry.clone());
+        Handle::new(clock, limits, mailbox.clone(), view.clone(), telemetry.clone());
     let transport =
         Transport::new(setup.transport, setup.connector, inbox.clone(), view, entropy::seed());
     telemetry.set_transport(transport.stats());

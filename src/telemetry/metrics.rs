@@ -156,6 +156,9 @@ impl Snapshot {
                 samples: one(float(read(&shared.sessions))),
             },
         )?;
+        let samples = one(float(read(&shared.queued_bytes)));
+        let (name, help) = ("kv_operations_queued", "Bytes of operations that wait for the driver");
+        gauges(encoder, Family { name, help, unit: Some(&Unit::Bytes), samples })?;
         counters(
             encoder,
             Family {

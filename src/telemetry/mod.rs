@@ -105,6 +105,7 @@ impl OpCounters {
 struct Shared {
     ops: [OpCounters; OpKind::ALL.len()],
     in_flight: AtomicU64,
+    queued_bytes: AtomicU64,
     shed: AtomicU64,
     refused: [AtomicU64; Bound::ALL.len()],
     many_siblings: AtomicU64,
@@ -144,6 +145,7 @@ impl Default for Telemetry {
         Telemetry(Arc::new(Shared {
             ops: core::array::from_fn(|_| OpCounters::new()),
             in_flight: AtomicU64::new(0),
+            queued_bytes: AtomicU64::new(0),
             shed: AtomicU64::new(0),
             refused: Default::default(),
             many_siblings: AtomicU64::new(0),
@@ -195,6 +197,11 @@ impl Telemetry {
     /// Operations without an answer.
     pub fn in_flight(&self) -> u64 {
         self.0.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of operations that wait for the driver. The queue itself counts them here.
+    pub(crate) fn queued_bytes(&self) -> &AtomicU64 {
+        &self.0.queued_bytes
     }
 
     /// Counts a session that opens; the guard counts it out.
