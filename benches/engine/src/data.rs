@@ -16,15 +16,19 @@ pub(crate) enum Size {
     /// 300 thousand values of 1 KiB.
     #[value(name = "1k")]
     Large,
+    /// 20 thousand values of 16 KiB, which each engine keeps apart from its tables.
+    #[value(name = "16k")]
+    Apart,
 }
 
 impl Size {
-    pub(crate) const ALL: [Self; 2] = [Self::Small, Self::Large];
+    pub(crate) const ALL: [Self; 3] = [Self::Small, Self::Large, Self::Apart];
 
     pub(crate) fn value_bytes(self) -> usize {
         match self {
             Self::Small => 100,
             Self::Large => 1024,
+            Self::Apart => 16 << 10,
         }
     }
 
@@ -36,6 +40,7 @@ impl Size {
         match self {
             Self::Small => 2_000_000,
             Self::Large => 300_000,
+            Self::Apart => 20_000,
         }
     }
 
@@ -43,6 +48,16 @@ impl Size {
         match self {
             Self::Small => "100 B",
             Self::Large => "1 KiB",
+            Self::Apart => "16 KiB",
+        }
+    }
+
+    /// As it stands on the command line.
+    pub(crate) fn argument(self) -> &'static str {
+        match self {
+            Self::Small => "100",
+            Self::Large => "1k",
+            Self::Apart => "16k",
         }
     }
 }

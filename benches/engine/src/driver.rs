@@ -148,7 +148,7 @@ impl Driver<'_> {
         command.arg("one").arg(workload.name());
         for (flag, value) in [
             ("--engine", engine.name()),
-            ("--size", if self.size == Size::Small { "100" } else { "1k" }),
+            ("--size", self.size.argument()),
             ("--codec", self.codec.name()),
             ("--minutes", &minutes),
         ] {

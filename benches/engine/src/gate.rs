@@ -64,9 +64,14 @@ pub(crate) enum Gate {
     AtMost(Metric, f64),
 }
 
-/// The gates of a row. For rows that have none of their own: no worse than the better rival.
+/// The gates of a row. For rows that have none of their own: no worse than the better rival. Values
+/// kept apart are compared, and judged by the writing alone.
 pub(crate) fn gates(size: Size, codec: Codec, workload: Workload) -> Vec<Gate> {
     use Metric::{Cpu, P50, Rate};
+    if size == Size::Apart {
+        let rocks = Gate::One(Metric::WriteAmplification, Kind::RocksDb, 1.0);
+        return if is_fill(workload) { vec![rocks] } else { Vec::new() };
+    }
     let plain = size == Size::Small && codec == Codec::None;
     let factor = match workload {
         Workload::UpdateRandom if plain => 1.1,
@@ -103,7 +108,7 @@ fn overwrite(size: Size, codec: Codec) -> Vec<Gate> {
     let space = match (size, codec) {
         (_, Codec::None) => 1.30,
         (Size::Small, Codec::Lz4) => 0.84,
-        (Size::Large, Codec::Lz4) => 0.69,
+        (_, Codec::Lz4) => 0.69,
     };
     let mut gates = vec![Gate::AtMost(Metric::SpaceAmplification, space)];
     if size == Size::Small && codec == Codec::None {

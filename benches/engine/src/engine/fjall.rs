@@ -5,10 +5,13 @@ use std::path::Path;
 use fjall::config::{
     BlockSizePolicy, BloomConstructionPolicy, CompressionPolicy, FilterPolicy, FilterPolicyEntry,
 };
-use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+use fjall::{
+    CompressionType, Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, PersistMode,
+};
 
 use super::{
-    BACKGROUND_THREADS, BLOCK_BYTES, CACHE_BYTES, FILTER_BITS, MEMTABLE_BYTES, Settings, Store,
+    APART_BYTES, BACKGROUND_THREADS, BLOCK_BYTES, CACHE_BYTES, FILTER_BITS, MEMTABLE_BYTES,
+    Settings, Store,
 };
 use crate::data::Codec;
 
@@ -30,12 +33,17 @@ impl Fjall {
             Codec::None => CompressionType::None,
             Codec::Lz4 => CompressionType::Lz4,
         };
+        let apart = settings.apart.then(|| {
+            let apart = KvSeparationOptions::default().compression(codec);
+            apart.separation_threshold(APART_BYTES)
+        });
         let keyspace = database.keyspace("default", || {
             KeyspaceCreateOptions::default()
                 .max_memtable_size(MEMTABLE_BYTES as u64)
                 .data_block_size_policy(BlockSizePolicy::all(BLOCK_BYTES as u32))
                 .data_block_compression_policy(CompressionPolicy::all(codec))
                 .filter_policy(FilterPolicy::all(filter))
+                .with_kv_separation(apart.clone())
         })?;
         Ok(Self { database, keyspace, sync: settings.sync })
     }

@@ -20,6 +20,8 @@ const CACHE_BYTES: usize = 256 << 20;
 const FILTER_BITS: f64 = 10.0;
 /// Size of a block, in bytes.
 const BLOCK_BYTES: usize = 4 << 10;
+/// Values at least as long as this are kept apart where an engine is asked to, in bytes.
+const APART_BYTES: u32 = 4 << 10;
 /// Threads for flushes and compactions.
 const BACKGROUND_THREADS: usize = 2;
 
@@ -59,6 +61,8 @@ pub(crate) struct Settings {
     pub(crate) codec: Codec,
     /// Every write waits for the disk.
     pub(crate) sync: bool,
+    /// Values of [`APART_BYTES`] and more are kept apart from the tables. Ours always does.
+    pub(crate) apart: bool,
 }
 
 /// What every engine can do. Every call sees what was written before it.

@@ -118,8 +118,15 @@ impl Workload {
         }
     }
 
-    /// Whether it says something of its own for this size and codec: the log knows no codec.
+    /// Whether it says something of its own for this size and codec: the log knows no codec, and
+    /// values kept apart are not compressed.
     pub(crate) fn is_for(self, size: Size, codec: Codec) -> bool {
+        use Workload::{DeleteRandom, FillRandom, FillSeq, FillUnique, Overwrite, ReadRandom};
+        if size == Size::Apart {
+            let told = matches!(self, FillSeq | FillRandom | FillUnique | Overwrite | DeleteRandom)
+                || matches!(self, ReadRandom | Self::SeekRandom | Self::UpdateRandom);
+            return told && codec == Codec::None;
+        }
         match self {
             Self::FillSync | Self::FillSync16 | Self::Reopen | Self::FillPause => {
                 codec == Codec::None
@@ -156,7 +163,7 @@ pub(crate) struct Done {
 /// What the engine says, and when it loses something.
 pub(crate) fn run(one: &One) -> anyhow::Result<Run> {
     let sync = matches!(one.workload, Workload::FillSync | Workload::FillSync16);
-    let settings = Settings { codec: one.codec, sync };
+    let settings = Settings { codec: one.codec, sync, apart: one.size == Size::Apart };
     if one.crash {
         let store = engine::open(one.engine, &one.dir, settings)?;
         reopen::prepare(one, &*store)?;

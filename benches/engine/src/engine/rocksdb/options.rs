@@ -7,7 +7,8 @@ use std::path::Path;
 use std::ptr;
 
 use super::super::{
-    BACKGROUND_THREADS, BLOCK_BYTES, CACHE_BYTES, FILTER_BITS, MEMTABLE_BYTES, Settings,
+    APART_BYTES, BACKGROUND_THREADS, BLOCK_BYTES, CACHE_BYTES, FILTER_BITS, MEMTABLE_BYTES,
+    Settings,
 };
 use super::{checked, sys};
 use crate::data::Codec;
@@ -34,7 +35,7 @@ pub(super) fn open(dir: &Path, settings: Settings) -> anyhow::Result<Opened> {
     // SAFETY: options are made by the library and live until the process ends; strings end in 0
     // and outlive the call; the two arrays have the one element that the call is told of.
     unsafe {
-        let options = options(settings.codec);
+        let options = options(settings);
         let options_of_families: [*const sys::Options; 1] = [options];
         let db = sys::rocksdb_open_column_families(
             options,
@@ -57,7 +58,7 @@ pub(super) fn open(dir: &Path, settings: Settings) -> anyhow::Result<Opened> {
 
 /// # Safety
 /// The caller does not free what comes back while a database uses it.
-unsafe fn options(codec: Codec) -> *mut sys::Options {
+unsafe fn options(settings: Settings) -> *mut sys::Options {
     // SAFETY: every object is made right here by the library; the table's options take over cache
     // and filter, the database's options copy the table's.
     unsafe {
@@ -71,12 +72,17 @@ unsafe fn options(codec: Codec) -> *mut sys::Options {
         sys::rocksdb_options_set_create_if_missing(options, 1);
         sys::rocksdb_options_set_write_buffer_size(options, MEMTABLE_BYTES);
         sys::rocksdb_options_set_max_background_jobs(options, BACKGROUND_THREADS as c_int);
-        let compression = match codec {
+        let compression = match settings.codec {
             Codec::None => NO_COMPRESSION,
             Codec::Lz4 => LZ4_COMPRESSION,
         };
         sys::rocksdb_options_set_compression(options, compression);
         sys::rocksdb_options_set_block_based_table_factory(options, table);
+        if settings.apart {
+            sys::rocksdb_options_set_enable_blob_files(options, 1);
+            sys::rocksdb_options_set_min_blob_size(options, APART_BYTES.into());
+            sys::rocksdb_options_set_enable_blob_gc(options, 1);
+        }
         options
     }
 }

@@ -49,6 +49,9 @@ unsafe extern "C" {
     pub(super) fn rocksdb_options_set_write_buffer_size(options: *mut Options, bytes: usize);
     pub(super) fn rocksdb_options_set_max_background_jobs(options: *mut Options, jobs: c_int);
     pub(super) fn rocksdb_options_set_compression(options: *mut Options, compression: c_int);
+    pub(super) fn rocksdb_options_set_enable_blob_files(options: *mut Options, yes: c_uchar);
+    pub(super) fn rocksdb_options_set_min_blob_size(options: *mut Options, bytes: u64);
+    pub(super) fn rocksdb_options_set_enable_blob_gc(options: *mut Options, yes: c_uchar);
     pub(super) fn rocksdb_options_set_block_based_table_factory(
         options: *mut Options,
         table: *mut TableOptions,
