@@ -1,8 +1,8 @@
-//! What users feel while owners fail: an open loop of requests through a kill, a stall and an
-//! overload, beside a run in which nothing happens.
+//! What users feel while owners fail: an open loop of requests through a kill, a stall, the loss of
+//! two owners of three and an overload, beside a run in which nothing happens.
 //!
-//! `cargo bench --bench faults` takes about four minutes; `-- --quick` one; `-- --only kill` (or
-//! `quiet`, `stop`, `overload`) runs one scenario; `-- --save` writes the table and the plots to
+//! `cargo bench --bench faults` takes about seven minutes; `-- --quick` two; `-- --only kill` (or
+//! `quiet`, `stop`, `two`, `overload`, `flood`) runs one scenario; `-- --save` writes the table and the plots to
 //! `docs/figures/` as well. A request counts as failed when it has no right answer within one
 //! second, all its attempts included. Every operation is written down, and the checker of the
 //! simulator judges at the end whether an acknowledged write was lost.
@@ -19,6 +19,7 @@ mod fixture;
 mod overload;
 mod report;
 mod scenario;
+mod two;
 
 use std::time::Duration;
 
@@ -69,11 +70,16 @@ async fn run(options: &Options) -> String {
     if options.save && !runs.is_empty() {
         report::save("latency.svg", &scenario::plot(&runs));
     }
-    if options.wants("overload") {
-        let run = overload::run(options).await;
-        lines.push(run.to_string());
-        if options.save {
-            report::save("overload.svg", &run.plot());
+    if options.wants("two") {
+        lines.push(two::run(options).await.to_string());
+    }
+    for (name, clients) in [("overload", 1), ("flood", overload::MANY)] {
+        if options.wants(name) {
+            let run = overload::run(options, clients).await;
+            lines.push(run.to_string());
+            if options.save {
+                report::save(&format!("{name}.svg"), &run.plot());
+            }
         }
     }
     lines.join("\n")

@@ -22,7 +22,7 @@ use crate::fixture::{self, Cluster};
 /// Requests a second.
 pub(crate) const RATE: f64 = 500.0;
 /// When a request has failed.
-const PATIENCE: Duration = Duration::from_secs(1);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
 const STRETCH: Duration = Duration::from_millis(500);
 const VICTIM: usize = 1;
 
@@ -110,29 +110,49 @@ fn mend(cluster: &mut Cluster, fault: Fault) {
     }
 }
 
-impl Run {
-    /// Latencies of what was due between two moments.
-    fn between(&self, from: Duration, to: Duration) -> Latency {
-        let mut all = Latency::default();
-        for (at, stretch) in self.timeline.stretches() {
-            if at >= from && at < to {
-                all.merge(&stretch.latency);
-            }
+/// Latencies of what was due between two moments.
+fn between(timeline: &Timeline, from: Duration, to: Duration) -> Latency {
+    let mut all = Latency::default();
+    for (at, stretch) in timeline.stretches() {
+        if at >= from && at < to {
+            all.merge(&stretch.latency);
         }
-        all
     }
+    all
 }
 
-fn ms(latency: Duration) -> f64 {
+/// Latencies before, in and after a fault of the middle third, a line each.
+pub(crate) fn thirds(timeline: &Timeline, third: Duration) -> String {
+    let settled = third + Duration::from_secs(2);
+    let parts = [
+        ("before", Duration::ZERO, third),
+        ("first 2 s", third, settled),
+        ("then", settled, third * 2),
+        ("after", third * 2, third * 3),
+    ];
+    let line = |(name, from, to)| {
+        let latency = between(timeline, from, to);
+        let [p50, p99] = [0.5, 0.99].map(|quantile| ms(latency.quantile(quantile)));
+        let most = ms(latency.max());
+        format!("\n       {name:<10} p50 {p50:>8.2} ms  p99 {p99:>8.2} ms  max {most:>8.2} ms")
+    };
+    parts.map(line).concat()
+}
+
+/// How many operations of a run succeeded, and how many failed.
+pub(crate) fn counts(report: &Report) -> (u64, u64) {
+    report.outcomes.values().fold((0, 0), |(ok, failed), outcomes| {
+        (ok + outcomes.succeeded(), failed + outcomes.failed())
+    })
+}
+
+pub(crate) fn ms(latency: Duration) -> f64 {
     latency.as_secs_f64() * 1000.0
 }
 
 impl fmt::Display for Run {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (third, outcomes) = (self.third, self.report.outcomes.values());
-        let (ok, failed) = outcomes.fold((0, 0), |(ok, failed), outcomes| {
-            (ok + outcomes.succeeded(), failed + outcomes.failed())
-        });
+        let (ok, failed) = counts(&self.report);
         #[allow(clippy::cast_precision_loss, reason = "a rate, not an account")]
         let again = self.counts.attempts.saturating_sub(self.counts.requests) as f64
             / self.counts.requests.max(1) as f64;
@@ -143,18 +163,7 @@ impl fmt::Display for Run {
             again * 100.0,
             self.violations
         )?;
-        let settled = third + Duration::from_secs(2);
-        for (name, from, to) in [
-            ("before", Duration::ZERO, third),
-            ("first 2 s", third, settled),
-            ("then", settled, third * 2),
-            ("after", third * 2, third * 3),
-        ] {
-            let latency = self.between(from, to);
-            let [p50, p99] = [0.5, 0.99].map(|quantile| ms(latency.quantile(quantile)));
-            write!(f, "\n       {name:<10} p50 {p50:>8.2} ms  p99 {p99:>8.2} ms")?;
-            write!(f, "  max {:>8.2} ms", ms(latency.max()))?;
-        }
+        write!(f, "{}", thirds(&self.timeline, self.third))?;
         for (kind, outcomes) in &self.report.outcomes {
             for (code, count) in &outcomes.errors {
                 write!(f, "\n       {kind:?}: {count} x {code}")?;

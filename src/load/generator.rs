@@ -139,8 +139,8 @@ impl Report {
         succeeded as f64 / self.elapsed.as_secs_f64().max(1e-9)
     }
 
-    /// Adds what another worker saw.
-    pub(crate) fn merge(&mut self, other: &Report) {
+    /// Adds what another worker, or another run at the same time, saw.
+    pub fn merge(&mut self, other: &Report) {
         self.elapsed = self.elapsed.max(other.elapsed);
         self.lag.merge(&other.lag);
         for (kind, theirs) in &other.outcomes {

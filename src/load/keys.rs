@@ -1,5 +1,7 @@
 //! Which key is asked for next. Pure: the generator of random numbers is handed in.
 
+use std::sync::Arc;
+
 use crate::types::Key;
 
 /// How often each key is asked for.
@@ -25,6 +27,8 @@ pub struct Keys {
     count: u64,
     prefix: String,
     zipf: Option<Zipf>,
+    /// The keys themselves, where they do not follow from the prefix.
+    listed: Arc<[Key]>,
 }
 
 #[derive(Clone, Debug)]
@@ -46,7 +50,7 @@ impl Keys {
         distribution: Distribution,
     ) -> Result<Keys, String> {
         let (prefix, count) = (prefix.into(), count.max(1));
-        let keys = |zipf| Keys { count, prefix: prefix.clone(), zipf };
+        let keys = |zipf| Keys { count, prefix: prefix.clone(), zipf, listed: Arc::default() };
         let keys = match distribution {
             Distribution::Uniform => keys(None),
             Distribution::Zipfian { theta } if theta > 0.0 && theta < 1.0 => {
@@ -60,6 +64,18 @@ impl Keys {
         Ok(keys)
     }
 
+    /// Exactly these keys, all alike.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn listed(keys: Vec<Key>) -> Result<Keys, String> {
+        if keys.is_empty() {
+            return Err("no keys to choose among".to_owned());
+        }
+        let count = keys.len() as u64;
+        Ok(Keys { count, prefix: String::new(), zipf: None, listed: keys.into() })
+    }
+
     /// How many keys there are.
     pub fn count(&self) -> u64 {
         self.count
@@ -67,6 +83,10 @@ impl Keys {
 
     /// Key number `index`.
     pub fn key(&self, index: u64) -> Key {
+        let listed = usize::try_from(index).ok().and_then(|index| self.listed.get(index));
+        if let Some(key) = listed {
+            return key.clone();
+        }
         Key::new(self.name(index)).expect("the longest name was checked at birth")
     }
 
@@ -137,6 +157,17 @@ fn scramble(index: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn listed_keys_are_drawn_and_no_others() {
+        let keys: Vec<Key> = ["a", "b", "c"].map(|key| Key::new(key).unwrap()).to_vec();
+        let listed = Keys::listed(keys.clone()).unwrap();
+        let mut rng = fastrand::Rng::with_seed(1);
+        let drawn: std::collections::BTreeSet<Key> =
+            (0..99).map(|_| listed.draw(&mut rng)).collect();
+        assert_eq!(drawn, keys.into_iter().collect());
+        assert!(Keys::listed(Vec::new()).is_err());
+    }
     use std::collections::BTreeMap;
 
     fn counts(distribution: Distribution, count: u64, draws: u64) -> Vec<u64> {
