@@ -7,6 +7,8 @@ use std::path::Path;
 
 #[path = "tidy/imports.rs"]
 mod imports;
+#[path = "tidy/locks.rs"]
+mod locks;
 #[path = "tidy/planted.rs"]
 mod planted;
 #[path = "tidy/source.rs"]
@@ -45,6 +47,7 @@ pub(crate) fn check(files: Vec<File>) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut rust: BTreeMap<String, (File, Code)> = BTreeMap::new();
     let mut manifests = Vec::new();
+    locks::check(&files, &mut findings);
     for file in files {
         // A package of its own below this one has targets of its own.
         if let Some(folder) = file.path.strip_suffix("Cargo.toml") {

@@ -43,6 +43,22 @@ fn assert_in_module(name: &str, text: &str, lines: &[usize], about: &str) {
 }
 
 #[test]
+fn a_lock_file_of_a_package_beside_that_lacks_a_dependency_is_found() {
+    let manifest = "[dependencies]\nbytes = \"1\"\nnew = \"1\"\n\
+                    maybe = { version = \"1\", optional = true }\n";
+    let lock = "[[package]]\nname = \"roundtable\"\ndependencies = [\"bytes 1.2.3\"]\n";
+    let files = vec![
+        file("Cargo.toml", manifest),
+        file("src/lib.rs", "//! A crate.\n"),
+        file("fuzz/Cargo.lock", lock),
+        file("other/Cargo.lock", "[[package]]\nname = \"else\"\n"),
+    ];
+    let findings = check(files);
+    assert_eq!(findings.len(), 1, "{findings:#?}");
+    assert!(findings[0].to_string().contains("fuzz/Cargo.lock:1: this package depends on new"));
+}
+
+#[test]
 fn an_import_to_the_right_is_found_however_it_is_written() {
     let about = "may not import";
     assert_in_module("ring", "//! .\nuse crate::node::Node;\n", &[2], about);
