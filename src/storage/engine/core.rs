@@ -218,6 +218,8 @@ pub(super) struct Core {
     pub(super) syncing: Mutex<()>,
     /// The log thread calls back; the log itself is free by then.
     pub(super) calling: AtomicBool,
+    /// Held over a flush, and while tables that are taken in are on their way from their number to
+    /// the levels.
     pub(super) flushing: Mutex<()>,
     /// The merges that an inline engine has on its way; a thread has its own.
     pub(super) merges: Mutex<VecDeque<Running>>,

@@ -1,8 +1,8 @@
 //! Taking in tables that were written elsewhere, whole.
 //!
 //! In this order: the files are linked under numbers of this store and every block of them is read;
-//! their range is found empty; they get one number among the batches; the log is synced up to it;
-//! the manifest's edit names them. A crash before the edit leaves files to sweep at the next opening,
+//! they get one number among the batches; their range is found empty as of that; the log is synced up
+//! to it; the manifest's edit names them. From the number to the edit nothing is flushed. A crash before the edit leaves files to sweep at the next opening,
 //! one after it the tables. They go to the lowest level that is right: above everything older that
 //! is left in their range, be it only deletes, and below what is written into it from then on.
 
@@ -117,16 +117,18 @@ impl Engine {
         core.sync_names()?;
         let mut tables: Vec<Table> = tables.into_iter().map(|(_, table)| table).collect();
         for _ in 0..TRIES {
-            let Some(moment) = core.number_for(&tables)? else {
-                // A delete in memory would stand above what is taken in, and hide it.
-                self.flush()?;
-                continue;
-            };
-            moment.find_empty(&tables)?;
-            self.write_synced(Batch::new())?;
-            if let Some(ingested) = core.put_in(&mut tables, moment.seqno)? {
-                return Ok(ingested);
+            // What is newer than the tables, or another's tables, would reach the levels meanwhile.
+            let alone = core.flushing.lock();
+            if let Some(moment) = core.number_for(&tables)? {
+                moment.find_empty(&tables)?;
+                self.write_synced(Batch::new())?;
+                if let Some(ingested) = core.put_in(&mut tables, moment.seqno)? {
+                    return Ok(ingested);
+                }
             }
+            drop(alone);
+            // A delete in memory would stand above what is taken in, and hide it.
+            self.flush()?;
         }
         Err(Error::Overloaded { unit: "writes into the range", waiting: TRIES, limit: TRIES })
     }
@@ -249,8 +251,9 @@ impl Core {
         Ok(Some(Snapshot { view, seqno: commit.last, closed: false }))
     }
 
-    /// Makes the tables part of the store; `None`, and nothing is changed, when something newer than
-    /// they has sunk to where they would have to stand.
+    /// Makes the tables part of the store; `None`, and nothing is changed, when something newer may
+    /// be in tables already: it may have sunk to where they would have to stand, or be about to, and
+    /// of a delete there may be nothing left to tell that it is newer than what it deletes.
     fn put_in(&self, tables: &mut Vec<Table>, seqno: Seqno) -> Result<Option<Ingested>, Error> {
         for table in tables.iter_mut() {
             (table.meta.first, table.meta.last) = (seqno, seqno);
@@ -262,6 +265,9 @@ impl Core {
             commit.compacting.avoid.running.values().cloned().collect()
         };
         let mut manifest = self.manifest.lock();
+        if manifest.state.flushed > seqno && !crate::mutant!("storage-ingest-beside-newer") {
+            return Ok(None);
+        }
         let levels = Arc::clone(&self.view.load().levels);
         let places = tables.iter().map(|table| place_for(&table.meta, &levels, &running));
         let Some(places) = places.collect::<Option<Vec<usize>>>() else { return Ok(None) };
@@ -328,3 +334,6 @@ fn place_for(meta: &TableMeta, levels: &Levels, running: &[Job]) -> Option<usize
     }
     Some(place)
 }
+
+#[cfg(test)]
+mod tests;
