@@ -108,6 +108,9 @@ struct Output {
     cutter: Cutter,
     /// What ranges deleted up to here hide is left out.
     purged: Seqno,
+    /// A table that was taken in is rewritten in level 0: a memtable that is made anew from the log
+    /// may reach over its number, and over that of the new one.
+    adopted: bool,
     builder: Option<TableBuilder>,
     separator: Separator,
     /// The file of a table that could not be ended.
@@ -156,6 +159,9 @@ impl Output {
             let mut table = builder.finish()?;
             self.ending = None;
             table.meta.purged = self.purged;
+            if self.adopted && !crate::mutant!("storage-rewrite-forgets-adoption") {
+                table.meta.adopted = Some(table.meta.salt());
+            }
             self.bytes += table.meta.bytes;
             self.tables.push(table);
         }
@@ -191,6 +197,7 @@ impl Merging {
         let cutter = Cutter::for_merge(options, job.to, &beside, &below);
         let inputs = [upper, lower].concat();
         let purged = levels.deleted().newest();
+        let adopted = job.to == 0 && inputs.iter().any(|table| table.meta.adopted.is_some());
         Self {
             job,
             inputs,
@@ -201,6 +208,7 @@ impl Merging {
             output: Output {
                 cutter,
                 purged,
+                adopted,
                 builder: None,
                 separator: Separator::new(options),
                 ending: None,

@@ -66,8 +66,9 @@ pub(crate) struct TableMeta {
     /// What ranges deleted up to this batch hide has been left out when it was written.
     pub(crate) purged: Seqno,
     pub(crate) droppable: Droppable,
-    /// It was taken in: the salt of its checksums is this and not its number, and all of its
-    /// entries count as written by batch `last`, whatever they say.
+    /// It was taken in, or made in level 0 of one that was: the salt of its checksums is this, its
+    /// number only in the second case, and all of its entries count as written by batch `last`,
+    /// whatever they say.
     pub(crate) adopted: Option<u64>,
     /// The blob files that its values stand in, in the order of their slots.
     pub(crate) blobs: Arc<[BlobUse]>,

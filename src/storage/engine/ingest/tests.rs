@@ -80,3 +80,81 @@ fn what_is_written_while_tables_come_in_is_not_hidden_by_them() {
     let _armed = arm_mutant("storage-ingest-beside-newer");
     assert!(newer_writes_that_are_lost() > 0);
 }
+
+/// A store that has taken in a table, which stands in level 0 above an older one and below a memtable
+/// that is not flushed; then the table is written anew, as much of its blob file is dead.
+fn with_a_table_rewritten_in_level_0(disk: &FaultyVfs) -> Engine {
+    let options = || Options {
+        threads: ThreadMode::Inline,
+        l0_trigger: 100,
+        unit_prefix_bytes: 1,
+        table_bytes: 20_000,
+        blob_bytes_min: Some(1_000),
+        blob_file_bytes: 1 << 20,
+        ..Options::default()
+    };
+    let from = open(disk, "/srv/from", options());
+    let mut rng = fastrand::Rng::with_seed(1);
+    let mut value = || (0..2_000).map(|_| rng.u8(..)).collect::<Vec<u8>>();
+    write(&from, |batch| {
+        (0..12).for_each(|number| batch.put(&[b'c', number], &value()));
+        (0..8).for_each(|number| batch.put(&[b'd', number], &value()));
+    });
+    from.compact().unwrap();
+    let out = Path::new("/srv/out");
+    let export = from.export(&KeyRange::prefix(b"c"), out).unwrap();
+    assert!(export.blobs[0].bytes > 20 * 2_000, "the file of both units is linked");
+    let engine = open(disk, DIR, options());
+    let around = |batch: &mut Batch| [b"a", b"z"].iter().for_each(|key| batch.put(*key, b"around"));
+    write(&engine, around);
+    engine.flush().unwrap();
+    write(&engine, around);
+    engine.ingest(&export.paths(out)).unwrap();
+    assert_eq!((engine.stats().levels[0].tables, engine.stats().sealed_memtables), (2, 1));
+    let mut slots = VecDeque::new();
+    while engine.core.compact_step(&mut slots, 1).is_some() {}
+    let stats = engine.stats();
+    assert_eq!((stats.levels[0].tables, stats.blob_bytes_moved > 0), (2, true));
+    // Replayed, it is in one memtable with what was before the table.
+    write(&engine, |batch| batch.put(b"a", b"newer"));
+    engine
+}
+
+fn has_all(engine: &Engine) -> bool {
+    let newest = engine.get(b"a").unwrap().is_some_and(|(value, _)| value == "newer");
+    newest && (0..12).all(|number| engine.get(&[b'c', number]).unwrap().is_some())
+}
+
+#[test]
+fn a_table_that_was_taken_in_may_be_reached_over_also_when_it_has_been_rewritten() {
+    let disk = FaultyVfs::new(1);
+    let engine = with_a_table_rewritten_in_level_0(&disk);
+    let (copy, options) = ("/srv/copy", engine.core.options.clone());
+    engine.checkpoint(Path::new(copy)).unwrap();
+    assert!(has_all(&open(&disk, copy, options.clone())));
+    disk.crash();
+    disk.restart();
+    for _ in 0..2 {
+        let engine = open(&disk, DIR, options.clone());
+        engine.flush().unwrap();
+        assert!(has_all(&engine) && engine.verify().errors.is_empty());
+    }
+}
+
+#[test]
+fn a_flush_that_would_break_the_order_of_tables_is_stopped_before_it_is_in_force() {
+    let _armed = arm_mutant("storage-rewrite-forgets-adoption");
+    let disk = FaultyVfs::new(1);
+    let engine = with_a_table_rewritten_in_level_0(&disk);
+    let options = engine.core.options.clone();
+    engine.checkpoint(Path::new("/srv/copy")).unwrap();
+    let vfs: Arc<dyn Vfs> = Arc::new(disk.clone());
+    assert!(Engine::open(Arc::clone(&vfs), Path::new("/srv/copy"), options.clone()).is_err());
+    disk.crash();
+    disk.restart();
+    let engine = open(&disk, DIR, options.clone());
+    let flushed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| engine.flush()));
+    assert!(flushed.is_err());
+    drop(engine);
+    assert!(has_all(&open(&disk, DIR, options)));
+}
