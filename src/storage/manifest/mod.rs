@@ -132,6 +132,8 @@ pub(crate) struct Manifest {
     roll_at: u64,
     /// Least size at which it is replaced.
     roll_bytes: u64,
+    /// Why nothing may be appended any more.
+    failed: Option<Arc<str>>,
     pub(crate) state: State,
 }
 
@@ -156,7 +158,8 @@ impl Manifest {
         }
         let end = content.len() as u64;
         let dir = dir.to_path_buf();
-        let manifest = Self { vfs, dir, path, no, file, end, roll_at: 0, roll_bytes: 0, state };
+        let (roll_at, roll_bytes, failed) = (0, 0, None);
+        let manifest = Self { vfs, dir, path, no, file, end, roll_at, roll_bytes, failed, state };
         Ok(manifest.rolling_from(MANIFEST_BYTES_DEFAULT))
     }
 
@@ -175,8 +178,24 @@ impl Manifest {
     ///
     /// # Errors
     /// An error for which `Error::is_full` holds: nothing has changed. Any other: whether the edit
-    /// is durable is unknown, and nothing may be appended any more.
-    pub(crate) fn append(&mut self, mut edit: Edit) -> Result<(), Error> {
+    /// is durable is unknown, and all later ones are refused with `ReadOnly`, the file left alone: a
+    /// sync after a failed one says nothing, and who comes next may have waited for the manifest and
+    /// not have heard of the failure.
+    pub(crate) fn append(&mut self, edit: Edit) -> Result<(), Error> {
+        if let Some(cause) = &self.failed {
+            return Err(Error::ReadOnly { cause: Arc::clone(cause) });
+        }
+        let appended = self.append_to_sound(edit);
+        if let Err(error) = &appended
+            && !error.is_full()
+            && !crate::mutant!("storage-manifest-after-failed-sync")
+        {
+            self.failed = Some(error.to_string().into());
+        }
+        appended
+    }
+
+    fn append_to_sound(&mut self, mut edit: Edit) -> Result<(), Error> {
         if self.end > self.roll_at {
             let (old, roll_bytes) = (self.path.clone(), self.roll_bytes);
             let new = Self::create(Arc::clone(&self.vfs), &self.dir, self.state.clone());
@@ -231,3 +250,6 @@ fn put_in_force(vfs: &dyn Vfs, dir: &Path, no: FileNo) -> Result<(), Error> {
     vfs.rename(&next, &current).map_err(|source| Error::io("sync", &current, source))?;
     vfs.sync_dir(dir).map_err(|source| Error::io("sync", dir, source))
 }
+
+#[cfg(test)]
+mod tests;
