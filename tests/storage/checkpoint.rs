@@ -5,10 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use roundtable::storage::vfs::Fault;
+use roundtable::storage::vfs::{Fate, Fault};
 use roundtable::storage::{
-    Batch, Direction, Durability, Engine, Error, FaultyVfs, KeyRange, Options, RealVfs, SyncMode,
-    ThreadMode, check,
+    Batch, Direction, Durability, Engine, Error, Export, FaultyVfs, KeyRange, Options, RealVfs,
+    SyncMode, ThreadMode, check,
 };
 
 use crate::harness::{DIR, State, dump};
@@ -82,6 +82,22 @@ fn a_checkpoint_is_a_sound_store_with_what_was_there_and_nothing_later() {
         assert_eq!(copy.get(&5u32.to_be_bytes()).unwrap().unwrap().0, "of the copy");
         assert_eq!(dump(&open(&disk, DIR)).unwrap(), State::new());
     }
+}
+
+#[test]
+fn a_checkpoint_outlives_a_power_failure_however_many_directories_were_made_for_it() {
+    let (disk, engine) = store();
+    let before = dump(&engine).unwrap();
+    let copy = "/srv/new/a/b";
+    engine.checkpoint(Path::new(copy)).unwrap();
+    let out = Path::new("/srv/exports/c/d");
+    let export = engine.export(&KeyRange::all(), out).unwrap();
+    disk.set_fate(Fate::Lost);
+    disk.crash();
+    disk.restart();
+    assert!(check(&disk, Path::new(copy)).is_ok_and(|checked| checked.faults.is_empty()));
+    assert_eq!(dump(&open(&disk, copy)).unwrap(), before);
+    assert_eq!(Export::read(&disk, out).unwrap(), export);
 }
 
 #[test]

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::core::{Core, View};
+use super::open::sync_parents;
 use super::{Engine, Snapshot};
 use crate::storage::batch::{Batch, Seqno};
 use crate::storage::blob::{BlobFile, NewBlob, NewBlobs, NewFiles, Separator};
@@ -55,7 +56,7 @@ impl Drop for Filling<'_> {
 }
 
 impl<'a> Filling<'a> {
-    /// Makes the directory if it is not there.
+    /// Makes the directory, and those above it, if they are not there.
     ///
     /// # Errors
     /// `Occupied` if there are files in it, `Locked`, or what the file system says.
@@ -65,6 +66,7 @@ impl<'a> Filling<'a> {
         if let Some(parent) = dir.parent() {
             vfs.sync_dir(parent).map_err(|error| Error::io("sync", parent, error))?;
         }
+        sync_parents(&**vfs, dir)?;
         let lock = vfs.lock_dir(dir).map_err(|error| match error.kind() {
             std::io::ErrorKind::WouldBlock => Error::Locked { dir: dir.to_path_buf() },
             _ => Error::io("lock", dir, error),

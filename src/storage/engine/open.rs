@@ -184,9 +184,9 @@ fn commit_at(last: Seqno, flushed: Seqno) -> Commit {
     }
 }
 
-/// Makes the names of all directories above a new store durable: `create_dir` may have made them,
-/// now or in a start that was cut short. One that we may not even read is not one we made.
-fn sync_parents(vfs: &dyn Vfs, dir: &Path) -> Result<(), Error> {
+/// Makes the names of all directories above a new store, or a copy, durable: `create_dir` may have
+/// made them, now or in an attempt that was cut short. One that we may not even read is not one we made.
+pub(super) fn sync_parents(vfs: &dyn Vfs, dir: &Path) -> Result<(), Error> {
     for parent in dir.ancestors().skip(2) {
         match vfs.sync_dir(parent) {
             Err(error) if error.kind() != std::io::ErrorKind::PermissionDenied => {
