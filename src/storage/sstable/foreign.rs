@@ -131,6 +131,9 @@ impl Parts {
         if footer.two_levels
             && let Some(span) = first
         {
+            // Before anything is read by it: memory is taken for as much as it says.
+            let end = span.end().filter(|end| *end <= footer.index.offset);
+            end.ok_or_else(|| bad(footer.index.offset, "index cannot be decoded"))?;
             first = span_at(&self.foreign_block(span, footer)?, 0);
         }
         let first = first.filter(|span| span.end().is_some_and(|end| end <= footer.filter.offset));
@@ -154,4 +157,61 @@ impl Parts {
 fn key_at(block: &Block, index: Option<usize>) -> Option<Bytes> {
     let cursor = BlockCursor::new(block.clone(), index?, Vec::new())?;
     Some(Bytes::copy_from_slice(cursor.key()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::super::index::IndexBuilder;
+    use super::super::trailer::seal;
+    use super::super::{TableBuilder, TableShape};
+    use super::*;
+    use crate::storage::batch::Seqno;
+    use crate::storage::entry::EntryRef;
+    use crate::storage::options::{Compression, Options};
+    use crate::storage::vfs::FaultyVfs;
+
+    fn cache() -> Arc<BlockCache> {
+        Arc::new(BlockCache::new(1 << 20, 4096))
+    }
+
+    /// A table with an index of two levels, whose upper one says that the first block of the lower
+    /// one is this; all of its checksums hold.
+    fn with_first_span(disk: &FaultyVfs, path: &Path, span: Span) {
+        let options = Options { index_bytes_max: 0, block_bytes: 64, ..Options::default() };
+        let file = disk.create(path).unwrap();
+        let shape = TableShape::new(&options, LAST_LEVEL);
+        let mut builder = TableBuilder::new(1, file, path.to_path_buf(), shape, cache());
+        for key in 0..20u8 {
+            let (kind, seqno) = (Kind::Put, Seqno(1));
+            builder.add(EntryRef { key: &[key], seqno, kind, value: &[key; 30] }).unwrap();
+        }
+        builder.finish().unwrap();
+        let mut content = disk.content(path).unwrap();
+        let at = content.len() - FOOTER_BYTES;
+        let footer = Footer::decode(&content[at..], at as u64, path).unwrap();
+        assert!(footer.two_levels);
+        let mut upper = IndexBuilder::new();
+        upper.add(&[19], span);
+        content.truncate(usize::try_from(footer.index.offset).unwrap());
+        let offset = content.len() as u64;
+        let sealed = seal(upper.finish(), Compression::None, footer.salt, offset);
+        content.extend_from_slice(&sealed);
+        let index = Span { offset, length: sealed.len() };
+        content.extend(Footer { index, ..footer }.encode(content.len() as u64));
+        disk.plant(path, content);
+    }
+
+    #[test]
+    fn an_index_that_names_more_than_the_file_has_is_damage_and_costs_no_memory() {
+        let (disk, path) = (FaultyVfs::new(1), Path::new("/srv/one.sst"));
+        for (offset, length) in [(0, 1 << 40), (u64::MAX - 10, 20), (1 << 40, 100), (100, 1 << 20)] {
+            with_first_span(&disk, path, Span { offset, length });
+            let adopted =
+                Table::adopt(&disk, path.to_path_buf(), (2, &[]), cache(), &|_, _| None);
+            assert!(matches!(adopted, Err(Error::Corrupt { .. })), "{offset} {length}");
+            disk.remove(path).unwrap();
+        }
+    }
 }
