@@ -53,19 +53,24 @@ impl ChunkPool {
         self.free.lock().len() * CHUNK_BYTES
     }
 
+    /// Memory is taken and given back without the lock in hand: a writer may be waiting for it, with
+    /// all others behind it, and to give back as much as a memtable has takes milliseconds.
     fn take(&self) -> Vec<u8> {
-        self.free.lock().pop().unwrap_or_else(|| Vec::with_capacity(CHUNK_BYTES))
+        let free = self.free.lock().pop();
+        free.unwrap_or_else(|| Vec::with_capacity(CHUNK_BYTES))
     }
 
-    fn give(&self, chunks: impl Iterator<Item = Vec<u8>>) {
-        let mut free = self.free.lock();
-        for mut chunk in chunks.filter(|chunk| chunk.capacity() == CHUNK_BYTES) {
-            if free.len() >= self.limit {
-                return;
-            }
+    fn give(&self, mut chunks: Vec<Vec<u8>>) {
+        chunks.retain_mut(|chunk| {
             chunk.clear();
-            free.push(chunk);
-        }
+            chunk.capacity() == CHUNK_BYTES
+        });
+        let mut free = self.free.lock();
+        let room = self.limit.saturating_sub(free.len());
+        let surplus = chunks.split_off(room.min(chunks.len()));
+        free.append(&mut chunks);
+        drop(free);
+        drop(surplus);
     }
 }
 
@@ -226,6 +231,6 @@ impl Arena {
 
 impl Drop for Arena {
     fn drop(&mut self) {
-        self.pool.give(self.chunks.drain(..));
+        self.pool.give(std::mem::take(&mut self.chunks));
     }
 }
