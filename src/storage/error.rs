@@ -116,6 +116,16 @@ pub enum Error {
         /// The limit in bytes.
         limit: usize,
     },
+    /// A batch has more of something than the engine takes at once. The batch is not applied.
+    #[error("a batch has {count} {what}, the limit is {limit}")]
+    TooMany {
+        /// `deleted ranges`.
+        what: &'static str,
+        /// How many there are.
+        count: usize,
+        /// How many there may be.
+        limit: usize,
+    },
     /// The engine is closed.
     #[error("storage is closed")]
     Closed,

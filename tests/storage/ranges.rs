@@ -156,3 +156,50 @@ fn a_bound_that_is_too_long_is_refused_and_an_empty_range_is_nothing() {
     engine.delete_range(&KeyRange::between(b"z", b"a")).unwrap();
     assert_eq!(dump(&engine).unwrap().len(), 1_000);
 }
+
+fn range(number: u32) -> Batch {
+    let mut batch = Batch::new();
+    batch.delete_range(&KeyRange::prefix(&key(number)));
+    batch
+}
+
+#[test]
+fn at_their_bound_deleted_ranges_in_memory_are_flushed_though_nobody_asks_for_it() {
+    let engine = open(&FaultyVfs::new(3));
+    let mut refusals = 0;
+    for number in 0..3_000 {
+        while let Err(error) = engine.submit(range(number), Durability::Default, Box::new(|_| {})) {
+            assert!(matches!(error, Error::Overloaded { unit: "deleted ranges", .. }), "{error}");
+            refusals += 1;
+            assert!(engine.step(), "nothing is left to do, and range {number} is refused");
+        }
+    }
+    assert!(refusals > 0);
+}
+
+#[test]
+fn a_writer_of_deleted_ranges_waits_for_room_and_gets_it() {
+    let options = Options { threads: ThreadMode::Threaded, ..options() };
+    let disk = Arc::new(FaultyVfs::new(3));
+    let (engine, _) = Engine::open(disk, Path::new(DIR), options).unwrap();
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let writer = engine.clone();
+    std::thread::spawn(move || {
+        let written = (0..1_100).try_for_each(|number| writer.write(range(number)).map(drop));
+        let _late = sender.send(written);
+    });
+    let written = receiver.recv_timeout(std::time::Duration::from_secs(30));
+    written.expect("a write waits for ever").unwrap();
+}
+
+#[test]
+fn a_batch_with_more_deleted_ranges_than_may_ever_wait_is_refused_for_good() {
+    let engine = open(&FaultyVfs::new(3));
+    let mut batch = Batch::new();
+    (0..1_025).for_each(|number| batch.delete_range(&KeyRange::prefix(&key(number))));
+    let refused = engine.submit(batch, Durability::Default, Box::new(|_| {})).err();
+    assert!(matches!(refused, Some(Error::TooMany { count: 1_025, limit: 1_024, .. })));
+    let mut batch = Batch::new();
+    (0..1_024).for_each(|number| batch.delete_range(&KeyRange::prefix(&key(number))));
+    engine.submit(batch, Durability::Default, Box::new(|_| {})).unwrap();
+}

@@ -123,10 +123,7 @@ impl Core {
             return Err(blocked.unwrap_or(Error::Overloaded { unit, waiting: memory, limit }));
         }
         if batch.ranges > 0 {
-            let (waiting, limit) = (view.deleted_ranges(), DELETED_RANGES_MAX);
-            if waiting + batch.ranges as usize > limit {
-                return Err(Error::Overloaded { unit: "deleted ranges", waiting, limit });
-            }
+            self.admit_ranges(commit, &view, batch.ranges as usize)?;
         }
         let (waiting, limit) = (view.levels.depth(), self.options.l0_depth_max.max(1));
         if bytes > 0 && waiting >= limit && commit.compacting.damage.is_none() {
@@ -136,6 +133,29 @@ impl Core {
             return Err(blocked.unwrap_or(Error::Overloaded { unit: "tables", waiting, limit }));
         }
         Ok(())
+    }
+
+    /// The same of the ranges that a batch deletes.
+    fn admit_ranges(&self, commit: &mut Commit, view: &View, count: usize) -> Result<(), Error> {
+        let (waiting, limit) = (view.deleted_ranges(), DELETED_RANGES_MAX);
+        if count > limit {
+            return Err(Error::TooMany { what: "deleted ranges", count, limit });
+        }
+        if waiting + count <= limit {
+            return Ok(());
+        }
+        // They end by a flush and by merges. In memory they weigh next to nothing: where little else
+        // is written, nothing but them would ever fill the memtable.
+        let deleted = view.active.deleted.get();
+        if view.sealed.is_empty() && deleted.is_some_and(|deleted| !deleted.is_empty()) {
+            self.seal_active(view);
+        }
+        let blocked = commit.flush_blocked.take().or_else(|| commit.compacting.blocked.take());
+        commit.compacting.due = true;
+        self.flush_wake.notify_one();
+        self.compact_wake.notify_one();
+        let unit = "deleted ranges";
+        Err(blocked.unwrap_or(Error::Overloaded { unit, waiting, limit }))
     }
 
     /// Puts an empty memtable in place of the active one, which then waits for its flush. Only

@@ -132,7 +132,7 @@ impl Engine {
     /// number is that of the last batch before it.
     ///
     /// # Errors
-    /// `TooLong`, `Overloaded`, `DiskFull`, `ReadOnly`, `Closed`: the batch is not applied and
+    /// `TooLong`, `TooMany`, `Overloaded`, `DiskFull`, `ReadOnly`, `Closed`: the batch is not applied and
     /// `on_done` is dropped uncalled. The error that `on_done` is called with: after `DiskFull` the
     /// batch is not applied, now or after a restart; after any other its fate is unknown.
     pub fn submit(
