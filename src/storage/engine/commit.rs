@@ -8,8 +8,9 @@
 //! the leader). Where nobody waits for a sync, a caller who must not block may lead a small group
 //! itself, see [`Core::write_through`], and the sync of the interval goes on beside the appends.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::core::{Commit, Core, DELETED_RANGES_MAX, Done, OnDone, Pending, Phase, View};
 use super::logs::Logs;
@@ -23,14 +24,40 @@ use crate::storage::wal::{LogRecord, LogWriter};
 /// takes some tens of microseconds, about what waking a thread costs.
 const WRITE_THROUGH_BYTES: usize = 256 << 10;
 
+/// Answers all of a group, in their order. A callback that panics keeps nobody behind it waiting: the
+/// panic goes on when all have been answered.
 pub(super) fn call_back(group: Vec<Pending>, result: &Result<(), Error>) {
+    let mut panicked = None;
     for pending in group {
         let answer = result.clone().map(|()| pending.seqno);
         match pending.done {
-            Done::Call(on_done) => on_done(answer),
+            Done::Call(on_done) => {
+                let called = catch_unwind(AssertUnwindSafe(|| on_done(answer)));
+                panicked = panicked.or(called.err());
+            }
             Done::Wake(waiter) => waiter.answer(answer),
             Done::Nobody => {}
         }
+    }
+    if let Some(panic) = panicked {
+        resume_unwind(panic);
+    }
+}
+
+/// The log thread calls back, until this is dropped.
+struct Calling<'a>(&'a AtomicBool);
+
+impl<'a> Calling<'a> {
+    /// With the log in hand: nobody else may call back before this group has been.
+    fn begin(calling: &'a AtomicBool) -> Self {
+        calling.store(true, Ordering::Release);
+        Self(calling)
+    }
+}
+
+impl Drop for Calling<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
     }
 }
 
@@ -178,11 +205,9 @@ impl Core {
             return log.writer.mark();
         }
         let result = self.log_group(&mut log, &mut group, sync);
-        // Set before the log is free: nobody else may call back before this group has been.
-        self.calling.store(true, Ordering::Release);
+        let _calling = Calling::begin(&self.calling);
         drop(log);
         call_back(group, &result);
-        self.calling.store(false, Ordering::Release);
         true
     }
 

@@ -81,3 +81,37 @@ fn a_sync_of_the_interval_that_fails_ends_all_writing() {
     assert!(engine.stats().read_only.is_some());
     assert!(engine.close().is_err());
 }
+
+#[test]
+fn a_callback_that_panics_keeps_nobody_of_its_group_waiting() {
+    let vfs = Arc::new(MemoryVfs::default());
+    let options = Options { sync: SyncMode::Always, ..options() };
+    let (engine, _) = Engine::open(vfs, Path::new(DIR), options).unwrap();
+    let (go_on, wait) = std::sync::mpsc::channel();
+    // As long as this one is called, the next group gathers.
+    let first = Box::new(move |_: Result<Seqno, Error>| wait.recv().unwrap());
+    engine.submit(put(1), Durability::Default, first).unwrap();
+    while engine.core.commit.lock().waiting_bytes > 0 {
+        std::thread::yield_now();
+    }
+    let panicking = Box::new(|_: Result<Seqno, Error>| panic!("this callback is made to fail"));
+    engine.submit(put(2), Durability::Default, panicking).unwrap();
+    let called = Arc::new(Mutex::new(false));
+    let is_called = Arc::clone(&called);
+    let (sender, written) = std::sync::mpsc::channel();
+    let writer = engine.clone();
+    std::thread::spawn(move || sender.send(writer.write(put(3))));
+    while engine.core.commit.lock().queue.len() < 2 {
+        std::thread::yield_now();
+    }
+    let last = Box::new(move |_: Result<Seqno, Error>| *is_called.lock() = true);
+    engine.submit(put(4), Durability::Default, last).unwrap();
+    go_on.send(()).unwrap();
+    let written = written.recv_timeout(Duration::from_secs(10));
+    assert_eq!(written.expect("the write returns").unwrap(), Seqno(3));
+    // The thread that called is gone; what it had begun is at an end, and the store is read-only.
+    assert!(engine.close().is_err());
+    assert!(*called.lock());
+    assert!(!engine.core.calling.load(std::sync::atomic::Ordering::Acquire));
+    assert!(matches!(engine.write(put(5)), Err(Error::Closed)));
+}
