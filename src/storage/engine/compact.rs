@@ -24,6 +24,7 @@ use crate::storage::files::{FileKind, FileNo, table_path};
 use crate::storage::key_range::KeyRange;
 use crate::storage::levels::Levels;
 use crate::storage::manifest::{Edit, Manifest};
+use crate::storage::memtable::Memtable;
 use crate::storage::sstable::{Table, TableBuilder, TableMeta, TableShape};
 use crate::storage::vfs::Vfs;
 
@@ -50,6 +51,12 @@ impl Balance {
         let (had, has) = (before.entries() + self.came, after.entries() + self.went);
         assert_eq!(had, has, "an edit of the tables accounts for every entry");
     }
+}
+
+/// What an edit makes of the levels, checked.
+pub(super) struct NextLevels {
+    levels: Arc<Levels>,
+    debt: u64,
 }
 
 /// What a merge has written.
@@ -213,14 +220,11 @@ impl Core {
         }
         let appended = {
             let mut manifest = self.manifest.lock();
-            let edit = Edit { tables_removed: removed.clone(), ..Edit::default() };
             let went = tables.iter().map(|table| table.meta.entries).sum();
-            manifest.append(edit).map(|()| {
-                self.change_levels(&manifest, Balance { came: 0, went }, |_, view| View {
-                    levels: Arc::new(view.levels.edited(&removed, &[])),
-                    ..view.clone()
-                });
-            })
+            let next = self.view.load().levels.edited(&removed, &[]);
+            let next = self.next_levels(next, Balance { came: 0, went });
+            let edit = Edit { tables_removed: removed.clone(), ..Edit::default() };
+            manifest.append(edit).map(|()| self.change_levels(&manifest, next, |_, _| {}))
         };
         match appended {
             Ok(()) => {
@@ -352,49 +356,54 @@ impl Core {
             return Ok(false);
         }
         let next = levels.edited(&removed, &placed);
-        assert_eq!(next.broken(), None, "a compaction keeps the order of the levels");
-        let balance = Balance { came: 0, went: dropped };
-        balance.check(&levels, &next);
+        let next = self.next_levels(next, Balance { came: 0, went: dropped });
         let level = u8::try_from(job.to).expect("there are seven levels");
         let metas = added.iter().map(|table| (level, &table.meta));
         let metas = metas.map(|(level, meta)| TableMeta { level, ..meta.clone() });
         manifest.append(Edit {
             tables_added: metas.collect(),
-            tables_removed: removed.clone(),
+            tables_removed: removed,
             blobs_added: outputs.blobs.iter().map(|blob| blob.meta()).collect(),
             ..Edit::default()
         })?;
-        self.change_levels(&manifest, balance, |_, view| View {
-            levels: Arc::new(view.levels.edited(&removed, &placed)),
-            ..view.clone()
-        });
+        self.change_levels(&manifest, next, |_, _| {});
         Ok(true)
     }
 
-    /// Replaces the view by what `change` makes of it, which is what the manifest says already, and
-    /// differs from what was there by `balance`. The old one is dropped outside the lock: it may be
-    /// the last holder of a file that is then unlinked.
+    /// Checks what an edit makes of the levels, before it is written: that their order holds, and
+    /// that they differ from what is there by `balance`. With the manifest in hand, so that nobody
+    /// else changes them, and without the commit lock: all that grows with the number of tables is
+    /// done here.
+    pub(super) fn next_levels(&self, next: Levels, balance: Balance) -> NextLevels {
+        assert_eq!(next.broken(), None, "an edit keeps the order of the levels");
+        balance.check(&self.view.load().levels, &next);
+        let debt = debt(&LevelsView::of(&next, None), &self.options);
+        NextLevels { levels: Arc::new(next), debt }
+    }
+
+    /// Shows readers the levels of an edit that is written, and in the same moment what `change` makes
+    /// of the memtables. The old view is dropped outside the lock: it may be the last holder of a file
+    /// that is then unlinked.
     pub(super) fn change_levels(
         &self,
         manifest: &Manifest,
-        balance: Balance,
-        change: impl FnOnce(&mut Commit, &View) -> View,
+        NextLevels { levels, debt }: NextLevels,
+        change: impl FnOnce(&mut Commit, &mut Vec<Arc<Memtable>>),
     ) {
-        let mut commit = self.commit.lock();
-        let next = change(&mut commit, &self.view.load());
-        balance.check(&self.view.load().levels, &next.levels);
         let written = manifest.state.entries();
-        assert_eq!(next.levels.entries(), written, "tables hold the entries the manifest says");
-        assert_eq!(next.levels.broken(), None, "an edit keeps the order of the levels");
-        let debt = debt(&LevelsView::of(&next.levels, None), &self.options);
+        assert_eq!(levels.entries(), written, "tables hold the entries the manifest says");
+        let mut commit = self.commit.lock();
+        let old = self.view.load_full();
+        let mut sealed = old.sealed.clone();
+        change(&mut commit, &mut sealed);
+        let new = Arc::new(View { active: Arc::clone(&old.active), sealed, levels });
         self.debt.store(debt, Ordering::Relaxed);
-        let old = self.view.swap(Arc::new(next));
-        self.note_drained(&old, &self.view.load());
-        self.retire_blobs(&old, &self.view.load());
+        self.view.store(Arc::clone(&new));
         commit.compacting.due = true;
-        self.compact_wake.notify_one();
         drop(commit);
-        drop(old);
+        self.compact_wake.notify_one();
+        self.note_drained(&old, &new);
+        self.retire_blobs(&old, &new);
     }
 
     /// Lets go of the blob files that no table refers to any more: an edit that is on disk has taken

@@ -2,7 +2,8 @@
 //!
 //! Order of locks: `flushing`, then `merges`, then `picking`, then `log`, then `manifest`, then
 //! `syncing`, then `commit`. Readers take none: they load `view`. `commit` is held for moments only, never across a
-//! file operation.
+//! file operation, nor while anything is made that grows with the number of tables. The levels of the
+//! view change only with `manifest` in hand too.
 
 use std::collections::VecDeque;
 use std::path::PathBuf;

@@ -8,18 +8,17 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::compact::Balance;
-use super::core::{Core, View};
+use super::core::Core;
 use super::pace::Writer;
 use super::room::now;
 use crate::storage::batch::{Kind, Seqno};
 use crate::storage::blob::{BlobFile, NewBlob, NewBlobs, NewFiles, Separator, head_of};
 use crate::storage::compaction::TableSize;
-use crate::storage::deleted::RangeDelete;
 use crate::storage::entry::EntryRef;
 use crate::storage::error::Error;
 use crate::storage::files::{blob_path, wal_path};
 use crate::storage::iter::{Direction, Range};
-use crate::storage::manifest::{Edit, Manifest};
+use crate::storage::manifest::Edit;
 use crate::storage::memtable::Memtable;
 use crate::storage::memtable_cursor::MemtableCursor;
 use crate::storage::options::ThreadMode;
@@ -112,8 +111,13 @@ impl Core {
         let deleted = memtable.deleted.get().unwrap_or_default();
         let ranges = deleted.ranges().to_vec();
         let bytes = tables.iter().map(|table| table.meta.bytes).sum::<u64>() + values;
+        let added: Vec<_> = tables.into_iter().map(|table| (0, Arc::new(table))).collect();
+        let tables = || added.iter().map(|(_, table)| table);
         let logs = {
             let mut manifest = self.manifest.lock();
+            let next = self.view.load().levels.edited(&[], &added);
+            let next = if ranges.is_empty() { next } else { next.deleting(&ranges) };
+            let next = self.next_levels(next, Balance { came: entries, went: 0 });
             let logs = manifest.state.logs_covered_by(flushed);
             if crate::mutant!("storage-drop-wal-before-manifest") {
                 for no in &logs {
@@ -123,23 +127,26 @@ impl Core {
             let edit = Edit {
                 flushed: Some(flushed),
                 logs_removed: logs.clone(),
-                tables_added: tables.iter().map(|table| table.meta.clone()).collect(),
+                tables_added: tables().map(|table| table.meta.clone()).collect(),
                 blobs_added: blobs.iter().map(|blob| blob.meta()).collect(),
                 ranges_deleted: match crate::mutant!("storage-range-delete-lost-at-flush") {
                     true => Vec::new(),
-                    false => ranges.clone(),
+                    false => ranges,
                 },
                 ..Edit::default()
             };
             if let Err(error) = manifest.append(edit) {
                 if error.is_full() {
                     // The next try writes other files; these are orphans at worst.
-                    tables.iter().for_each(|table| table.retire(&self.vfs));
+                    tables().for_each(|table| table.retire(&self.vfs));
                     blobs.iter().for_each(|blob| blob.retire(&self.vfs));
                 }
                 return Err(error);
             }
-            self.install(&manifest, memtable, (tables, entries), &ranges);
+            self.change_levels(&manifest, next, |commit, sealed| {
+                commit.flushed = commit.flushed.max(flushed);
+                sealed.retain(|other| !Arc::ptr_eq(other, memtable));
+            });
             logs
         };
         self.counters.flush_bytes.fetch_add(bytes, Ordering::Relaxed);
@@ -261,25 +268,6 @@ impl Core {
         builder.finish().inspect_err(|_| {
             let _orphan = self.vfs.remove(&path);
         })
-    }
-
-    fn install(
-        &self,
-        manifest: &Manifest,
-        memtable: &Arc<Memtable>,
-        (tables, kept): (Vec<Table>, u64),
-        ranges: &[RangeDelete],
-    ) {
-        let balance = Balance { came: kept, went: 0 };
-        let added: Vec<_> = tables.into_iter().map(|table| (0, Arc::new(table))).collect();
-        self.change_levels(manifest, balance, |commit, view| {
-            commit.flushed = commit.flushed.max(memtable.last());
-            let mut sealed = view.sealed.clone();
-            sealed.retain(|other| !Arc::ptr_eq(other, memtable));
-            let levels = view.levels.edited(&[], &added);
-            let levels = if ranges.is_empty() { levels } else { levels.deleting(ranges) };
-            View { active: Arc::clone(&view.active), sealed, levels: Arc::new(levels) }
-        });
     }
 
     /// Seals what is in memory, so that it is flushed, and lets a flush that failed try again.

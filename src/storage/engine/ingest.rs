@@ -279,6 +279,8 @@ impl Core {
             level: u8::try_from(*level).expect("there are seven levels"),
             ..table.meta.clone()
         };
+        let entries = placed.iter().map(|(_, table)| table.meta.entries).sum();
+        let next = self.next_levels(levels.edited(&[], &placed), Balance { came: entries, went: 0 });
         let edit = Edit {
             tables_added: placed.iter().map(with_level).collect(),
             blobs_added: blobs.values().map(|blob| blob.meta()).collect(),
@@ -301,11 +303,7 @@ impl Core {
             let cause = error.to_string().into();
             return Err(Error::ReadOnly { cause });
         }
-        let entries = placed.iter().map(|(_, table)| table.meta.entries).sum();
-        self.change_levels(&manifest, Balance { came: entries, went: 0 }, |_, view| View {
-            levels: Arc::new(view.levels.edited(&[], &placed)),
-            ..view.clone()
-        });
+        self.change_levels(&manifest, next, |_, _| {});
         Ok(Some(Ingested {
             seqno,
             files: placed.len(),

@@ -231,21 +231,23 @@ impl Core {
         #[expect(clippy::cast_possible_truncation, reason = "it is between 0 and 1000")]
         let pressure_permille = (self.pressure() * 1000.0) as u32;
         let waits = self.room.waits();
-        let commit = self.commit.lock();
-        let view = self.view.load();
+        let view = self.view.load_full();
         let levels = (0..LEVELS).map(|level| LevelStats::of(view.levels.level(level)));
         let levels: Vec<_> = levels.collect();
         let table_bytes = levels.iter().map(|level| level.bytes).sum();
         let (cache_hits, cache_misses) = self.cache.traffic();
         let (table_memory_bytes, unpinned_tables) = self.cache.pinned();
         let counters = &self.counters;
-        let progress = || commit.compacting.progress.values();
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let blobs = self.blob_stats(&view.levels);
+        let raw_bytes = view.levels.all().map(|(_, table)| table.raw_bytes()).sum();
+        // What grows with the number of tables is done: writers wait for this lock.
+        let commit = self.commit.lock();
+        let progress = || commit.compacting.progress.values();
         Stats {
             disk_bytes: table_bytes + blobs.blob_bytes + wal_bytes,
             table_bytes,
-            raw_bytes: view.levels.all().map(|(_, table)| table.raw_bytes()).sum(),
+            raw_bytes,
             tables: levels.iter().map(|level| level.tables).sum(),
             levels,
             level0_depth: view.levels.depth(),
