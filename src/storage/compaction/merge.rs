@@ -10,11 +10,14 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::cut::{Cutter, TableSize};
 use super::filter::SharedFilter;
 use super::view::Job;
 use crate::storage::batch::{Kind, Seqno};
 use crate::storage::blob::{BlobFile, NewFiles, Separator, head_of};
+use crate::storage::deleted::Deleted;
 use crate::storage::entry::EntryRef;
 use crate::storage::error::Error;
 use crate::storage::files::FileNo;
@@ -92,8 +95,11 @@ enum Value<'a> {
 pub(crate) struct Merging {
     pub(crate) job: Job,
     pub(crate) inputs: Vec<Arc<Table>>,
-    /// The levels as they were when it began; those below the target stay so until it ends.
-    levels: Arc<Levels>,
+    /// The deleted ranges as they were when it began.
+    deleted: Arc<Deleted>,
+    /// The first and last keys of the tables below the target that it meets, by level: they stay so
+    /// until it ends. Not the tables themselves: their files would stay as long as it goes on.
+    below: Vec<Vec<(Bytes, Bytes)>>,
     filter: Option<SharedFilter>,
     /// Blob files whose values are written anew.
     collected: BTreeSet<FileNo>,
@@ -174,7 +180,7 @@ impl Merging {
     /// The values of the blob files in `collected` are written anew.
     pub(crate) fn new(
         job: Job,
-        levels: Arc<Levels>,
+        levels: &Levels,
         options: &Options,
         collected: BTreeSet<FileNo>,
     ) -> Self {
@@ -192,16 +198,23 @@ impl Merging {
         let above = if job.from == job.to { &[][..] } else { &upper };
         let beside = levels.level(job.to).iter().chain(above).map(|table| &table.meta);
         let beside: Vec<_> = beside.collect();
-        let below = levels.level(job.to + 1).iter().map(|table| &table.meta);
-        let below: Vec<_> = below.filter(|table| job.span.meets(table)).collect();
-        let cutter = Cutter::for_merge(options, job.to, &beside, &below);
+        let next = levels.level(job.to + 1).iter().map(|table| &table.meta);
+        let next: Vec<_> = next.filter(|table| job.span.meets(table)).collect();
+        let cutter = Cutter::for_merge(options, job.to, &beside, &next);
+        let spans_of = |level: usize| {
+            let tables = levels.level(level).iter().map(|table| &table.meta);
+            let met = tables.filter(|table| job.span.meets(table));
+            met.map(|table| (table.smallest.clone(), table.largest.clone())).collect::<Vec<_>>()
+        };
+        let below = (job.to + 1..LEVELS).map(spans_of).collect();
         let inputs = [upper, lower].concat();
         let purged = levels.deleted().newest();
         let adopted = job.to == 0 && inputs.iter().any(|table| table.meta.adopted.is_some());
         Self {
             job,
             inputs,
-            levels,
+            deleted: Arc::clone(levels.deleted()),
+            below,
             filter: options.filter.clone(),
             collected,
             merge,
@@ -307,7 +320,7 @@ impl Merging {
 
     /// What becomes of the newest version of a key, whose value begins with `head`.
     fn fate(&self, entry: EntryRef<'_>, head: &[u8]) -> Fate {
-        if entry.seqno < self.levels.deleted().cover(entry.key, Seqno(u64::MAX))
+        if entry.seqno < self.deleted.cover(entry.key, Seqno(u64::MAX))
             && !crate::mutant!("storage-compaction-keeps-deleted-range")
         {
             return Fate::Hidden;
@@ -345,10 +358,9 @@ impl Merging {
         }
         // Written back into level 0, a delete may hide something in an older table beside it.
         self.job.to == 0
-            || (self.job.to + 1..LEVELS).any(|level| {
-                let tables = self.levels.level(level);
-                let first = tables.partition_point(|table| *table.meta.largest < *key);
-                tables.get(first).is_some_and(|table| *table.meta.smallest <= *key)
+            || self.below.iter().any(|tables| {
+                let first = tables.partition_point(|(_, largest)| **largest < *key);
+                tables.get(first).is_some_and(|(smallest, _)| **smallest <= *key)
             })
     }
 

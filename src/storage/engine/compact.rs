@@ -156,7 +156,7 @@ impl Core {
         self.compact_wake.notify_one();
         drop(commit);
         let collected = to_collect(&levels, options, &avoid, &job);
-        let merging = Merging::new(job, Arc::clone(&view.levels), options, collected);
+        let merging = Merging::new(job, &view.levels, options, collected);
         Some(Running { number, merging })
     }
 

@@ -1,13 +1,16 @@
 //! What the interface of the crate alone can do: quiet submissions, and groups of the caller.
 
-use std::path::Path;
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use core::time::Duration;
 use parking_lot::Mutex;
 
 use super::Engine;
-use crate::storage::{Batch, Durability, Error, FaultyVfs, MemoryVfs, Options, Seqno, SyncMode};
+use crate::storage::{
+    Batch, Durability, Error, FaultyVfs, KeyRange, MemoryVfs, Options, Seqno, SyncMode, ThreadMode,
+};
 
 const DIR: &str = "/store";
 
@@ -114,4 +117,50 @@ fn a_callback_that_panics_keeps_nobody_of_its_group_waiting() {
     assert!(*called.lock());
     assert!(!engine.core.calling.load(std::sync::atomic::Ordering::Acquire));
     assert!(matches!(engine.write(put(5)), Err(Error::Closed)));
+}
+
+/// An inline engine that merges as soon as there is anything, an entry at a step.
+fn merging(disk: &FaultyVfs, options: Options) -> Engine {
+    let options = Options {
+        threads: ThreadMode::Inline,
+        l0_trigger: 2,
+        compaction_step_bytes: 1,
+        ..options
+    };
+    Engine::open(Arc::new(disk.clone()), Path::new(DIR), options).unwrap().0
+}
+
+/// Flushes pairs and merges nothing.
+fn flush_pairs(engine: &Engine, first: u8, count: u8) {
+    let mut batch = Batch::new();
+    (first..first + count).for_each(|key| batch.put(&[key], &[key; 20]));
+    engine.submit(batch, Durability::Synced, Box::new(|_| {})).unwrap();
+    while engine.core.log_step() {}
+    engine.request_flush().unwrap();
+    assert!(engine.core.flush_step());
+}
+
+fn tables(disk: &FaultyVfs) -> Vec<PathBuf> {
+    let is_table = |path: &PathBuf| path.extension().is_some_and(|ending| ending == "sst");
+    disk.files().into_iter().filter(is_table).collect()
+}
+
+#[test]
+fn a_merge_on_its_way_keeps_the_files_of_its_inputs_only() {
+    let disk = FaultyVfs::new(1);
+    let engine = merging(&disk, Options::default());
+    flush_pairs(&engine, 100, 20);
+    let other = tables(&disk);
+    flush_pairs(&engine, 0, 20);
+    flush_pairs(&engine, 0, 20);
+    let mut slots = VecDeque::new();
+    assert!(engine.core.compact_step(&mut slots, 2).is_some());
+    assert_eq!(slots.len(), 1, "the merge of the two is on its way");
+    engine.delete_range(&KeyRange::starting_at(&[100])).unwrap();
+    assert!(engine.core.flush_step());
+    assert!(engine.core.compact_step(&mut slots, 2).is_some());
+    assert_eq!((slots.len(), engine.stats().dropped_hidden), (1, 20));
+    assert!(!tables(&disk).contains(&other[0]), "a table that is gone keeps its file");
+    while engine.core.compact_step(&mut slots, 2).is_some() {}
+    assert!((0..20).all(|key| engine.get(&[key]).unwrap().is_some()));
 }
