@@ -6,6 +6,7 @@
 
 mod books;
 mod replay;
+mod window;
 
 pub use books::{Books, Bounds};
-pub use replay::{Around, Delivery, Replay, ReplayAction, Timing};
+pub use replay::{Around, Delivered, Delivery, Replay, ReplayAction, Timing};

@@ -1,10 +1,12 @@
 //! Handing hints back: one target at a time, oldest first, throttled, and nothing deleted before
-//! all it was sent to hold it.
+//! all it was sent to hold it. A target that is overloaded keeps its turn: it is asked for less at
+//! once, and what it refused is sent again.
 
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::Books;
+use super::window::Window;
 use crate::message::{Hint, HintPage, HintPlace};
 use crate::types::{ClusterState, NodeId, Now, Time, limits};
 
@@ -13,11 +15,13 @@ use crate::types::{ClusterState, NodeId, Now, Time, limits};
 pub struct Timing {
     /// Bytes a second. INVARIANT: above 0.
     pub bytes_per_second: u64,
-    /// How long a target that has failed is left alone at first.
+    /// How long a target that has failed is left alone at first; and about how long what an overloaded
+    /// one has refused waits until it is sent again.
     pub back_off: Duration,
     /// How long at most.
     pub back_off_max: Duration,
-    /// How long a delivery may stay without an answer.
+    /// How long a delivery may stay without an answer; and how long a target that takes nothing keeps
+    /// its turn while others wait for theirs.
     pub answer_within: Duration,
 }
 
@@ -42,12 +46,23 @@ pub struct Around<'a> {
 /// A version on its way to a member.
 #[derive(Clone, Debug)]
 pub struct Delivery {
-    /// The number its answer will bear.
+    /// The number its answer will bear; the same when it is sent again.
     pub op: u64,
     /// To whom.
     pub to: NodeId,
     /// What.
     pub hint: Hint,
+}
+
+/// What a member has answered to a delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivered {
+    /// It durably holds the version, or a later one.
+    Held,
+    /// It has no room for it now.
+    Overloaded,
+    /// It has refused it for another reason.
+    Refused,
 }
 
 /// What replay wants.
@@ -70,8 +85,14 @@ pub struct Replay {
     waits: BTreeMap<NodeId, Wait>,
     /// Targets whose hints may have to go elsewhere: their owners may have changed.
     unrouted: BTreeSet<NodeId>,
+    /// Of targets that have been overloaded; they outlive turns. Others are open wide.
+    windows: BTreeMap<NodeId, Window>,
+    /// Deliveries ever sent.
+    sent: u64,
     /// When the next delivery may leave.
     paced: Time,
+    /// For pauses: holders that were refused together must not come again together.
+    rng: fastrand::Rng,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -89,24 +110,91 @@ struct Turn {
     queue: VecDeque<Hint>,
     /// Where the next page begins; `None` when there is none.
     after: Option<Option<HintPlace>>,
-    /// Deliveries without all their answers.
+    /// Deliveries without all their answers, by number.
     flights: BTreeMap<u64, Flight>,
     /// Something was delivered and acknowledged.
     succeeded: bool,
+    /// When something was last, or the turn began.
+    moved: Time,
+    /// Nothing leaves before this: one at a time was too much.
+    held_until: Time,
 }
 
 #[derive(Debug)]
 struct Flight {
     hint: Hint,
-    missing: BTreeSet<NodeId>,
-    since: Time,
+    /// Who is not known to hold it. INVARIANT: not empty.
+    missing: BTreeMap<NodeId, Leg>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Leg {
+    /// Sent at a time, as the how many-th of all.
+    Asked(Time, u64),
+    /// Refused by an overloaded member: sent again from this time on.
+    Paused(Time),
+}
+
+impl Turn {
+    fn new(target: NodeId, now: Time) -> Turn {
+        Turn {
+            target,
+            reading: false,
+            queue: VecDeque::new(),
+            after: Some(None),
+            flights: BTreeMap::new(),
+            succeeded: false,
+            moved: now,
+            held_until: now,
+        }
+    }
+
+    fn legs(&self) -> impl Iterator<Item = Leg> + '_ {
+        self.flights.values().flat_map(|flight| flight.missing.values().copied())
+    }
+
+    /// When the delivery that has waited longest for an answer was sent.
+    fn oldest(&self) -> Option<Time> {
+        let asked = |leg| match leg {
+            Leg::Asked(since, _) => Some(since),
+            Leg::Paused(_) => None,
+        };
+        self.legs().filter_map(asked).min()
+    }
+
+    /// When the first of what was refused is to be sent again.
+    fn next_again(&self) -> Option<Time> {
+        let paused = |leg| match leg {
+            Leg::Paused(until) => Some(until),
+            Leg::Asked(..) => None,
+        };
+        self.legs().filter_map(paused).min()
+    }
+
+    /// How many deliveries an answer is waited for.
+    fn under_way(&self) -> usize {
+        let is_asked = |leg: &Leg| matches!(leg, Leg::Asked(..));
+        self.flights.values().filter(|flight| flight.missing.values().any(is_asked)).count()
+    }
+
+    fn may_begin(&self) -> bool {
+        self.flights.len() < limits::HINTS_UNDER_WAY_MAX && !self.queue.is_empty()
+    }
 }
 
 impl Replay {
-    /// Nothing under way.
-    pub fn new(timing: Timing) -> Replay {
-        let (waits, unrouted) = (BTreeMap::new(), BTreeSet::new());
-        Replay { timing, turn: None, waits, unrouted, paced: Time(0) }
+    /// Nothing under way. `rng` draws how long pauses are.
+    pub fn new(timing: Timing, rng: fastrand::Rng) -> Replay {
+        Replay {
+            timing,
+            turn: None,
+            waits: BTreeMap::new(),
+            unrouted: BTreeSet::new(),
+            windows: BTreeMap::new(),
+            sent: 0,
+            paced: Time(0),
+            rng,
+        }
     }
 
     /// The target whose turn it is.
@@ -120,16 +208,18 @@ impl Replay {
         let Some(turn) = &self.turn else {
             return self.waits.values().map(|wait| wait.until).filter(|until| *until > now).min();
         };
-        let oldest = turn.flights.values().map(|flight| flight.since).min();
-        let overdue = oldest.map(|since| since.plus(self.timing.answer_within));
-        let room = turn.flights.len() < limits::HINTS_UNDER_WAY_MAX && !turn.queue.is_empty();
-        let paced = room.then_some(self.paced);
-        [overdue, paced].into_iter().flatten().min()
+        let overdue = turn.oldest().map(|since| since.plus(self.timing.answer_within));
+        let room = turn.under_way() < self.window(turn.target);
+        let first = turn.may_begin().then_some(Time(0));
+        let next = [first, turn.next_again()].into_iter().flatten().min().filter(|_| room);
+        let leaves = next.map(|at| at.max(self.paced).max(turn.held_until));
+        [overdue, leaves].into_iter().flatten().min()
     }
 
     /// A new state is in force: hints may have to go to other owners than they were kept for.
     pub fn on_state(&mut self, books: &Books) {
         self.unrouted = books.targets().map(|(target, _)| target).collect();
+        self.windows.retain(|target, _| self.unrouted.contains(target));
         self.turn = None;
     }
 
@@ -140,11 +230,16 @@ impl Replay {
 
     /// Goes on, if there is anything to go on with.
     pub fn on_time(&mut self, around: &mut Around<'_>) {
+        let now = around.now.mono;
         if let Some(turn) = &self.turn {
-            let late =
-                |flight: &Flight| around.now.mono.since(flight.since) >= self.timing.answer_within;
-            if turn.flights.values().any(late) {
-                self.fail(around.now.mono);
+            if turn.oldest().is_some_and(|since| now.since(since) >= self.timing.answer_within) {
+                self.fail(now);
+            } else if turn.next_again().is_some()
+                && now.since(turn.moved) >= self.timing.answer_within
+                && self.pick(around, Some(turn.target)).is_some()
+            {
+                crate::sometimes!("handoff: an overloaded target gives way to another");
+                self.rest(now);
             }
         }
         self.go_on(around);
@@ -166,29 +261,26 @@ impl Replay {
         self.go_on(around);
     }
 
-    /// A member has answered a delivery: it durably holds the version, or has refused it. Returns
-    /// whether there was such a delivery.
+    /// A member has answered a delivery. Returns whether there was such a delivery.
     pub fn on_answer(
         &mut self,
         from: NodeId,
-        (op, held): (u64, bool),
+        (op, answer): (u64, Delivered),
         around: &mut Around<'_>,
     ) -> bool {
-        let Some(turn) = &mut self.turn else { return false };
-        let Some(flight) = turn.flights.get_mut(&op) else { return false };
-        if held {
-            flight.missing.remove(&from);
-            if flight.missing.is_empty()
-                && let Some(flight) = turn.flights.remove(&op)
-            {
-                turn.succeeded = true;
-                let target = turn.target;
-                self.waits.remove(&target);
-                around.out.push(ReplayAction::Remove(target, Box::new(flight.hint)));
+        let known = self.turn.as_ref().is_some_and(|turn| turn.flights.contains_key(&op));
+        if !known {
+            return false;
+        }
+        match answer {
+            Delivered::Held => self.on_held(from, op, around),
+            Delivered::Overloaded if !crate::mutant!("overloaded-ends-turn") => {
+                self.on_overloaded(from, op, around.now.mono);
             }
-        } else {
-            crate::sometimes!("handoff: a target refuses");
-            self.fail(around.now.mono);
+            Delivered::Overloaded | Delivered::Refused => {
+                crate::sometimes!("handoff: a target refuses");
+                self.fail(around.now.mono);
+            }
         }
         self.go_on(around);
         true
@@ -197,11 +289,53 @@ impl Replay {
     /// A member cannot be reached any more.
     pub fn on_unreachable(&mut self, member: NodeId, around: &mut Around<'_>) {
         let waits =
-            |turn: &Turn| turn.flights.values().any(|flight| flight.missing.contains(&member));
+            |turn: &Turn| turn.flights.values().any(|flight| flight.missing.contains_key(&member));
         if self.turn.as_ref().is_some_and(waits) {
             self.fail(around.now.mono);
             self.go_on(around);
         }
+    }
+
+    fn on_held(&mut self, from: NodeId, op: u64, around: &mut Around<'_>) {
+        let Some(turn) = &mut self.turn else { return };
+        let Some(flight) = turn.flights.get_mut(&op) else { return };
+        flight.missing.remove(&from);
+        if !flight.missing.is_empty() {
+            return;
+        }
+        let Some(flight) = turn.flights.remove(&op) else { return };
+        let target = turn.target;
+        (turn.succeeded, turn.moved) = (true, around.now.mono);
+        self.waits.remove(&target);
+        if let Some(window) = self.windows.get_mut(&target) {
+            window.on_taken();
+        }
+        around.out.push(ReplayAction::Remove(target, Box::new(flight.hint)));
+    }
+
+    /// Asks for less at once from now on, and sends this one again later; others go on. When one at a
+    /// time was too much, the target is left alone until then.
+    fn on_overloaded(&mut self, from: NodeId, op: u64, now: Time) {
+        let Some(turn) = &mut self.turn else { return };
+        let flight = turn.flights.get_mut(&op);
+        let leg = flight.and_then(|flight| flight.missing.get_mut(&from));
+        let Some(leg) = leg else { return };
+        // Else a repeated answer, to what already waits.
+        let Leg::Asked(_, number) = *leg else { return };
+        crate::sometimes!("handoff: an overloaded target is asked again");
+        let window = self.windows.entry(turn.target).or_default();
+        let alone = window.on_overloaded(number, self.sent);
+        let whole = u64::try_from(self.timing.back_off.as_micros()).unwrap_or(u64::MAX);
+        let pause = whole / 2 + self.rng.u64(0..=whole);
+        let until = now.plus(Duration::from_micros(pause));
+        *leg = Leg::Paused(until);
+        if alone {
+            turn.held_until = turn.held_until.max(until);
+        }
+    }
+
+    fn window(&self, target: NodeId) -> usize {
+        self.windows.get(&target).copied().unwrap_or_default().size()
     }
 
     /// Ends the turn of the target; what is under way may still arrive, and is sent again later.
@@ -215,18 +349,18 @@ impl Replay {
         self.waits.insert(turn.target, Wait { until, next });
     }
 
+    /// Ends the turn of a target that has done no wrong: it is tried again shortly.
+    fn rest(&mut self, now: Time) {
+        let Some(turn) = self.turn.take() else { return };
+        let (until, next) = (now.plus(self.timing.back_off), self.timing.back_off);
+        self.waits.insert(turn.target, Wait { until, next });
+    }
+
     fn go_on(&mut self, around: &mut Around<'_>) {
         if self.turn.is_none() {
-            let Some(target) = self.pick(around) else { return };
+            let Some(target) = self.pick(around, None) else { return };
             self.unrouted.remove(&target);
-            self.turn = Some(Turn {
-                target,
-                reading: false,
-                queue: VecDeque::new(),
-                after: Some(None),
-                flights: BTreeMap::new(),
-                succeeded: false,
-            });
+            self.turn = Some(Turn::new(target, around.now.mono));
         }
         self.deliver(around);
         let Some(turn) = &mut self.turn else { return };
@@ -238,15 +372,12 @@ impl Replay {
             around.out.push(ReplayAction::Read(turn.target, after));
         } else if turn.flights.is_empty() {
             // All have been seen. What is left was not due, or has come since.
-            let target = turn.target;
-            self.turn = None;
-            let (until, next) = (around.now.mono.plus(self.timing.back_off), self.timing.back_off);
-            self.waits.insert(target, Wait { until, next });
+            self.rest(around.now.mono);
         }
     }
 
-    /// The target with the oldest hint, of those that may be tried.
-    fn pick(&self, around: &Around<'_>) -> Option<NodeId> {
+    /// The target with the oldest hint, of those that may be tried, but one.
+    fn pick(&self, around: &Around<'_>, but: Option<NodeId>) -> Option<NodeId> {
         let due = |target: &NodeId| {
             self.waits.get(target).is_none_or(|wait| wait.until <= around.now.mono)
         };
@@ -254,35 +385,68 @@ impl Replay {
             let gone = around.state.member(*target).is_none();
             (around.reachable)(*target) || gone || self.unrouted.contains(target)
         };
-        let targets = around.books.targets();
+        let targets = around.books.targets().filter(|(target, _)| Some(*target) != but);
         let ready = targets.filter(|(target, _)| due(target) && may(target));
         ready.min_by_key(|(target, book)| (book.oldest, *target)).map(|(target, _)| target)
     }
 
+    /// Sends what may leave now: first what was refused and has waited long enough.
     fn deliver(&mut self, around: &mut Around<'_>) {
-        let Some(turn) = &mut self.turn else { return };
         let now = around.now.mono;
-        while turn.flights.len() < limits::HINTS_UNDER_WAY_MAX && self.paced <= now {
-            let Some(hint) = turn.queue.pop_front() else { break };
-            let receivers = route(turn.target, &hint, around);
-            if receivers.is_empty() {
-                continue;
+        let Some(turn) = &self.turn else { return };
+        let window = self.window(turn.target);
+        loop {
+            let Some(turn) = &mut self.turn else { return };
+            if self.paced.max(turn.held_until) > now || turn.under_way() >= window {
+                return;
             }
-            let op = *around.next_operation;
-            *around.next_operation += 1;
-            let cost = hint.bytes().saturating_mul(1_000_000_000) / self.timing.bytes_per_second;
-            self.paced = self.paced.max(now).plus(Duration::from_nanos(cost));
-            for &to in &receivers {
-                let delivery = Delivery { op, to, hint: hint.clone() };
-                around.out.push(ReplayAction::Deliver(Box::new(delivery)));
-            }
-            if crate::mutant!("hint-removed-before-ack") {
-                around.out.push(ReplayAction::Remove(turn.target, Box::new(hint.clone())));
-            }
-            let flight = Flight { hint, missing: receivers.into_iter().collect(), since: now };
-            turn.flights.insert(op, flight);
+            let (op, to) = match again(turn, now) {
+                Some(again) => again,
+                None if !turn.may_begin() => return,
+                None => {
+                    let Some(hint) = turn.queue.pop_front() else { return };
+                    let receivers = route(turn.target, &hint, around);
+                    if receivers.is_empty() {
+                        continue;
+                    }
+                    let op = *around.next_operation;
+                    *around.next_operation += 1;
+                    if crate::mutant!("hint-removed-before-ack") {
+                        let hint = Box::new(hint.clone());
+                        around.out.push(ReplayAction::Remove(turn.target, hint));
+                    }
+                    turn.flights.insert(op, Flight { hint, missing: BTreeMap::new() });
+                    (op, receivers)
+                }
+            };
+            self.send(op, &to, around);
         }
     }
+
+    /// Sends a flight's version to members that miss it.
+    fn send(&mut self, op: u64, to: &[NodeId], around: &mut Around<'_>) {
+        let (now, number) = (around.now.mono, self.sent);
+        let flight = self.turn.as_mut().and_then(|turn| turn.flights.get_mut(&op));
+        let Some(Flight { hint, missing }) = flight else { return };
+        let cost = hint.bytes().saturating_mul(1_000_000_000) / self.timing.bytes_per_second;
+        self.paced = self.paced.max(now).plus(Duration::from_nanos(cost));
+        self.sent += 1;
+        for &to in to {
+            missing.insert(to, Leg::Asked(now, number));
+            let delivery = Delivery { op, to, hint: hint.clone() };
+            around.out.push(ReplayAction::Deliver(Box::new(delivery)));
+        }
+    }
+}
+
+/// The oldest delivery that was refused and may be sent again, and to whom.
+fn again(turn: &Turn, now: Time) -> Option<(u64, Vec<NodeId>)> {
+    let due = |leg: &Leg| matches!(leg, Leg::Paused(until) if *until <= now);
+    turn.flights.iter().find_map(|(op, flight)| {
+        let legs = flight.missing.iter().filter(|(_, leg)| due(leg));
+        let to: Vec<NodeId> = legs.map(|(id, _)| *id).collect();
+        (!to.is_empty()).then_some((*op, to))
+    })
 }
 
 /// To whom a hint for `target` goes now; to nobody while it has to wait. The target itself while it

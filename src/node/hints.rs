@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::Node;
 use super::disk::Pending;
-use crate::handoff::{Around, Books, Bounds, Delivery, Replay, ReplayAction, Timing};
+use crate::handoff::{Around, Books, Bounds, Delivered, Delivery, Replay, ReplayAction, Timing};
 use crate::message::{
     DirtyMark, DiskAnswer, DiskError, DiskRequest, Effect, ErrorCode, Hint, HintGauges, HintLine,
     HintPlace, HintRequest, HintTotals, HintsReply, Level, MetaRecord, OpError, PeerMessage, Phase,
@@ -49,7 +49,11 @@ pub(super) struct Dropping {
 }
 
 impl Hints {
-    pub(super) fn new(config: &super::NodeConfig, restored: &Restored, now: Now) -> Hints {
+    pub(super) fn new(
+        config: &super::NodeConfig,
+        restored: &Restored,
+        (now, seed): (Now, u64),
+    ) -> Hints {
         let bounds = Bounds { bytes_max: config.hint_bytes_max, age_max: config.hint_age_max };
         let timing = Timing {
             bytes_per_second: config.hint_replay_rate.max(1),
@@ -58,7 +62,9 @@ impl Hints {
             answer_within: config.retry_interval.saturating_mul(4),
         };
         let books = Books::new(bounds, restored.hints.clone(), restored.dirty.clone());
-        let replay = Replay::new(timing);
+        // A generator of its own, so that what it draws changes no other choice.
+        let rng = fastrand::Rng::with_seed(seed ^ 0x7265_706c_6179_2121);
+        let replay = Replay::new(timing, rng);
         let age_check_at = now.mono;
         Hints { books, replay, age_check_at, dropping: false, replayed: 0, dropped: 0 }
     }
@@ -244,8 +250,13 @@ impl Node {
 
     /// An answer that no operation of a client waits for may be to a delivery.
     pub(super) fn on_delivered(&mut self, now: Now, from: NodeId, answer: &WriteAnswer) {
-        let (op, held) = (answer.round.op, answer.result.is_ok());
-        self.replay_step(now, |replay, around| replay.on_answer(from, (op, held), around));
+        let delivered = match &answer.result {
+            Ok(_) => Delivered::Held,
+            Err(Refusal::Overloaded) => Delivered::Overloaded,
+            Err(_) => Delivered::Refused,
+        };
+        let answer = (answer.round.op, delivered);
+        self.replay_step(now, |replay, around| replay.on_answer(from, answer, around));
     }
 
     pub(super) fn on_hint_page(

@@ -143,7 +143,8 @@ impl Node {
         let patience = config.probe_interval.saturating_mul(2);
         // A generator of its own, so that what it draws changes no other choice.
         let decree_rng = fastrand::Rng::with_seed(seed ^ 0x6465_6372_6565_2121);
-        let (config_timing, hints) = (decree::timing(&config), Hints::new(&config, &restored, now));
+        let config_timing = decree::timing(&config);
+        let hints = Hints::new(&config, &restored, (now, seed));
         let mut node = Node {
             config,
             me: id,

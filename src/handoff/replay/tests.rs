@@ -1,8 +1,9 @@
-//! Replay by itself: order, pace, one target at a time.
+//! Replay by itself: order, pace, one target at a time, overloaded targets.
 
 use super::*;
 use crate::handoff::Bounds;
 use crate::message::{HintChange, HintTotals};
+use crate::testing::arm_mutant;
 use crate::types::{
     Class, ClassId, ClusterId, Key, Lineage, Partition, Record, Role, Settings, Stamp, Table,
     TableId, TableKind, Unit, Value, WallTime,
@@ -24,6 +25,10 @@ struct Bench {
 
 impl Bench {
     fn new(bytes_per_second: u64) -> Bench {
+        Bench::seeded(bytes_per_second, 1)
+    }
+
+    fn seeded(bytes_per_second: u64, seed: u64) -> Bench {
         let timing = Timing {
             bytes_per_second,
             back_off: Duration::from_millis(100),
@@ -32,7 +37,7 @@ impl Bench {
         };
         let bounds = Bounds { bytes_max: 1 << 20, age_max: Duration::from_secs(10) };
         Bench {
-            replay: Replay::new(timing),
+            replay: Replay::new(timing, fastrand::Rng::with_seed(seed)),
             books: Books::new(bounds, BTreeMap::new(), BTreeSet::new()),
             state: state(),
             up: [B, C].into_iter().collect(),
@@ -160,7 +165,7 @@ fn the_target_with_the_oldest_hint_comes_first_and_alone() {
     assert_eq!(sent.len(), 1);
     bench.books.removed(B, HintTotals::one(true, 100));
     let actions = bench.step(|replay, around| {
-        assert!(replay.on_answer(B, (sent[0].0, true), around));
+        assert!(replay.on_answer(B, (sent[0].0, Delivered::Held), around));
     });
     let turns = |action: &ReplayAction| matches!(action, ReplayAction::Read(C, None));
     assert!(matches!(actions[0], ReplayAction::Remove(B, _)), "{actions:?}");
@@ -222,7 +227,7 @@ fn a_late_answer_to_an_earlier_turn_counts_for_nothing() {
     bench.mono += 1000 * MS;
     bench.time();
     let actions = bench.step(|replay, around| {
-        assert!(!replay.on_answer(B, (sent[0].0, true), around));
+        assert!(!replay.on_answer(B, (sent[0].0, Delivered::Held), around));
     });
     assert!(actions.is_empty());
 }
@@ -239,9 +244,157 @@ fn all_owners_must_hold_a_hint_whose_target_owns_the_unit_no_more() {
     let op = sent[0].0;
     for (to, last) in [(NodeId(1), false), (B, false), (B, false), (C, true)] {
         let actions = bench.step(|replay, around| {
-            replay.on_answer(to, (op, true), around);
+            replay.on_answer(to, (op, Delivered::Held), around);
         });
         let removed = actions.iter().any(|action| matches!(action, ReplayAction::Remove(..)));
         assert_eq!(removed, last, "after {to}");
     }
+}
+
+/// Hints of one holder that is not told what others do.
+struct Holder {
+    bench: Bench,
+    kept: BTreeMap<u64, Hint>,
+}
+
+impl Holder {
+    fn new(seed: u64, count: u64) -> Holder {
+        let mut bench = Bench::seeded(1 << 30, seed);
+        (1..=count).for_each(|at| bench.keep(B, at));
+        Holder { bench, kept: (1..=count).map(|at| (at, hint("a", at))).collect() }
+    }
+
+    /// Carries out what replay wants: numbers of deliveries that leave.
+    fn carry_out(&mut self, actions: Vec<ReplayAction>) -> Vec<u64> {
+        let (mut sent, mut left) = (Vec::new(), VecDeque::from(actions));
+        while let Some(action) = left.pop_front() {
+            match action {
+                ReplayAction::Read(target, _) => {
+                    let page = self.kept.values().take(64).cloned().collect();
+                    left.extend(self.bench.page(target, page));
+                }
+                ReplayAction::Deliver(delivery) => sent.push(delivery.op),
+                ReplayAction::Remove(target, hint) => {
+                    self.kept.remove(&hint.created.0);
+                    self.bench.books.removed(target, HintTotals::one(true, 100));
+                }
+            }
+        }
+        sent
+    }
+}
+
+/// What became of two holders' hints for one target.
+#[derive(Debug)]
+struct Brought {
+    left: usize,
+    refused: usize,
+}
+
+/// Two holders bring 64 hints each to a target that serves one write at a time, each for 20 ms, and
+/// refuses what comes meanwhile; a message takes 1 ms. They have so many ms.
+fn bring_to_a_small_target(within: u64) -> Brought {
+    let mut holders = [Holder::new(1, 64), Holder::new(2, 64)];
+    let mut refused = 0;
+    let mut arriving = VecDeque::new();
+    let mut serving: Option<(u64, (usize, u64))> = None;
+    let mut answers: Vec<(u64, (usize, u64), Delivered)> = Vec::new();
+    for ms in 0..within {
+        if let Some((until, of)) = serving.filter(|(until, _)| *until <= ms) {
+            answers.push((until + 1, of, Delivered::Held));
+            serving = None;
+        }
+        while arriving.front().is_some_and(|(at, _)| *at <= ms) {
+            let Some((_, of)) = arriving.pop_front() else { break };
+            if serving.is_none() {
+                serving = Some((ms + 20, of));
+            } else {
+                refused += 1;
+                answers.push((ms + 1, of, Delivered::Overloaded));
+            }
+        }
+        let (due, later): (Vec<_>, Vec<_>) = answers.into_iter().partition(|(at, ..)| *at <= ms);
+        answers = later;
+        for (which, holder) in holders.iter_mut().enumerate() {
+            holder.bench.mono = ms * MS;
+            let mut actions = holder.bench.time();
+            for (_, (_, op), answer) in due.iter().filter(|(_, (of, _), _)| *of == which) {
+                actions.extend(holder.bench.step(|replay, around| {
+                    replay.on_answer(B, (*op, *answer), around);
+                }));
+            }
+            let sent = holder.carry_out(actions);
+            arriving.extend(sent.into_iter().map(|op| (ms + 1, (which, op))));
+        }
+    }
+    Brought { left: holders.iter().map(|holder| holder.kept.len()).sum(), refused }
+}
+
+#[test]
+fn a_target_that_takes_one_at_a_time_gets_all_hints_of_two_holders() {
+    let brought = bring_to_a_small_target(5000);
+    assert_eq!(brought.left, 0, "{brought:?}");
+    assert!(brought.refused <= 256, "two for each that is taken, at most: {brought:?}");
+    let armed = arm_mutant("overloaded-ends-turn");
+    let brought = bring_to_a_small_target(30_000);
+    assert_eq!(brought.left, 128, "each turn ends before what was taken is heard of: {brought:?}");
+    drop(armed);
+    let _armed = arm_mutant("replay-window-stays");
+    let brought = bring_to_a_small_target(5000);
+    assert!(brought.refused > 512, "{brought:?}");
+}
+
+#[test]
+fn an_overloaded_target_gives_way_to_one_that_waits() {
+    let mut bench = Bench::new(1 << 30);
+    bench.keep(B, 1);
+    bench.keep(C, 2);
+    bench.time();
+    let mut actions = bench.page(B, vec![hint("a", 1)]);
+    let mut asked = 0;
+    for ms in 1..1500 {
+        bench.mono = ms * MS;
+        let sent = delivered(&actions);
+        asked += sent.len();
+        actions = bench.time();
+        for (op, to) in sent {
+            let answer = (op, Delivered::Overloaded);
+            actions.extend(bench.step(|replay, around| {
+                replay.on_answer(to, answer, around);
+            }));
+        }
+        if actions.iter().any(|action| matches!(action, ReplayAction::Read(C, None))) {
+            assert!((1000..1200).contains(&ms), "after {ms} ms");
+            assert!((8..=20).contains(&asked), "asked {asked} times");
+            return;
+        }
+    }
+    panic!("C never had its turn");
+}
+
+#[test]
+fn an_owner_that_was_overloaded_is_asked_again_alone() {
+    let mut bench = Bench::new(1 << 30);
+    let gone = NodeId(9);
+    bench.keep(gone, 1);
+    bench.up.insert(NodeId(1));
+    bench.time();
+    let op = delivered(&bench.page(gone, vec![hint("a", 1)]))[0].0;
+    let answer = |bench: &mut Bench, from, answer| {
+        bench.step(|replay, around| assert!(replay.on_answer(from, (op, answer), around)))
+    };
+    for (from, said) in [
+        (NodeId(1), Delivered::Held),
+        (B, Delivered::Overloaded),
+        (B, Delivered::Overloaded),
+        (C, Delivered::Held),
+    ] {
+        assert!(answer(&mut bench, from, said).is_empty());
+    }
+    let at = bench.replay.next_deadline(Time(0)).unwrap();
+    assert!((50 * MS..=150 * MS).contains(&at.0), "{at:?}");
+    bench.mono = at.0;
+    assert_eq!(delivered(&bench.time()), [(op, B)]);
+    let actions = answer(&mut bench, B, Delivered::Held);
+    assert!(matches!(actions[0], ReplayAction::Remove(_, _)), "{actions:?}");
 }
