@@ -1,7 +1,8 @@
 //! The write-back of a monotonic read: what fewer than w owners are known to hold is put on w of
 //! them before it is told, so that every later read at the floors finds it. The reader's second
 //! phase of Attiya, Bar-Noy and Dolev, "Sharing memory robustly in message-passing systems" (1995),
-//! left out where the first one has shown enough.
+//! left out where the first one has shown enough. Every answer that counts is of a version which is
+//! durable where it was shown or stored: one that a power failure could take is held by nobody.
 
 use crate::types::Record;
 

@@ -5,7 +5,8 @@
 //! answer for owners that are away, after all owners that can be asked; owners that are just
 //! returning come after the others. Both are told in the receipt: the answer may miss a write.
 //!
-//! A monotonic get answers only with what w owners hold (`confirm`).
+//! A monotonic get answers only with what w owners hold (`confirm`), and asks owners to show only what
+//! their disks hold: it counts them by it.
 
 use core::time::Duration;
 
@@ -379,6 +380,7 @@ impl Get {
                 table: self.target.table,
                 key: self.target.key.clone(),
                 hint_for: cover.map(|_| owner),
+                durable: self.counts_holders(),
                 remaining,
             };
             self.seats.asked(Sitter { seat, stands_in: cover.is_some() });
@@ -386,6 +388,11 @@ impl Get {
         }
         self.asked |= seats;
         self.hedge_at = step.now.mono.plus(self.hedge_after);
+    }
+
+    /// Whether owners are counted by what they show: it must not be lost again.
+    fn counts_holders(&self) -> bool {
+        self.monotonic.is_some() && !crate::mutant!("monotonic-counts-undurable")
     }
 
     fn ask_one_more(&mut self, step: &mut Step<'_>) -> bool {

@@ -42,6 +42,8 @@ pub enum DiskRequest {
         table: TableId,
         /// The key.
         key: Key,
+        /// Answer only when the version that is shown is as durable as an acknowledged one.
+        durable: bool,
     },
     /// Reads the keys of a table in byte order, over all given units, tombstones included.
     Range {
@@ -137,6 +139,7 @@ impl DiskRequest {
             | DiskRequest::Causal(_)
             | DiskRequest::Register(_)
             | DiskRequest::Persist(_) => true,
+            // One that has to wait for the log tells it itself: few do.
             DiskRequest::Read { .. }
             | DiskRequest::Range { .. }
             | DiskRequest::ReadHint { .. }
@@ -153,7 +156,7 @@ impl DiskRequest {
 pub enum DiskAnswer {
     /// To a write, once what the key now holds is durable.
     Written(WriteOutcome),
-    /// To a read of a key or of a hint.
+    /// To a read of a key, once what it shows is durable if that was asked, or of a hint.
     Read(Option<Record>),
     /// To a range read.
     Range(RangePage),

@@ -92,6 +92,9 @@ pub struct ReadAsk {
     pub key: Key,
     /// Stand in for this owner: what is kept for any owner of the unit is wanted, instead of one's own.
     pub hint_for: Option<NodeId>,
+    /// Answer only when one's own version is as durable as an acknowledged one: whoever asks counts
+    /// this owner among those that hold it. Says nothing of hints.
+    pub durable: bool,
     /// What is left of the deadline.
     pub remaining: Duration,
 }

@@ -96,7 +96,7 @@ impl Node {
     fn look_at_own_copy(&mut self, making: Explaining) {
         let (unit, table, key) = (making.reply.unit, making.table, making.key.clone());
         let request = match making.reply.kind {
-            TableKind::Lww => DiskRequest::Read { unit, table, key },
+            TableKind::Lww => DiskRequest::Read { unit, table, key, durable: false },
             TableKind::Causal => {
                 let task = CausalTask::Read;
                 DiskRequest::Causal(Box::new(CausalDisk { unit, table, key, task }))

@@ -83,7 +83,7 @@ impl Node {
             return self.answer_read(from, ReadAnswer { round, result: Err(refusal) });
         }
         self.replica_operations += 1;
-        let ReadAsk { unit, table, key, hint_for, .. } = ask;
+        let ReadAsk { unit, table, key, hint_for, durable, .. } = ask;
         let request = match hint_for {
             // Whatever it keeps of the key, for whichever owner: a writer may have had it stand in for
             // another one.
@@ -92,7 +92,7 @@ impl Node {
                 let targets = state.map_or_else(Vec::new, |state| state.owners(unit).to_vec());
                 DiskRequest::ReadHint { targets, unit, table, key }
             }
-            None => DiskRequest::Read { unit, table, key },
+            None => DiskRequest::Read { unit, table, key, durable },
         };
         self.disk(Pending::Read { from, round }, request);
     }

@@ -12,7 +12,7 @@ use crate::causality::{Merge, merge};
 use crate::message::{
     DiskAnswer, DiskError, DiskRequest, Hint, MetaRecord, ReplicaFacts, WriteOutcome,
 };
-use crate::storage::{Batch, Durability, OnDone, TryGet};
+use crate::storage::{Batch, Durability, OnDone, Seqno, TryGet};
 use crate::types::{NodeId, Record, Stamp};
 
 type Outcome = Result<DiskAnswer, DiskError>;
@@ -36,9 +36,10 @@ pub(super) fn try_execute(
             drop(guard);
             None
         }
-        DiskRequest::Read { unit, table, key } => {
+        DiskRequest::Read { unit, table, key, durable } => {
+            let before = durable.then(|| Undone::now(shared));
             match shared.engine.try_get(&keyspace::data_key(*unit, *table, key)) {
-                TryGet::Found(value, _) => done(decode(value).map(|r| DiskAnswer::Read(Some(r)))),
+                TryGet::Found(value, of) => show(shared, (value, of), before, done),
                 TryGet::Absent => done(Ok(DiskAnswer::Read(None))),
                 TryGet::NeedsDisk => return Some((request, done)),
             }
@@ -97,13 +98,13 @@ pub(super) fn execute(shared: &Arc<Shared>, request: DiskRequest, done: Done) {
                 Err(error) => done(Err(disk_error(&error))),
             }
         }
-        DiskRequest::Read { unit, table, key } => {
-            let key = keyspace::data_key(unit, table, &key);
-            done(match shared.engine.get(&key) {
-                Ok(Some((value, _))) => decode(value).map(|record| DiskAnswer::Read(Some(record))),
-                Ok(None) => Ok(DiskAnswer::Read(None)),
-                Err(error) => Err(disk_error(&error)),
-            });
+        DiskRequest::Read { unit, table, key, durable } => {
+            let before = durable.then(|| Undone::now(shared));
+            match shared.engine.get(&keyspace::data_key(unit, table, &key)) {
+                Ok(Some(found)) => show(shared, found, before, done),
+                Ok(None) => done(Ok(DiskAnswer::Read(None))),
+                Err(error) => done(Err(disk_error(&error))),
+            }
         }
         DiskRequest::Causal(disk) => causal::execute(shared, *disk, done),
         DiskRequest::Register(disk) => register::execute(shared, *disk, done),
@@ -223,12 +224,33 @@ impl Undone {
         Undone { counter, seen }
     }
 
+    fn has_risen(&self) -> bool {
+        self.counter.load(Ordering::SeqCst) != self.seen
+    }
+
     pub(super) fn guard(self, done: Done) -> Done {
         Box::new(move |outcome: Outcome| {
-            let risen = self.counter.load(Ordering::SeqCst) != self.seen;
+            let risen = self.has_risen();
             done(if risen && outcome.is_ok() { Err(DiskError::Full) } else { outcome });
         })
     }
+}
+
+/// Answers a read with the version that was found. With `before` it is to be durable: what is not yet
+/// waits for the log behind an empty batch, as a write would that found it there already.
+fn show(shared: &Shared, (value, of): (bytes::Bytes, Seqno), before: Option<Undone>, done: Done) {
+    let answer = match decode(value) {
+        Ok(record) => DiskAnswer::Read(Some(record)),
+        Err(error) => return done(Err(error)),
+    };
+    let open = |before: &Undone| !shared.engine.is_settled(of) || before.has_risen();
+    let Some(before) = before.filter(open) else { return done(Ok(answer)) };
+    if crate::mutant!("read-before-durable") {
+        return done(Ok(answer));
+    }
+    crate::sometimes!("replica: a read waits for what it shows");
+    submit(shared, Batch::new(), Durability::Default, answer, before.guard(done));
+    shared.engine.wake_log();
 }
 
 /// Merges a version into what is there; the caller holds the key's stripe.

@@ -44,7 +44,7 @@ fn write(partition: u16, key: &str, record: Record) -> DiskRequest {
 
 fn read(partition: u16, key: &str) -> DiskRequest {
     let key = Key::new(key.to_owned()).unwrap();
-    DiskRequest::Read { unit: unit(partition), table: TableId(1), key }
+    DiskRequest::Read { unit: unit(partition), table: TableId(1), key, durable: false }
 }
 
 type Slot = Arc<Mutex<Option<Result<DiskAnswer, DiskError>>>>;
@@ -91,6 +91,77 @@ fn no_answer_to_a_write_comes_before_what_the_key_holds_is_durable() {
     for slot in [first, same, older] {
         assert!(slot.lock().take().unwrap().is_ok());
     }
+}
+
+fn durable_read(key: &str) -> DiskRequest {
+    let DiskRequest::Read { unit, table, key, .. } = read(0, key) else { unreachable!() };
+    DiskRequest::Read { unit, table, key, durable: true }
+}
+
+#[test]
+fn a_read_that_is_to_be_durable_waits_for_the_sync_of_what_it_shows_and_for_nothing_else() {
+    let early = || {
+        let vfs = Arc::new(MemoryVfs::default());
+        let (replica, _) = open(&vfs);
+        run(&replica, write(0, "old", record(1, Some("one"))));
+        let written = begin(&replica, write(0, "k", record(2, Some("two"))));
+        for at_once in [read(0, "k"), durable_read("old"), durable_read("nothing")] {
+            assert!(begin(&replica, at_once).lock().take().unwrap().is_ok());
+        }
+        let (durable, again) = (begin(&replica, durable_read("k")), Slot::default());
+        let filled = again.clone();
+        let done: Done = Box::new(move |outcome| *filled.lock() = Some(outcome));
+        assert!(replica.try_execute(durable_read("k"), done).is_none());
+        let early = (durable.lock().is_some(), again.lock().is_some());
+        assert!(written.lock().is_none());
+        while replica.step() {}
+        for slot in [durable, again] {
+            let answer = slot.lock().take().unwrap();
+            assert!(matches!(answer, Ok(DiskAnswer::Read(Some(shown))) if shown.stamp.time.0 == 2));
+        }
+        assert!(begin(&replica, durable_read("k")).lock().is_some());
+        replica.close().unwrap();
+        drop(replica);
+        let (replica, _) = open(&vfs);
+        assert!(begin(&replica, durable_read("k")).lock().is_some(), "what was found is on disk");
+        early
+    };
+    assert_eq!(early(), (false, false));
+    let _armed = crate::testing::arm_mutant("read-before-durable");
+    assert_eq!(early(), (true, true));
+}
+
+#[test]
+fn a_durable_read_does_not_show_what_was_taken_back_for_want_of_room() {
+    let vfs = FaultyVfs::new(7);
+    // So the log has no room that was made beforehand.
+    let options = Options { group_bytes_max: 1, sync: SyncMode::None, ..options() };
+    let (replica, _) = Replica::open(Arc::new(vfs.clone()), Path::new("data"), options).unwrap();
+    run(&replica, write(0, "k", record(1, Some("one"))));
+    let refused = begin(&replica, write(0, "k", record(2, Some(&"two".repeat(100_000)))));
+    let read = begin(&replica, durable_read("k"));
+    vfs.set_capacity(Some(0));
+    while replica.step() {}
+    assert!(matches!(refused.lock().take(), Some(Err(DiskError::Full))));
+    assert!(read.lock().take().unwrap().is_err());
+    vfs.set_capacity(None);
+    let DiskAnswer::Read(Some(shown)) = run(&replica, durable_read("k")) else { panic!() };
+    assert_eq!(shown, record(1, Some("one")));
+}
+
+#[test]
+fn a_durable_read_does_not_show_what_a_failed_sync_may_have_lost() {
+    let vfs = FaultyVfs::new(7);
+    let (replica, _) = Replica::open(Arc::new(vfs.clone()), Path::new("data"), options()).unwrap();
+    run(&replica, write(0, "old", record(1, Some("one"))));
+    vfs.fail_syncs(1);
+    let failed = begin(&replica, write(0, "k", record(3, Some("three"))));
+    while replica.step() {}
+    assert!(failed.lock().take().unwrap().is_err());
+    let read = begin(&replica, durable_read("k"));
+    while replica.step() {}
+    assert!(matches!(read.lock().take(), Some(Err(DiskError::ReadOnly(_)))));
+    assert!(begin(&replica, durable_read("old")).lock().take().unwrap().is_ok());
 }
 
 #[test]

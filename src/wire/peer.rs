@@ -324,6 +324,7 @@ fn read_to_wire(ask: ReadAsk) -> pb::Read {
         table: ask.table.0,
         key: ask.key.bytes().clone(),
         hint_for: ask.hint_for.map_or(0, |owner| owner.0),
+        durable: ask.durable,
         remaining_us: micros(ask.remaining),
     }
 }
@@ -336,6 +337,7 @@ fn read_from_wire(ask: pb::Read) -> Result<ReadAsk, Malformed> {
         table: TableId(ask.table),
         key: key_from_wire(ask.key)?,
         hint_for: owner_from_wire(ask.hint_for),
+        durable: ask.durable,
         remaining: remaining(ask.remaining_us),
     })
 }

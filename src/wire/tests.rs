@@ -144,8 +144,8 @@ fn data_message() -> impl Strategy<Value = PeerMessage> {
         ),
         (round(), prop::result::maybe_err(outcome, refusal()))
             .prop_map(|(round, result)| PeerMessage::WriteAnswer(WriteAnswer { round, result })),
-        (round(), unit(), any::<(u64, u32)>(), key(), remaining()).prop_map(
-            |(round, unit, (changed_at, table), key, remaining)| {
+        (round(), unit(), any::<(u64, u32, bool)>(), key(), remaining()).prop_map(
+            |(round, unit, (changed_at, table, durable), key, remaining)| {
                 let hint_for = (table % 3 > 0).then_some(NodeId(table));
                 let (changed_at, table) = (Epoch(changed_at), TableId(table));
                 PeerMessage::Read(Box::new(ReadAsk {
@@ -155,6 +155,7 @@ fn data_message() -> impl Strategy<Value = PeerMessage> {
                     table,
                     key,
                     hint_for,
+                    durable,
                     remaining,
                 }))
             }

@@ -10,10 +10,10 @@ use roundtable::message::{
     Attempt, ClientBody, ClientRequest, Get, OpError, Principal, Put, QuorumMode, Scan, TimeToLive,
 };
 use roundtable::types::{
-    Key, Quorum, RequestId, TableName, Time, TraceId, Value, WallTime, limits,
+    Key, Quorum, RequestId, Stamp, TableName, Time, TraceId, Value, WallTime, limits,
 };
 
-use crate::judge::{Asked, Floor};
+use crate::judge::Asked;
 use crate::plan::{ClientPlan, MS};
 
 /// Keys beside the hot ones, so that runs flush and scans have something to find.
@@ -48,7 +48,7 @@ pub(crate) struct Operation {
     /// Whether stand-ins may count.
     pub(crate) mode: QuorumMode,
     /// Of a monotonic read: the version it must not go back behind.
-    pub(crate) monotonic: Option<Floor>,
+    pub(crate) monotonic: Option<Stamp>,
     /// An attempt may have been applied.
     pub(crate) uncertain: bool,
     /// Where the attempt in flight went.

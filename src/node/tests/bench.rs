@@ -20,10 +20,12 @@ use crate::types::{
 pub(super) const MS: u64 = 1_000_000;
 const EPOCH: u64 = 1_700_000_000_000 * MS;
 
+type Data = BTreeMap<(Unit, TableId, Key), Record>;
+
 #[derive(Clone, Default)]
 pub(super) struct Disk {
     pub(super) meta: Vec<MetaRecord>,
-    pub(super) data: BTreeMap<(Unit, TableId, Key), Record>,
+    pub(super) data: Data,
     pub(super) hints: BTreeMap<(NodeId, Unit, TableId, Key), Hint>,
     pub(super) sets: BTreeMap<(Unit, TableId, Key), SiblingSet>,
     pub(super) acceptors: BTreeMap<(Unit, TableId, Key), Acceptor>,
@@ -60,6 +62,10 @@ pub(super) struct Host {
     /// The same for users' writes alone.
     pub(super) slow_writes: bool,
     waiting: VecDeque<(DiskToken, DiskRequest)>,
+    /// What a disk that syncs nothing holds for sure of users' data: writes show at once, and are
+    /// answered, like reads that are to be durable, when it syncs.
+    synced: Option<Data>,
+    unsynced: VecDeque<(DiskToken, DiskAnswer)>,
     /// How many more of the node's own records the disk refuses, of those `refuses` names.
     pub(super) refusals_left: u32,
     pub(super) refuses: fn(&MetaRecord) -> bool,
@@ -69,6 +75,24 @@ pub(super) struct Host {
 impl Host {
     fn is_slow(&self, request: &DiskRequest) -> bool {
         self.slow_disk || self.slow_writes && is_write(request)
+    }
+
+    /// The disk syncs nothing from now on.
+    pub(super) fn hold_syncs(&mut self) {
+        self.synced = Some(self.disk.data.clone());
+    }
+
+    /// Whether the answer to a request has to wait for a sync.
+    fn waits_for_sync(&self, request: &DiskRequest) -> bool {
+        let Some(synced) = &self.synced else { return false };
+        match request {
+            DiskRequest::Write { .. } => true,
+            DiskRequest::Read { unit, table, key, durable } => {
+                let slot = (*unit, *table, key.clone());
+                *durable && self.disk.data.get(&slot) != synced.get(&slot)
+            }
+            _ => false,
+        }
     }
 
     /// States that a slow disk has been asked to bring into force and has not.
@@ -134,6 +158,8 @@ impl Bench {
             slow_disk: false,
             slow_writes: false,
             waiting: VecDeque::new(),
+            synced: None,
+            unsynced: VecDeque::new(),
             refusals_left: 0,
             refuses: |_| true,
             wall_offset_ms: 0,
@@ -221,6 +247,24 @@ impl Bench {
         let host = self.host(id);
         host.node = None;
         host.waiting.clear();
+        host.unsynced.clear();
+    }
+
+    /// The node stops, and what was not synced is gone.
+    pub(super) fn lose_power(&mut self, id: NodeId) {
+        self.stop(id);
+        let host = self.host(id);
+        if let Some(synced) = host.synced.take() {
+            host.disk.data = synced;
+        }
+    }
+
+    /// A disk that has held its syncs back makes them.
+    pub(super) fn sync(&mut self, id: NodeId) {
+        self.host(id).synced = None;
+        while let Some((token, answer)) = self.host(id).unsynced.pop_front() {
+            self.event(id, Event::DiskDone { token, result: Ok(answer) });
+        }
     }
 
     /// Lets time pass in small steps, delivering everything.
@@ -313,7 +357,8 @@ impl Bench {
             let result = Err(DiskError::ReadOnly("a test".to_owned()));
             return self.event(id, Event::DiskDone { token, result });
         }
-        let disk = &mut self.host(id).disk;
+        let host = self.host(id);
+        let (waits, disk) = (host.waits_for_sync(&request), &mut host.disk);
         let answer = match request {
             DiskRequest::Write { unit, table, key, record } => {
                 let slot = (unit, table, key);
@@ -326,7 +371,7 @@ impl Bench {
                     Merge::Keep => WriteOutcome::Superseded(disk.data[&slot].stamp),
                 })
             }
-            DiskRequest::Read { unit, table, key } => {
+            DiskRequest::Read { unit, table, key, durable: _ } => {
                 DiskAnswer::Read(disk.data.get(&(unit, table, key)).cloned())
             }
             DiskRequest::Range { units, table, prefix, after, limit, .. } => {
@@ -365,6 +410,9 @@ impl Bench {
             DiskRequest::Compact => DiskAnswer::Compacted,
             DiskRequest::Measure => DiskAnswer::Measured(crate::message::ReplicaFacts::default()),
         };
+        if waits {
+            return self.host(id).unsynced.push_back((token, answer));
+        }
         self.event(id, Event::DiskDone { token, result: Ok(answer) });
     }
 

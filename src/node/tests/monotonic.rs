@@ -68,6 +68,74 @@ fn a_monotonic_read_answers_with_what_w_owners_hold() {
     assert!(!waits_for_a_second_owner());
 }
 
+/// The value of `k` that a monotonic read shows; `None` while it has no answer.
+fn shown(bench: &mut Bench) -> Option<Option<String>> {
+    let op = bench.ask(A, monotonic(get("k", None)));
+    got(bench, op).map(value)
+}
+
+fn lose_power(bench: &mut Bench) {
+    for id in [A, B, C] {
+        bench.lose_power(id);
+    }
+    for id in [A, B, C] {
+        bench.start(id);
+    }
+    bench.pass(Duration::from_secs(3));
+}
+
+/// Whether a monotonic read tells what all owners show and no disk holds, and a later one, when power
+/// has failed in between, goes back.
+fn goes_back_when_power_fails() -> bool {
+    let mut bench = Bench::serving(3);
+    let op = bench.ask(A, put("k", "old"));
+    assert!(bench.reply(op).unwrap().is_ok());
+    for id in [A, B, C] {
+        bench.host(id).hold_syncs();
+    }
+    let op = bench.ask(B, put("k", "new"));
+    assert!(bench.reply(op).is_none());
+    if let Some(told) = shown(&mut bench) {
+        assert_eq!(told.as_deref(), Some("new"));
+        lose_power(&mut bench);
+        assert_eq!(shown(&mut bench).unwrap().as_deref(), Some("old"));
+        return true;
+    }
+    // Two disks are enough, whichever, and what they hold stays.
+    let op = bench.ask(A, monotonic(get("k", None)));
+    bench.pass(Duration::from_millis(500));
+    bench.sync(A);
+    bench.settle();
+    assert!(bench.reply(op).is_none(), "one disk is not two");
+    bench.sync(C);
+    bench.settle();
+    assert_eq!(got(&mut bench, op).map(value), Some(Some("new".to_owned())));
+    lose_power(&mut bench);
+    assert_eq!(shown(&mut bench).unwrap().as_deref(), Some("new"));
+    false
+}
+
+#[test]
+fn what_a_monotonic_read_has_told_survives_a_power_failure() {
+    assert!(!goes_back_when_power_fails());
+    let _armed = arm_mutant("monotonic-counts-undurable");
+    assert!(goes_back_when_power_fails());
+}
+
+#[test]
+fn a_monotonic_read_of_what_is_durable_waits_for_no_disk() {
+    let mut bench = Bench::serving(3);
+    let op = bench.ask(A, put("k", "v"));
+    assert!(bench.reply(op).unwrap().is_ok());
+    for id in [A, B, C] {
+        bench.host(id).hold_syncs();
+    }
+    // Something else is on its way to the disks.
+    let other = bench.ask(A, put("other", "v"));
+    assert!(bench.reply(other).is_none());
+    assert_eq!(shown(&mut bench).unwrap().as_deref(), Some("v"));
+}
+
 #[test]
 fn what_w_owners_hold_already_is_not_written_again() {
     let mut bench = Bench::serving(3);

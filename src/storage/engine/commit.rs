@@ -378,6 +378,11 @@ impl Core {
         if matches!(result, Err(Error::DiskFull)) {
             self.undone.fetch_add(1, Ordering::SeqCst);
         }
+        if result.is_ok()
+            && let Some(last) = group.last()
+        {
+            self.settled.fetch_max(last.seqno.0, Ordering::SeqCst);
+        }
         self.room_wake.notify_all();
         commit.unsynced = !log.is_synced();
         commit.full = matches!(result, Err(Error::DiskFull));

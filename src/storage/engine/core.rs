@@ -210,6 +210,9 @@ pub(super) struct Core {
     /// The last batch that is wholly in a memtable: what readers read at. A reader takes its view
     /// first, so that nothing in the view is too new for the number.
     pub(super) visible: AtomicU64,
+    /// The last batch that is as durable as it asked to be: so are all before it that were not taken
+    /// back. It rises before anyone is called back, and after what was taken back has become invisible.
+    pub(super) settled: AtomicU64,
     pub(super) manifest: Mutex<Manifest>,
     pub(super) log: Mutex<Logs>,
     /// Files for the next segments, in the order of their numbers. Added to under the lock of the

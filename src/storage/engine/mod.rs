@@ -241,6 +241,14 @@ impl Engine {
         view.map_or(TryGet::NeedsDisk, |view| view.try_get(key, self.core.visible()))
     }
 
+    /// Whether a batch that a read has shown is as durable as it asked to be: nothing then takes it that
+    /// an acknowledged batch of the same durability survives. One whose log could not be written or
+    /// synced never is. A batch that was taken back is called settled once later ones are: compare
+    /// [`Engine::undone`], read before the batch was, after this.
+    pub fn is_settled(&self, seqno: Seqno) -> bool {
+        seqno.0 <= self.core.settled.load(Ordering::SeqCst)
+    }
+
     /// Counts the groups that were taken back because the disk was full. A caller that answers for
     /// something it read, behind a barrier, reads this before it reads and compares when the
     /// barrier is done: when the count has risen, what it read may have been taken back.

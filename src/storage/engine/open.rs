@@ -133,6 +133,8 @@ pub(super) fn open(
         cache,
         chunks,
         visible: AtomicU64::new(recovery.last.0),
+        // What was replayed is on disk, or has been written there once more.
+        settled: AtomicU64::new(recovery.last.0),
         commit: Mutex::new(commit),
         manifest: Mutex::new(manifest),
         log: Mutex::new(Logs::new(log)),

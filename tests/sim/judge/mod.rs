@@ -14,7 +14,7 @@ use core::fmt;
 pub(crate) use answers::{Answers, Asked, receipt_fault};
 pub(crate) use births::Births;
 pub(crate) use durability::Durability;
-pub(crate) use monotonic::{Floor, Monotonic};
+pub(crate) use monotonic::Monotonic;
 pub(crate) use planted::TESTS;
 pub(crate) use schema::Schema;
 pub(crate) use stamps::Stamps;

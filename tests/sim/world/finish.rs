@@ -313,7 +313,7 @@ fn read(replica: &Replica, state: &roundtable::types::ClusterState, key: &Key) -
     let table = state.tables.first().map_or(TableId(0), |table| table.id);
     let found = Arc::new(Mutex::new(None));
     let answer = Arc::clone(&found);
-    let request = DiskRequest::Read { unit, table, key: key.clone() };
+    let request = DiskRequest::Read { unit, table, key: key.clone(), durable: false };
     replica.execute(
         request,
         Box::new(move |result| {

@@ -69,8 +69,6 @@ impl World {
             format_args!("n{} boots with {restored:?}", host + 1),
         );
         self.totals.boots += 1;
-        // Whatever ended the life before, it may have taken what was not synced.
-        self.monotonic.lose();
         let origin = self.rng.u64(..3600 * SECOND);
         let now = roundtable::types::Now {
             mono: roundtable::types::Time(origin),

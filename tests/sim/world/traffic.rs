@@ -8,10 +8,10 @@ use roundtable::message::{
     Applied, ClientResult, ErrorCode, Event, OpError, PutReply, QuorumMode, Receipt, Reply,
     ScanReply, TimeToLive,
 };
-use roundtable::types::{Key, OpId, Quorum};
+use roundtable::types::{Key, OpId, Quorum, Stamp};
 
 use crate::client::{Operation, Request, Want, keys};
-use crate::judge::{Asked, Checker, Floor, receipt_fault};
+use crate::judge::{Asked, Checker, receipt_fault};
 use crate::plan::{Fault, MS, exponential};
 
 use super::life::Point;
@@ -75,7 +75,7 @@ impl World {
     }
 
     /// Half of the strict reads at the floors are monotonic, in one of five seeds.
-    fn draw_monotonic(&self, id: usize, want: &Want, mode: QuorumMode) -> Option<Floor> {
+    fn draw_monotonic(&self, id: usize, want: &Want, mode: QuorumMode) -> Option<Stamp> {
         let Want::Get { key, r } = want else { return None };
         let eligible = self.plan.seed % 10 >= 8 && mode != QuorumMode::Sloppy;
         let client = &self.clients[id];
