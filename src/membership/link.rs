@@ -38,6 +38,9 @@ pub enum AskKind {
     Read,
     /// A write: its latency is the disk's, and says little of reads; silence says something.
     Write,
+    /// A promise or an acceptance of a register: its latency is the disk's too, but who refuses it
+    /// fails as in a read, and who gives it in time does not stand still.
+    Round,
 }
 
 /// How an answer came out, as far as the link is concerned.
@@ -100,7 +103,7 @@ struct Link {
     unwell: Option<Unwell>,
     /// Reads unanswered, by operation, and when each was asked; both increase.
     reads: VecDeque<(u64, Time)>,
-    /// When the oldest write was asked of those since the link last answered one.
+    /// When the oldest of what waits for a disk was asked, since the link last answered anything.
     write: Option<Time>,
     failures: u8,
     /// Of reads, smoothed; `None` before the first.
@@ -123,7 +126,7 @@ impl Links {
     /// A member is asked something on behalf of operation `op`; numbers of operations increase.
     pub fn on_asked(&mut self, now: Time, to: NodeId, kind: AskKind, op: u64) {
         let link = self.links.entry(to).or_default();
-        if kind == AskKind::Write {
+        if kind != AskKind::Read {
             link.write.get_or_insert(now);
             return;
         }
@@ -149,9 +152,11 @@ impl Links {
         answered: Answered,
     ) {
         let Some(link) = self.links.get_mut(&from) else { return };
-        link.write = None;
-        if kind == AskKind::Write {
-            return;
+        let asked = link.write.take();
+        match kind {
+            AskKind::Read => {}
+            AskKind::Write => return,
+            AskKind::Round => return self.on_round(now, from, asked, answered),
         }
         let took = link.take(now, op);
         if answered == Answered::Failed {
@@ -160,7 +165,8 @@ impl Links {
         let (Answered::Well, Some(took)) = (answered, took) else { return };
         link.failures = 0;
         if link.unwell.is_some() {
-            return self.tried(now, from, took);
+            let good = took < STALLED_AFTER && !self.is_slow(from, took);
+            return self.tried(now, from, (good, Some(took)));
         }
         let before = link.latency.unwrap_or(took);
         let smoothed = (before * (SMOOTHING - 1) + took) / SMOOTHING;
@@ -229,11 +235,28 @@ impl Links {
         }
     }
 
-    /// A read of an unwell link has been answered.
-    fn tried(&mut self, now: Time, member: NodeId, took: Duration) {
-        let slow = took >= STALLED_AFTER || self.is_slow(member, took);
+    /// A promise or an acceptance, or its refusal, has come; the oldest that was missing had been asked
+    /// at a time. In tables of registers nothing else may ever be asked, so by these an unwell link
+    /// comes back as well, but for one that is slow: that is told by reads.
+    fn on_round(&mut self, now: Time, from: NodeId, asked: Option<Time>, answered: Answered) {
+        match answered {
+            Answered::Failed => return self.failed(now, from),
+            Answered::Neutral => return,
+            Answered::Well => {}
+        }
+        let Some(link) = self.links.get_mut(&from) else { return };
+        link.failures = 0;
+        if matches!(link.unwell, Some(Unwell::Stalled | Unwell::Failing))
+            && let Some(asked) = asked
+        {
+            self.tried(now, from, (now.since(asked) < STALLED_AFTER, None));
+        }
+    }
+
+    /// Something asked of an unwell link has been answered, in time or not; a read in this time.
+    fn tried(&mut self, now: Time, member: NodeId, (good, took): (bool, Option<Duration>)) {
         let Some(link) = self.links.get_mut(&member) else { return };
-        if slow {
+        if !good {
             link.good = 0;
             return;
         }
@@ -241,7 +264,7 @@ impl Links {
         if link.good >= link.needed {
             crate::sometimes!("link: is let back");
             link.unwell = None;
-            link.latency = Some(took);
+            link.latency = took.or(link.latency);
             link.write = None;
             link.let_back_at = Some(now);
             self.news.insert(member, None);

@@ -48,6 +48,46 @@ fn a_read_that_is_not_answered_for_300_ms_takes_the_link_out() {
     assert_eq!((links.poll_news(), links.ejections()), (None, 1));
 }
 
+fn round(links: &mut Links, id: NodeId, (asked, answered): (u64, u64), how: Answered) {
+    links.on_asked(at(asked), id, AskKind::Round, 50);
+    links.on_answered(at(answered), id, (AskKind::Round, 50), how);
+}
+
+#[test]
+fn rounds_of_registers_tell_of_silence_and_failures_and_bring_a_link_back() {
+    let mut links = links();
+    links.on_asked(at(0), B, AskKind::Round, 50);
+    assert_eq!(well(&mut links, 300), 0b101);
+    // What comes so late is no sign that it is well again; the next answer is.
+    links.on_answered(at(400), B, (AskKind::Round, 50), Answered::Well);
+    assert_eq!(well(&mut links, 400), 0b101);
+    round(&mut links, B, (400, 430), Answered::Well);
+    assert_eq!(well(&mut links, 430), 0b111);
+    // A round has a disk to wait for: that it takes longer than reads is nothing against the link.
+    assert_eq!(links.latency(B), Some(Duration::from_millis(1)));
+    for how in [Answered::Failed, Answered::Failed, Answered::Well, Answered::Failed] {
+        round(&mut links, C, (500, 501), how);
+    }
+    assert_eq!(well(&mut links, 501), 0b111, "not three in a row");
+    for _ in 0..2 {
+        round(&mut links, C, (502, 503), Answered::Failed);
+    }
+    assert_eq!((well(&mut links, 503), links.unwell(C)), (0b011, Some(Unwell::Failing)));
+    round(&mut links, C, (504, 505), Answered::Well);
+    assert_eq!(well(&mut links, 505), 0b111);
+}
+
+#[test]
+fn a_link_that_reads_find_slow_does_not_come_back_by_rounds() {
+    let mut links = links();
+    for op in 10..60 {
+        read(&mut links, B, op, (op * 100, op * 100 + 90));
+    }
+    assert_eq!(links.unwell(B), Some(Unwell::Slow));
+    round(&mut links, B, (6000, 6001), Answered::Well);
+    assert_eq!(links.unwell(B), Some(Unwell::Slow));
+}
+
 #[test]
 fn writes_tell_of_a_silent_link_too_and_any_answer_breaks_the_silence() {
     let mut links = links();

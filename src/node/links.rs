@@ -4,7 +4,9 @@
 use super::Node;
 use crate::coordinator::{Ask, Health};
 use crate::membership::{Answered, AskKind, Members, Preference};
-use crate::message::{CausalMessage, Level, Refusal, RoundId};
+use crate::message::{
+    CausalMessage, Level, Refusal, RegisterMessage, RegisterSaid, RegisterTask, RoundId,
+};
 use crate::types::{NodeId, Now};
 
 /// Whom of these owners to read from.
@@ -13,14 +15,22 @@ pub(super) fn health(members: &mut Members, now: Now, owners: &[NodeId]) -> Heal
     Health { well, trials }
 }
 
+fn weigh(refusal: &Refusal) -> Answered {
+    match refusal {
+        Refusal::Overloaded | Refusal::NotServing | Refusal::Storage(_) => Answered::Failed,
+        // Epochs, tables, clocks and deadlines are no fault of the link.
+        _ => Answered::Neutral,
+    }
+}
+
 impl Node {
     /// The same, for an operation that begins.
     pub(super) fn health(&mut self, now: Now, owners: &[NodeId]) -> Health {
         health(&mut self.members, now, owners)
     }
 
-    /// Something is asked. Repairs are not answered; registers ask all owners, whoever is well, and
-    /// changes and pages are no measure.
+    /// Something is asked. Repairs are not answered; changes and pages are no measure. Registers ask all
+    /// owners, whoever is well: others learn from what comes of it.
     pub(super) fn note_asked(&mut self, now: Now, to: NodeId, ask: &Ask) {
         let (kind, round) = match ask {
             Ask::Write(ask) => (AskKind::Write, ask.round),
@@ -30,7 +40,15 @@ impl Node {
                 CausalMessage::Merge { round, .. } => (AskKind::Write, round),
                 _ => return,
             },
-            Ask::Register(_) | Ask::Scan(_) | Ask::Change(_) => return,
+            Ask::Register(message) => match &**message {
+                RegisterMessage::Ask { .. } if crate::mutant!("link-registers-unheard") => return,
+                RegisterMessage::Ask { round, task: RegisterTask::Look, .. } => {
+                    (AskKind::Read, *round)
+                }
+                RegisterMessage::Ask { round, .. } => (AskKind::Round, *round),
+                RegisterMessage::Answer { .. } => return,
+            },
+            Ask::Scan(_) | Ask::Change(_) => return,
         };
         if round.round > 0 {
             self.members.links_mut().on_asked(now.mono, to, kind, round.op);
@@ -49,16 +67,26 @@ impl Node {
         round: RoundId,
         refused: Option<&Refusal>,
     ) {
-        let answered = match refused {
-            None => Answered::Well,
-            Some(Refusal::Overloaded | Refusal::NotServing | Refusal::Storage(_)) => {
-                Answered::Failed
-            }
-            // Epochs, tables, clocks and deadlines are no fault of the link.
-            Some(_) => Answered::Neutral,
-        };
+        let answered = refused.map_or(Answered::Well, weigh);
         let (links, asked) = (self.members.links_mut(), (AskKind::Read, round.op));
         links.on_answered(now.mono, from, asked, answered);
+    }
+
+    /// A look is a read to a link; so is a refusal, which does not say of what it is.
+    pub(super) fn note_register_answered(
+        &mut self,
+        now: Now,
+        from: NodeId,
+        (round, result): (RoundId, &Result<RegisterSaid, Refusal>),
+    ) {
+        match result {
+            Ok(RegisterSaid::Looked(_)) => self.note_read_answered(now, from, round, None),
+            Err(refusal) => self.note_read_answered(now, from, round, Some(refusal)),
+            Ok(_) => {
+                let (links, asked) = (self.members.links_mut(), (AskKind::Round, round.op));
+                links.on_answered(now.mono, from, asked, Answered::Well);
+            }
+        }
     }
 
     pub(super) fn note_lost(&mut self, now: Now, peer: NodeId) {

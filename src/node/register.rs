@@ -119,6 +119,7 @@ impl Node {
                 self.on_register_ask(now, (from, round), place, (task, remaining));
             }
             RegisterMessage::Answer { round, result } => {
+                self.note_register_answered(now, from, (round, &result));
                 self.note_answer(now, round.op, from, &result);
                 self.step(now, round.op, |machine, step| {
                     if let Machine::Register(register) = machine

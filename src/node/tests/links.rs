@@ -2,9 +2,10 @@
 
 use core::time::Duration;
 
-use super::bench::{Bench, get_in, put};
+use super::bench::{Bench, get_in, put, put_in, scan};
 use super::causal::carts;
-use crate::message::{CausalMessage, ErrorCode, PeerMessage};
+use super::register::create_jobs;
+use crate::message::{CausalMessage, ErrorCode, PeerMessage, Reply};
 use crate::testing::arm_mutant;
 use crate::types::NodeId;
 
@@ -158,4 +159,96 @@ fn with_too_few_well_replicas_the_others_are_asked_all_the_same() {
     // Both are held to be unwell yet, and a read needs one of them.
     let op = bench.ask(A, get_in("default", "k1"));
     assert!(bench.reply(op).unwrap().is_ok());
+}
+
+/// Requests of a linearizable table through A, one a tick: how many ticks the slowest took.
+fn register_traffic(bench: &mut Bench, count: usize, writes: bool) -> usize {
+    let (mut slowest, mut open) = (0, Vec::new());
+    for tick in 0..count + 110 {
+        if tick < count {
+            let key = format!("k{}", tick % 16);
+            let body = if writes { put_in("jobs", &key, "v") } else { get_in("jobs", &key) };
+            open.push((bench.ask(A, body), tick));
+        }
+        open.retain(|(op, begun)| match bench.reply(*op) {
+            None => true,
+            Some(result) => {
+                assert!(result.is_ok(), "{result:?}");
+                slowest = slowest.max(tick - begun);
+                false
+            }
+        });
+        if tick >= count && open.is_empty() {
+            break;
+        }
+        bench.pass(ticks(1));
+    }
+    assert!(open.is_empty(), "{} are not answered", open.len());
+    slowest
+}
+
+fn is_left_out(bench: &mut Bench, id: NodeId) -> bool {
+    let told = bench.host(A).view.clone().unwrap();
+    told.members.iter().any(|member| member.id == id && member.left_out.is_some())
+}
+
+/// Whether other reads know from the traffic of a linearizable table that the disk of B stands still,
+/// and that it does not any more.
+fn registers_tell_of_a_stalled_owner(writes: bool) -> bool {
+    let mut bench = Bench::serving(3);
+    create_jobs(&mut bench);
+    bench.host(B).slow_disk = true;
+    let slowest = register_traffic(&mut bench, 60, writes);
+    assert_eq!(slowest, 0, "a majority of the others has answered");
+    if !is_left_out(&mut bench, B) {
+        return false;
+    }
+    let seen = reads(&mut bench, "default", 20);
+    assert_eq!((seen.failed, seen.took.iter().max()), (0, Some(&0)));
+    assert!(seen.asked.len() <= 2, "asked in {:?}", seen.asked);
+    bench.release_disk(B);
+    assert_eq!(register_traffic(&mut bench, 60, writes), 0);
+    assert!(!is_left_out(&mut bench, B), "it has answered in time since");
+    true
+}
+
+#[test]
+fn a_linearizable_table_waits_for_no_stalled_owner_and_reads_hear_of_it() {
+    for writes in [false, true] {
+        assert!(registers_tell_of_a_stalled_owner(writes), "writes: {writes}");
+    }
+    let _armed = arm_mutant("link-registers-unheard");
+    for writes in [false, true] {
+        assert!(!registers_tell_of_a_stalled_owner(writes), "writes: {writes}");
+    }
+}
+
+#[test]
+fn an_owner_that_refuses_rounds_of_registers_is_left_out_of_reads() {
+    for writes in [false, true] {
+        let mut bench = Bench::new(3);
+        bench.config(B).replica_operations_max = 0;
+        for id in [A, B, C] {
+            bench.start(id);
+        }
+        bench.pass(Duration::from_secs(2));
+        create_jobs(&mut bench);
+        assert_eq!(register_traffic(&mut bench, 5, writes), 0);
+        assert!(is_left_out(&mut bench, B) && !is_left_out(&mut bench, C));
+    }
+}
+
+#[test]
+fn a_scan_waits_for_no_member_whose_units_enough_others_have_answered_for() {
+    for count in [3, 5] {
+        let mut bench = Bench::serving(count);
+        for key in ["a", "b", "c", "d", "e"] {
+            let op = bench.ask(A, put(key, "v"));
+            assert!(bench.reply(op).unwrap().is_ok());
+        }
+        bench.host(B).slow_disk = true;
+        let op = bench.ask(A, scan("", "", 100));
+        let Some(Ok(Reply::Scan(page))) = bench.reply(op) else { panic!("it waits") };
+        assert_eq!(page.entries.len(), 5);
+    }
 }

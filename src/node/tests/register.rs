@@ -24,6 +24,11 @@ fn ms(count: u64) -> Duration {
 /// Nodes that serve the linearizable table `jobs`.
 fn jobs(count: u32) -> Bench {
     let mut bench = Bench::serving(count);
+    create_jobs(&mut bench);
+    bench
+}
+
+pub(super) fn create_jobs(bench: &mut Bench) {
     let spec = TableSpec {
         name: name("jobs"),
         kind: TableKind::Linearizable,
@@ -40,7 +45,6 @@ fn jobs(count: u32) -> Bench {
     let op = bench.begin_admin(A, AdminRequest::Table(Box::new(request)));
     bench.settle();
     assert!(bench.reply(op).expect("answered").is_ok());
-    bench
 }
 
 fn value(text: &str) -> Value {
