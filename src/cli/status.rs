@@ -1,10 +1,12 @@
 //! `kvctl status`
 
+use std::time::Duration;
+
 use bytesize::ByteSize;
 use comfy_table::{Attribute, Cell, CellAlignment, Color, ContentArrangement, Table, presets};
 use serde_json::{Value as Json, json};
 
-use crate::client::{NodeStatus, Status};
+use crate::client::{NodeStatus, Status, UnwellBy};
 
 use super::Context;
 use super::args::Format;
@@ -27,6 +29,10 @@ pub(crate) async fn run(context: &Context<'_>, output: &mut Output) -> Result<()
 
 /// The contract of `docs/kvctl.md`.
 fn as_json(status: &Status) -> Json {
+    let unwell = |unwell: &UnwellBy| {
+        let age_ms = u64::try_from(unwell.age.as_millis()).unwrap_or(u64::MAX);
+        json!({ "by": unwell.by, "why": unwell.why, "age_ms": age_ms })
+    };
     let node = |node: &NodeStatus| {
         json!({
             "name": node.name,
@@ -42,6 +48,7 @@ fn as_json(status: &Status) -> Json {
             "hints": node.hints,
             "clock_offset_ns": node.clock_offset_ns,
             "serving": node.serving,
+            "unwell": node.unwell.iter().map(unwell).collect::<Vec<_>>(),
         })
     };
     json!({
@@ -165,11 +172,36 @@ fn hints(status: &Status) -> Vec<String> {
         let held = grouped(held);
         hints.push(format!("hint: {} {verb} down; {held} hints are held", down.join(", ")));
     }
+    hints.extend(status.nodes.iter().flat_map(unwell));
     if !status.unavailable.is_empty() {
         let (lost, all) = (status.unavailable.len(), status.partitions);
         hints.push(format!("warning: {lost} of {all} partitions lack a live quorum"));
     }
     hints
+}
+
+/// A line for each reason why reads leave a node out, with the nodes whose reads do.
+fn unwell(node: &NodeStatus) -> Vec<String> {
+    let mut by_reason: Vec<(&str, Vec<String>)> = Vec::new();
+    for UnwellBy { by, why, age, .. } in &node.unwell {
+        let age = humantime::format_duration(Duration::from_secs(age.as_secs()));
+        let who = if *by == node.name { "itself" } else { by };
+        let text = format!("{who} for {age}");
+        match by_reason.iter_mut().find(|(known, _)| known == why) {
+            Some((_, all)) => all.push(text),
+            None => by_reason.push((why, vec![text])),
+        }
+    }
+    let line = |(why, by): (&str, Vec<String>)| {
+        let why = match why {
+            "stalled" => "it has left a request unanswered for 300 ms",
+            "failing" => "it has failed three times in a row",
+            "slow" => "it takes eight times as long as the others",
+            other => other,
+        };
+        format!("warning: reads leave {} out: {why} ({})", node.name, by.join(", "))
+    };
+    by_reason.into_iter().map(line).collect()
 }
 
 /// `part` of `whole` in tenths of a percent, rounded.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{as_json, as_table, grouped, share};
-use crate::client::{Epoch, NodeId, NodeStatus, Status};
+use crate::client::{Epoch, NodeId, NodeStatus, Status, UnwellBy};
 
 fn node(id: u32, state: &str, role: &str) -> NodeStatus {
     NodeStatus {
@@ -20,7 +20,23 @@ fn node(id: u32, state: &str, role: &str) -> NodeStatus {
         hints: u64::from(id) * 1000,
         clock_offset_ns: 0,
         serving: state == "alive",
+        unwell: Vec::new(),
     }
+}
+
+fn unwell_by(by: &str, why: &str, ms: u64) -> UnwellBy {
+    UnwellBy { by: by.to_owned(), why: why.to_owned(), age: Duration::from_millis(ms) }
+}
+
+/// The same cluster while three nodes leave `n2` out, itself among them.
+fn unwell() -> Status {
+    let mut status = cluster();
+    status.nodes[1].unwell = vec![
+        unwell_by("n1", "stalled", 12_345),
+        unwell_by("n2", "slow", 900),
+        unwell_by("n3", "stalled", 61_000),
+    ];
+    status
 }
 
 fn cluster() -> Status {
@@ -49,6 +65,22 @@ hint: n2 is down; 3 000 hints are held
 warning: 1 of 256 partitions lack a live quorum
 ";
     assert_eq!(as_table(&cluster(), false, Some(100)), expected);
+}
+
+#[test]
+fn who_leaves_a_node_out_is_told_below_the_table_and_in_json() {
+    let text = as_table(&unwell(), false, Some(100));
+    for line in [
+        "warning: reads leave n2 out: it has left a request unanswered for 300 ms (n1 for 12s, n3 for \
+         1m 1s)\n",
+        "warning: reads leave n2 out: it takes eight times as long as the others (itself for 0s)\n",
+    ] {
+        assert!(text.contains(line), "{text}");
+    }
+    let json = as_json(&unwell());
+    assert_eq!(json["nodes"][0]["unwell"], serde_json::json!([]));
+    let first = serde_json::json!({ "by": "n1", "why": "stalled", "age_ms": 12_345 });
+    assert_eq!(json["nodes"][1]["unwell"][0], first);
 }
 
 #[test]

@@ -71,6 +71,20 @@ pub struct NodeStatus {
     pub clock_offset_ns: i64,
     /// Whether it says that it serves: an alive one may still be starting, or draining.
     pub serving: bool,
+    /// Which nodes' reads leave it out, as of when the node that answered last heard of them.
+    pub unwell: Vec<UnwellBy>,
+}
+
+/// A node whose reads leave another one out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct UnwellBy {
+    /// The node; the same one where it leaves out its own store.
+    pub by: String,
+    /// `stalled`, `failing` or `slow`.
+    pub why: String,
+    /// For how long.
+    pub age: Duration,
 }
 
 /// Where a key lives.
@@ -205,6 +219,11 @@ impl LocateRequest {
 }
 
 fn status(response: admin::StatusResponse) -> Status {
+    let unwell = |unwell: admin::status_response::Unwell| UnwellBy {
+        by: unwell.by,
+        why: unwell.why,
+        age: Duration::from_millis(unwell.age_ms),
+    };
     let node = |node: admin::status_response::Node| NodeStatus {
         id: NodeId(node.id),
         name: node.name,
@@ -219,6 +238,7 @@ fn status(response: admin::StatusResponse) -> Status {
         hints: node.hints,
         clock_offset_ns: node.clock_offset_ns,
         serving: node.serving,
+        unwell: node.unwell.into_iter().map(unwell).collect(),
     };
     Status {
         cluster_name: response.cluster_name,

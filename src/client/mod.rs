@@ -67,6 +67,7 @@ pub use crate::types::{
 
 pub use admin::{
     CompactRequest, FlushRequest, LocateRequest, Location, NodeStatus, Status, StatusRequest,
+    UnwellBy,
 };
 pub use admin::{Version, VersionRequest};
 pub use builder::ClientBuilder;

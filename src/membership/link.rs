@@ -10,7 +10,8 @@
 use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::types::{NodeId, Time};
+use crate::message::{Unwell, UnwellLink};
+use crate::types::{NodeId, Time, limits};
 
 /// An ask unanswered for so long has stalled.
 const STALLED_AFTER: Duration = Duration::from_millis(300);
@@ -54,28 +55,6 @@ pub enum Answered {
     Failed,
 }
 
-/// Why a link is unwell.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unwell {
-    /// Something asked has not been answered for 300 ms.
-    Stalled,
-    /// Three failures in a row.
-    Failing,
-    /// It takes eight times as long as the others, and 25 ms or more.
-    Slow,
-}
-
-impl Unwell {
-    /// In words.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Unwell::Stalled => "it has left a request unanswered for 300 ms",
-            Unwell::Failing => "it has failed three times in a row",
-            Unwell::Slow => "it takes eight times as long as the others",
-        }
-    }
-}
-
 /// Which of some owners to read from, as bitmaps of their list.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Preference {
@@ -101,6 +80,8 @@ pub struct Links {
 #[derive(Debug, Default)]
 struct Link {
     unwell: Option<Unwell>,
+    /// Since when it is, if it is.
+    unwell_at: Time,
     /// Reads unanswered, by operation, and when each was asked; both increase.
     reads: VecDeque<(u64, Time)>,
     /// When the oldest of what waits for a disk was asked, since the link last answered anything.
@@ -211,6 +192,15 @@ impl Links {
         self.links.get(&member).and_then(|link| link.unwell)
     }
 
+    /// What others are told: whom reads leave out, why, and for how long.
+    pub fn told(&self, now: Time) -> Vec<UnwellLink> {
+        let unwell = self.links.iter().filter_map(|(member, link)| {
+            let (member, age) = (*member, now.since(link.unwell_at));
+            link.unwell.map(|why| UnwellLink { member, why, age })
+        });
+        unwell.take(limits::UNWELL_NEWS_MAX).collect()
+    }
+
     /// The smoothed latency of reads; `None` before the first answer.
     pub fn latency(&self, member: NodeId) -> Option<Duration> {
         self.links.get(&member).and_then(|link| link.latency)
@@ -278,6 +268,7 @@ impl Links {
         link.needed = if relapsed { (link.needed * 2).clamp(1, TRIALS_MAX) } else { 1 };
         link.good = 0;
         link.unwell = Some(why);
+        link.unwell_at = now;
         link.trial_at = now;
         self.ejections += 1;
         self.news.insert(member, Some(why));

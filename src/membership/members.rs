@@ -51,6 +51,8 @@ pub struct MemberFacts {
     pub liveness: Liveness,
     /// What it last said of itself.
     pub facts: Option<Arc<ProbeFacts>>,
+    /// When it said that.
+    pub told: Option<Time>,
     /// Its wall clock against ours, in nanoseconds; positive when it is ahead.
     pub clock_offset_ns: i64,
 }
@@ -177,6 +179,7 @@ impl Members {
         self.peers.get(&member).map(|peer| MemberFacts {
             liveness: peer.liveness,
             facts: peer.facts.as_ref().map(|(facts, _)| facts.clone()),
+            told: peer.facts.as_ref().map(|(_, told)| *told),
             clock_offset_ns: peer.clock_offset_ns,
         })
     }

@@ -10,5 +10,5 @@
 mod link;
 mod members;
 
-pub use link::{Answered, AskKind, LinkNews, Links, Preference, Unwell};
+pub use link::{Answered, AskKind, LinkNews, Links, Preference};
 pub use members::{MemberFacts, Members, Timing};

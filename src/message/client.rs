@@ -10,7 +10,7 @@ use crate::types::{
 
 use super::{
     Cas, CasReply, CausalReply, ExplainReply, HintRequest, HintsReply, Liveness, OpError,
-    OutcomeAsk, OutcomeReply, TableReply, TableRequest, TablesReply, Traced,
+    OutcomeAsk, OutcomeReply, TableReply, TableRequest, TablesReply, Traced, Unwell,
 };
 
 /// Who asks. Anonymous until there are roles.
@@ -348,6 +348,19 @@ pub struct NodeStatus {
     pub clock_offset_ns: i64,
     /// Whether it says that it serves.
     pub serving: bool,
+    /// Who leaves it out of reads, as of when this node last heard of them.
+    pub unwell: Vec<UnwellBy>,
+}
+
+/// A node whose reads leave another one out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnwellBy {
+    /// The node; the same one where it leaves out its own store.
+    pub by: NodeName,
+    /// Why.
+    pub why: Unwell,
+    /// For how long.
+    pub age: Duration,
 }
 
 /// The cluster as one node sees it.

@@ -22,7 +22,7 @@ pub use causal::{
 pub use client::{
     AdminRequest, Attempt, ClientBody, ClientRequest, ClientResult, Get, GetReply, Locate,
     LocateReply, NodeStatus, Principal, Put, PutReply, QuorumMode, Receipt, Reply, Scan, ScanEntry,
-    ScanReply, StatusReply, TimeToLive,
+    ScanReply, StatusReply, TimeToLive, UnwellBy,
 };
 pub use decree::{AcceptedState, Ballot, DecreeMessage, DecreeRecord, Instance};
 pub use disk::{
@@ -47,4 +47,4 @@ pub use register::{
 };
 pub use tables::{TableAlteration, TableChange, TableReply, TableRequest, TableSpec, TablesReply};
 pub use trace::{TraceEvent, TraceStep, Traced};
-pub use view::{Liveness, MemberView, Phase, View};
+pub use view::{Liveness, MemberView, Phase, Unwell, UnwellLink, View};

@@ -11,7 +11,7 @@ use crate::types::{
 
 use super::{
     BootRecord, CausalMessage, DecreeMessage, LifeRecord, RegisterMessage, ReplicaFacts,
-    WriteOutcome,
+    UnwellLink, WriteOutcome,
 };
 
 /// Which stream carries a message: long answers must not delay short ones.
@@ -214,6 +214,9 @@ pub struct ProbeFacts {
     pub hints: u64,
     /// Those in custody.
     pub custody: CustodyNews,
+    /// Whom the sender's reads leave out; at most
+    /// [`UNWELL_NEWS_MAX`](crate::types::limits::UNWELL_NEWS_MAX).
+    pub unwell: Vec<UnwellLink>,
 }
 
 /// What one founder has heard of another's birth.

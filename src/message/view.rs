@@ -1,5 +1,6 @@
 //! What a node publishes about itself for the parts around it: immutable, replaced whole.
 
+use core::time::Duration;
 use std::sync::Arc;
 
 use crate::types::{ClusterState, NodeId, NodeName, Time};
@@ -29,6 +30,48 @@ impl Liveness {
             Liveness::Left => "left",
         }
     }
+}
+
+/// Why reads leave a member out for now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unwell {
+    /// Something asked has not been answered for 300 ms.
+    Stalled,
+    /// Three failures in a row.
+    Failing,
+    /// It takes eight times as long as the others, and 25 ms or more.
+    Slow,
+}
+
+impl Unwell {
+    /// As scripts read it.
+    pub fn code(self) -> &'static str {
+        match self {
+            Unwell::Stalled => "stalled",
+            Unwell::Failing => "failing",
+            Unwell::Slow => "slow",
+        }
+    }
+
+    /// In words.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Unwell::Stalled => "it has left a request unanswered for 300 ms",
+            Unwell::Failing => "it has failed three times in a row",
+            Unwell::Slow => "it takes eight times as long as the others",
+        }
+    }
+}
+
+/// A member that the reads of a node leave out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnwellLink {
+    /// Who; the node itself where its own store is meant.
+    pub member: NodeId,
+    /// Why.
+    pub why: Unwell,
+    /// For how long.
+    pub age: Duration,
 }
 
 /// How far a node has come.

@@ -7,7 +7,7 @@ use super::client::{table, unit_of};
 use super::disk::Pending;
 use crate::message::{
     AdminRequest, ClientResult, DiskRequest, Effect, ErrorCode, Liveness, Locate, LocateReply,
-    NodeStatus, OpError, Reply, StatusReply,
+    NodeStatus, OpError, Reply, StatusReply, UnwellBy,
 };
 use crate::ring::{self, Ring};
 use crate::types::{ClusterState, NodeId, NodeName, Now, OpId, TableName, Time, Unit};
@@ -69,6 +69,7 @@ impl Node {
         for id in state.classes.iter().flat_map(|class| &class.owners).flatten() {
             *copies.entry(*id).or_default() += 1;
         }
+        let mut unwell = self.unwell_links(now, state);
         let nodes = state.members.iter().map(|member| {
             let known = self.members.facts(member.id);
             let own = (member.id == self.me).then(|| std::sync::Arc::new(self.own_facts(now)));
@@ -87,6 +88,7 @@ impl Node {
                 hints: facts.as_ref().map_or(0, |facts| facts.hints),
                 serving: facts.as_ref().is_some_and(|facts| facts.serving),
                 clock_offset_ns: known.map_or(0, |known| known.clock_offset_ns),
+                unwell: unwell.remove(&member.id).unwrap_or_default(),
             }
         });
         Ok(Reply::Status(Box::new(StatusReply {
@@ -100,6 +102,28 @@ impl Node {
             uptime: self.serving_since.map(|since| now.mono.since(since)).unwrap_or_default(),
             unavailable: self.unavailable(state),
         })))
+    }
+
+    /// Whom reads leave out, and whose: this node's now, those of others as they last told, if they
+    /// have not gone down since.
+    fn unwell_links(&self, now: Now, state: &ClusterState) -> BTreeMap<NodeId, Vec<UnwellBy>> {
+        let mut found: BTreeMap<NodeId, Vec<UnwellBy>> = BTreeMap::new();
+        for member in &state.members {
+            let (links, since) = if member.id == self.me {
+                (self.members.links().told(now.mono), now.mono)
+            } else {
+                let known = self.members.facts(member.id);
+                let known = known.filter(|known| known.liveness != Liveness::Down);
+                let told = known.and_then(|known| Some((known.facts?, known.told?)));
+                told.map_or((Vec::new(), now.mono), |(facts, told)| (facts.unwell.clone(), told))
+            };
+            for link in links {
+                let age = link.age.saturating_add(now.mono.since(since));
+                let unwell = UnwellBy { by: member.name.clone(), why: link.why, age };
+                found.entry(link.member).or_default().push(unwell);
+            }
+        }
+        found
     }
 
     /// Partitions in which too few owners answer for the floors of some class.

@@ -430,6 +430,7 @@ impl Node {
             replica: self.replica,
             hints: self.hints.books.totals().count,
             custody: self.hints.books.news(),
+            unwell: self.members.links().told(now.mono),
         }
     }
 

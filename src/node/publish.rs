@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use super::Node;
 use crate::control::founders_hash;
-use crate::membership::Unwell;
-use crate::message::{Effect, Hello, HintGauges, Liveness, MemberView, View};
+use crate::message::{Effect, Hello, HintGauges, Liveness, MemberView, Unwell, View};
 use crate::types::{Lineage, NodeId, limits};
 
 /// Counts and sizes for metrics; counts since the start.

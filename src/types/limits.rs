@@ -87,6 +87,8 @@ pub const HINT_PAGE_BYTES_MAX: u64 = 1 << 20;
 pub const HINTS_UNDER_WAY_MAX: usize = 32;
 /// Targets a member names when it tells for whom it holds custody.
 pub const CUSTODY_NEWS_MAX: usize = 64;
+/// Members a node names when it tells whom its reads leave out.
+pub const UNWELL_NEWS_MAX: usize = 16;
 /// Dirty marks in one answer.
 pub const DIRTY_SHOWN_MAX: usize = 1000;
 /// Steps in the waterfall of one request.

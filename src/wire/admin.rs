@@ -1,6 +1,8 @@
 //! The operators' plane between `message` and `proto/admin.proto`.
 
-use crate::message::{AdminRequest, Locate, LocateReply, NodeStatus, OpError, StatusReply};
+use crate::message::{
+    AdminRequest, Locate, LocateReply, NodeStatus, OpError, StatusReply, UnwellBy,
+};
 use crate::types::limits;
 
 use super::client::{key_from_wire, table_from_wire};
@@ -56,6 +58,15 @@ fn node_to_wire(node: NodeStatus) -> pb::status_response::Node {
         hints: node.hints,
         clock_offset_ns: node.clock_offset_ns,
         serving: node.serving,
+        unwell: node.unwell.into_iter().map(unwell_to_wire).collect(),
+    }
+}
+
+fn unwell_to_wire(unwell: UnwellBy) -> pb::status_response::Unwell {
+    pb::status_response::Unwell {
+        by: unwell.by.into(),
+        why: unwell.why.code().to_owned(),
+        age_ms: u64::try_from(unwell.age.as_millis()).unwrap_or(u64::MAX),
     }
 }
 

@@ -15,6 +15,7 @@ pub mod explain;
 pub mod hello;
 pub mod hints;
 pub mod peer;
+mod probe;
 mod state;
 pub mod tables;
 #[cfg(test)]

@@ -6,9 +6,9 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use crate::message::{
-    BirthNews, BootRecord, CustodyNews, DecreeMessage, FounderNonce, KeyPlace, LifeAnswer,
-    LifeRecord, PeerMessage, ProbeFacts, ReadAnswer, ReadAsk, Refusal, ReplicaFacts, RoundId,
-    ScanAnswer, ScanAsk, WriteAnswer, WriteAsk, WriteOutcome,
+    BirthNews, BootRecord, DecreeMessage, FounderNonce, KeyPlace, LifeAnswer, LifeRecord,
+    PeerMessage, ReadAnswer, ReadAsk, Refusal, RoundId, ScanAnswer, ScanAsk, WriteAnswer, WriteAsk,
+    WriteOutcome,
 };
 use crate::types::{
     ClassId, Epoch, Key, NodeId, NodeName, Nonce, Partition, Record, Stamp, TableId, Unit, Value,
@@ -18,6 +18,7 @@ use crate::types::{
 use super::causal::{causal_from_wire, causal_to_wire};
 use super::consensus::{consensus_from_wire, consensus_to_wire};
 use super::decree::{decree_from_wire, decree_to_wire};
+use super::probe::{probe_from_wire, probe_to_wire};
 use super::proto::peer as pb;
 use super::state::{state_from_wire, state_to_wire, state_weight};
 
@@ -167,7 +168,7 @@ pub fn message_weight(message: &PeerMessage) -> usize {
             | DecreeMessage::NewestAnswer { .. } => 32,
         },
         PeerMessage::Probe { facts, .. } | PeerMessage::ProbeAck { facts, .. } => {
-            128 + 16 * facts.custody.targets.len()
+            128 + 16 * (facts.custody.targets.len() + facts.unwell.len())
         }
         PeerMessage::WriteAnswer(_)
         | PeerMessage::Register { .. }
@@ -463,55 +464,6 @@ pub(super) fn refusal_from_wire(refusal: pb::Refusal) -> Result<Refusal, Malform
         Reason::DiskFull(_) => Refusal::DiskFull,
         Reason::Storage(text) => Refusal::Storage(text),
     })
-}
-
-fn probe_to_wire(seq: u64, facts: ProbeFacts) -> pb::Probe {
-    let custody = |(target, count): (NodeId, u64)| pb::probe::Custody { target: target.0, count };
-    pb::Probe {
-        seq,
-        epoch: facts.epoch.0,
-        stored: facts.stored.0,
-        serving: facts.serving,
-        wall_ns: facts.wall.0,
-        clock_ns: facts.clock.0,
-        ceiling_ns: facts.ceiling.0,
-        boot: Some(boot_to_wire(facts.boot)),
-        client_address: facts.client_address,
-        disk_bytes: facts.replica.disk_bytes,
-        memory_bytes: facts.replica.memory_bytes,
-        pressure_milli: facts.replica.pressure_milli.into(),
-        hints: facts.hints,
-        custody: facts.custody.targets.into_iter().map(custody).collect(),
-        custody_for_others: facts.custody.others,
-    }
-}
-
-fn probe_from_wire(probe: pb::Probe) -> Result<(u64, Box<ProbeFacts>), Malformed> {
-    if probe.client_address.len() > ADDRESS_BYTES_MAX {
-        return Err(Malformed::new("a client address is too long"));
-    }
-    if probe.custody.len() > limits::CUSTODY_NEWS_MAX {
-        return Err(Malformed::new(format!("custody for {} targets", probe.custody.len())));
-    }
-    let targets = probe.custody.into_iter().map(|held| (NodeId(held.target), held.count));
-    let facts = ProbeFacts {
-        epoch: Epoch(probe.epoch),
-        stored: Epoch(probe.stored),
-        serving: probe.serving,
-        wall: WallTime(probe.wall_ns),
-        clock: WallTime(probe.clock_ns),
-        ceiling: WallTime(probe.ceiling_ns),
-        boot: boot_from_wire(required(probe.boot, "boot")?)?,
-        client_address: probe.client_address,
-        replica: ReplicaFacts {
-            disk_bytes: probe.disk_bytes,
-            memory_bytes: probe.memory_bytes,
-            pressure_milli: narrow(probe.pressure_milli, "pressure")?,
-        },
-        hints: probe.hints,
-        custody: CustodyNews { targets: targets.collect(), others: probe.custody_for_others },
-    };
-    Ok((probe.seq, Box::new(facts)))
 }
 
 /// Longest `host:port` a node accepts from another: a DNS name and a port.

@@ -13,8 +13,8 @@ use super::{client, hello, peer};
 use crate::message::{
     Ballot, BirthNews, BootRecord, CustodyNews, DecreeMessage, ErrorCode, FounderNonce, Hello,
     HelloRefusal, Instance, Lane, LifeAnswer, LifeRecord, PeerMessage, Principal, ProbeFacts,
-    ReadAnswer, ReadAsk, Refusal, ReplicaFacts, RoundId, ScanAnswer, ScanAsk, WriteAnswer,
-    WriteAsk, WriteOutcome,
+    ReadAnswer, ReadAsk, Refusal, ReplicaFacts, RoundId, ScanAnswer, ScanAsk, Unwell, UnwellLink,
+    WriteAnswer, WriteAsk, WriteOutcome,
 };
 use crate::types::{
     Addresses, Class, ClassId, ClusterId, ClusterState, Epoch, Key, Lineage, Member, NodeId,
@@ -83,14 +83,24 @@ fn life() -> impl Strategy<Value = LifeRecord> {
 fn facts() -> impl Strategy<Value = Box<ProbeFacts>> {
     let custody = (vec(any::<(u32, u64)>(), 0..4), any::<bool>());
     let sizes = any::<(u64, u64, u16, u64)>();
+    let whys = vec![Unwell::Stalled, Unwell::Failing, Unwell::Slow];
+    let link = (any::<(u32, u32)>(), prop::sample::select(whys));
+    let unwell = vec(
+        link.prop_map(|((member, age), why)| {
+            let (member, age) = (NodeId(member), Duration::from_millis(age.into()));
+            UnwellLink { member, why, age }
+        }),
+        0..4,
+    );
     let of_node = (any::<(u64, bool, u64, u64)>(), life(), "[a-z0-9.:]{0,20}");
-    (of_node, sizes, custody).prop_map(|(of_node, sizes, (targets, others))| {
+    (of_node, sizes, custody, unwell).prop_map(|(of_node, sizes, (targets, others), unwell)| {
         let ((epoch, serving, wall, clock), life, client_address) = of_node;
         let (disk, memory, pressure, hints) = sizes;
         let targets = targets.into_iter().map(|(id, count)| (NodeId(id), count)).collect();
         Box::new(ProbeFacts {
             hints,
             custody: CustodyNews { targets, others },
+            unwell,
             epoch: Epoch(epoch),
             serving,
             wall: WallTime(wall),

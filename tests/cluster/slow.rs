@@ -1,12 +1,24 @@
 //! A node that is alive to the kernel and to nobody else.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use rustix::process::Signal;
 
-use crate::fixture::Cluster;
 use crate::fixture::clock::until;
+use crate::fixture::{Cluster, kvctl};
 use crate::traffic::Traffic;
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Names of the nodes whose reads leave `n3` out, by `kvctl status` of a node.
+async fn who_leaves_n3_out(cluster: &Cluster, at: usize) -> BTreeSet<String> {
+    let endpoint = cluster.nodes[at].client.to_string();
+    let done = kvctl::run(&["-e", &endpoint, "-o", "json", "status"], b"").await.succeeded();
+    let unwell = &done.json()["nodes"][2]["unwell"];
+    let by = unwell.as_array().expect("a list").iter().map(|link| link["by"].as_str().unwrap());
+    by.map(str::to_owned).collect()
+}
 
 #[tokio::test]
 async fn with_one_owner_stopped_reads_and_writes_go_on_within_their_deadlines() {
@@ -24,6 +36,14 @@ async fn with_one_owner_stopped_reads_and_writes_go_on_within_their_deadlines() 
         }
     }
     traffic.advances(50).await;
+    let seen = until("n1 and n2 say that their reads leave n3 out", PATIENCE, async || {
+        let who = who_leaves_n3_out(&cluster, 1).await;
+        ["n1", "n2"].iter().all(|by| who.contains(*by)).then_some(who)
+    });
+    assert!(!seen.await.contains("n3"), "it has told nothing");
+    let endpoint = cluster.nodes[0].client.to_string();
+    let table = kvctl::run(&["-e", &endpoint, "status"], b"").await.succeeded();
+    assert!(table.text().contains("warning: reads leave n3 out: "), "{}", table.text());
     cluster.nodes[2].signal(Signal::CONT);
     cluster.all_alive().await;
     let client = cluster.client_of(2);
@@ -32,6 +52,10 @@ async fn with_one_owner_stopped_reads_and_writes_go_on_within_their_deadlines() 
     });
     assert_eq!(value.await, "1/7");
     traffic.advances(50).await;
+    until("reads ask it again", PATIENCE, async || {
+        who_leaves_n3_out(&cluster, 0).await.is_empty().then_some(())
+    })
+    .await;
     let seen = traffic.stop().await;
     seen.holds(&cluster, &[0, 1, 2]).await;
     assert!(cluster.nodes[2].try_exit().is_none());

@@ -5,7 +5,7 @@ use core::time::Duration;
 use super::bench::{Bench, get_in, put, put_in, scan};
 use super::causal::carts;
 use super::register::create_jobs;
-use crate::message::{CausalMessage, ErrorCode, PeerMessage, Reply};
+use crate::message::{AdminRequest, CausalMessage, ErrorCode, PeerMessage, Reply, Unwell};
 use crate::testing::arm_mutant;
 use crate::types::NodeId;
 
@@ -142,6 +142,31 @@ fn a_replica_that_refuses_reads_is_left_out_after_three_and_writes_go_on_to_ask_
         *from == A && *to == B && matches!(message, PeerMessage::Write(_))
     });
     assert!(asked);
+}
+
+/// Who leaves B out, by the status of a node.
+fn who_leaves_b_out(bench: &mut Bench, at: NodeId) -> Vec<(String, Unwell, Duration)> {
+    let Ok(Reply::Status(status)) = bench.admin(at, AdminRequest::Status) else { panic!() };
+    let node = status.nodes.into_iter().find(|node| node.id == B).unwrap();
+    node.unwell.into_iter().map(|link| (link.by.to_string(), link.why, link.age)).collect()
+}
+
+#[test]
+fn every_node_can_say_who_leaves_whom_out_why_and_since_when() {
+    let mut bench = Bench::serving(3);
+    bench.host(B).slow_disk = true;
+    reads(&mut bench, "default", 100);
+    bench.pass(Duration::from_secs(1));
+    for at in [A, C] {
+        let told = who_leaves_b_out(&mut bench, at);
+        let [(by, Unwell::Stalled, age)] = told.as_slice() else { panic!("{told:?}") };
+        assert_eq!(by, "n1", "C has asked it nothing");
+        assert!((1000..4000).contains(&age.as_millis()), "{age:?}");
+    }
+    // What a node has said that is down now is not repeated.
+    bench.stop(A);
+    bench.pass(Duration::from_secs(20));
+    assert!(who_leaves_b_out(&mut bench, C).is_empty());
 }
 
 #[test]

@@ -1,0 +1,87 @@
+//! Probes, between `message` and `proto/peer.proto`.
+
+use core::time::Duration;
+
+use crate::message::{CustodyNews, ProbeFacts, ReplicaFacts, Unwell, UnwellLink};
+use crate::types::{Epoch, NodeId, WallTime, limits};
+
+use super::peer::{ADDRESS_BYTES_MAX, Malformed, boot_from_wire, boot_to_wire, narrow, required};
+use super::proto::peer as pb;
+
+pub(super) fn probe_to_wire(seq: u64, facts: ProbeFacts) -> pb::Probe {
+    let custody = |(target, count): (NodeId, u64)| pb::probe::Custody { target: target.0, count };
+    pb::Probe {
+        seq,
+        epoch: facts.epoch.0,
+        stored: facts.stored.0,
+        serving: facts.serving,
+        wall_ns: facts.wall.0,
+        clock_ns: facts.clock.0,
+        ceiling_ns: facts.ceiling.0,
+        boot: Some(boot_to_wire(facts.boot)),
+        client_address: facts.client_address,
+        disk_bytes: facts.replica.disk_bytes,
+        memory_bytes: facts.replica.memory_bytes,
+        pressure_milli: facts.replica.pressure_milli.into(),
+        hints: facts.hints,
+        custody: facts.custody.targets.into_iter().map(custody).collect(),
+        custody_for_others: facts.custody.others,
+        unwell: facts.unwell.into_iter().map(unwell_to_wire).collect(),
+    }
+}
+
+pub(super) fn probe_from_wire(probe: pb::Probe) -> Result<(u64, Box<ProbeFacts>), Malformed> {
+    if probe.client_address.len() > ADDRESS_BYTES_MAX {
+        return Err(Malformed::new("a client address is too long"));
+    }
+    if probe.custody.len() > limits::CUSTODY_NEWS_MAX {
+        return Err(Malformed::new(format!("custody for {} targets", probe.custody.len())));
+    }
+    if probe.unwell.len() > limits::UNWELL_NEWS_MAX {
+        return Err(Malformed::new(format!("{} unwell links", probe.unwell.len())));
+    }
+    let targets = probe.custody.into_iter().map(|held| (NodeId(held.target), held.count));
+    let facts = ProbeFacts {
+        epoch: Epoch(probe.epoch),
+        stored: Epoch(probe.stored),
+        serving: probe.serving,
+        wall: WallTime(probe.wall_ns),
+        clock: WallTime(probe.clock_ns),
+        ceiling: WallTime(probe.ceiling_ns),
+        boot: boot_from_wire(required(probe.boot, "boot")?)?,
+        client_address: probe.client_address,
+        replica: ReplicaFacts {
+            disk_bytes: probe.disk_bytes,
+            memory_bytes: probe.memory_bytes,
+            pressure_milli: narrow(probe.pressure_milli, "pressure")?,
+        },
+        hints: probe.hints,
+        custody: CustodyNews { targets: targets.collect(), others: probe.custody_for_others },
+        unwell: probe.unwell.into_iter().filter_map(unwell_from_wire).collect(),
+    };
+    Ok((probe.seq, Box::new(facts)))
+}
+
+fn unwell_to_wire(link: UnwellLink) -> pb::probe::Unwell {
+    use pb::probe::unwell::Why;
+    let why = match link.why {
+        Unwell::Stalled => Why::Stalled,
+        Unwell::Failing => Why::Failing,
+        Unwell::Slow => Why::Slow,
+    };
+    let age_ms = u64::try_from(link.age.as_millis()).unwrap_or(u64::MAX);
+    pb::probe::Unwell { member: link.member.0, why: why.into(), age_ms }
+}
+
+/// `None` for a reason that this build does not know: nothing rests on it.
+fn unwell_from_wire(link: pb::probe::Unwell) -> Option<UnwellLink> {
+    use pb::probe::unwell::Why;
+    let why = match link.why() {
+        Why::Unspecified => return None,
+        Why::Stalled => Unwell::Stalled,
+        Why::Failing => Unwell::Failing,
+        Why::Slow => Unwell::Slow,
+    };
+    let (member, age) = (NodeId(link.member), Duration::from_millis(link.age_ms));
+    Some(UnwellLink { member, why, age })
+}
