@@ -133,7 +133,17 @@ impl SiblingSet {
             Payload::Away(_) => 0,
         };
         let values: usize = self.writes.values().map(here).sum();
-        64 + values + 48 * self.context.entries() + 96 * self.writes.len()
+        SiblingSet::weight_of(values, self.context.entries(), self.writes.len())
+    }
+
+    /// Bytes this set accounts for where it is kept, wherever its values are.
+    pub fn weight(&self) -> usize {
+        SiblingSet::weight_of(self.value_bytes(), self.context.entries(), self.writes.len())
+    }
+
+    /// The same of a set of so many bytes of values, entries of context and writes.
+    pub fn weight_of(values: usize, entries: usize, writes: usize) -> usize {
+        64 + values + 48 * entries + 96 * writes
     }
 
     /// Merges another replica's set into this one.

@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::Map;
 
 use crate::client::Written;
-use crate::types::{Quorum, WallTime, limits};
+use crate::types::{Quorum, WallTime};
 
 use super::args::{ModeArgs, quorum, ttl};
 use super::exit::Failure;
@@ -116,7 +116,7 @@ pub(crate) async fn run(
 /// Shows what a write rests on.
 pub(crate) fn wrote(key: &[u8], written: &Written, output: &mut Output) -> Result<(), Failure> {
     let receipt = &written.receipt;
-    if written.siblings >= limits::SIBLINGS_WARN {
+    if receipt.many_siblings {
         let count = written.siblings;
         output.note(&format!("note: the key has {count} siblings; `kvctl resolve` settles on one"));
     }

@@ -96,6 +96,7 @@ pub(crate) fn receipt(receipt: &Receipt) -> Json {
         "needed": receipt.needed,
         "weak": receipt.weak,
         "repaired": receipt.repaired,
+        "many_siblings": receipt.many_siblings,
         "client_time": receipt.stamp.is_of_client(),
         "server_time": receipt.server_time.0.to_string(),
         "trace_id": receipt.trace.to_string(),

@@ -91,6 +91,7 @@ pub(crate) fn receipt(receipt: Option<v1::Receipt>) -> Result<Receipt, Error> {
         needed: narrow(receipt.needed, "needed")?,
         weak: receipt.weak,
         repaired: receipt.repaired,
+        many_siblings: receipt.many_siblings,
         server_time: WallTime(receipt.server_time_ns),
         trace: TraceId(id_from(&receipt.trace_id)?),
     })

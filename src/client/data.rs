@@ -204,8 +204,8 @@ impl GetRequest {
 
     /// Answers only with what w owners hold, and writes it back to them first where they do not:
     /// no later read at the table's floors goes back behind it, whoever reads and whatever became of
-    /// the write. One round trip more where replicas differ. `lww` tables only; an error together
-    /// with [`GetRequest::sloppy`].
+    /// the write. One round trip more where replicas differ. An error together with
+    /// [`GetRequest::sloppy`].
     pub fn monotonic(mut self) -> Self {
         self.monotonic = true;
         self

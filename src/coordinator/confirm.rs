@@ -4,30 +4,28 @@
 //! left out where the first one has shown enough. Every answer that counts is of a version which is
 //! durable where it was shown or stored: one that a power failure could take is held by nobody.
 
-use crate::types::Record;
-
 use super::tally::count;
 use super::{Outcome, Tally};
 
-/// A version on its way to w owners.
+/// What a read is to answer with, on its way to w owners: a version, or a set of siblings.
 #[derive(Clone, Debug)]
-pub(super) struct Confirm {
-    record: Record,
+pub(super) struct Confirm<V> {
+    read: V,
     tally: Tally,
     asked: u16,
 }
 
-impl Confirm {
-    /// A version that the owners `held` are known to hold, or a later one, and `w` of `n` must.
-    pub(super) fn new(record: Record, (n, w): (u8, u8), held: u16) -> Confirm {
+impl<V> Confirm<V> {
+    /// What the owners `held` are known to hold, or more than it, and `w` of `n` must.
+    pub(super) fn new(read: V, (n, w): (u8, u8), held: u16) -> Confirm<V> {
         let mut tally = Tally::new(n, w);
         super::put::bits(held).for_each(|index| tally.succeed(index));
-        Confirm { record, tally, asked: 0 }
+        Confirm { read, tally, asked: 0 }
     }
 
-    /// The version.
-    pub(super) fn record(&self) -> &Record {
-        &self.record
+    /// What is to be answered with.
+    pub(super) fn read(&self) -> &V {
+        &self.read
     }
 
     /// Where it stands.
@@ -48,7 +46,7 @@ impl Confirm {
         self.asked & self.tally.open() & (1 << index) != 0
     }
 
-    /// An owner holds it, or a later one.
+    /// An owner holds it, or more than it.
     pub(super) fn holds(&mut self, index: u8) {
         self.tally.succeed(index);
     }
@@ -86,11 +84,9 @@ impl Confirm {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::Stamp;
 
-    fn confirm(held: u16) -> Confirm {
-        let record = Record { stamp: Stamp::ZERO, expiry: None, value: None };
-        Confirm::new(record, (3, 2), held)
+    fn confirm(held: u16) -> Confirm<()> {
+        Confirm::new((), (3, 2), held)
     }
 
     #[test]

@@ -54,7 +54,7 @@ pub struct Get {
     /// How many owners must hold what a monotonic get answers with.
     monotonic: Option<u8>,
     /// What it will answer with, once r owners have answered.
-    confirm: Option<Confirm>,
+    confirm: Option<Confirm<Record>>,
 }
 
 /// What a get is made of, beside its place.
@@ -198,7 +198,7 @@ impl Get {
                     self.answers.push((sitter.seat, stamp));
                     let confirm = self.confirm.as_mut();
                     confirm
-                        .filter(|confirm| stamp >= Some(confirm.record().stamp))
+                        .filter(|confirm| stamp >= Some(confirm.read().stamp))
                         .into_iter()
                         .for_each(|confirm| confirm.holds(sitter.seat));
                 }
@@ -271,7 +271,7 @@ impl Get {
                 self.failures.cleared(from);
                 let stamp = self.confirm.as_mut().map(|confirm| {
                     confirm.holds(index);
-                    confirm.record().stamp
+                    confirm.read().stamp
                 });
                 let told = self.answers.iter_mut().find(|(owner, _)| *owner == index);
                 told.into_iter().for_each(|(_, held)| *held = stamp.max(*held));
@@ -470,7 +470,7 @@ impl Get {
         let remaining = step.remaining(self.deadline);
         let Some(confirm) = &self.confirm else { return };
         for owner in self.target.members(owners) {
-            let record = confirm.record().clone();
+            let record = confirm.read().clone();
             let ask = self.target.write_ask(WRITE_BACK, record, false, remaining);
             step.out.push(Action::Ask(owner, Ask::Write(Box::new(ask))));
         }
@@ -486,7 +486,7 @@ impl Get {
 
     fn reply(&self, repaired: bool, step: &Step<'_>) -> Reply {
         // What came later than what w owners hold is not answered with.
-        let newest = self.confirm.as_ref().map(Confirm::record).or(self.newest.as_ref());
+        let newest = self.confirm.as_ref().map(Confirm::read).or(self.newest.as_ref());
         let stamp = newest.map_or(Stamp::ZERO, |record| record.stamp);
         let record = newest.filter(|record| record.is_visible(step.now.wall)).cloned();
         let receipt = Receipt {
@@ -501,6 +501,7 @@ impl Get {
             needed: self.r,
             weak: self.weak,
             repaired,
+            many_siblings: false,
             server_time: step.clock.of_record(step.now.wall).max(stamp.time),
             trace: self.trace,
         };

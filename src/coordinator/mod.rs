@@ -17,9 +17,7 @@ mod shares;
 mod step;
 mod tally;
 
-pub use causal::{
-    CausalForward, CausalGet, CausalGetOrder, CausalWrite, CausalWriteOrder, ForwardOrder,
-};
+pub use causal::{CausalForward, CausalGet, CausalWrite, CausalWriteOrder, ForwardOrder, Own};
 pub use clock::{Clock, StampError};
 pub use get::{Get, GetOrder};
 pub use put::{Put, PutOrder};

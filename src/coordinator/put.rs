@@ -9,8 +9,8 @@
 use core::time::Duration;
 
 use crate::message::{
-    Applied, Attempt, DiskError, ErrorCode, OpError, PutReply, Receipt, Refusal, Reply, RoundId,
-    WriteOutcome,
+    Applied, Attempt, DiskError, ErrorCode, Kept, OpError, PutReply, Receipt, Refusal, Reply,
+    RoundId, WriteOutcome,
 };
 use crate::types::{NodeId, Record, Stamp, Time, TraceId, Value, WallTime};
 
@@ -375,7 +375,7 @@ impl Put {
     /// Nothing more is counted: what owners have not taken is kept for them.
     fn finish(&mut self, step: &mut Step<'_>) {
         for owner in self.unreached() {
-            step.out.push(Action::Hint(owner, self.version()));
+            step.out.push(Action::Hint(owner, Kept::Version(self.version())));
         }
         step.out.push(Action::Done);
     }
@@ -413,6 +413,7 @@ impl Put {
             needed: self.w,
             weak: self.weak,
             repaired: false,
+            many_siblings: false,
             server_time: server_time(step, self.stamp.time.max(self.highest.time)),
             trace: self.trace,
         }

@@ -4,7 +4,9 @@
 use core::time::Duration;
 
 use crate::causality::Change;
-use crate::message::{CausalMessage, ClientResult, KeyPlace, RegisterMessage, RoundId, WriteAsk};
+use crate::message::{
+    CausalMessage, ClientResult, Kept, KeyPlace, RegisterMessage, RoundId, WriteAsk,
+};
 use crate::types::{Epoch, Key, NodeId, Now, Record, TableId, Time, Unit, WallTime};
 
 use super::Clock;
@@ -170,13 +172,15 @@ pub enum Ask {
     Change(Box<ChangeAsk>),
 }
 
-/// Asks this node's own replica to change a key of a causal table.
+/// Asks this node's own replica to change a key of a causal table, or what it keeps of one.
 #[derive(Clone, Debug)]
 pub struct ChangeAsk {
     /// Which round asks.
     pub round: RoundId,
     /// Where.
     pub place: KeyPlace,
+    /// Change what is kept in custody for this owner instead of one's own copy.
+    pub hint_for: Option<NodeId>,
     /// What.
     pub change: Change,
 }
@@ -188,8 +192,8 @@ pub enum Action {
     Ask(NodeId, Ask),
     /// Raise the clock's durable ceiling so that it covers this time, then step again.
     RaiseCeiling(WallTime),
-    /// Keep a version for an owner that has not taken it.
-    Hint(NodeId, Record),
+    /// Keep a version, or set, for an owner that has not taken it.
+    Hint(NodeId, Kept),
     /// Answer the client.
     Reply(Box<ClientResult>),
     /// Nothing is left to do: forget the operation.

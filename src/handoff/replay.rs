@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::Books;
 use super::window::Window;
-use crate::message::{Hint, HintPage, HintPlace};
+use crate::message::{Hint, HintPage, HintPlace, Kept, RoundId};
 use crate::types::{ClusterState, NodeId, Now, Time, limits};
 
 /// The pace of replay.
@@ -46,11 +46,12 @@ pub struct Around<'a> {
 /// A version on its way to a member.
 #[derive(Clone, Debug)]
 pub struct Delivery {
-    /// The number its answer will bear; the same when it is sent again.
-    pub op: u64,
+    /// What its answer will bear: a hint is one operation, and each piece of it a round. The same
+    /// when it is sent again.
+    pub round: RoundId,
     /// To whom.
     pub to: NodeId,
-    /// What.
+    /// What: the hint, or a piece of it.
     pub hint: Hint,
 }
 
@@ -70,7 +71,7 @@ pub enum Delivered {
 pub enum ReplayAction {
     /// Read the next page of hints for the target.
     Read(NodeId, Option<HintPlace>),
-    /// Send a version.
+    /// Send a version, or a piece of a set.
     Deliver(Box<Delivery>),
     /// Delete a hint of the target: all it was sent to hold it.
     Remove(NodeId, Box<Hint>),
@@ -123,8 +124,14 @@ struct Turn {
 #[derive(Debug)]
 struct Flight {
     hint: Hint,
-    /// Who is not known to hold it. INVARIANT: not empty.
-    missing: BTreeMap<NodeId, Leg>,
+    /// Who is not known to hold which piece. INVARIANT: not empty.
+    missing: BTreeMap<(NodeId, u32), Leg>,
+}
+
+impl Flight {
+    fn waits_for(&self, member: NodeId) -> bool {
+        self.missing.keys().any(|(of, _)| *of == member)
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -265,17 +272,17 @@ impl Replay {
     pub fn on_answer(
         &mut self,
         from: NodeId,
-        (op, answer): (u64, Delivered),
+        (round, answer): (RoundId, Delivered),
         around: &mut Around<'_>,
     ) -> bool {
-        let known = self.turn.as_ref().is_some_and(|turn| turn.flights.contains_key(&op));
+        let known = self.turn.as_ref().is_some_and(|turn| turn.flights.contains_key(&round.op));
         if !known {
             return false;
         }
         match answer {
-            Delivered::Held => self.on_held(from, op, around),
+            Delivered::Held => self.on_held(from, round, around),
             Delivered::Overloaded if !crate::mutant!("overloaded-ends-turn") => {
-                self.on_overloaded(from, op, around.now.mono);
+                self.on_overloaded(from, round, around.now.mono);
             }
             Delivered::Overloaded | Delivered::Refused => {
                 crate::sometimes!("handoff: a target refuses");
@@ -288,18 +295,17 @@ impl Replay {
 
     /// A member cannot be reached any more.
     pub fn on_unreachable(&mut self, member: NodeId, around: &mut Around<'_>) {
-        let waits =
-            |turn: &Turn| turn.flights.values().any(|flight| flight.missing.contains_key(&member));
+        let waits = |turn: &Turn| turn.flights.values().any(|flight| flight.waits_for(member));
         if self.turn.as_ref().is_some_and(waits) {
             self.fail(around.now.mono);
             self.go_on(around);
         }
     }
 
-    fn on_held(&mut self, from: NodeId, op: u64, around: &mut Around<'_>) {
+    fn on_held(&mut self, from: NodeId, RoundId { op, round }: RoundId, around: &mut Around<'_>) {
         let Some(turn) = &mut self.turn else { return };
         let Some(flight) = turn.flights.get_mut(&op) else { return };
-        flight.missing.remove(&from);
+        flight.missing.remove(&(from, round));
         if !flight.missing.is_empty() {
             return;
         }
@@ -315,10 +321,10 @@ impl Replay {
 
     /// Asks for less at once from now on, and sends this one again later; others go on. When one at a
     /// time was too much, the target is left alone until then.
-    fn on_overloaded(&mut self, from: NodeId, op: u64, now: Time) {
+    fn on_overloaded(&mut self, from: NodeId, RoundId { op, round }: RoundId, now: Time) {
         let Some(turn) = &mut self.turn else { return };
         let flight = turn.flights.get_mut(&op);
-        let leg = flight.and_then(|flight| flight.missing.get_mut(&from));
+        let leg = flight.and_then(|flight| flight.missing.get_mut(&(from, round)));
         let Some(leg) = leg else { return };
         // Else a repeated answer, to what already waits.
         let Leg::Asked(_, number) = *leg else { return };
@@ -411,42 +417,62 @@ impl Replay {
                     }
                     let op = *around.next_operation;
                     *around.next_operation += 1;
-                    if crate::mutant!("hint-removed-before-ack") {
+                    if is_removed_early(&hint.kept) {
                         let hint = Box::new(hint.clone());
                         around.out.push(ReplayAction::Remove(turn.target, hint));
                     }
+                    let pieces = (1..).zip(hint.kept.clone().pieces());
+                    let legs =
+                        pieces.flat_map(|(round, _)| receivers.iter().map(move |to| (*to, round)));
+                    let legs = legs.collect();
                     turn.flights.insert(op, Flight { hint, missing: BTreeMap::new() });
-                    (op, receivers)
+                    (op, legs)
                 }
             };
             self.send(op, &to, around);
         }
     }
 
-    /// Sends a flight's version to members that miss it.
-    fn send(&mut self, op: u64, to: &[NodeId], around: &mut Around<'_>) {
+    /// Sends pieces of a flight's hint to members that miss them.
+    fn send(&mut self, op: u64, legs: &[(NodeId, u32)], around: &mut Around<'_>) {
         let (now, number) = (around.now.mono, self.sent);
         let flight = self.turn.as_mut().and_then(|turn| turn.flights.get_mut(&op));
         let Some(Flight { hint, missing }) = flight else { return };
-        let cost = hint.bytes().saturating_mul(1_000_000_000) / self.timing.bytes_per_second;
-        self.paced = self.paced.max(now).plus(Duration::from_nanos(cost));
         self.sent += 1;
-        for &to in to {
-            missing.insert(to, Leg::Asked(now, number));
-            let delivery = Delivery { op, to, hint: hint.clone() };
-            around.out.push(ReplayAction::Deliver(Box::new(delivery)));
+        let mut bytes = 0;
+        for (round, kept) in (1..).zip(hint.kept.clone().pieces()) {
+            let piece = Hint { kept, ..hint.clone() };
+            let receivers = legs.iter().filter(|(_, of)| *of == round).map(|(to, _)| *to);
+            let mut is_sent = false;
+            for to in receivers {
+                is_sent = true;
+                missing.insert((to, round), Leg::Asked(now, number));
+                let delivery = Delivery { round: RoundId { op, round }, to, hint: piece.clone() };
+                around.out.push(ReplayAction::Deliver(Box::new(delivery)));
+            }
+            bytes += if is_sent { piece.bytes() } else { 0 };
         }
+        let cost = bytes.saturating_mul(1_000_000_000) / self.timing.bytes_per_second;
+        self.paced = self.paced.max(now).plus(Duration::from_nanos(cost));
     }
 }
 
-/// The oldest delivery that was refused and may be sent again, and to whom.
-fn again(turn: &Turn, now: Time) -> Option<(u64, Vec<NodeId>)> {
+/// The oldest delivery that was refused and may be sent again: which pieces, and to whom.
+fn again(turn: &Turn, now: Time) -> Option<(u64, Vec<(NodeId, u32)>)> {
     let due = |leg: &Leg| matches!(leg, Leg::Paused(until) if *until <= now);
     turn.flights.iter().find_map(|(op, flight)| {
         let legs = flight.missing.iter().filter(|(_, leg)| due(leg));
-        let to: Vec<NodeId> = legs.map(|(id, _)| *id).collect();
-        (!to.is_empty()).then_some((*op, to))
+        let legs: Vec<_> = legs.map(|(leg, _)| *leg).collect();
+        (!legs.is_empty()).then_some((*op, legs))
     })
+}
+
+/// A planted bug: deleted before anybody has said to hold it.
+fn is_removed_early(kept: &Kept) -> bool {
+    match kept {
+        Kept::Version(_) => crate::mutant!("hint-removed-before-ack"),
+        Kept::Siblings(_) => crate::mutant!("causal-hint-removed-before-ack"),
+    }
 }
 
 /// To whom a hint for `target` goes now; to nobody while it has to wait. The target itself while it

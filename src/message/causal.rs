@@ -5,7 +5,7 @@ use bytes::Bytes;
 use core::time::Duration;
 
 use crate::causality::{CausalContext, Change, Dot, Refused, SiblingSet};
-use crate::types::{Key, Stamp, TableId, TraceId, Unit, Value, WallTime};
+use crate::types::{Key, NodeId, Stamp, TableId, TraceId, Unit, Value, WallTime};
 
 use super::{Attempt, KeyPlace, OpError, Receipt, Refusal, RoundId};
 
@@ -48,6 +48,8 @@ pub struct CausalPut {
     pub attempt: Attempt,
     /// The quorum.
     pub w: u8,
+    /// Whether stand-ins may count.
+    pub sloppy: bool,
     /// Below the floors.
     pub weak: bool,
     /// How long the value lives.
@@ -59,12 +61,14 @@ pub struct CausalPut {
 /// What owners say to each other, and others to owners. Safe to lose, repeat and reorder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CausalMessage {
-    /// Asks an owner to coordinate a put. An owner that is asked twice does it once.
+    /// Asks an owner, or a stand-in, to coordinate a put. One that is asked twice does it once.
     Put {
         /// The sender's operation.
         round: RoundId,
         /// Where.
         place: KeyPlace,
+        /// Asks a stand-in, which keeps the put in custody for this owner.
+        hint_for: Option<NodeId>,
         /// What.
         put: Box<CausalPut>,
         /// What is left of the deadline.
@@ -77,12 +81,14 @@ pub enum CausalMessage {
         /// What became of it.
         result: Result<Box<CausalReply>, Box<OpError>>,
     },
-    /// Asks an owner to merge. Round 0 wants no answer.
+    /// Asks an owner, or a stand-in, to merge. Round 0 wants no answer.
     Merge {
         /// The sender's round.
         round: RoundId,
         /// Where.
         place: KeyPlace,
+        /// Merge it into what is kept in custody for this owner.
+        hint_for: Option<NodeId>,
         /// What.
         set: SiblingSet,
         /// What is left of the deadline.
@@ -95,12 +101,14 @@ pub enum CausalMessage {
         /// What became of it.
         result: Result<(), Refusal>,
     },
-    /// Asks an owner for what it holds.
+    /// Asks an owner, or a stand-in, for what it holds.
     Read {
         /// The sender's round.
         round: RoundId,
         /// Where.
         place: KeyPlace,
+        /// Stand in for this owner: what is kept for any owner of the unit is wanted.
+        hint_for: Option<NodeId>,
         /// What is left of the deadline.
         remaining: Duration,
     },
@@ -169,6 +177,9 @@ pub struct CausalDisk {
 pub enum CausalTask {
     /// Read it. What this node wrote is told only once it is durable.
     Read,
+    /// Read what is kept under the key for any of these owners instead, merged. Told only once it is
+    /// durable.
+    ReadKept(Vec<NodeId>),
     /// Merge another one into it.
     Merge(SiblingSet),
     /// Make a change of this node.
@@ -178,7 +189,7 @@ pub enum CausalTask {
 /// What the disk answers, once what it says is durable.
 #[derive(Clone, Debug)]
 pub enum CausalDone {
-    /// To a read; blank when there is nothing.
+    /// To a read of either kind; blank when there is nothing.
     Read(SiblingSet),
     /// To a merge.
     Merged,

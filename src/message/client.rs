@@ -233,6 +233,9 @@ pub struct Receipt {
     pub weak: bool,
     /// The owners that answered did not agree, and repair was sent.
     pub repaired: bool,
+    /// The key, of a causal table, has [`SIBLINGS_WARN`](crate::types::limits::SIBLINGS_WARN)
+    /// siblings or more: somebody writes without contexts.
+    pub many_siblings: bool,
     /// Server time: the next attempt's window starts here.
     pub server_time: WallTime,
     /// The request's.

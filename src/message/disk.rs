@@ -12,8 +12,8 @@ use crate::types::{
 };
 
 use super::{
-    CausalDisk, CausalDone, DecreeRecord, Hint, HintBook, HintChange, HintPage, HintPlace,
-    HintTotals, HintsDropped, RegisterDisk, RegisterSaid,
+    CausalDisk, CausalDone, CustodyChange, DecreeRecord, Hint, HintBook, HintChange, HintPage,
+    HintPlace, HintTotals, HintsDropped, RegisterDisk, RegisterSaid,
 };
 
 /// Ties an answer to its request.
@@ -68,6 +68,8 @@ pub enum DiskRequest {
         /// The version.
         hint: Hint,
     },
+    /// Changes what is kept for an owner of a key of a causal table, as a stand-in that coordinates.
+    ChangeHint(Box<CustodyChange>),
     /// Reads the newest version that is kept under a key for any of these owners.
     ReadHint {
         /// The owners.
@@ -133,6 +135,9 @@ impl DiskRequest {
         match self {
             DiskRequest::Write { .. }
             | DiskRequest::KeepHint { .. }
+            | DiskRequest::ChangeHint(_)
+            // A page of sets waits until they are durable.
+            | DiskRequest::Hints { .. }
             | DiskRequest::RemoveHint { .. }
             | DiskRequest::DropHints { .. }
             | DiskRequest::Sweep { .. }
@@ -143,7 +148,6 @@ impl DiskRequest {
             DiskRequest::Read { .. }
             | DiskRequest::Range { .. }
             | DiskRequest::ReadHint { .. }
-            | DiskRequest::Hints { .. }
             | DiskRequest::Flush
             | DiskRequest::Compact
             | DiskRequest::Measure => false,
@@ -162,6 +166,8 @@ pub enum DiskAnswer {
     Range(RangePage),
     /// To [`DiskRequest::KeepHint`], once it is durable.
     Kept(WriteOutcome, HintChange),
+    /// To [`DiskRequest::ChangeHint`], once it is durable; or the refusal, with nothing changed.
+    ChangedHint(CausalDone, HintChange),
     /// To [`DiskRequest::Hints`].
     Hints(HintPage),
     /// To [`DiskRequest::RemoveHint`]: what is gone.

@@ -3,7 +3,40 @@
 use core::time::Duration;
 use std::collections::BTreeSet;
 
-use crate::types::{Key, NodeName, Record, TableId, Unit, WallTime};
+use crate::causality::{Change, SiblingSet};
+use crate::types::{Key, NodeId, NodeName, Record, TableId, Tenure, Unit, WallTime};
+
+/// What a hint keeps, by the kind of its table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// A version of a key whose highest stamp wins.
+    Version(Record),
+    /// What its owner is to merge into a key of a causal table.
+    Siblings(SiblingSet),
+}
+
+impl Kept {
+    /// Whether it is of a causal table.
+    pub fn is_set(&self) -> bool {
+        matches!(self, Kept::Siblings(_))
+    }
+
+    /// Bytes it accounts for, those of values that are stored apart included.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Kept::Version(record) => record.bytes(),
+            Kept::Siblings(set) => set.weight(),
+        }
+    }
+
+    /// In what pieces it is handed over: a set may be too large for one message.
+    pub fn pieces(self) -> Vec<Kept> {
+        match self {
+            Kept::Version(_) => vec![self],
+            Kept::Siblings(set) => set.pieces().into_iter().map(Kept::Siblings).collect(),
+        }
+    }
+}
 
 /// A version kept for an owner.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,14 +51,45 @@ pub struct Hint {
     pub table: TableId,
     /// The key.
     pub key: Key,
-    /// The version.
-    pub record: Record,
+    /// The version, or set.
+    pub kept: Kept,
+}
+
+/// A put or delete of a causal table by a stand-in: a change of what it keeps in custody for an
+/// owner. The record of custody is made when there is none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CustodyChange {
+    /// The owner.
+    pub target: NodeId,
+    /// The unit of the key.
+    pub unit: Unit,
+    /// The table.
+    pub table: TableId,
+    /// The key.
+    pub key: Key,
+    /// The age of the record, if it is made now.
+    pub created: WallTime,
+    /// In which tenure of the node. A record that was made in another one gets a new actor: what the
+    /// old one wrote last may have been lost.
+    pub within: Tenure,
+    /// The change. Its dot names the tenure of an actor that has never written: the record's own
+    /// takes its place where there is one.
+    pub change: Change,
+}
+
+impl CustodyChange {
+    /// Bytes by which the record may grow, or what it accounts for when it is made.
+    pub fn bytes(&self) -> u64 {
+        let value = self.change.write.as_ref().map_or(0, |write| write.payload.len());
+        let set = SiblingSet::weight_of(value, self.change.seen.entries() + 1, 1);
+        u64::try_from(self.key.as_bytes().len() + set).unwrap_or(u64::MAX)
+    }
 }
 
 impl Hint {
     /// Bytes a hint accounts for: those of key and version, and of what stands around them.
     pub fn bytes(&self) -> u64 {
-        let bytes = self.key.as_bytes().len() + self.record.bytes();
+        let bytes = self.key.as_bytes().len() + self.kept.bytes();
         u64::try_from(bytes).unwrap_or(u64::MAX)
     }
 

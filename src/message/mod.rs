@@ -34,8 +34,8 @@ pub use event::{Effect, Event, Level, Note};
 pub use explain::{ExplainReply, KeptVersion, OwnCopy, RegisterFacts, SiblingFacts, VersionFacts};
 pub use hello::{Hello, HelloRefusal};
 pub use hint::{
-    DirtyMark, Hint, HintBook, HintChange, HintGauges, HintLine, HintPage, HintPlace, HintRequest,
-    HintTotals, HintsDropped, HintsReply,
+    CustodyChange, DirtyMark, Hint, HintBook, HintChange, HintGauges, HintLine, HintPage,
+    HintPlace, HintRequest, HintTotals, HintsDropped, HintsReply, Kept,
 };
 pub use peer::{
     BirthNews, CustodyNews, FounderNonce, KeyPlace, Lane, LifeAnswer, PeerMessage, ProbeFacts,

@@ -5,19 +5,19 @@ use std::collections::{BTreeSet, VecDeque};
 
 use super::Node;
 use super::behind::Early;
-use super::client::{quorum, unit_of};
+use super::client::{is_sloppy, quorum, unit_of};
 use super::disk::Pending;
 use super::operation::{LocalAnswer, Machine, Operation};
 use super::waterfall::Asker;
-use crate::causality::ContextToken;
+use crate::causality::{ContextToken, SiblingSet};
 use crate::coordinator::{
-    CausalForward, CausalGet, CausalGetOrder, CausalWrite, CausalWriteOrder, ChangeAsk,
-    ForwardOrder, Health, Holder, Step, Target,
+    CausalForward, CausalGet, CausalWrite, CausalWriteOrder, ChangeAsk, ForwardOrder, Health,
+    Holder, Own, Step, Target,
 };
 use crate::message::{
     self, Applied, CausalDisk, CausalDone, CausalMessage, CausalPut, CausalTask, ClientBody,
-    ClientRequest, ClientResult, DiskAnswer, DiskError, DiskRequest, ErrorCode, KeyPlace, OpError,
-    PeerMessage, Refusal, Reply, Restored, RoundId,
+    ClientRequest, ClientResult, CustodyChange, DiskAnswer, DiskError, DiskRequest, ErrorCode,
+    Hint, Kept, KeyPlace, OpError, PeerMessage, Refusal, Reply, Restored, RoundId,
 };
 use crate::types::{ClusterState, NodeId, Now, OpId, RequestId, Table, Tenure, limits};
 
@@ -88,16 +88,12 @@ impl Node {
         match body {
             ClientBody::Get(get) => {
                 let r = quorum(get.r, table.r, table.n, "r")?;
+                // What stand-ins hold is no owner's, and monotonic reads rest on owners.
+                let sloppy = is_sloppy(table, get.mode)? && !get.monotonic;
                 let target = self.target(state, table, get.key);
-                let order = CausalGetOrder {
-                    r,
-                    weak: r < table.r_min,
-                    trace,
-                    deadline,
-                    hedge_after: self.config.hedge_after,
-                    retry_interval: self.config.retry_interval,
-                    nearest: target.index(self.me),
-                };
+                let mut order = self.get_order(table, r, &target, sloppy);
+                order.monotonic = get.monotonic.then(|| table.w.max(table.w_min));
+                (order.trace, order.deadline) = (trace, deadline);
                 let asker = Asker::new(op, get.traced, now);
                 self.begin(now, asker, target, |target, step| {
                     Machine::CausalGet(Box::new(CausalGet::begin(target, order, step)))
@@ -108,9 +104,9 @@ impl Node {
                 let (put, r) = self.causal_put(now, table, put, trace)?;
                 let target = self.target(state, table, put_key);
                 match target.index(self.me) {
-                    Some(own) => {
+                    Some(_) => {
                         self.check_own_clock(now)?;
-                        let order = self.write_order(put, (own, r), deadline);
+                        let order = self.write_order(&target, (put, r), None, deadline)?;
                         self.raise_ceiling_early(now);
                         self.begin(now, op, target, |target, step| {
                             let write = CausalWrite::begin(target, order, step);
@@ -119,7 +115,8 @@ impl Node {
                     }
                     None => {
                         let retry_interval = self.config.retry_interval;
-                        let order = ForwardOrder { put, deadline, retry_interval };
+                        let stand_ins = self.stand_ins(put.sloppy, &target);
+                        let order = ForwardOrder { put, deadline, retry_interval, stand_ins };
                         self.begin(now, op, target, |target, step| {
                             let forward = CausalForward::begin(target, order, step);
                             Machine::CausalForward(Box::new(forward))
@@ -134,14 +131,26 @@ impl Node {
         Ok(())
     }
 
+    /// How this node makes a put: as an owner, or as a stand-in for one.
     fn write_order(
-        &self,
-        put: CausalPut,
-        (own, r): (u8, u8),
+        &mut self,
+        target: &Target,
+        (put, r): (CausalPut, u8),
+        hint_for: Option<NodeId>,
         deadline: crate::types::Time,
-    ) -> CausalWriteOrder {
-        let (tenure, retry_interval) = (self.causal.tenure, self.config.retry_interval);
-        CausalWriteOrder { put, tenure, own, r, deadline, retry_interval }
+    ) -> Result<CausalWriteOrder, OpError> {
+        let seat = target.index(hint_for.unwrap_or(self.me));
+        let seat = seat.ok_or_else(|| refused(&Refusal::NotOwner))?;
+        let mut stand_ins = self.stand_ins(put.sloppy, target);
+        let (mut tenure, stands_in) = (self.causal.tenure, hint_for.is_some());
+        if stands_in {
+            stand_ins.retain(|id| *id != self.me);
+            stand_ins.insert(0, self.me);
+            tenure = Tenure(self.causal.rng.u64(1..));
+        }
+        let own = Own { node: self.me, seat, stands_in, tenure };
+        let retry_interval = self.config.retry_interval;
+        Ok(CausalWriteOrder { put, own, stand_ins, r, deadline, retry_interval })
     }
 
     /// A client's put, checked; and the quorum of the read before a delete without a context.
@@ -154,6 +163,7 @@ impl Node {
     ) -> Result<(CausalPut, u8), OpError> {
         let w = quorum(put.w, table.w, table.n, "w")?;
         let r = quorum(put.r, table.r, table.n, "r")?;
+        let sloppy = is_sloppy(table, put.mode)?;
         super::client::check_value_size(table, put.value.as_ref())?;
         let seen = if put.context.is_empty() {
             None
@@ -176,7 +186,8 @@ impl Node {
         }
         let weak = w < table.w_min || (put.r.is_some() && r < table.r_min);
         let (value, ttl) = (put.value, put.ttl.resolve(table.ttl));
-        Ok((CausalPut { value, seen, attempt, w, weak, ttl, trace }, r.max(table.r_min)))
+        let put = CausalPut { value, seen, attempt, w, sloppy, weak, ttl, trace };
+        Ok((put, r.max(table.r_min)))
     }
 
     /// An id for a write whose client gave none.
@@ -186,8 +197,8 @@ impl Node {
 
     pub(super) fn on_causal(&mut self, now: Now, from: NodeId, message: CausalMessage) {
         match message {
-            CausalMessage::Put { round, place, put, remaining } => {
-                self.on_forwarded(now, (from, round), place, (*put, remaining));
+            CausalMessage::Put { round, place, hint_for, put, remaining } => {
+                self.on_forwarded(now, (from, round), (place, hint_for), (*put, remaining));
             }
             CausalMessage::PutAnswer { round, result } => {
                 self.step(now, round.op, |machine, step| {
@@ -196,35 +207,30 @@ impl Node {
                     }
                 });
             }
-            CausalMessage::Merge { round, place, set, remaining } => {
-                self.on_causal_merge(now, (from, round), place, (set, remaining));
+            CausalMessage::Merge { round, place, hint_for, set, remaining } => {
+                self.on_causal_merge(now, (from, round), (place, hint_for), (set, remaining));
             }
             CausalMessage::MergeAnswer { round, result } => {
                 self.note_write_answered(now, from, round);
-                self.step(now, round.op, |machine, step| {
-                    if let Machine::CausalWrite(write) = machine
-                        && let Some(index) = write.target().index(from)
-                    {
-                        write.on_told(index, round, result, step);
-                    }
+                if !self.operations.contains_key(&round.op) {
+                    return self.on_delivered(now, from, (round, result));
+                }
+                self.step(now, round.op, |machine, step| match machine {
+                    Machine::CausalWrite(write) => write.on_told(from, round, result, step),
+                    Machine::CausalGet(get) => get.on_merged(from, round, result, step),
+                    _ => {}
                 });
             }
-            CausalMessage::Read { round, place, remaining } => {
-                self.on_causal_read(now, (from, round), place, remaining);
+            CausalMessage::Read { round, place, hint_for, remaining } => {
+                self.on_causal_read(now, (from, round), (place, hint_for), remaining);
             }
             CausalMessage::ReadAnswer { round, piece, pieces, result } => {
                 self.note_read_answered(now, from, round, result.as_ref().err());
                 self.note_answer(now, round.op, from, &result);
                 self.step(now, round.op, |machine, step| match machine {
-                    Machine::CausalGet(get) => {
-                        if let Some(index) = get.target().index(from) {
-                            get.on_read(index, (piece, pieces), result, step);
-                        }
-                    }
+                    Machine::CausalGet(get) => get.on_read(from, (piece, pieces), result, step),
                     Machine::CausalWrite(write) => {
-                        if let Some(index) = write.target().index(from) {
-                            write.on_read(index, (piece, pieces), result, step);
-                        }
+                        write.on_read(from, (piece, pieces), result, step);
                     }
                     _ => {}
                 });
@@ -232,20 +238,20 @@ impl Node {
         }
     }
 
-    /// Another node asks this one, as an owner, to coordinate a put.
+    /// A node asks this one, as an owner or as a stand-in, to coordinate a put.
     fn on_forwarded(
         &mut self,
         now: Now,
         (from, round): (NodeId, RoundId),
-        place: KeyPlace,
+        (place, hint_for): (KeyPlace, Option<NodeId>),
         (put, remaining): (CausalPut, Duration),
     ) {
         let judged = self
-            .judge(now, from, (place.unit, place.changed_at, place.table), None)
+            .judge(now, from, (place.unit, place.changed_at, place.table), hint_for)
             .and_then(|()| self.judge_load(remaining));
         if matches!(judged, Err(Refusal::Behind { .. })) {
             let put = Box::new(put);
-            let message = CausalMessage::Put { round, place, put, remaining };
+            let message = CausalMessage::Put { round, place, hint_for, put, remaining };
             return self.wait_for_state(now, from, Early::Causal(Box::new(message)));
         }
         // One that was refused is not made either: whoever asked has been told that it was not.
@@ -253,9 +259,10 @@ impl Node {
             crate::sometimes!("causal put: arrives twice");
             return;
         }
-        let begun = judged
-            .map_err(|refusal| refused(&refusal))
-            .and_then(|()| self.begin_forwarded(now, (from, round), place, (put, remaining)));
+        let begun = judged.map_err(|refusal| refused(&refusal)).and_then(|()| {
+            let place = (place, hint_for);
+            self.begin_forwarded(now, (from, round), place, (put, remaining))
+        });
         if let Err(error) = begun {
             let result = Err(Box::new(error));
             self.say_causal(from, CausalMessage::PutAnswer { round, result });
@@ -266,7 +273,7 @@ impl Node {
         &mut self,
         now: Now,
         (from, round): (NodeId, RoundId),
-        place: KeyPlace,
+        (place, hint_for): (KeyPlace, Option<NodeId>),
         (put, remaining): (CausalPut, Duration),
     ) -> Result<(), OpError> {
         let state = self.serving_state()?;
@@ -276,20 +283,20 @@ impl Node {
         let table = state.table(place.table).ok_or_else(unknown)?;
         self.admit_share(Holder { table: table.id, client: None })?;
         let within = |quorum: u8| quorum >= 1 && quorum <= table.n;
-        if !within(put.w) || unit_of(&state, table, &place.key) != place.unit {
+        let fits = hint_for.is_none() || put.sloppy;
+        if !fits || !within(put.w) || unit_of(&state, table, &place.key) != place.unit {
             let text = "a forwarded write does not fit its table";
             return Err(OpError::new(ErrorCode::RequestMalformed, text));
         }
         let target = self.target(&state, table, place.key);
-        let own = target.index(self.me).ok_or_else(|| refused(&Refusal::NotOwner))?;
         let r = table.r.max(table.r_min);
-        let order = self.write_order(put, (own, r), now.mono.plus(remaining));
+        let order = self.write_order(&target, (put, r), hint_for, now.mono.plus(remaining))?;
         self.raise_ceiling_early(now);
         let reachable = self.reachable(&target.owners);
         let mut out = Vec::with_capacity(4);
         let (clock, hedges) = (&mut self.clock, &mut self.hedges);
-        // Only gets choose whom they ask.
-        let (health, stand_ins) = (Health::default(), 0);
+        // Only gets choose whom they ask; those who may stand in have just been chosen.
+        let (health, stand_ins) = (Health::default(), (1 << limits::REPLICAS_MAX) - 1);
         let step = &mut Step { now, clock, reachable, health, stand_ins, hedges, out: &mut out };
         let machine = Machine::CausalWrite(Box::new(CausalWrite::begin(target, order, step)));
         self.insert(Operation::forwarded((from, round), machine));
@@ -319,14 +326,14 @@ impl Node {
         &mut self,
         now: Now,
         (from, round): (NodeId, RoundId),
-        place: KeyPlace,
-        (set, remaining): (crate::causality::SiblingSet, Duration),
+        (place, hint_for): (KeyPlace, Option<NodeId>),
+        (set, remaining): (SiblingSet, Duration),
     ) {
         let judged = self
-            .judge(now, from, (place.unit, place.changed_at, place.table), None)
+            .judge(now, from, (place.unit, place.changed_at, place.table), hint_for)
             .and_then(|()| self.judge_load(remaining));
         if matches!(judged, Err(Refusal::Behind { .. })) {
-            let message = CausalMessage::Merge { round, place, set, remaining };
+            let message = CausalMessage::Merge { round, place, hint_for, set, remaining };
             return self.wait_for_state(now, from, Early::Causal(Box::new(message)));
         }
         if let Err(refusal) = judged {
@@ -334,6 +341,12 @@ impl Node {
         }
         if let Some(last) = set.context().last() {
             self.clock.observe(now.wall, last.stamp());
+        }
+        if let Some(target) = hint_for {
+            let KeyPlace { unit, table, key, .. } = place;
+            let kept = Kept::Siblings(set);
+            let hint = Hint { created: now.wall, custody: true, unit, table, key, kept };
+            return self.keep_in_custody((from, round), target, hint);
         }
         self.replica_operations += 1;
         let task = CausalTask::Merge(set);
@@ -344,31 +357,45 @@ impl Node {
         &mut self,
         now: Now,
         (from, round): (NodeId, RoundId),
-        place: KeyPlace,
+        (place, hint_for): (KeyPlace, Option<NodeId>),
         remaining: Duration,
     ) {
         let judged = self
-            .judge(now, from, (place.unit, place.changed_at, place.table), None)
+            .judge(now, from, (place.unit, place.changed_at, place.table), hint_for)
             .and_then(|()| self.judge_load(remaining));
         if matches!(judged, Err(Refusal::Behind { .. })) {
-            let message = CausalMessage::Read { round, place, remaining };
+            let message = CausalMessage::Read { round, place, hint_for, remaining };
             return self.wait_for_state(now, from, Early::Causal(Box::new(message)));
         }
         if let Err(refusal) = judged {
             return self.answer_causal_read(from, round, Err(refusal));
         }
         self.replica_operations += 1;
-        let task = CausalTask::Read;
+        let task = match hint_for {
+            None => CausalTask::Read,
+            Some(_) => {
+                let state = self.state.as_ref();
+                CausalTask::ReadKept(
+                    state.map_or_else(Vec::new, |state| state.owners(place.unit).to_vec()),
+                )
+            }
+        };
         self.disk(Pending::Causal(CausalPending::Read { from, round }), disk(place, task));
     }
 
-    /// A put of this node wants to change its own replica.
+    /// A put of this node wants to change its own replica, or what it keeps in custody.
     pub(super) fn on_change_ask(&mut self, now: Now, ask: ChangeAsk) {
-        let ChangeAsk { round, place, change } = ask;
+        let ChangeAsk { round, place, hint_for, change } = ask;
         if let Err(refusal) =
-            self.judge(now, self.me, (place.unit, place.changed_at, place.table), None)
+            self.judge(now, self.me, (place.unit, place.changed_at, place.table), hint_for)
         {
             return self.local.push_back(LocalAnswer::Changed(round, Err(refusal)));
+        }
+        if let Some(target) = hint_for {
+            let KeyPlace { unit, table, key, .. } = place;
+            let (created, within) = (now.wall, self.causal.tenure);
+            let change = CustodyChange { target, unit, table, key, created, within, change };
+            return self.change_custody(round, change);
         }
         self.replica_operations += 1;
         let task = CausalTask::Change(change);
@@ -437,7 +464,7 @@ impl Node {
         }
     }
 
-    fn answer_merge(&mut self, to: NodeId, round: RoundId, result: Result<(), Refusal>) {
+    pub(super) fn answer_merge(&mut self, to: NodeId, round: RoundId, result: Result<(), Refusal>) {
         // Nobody waits for a repair.
         if round.round > 0 {
             self.say_causal(to, CausalMessage::MergeAnswer { round, result });
@@ -448,7 +475,7 @@ impl Node {
         &mut self,
         to: NodeId,
         round: RoundId,
-        result: Result<crate::causality::SiblingSet, Refusal>,
+        result: Result<SiblingSet, Refusal>,
     ) {
         let set = match result {
             Ok(set) => set,
@@ -480,7 +507,10 @@ impl Node {
         if matches!(*message, CausalMessage::Merge { round, .. } if round.round == 0) {
             self.gauges.repairs += 1;
         }
-        if to == self.me {
+        if to == self.me && matches!(*message, CausalMessage::Put { .. }) {
+            // It begins an operation: not in the midst of this one's step.
+            self.local.push_back(LocalAnswer::Causal(message));
+        } else if to == self.me {
             self.on_causal(now, to, *message);
         } else {
             self.send(to, PeerMessage::Causal(message));
@@ -503,15 +533,4 @@ fn refused(refusal: &Refusal) -> OpError {
         other => (ErrorCode::NotReady, format!("the owner refuses: {other:?}")),
     };
     OpError::new(code, text)
-}
-
-/// The operation's target of a key, for whoever has only its machine: of those without stand-ins.
-pub(super) fn strict_target(machine: &Machine) -> Option<&Target> {
-    match machine {
-        Machine::CausalGet(get) => Some(get.target()),
-        Machine::CausalWrite(write) => Some(write.target()),
-        Machine::CausalForward(forward) => Some(forward.target()),
-        Machine::Register(register) => Some(register.target()),
-        Machine::Put(_) | Machine::Get(_) | Machine::Scan(_) => None,
-    }
 }

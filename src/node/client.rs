@@ -36,16 +36,11 @@ impl Node {
             self.wait_for_table(now, op, request);
             return Ok(());
         }
-        // What a table never allows is said before what this version cannot do yet.
-        let mode = mode_of(&request.body);
-        is_sloppy(table(&state, request.body.table())?, mode)?;
+        // What a table never allows is said before what does not go with its kind.
+        is_sloppy(table(&state, request.body.table())?, mode_of(&request.body))?;
         let table = served_table(&state, &request.body)?;
         self.admit_share(Holder { table: table.id, client: self.asker })?;
         check_options(table, &request.body)?;
-        if table.kind == TableKind::Causal && mode == QuorumMode::Sloppy {
-            let message = "stand-ins in causal tables are not available yet";
-            return Err(OpError::new(ErrorCode::NotAvailableYet, message));
-        }
         if table.kind == TableKind::Linearizable {
             return self.begin_register(now, op, (&state, table), request);
         }
@@ -153,7 +148,13 @@ impl Node {
         })
     }
 
-    fn get_order(&self, table: &Table, r: u8, target: &Target, sloppy: bool) -> GetOrder {
+    pub(super) fn get_order(
+        &self,
+        table: &Table,
+        r: u8,
+        target: &Target,
+        sloppy: bool,
+    ) -> GetOrder {
         let may_be_sloppy = table.sloppy != Sloppy::Never;
         GetOrder {
             r,
@@ -233,7 +234,7 @@ impl Node {
 
     /// Members that may stand in for owners of the key and can be reached, in the order of the walk:
     /// none in a strict request.
-    fn stand_ins(&self, sloppy: bool, target: &Target) -> Vec<NodeId> {
+    pub(super) fn stand_ins(&self, sloppy: bool, target: &Target) -> Vec<NodeId> {
         if !sloppy && !crate::mutant!("stand-in-counts-in-strict") {
             return Vec::new();
         }
@@ -391,7 +392,7 @@ pub(super) fn table<'a>(state: &'a ClusterState, name: &TableName) -> Result<&'a
 }
 
 /// Whether stand-ins may count in a request.
-fn is_sloppy(table: &Table, mode: QuorumMode) -> Result<bool, OpError> {
+pub(super) fn is_sloppy(table: &Table, mode: QuorumMode) -> Result<bool, OpError> {
     match (mode, table.sloppy) {
         (QuorumMode::Strict, _) | (QuorumMode::ByTable, Sloppy::Never | Sloppy::Request) => {
             Ok(false)
@@ -426,10 +427,6 @@ fn check_options(table: &Table, body: &ClientBody) -> Result<(), OpError> {
     if *mode == QuorumMode::Sloppy {
         let message = "a monotonic read counts owners only: leave sloppy out";
         return Err(OpError::new(ErrorCode::RequestMalformed, message));
-    }
-    if table.kind == TableKind::Causal {
-        let message = "monotonic reads of causal tables are not available yet";
-        return Err(OpError::new(ErrorCode::NotAvailableYet, message));
     }
     Ok(())
 }

@@ -5,13 +5,15 @@ use std::collections::BTreeMap;
 
 use super::Node;
 use super::disk::Pending;
+use super::operation::LocalAnswer;
 use crate::handoff::{Around, Books, Bounds, Delivered, Delivery, Replay, ReplayAction, Timing};
 use crate::message::{
-    DirtyMark, DiskAnswer, DiskError, DiskRequest, Effect, ErrorCode, Hint, HintGauges, HintLine,
-    HintPlace, HintRequest, HintTotals, HintsReply, Level, MetaRecord, OpError, PeerMessage, Phase,
-    Refusal, Reply, Restored, RoundId, WriteAnswer, WriteAsk,
+    CausalMessage, CustodyChange, DirtyMark, DiskAnswer, DiskError, DiskRequest, Effect, ErrorCode,
+    Hint, HintGauges, HintLine, HintPlace, HintRequest, HintTotals, HintsReply, Kept, KeyPlace,
+    Level, MetaRecord, OpError, PeerMessage, Phase, Refusal, Reply, Restored, RoundId, WriteAnswer,
+    WriteAsk, WriteOutcome,
 };
-use crate::types::{NodeId, NodeName, Now, OpId, Record, Time, Unit, WallTime, limits};
+use crate::types::{NodeId, NodeName, Now, OpId, Time, Unit, WallTime, limits};
 
 /// What is kept for others, and its way back.
 #[derive(Debug)]
@@ -28,10 +30,23 @@ pub(super) struct Hints {
     dropped: u64,
 }
 
-/// Who waits for a hint to be durable: a coordinator, with its round; nobody for a plain one.
+/// What was asked of the disk that keeps hints.
+#[derive(Clone, Copy, Debug)]
+enum Asker {
+    /// Nobody waits: a plain hint.
+    Nobody,
+    /// A coordinator that has asked to keep a version.
+    Write(NodeId, RoundId),
+    /// The same of a set of siblings.
+    Merge(NodeId, RoundId),
+    /// A put of this node as a stand-in.
+    Change(RoundId),
+}
+
+/// Who waits for a hint to be durable.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Keeping {
-    asker: Option<(NodeId, RoundId)>,
+    asker: Asker,
     target: NodeId,
     unit: Unit,
     custody: bool,
@@ -46,6 +61,17 @@ pub(super) struct Dropping {
     /// The operator who asked, if one did; then custody goes too.
     op: Option<OpId>,
     so_far: HintTotals,
+}
+
+impl Asker {
+    /// A planted bug: whoever asked is answered though nothing is durable.
+    fn is_answered_early(self) -> bool {
+        match self {
+            Asker::Write(..) => crate::mutant!("hint-ack-before-durable"),
+            Asker::Merge(..) => crate::mutant!("causal-custody-before-durable"),
+            Asker::Nobody | Asker::Change(_) => false,
+        }
+    }
 }
 
 impl Hints {
@@ -84,24 +110,49 @@ impl Hints {
 }
 
 impl Node {
-    /// A coordinator asks this node to stand in: judged like a write, by `peer`.
-    pub(super) fn keep_in_custody(&mut self, now: Now, from: NodeId, ask: WriteAsk) {
-        let WriteAsk { round, unit, table, key, record, hint_for, .. } = ask;
-        let target = hint_for.unwrap_or(from);
-        let hint = Hint { created: now.wall, custody: true, unit, table, key, record };
-        let bytes = hint.bytes();
+    /// A coordinator asks this node to stand in: judged already, like a write or a merge.
+    pub(super) fn keep_in_custody(
+        &mut self,
+        (from, round): (NodeId, RoundId),
+        target: NodeId,
+        hint: Hint,
+    ) {
+        let asker = match hint.kept {
+            Kept::Version(_) => Asker::Write(from, round),
+            Kept::Siblings(_) => Asker::Merge(from, round),
+        };
+        let (unit, bytes) = (hint.unit, hint.bytes());
         if !self.hints.books.admit(true, bytes) {
             crate::sometimes!("handoff: no room for custody");
-            let result = Err(Refusal::Overloaded);
-            return self.answer_write(from, WriteAnswer { round, result });
+            return self.answer_kept(asker, Err(Refusal::Overloaded));
         }
         self.replica_operations += 1;
-        if crate::mutant!("hint-ack-before-durable") {
-            let result = Ok(crate::message::WriteOutcome::Stored);
-            self.answer_write(from, WriteAnswer { round, result });
+        if asker.is_answered_early() {
+            self.answer_kept(asker, Ok(WriteOutcome::Stored));
         }
-        let keeping = Keeping { asker: Some((from, round)), target, unit, custody: true, bytes };
+        let keeping = Keeping { asker, target, unit, custody: true, bytes };
         self.disk(Pending::Hint(keeping), DiskRequest::KeepHint { target, hint });
+    }
+
+    /// A put of this node, as a stand-in, makes its change in what is kept in custody.
+    pub(super) fn change_custody(&mut self, round: RoundId, change: CustodyChange) {
+        let (target, unit, bytes) = (change.target, change.unit, change.bytes());
+        if !self.hints.books.admit(true, bytes) {
+            crate::sometimes!("handoff: no room for custody");
+            let full = Err(Refusal::Overloaded);
+            return self.local.push_back(LocalAnswer::Changed(round, full));
+        }
+        self.replica_operations += 1;
+        let keeping = Keeping { asker: Asker::Change(round), target, unit, custody: true, bytes };
+        self.disk(Pending::Hint(keeping), DiskRequest::ChangeHint(Box::new(change)));
+    }
+
+    fn answer_kept(&mut self, asker: Asker, result: Result<WriteOutcome, Refusal>) {
+        match asker {
+            Asker::Write(from, round) => self.answer_write(from, WriteAnswer { round, result }),
+            Asker::Merge(from, round) => self.answer_merge(from, round, result.map(|_| ())),
+            Asker::Nobody | Asker::Change(_) => {}
+        }
     }
 
     /// An owner has not taken an acknowledged write: it is kept here, where there is room.
@@ -117,7 +168,7 @@ impl Node {
             return self.mark_dirty(unit, target);
         }
         crate::sometimes!("handoff: keeps a plain hint");
-        let keeping = Keeping { asker: None, target, unit, custody: false, bytes };
+        let keeping = Keeping { asker: Asker::Nobody, target, unit, custody: false, bytes };
         self.disk(Pending::Hint(keeping), DiskRequest::KeepHint { target, hint });
     }
 
@@ -137,10 +188,16 @@ impl Node {
     ) {
         let Keeping { asker, target, unit, custody, bytes } = keeping;
         let told = self.hints.books.holds_custody(target);
+        let mut changed = None;
         let result = match result {
             Ok(DiskAnswer::Kept(outcome, change)) => {
                 self.hints.books.settle(target, (custody, bytes), change);
                 Ok(outcome)
+            }
+            Ok(DiskAnswer::ChangedHint(done, change)) => {
+                self.hints.books.settle(target, (custody, bytes), change);
+                changed = Some(done);
+                Ok(WriteOutcome::Stored)
             }
             other => {
                 self.hints.books.doubt(target, (custody, bytes), now.wall);
@@ -152,14 +209,20 @@ impl Node {
             self.members.probe_soon(now);
         }
         match asker {
-            Some((from, round)) => {
+            Asker::Write(..) | Asker::Merge(..) => {
                 self.replica_operations -= 1;
-                if !crate::mutant!("hint-ack-before-durable") {
-                    self.answer_write(from, WriteAnswer { round, result });
+                if !asker.is_answered_early() {
+                    self.answer_kept(asker, result);
                 }
             }
-            None if result.is_err() => self.mark_dirty(unit, target),
-            None => {}
+            Asker::Change(round) => {
+                self.replica_operations -= 1;
+                let other = || Refusal::Storage("the disk gave another answer".to_owned());
+                let result = result.and_then(|_| changed.ok_or_else(other));
+                self.on_changed(now, round, result);
+            }
+            Asker::Nobody if result.is_err() => self.mark_dirty(unit, target),
+            Asker::Nobody => {}
         }
         self.sweep_on();
         self.replay_on(now);
@@ -209,21 +272,31 @@ impl Node {
     }
 
     fn deliver_hint(&mut self, now: Now, state: &crate::types::ClusterState, delivery: Delivery) {
-        let Delivery { op, to, hint } = delivery;
-        let Hint { unit, table, key, mut record, .. } = hint;
+        let Delivery { round, to, hint } = delivery;
+        let Hint { unit, table, key, kept, .. } = hint;
+        let changed_at = state.changed_at(unit);
+        let remaining = self.config.retry_interval.saturating_mul(4);
+        let mut record = match kept {
+            Kept::Version(record) => record,
+            Kept::Siblings(set) => {
+                let (place, hint_for) = (KeyPlace { unit, changed_at, table, key }, None);
+                let message = CausalMessage::Merge { round, place, hint_for, set, remaining };
+                return self.ask_causal(now, to, Box::new(message));
+            }
+        };
         if crate::mutant!("replay-stamps-anew") {
             record.stamp.time = self.clock.of_record(now.wall);
         }
         let ask = WriteAsk {
-            round: RoundId { op, round: 1 },
+            round,
             unit,
-            changed_at: state.changed_at(unit),
+            changed_at,
             table,
             key,
             record,
             fresh: false,
             hint_for: None,
-            remaining: self.config.retry_interval.saturating_mul(4),
+            remaining,
         };
         if to == self.me {
             self.on_write_ask(now, to, ask);
@@ -249,14 +322,18 @@ impl Node {
     }
 
     /// An answer that no operation of a client waits for may be to a delivery.
-    pub(super) fn on_delivered(&mut self, now: Now, from: NodeId, answer: &WriteAnswer) {
-        let delivered = match &answer.result {
+    pub(super) fn on_delivered<T>(
+        &mut self,
+        now: Now,
+        from: NodeId,
+        (round, result): (RoundId, Result<T, Refusal>),
+    ) {
+        let delivered = match result {
             Ok(_) => Delivered::Held,
             Err(Refusal::Overloaded) => Delivered::Overloaded,
             Err(_) => Delivered::Refused,
         };
-        let answer = (answer.round.op, delivered);
-        self.replay_step(now, |replay, around| replay.on_answer(from, answer, around));
+        self.replay_step(now, |replay, around| replay.on_answer(from, (round, delivered), around));
     }
 
     pub(super) fn on_hint_page(
@@ -469,8 +546,8 @@ impl Node {
     }
 
     /// What a put leaves behind for an owner.
-    pub(super) fn hint_of(target: &crate::coordinator::Target, record: Record) -> Hint {
+    pub(super) fn hint_of(target: &crate::coordinator::Target, kept: Kept) -> Hint {
         let (unit, table, key) = (target.unit, target.table, target.key.clone());
-        Hint { created: WallTime(0), custody: false, unit, table, key, record }
+        Hint { created: WallTime(0), custody: false, unit, table, key, kept }
     }
 }

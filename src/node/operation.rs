@@ -5,6 +5,7 @@ use super::links::health;
 use super::waterfall::{Asker, Waterfall, event_of};
 use crate::coordinator::{
     Action, Ask, CausalForward, CausalGet, CausalWrite, Get, Holder, Put, Register, Scan, Step,
+    Target,
 };
 use crate::message::{
     Applied, CausalDone, CausalMessage, ClientResult, DiskError, Effect, OpError, PeerMessage,
@@ -91,13 +92,33 @@ impl Machine {
 
     fn table(&self) -> TableId {
         match self {
-            Machine::Put(put) => put.target().table,
-            Machine::Get(get) => get.target().table,
             Machine::Scan(scan) => scan.table(),
-            Machine::CausalGet(get) => get.target().table,
-            Machine::CausalWrite(write) => write.target().table,
-            Machine::CausalForward(forward) => forward.target().table,
-            Machine::Register(register) => register.target().table,
+            of_key => of_key.target().map(|target| target.table).unwrap_or_default(),
+        }
+    }
+
+    /// The key's place; a scan has none.
+    fn target(&self) -> Option<&Target> {
+        match self {
+            Machine::Put(put) => Some(put.target()),
+            Machine::Get(get) => Some(get.target()),
+            Machine::Scan(_) => None,
+            Machine::CausalGet(get) => Some(get.target()),
+            Machine::CausalWrite(write) => Some(write.target()),
+            Machine::CausalForward(forward) => Some(forward.target()),
+            Machine::Register(register) => Some(register.target()),
+        }
+    }
+
+    /// Who may stand in for owners.
+    fn stand_ins(&self) -> &[NodeId] {
+        match self {
+            Machine::Put(put) => put.stand_ins(),
+            Machine::Get(get) => get.stand_ins(),
+            Machine::CausalGet(get) => get.stand_ins(),
+            Machine::CausalWrite(write) => write.stand_ins(),
+            Machine::CausalForward(forward) => forward.stand_ins(),
+            Machine::Scan(_) | Machine::Register(_) => &[],
         }
     }
 
@@ -107,11 +128,11 @@ impl Machine {
             Machine::Put(put) => put.waits_for(peer),
             Machine::Get(get) => get.waits_for(peer),
             Machine::Scan(_) => true,
-            Machine::CausalGet(get) => get.target().index(peer).is_some_and(|i| get.waits_for(i)),
-            Machine::CausalWrite(write) => {
-                write.target().index(peer).is_some_and(|i| write.waits_for(i))
+            Machine::CausalGet(get) => get.waits_for(peer),
+            Machine::CausalWrite(write) => write.waits_for(peer),
+            Machine::CausalForward(forward) => {
+                forward.waits_for(peer) || forward.target().index(peer).is_some()
             }
-            Machine::CausalForward(forward) => forward.target().index(peer).is_some(),
             Machine::Register(register) => {
                 register.target().index(peer).is_some_and(|i| register.waits_for(i))
             }
@@ -146,15 +167,9 @@ impl Node {
         run: impl FnOnce(&mut Machine, &mut Step<'_>),
     ) {
         let Some(mut operation) = self.operations.remove(&id) else { return };
-        let (owners, stand_ins) = match &operation.machine {
-            Machine::Put(put) => (put.target().owners.as_slice(), put.stand_ins()),
-            Machine::Get(get) => (get.target().owners.as_slice(), get.stand_ins()),
-            Machine::Scan(_) => (&[][..], &[][..]),
-            other => {
-                let target = super::causal::strict_target(other);
-                (target.map_or(&[][..], |target| target.owners.as_slice()), &[][..])
-            }
-        };
+        let target = operation.machine.target();
+        let owners = target.map_or(&[][..], |target| target.owners.as_slice());
+        let stand_ins = operation.machine.stand_ins();
         let (reachable, stand_ins) = (self.reachable(owners), self.reachable(stand_ins));
         let health = health(&mut self.members, now, owners);
         let mut out = Vec::new();
@@ -194,14 +209,12 @@ impl Node {
                         self.effects.push_back(Effect::Reply { op, result });
                     }
                 }
-                Action::Hint(owner, record) => {
-                    let Some(Operation { machine: Machine::Put(put), .. }) =
-                        self.operations.get(&id)
-                    else {
-                        continue;
-                    };
-                    let hint = Node::hint_of(put.target(), record);
-                    self.keep_plain(now, owner, hint);
+                Action::Hint(owner, kept) => {
+                    let target = self.operations.get(&id).and_then(|of| of.machine.target());
+                    let hint = target.map(|target| Node::hint_of(target, kept));
+                    if let Some(hint) = hint {
+                        self.keep_plain(now, owner, hint);
+                    }
                 }
                 Action::Done => self.forget(id),
             }
@@ -304,10 +317,13 @@ impl Node {
         while too_many(self)
             && let Some(&oldest) = self.lingering.first()
         {
-            if let Some(Operation { machine: Machine::Put(put), .. }) = self.operations.get(&oldest)
-            {
-                let (unit, unreached) = (put.target().unit, put.unreached());
-                unreached.into_iter().for_each(|owner| self.mark_dirty(unit, owner));
+            let unreached = match self.operations.get(&oldest).map(|of| &of.machine) {
+                Some(Machine::Put(put)) => Some((put.target().unit, put.unreached())),
+                Some(Machine::CausalWrite(write)) => Some((write.target().unit, write.unreached())),
+                _ => None,
+            };
+            if let Some((unit, owners)) = unreached {
+                owners.into_iter().for_each(|owner| self.mark_dirty(unit, owner));
             }
             self.forget(oldest);
         }
@@ -380,7 +396,7 @@ impl Node {
     pub(super) fn on_write_answer(&mut self, now: Now, from: NodeId, answer: WriteAnswer) {
         self.note_write_answered(now, from, answer.round);
         if !self.operations.contains_key(&answer.round.op) {
-            return self.on_delivered(now, from, &answer);
+            return self.on_delivered(now, from, (answer.round, answer.result));
         }
         let WriteAnswer { round, result } = answer;
         self.step(now, round.op, |machine, step| match machine {
@@ -429,21 +445,9 @@ impl Node {
                 Machine::Put(put) => put.on_unreachable(peer, step),
                 Machine::Get(get) => get.on_unreachable(peer, step),
                 Machine::Scan(_) => {}
-                Machine::CausalGet(get) => {
-                    if let Some(index) = get.target().index(peer) {
-                        get.on_unreachable(index, step);
-                    }
-                }
-                Machine::CausalWrite(write) => {
-                    if let Some(index) = write.target().index(peer) {
-                        write.on_unreachable(index, step);
-                    }
-                }
-                Machine::CausalForward(forward) => {
-                    if let Some(index) = forward.target().index(peer) {
-                        forward.on_unreachable(index, step);
-                    }
-                }
+                Machine::CausalGet(get) => get.on_unreachable(peer, step),
+                Machine::CausalWrite(write) => write.on_unreachable(peer, step),
+                Machine::CausalForward(forward) => forward.on_unreachable(peer, step),
                 Machine::Register(register) => {
                     if let Some(index) = register.target().index(peer) {
                         register.on_unreachable(index, step);

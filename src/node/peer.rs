@@ -8,8 +8,8 @@ use super::behind::Early;
 use super::disk::Pending;
 use super::operation::LocalAnswer;
 use crate::message::{
-    DiskRequest, PeerMessage, ReadAnswer, ReadAsk, Refusal, ScanAnswer, ScanAsk, WriteAnswer,
-    WriteAsk, WriteOutcome,
+    DiskRequest, Hint, Kept, PeerMessage, ReadAnswer, ReadAsk, Refusal, ScanAnswer, ScanAsk,
+    WriteAnswer, WriteAsk, WriteOutcome,
 };
 use crate::types::{ClassId, ClusterState, Epoch, NodeId, Now, TableId, Unit};
 
@@ -58,8 +58,11 @@ impl Node {
             return self.answer_write(from, WriteAnswer { round, result: Err(refusal) });
         }
         self.clock.observe(now.wall, ask.record.stamp);
-        if ask.hint_for.is_some() {
-            return self.keep_in_custody(now, from, ask);
+        if let Some(target) = ask.hint_for {
+            let WriteAsk { unit, table, key, record, .. } = ask;
+            let kept = Kept::Version(record);
+            let hint = Hint { created: now.wall, custody: true, unit, table, key, kept };
+            return self.keep_in_custody((from, round), target, hint);
         }
         self.replica_operations += 1;
         if crate::mutant!("ack-before-durable") {

@@ -11,11 +11,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use bytes::{Buf, Bytes};
 
 use super::execute::{Undone, submit};
-use super::{Done, Shared, disk_error, keyspace};
-use crate::causality::{Dot, Payload, SiblingSet};
+use super::{Done, Shared, disk_error, hints, keyspace};
+use crate::causality::{Actor, Applied, Dot, Payload, SiblingSet};
 use crate::message::{CausalDisk, CausalDone, CausalTask, Changed, DiskAnswer, DiskError};
 use crate::storage::{Batch, Durability, TryGet};
-use crate::types::{Value, limits};
+use crate::types::{NodeId, Value, limits};
 
 /// The first byte of a head: its kind, in the bits that are 0 of a last-writer-wins register.
 pub(super) const HEAD: u8 = 0x10;
@@ -41,6 +41,9 @@ pub(super) fn try_execute(
     done: Done,
 ) -> Option<(Box<CausalDisk>, Done)> {
     let head_key = keyspace::data_key(disk.unit, disk.table, &disk.key);
+    if matches!(disk.task, CausalTask::ReadKept(_)) {
+        return Some((disk, done));
+    }
     let Some(guard) = shared.stripe(&head_key).try_lock() else { return Some((disk, done)) };
     let before = Undone::now(shared);
     let head = match shared.engine.try_get(&head_key) {
@@ -62,11 +65,30 @@ pub(super) fn try_execute(
 
 /// Carries a request out; may wait for the disk.
 pub(super) fn execute(shared: &Shared, disk: CausalDisk, done: Done) {
+    if let CausalTask::ReadKept(targets) = &disk.task {
+        return read_kept(shared, &disk, targets, done);
+    }
     let head_key = keyspace::data_key(disk.unit, disk.table, &disk.key);
     let _guard = shared.stripe(&head_key).lock();
     let before = Undone::now(shared);
     match load(shared, &disk, &head_key) {
         Ok(stored) => perform(shared, &head_key, disk, (stored, before), done),
+        Err(error) => done(Err(error)),
+    }
+}
+
+/// What is kept for others. This node may have written it as a stand-in, or been told of it and
+/// not hold it yet: it is told once it is durable.
+fn read_kept(shared: &Shared, disk: &CausalDisk, targets: &[NodeId], done: Done) {
+    let before = Undone::now(shared);
+    match hints::read_sets(&shared.engine, targets, (disk.unit, disk.table, &disk.key)) {
+        Ok(set) => {
+            let answer = DiskAnswer::Causal(CausalDone::Read(set));
+            if crate::mutant!("reads-unsettled") {
+                return done(Ok(answer));
+            }
+            submit(shared, Batch::new(), Durability::Default, answer, before.guard(done));
+        }
         Err(error) => done(Err(error)),
     }
 }
@@ -80,9 +102,14 @@ struct Stored {
 
 impl Stored {
     fn of(set: SiblingSet) -> Stored {
-        let away = set.writes().filter(|(_, write)| is_away(&write.payload));
-        Stored { apart: away.map(|(dot, _)| dot).collect(), set }
+        Stored { apart: apart(&set), set }
     }
+}
+
+/// The writes of a set whose values are away.
+pub(super) fn apart(set: &SiblingSet) -> Vec<Dot> {
+    let away = set.writes().filter(|(_, write)| is_away(&write.payload));
+    away.map(|(dot, _)| dot).collect()
 }
 
 /// The set as it is stored, with all its values unless it is only to be merged into.
@@ -93,10 +120,22 @@ fn load(shared: &Shared, disk: &CausalDisk, head_key: &[u8]) -> Result<Stored, D
     if matches!(disk.task, CausalTask::Merge(_)) {
         return Ok(Stored { set, apart });
     }
-    for &dot in &apart {
+    fetch(&mut set, &apart, |dot| {
         let key = keyspace::sibling_key(disk.unit, disk.table, &disk.key, dot);
         let found = shared.engine.get(&key).map_err(|error| disk_error(&error))?;
-        let Some((bytes, _)) = found else {
+        Ok(found.map(|(bytes, _)| bytes))
+    })?;
+    Ok(Stored { set, apart })
+}
+
+/// Brings the values of these writes.
+pub(super) fn fetch(
+    set: &mut SiblingSet,
+    apart: &[Dot],
+    get: impl Fn(Dot) -> Result<Option<Bytes>, DiskError>,
+) -> Result<(), DiskError> {
+    for &dot in apart {
+        let Some(bytes) = get(dot)? else {
             crate::sometimes!("replica: a sibling lost its value to a full disk");
             set.forget(dot);
             continue;
@@ -108,7 +147,16 @@ fn load(shared: &Shared, disk: &CausalDisk, head_key: &[u8]) -> Result<Stored, D
             }
         });
     }
-    Ok(Stored { set, apart })
+    Ok(())
+}
+
+/// Leaves the values of these writes away again.
+pub(super) fn put_away(set: &mut SiblingSet, apart: &[Dot]) {
+    set.place(|dot, payload| {
+        if apart.contains(&dot) {
+            *payload = away(payload);
+        }
+    });
 }
 
 /// Does what is asked with the set; the caller holds the key's stripe.
@@ -133,6 +181,7 @@ fn perform(
             let barrier = Batch::new();
             return submit(shared, barrier, Durability::Default, answer, undone.guard(done));
         }
+        CausalTask::ReadKept(_) => unreachable!("read by itself, above"),
         CausalTask::Merge(set) => {
             after.join(set);
             CausalDone::Merged
@@ -141,34 +190,35 @@ fn perform(
             let actor = change.dot.actor;
             match after.apply(change) {
                 Err(refused) => CausalDone::Refused(refused),
-                Ok(applied) => CausalDone::Changed(Box::new(Changed {
-                    stands: applied.stands,
-                    told: after.told(actor, &applied.seen),
-                    seen: after.seen_after(applied.stands, &applied.seen),
-                    siblings: u32::try_from(after.groups()).unwrap_or(u32::MAX),
-                })),
+                Ok(applied) => CausalDone::Changed(Box::new(changed(&after, actor, &applied))),
             }
         }
     };
-    let changed = matches!(answer, CausalDone::Changed(_));
+    let is_change = matches!(answer, CausalDone::Changed(_));
     let place = |dot| keyspace::sibling_key(unit, table, &key, dot);
     for set in [&mut before, &mut after] {
-        set.place(|dot, payload| {
-            if apart.contains(&dot) {
-                *payload = away(payload);
-            }
-        });
+        put_away(set, &apart);
     }
     let same = after == before;
     let batch = if same { Batch::new() } else { store(head_key, place, &apart, after) };
     let answer = DiskAnswer::Causal(answer);
     let done = undone.guard(done);
-    if changed && crate::mutant!("causal-ack-before-durable") {
+    if is_change && crate::mutant!("causal-ack-before-durable") {
         done(Ok(answer.clone()));
         return submit(shared, batch, Durability::Default, answer, Box::new(|_| ()));
     }
-    let done = if changed { settling(shared, stripe, done) } else { done };
+    let done = if is_change { settling(shared, stripe, done) } else { done };
     submit(shared, batch, Durability::Default, answer, done);
+}
+
+/// What is told of a change that an actor has made of a set.
+pub(super) fn changed(after: &SiblingSet, actor: Actor, applied: &Applied) -> Changed {
+    Changed {
+        stands: applied.stands,
+        told: after.told(actor, &applied.seen),
+        seen: after.seen_after(applied.stands, &applied.seen),
+        siblings: u32::try_from(after.groups()).unwrap_or(u32::MAX),
+    }
 }
 
 /// Counts a change until it is durable or has failed.
@@ -190,6 +240,20 @@ fn store(
     mut after: SiblingSet,
 ) -> Batch {
     let mut batch = Batch::new();
+    lay(&mut batch, place, apart, &mut after);
+    let mut head = vec![HEAD];
+    head.extend_from_slice(&after.encode());
+    batch.put(head_key, &head);
+    batch
+}
+
+/// Gives large values of several siblings records of their own, and deletes those that have gone.
+pub(super) fn lay(
+    batch: &mut Batch,
+    place: impl Fn(Dot) -> Vec<u8>,
+    apart: &[Dot],
+    after: &mut SiblingSet,
+) {
     if after.writes().len() > 1 {
         after.place(|dot, payload| {
             if let Payload::Here(value) = payload
@@ -205,10 +269,6 @@ fn store(
             batch.delete(&place(*dot));
         }
     }
-    let mut head = vec![HEAD];
-    head.extend_from_slice(&after.encode());
-    batch.put(head_key, &head);
-    batch
 }
 
 fn away(payload: &Payload) -> Payload {

@@ -10,7 +10,8 @@ use super::scan::{PageOrder, read_page};
 use super::{Done, Shared, causal, disk_error, hints, keyspace, record, register, restore, sweep};
 use crate::causality::{Merge, merge};
 use crate::message::{
-    DiskAnswer, DiskError, DiskRequest, Hint, MetaRecord, ReplicaFacts, WriteOutcome,
+    CustodyChange, DiskAnswer, DiskError, DiskRequest, Hint, HintPlace, MetaRecord, ReplicaFacts,
+    WriteOutcome,
 };
 use crate::storage::{Batch, Durability, OnDone, Seqno, TryGet};
 use crate::types::{NodeId, Record, Stamp};
@@ -74,6 +75,7 @@ pub(super) fn try_execute(
         }
         DiskRequest::Range { .. }
         | DiskRequest::ReadHint { .. }
+        | DiskRequest::ChangeHint(_)
         | DiskRequest::Hints { .. }
         | DiskRequest::RemoveHint { .. }
         | DiskRequest::DropHints { .. }
@@ -128,13 +130,12 @@ pub(super) fn execute(shared: &Arc<Shared>, request: DiskRequest, done: Done) {
                 Err(error) => done(Err(disk_error(&error))),
             }
         }
+        DiskRequest::ChangeHint(ask) => change_hint(shared, &ask, done),
         DiskRequest::ReadHint { targets, unit, table, key } => {
             let found = hints::read(&shared.engine, &targets, (unit, table, &key));
             done(found.map(DiskAnswer::Read));
         }
-        DiskRequest::Hints { target, after } => {
-            done(hints::page(&shared.engine, target, after.as_ref()).map(DiskAnswer::Hints));
-        }
+        DiskRequest::Hints { target, after } => hint_page(shared, target, after.as_ref(), done),
         DiskRequest::RemoveHint { target, hint } => remove_hint(shared, target, &hint, done),
         DiskRequest::DropHints { target, before, custody, after } => {
             let order = hints::DropOrder { target, before, custody, after };
@@ -294,10 +295,40 @@ fn keep_hint(
 ) {
     match hints::keep(target, hint, present) {
         Ok((batch, outcome, change)) => {
-            // As for a user's version: what is there may not be durable yet.
-            let done = if batch.is_empty() { before.guard(done) } else { done };
+            // As for a user's version: what is there may not be durable yet. A set may also name values
+            // that were written before.
+            let rests = batch.is_empty() || hint.kept.is_set();
+            let done = if rests { before.guard(done) } else { done };
             let answer = DiskAnswer::Kept(outcome, change);
             submit(shared, batch, Durability::Default, answer, done);
+        }
+        Err(error) => done(Err(error)),
+    }
+}
+
+fn hint_page(shared: &Shared, target: NodeId, after: Option<&HintPlace>, done: Done) {
+    let before = Undone::now(shared);
+    match hints::page(&shared.engine, target, after) {
+        // What this node wrote as a stand-in is told once it is durable, like all it writes.
+        Ok(page) if page.hints.iter().any(|hint| hint.kept.is_set()) => {
+            let answer = DiskAnswer::Hints(page);
+            submit(shared, Batch::new(), Durability::Default, answer, before.guard(done));
+        }
+        outcome => done(outcome.map(DiskAnswer::Hints)),
+    }
+}
+
+/// A stand-in coordinates a write.
+fn change_hint(shared: &Shared, ask: &CustodyChange, done: Done) {
+    let key = keyspace::hint_key(ask.target, ask.unit, ask.table, &ask.key);
+    let _guard = shared.stripe(&key).lock();
+    let before = Undone::now(shared);
+    let present = shared.engine.get(&key).map_err(|error| disk_error(&error));
+    let present = present.map(|present| present.map(|(value, _)| value));
+    match present.and_then(|present| hints::change(&shared.engine, ask, present)) {
+        Ok((batch, answer, change)) => {
+            let answer = DiskAnswer::ChangedHint(answer, change);
+            submit(shared, batch, Durability::Default, answer, before.guard(done));
         }
         Err(error) => done(Err(error)),
     }

@@ -5,30 +5,21 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 
+use super::kept::{self, Acting, Held, damaged};
 use super::keyspace::{HINT_AGE, hint_age_key, hint_age_place, hint_age_prefix, hint_key};
-use super::{disk_error, record, restore};
-use crate::causality::{Merge, merge, newest};
+use super::{causal, disk_error, restore};
+use crate::causality::{Merge, SiblingSet, merge, newest};
 use crate::message::{
-    DiskError, Hint, HintBook, HintChange, HintPage, HintPlace, HintTotals, HintsDropped,
-    MetaRecord, WriteOutcome,
+    CausalDone, CustodyChange, DiskError, Hint, HintBook, HintChange, HintPage, HintPlace,
+    HintTotals, HintsDropped, Kept, MetaRecord, WriteOutcome,
 };
 use crate::storage::{self, Batch, Direction, Engine};
-use crate::types::{ClusterState, Key, NodeId, Record, Stamp, TableId, Unit, WallTime, limits};
+use crate::types::{ClusterState, Key, NodeId, Record, TableId, Unit, WallTime, limits};
 
-const CUSTODY: u8 = 0b0000_0001;
-/// The layout of what follows: 0 so far.
-const LAYOUT_MASK: u8 = 0b1111_0000;
 /// Entries of the index looked at in one piece of a deletion.
 const PIECE_MAX: usize = 256;
-
-/// A stored hint.
-struct Held {
-    created: WallTime,
-    custody: bool,
-    record: Record,
-}
 
 /// An entry of the index.
 struct Aged {
@@ -36,43 +27,9 @@ struct Aged {
     totals: HintTotals,
 }
 
-fn damaged(what: &str) -> DiskError {
-    DiskError::Corruption(format!("a stored {what} does not decode"))
-}
-
-fn encode(custody: bool, created: WallTime, version: &Record) -> Vec<u8> {
-    let mut bytes = vec![if custody { CUSTODY } else { 0 }];
-    bytes.extend_from_slice(&created.0.to_be_bytes());
-    bytes.extend_from_slice(&record::encode(version));
-    bytes
-}
-
-fn decode(mut bytes: Bytes) -> Option<Held> {
-    let (&flags, rest) = bytes.split_first()?;
-    let created = WallTime(u64::from_be_bytes(*rest.first_chunk::<8>()?));
-    if flags & LAYOUT_MASK != 0 || flags & !CUSTODY != 0 {
-        return None;
-    }
-    bytes.advance(9);
-    let record = record::decode(bytes)?;
-    Some(Held { created, custody: flags & CUSTODY != 0, record })
-}
-
-fn encode_aged(custody: bool, bytes: u64) -> Vec<u8> {
-    let mut entry = vec![if custody { CUSTODY } else { 0 }];
-    entry.extend_from_slice(&u32::try_from(bytes).unwrap_or(u32::MAX).to_be_bytes());
-    entry
-}
-
 fn decode_aged(key: &[u8], value: &[u8]) -> Option<(NodeId, Aged)> {
     let (target, place) = hint_age_place(key)?;
-    let (&flags, rest) = value.split_first()?;
-    let bytes = u32::from_be_bytes(rest.try_into().ok()?);
-    if flags & !CUSTODY != 0 {
-        return None;
-    }
-    let totals = HintTotals::one(flags & CUSTODY != 0, bytes.into());
-    Some((target, Aged { place, totals }))
+    Some((target, Aged { place, totals: kept::decode_aged(value)? }))
 }
 
 /// The engine's key of a hint.
@@ -86,37 +43,92 @@ pub(super) fn keep(
     hint: &Hint,
     present: Option<Bytes>,
 ) -> Result<(Batch, WriteOutcome, HintChange), DiskError> {
-    let present = present.map(|bytes| decode(bytes).ok_or_else(|| damaged("hint"))).transpose()?;
-    let mut batch = Batch::new();
+    let present = Held::found(present)?;
     let before = present.as_ref().map(|held| held.custody).unwrap_or_default();
     let custody = hint.custody || before;
     let created = present.as_ref().map_or(hint.created, |held| held.created);
-    let merged = merge(present.as_ref().map(|held| &held.record), &hint.record);
-    let outcome = match (&merged, &present) {
-        (Merge::Keep, Some(held)) => WriteOutcome::Superseded(held.record.stamp),
-        (Merge::Keep, None) => WriteOutcome::Superseded(Stamp::ZERO),
-        (Merge::Replace | Merge::Same, _) => WriteOutcome::Stored,
-    };
-    let version = match (merged, &present) {
-        (Merge::Replace, _) | (_, None) => &hint.record,
-        (Merge::Same | Merge::Keep, Some(held)) => &held.record,
-    };
-    let unchanged = present.as_ref().is_some_and(|held| held.record == *version);
+    let acting = present.as_ref().and_then(|held| held.acting);
+    let apart = present.as_ref().map(Held::apart).unwrap_or_default();
+    let (outcome, kept) = merged(present.as_ref().map(|held| &held.kept), &hint.kept)?;
+    let unchanged = present.as_ref().is_some_and(|held| kept::is_same(&held.kept, &kept));
     if unchanged && custody == before {
-        return Ok((batch, outcome, HintChange { created, ..HintChange::default() }));
+        return Ok((Batch::new(), outcome, HintChange { created, ..HintChange::default() }));
     }
-    let size = |record: &Record| Hint { record: record.clone(), ..hint.clone() }.bytes();
-    let now = size(version);
-    batch.put(&key_of(target, hint), &encode(custody, created, version));
-    let place = HintPlace { created, ..hint.place() };
-    batch.put(&hint_age_key(target, &place), &encode_aged(custody, now));
-    let removed = present.map(|held| HintTotals::one(held.custody, size(&held.record)));
-    let change = HintChange {
-        added: HintTotals::one(custody, now),
-        removed: removed.unwrap_or_default(),
-        created,
-    };
+    let after = Held { created, custody, acting, kept };
+    let (batch, change) = kept::store(target, &hint.place(), (present.as_ref(), &apart), after);
     Ok((batch, outcome, change))
+}
+
+/// What is kept of both, by the kind of the table.
+fn merged(present: Option<&Kept>, arriving: &Kept) -> Result<(WriteOutcome, Kept), DiskError> {
+    match (present, arriving) {
+        (None, _) => Ok((WriteOutcome::Stored, arriving.clone())),
+        (Some(Kept::Version(held)), Kept::Version(version)) => {
+            let (outcome, stays) = match merge(Some(held), version) {
+                Merge::Replace => (WriteOutcome::Stored, version),
+                Merge::Same => (WriteOutcome::Stored, held),
+                Merge::Keep => (WriteOutcome::Superseded(held.stamp), held),
+            };
+            Ok((outcome, Kept::Version(stays.clone())))
+        }
+        (Some(Kept::Siblings(held)), Kept::Siblings(set)) => {
+            let (mut both, apart) = (held.clone(), causal::apart(held));
+            both.join(set.clone());
+            causal::put_away(&mut both, &apart);
+            Ok((WriteOutcome::Stored, Kept::Siblings(both)))
+        }
+        _ => Err(damaged("hint (it is of another kind of table)")),
+    }
+}
+
+/// A put or delete by this node as a stand-in; the caller holds the stripe of the key.
+///
+/// Whoever writes in a record of custody is an actor of this record alone: when the record has gone
+/// home it is never heard of again. One that went on in the next record would claim, by its mark,
+/// to hold there what it wrote in the one before.
+pub(super) fn change(
+    engine: &Engine,
+    ask: &CustodyChange,
+    present: Option<Bytes>,
+) -> Result<(Batch, CausalDone, HintChange), DiskError> {
+    let CustodyChange { target, unit, table, created, .. } = *ask;
+    let mut present = Held::found(present)?;
+    let created = present.as_ref().map_or(created, |held| held.created);
+    let place = HintPlace { created, unit, table, key: ask.key.clone() };
+    let apart = present.as_ref().map(Held::apart).unwrap_or_default();
+    if let Some(held) = &mut present {
+        held.load(target, &place, |key| found(engine.get(key)))?;
+    }
+    let before = match present.as_ref().map(|held| &held.kept) {
+        None => SiblingSet::default(),
+        Some(Kept::Siblings(set)) => set.clone(),
+        Some(Kept::Version(_)) => return Err(damaged("hint (it is of another kind of table)")),
+    };
+    let mut change = ask.change.clone();
+    let own = present.as_ref().and_then(|held| held.acting);
+    let fresh = Acting { within: ask.within, tenure: change.dot.actor.tenure };
+    let mut acting = own.filter(|acting| acting.within == ask.within).unwrap_or(fresh);
+    if crate::mutant!("stand-in-reuses-tenure") {
+        acting.tenure = ask.within;
+    }
+    change.dot.actor.tenure = acting.tenure;
+    let (actor, mut after) = (change.dot.actor, before.clone());
+    let applied = match after.apply(change) {
+        Ok(applied) => applied,
+        Err(refused) => {
+            return Ok((Batch::new(), CausalDone::Refused(refused), HintChange::default()));
+        }
+    };
+    let answer = CausalDone::Changed(Box::new(causal::changed(&after, actor, &applied)));
+    let settled = present.as_ref().is_some_and(|held| held.custody && own == Some(acting));
+    if settled && after == before {
+        return Ok((Batch::new(), answer, HintChange { created, ..HintChange::default() }));
+    }
+    causal::put_away(&mut after, &apart);
+    let kept = Kept::Siblings(after);
+    let after = Held { created, custody: true, acting: Some(acting), kept };
+    let (batch, change) = kept::store(target, &place, (present.as_ref(), &apart), after);
+    Ok((batch, answer, change))
 }
 
 /// The newest version that is kept under a key for any of these owners.
@@ -125,14 +137,41 @@ pub(super) fn read(
     targets: &[NodeId],
     (unit, table, key): (Unit, TableId, &Key),
 ) -> Result<Option<Record>, DiskError> {
-    let mut kept = None;
+    let mut newest_kept = None;
     for target in targets {
-        let found = engine.get(&hint_key(*target, unit, table, key));
-        let Some((bytes, _)) = found.map_err(|error| disk_error(&error))? else { continue };
-        let held = decode(bytes).ok_or_else(|| damaged("hint"))?;
-        kept = newest(kept, Some(held.record));
+        let bytes = found(engine.get(&hint_key(*target, unit, table, key)))?;
+        let Some(held) = Held::found(bytes)? else { continue };
+        let Kept::Version(record) = held.kept else { return Err(damaged("hint")) };
+        newest_kept = newest(newest_kept, Some(record));
     }
-    Ok(kept)
+    Ok(newest_kept)
+}
+
+/// What is kept under a key of a causal table for any of these owners, merged.
+pub(super) fn read_sets(
+    engine: &Engine,
+    targets: &[NodeId],
+    (unit, table, key): (Unit, TableId, &Key),
+) -> Result<SiblingSet, DiskError> {
+    let snapshot = engine.snapshot();
+    let mut all = SiblingSet::default();
+    for target in targets {
+        let bytes = found(snapshot.get(&hint_key(*target, unit, table, key)))?;
+        let Some(mut held) = Held::found(bytes)? else { continue };
+        let place = HintPlace { created: held.created, unit, table, key: key.clone() };
+        held.load(*target, &place, |key| found(snapshot.get(key)))?;
+        let Kept::Siblings(set) = held.kept else { return Err(damaged("hint")) };
+        all.join(set);
+    }
+    Ok(all)
+}
+
+/// The value alone.
+fn found<T>(
+    outcome: Result<Option<(Bytes, T)>, storage::Error>,
+) -> Result<Option<Bytes>, DiskError> {
+    let found = outcome.map_err(|error| disk_error(&error))?;
+    Ok(found.map(|(bytes, _)| bytes))
 }
 
 /// Entries of the index for one target, strictly behind a place.
@@ -177,12 +216,15 @@ pub(super) fn page(
         }
         bytes += totals.bytes;
         let HintPlace { created, unit, table, key } = place;
-        let found = snapshot.get(&hint_key(target, unit, table, &key));
-        let Some((value, _)) = found.map_err(|error| disk_error(&error))? else {
+        let value = found(snapshot.get(&hint_key(target, unit, table, &key)))?;
+        let Some(mut held) = Held::found(value)? else {
             return Err(damaged("entry of a hint's age (there is no such hint)"));
         };
-        let Held { custody, record, .. } = decode(value).ok_or_else(|| damaged("hint"))?;
-        hints.push(Hint { created, custody, unit, table, key, record });
+        let place = HintPlace { created, unit, table, key };
+        held.load(target, &place, |key| found(snapshot.get(key)))?;
+        let HintPlace { key, .. } = place;
+        let Held { custody, kept, .. } = held;
+        hints.push(Hint { created, custody, unit, table, key, kept });
     }
     Ok(HintPage { hints, next })
 }
@@ -194,17 +236,32 @@ pub(super) fn remove(
     present: Option<Bytes>,
 ) -> Result<(Batch, HintTotals), DiskError> {
     let (mut batch, mut gone) = (Batch::new(), HintTotals::default());
-    let held = present.map(|bytes| decode(bytes).ok_or_else(|| damaged("hint"))).transpose()?;
-    if let Some(held) = held.filter(|held| held.record == hint.record) {
-        delete(&mut batch, target, &HintPlace { created: held.created, ..hint.place() });
-        gone = HintTotals::one(held.custody, hint.bytes());
+    let held = Held::found(present)?;
+    if let Some(held) = held.filter(|held| kept::is_same(&held.kept, &hint.kept)) {
+        let place = HintPlace { created: held.created, ..hint.place() };
+        kept::delete(&mut batch, target, &place, &held.apart());
+        gone = kept::totals(held.custody, &place, &held.kept);
     }
     Ok((batch, gone))
 }
 
-fn delete(batch: &mut Batch, target: NodeId, place: &HintPlace) {
-    batch.delete(&hint_key(target, place.unit, place.table, &place.key));
-    batch.delete(&hint_age_key(target, place));
+/// Deletes a hint that the index knows of.
+fn delete(
+    batch: &mut Batch,
+    snapshot: &storage::Snapshot,
+    target: NodeId,
+    Aged { place, totals }: &Aged,
+) -> Result<(), DiskError> {
+    let mut apart = Vec::new();
+    // Smaller ones have no values apart.
+    if totals.bytes > limits::SIBLING_INLINE_BYTES as u64 {
+        let key = hint_key(target, place.unit, place.table, &place.key);
+        // One that does not decode goes as well.
+        let held = found(snapshot.get(&key))?.and_then(Held::decode);
+        apart = held.as_ref().map(Held::apart).unwrap_or_default();
+    }
+    kept::delete(batch, target, place, &apart);
+    Ok(())
 }
 
 /// Which hints a deletion takes.
@@ -225,20 +282,21 @@ pub(super) fn drop_piece(
     let everything = order.custody || crate::mutant!("custody-dropped-by-age");
     let entries = aged(&snapshot, order.target, order.after.as_ref());
     for (seen, entry) in entries.enumerate() {
-        let Aged { place, totals } = entry?;
+        let aged = entry?;
+        let Aged { place, totals } = &aged;
         if place.created >= order.before {
             break;
         }
         if totals.custody == 0 || everything {
-            delete(&mut batch, order.target, &place);
-            dropped.dropped.add(totals);
+            delete(&mut batch, &snapshot, order.target, &aged)?;
+            dropped.dropped.add(*totals);
             if dropped.units.insert(place.unit) {
                 restore::put(&mut batch, &MetaRecord::Dirty(place.unit, order.target))
                     .map_err(|error| DiskError::Io(error.to_string()))?;
             }
         }
         if seen + 1 >= PIECE_MAX {
-            dropped.next = Some(place);
+            dropped.next = Some(aged.place);
             break;
         }
     }
@@ -264,11 +322,10 @@ pub(super) fn sweep(
             return Ok((batch, Some(key), gone));
         }
         let aged = decode_aged(&key, &value);
-        let (target, Aged { place, totals }) =
-            aged.ok_or_else(|| damaged("entry of a hint's age"))?;
-        if state.is_dropped(place.table) {
-            delete(&mut batch, target, &place);
-            gone.entry(target).or_default().add(totals);
+        let (target, aged) = aged.ok_or_else(|| damaged("entry of a hint's age"))?;
+        if state.is_dropped(aged.place.table) {
+            delete(&mut batch, &snapshot, target, &aged)?;
+            gone.entry(target).or_default().add(aged.totals);
         }
     }
     Ok((batch, None, gone))

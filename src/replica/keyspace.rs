@@ -19,6 +19,9 @@ pub(super) const HINT: u8 = 0x03;
 /// The index of hints, by target and age.
 pub(super) const HINT_AGE: u8 = 0x04;
 
+/// Values of hints for keys of causal tables that have records of their own.
+pub(super) const HINT_VALUE: u8 = 0x05;
+
 /// Bytes before the user's key.
 pub(super) const PREFIX_BYTES: usize = 9;
 
@@ -72,6 +75,20 @@ pub(super) fn hint_key(target: NodeId, unit: Unit, table: TableId, key: &Key) ->
     bytes.extend_from_slice(&target.0.to_be_bytes());
     bytes.extend_from_slice(&place_bytes(unit, table));
     bytes.extend_from_slice(key.as_bytes());
+    bytes
+}
+
+/// `space, target u32, class, partition, table, length of the key u16, key, dot`: the length, because
+/// the key of one hint may begin with that of another.
+pub(super) fn hint_value_key(target: NodeId, place: &HintPlace, dot: Dot) -> Vec<u8> {
+    let key = place.key.as_bytes();
+    let length = u16::try_from(key.len()).expect("a key is at most 4 KiB");
+    let mut bytes = vec![HINT_VALUE];
+    bytes.extend_from_slice(&target.0.to_be_bytes());
+    bytes.extend_from_slice(&place_bytes(place.unit, place.table));
+    bytes.extend_from_slice(&length.to_be_bytes());
+    bytes.extend_from_slice(key);
+    bytes.extend_from_slice(&dot.to_bytes());
     bytes
 }
 
@@ -132,7 +149,7 @@ mod tests {
         ];
         assert!(ordered.is_sorted());
         assert_eq!(ordered[4], [1, 0, 0, 1, 0, 0, 0, 0, 1, b'a']);
-        assert!([META, DATA, OVERLAY, HINT, HINT_AGE].is_sorted());
+        assert!([META, DATA, OVERLAY, HINT, HINT_AGE, HINT_VALUE].is_sorted());
         assert_eq!(table_of(&ordered[2]), Some(TableId(2)));
         assert_eq!(table_of(&ordered[2][..8]), None);
         let actor = Actor { node: NodeId(1), tenure: Tenure(2) };

@@ -9,6 +9,7 @@
 mod causal;
 mod execute;
 mod hints;
+mod kept;
 mod keyspace;
 mod record;
 mod register;

@@ -7,13 +7,13 @@ use prost::Message;
 
 use crate::causality::{CausalContext, SiblingSet};
 use crate::message::{Attempt, CausalMessage, CausalPut, CausalReply, Receipt, RoundId};
-use crate::types::{Epoch, RequestId, TraceId, Value, WallTime, limits};
+use crate::types::{Epoch, NodeId, RequestId, TraceId, Value, WallTime, limits};
 
 use super::error::{error_detail, error_from_detail};
 use super::peer::{
-    Malformed, micros, narrow, place_from_wire, place_to_wire, refusal_from_wire, refusal_to_wire,
-    remaining, required, round_from_wire, round_to_wire, stamp_from_wire, stamp_to_wire, wide,
-    wide_bytes,
+    Malformed, micros, narrow, owner_from_wire, place_from_wire, place_to_wire, refusal_from_wire,
+    refusal_to_wire, remaining, required, round_from_wire, round_to_wire, stamp_from_wire,
+    stamp_to_wire, wide, wide_bytes,
 };
 use super::proto::peer as pb;
 use super::proto::v1::ErrorDetail;
@@ -22,26 +22,28 @@ use super::proto::v1::ErrorDetail;
 pub(super) fn causal_to_wire(message: CausalMessage) -> pb::Causal {
     use pb::causal::Body;
     let (round, body) = match message {
-        CausalMessage::Put { round, place, put, remaining } => {
-            let place = Some(place_to_wire(place));
+        CausalMessage::Put { round, place, hint_for, put, remaining } => {
+            let (place, hint_for) = (Some(place_to_wire(place)), owner_to_wire(hint_for));
             let put = put_to_wire(*put);
-            let put = pb::CausalPut { place, remaining_us: micros(remaining), ..put };
+            let put = pb::CausalPut { place, hint_for, remaining_us: micros(remaining), ..put };
             (round, Body::Put(put))
         }
         CausalMessage::PutAnswer { round, result } => {
             (round, Body::PutAnswer(put_answer_to_wire(result)))
         }
-        CausalMessage::Merge { round, place, set, remaining } => {
+        CausalMessage::Merge { round, place, hint_for, set, remaining } => {
             let (place, set) = (Some(place_to_wire(place)), Bytes::from(set.encode()));
-            (round, Body::Merge(pb::CausalMerge { place, set, remaining_us: micros(remaining) }))
+            let (hint_for, remaining_us) = (owner_to_wire(hint_for), micros(remaining));
+            (round, Body::Merge(pb::CausalMerge { place, hint_for, set, remaining_us }))
         }
         CausalMessage::MergeAnswer { round, result } => {
             let refusal = result.err().map(refusal_to_wire);
             (round, Body::MergeAnswer(pb::CausalMergeAnswer { refusal }))
         }
-        CausalMessage::Read { round, place, remaining } => {
+        CausalMessage::Read { round, place, hint_for, remaining } => {
             let place = Some(place_to_wire(place));
-            (round, Body::Read(pb::CausalRead { place, remaining_us: micros(remaining) }))
+            let (hint_for, remaining_us) = (owner_to_wire(hint_for), micros(remaining));
+            (round, Body::Read(pb::CausalRead { place, hint_for, remaining_us }))
         }
         CausalMessage::ReadAnswer { round, piece, pieces, result } => {
             use pb::causal_read_answer::Result as Wire;
@@ -68,6 +70,7 @@ pub(super) fn causal_from_wire(message: pb::Causal) -> Result<CausalMessage, Mal
         Body::Merge(merge) => CausalMessage::Merge {
             round,
             place: place_from_wire(merge.place)?,
+            hint_for: owner_from_wire(merge.hint_for),
             set: set_from_wire(merge.set)?,
             remaining: remaining(merge.remaining_us),
         },
@@ -78,6 +81,7 @@ pub(super) fn causal_from_wire(message: pb::Causal) -> Result<CausalMessage, Mal
         Body::Read(read) => CausalMessage::Read {
             round,
             place: place_from_wire(read.place)?,
+            hint_for: owner_from_wire(read.hint_for),
             remaining: remaining(read.remaining_us),
         },
         Body::ReadAnswer(answer) => {
@@ -90,6 +94,10 @@ pub(super) fn causal_from_wire(message: pb::Causal) -> Result<CausalMessage, Mal
             CausalMessage::ReadAnswer { round, piece: piece?, pieces: pieces?, result }
         }
     })
+}
+
+fn owner_to_wire(owner: Option<NodeId>) -> u32 {
+    owner.map_or(0, |owner| owner.0)
 }
 
 fn set_from_wire(bytes: Bytes) -> Result<SiblingSet, Malformed> {
@@ -111,10 +119,12 @@ fn put_to_wire(put: CausalPut) -> pb::CausalPut {
         lower_ns: put.attempt.lower.0,
         upper_ns: put.attempt.upper.map(|upper| upper.0),
         w: put.w.into(),
+        sloppy: put.sloppy,
         weak: put.weak,
         ttl_us: put.ttl.map(micros),
         trace_id: wide_bytes(put.trace.0),
         remaining_us: 0,
+        hint_for: 0,
     }
 }
 
@@ -136,6 +146,7 @@ fn put_from_wire(round: RoundId, put: pb::CausalPut) -> Result<CausalMessage, Ma
         seen: put.seen.map(seen).transpose()?,
         attempt,
         w: narrow(put.w, "w")?,
+        sloppy: put.sloppy,
         weak: put.weak,
         ttl: put.ttl_us.map(|us| Duration::from_micros(us).min(limits::TTL_MAX)),
         trace: TraceId(wide(&put.trace_id, "trace id")?),
@@ -143,6 +154,7 @@ fn put_from_wire(round: RoundId, put: pb::CausalPut) -> Result<CausalMessage, Ma
     Ok(CausalMessage::Put {
         round,
         place: place_from_wire(put.place)?,
+        hint_for: owner_from_wire(put.hint_for),
         put: Box::new(parsed),
         remaining: remaining(put.remaining_us),
     })
@@ -157,6 +169,7 @@ fn put_answer_to_wire(result: PutResult) -> pb::CausalPutAnswer {
             epoch: reply.receipt.epoch.0,
             stamp: Some(stamp_to_wire(reply.receipt.stamp)),
             answered: reply.receipt.answered.into(),
+            stand_ins: reply.receipt.stand_ins.into(),
             n: reply.receipt.n.into(),
             needed: reply.receipt.needed.into(),
             weak: reply.receipt.weak,
@@ -188,6 +201,8 @@ fn put_answer_from_wire(answer: pb::CausalPutAnswer) -> Result<PutResult, Malfor
         epoch: Epoch(done.epoch),
         stamp: stamp_from_wire(stamp),
         answered: narrow(done.answered, "answered")?,
+        stand_ins: narrow(done.stand_ins, "stand_ins")?,
+        many_siblings: done.siblings >= limits::SIBLINGS_WARN,
         n: narrow(done.n, "n")?,
         needed: narrow(done.needed, "needed")?,
         weak: done.weak,

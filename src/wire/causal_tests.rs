@@ -15,7 +15,7 @@ use crate::message::{
 };
 use crate::types::{
     ClassId, Epoch, Key, NodeId, Partition, RequestId, Stamp, TableId, Tenure, TraceId, Unit,
-    Value, WallTime,
+    Value, WallTime, limits,
 };
 
 fn dot() -> impl Strategy<Value = Dot> {
@@ -56,11 +56,15 @@ fn remaining() -> impl Strategy<Value = Duration> {
     (0..60_000_000_u64).prop_map(Duration::from_micros)
 }
 
+fn owner() -> impl Strategy<Value = Option<NodeId>> {
+    proptest::option::of((1..=u32::MAX).prop_map(NodeId))
+}
+
 fn put() -> impl Strategy<Value = CausalPut> {
     let seen = proptest::option::of(set().prop_map(|set| set.context().clone()));
     let window = any::<(u128, u32, u64, Option<u64>)>();
-    (any::<Option<Vec<u8>>>(), seen, window, any::<(u8, bool, Option<u16>, u128)>()).prop_map(
-        |(value, seen, (id, number, lower, upper), (w, weak, ttl, trace))| CausalPut {
+    (any::<Option<Vec<u8>>>(), seen, window, any::<(u8, bool, bool, Option<u16>, u128)>()).prop_map(
+        |(value, seen, (id, number, lower, upper), (w, sloppy, weak, ttl, trace))| CausalPut {
             value: value.map(|value| Value::new(value).unwrap()),
             seen,
             attempt: Attempt {
@@ -71,6 +75,7 @@ fn put() -> impl Strategy<Value = CausalPut> {
                 since: WallTime(0),
             },
             w,
+            sloppy,
             weak,
             ttl: ttl.map(|ms| Duration::from_millis(ms.into())),
             trace: TraceId(trace),
@@ -79,8 +84,8 @@ fn put() -> impl Strategy<Value = CausalPut> {
 }
 
 fn reply() -> impl Strategy<Value = CausalReply> {
-    any::<([u8; 16], u16, u8, bool, u64, u32, Vec<u8>)>().prop_map(
-        |(stamp, answered, n, weak, time, count, context)| CausalReply {
+    any::<([u8; 16], (u16, u16), u8, bool, u64, u32, Vec<u8>)>().prop_map(
+        |(stamp, (answered, stand_ins), n, weak, time, count, context)| CausalReply {
             wrote: true,
             siblings: Vec::new(),
             count,
@@ -89,6 +94,8 @@ fn reply() -> impl Strategy<Value = CausalReply> {
                 epoch: Epoch(time),
                 stamp: Stamp::from_bytes(stamp),
                 answered,
+                stand_ins,
+                many_siblings: count >= limits::SIBLINGS_WARN,
                 n,
                 needed: n,
                 weak,
@@ -106,22 +113,24 @@ fn message() -> impl Strategy<Value = CausalMessage> {
         Just(Box::new(OpError::new(ErrorCode::SiblingLimit, "why").with_applied(Applied::Unknown)))
     };
     prop_oneof![
-        (round(), place(), put(), remaining()).prop_map(|(round, place, put, remaining)| {
-            CausalMessage::Put { round, place, put: Box::new(put), remaining }
-        }),
+        (round(), place(), owner(), put(), remaining()).prop_map(
+            |(round, place, hint_for, put, remaining)| {
+                CausalMessage::Put { round, place, hint_for, put: Box::new(put), remaining }
+            }
+        ),
         (round(), prop::result::maybe_err(reply().prop_map(Box::new), error()))
             .prop_map(|(round, result)| CausalMessage::PutAnswer { round, result }),
-        (round(), place(), set(), remaining()).prop_map(|(round, place, set, remaining)| {
-            CausalMessage::Merge { round, place, set, remaining }
-        }),
+        (round(), place(), owner(), set(), remaining()).prop_map(
+            |(round, place, hint_for, set, remaining)| {
+                CausalMessage::Merge { round, place, hint_for, set, remaining }
+            }
+        ),
         (round(), any::<bool>()).prop_map(|(round, good)| CausalMessage::MergeAnswer {
             round,
             result: if good { Ok(()) } else { Err(Refusal::DiskFull) },
         }),
-        (round(), place(), remaining()).prop_map(|(round, place, remaining)| CausalMessage::Read {
-            round,
-            place,
-            remaining
+        (round(), place(), owner(), remaining()).prop_map(|(round, place, hint_for, remaining)| {
+            CausalMessage::Read { round, place, hint_for, remaining }
         }),
         (round(), any::<(u8, u8)>(), prop::result::maybe_err(set(), Just(Refusal::NotOwner)))
             .prop_map(|(round, (piece, pieces), result)| CausalMessage::ReadAnswer {

@@ -304,6 +304,7 @@ pub(super) fn receipt_to_wire(receipt: &Receipt) -> pb::Receipt {
         needed: receipt.needed.into(),
         weak: receipt.weak,
         repaired: receipt.repaired,
+        many_siblings: receipt.many_siblings,
         server_time_ns: receipt.server_time.0,
         trace_id: id_to_wire(receipt.trace.0),
         client_time: receipt.stamp.is_of_client(),

@@ -265,7 +265,7 @@ pub(super) fn remaining(micros: u64) -> Duration {
 }
 
 /// 0 is nobody.
-fn owner_from_wire(id: u32) -> Option<NodeId> {
+pub(super) fn owner_from_wire(id: u32) -> Option<NodeId> {
     (id != 0).then_some(NodeId(id))
 }
 

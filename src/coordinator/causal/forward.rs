@@ -1,6 +1,9 @@
 //! The way of a put of a causal table to an owner: only an owner may give it a name. One owner
 //! after the other is asked, and the next one only when the last is known to have done nothing;
 //! what became of a put that may have been made is for the client to ask again, under the same id.
+//!
+//! When all owners of the key are away, a stand-in may coordinate a sloppy put: those are then asked
+//! in turn, in the order of the walk.
 
 use core::time::Duration;
 
@@ -17,6 +20,10 @@ pub struct CausalForward {
     order: ForwardOrder,
     /// Owners not asked yet.
     left: u16,
+    /// Stand-ins not asked yet, as a bitmap of `order.stand_ins`.
+    stand_ins_left: u16,
+    /// An owner has refused that is not away: load must not spread to stand-ins.
+    owners_there: bool,
     asked: Option<NodeId>,
     round: u32,
     /// The question has been asked of this owner before: an owner that has started anew meanwhile may
@@ -34,19 +41,25 @@ pub struct ForwardOrder {
     pub put: CausalPut,
     /// When the answer is no longer wanted.
     pub deadline: Time,
-    /// How long before the question is sent again: the owner takes it once.
+    /// How long before the question is sent again: whoever is asked takes it once.
     pub retry_interval: Duration,
+    /// Who may coordinate when no owner can, in the order of the walk: nobody in a strict request.
+    pub stand_ins: Vec<NodeId>,
 }
 
 impl CausalForward {
     /// Sends a put on its way.
-    pub fn begin(target: Target, order: ForwardOrder, step: &mut Step<'_>) -> CausalForward {
+    pub fn begin(target: Target, mut order: ForwardOrder, step: &mut Step<'_>) -> CausalForward {
+        order.stand_ins.truncate(15);
+        let stand_ins_left = (1 << order.stand_ins.len()) - 1;
         let left = step.reachable;
         let (asked, retry_at) = (None, Time(u64::MAX));
         let mut forward = CausalForward {
             target,
             order,
             left,
+            stand_ins_left,
+            owners_there: false,
             asked,
             round: 0,
             resent: false,
@@ -68,9 +81,14 @@ impl CausalForward {
         self.target.key.as_bytes().len() + value
     }
 
-    /// Whether it waits for owner `index`.
-    pub fn waits_for(&self, index: u8) -> bool {
-        self.asked.is_some() && self.target.owners.get(usize::from(index)).copied() == self.asked
+    /// Who may coordinate when no owner can.
+    pub fn stand_ins(&self) -> &[NodeId] {
+        &self.order.stand_ins
+    }
+
+    /// Whether it waits for `member`.
+    pub fn waits_for(&self, member: NodeId) -> bool {
+        self.asked == Some(member)
     }
 
     /// When [`CausalForward::on_time`] is next wanted.
@@ -78,7 +96,7 @@ impl CausalForward {
         self.order.deadline.min(self.retry_at)
     }
 
-    /// The owner that was asked has answered.
+    /// Whoever was asked has answered.
     pub fn on_answer(
         &mut self,
         round: RoundId,
@@ -97,6 +115,8 @@ impl CausalForward {
             }
             Err(error) if error.applied == Applied::No && may_pass(error.code) => {
                 crate::sometimes!("causal put: goes to another owner");
+                let owner = self.asked.and_then(|asked| self.target.index(asked));
+                self.owners_there |= owner.is_some() && !is_away(error.code);
                 self.refused = Some(*error);
                 self.ask_next(step);
             }
@@ -104,10 +124,12 @@ impl CausalForward {
         }
     }
 
-    /// An owner cannot be reached any more; what it was asked may have arrived.
-    pub fn on_unreachable(&mut self, index: u8, step: &mut Step<'_>) {
-        self.left &= !(1 << index);
-        if self.waits_for(index) {
+    /// A member cannot be reached any more; what it was asked may have arrived.
+    pub fn on_unreachable(&mut self, member: NodeId, step: &mut Step<'_>) {
+        if let Some(index) = self.target.index(member) {
+            self.left &= !(1 << index);
+        }
+        if self.waits_for(member) {
             let message = "the owner that coordinated the write cannot be reached any more";
             let error = self.error(ErrorCode::QuorumNotReached, message, Applied::Unknown, step);
             self.finish(Err(error), step);
@@ -138,7 +160,8 @@ impl CausalForward {
         self.asked = None;
         self.resent = false;
         let usable = self.left & step.reachable;
-        let Some(owner) = self.target.members(usable).next() else {
+        let owner = self.target.members(usable).next();
+        let Some(owner) = owner.or_else(|| self.next_stand_in(step)) else {
             let message = "no owner of the key can coordinate the write";
             let none = self.error(ErrorCode::QuorumNotReached, message, Applied::No, step);
             let error = self.refused.take().unwrap_or(none);
@@ -152,11 +175,33 @@ impl CausalForward {
         self.send(owner, step);
     }
 
+    /// The next stand-in, once all owners are away.
+    fn next_stand_in(&mut self, step: &Step<'_>) -> Option<NodeId> {
+        let usable = self.stand_ins_left & step.stand_ins;
+        if usable == 0 || self.owners_there {
+            return None;
+        }
+        crate::sometimes!("causal put: a stand-in coordinates");
+        let next = usable.trailing_zeros();
+        self.stand_ins_left &= !(1 << next);
+        self.order.stand_ins.get(next as usize).copied()
+    }
+
+    /// For whom a stand-in keeps the put in custody: the first owner that is away.
+    fn hint_for(&self, asked: NodeId, step: &Step<'_>) -> Option<NodeId> {
+        if self.target.index(asked).is_some() {
+            return None;
+        }
+        let away = self.target.members(!step.reachable).next();
+        away.or_else(|| self.target.owners.first().copied())
+    }
+
     fn send(&mut self, owner: NodeId, step: &mut Step<'_>) {
         self.retry_at = step.now.mono.plus(self.order.retry_interval);
         let ask = CausalMessage::Put {
             round: RoundId { op: self.target.op, round: self.round },
             place: self.target.place(),
+            hint_for: self.hint_for(owner, step),
             put: Box::new(self.order.put.clone()),
             remaining: step.remaining(self.order.deadline),
         };
@@ -175,6 +220,12 @@ impl CausalForward {
         step.out.push(Action::Reply(Box::new(result)));
         step.out.push(Action::Done);
     }
+}
+
+/// Whether an owner that refuses so is away, for a stand-in to coordinate.
+fn is_away(code: ErrorCode) -> bool {
+    use ErrorCode::{Corruption, DiskFull, NotReady, StorageReadOnly};
+    matches!(code, NotReady | StorageReadOnly | DiskFull | Corruption)
 }
 
 /// Whether another owner may do what one did not.

@@ -1,13 +1,14 @@
-//! Gathers what owners hold of one key, and merges it. An owner's answer may come in pieces: it
-//! counts once all of them have come.
+//! Gathers what owners of one key, and those who stand in for them, hold of it, and merges it. An
+//! answer may come in pieces: it counts once all of them have come.
 
 use crate::causality::SiblingSet;
+use crate::coordinator::seats::Sitter;
 use crate::coordinator::{Outcome, Tally};
 
 /// Most pieces of one answer.
 pub(super) const PIECES_MAX: u8 = 64;
 
-/// What one owner has answered so far.
+/// What one member has answered so far.
 #[derive(Clone, Debug, Default)]
 struct Held {
     set: SiblingSet,
@@ -15,11 +16,14 @@ struct Held {
     pieces: u8,
 }
 
-/// The answers of all owners.
+/// The answers on all seats.
 #[derive(Clone, Debug)]
 pub(super) struct Gather {
     pub(super) tally: Tally,
+    /// Of the owners, by seat; behind them of those who stand in for them.
     held: Vec<Held>,
+    /// Seats whose owner has answered in full.
+    owners: u16,
     merged: SiblingSet,
 }
 
@@ -33,13 +37,13 @@ pub(super) struct Piece {
 impl Gather {
     /// Nothing yet, of `n` owners of which `needed` must answer.
     pub(super) fn new(n: u8, needed: u8) -> Gather {
-        let held = vec![Held::default(); usize::from(n)];
-        Gather { tally: Tally::new(n, needed), held, merged: SiblingSet::default() }
+        let held = vec![Held::default(); 2 * usize::from(n)];
+        Gather { tally: Tally::new(n, needed), held, owners: 0, merged: SiblingSet::default() }
     }
 
-    /// Takes a piece in. True when it completes the owner's answer.
-    pub(super) fn take(&mut self, index: u8, piece: Piece) -> bool {
-        let Some(held) = self.held.get_mut(usize::from(index)) else { return false };
+    /// Takes a piece in. True when it completes the answer on a seat that had none.
+    pub(super) fn take(&mut self, from: Sitter, piece: Piece) -> bool {
+        let Some(held) = self.slot(from) else { return false };
         let fits = piece.number < piece.of && piece.of <= PIECES_MAX;
         if !fits || (held.pieces != 0 && held.pieces != piece.of) {
             return false;
@@ -48,12 +52,28 @@ impl Gather {
         held.came |= 1 << piece.number;
         held.set.join(piece.set);
         let complete = held.came.count_ones() == u32::from(held.pieces);
-        let counted = self.tally.answered() & (1 << index) != 0;
-        if complete && !counted {
-            self.merged.join(held.set.clone());
-            self.tally.succeed(index);
+        let set = complete.then(|| held.set.clone());
+        let Some(set) = set.filter(|_| self.tally.answered() & (1 << from.seat) == 0) else {
+            return false;
+        };
+        self.merged.join(set);
+        self.tally.succeed(from.seat);
+        if !from.stands_in {
+            self.owners |= 1 << from.seat;
         }
-        complete && !counted
+        true
+    }
+
+    /// Somebody will not answer any more: whoever follows on the seat begins anew.
+    pub(super) fn forget(&mut self, from: Sitter) {
+        if let Some(held) = self.slot(from) {
+            *held = Held::default();
+        }
+    }
+
+    fn slot(&mut self, of: Sitter) -> Option<&mut Held> {
+        let behind = if of.stands_in { self.held.len() / 2 } else { 0 };
+        self.held.get_mut(behind + usize::from(of.seat))
     }
 
     /// Where it stands.
@@ -66,16 +86,29 @@ impl Gather {
         &self.merged
     }
 
+    /// What an owner has answered in full; `None` when it has not.
+    pub(super) fn of_owner(&self, seat: u8) -> Option<&SiblingSet> {
+        let held = self.held.get(usize::from(seat))?;
+        (self.owners & (1 << seat) != 0).then_some(&held.set)
+    }
+
+    /// An owner that has answered holds this as well.
+    pub(super) fn told(&mut self, seat: u8, set: &SiblingSet) {
+        if let Some(held) = self.held.get_mut(usize::from(seat)) {
+            held.set.join(set.clone());
+        }
+    }
+
     /// What each owner that has answered lacks of the merge; from here on it counts as told.
     pub(super) fn lacking(&mut self) -> Vec<(u8, SiblingSet)> {
         let mut lacking = Vec::new();
-        for (index, held) in (0u8..).zip(&mut self.held) {
-            if self.tally.answered() & (1 << index) == 0 {
+        for (seat, held) in (0u8..).zip(&mut self.held).take(16) {
+            if self.owners & (1 << seat) == 0 {
                 continue;
             }
             if let Some(set) = self.merged.beyond(&held.set) {
                 held.set.join(set.clone());
-                lacking.push((index, set));
+                lacking.push((seat, set));
             }
         }
         lacking

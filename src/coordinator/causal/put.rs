@@ -1,5 +1,6 @@
-//! One put or delete of a key of a causal table, coordinated by one of its owners: stamp, make the
-//! change on this node's own disk, then tell the other owners, and answer at w.
+//! One put or delete of a key of a causal table, coordinated by one of its owners or, where none can
+//! be reached, by a stand-in: stamp, make the change on this node's own disk (a stand-in in what it
+//! keeps in custody), then tell the other owners or who stands in for them, and answer at w.
 //!
 //! Its own disk first, because a name may be told to others only once this node cannot forget that
 //! it gave it: what it tells of itself later says "all my writes up to here", and would have the
@@ -9,15 +10,18 @@ use core::time::Duration;
 
 use crate::causality::{Change, Dot, Payload, Refused, SiblingSet, Write};
 use crate::coordinator::failure::{Failures, no_ceiling};
+use crate::coordinator::put::bits;
+use crate::coordinator::seats::{Seats, Sitter, is_away};
 use crate::coordinator::tally::count;
 use crate::coordinator::{Action, Ask, ChangeAsk, Outcome, StampError, Step, Tally, Target};
 use crate::message::{
-    Applied, CausalDone, CausalMessage, CausalPut, Changed, ClientResult, DiskError, ErrorCode,
-    OpError, Receipt, Refusal, RoundId,
+    Applied, CausalDone, CausalMessage, Changed, ClientResult, DiskError, ErrorCode, Kept, OpError,
+    Receipt, Refusal, RoundId,
 };
-use crate::types::{Stamp, Tenure, Time, WallTime};
+use crate::types::{NodeId, Stamp, Time, WallTime};
 
 use super::gather::{Gather, Piece};
+use super::order::{CausalWriteOrder, Own};
 use super::reply;
 
 /// How often a write is stamped again because others of this node came first.
@@ -37,7 +41,10 @@ pub struct CausalWrite {
     stamps: u32,
     round: u32,
     tally: Tally,
+    seats: Seats,
     failures: Failures,
+    /// The client has been told that it succeeded.
+    acknowledged: bool,
     /// What a delete without a context finds.
     gather: Option<Gather>,
     changed: Option<Box<Changed>>,
@@ -52,38 +59,26 @@ enum State {
     Stamping,
     /// This node's own disk has been asked.
     Changing,
-    /// The other owners are being told.
+    /// The other owners, or who stands in for them, are being told.
     Telling,
     /// The client has its answer; the other owners are still counted and told.
     Answered,
 }
 
-/// What a put is made of, beside its place.
-#[derive(Clone, Debug)]
-pub struct CausalWriteOrder {
-    /// The put.
-    pub put: CausalPut,
-    /// As whom this node writes.
-    pub tenure: Tenure,
-    /// This node's place among the owners.
-    pub own: u8,
-    /// Owners that a delete without a context asks what there is.
-    pub r: u8,
-    /// When the answer is no longer wanted.
-    pub deadline: Time,
-    /// How long an owner may take before it is told again.
-    pub retry_interval: Duration,
-}
-
 impl CausalWrite {
     /// Begins a put. INVARIANT: `order.put.w` and `order.r` are 1..=n.
-    pub fn begin(target: Target, order: CausalWriteOrder, step: &mut Step<'_>) -> CausalWrite {
+    pub fn begin(target: Target, mut order: CausalWriteOrder, step: &mut Step<'_>) -> CausalWrite {
         let tally = Tally::new(target.n(), order.put.w);
         let reads = order.put.value.is_none() && order.put.seen.is_none();
         let gather = reads.then(|| Gather::new(target.n(), order.r));
         if let Some(last) = order.put.seen.as_ref().and_then(crate::causality::CausalContext::last)
         {
             step.clock.observe(step.now.wall, last.stamp());
+        }
+        let mut seats = Seats::new(core::mem::take(&mut order.stand_ins));
+        if order.own.stands_in {
+            // The first of them is this node.
+            seats.cover(order.own.seat, 0b1);
         }
         let mut write = CausalWrite {
             target,
@@ -94,7 +89,9 @@ impl CausalWrite {
             stamps: 0,
             round: READ_ROUND,
             tally,
+            seats,
             failures: Failures::default(),
+            acknowledged: false,
             gather,
             changed: None,
             retry_at: Time(u64::MAX),
@@ -103,10 +100,10 @@ impl CausalWrite {
         for owner in write.target.members(!step.reachable) {
             write.failures.unreachable(owner);
         }
-        if count(step.reachable) < needed {
+        if write.able(step) < needed {
             write.fail(Applied::No, step);
         } else if reads {
-            write.read(step.reachable, step);
+            write.begin_reading(step);
         } else {
             write.stamp_and_change(step);
         }
@@ -126,13 +123,42 @@ impl CausalWrite {
         self.target.key.as_bytes().len() + value + told + read
     }
 
-    /// Whether it waits for owner `index`.
-    pub fn waits_for(&self, index: u8) -> bool {
+    /// Who may stand in.
+    pub fn stand_ins(&self) -> &[NodeId] {
+        self.seats.stand_ins()
+    }
+
+    /// Whether it waits for `member`.
+    pub fn waits_for(&self, member: NodeId) -> bool {
+        let sitter = self.seats.sitter(&self.target.owners, member);
+        let Some(sitter) = sitter.filter(|sitter| self.seats.waits_for(*sitter)) else {
+            return false;
+        };
         match (self.state, &self.gather) {
-            (State::Reading, Some(gather)) => gather.tally.open() & (1 << index) != 0,
-            (State::Telling | State::Answered, _) => self.tally.open() & (1 << index) != 0,
+            (State::Reading, Some(gather)) => gather.tally.open() & (1 << sitter.seat) != 0,
+            (State::Telling | State::Answered, _) => self.tally.open() & (1 << sitter.seat) != 0,
             _ => false,
         }
+    }
+
+    /// Owners that an acknowledged put has not reached, when it is given up before its end.
+    pub fn unreached(&self) -> Vec<NodeId> {
+        if !self.acknowledged {
+            return Vec::new();
+        }
+        self.target.members(self.seats.unfilled()).collect()
+    }
+
+    /// Seats that somebody may fill.
+    fn able(&self, step: &Step<'_>) -> u8 {
+        let covered = self.seats.covered();
+        let taken = step.reachable | covered;
+        let empty = self.target.n() - count(taken);
+        count(taken) + empty.min(count(self.seats.free(step.stand_ins)))
+    }
+
+    fn away(&self, step: &Step<'_>) -> u16 {
+        !step.reachable & ((1 << self.target.n()) - 1)
     }
 
     /// When [`CausalWrite::on_time`] is next wanted.
@@ -150,23 +176,31 @@ impl CausalWrite {
         self.finish(OpError::new(code, message), step);
     }
 
-    /// An owner has answered the read before a delete.
+    /// An owner, or who stands in for it, has answered the read before a delete.
     pub fn on_read(
         &mut self,
-        index: u8,
+        from: NodeId,
         (number, of): (u8, u8),
         result: Result<SiblingSet, Refusal>,
         step: &mut Step<'_>,
     ) {
-        let Some(&owner) = self.target.owners.get(usize::from(index)) else { return };
+        let Some(sitter) = self.seats.sitter(&self.target.owners, from) else { return };
         let (State::Reading, Some(gather)) = (self.state, &mut self.gather) else { return };
         match result {
             Ok(set) => {
-                gather.take(index, Piece { number, of, set });
+                if gather.take(sitter, Piece { number, of, set }) {
+                    self.seats.fill(sitter);
+                }
             }
             Err(refusal) => {
-                gather.tally.fail(index);
-                self.failures.refused(owner, refusal);
+                gather.forget(sitter);
+                let away = sitter.stands_in || is_away(&refusal);
+                self.seats.leave(sitter, Some(&refusal));
+                self.failures.refused(from, refusal);
+                if away {
+                    self.cover(sitter.seat, step);
+                }
+                self.fail_if_vacant(sitter.seat);
             }
         }
         self.settle_read(step);
@@ -185,21 +219,11 @@ impl CausalWrite {
         match result {
             Ok(CausalDone::Changed(changed)) => {
                 self.changed = Some(changed);
-                self.state = State::Telling;
-                self.tally.succeed(self.order.own);
-                for owner in self.target.members(!step.reachable) {
-                    if let Some(index) = self.target.index(owner) {
-                        self.tally.fail(index);
-                    }
-                }
-                let others = step.reachable & !(1 << self.order.own);
-                self.tell(others, step);
-                self.settle(step);
+                self.begin_telling(step);
             }
             Ok(CausalDone::Refused(Refused::Stale(tick))) if self.stamps < STAMPS_MAX => {
                 crate::sometimes!("causal put: stamped again");
-                let node = self.target.owners.get(usize::from(self.order.own)).copied();
-                let Some(node) = node else { return };
+                let node = self.order.own.node;
                 self.above = Stamp { time: tick.time, counter: tick.counter, node };
                 self.state = State::Stamping;
                 self.stamp_and_change(step);
@@ -213,58 +237,63 @@ impl CausalWrite {
                 // A store that failed while writing may have kept the change.
                 let kept =
                     matches!(refusal, Refusal::ReadOnly | Refusal::DiskFull | Refusal::Storage(_));
-                let own = self.target.owners.get(usize::from(self.order.own)).copied();
+                self.seats.leave(self.order.own.sitter(), Some(&refusal));
                 self.failures = Failures::default();
-                if let Some(own) = own {
-                    self.failures.refused(own, refusal);
-                }
+                self.failures.refused(self.order.own.node, refusal);
                 self.fail(if kept { Applied::Unknown } else { Applied::No }, step);
             }
         }
     }
 
-    /// An owner has been told, or has refused.
+    /// An owner, or who stands in for it, has been told, or has refused.
     pub fn on_told(
         &mut self,
-        index: u8,
+        from: NodeId,
         round: RoundId,
         result: Result<(), Refusal>,
         step: &mut Step<'_>,
     ) {
-        let Some(&owner) = self.target.owners.get(usize::from(index)) else { return };
+        let Some(sitter) = self.seats.sitter(&self.target.owners, from) else { return };
         let telling = matches!(self.state, State::Telling | State::Answered);
         if !telling || round.round != self.round {
             return;
         }
         match result {
             Ok(()) => {
-                self.failures.cleared(owner);
-                self.tally.succeed(index);
+                self.failures.cleared(from);
+                self.seats.fill(sitter);
+                self.tally.succeed(sitter.seat);
             }
             Err(refusal) => {
-                self.failures.refused(owner, refusal);
-                self.tally.fail(index);
+                let away = sitter.stands_in || is_away(&refusal);
+                self.seats.leave(sitter, Some(&refusal));
+                self.failures.refused(from, refusal);
+                if away {
+                    self.cover(sitter.seat, step);
+                }
+                self.fail_if_vacant(sitter.seat);
             }
         }
         self.settle(step);
     }
 
-    /// An owner cannot be reached any more.
-    pub fn on_unreachable(&mut self, index: u8, step: &mut Step<'_>) {
-        let Some(&owner) = self.target.owners.get(usize::from(index)) else { return };
-        if !self.waits_for(index) {
+    /// A member cannot be reached any more.
+    pub fn on_unreachable(&mut self, member: NodeId, step: &mut Step<'_>) {
+        let Some(sitter) = self.seats.sitter(&self.target.owners, member) else { return };
+        if !self.waits_for(member) {
             return;
         }
-        self.failures.unreachable(owner);
-        match &mut self.gather {
-            Some(gather) if self.state == State::Reading => {
-                gather.tally.fail(index);
-                self.settle_read(step);
-            }
-            _ => {
-                self.tally.fail(index);
-                self.settle(step);
-            }
+        self.failures.unreachable(member);
+        self.seats.leave(sitter, None);
+        if let (State::Reading, Some(gather)) = (self.state, &mut self.gather) {
+            gather.forget(sitter);
+        }
+        self.cover(sitter.seat, step);
+        self.fail_if_vacant(sitter.seat);
+        if self.state == State::Reading {
+            self.settle_read(step);
+        } else {
+            self.settle(step);
         }
     }
 
@@ -285,19 +314,27 @@ impl CausalWrite {
                 let applied = self.applied();
                 return self.finish(error.with_applied(applied), step);
             }
-            step.out.push(Action::Done);
+            self.end(step);
         } else if step.now.mono >= self.retry_at {
             crate::sometimes!("causal put: tells an owner again");
-            match (self.state, &self.gather) {
+            let open = match (self.state, &self.gather) {
                 (State::Reading, Some(gather)) => {
-                    let silent = gather.tally.open() & step.reachable;
-                    self.read(silent, step);
+                    let silent = gather.tally.open();
+                    self.ask_owners(silent & step.reachable, step);
+                    silent
                 }
                 (State::Telling | State::Answered, _) => {
-                    let missing = !self.tally.answered() & step.reachable;
-                    self.tell(missing, step);
+                    self.ask_owners(!self.tally.answered() & step.reachable, step);
+                    self.tally.open()
                 }
-                _ => self.retry_at = Time(u64::MAX),
+                _ => {
+                    self.retry_at = Time(u64::MAX);
+                    return;
+                }
+            };
+            self.ask_covers(self.seats.covers_open() & open, step);
+            for seat in bits(open) {
+                self.cover(seat, step);
             }
         }
     }
@@ -307,6 +344,8 @@ impl CausalWrite {
         match gather.outcome() {
             Outcome::Pending => {}
             Outcome::Reached => {
+                // What stand-ins have said there is may not be all: the receipt says so.
+                self.seats.count();
                 self.order.put.seen = Some(gather.merged().context().clone());
                 self.gather = None;
                 self.state = State::Stamping;
@@ -317,15 +356,91 @@ impl CausalWrite {
         }
     }
 
-    fn read(&mut self, owners: u16, step: &mut Step<'_>) {
-        let remaining = step.remaining(self.order.deadline);
-        let round = RoundId { op: self.target.op, round: READ_ROUND };
-        for owner in self.target.members(owners) {
-            let place = self.target.place();
-            let ask = CausalMessage::Read { round, place, remaining };
-            step.out.push(Action::Ask(owner, Ask::Causal(Box::new(ask))));
+    fn begin_reading(&mut self, step: &mut Step<'_>) {
+        self.ask_owners(step.reachable, step);
+        self.ask_covers(self.seats.covered(), step);
+        self.cover_away(step);
+        self.settle_read(step);
+    }
+
+    /// What this node has made and cannot lose is told to the others.
+    fn begin_telling(&mut self, step: &mut Step<'_>) {
+        self.state = State::Telling;
+        self.seats.begin_round();
+        let own = self.order.own;
+        self.seats.fill(own.sitter());
+        self.tally.succeed(own.seat);
+        let mine = 1 << own.seat;
+        // Who stands in may find the owner back.
+        let others = step.reachable & if own.stands_in { u16::MAX } else { !mine };
+        self.ask_owners(others, step);
+        self.ask_covers(self.seats.covered() & !mine, step);
+        self.cover_away(step);
+        self.settle(step);
+    }
+
+    /// Gives the seats of owners that cannot be reached to stand-ins.
+    fn cover_away(&mut self, step: &mut Step<'_>) {
+        for seat in bits(self.away(step)) {
+            self.cover(seat, step);
+            self.fail_if_vacant(seat);
+        }
+    }
+
+    /// Gives a seat to a stand-in, if there is one, and asks it. Nobody stands in any more once the
+    /// client has its answer: what is missing then gets a plain hint.
+    fn cover(&mut self, seat: u8, step: &mut Step<'_>) {
+        let under_way = matches!(self.state, State::Reading | State::Telling);
+        if under_way && self.seats.cover(seat, step.stand_ins) {
+            self.ask_covers(1 << seat, step);
+        }
+    }
+
+    /// Asks those who stand in on these seats: for what they keep, or to keep what was made.
+    fn ask_covers(&mut self, seats: u16, step: &mut Step<'_>) {
+        for seat in bits(seats) {
+            let owner = self.target.owners.get(usize::from(seat)).copied();
+            let (Some(to), Some(owner)) = (self.seats.cover_of(seat), owner) else { continue };
+            self.ask((to, Some(owner)), step);
+            self.seats.asked(Sitter { seat, stands_in: true });
+        }
+    }
+
+    fn ask_owners(&mut self, owners: u16, step: &mut Step<'_>) {
+        for seat in bits(owners & ((1 << self.target.n()) - 1)) {
+            let Some(&owner) = self.target.owners.get(usize::from(seat)) else { continue };
+            self.ask((owner, None), step);
+            self.seats.asked(Sitter { seat, stands_in: false });
         }
         self.retry_at = step.now.mono.plus(self.order.retry_interval);
+    }
+
+    /// Asks one member what this state is about.
+    fn ask(&self, (to, hint_for): (NodeId, Option<NodeId>), step: &mut Step<'_>) {
+        let remaining = step.remaining(self.order.deadline);
+        let place = self.target.place();
+        let ask = match &self.changed {
+            None => {
+                let round = RoundId { op: self.target.op, round: READ_ROUND };
+                CausalMessage::Read { round, place, hint_for, remaining }
+            }
+            Some(changed) => {
+                let round = RoundId { op: self.target.op, round: self.round };
+                let set = changed.told.clone();
+                CausalMessage::Merge { round, place, hint_for, set, remaining }
+            }
+        };
+        step.out.push(Action::Ask(to, Ask::Causal(Box::new(ask))));
+    }
+
+    fn fail_if_vacant(&mut self, seat: u8) {
+        if !self.seats.is_vacant(seat) {
+            return;
+        }
+        match &mut self.gather {
+            Some(gather) if self.state == State::Reading => gather.tally.fail(seat),
+            _ => self.tally.fail(seat),
+        }
     }
 
     fn stamp_and_change(&mut self, step: &mut Step<'_>) {
@@ -338,9 +453,11 @@ impl CausalWrite {
                 self.state = State::Changing;
                 let round = RoundId { op: self.target.op, round: self.round };
                 let place = self.target.place();
-                let ask = ChangeAsk { round, place, change: self.change() };
-                let Some(&me) = self.target.owners.get(usize::from(self.order.own)) else { return };
-                step.out.push(Action::Ask(me, Ask::Change(Box::new(ask))));
+                let Own { node, seat, stands_in, .. } = self.order.own;
+                let owner = self.target.owners.get(usize::from(seat)).copied();
+                let hint_for = owner.filter(|_| stands_in);
+                let ask = ChangeAsk { round, place, hint_for, change: self.change() };
+                step.out.push(Action::Ask(node, Ask::Change(Box::new(ask))));
             }
             Err(StampError::Ceiling) => {
                 self.state = State::Stamping;
@@ -362,7 +479,7 @@ impl CausalWrite {
 
     fn change(&self) -> Change {
         let put = &self.order.put;
-        let mut dot = Dot::new(self.stamp, self.order.tenure);
+        let mut dot = Dot::new(self.stamp, self.order.own.tenure);
         if crate::mutant!("dot-reused") {
             dot.tick.time = WallTime(dot.tick.time.0 / 1_000_000_000 * 1_000_000_000);
             dot.tick.counter = 0;
@@ -376,31 +493,31 @@ impl CausalWrite {
         Change { dot, write, seen: put.seen.clone().unwrap_or_default() }
     }
 
-    fn tell(&mut self, owners: u16, step: &mut Step<'_>) {
-        let Some(changed) = &self.changed else { return };
-        let remaining = step.remaining(self.order.deadline);
-        let round = RoundId { op: self.target.op, round: self.round };
-        for owner in self.target.members(owners) {
-            let place = self.target.place();
-            let set = changed.told.clone();
-            let ask = CausalMessage::Merge { round, place, set, remaining };
-            step.out.push(Action::Ask(owner, Ask::Causal(Box::new(ask))));
-        }
-        self.retry_at = step.now.mono.plus(self.order.retry_interval);
-    }
-
     fn settle(&mut self, step: &mut Step<'_>) {
         match (self.state, self.tally.outcome()) {
             (State::Telling, Outcome::Reached) => {
+                self.seats.count();
                 let Some(changed) = &self.changed else { return };
                 let receipt = self.receipt(step);
                 let reply = reply::wrote(&self.target, &changed.seen, changed.siblings, receipt);
+                self.acknowledged = true;
                 self.reply(Ok(reply), step);
             }
             (State::Telling, Outcome::Impossible) => self.fail(Applied::Unknown, step),
-            (State::Answered, _) if self.tally.open() == 0 => step.out.push(Action::Done),
+            (State::Answered, _) if self.tally.open() == 0 => self.end(step),
             _ => {}
         }
+    }
+
+    /// Nothing more is counted: what owners have not taken is kept for them.
+    fn end(&mut self, step: &mut Step<'_>) {
+        if let Some(changed) = &self.changed {
+            for owner in self.unreached() {
+                let kept = Kept::Siblings(changed.told.clone());
+                step.out.push(Action::Hint(owner, kept));
+            }
+        }
+        step.out.push(Action::Done);
     }
 
     fn applied(&self) -> Applied {
@@ -415,6 +532,7 @@ impl CausalWrite {
             epoch: self.target.epoch,
             stamp: self.stamp,
             answered: self.tally.answered(),
+            stand_ins: self.seats.counted(),
             n: self.target.n(),
             needed: self.order.put.w,
             weak: self.order.put.weak,
@@ -430,7 +548,12 @@ impl CausalWrite {
         let time = step.clock.of_record(step.now.wall);
         let tally = self.gather.as_ref().map_or(&self.tally, |gather| &gather.tally);
         let count = (tally.needed(), tally.got());
-        let error = self.failures.error(count, applied, self.target.epoch, time);
+        let mut error = self.failures.error(count, applied, self.target.epoch, time);
+        if self.seats.is_full() {
+            // Whatever the owners are down with: there is no room to keep it for them.
+            error.code = ErrorCode::Overloaded;
+            error.facts.retry_after = Some(Duration::from_secs(1));
+        }
         self.reply(Err(error), step);
     }
 
@@ -446,7 +569,7 @@ impl CausalWrite {
         step.out.push(Action::Reply(Box::new(result)));
         self.state = State::Answered;
         if failed || self.tally.open() == 0 {
-            step.out.push(Action::Done);
+            self.end(step);
         }
     }
 }

@@ -29,7 +29,8 @@ pub(super) fn read(target: &Target, set: &SiblingSet, receipt: Receipt, wall: Wa
         set.seen_of(|dot| !left_out.contains(&dot))
     };
     let stamp = set.context().last().map_or(Stamp::ZERO, Dot::stamp);
-    let receipt = Receipt { stamp, ..receipt };
+    let many_siblings = count >= limits::SIBLINGS_WARN;
+    let receipt = Receipt { stamp, many_siblings, ..receipt };
     let context = seal(target, &context);
     Reply::Causal(Box::new(CausalReply { wrote: false, siblings, count, context, receipt }))
 }
@@ -41,6 +42,7 @@ pub(super) fn wrote(
     siblings: u32,
     receipt: Receipt,
 ) -> Reply {
+    let receipt = Receipt { many_siblings: siblings >= limits::SIBLINGS_WARN, ..receipt };
     let (siblings, count, context) = (Vec::new(), siblings, seal(target, seen));
     Reply::Causal(Box::new(CausalReply { wrote: true, siblings, count, context, receipt }))
 }

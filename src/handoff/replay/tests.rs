@@ -1,12 +1,13 @@
 //! Replay by itself: order, pace, one target at a time, overloaded targets.
 
 use super::*;
+use crate::causality::{Actor, CausalContext, Dot, Payload, SiblingSet, Tick, Write};
 use crate::handoff::Bounds;
 use crate::message::{HintChange, HintTotals};
 use crate::testing::arm_mutant;
 use crate::types::{
-    Class, ClassId, ClusterId, Key, Lineage, Partition, Record, Role, Settings, Stamp, Table,
-    TableId, TableKind, Unit, Value, WallTime,
+    Class, ClassId, ClusterId, Key, Lineage, Partition, Record, RequestId, Role, Settings, Stamp,
+    Table, TableId, TableKind, Tenure, Unit, Value, WallTime,
 };
 
 const MS: u64 = 1_000_000;
@@ -140,13 +141,17 @@ fn hint(key: &'static str, at: u64) -> Hint {
         unit: Unit { class: ClassId(0), partition: Partition(0) },
         table: TableId(1),
         key: Key::new(key).unwrap(),
-        record: Record { stamp, expiry: None, value: Some(Value::new("v").unwrap()) },
+        kept: Kept::Version(Record { stamp, expiry: None, value: Some(value("v")) }),
     }
 }
 
-fn delivered(actions: &[ReplayAction]) -> Vec<(u64, NodeId)> {
+fn value(text: &'static str) -> Value {
+    Value::new(text).unwrap()
+}
+
+fn delivered(actions: &[ReplayAction]) -> Vec<(RoundId, NodeId)> {
     let deliveries = actions.iter().filter_map(|action| match action {
-        ReplayAction::Deliver(delivery) => Some((delivery.op, delivery.to)),
+        ReplayAction::Deliver(delivery) => Some((delivery.round, delivery.to)),
         ReplayAction::Read(..) | ReplayAction::Remove(..) => None,
     });
     deliveries.collect()
@@ -265,7 +270,7 @@ impl Holder {
     }
 
     /// Carries out what replay wants: numbers of deliveries that leave.
-    fn carry_out(&mut self, actions: Vec<ReplayAction>) -> Vec<u64> {
+    fn carry_out(&mut self, actions: Vec<ReplayAction>) -> Vec<RoundId> {
         let (mut sent, mut left) = (Vec::new(), VecDeque::from(actions));
         while let Some(action) = left.pop_front() {
             match action {
@@ -273,7 +278,7 @@ impl Holder {
                     let page = self.kept.values().take(64).cloned().collect();
                     left.extend(self.bench.page(target, page));
                 }
-                ReplayAction::Deliver(delivery) => sent.push(delivery.op),
+                ReplayAction::Deliver(delivery) => sent.push(delivery.round),
                 ReplayAction::Remove(target, hint) => {
                     self.kept.remove(&hint.created.0);
                     self.bench.books.removed(target, HintTotals::one(true, 100));
@@ -297,8 +302,8 @@ fn bring_to_a_small_target(within: u64) -> Brought {
     let mut holders = [Holder::new(1, 64), Holder::new(2, 64)];
     let mut refused = 0;
     let mut arriving = VecDeque::new();
-    let mut serving: Option<(u64, (usize, u64))> = None;
-    let mut answers: Vec<(u64, (usize, u64), Delivered)> = Vec::new();
+    let mut serving: Option<(u64, (usize, RoundId))> = None;
+    let mut answers: Vec<(u64, (usize, RoundId), Delivered)> = Vec::new();
     for ms in 0..within {
         if let Some((until, of)) = serving.filter(|(until, _)| *until <= ms) {
             answers.push((until + 1, of, Delivered::Held));
@@ -397,4 +402,35 @@ fn an_owner_that_was_overloaded_is_asked_again_alone() {
     assert_eq!(delivered(&bench.time()), [(op, B)]);
     let actions = answer(&mut bench, B, Delivered::Held);
     assert!(matches!(actions[0], ReplayAction::Remove(_, _)), "{actions:?}");
+}
+
+/// A set whose parts fill two messages.
+fn large() -> Hint {
+    let write = |node: u32| {
+        let actor = Actor { node: NodeId(node), tenure: Tenure(1) };
+        (1..=3).map(move |time| {
+            let dot = Dot { actor, tick: Tick { time: WallTime(time), counter: 0 } };
+            let payload = Payload::Here(Value::new(vec![0; 1 << 20]).unwrap());
+            (dot, Write { id: RequestId(0), expiry: None, payload })
+        })
+    };
+    let writes: Vec<(Dot, Write)> = write(1).chain(write(2)).collect();
+    let seen = CausalContext::new([], writes.iter().map(|(dot, _)| *dot));
+    Hint { kept: Kept::Siblings(SiblingSet::new(seen, writes).unwrap()), ..hint("a", 1) }
+}
+
+#[test]
+fn a_set_in_pieces_is_removed_when_all_of_them_are_held() {
+    let mut bench = Bench::new(u64::MAX / 2);
+    bench.keep(B, 1);
+    bench.time();
+    let sent = delivered(&bench.page(B, vec![large()]));
+    assert_eq!(sent.iter().map(|(round, _)| round.round).collect::<Vec<_>>(), [1, 2]);
+    for (index, last) in [(1, false), (1, false), (0, true)] {
+        let actions = bench.step(|replay, around| {
+            replay.on_answer(B, (sent[index].0, Delivered::Held), around);
+        });
+        let removed = actions.iter().any(|action| matches!(action, ReplayAction::Remove(..)));
+        assert_eq!(removed, last);
+    }
 }

@@ -13,8 +13,8 @@ use crate::message::{
 };
 use crate::node::{Node, NodeConfig};
 use crate::types::{
-    Founder, Key, NodeId, Now, OpId, Quorum, Record, Role, TableId, Time, TraceId, Unit, Value,
-    WallTime, Zone,
+    Founder, Key, NodeId, Now, OpId, Quorum, Record, Role, TableId, Tenure, Time, TraceId, Unit,
+    Value, WallTime, Zone,
 };
 
 pub(super) const MS: u64 = 1_000_000;
@@ -28,6 +28,8 @@ pub(super) struct Disk {
     pub(super) data: Data,
     pub(super) hints: BTreeMap<(NodeId, Unit, TableId, Key), Hint>,
     pub(super) sets: BTreeMap<(Unit, TableId, Key), SiblingSet>,
+    /// As whom a stand-in writes in a record of custody.
+    pub(super) acting: BTreeMap<(NodeId, Unit, TableId, Key), Tenure>,
     pub(super) acceptors: BTreeMap<(Unit, TableId, Key), Acceptor>,
 }
 
@@ -113,7 +115,10 @@ impl Host {
 
 /// A user's write, or a question to an acceptor.
 fn is_write(request: &DiskRequest) -> bool {
-    matches!(request, DiskRequest::Write { .. } | DiskRequest::Register(_))
+    match request {
+        DiskRequest::Causal(ask) => matches!(ask.task, CausalTask::Merge(_)),
+        request => matches!(request, DiskRequest::Write { .. } | DiskRequest::Register(_)),
+    }
 }
 
 pub(super) struct Bench {
@@ -384,14 +389,18 @@ impl Bench {
             }
             DiskRequest::KeepHint { target, hint } => disk.keep(target, hint),
             DiskRequest::ReadHint { targets, unit, table, key } => {
-                let of = |target: &NodeId| disk.hints.get(&(*target, unit, table, key.clone()));
-                let kept = targets.iter().filter_map(of).map(|hint| hint.record.clone());
-                DiskAnswer::Read(kept.max_by_key(|record| record.stamp))
+                DiskAnswer::Read(disk.kept_version(&targets, (unit, table, &key)))
             }
             DiskRequest::Hints { target, after } => disk.page(target, after.as_ref()),
             DiskRequest::RemoveHint { target, hint } => disk.remove(target, &hint),
             DiskRequest::DropHints { target, before, custody, after: _ } => {
                 disk.give_up(target, before, custody)
+            }
+            DiskRequest::ChangeHint(ask) => disk.change_kept(*ask),
+            DiskRequest::Causal(ask) if matches!(ask.task, CausalTask::ReadKept(_)) => {
+                let CausalTask::ReadKept(targets) = &ask.task else { unreachable!() };
+                let set = disk.kept_sets(targets, (ask.unit, ask.table, &ask.key));
+                DiskAnswer::Causal(CausalDone::Read(set))
             }
             DiskRequest::Causal(ask) => {
                 let slot = (ask.unit, ask.table, ask.key);
@@ -518,8 +527,9 @@ fn consensus(acceptor: &mut Acceptor, task: RegisterTask) -> RegisterSaid {
 }
 
 /// What a disk does with a set.
-fn causal(set: &mut SiblingSet, task: CausalTask) -> CausalDone {
+pub(super) fn causal(set: &mut SiblingSet, task: CausalTask) -> CausalDone {
     match task {
+        CausalTask::ReadKept(_) => unreachable!("of hints"),
         CausalTask::Read => CausalDone::Read(set.clone()),
         CausalTask::Merge(other) => {
             set.join(other);

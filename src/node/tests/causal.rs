@@ -156,7 +156,7 @@ fn refused_then_repeated() -> Vec<String> {
         for ms in [0, 1000] {
             let remaining = core::time::Duration::from_millis(ms);
             let (place, put) = (place.clone(), put.clone());
-            let message = CausalMessage::Put { round, place, put, remaining };
+            let message = CausalMessage::Put { round, place, hint_for: None, put, remaining };
             let message = PeerMessage::Causal(Box::new(message));
             bench.event(to, Event::Peer { from, message });
             bench.settle();

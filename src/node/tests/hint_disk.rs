@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use super::bench::Disk;
-use crate::causality::{Merge, merge};
+use crate::causality::{Merge, SiblingSet, merge};
 use crate::message::{
-    DiskAnswer, Hint, HintBook, HintChange, HintPage, HintPlace, HintTotals, HintsDropped,
-    MetaRecord, WriteOutcome,
+    CausalDone, CausalTask, CustodyChange, DiskAnswer, Hint, HintBook, HintChange, HintPage,
+    HintPlace, HintTotals, HintsDropped, Kept, MetaRecord, WriteOutcome,
 };
-use crate::types::{ClusterState, NodeId, WallTime};
+use crate::types::{ClusterState, Key, NodeId, Record, TableId, Unit, WallTime};
 
 impl Disk {
     pub(super) fn books(&self) -> BTreeMap<NodeId, HintBook> {
@@ -28,9 +28,19 @@ impl Disk {
         let mut outcome = WriteOutcome::Stored;
         if let Some(before) = &before {
             (now.created, now.custody) = (before.created, before.custody || hint.custody);
-            if merge(Some(&before.record), &hint.record) == Merge::Keep {
-                now.record = before.record.clone();
-                outcome = WriteOutcome::Superseded(before.record.stamp);
+            match (&before.kept, &hint.kept) {
+                (Kept::Version(held), Kept::Version(version)) => {
+                    if merge(Some(held), version) == Merge::Keep {
+                        now.kept = before.kept.clone();
+                        outcome = WriteOutcome::Superseded(held.stamp);
+                    }
+                }
+                (Kept::Siblings(held), Kept::Siblings(set)) => {
+                    let mut both = held.clone();
+                    both.join(set.clone());
+                    now.kept = Kept::Siblings(both);
+                }
+                other => panic!("{other:?}"),
             }
         }
         let change = HintChange {
@@ -40,6 +50,67 @@ impl Disk {
         };
         self.hints.insert(slot, now);
         DiskAnswer::Kept(outcome, change)
+    }
+
+    /// What a stand-in writes: in the record that is there, as its actor.
+    pub(super) fn change_kept(&mut self, ask: CustodyChange) -> DiskAnswer {
+        let CustodyChange { target, unit, table, key, created, mut change, within } = ask;
+        let slot = (target, unit, table, key.clone());
+        let before = self.hints.get(&slot).cloned();
+        let created = before.as_ref().map_or(created, |held| held.created);
+        let mut set = match before.as_ref().map(|held| held.kept.clone()) {
+            Some(Kept::Siblings(set)) => set,
+            None => {
+                self.acting.remove(&slot);
+                SiblingSet::default()
+            }
+            other => panic!("{other:?}"),
+        };
+        let fresh = change.dot.actor.tenure;
+        change.dot.actor.tenure = *self.acting.entry(slot.clone()).or_insert(fresh);
+        if crate::mutant!("stand-in-reuses-tenure") {
+            change.dot.actor.tenure = within;
+        }
+        let done = super::bench::causal(&mut set, CausalTask::Change(change));
+        if matches!(done, CausalDone::Refused(_)) {
+            return DiskAnswer::ChangedHint(done, HintChange::default());
+        }
+        let kept = Kept::Siblings(set);
+        let now = Hint { created, custody: true, unit, table, key, kept };
+        let removed = before.as_ref().map(totals).unwrap_or_default();
+        let change = HintChange { added: totals(&now), removed, created };
+        self.hints.insert(slot, now);
+        DiskAnswer::ChangedHint(done, change)
+    }
+
+    /// The newest version that is kept for any of these owners.
+    pub(super) fn kept_version(
+        &self,
+        targets: &[NodeId],
+        (unit, table, key): (Unit, TableId, &Key),
+    ) -> Option<Record> {
+        let of = |target: &NodeId| self.hints.get(&(*target, unit, table, key.clone()));
+        let version = |hint: &Hint| match &hint.kept {
+            Kept::Version(record) => record.clone(),
+            Kept::Siblings(_) => panic!("a set is no version"),
+        };
+        targets.iter().filter_map(of).map(version).max_by_key(|record| record.stamp)
+    }
+
+    /// What is kept for any of these owners, merged.
+    pub(super) fn kept_sets(
+        &self,
+        targets: &[NodeId],
+        (unit, table, key): (Unit, TableId, &Key),
+    ) -> SiblingSet {
+        let mut all = SiblingSet::default();
+        for target in targets {
+            let found = self.hints.get(&(*target, unit, table, key.clone()));
+            if let Some(Hint { kept: Kept::Siblings(set), .. }) = found {
+                all.join(set.clone());
+            }
+        }
+        all
     }
 
     /// One hint a page, so that paging is tested.
@@ -56,7 +127,7 @@ impl Disk {
 
     pub(super) fn remove(&mut self, target: NodeId, hint: &Hint) -> DiskAnswer {
         let slot = (target, hint.unit, hint.table, hint.key.clone());
-        let same = self.hints.get(&slot).is_some_and(|held| held.record == hint.record);
+        let same = self.hints.get(&slot).is_some_and(|held| held.kept == hint.kept);
         let gone = same.then(|| self.hints.remove(&slot)).flatten();
         DiskAnswer::HintRemoved(gone.as_ref().map(totals).unwrap_or_default())
     }

@@ -5,6 +5,7 @@ mod bench;
 mod birth;
 mod causal;
 mod client_time;
+mod custody;
 mod data;
 mod explain;
 mod hint_disk;

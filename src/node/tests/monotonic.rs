@@ -2,9 +2,12 @@
 
 use core::time::Duration;
 
-use super::bench::{Bench, get, get_in, put};
+use super::bench::{Bench, get, get_in, put, put_in};
 use super::causal::carts;
-use crate::message::{ClientBody, ErrorCode, Get, GetReply, PeerMessage, QuorumMode, Reply};
+use crate::message::{
+    CausalMessage, ClientBody, ClientResult, ErrorCode, Get, GetReply, PeerMessage, QuorumMode,
+    Reply, Sibling,
+};
 use crate::testing::arm_mutant;
 use crate::types::{NodeId, OpId};
 
@@ -167,14 +170,90 @@ fn a_monotonic_read_that_cannot_be_confirmed_says_how_many_hold_it() {
 
 #[test]
 fn monotonic_reads_that_cannot_be_are_refused() {
-    let mut bench = carts(3);
-    let ClientBody::Get(read) = monotonic(get("k", None)) else { unreachable!() };
-    let sloppy = ClientBody::Get(Get { mode: QuorumMode::Sloppy, ..read });
-    for (body, code) in [
-        (monotonic(get_in("carts", "k")), ErrorCode::NotAvailableYet),
-        (sloppy, ErrorCode::RequestMalformed),
-    ] {
-        let op = bench.ask(A, body);
-        assert_eq!(bench.reply(op).unwrap().unwrap_err().code, code);
+    for body in [get("k", None), get_in("carts", "k")] {
+        let mut bench = carts(3);
+        let ClientBody::Get(read) = monotonic(body) else { unreachable!() };
+        let op = bench.ask(A, ClientBody::Get(Get { mode: QuorumMode::Sloppy, ..read }));
+        let error = bench.reply(op).unwrap().unwrap_err();
+        assert_eq!(error.code, ErrorCode::RequestMalformed);
     }
+}
+
+fn values(result: ClientResult) -> Vec<String> {
+    let Ok(Reply::Causal(reply)) = result else { panic!("{result:?}") };
+    let text = |sibling: &Sibling| sibling.value.as_bytes().escape_ascii().to_string();
+    reply.siblings.iter().map(text).collect()
+}
+
+/// Three nodes of which A alone holds a sibling of `k`, whose put has failed.
+fn with_an_unacknowledged_sibling() -> Bench {
+    let mut bench = carts(3);
+    let op = bench.ask(B, put_in("carts", "k", "old"));
+    bench.settle();
+    assert!(bench.reply(op).unwrap().is_ok());
+    bench.cut.extend([(A, B), (A, C)]);
+    let op = bench.ask(A, put_in("carts", "k", "new"));
+    bench.pass(Duration::from_millis(1100));
+    assert!(bench.reply(op).unwrap().is_err());
+    bench.cut.clear();
+    bench
+}
+
+/// Whether a monotonic read of a causal table waits until what only its coordinator holds is on
+/// another disk.
+fn siblings_wait_for_a_second_owner() -> bool {
+    let mut bench = with_an_unacknowledged_sibling();
+    for id in [B, C] {
+        bench.host(id).slow_writes = true;
+    }
+    let op = bench.ask(A, monotonic(get_in("carts", "k")));
+    if bench.reply(op).is_some() {
+        return false;
+    }
+    bench.pass(Duration::from_millis(400));
+    assert!(bench.reply(op).is_none());
+    bench.release_disk(C);
+    bench.settle();
+    assert_eq!(values(bench.reply(op).expect("two owners hold it")), ["old", "new"]);
+    assert_eq!(bench.host(C).disk.sets.values().next().unwrap().writes().len(), 2);
+    true
+}
+
+#[test]
+fn a_monotonic_read_of_siblings_answers_with_what_w_owners_hold() {
+    assert!(siblings_wait_for_a_second_owner());
+    let _armed = arm_mutant("monotonic-unconfirmed");
+    assert!(!siblings_wait_for_a_second_owner());
+}
+
+#[test]
+fn siblings_that_w_owners_hold_are_not_written_again() {
+    let mut bench = carts(3);
+    let op = bench.ask(A, put_in("carts", "k", "v"));
+    bench.settle();
+    assert!(bench.reply(op).unwrap().is_ok());
+    bench.seen.clear();
+    for key in ["k", "nothing"] {
+        let op = bench.ask(B, monotonic(get_in("carts", key)));
+        bench.settle();
+        assert_eq!(values(bench.reply(op).unwrap()).len(), usize::from(key == "k"));
+    }
+    let is_merge = |message: &PeerMessage| match message {
+        PeerMessage::Causal(message) => matches!(**message, CausalMessage::Merge { .. }),
+        _ => false,
+    };
+    assert!(!bench.seen.iter().any(|(_, _, message)| is_merge(message)));
+}
+
+#[test]
+fn a_monotonic_read_of_siblings_that_cannot_be_confirmed_says_how_many_hold_them() {
+    let mut bench = with_an_unacknowledged_sibling();
+    for id in [B, C] {
+        bench.host(id).slow_writes = true;
+    }
+    let op = bench.ask(A, monotonic(get_in("carts", "k")));
+    bench.pass(Duration::from_millis(1100));
+    let error = bench.reply(op).unwrap().unwrap_err();
+    assert_eq!(error.code, ErrorCode::DeadlineExceeded);
+    assert_eq!((error.facts.needed, error.facts.got), (Some(2), Some(1)));
 }

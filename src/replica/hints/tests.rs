@@ -8,7 +8,7 @@ use crate::message::{DiskAnswer, DiskRequest, Restored};
 use crate::replica::Replica;
 use crate::storage::vfs::FaultyVfs;
 use crate::storage::{Options, ThreadMode};
-use crate::types::{ClassId, Partition, Value};
+use crate::types::{ClassId, Partition, Stamp, Value};
 
 const B: NodeId = NodeId(2);
 const ALL: WallTime = WallTime(u64::MAX);
@@ -34,8 +34,13 @@ fn hint(key: &str, time: u64, custody: bool) -> Hint {
         unit: Unit { class: ClassId(0), partition: Partition(5) },
         table: TableId(1),
         key: Key::new(key.to_owned()).unwrap(),
-        record: Record { stamp, expiry: None, value },
+        kept: Kept::Version(Record { stamp, expiry: None, value }),
     }
+}
+
+fn stamp_of(hint: &Hint) -> Stamp {
+    let Kept::Version(record) = &hint.kept else { panic!() };
+    record.stamp
 }
 
 fn keep(replica: &Replica, target: NodeId, hint: &Hint) -> (WriteOutcome, HintChange) {
@@ -64,12 +69,13 @@ fn the_bytes_of_a_hint_stay_what_they_are() {
     assert_eq!(key_of(B, &hint), key);
     let mut value = vec![1, 0, 0, 0, 0, 0, 0, 0, 1];
     value.extend([0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1, b'v', b'1']);
-    assert_eq!(encode(true, WallTime(1), &hint.record), value);
+    let held = Held { created: WallTime(1), custody: true, acting: None, kept: hint.kept.clone() };
+    assert_eq!(held.encode(), value);
     let mut index = vec![4, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 1];
     index.extend([0, 0, 0, 5, 0, 0, 0, 1, b'k']);
     assert_eq!(hint_age_key(B, &hint.place()), index);
-    assert_eq!(encode_aged(false, 258), [0, 0, 0, 1, 2]);
-    assert!(decode(Bytes::from_static(&[16, 0, 0])).is_none());
+    assert_eq!(kept::encode_aged(false, 258), [0, 0, 0, 1, 2]);
+    assert!(Held::decode(Bytes::from_static(&[16, 0, 0])).is_none());
 }
 
 #[test]
@@ -92,7 +98,7 @@ fn a_page_is_in_order_of_age_and_a_hint_is_removed_only_as_it_was() {
     assert_eq!(gone, HintTotals::default());
     let first = all(&replica, B)[0].clone();
     assert_eq!(
-        (first.record.stamp.time, first.created, first.custody),
+        (stamp_of(&first).time, first.created, first.custody),
         (WallTime(40), WallTime(10), true)
     );
     let DiskAnswer::HintRemoved(gone) =
@@ -110,7 +116,7 @@ fn an_older_version_is_superseded_and_turns_a_hint_into_custody_all_the_same() {
     let (replica, _) = open(&disk);
     keep(&replica, B, &hint("k", 20, false));
     let (outcome, change) = keep(&replica, B, &hint("k", 10, true));
-    let newest = hint("k", 20, true).record.stamp;
+    let newest = stamp_of(&hint("k", 20, true));
     assert_eq!(outcome, WriteOutcome::Superseded(newest));
     assert_eq!(change.added.custody, 1);
     let (outcome, change) = keep(&replica, B, &hint("k", 20, true));
@@ -191,6 +197,8 @@ fn a_deletion_goes_in_pieces() {
     assert!(all(&replica, B).is_empty());
 }
 
+mod custody;
+
 mod decoders {
     use super::*;
     use proptest::prelude::*;
@@ -199,15 +207,17 @@ mod decoders {
         #[test]
         fn foreign_bytes_never_panic(bytes: Vec<u8>, key: Vec<u8>) {
             let _ = decode_aged(&key, &bytes);
-            let _ = decode(bytes.into());
+            let _ = Held::decode(bytes.into());
         }
 
         #[test]
         fn hints_read_back(custody: bool, created: u64, stamp: [u8; 16], value: Option<Vec<u8>>) {
             let value = value.map(|value| Value::new(value).unwrap());
             let record = Record { stamp: Stamp::from_bytes(stamp), expiry: None, value };
-            let held = decode(encode(custody, WallTime(created), &record).into()).unwrap();
-            prop_assert_eq!((held.custody, held.created, held.record), (custody, WallTime(created), record));
+            let kept = Kept::Version(record);
+            let held = Held { created: WallTime(created), custody, acting: None, kept };
+            let back = Held::decode(held.encode().into()).unwrap();
+            prop_assert_eq!((back.custody, back.created, back.kept), (custody, held.created, held.kept));
         }
     }
 }

@@ -1,7 +1,9 @@
 //! Disk requests on their way: begun in order, synced when the world says so, answered later; the
 //! machine may die at each of these moments.
 
-use roundtable::message::{DiskAnswer, DiskError, DiskRequest, DiskToken, Event, WriteOutcome};
+use roundtable::message::{
+    DiskAnswer, DiskError, DiskRequest, DiskToken, Event, Kept, WriteOutcome,
+};
 use std::sync::Arc;
 
 use crate::plan::{MS, exponential};
@@ -26,8 +28,10 @@ impl World {
         }
         if let DiskRequest::KeepHint { target, hint } = &request {
             let hint_for = Some(super::sloppy::target_machine(*target));
-            let (key, stamp) = (hint.key.clone(), hint.record.stamp);
-            running.writes.insert(token, PendingWrite { key, stamp, hint_for });
+            if let Kept::Version(record) = &hint.kept {
+                let (key, stamp) = (hint.key.clone(), record.stamp);
+                running.writes.insert(token, PendingWrite { key, stamp, hint_for });
+            }
             self.totals.hints_kept += 1;
         }
         if let DiskRequest::RemoveHint { .. } = &request {

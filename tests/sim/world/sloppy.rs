@@ -105,6 +105,10 @@ impl World {
         self.later(100 * MS, Happening::ComeHome { since });
     }
 
+    pub(super) fn has_hints_left(&self) -> bool {
+        !self.hints_left().is_empty()
+    }
+
     /// Holders and sound targets between which hints are left.
     fn hints_left(&self) -> Vec<(usize, usize)> {
         let mut left = Vec::new();
@@ -125,6 +129,7 @@ impl World {
             // What a lost disk held in custody is lost with it.
             return;
         }
+        self.causal_home();
         for (key, (stamp, needed)) in core::mem::take(&mut self.homes) {
             let owners = self.owners(&key).unwrap_or_default();
             let holds =
@@ -143,16 +148,22 @@ impl World {
 }
 
 fn has_hints(replica: &Replica, target: NodeId) -> bool {
-    let found = Arc::new(Mutex::new(false));
+    let found = Arc::new(Mutex::new(None));
     let answer = Arc::clone(&found);
     let done = Box::new(move |result| {
-        if let Ok(DiskAnswer::Hints(page)) = result {
-            let page: roundtable::message::HintPage = page;
-            *answer.lock() = !page.hints.is_empty();
-        }
+        let there = match result {
+            Ok(DiskAnswer::Hints(page)) => {
+                let page: roundtable::message::HintPage = page;
+                !page.hints.is_empty()
+            }
+            _ => false,
+        };
+        *answer.lock() = Some(there);
     });
     replica.execute(DiskRequest::Hints { target, after: None }, done);
-    *found.lock()
+    // A page of sets is told once it is durable.
+    while found.lock().is_none() && replica.step() {}
+    found.lock().unwrap_or(false)
 }
 
 /// What a store keeps for the owner on machine `owner` under a key.
