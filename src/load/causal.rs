@@ -22,6 +22,8 @@ pub enum Saw {
 pub enum CausalAction {
     /// Read it.
     Get,
+    /// Read it, and no later read goes back behind what was read.
+    Monotonic,
     /// Write this value, which no other put of the history writes.
     Put(Value, Saw),
     /// Delete what was seen.
@@ -38,6 +40,8 @@ pub enum CausalOutcome {
     Failed,
     /// A write was acknowledged, at or above the floors.
     Written,
+    /// A write was acknowledged with the help of stand-ins: it is written once their hints are home.
+    Custody,
     /// A read at or above the floors returned these siblings.
     Read(Vec<Value>),
     /// Acknowledged or answered below the floors: shows nothing.
@@ -72,7 +76,7 @@ impl CausalOperation {
     /// What its writer had seen; nothing of a read.
     pub fn saw(&self) -> Option<&Saw> {
         match &self.action {
-            CausalAction::Get => None,
+            CausalAction::Get | CausalAction::Monotonic => None,
             CausalAction::Put(_, saw) | CausalAction::Delete(saw) => Some(saw),
         }
     }
@@ -83,6 +87,8 @@ impl CausalOperation {
 pub struct CausalHistory {
     operations: Vec<CausalOperation>,
     order: u64,
+    /// When nodes may have lost what they had not synced.
+    losses: Vec<u64>,
 }
 
 impl CausalHistory {
@@ -122,6 +128,29 @@ impl CausalHistory {
             operation.ended = self.order;
             operation.outcome = outcome;
         }
+    }
+
+    /// All hints are home: what stand-ins have helped to write is on its owners from now on.
+    pub fn home(&mut self) {
+        self.order += 1;
+        for operation in &mut self.operations {
+            if operation.outcome == CausalOutcome::Custody {
+                operation.outcome = CausalOutcome::Written;
+                operation.ended = self.order;
+            }
+        }
+    }
+
+    /// A node may have lost what it had not synced: what monotonic reads showed may have rested on
+    /// that.
+    pub fn lost(&mut self) {
+        self.order += 1;
+        self.losses.push(self.order);
+    }
+
+    /// Whether anything may have been lost between two places in the order.
+    pub fn lost_between(&self, from: u64, to: u64) -> bool {
+        self.losses.iter().any(|at| (from..=to).contains(at))
     }
 
     /// All operations, in order of invocation.

@@ -116,6 +116,10 @@ totals! {
     causal_done,
     /// Reads of it that found several siblings.
     causal_siblings,
+    /// Writes of a causal table that were acknowledged with the help of stand-ins.
+    causal_custody,
+    /// Times at which all owners of a key of it lost power, or all but as many as must be left.
+    causal_outages,
     /// Keys of it compared on all their owners at the end.
     causal_compared,
     /// Tries of operations on a linearizable table.

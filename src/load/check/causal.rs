@@ -21,7 +21,7 @@ pub fn causal(history: &CausalHistory) -> Vec<Violation> {
     for operations in keys.values() {
         for (index, read) in operations {
             if let CausalOutcome::Read(values) = &read.outcome {
-                judge((*index, read), values, operations, &mut violations);
+                judge(history, (*index, read), (values, operations), &mut violations);
             }
         }
     }
@@ -29,9 +29,9 @@ pub fn causal(history: &CausalHistory) -> Vec<Violation> {
 }
 
 fn judge(
+    history: &CausalHistory,
     (index, read): Indexed<'_>,
-    values: &[Value],
-    operations: &[Indexed<'_>],
+    (values, operations): (&[Value], &[Indexed<'_>]),
     violations: &mut Vec<Violation>,
 ) {
     let key = || read.key.clone();
@@ -47,7 +47,14 @@ fn judge(
         if read_it && operation.outcome == CausalOutcome::Failed {
             violations.push(Violation::FailedWriteRead { key: key(), read: index, put: *put });
         }
-        let missing = !read_it && operation.is_acknowledged() && operation.ended < read.invoked;
+        let written = operation.is_acknowledged() && operation.ended < read.invoked;
+        let shown = || {
+            operations.iter().any(|(_, other)| {
+                let lost = || history.lost_between(other.invoked, read.ended);
+                has_shown(other, value) && other.ended < read.invoked && !lost()
+            })
+        };
+        let missing = !read_it && (written || shown());
         if missing && !operations.iter().any(|(_, other)| may_supersede(other, operation, read)) {
             violations.push(Violation::SiblingLost { key: key(), read: index, missed: *put });
         }
@@ -61,6 +68,16 @@ fn judge(
     if known < distinct.len() {
         violations.push(Violation::ValueFromNowhere { key: key(), read: index });
     }
+}
+
+/// Whether a monotonic read has shown a value: it is on enough owners then, whatever became of its
+/// write.
+fn has_shown(read: &CausalOperation, value: &Value) -> bool {
+    let values = match &read.outcome {
+        CausalOutcome::Read(values) => values.as_slice(),
+        _ => &[],
+    };
+    read.action == CausalAction::Monotonic && values.contains(value)
 }
 
 /// Whether `write` may have taken the place of `put` by the time of `read`.
@@ -171,6 +188,41 @@ mod tests {
         book.read(&["b"]);
         book.read(&[]);
         assert_eq!(book.faults(), ["lost", "lost", "lost"]);
+    }
+
+    #[test]
+    fn what_stand_ins_have_helped_to_write_is_owed_once_it_is_home() {
+        let mut book = Book::new();
+        book.wrote("a", &[]);
+        let over = book.put("b", &["a"]);
+        book.0.complete(over, CausalOutcome::Custody);
+        // Until then both may be seen, or either.
+        book.read(&["a"]);
+        book.read(&["b"]);
+        book.read(&["a", "b"]);
+        assert!(book.faults().is_empty(), "{:?}", book.faults());
+        book.0.home();
+        book.read(&["b"]);
+        assert!(book.faults().is_empty(), "{:?}", book.faults());
+        book.read(&["a"]);
+        assert_eq!(book.faults(), ["back", "lost"]);
+    }
+
+    #[test]
+    fn what_a_monotonic_read_has_shown_stays_unless_something_was_lost() {
+        let book = |lost: bool| {
+            let mut book = Book::new();
+            book.put("a", &[]);
+            let op = book.begin(CausalAction::Monotonic);
+            book.0.complete(op, CausalOutcome::Read(values(&["a"])));
+            if lost {
+                book.0.lost();
+            }
+            book.read(&[]);
+            book.faults()
+        };
+        assert_eq!(book(false), ["lost"]);
+        assert!(book(true).is_empty());
     }
 
     #[test]

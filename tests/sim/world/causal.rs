@@ -25,6 +25,8 @@ use crate::plan::{MS, SECOND, exponential};
 use super::schema::Asked;
 use super::{Happening, Stage, World};
 
+/// Owners of each of its keys.
+const OWNERS: usize = 3;
 /// Keys of the table.
 const KEYS: usize = 3;
 /// How long a client waits for an answer.
@@ -40,16 +42,23 @@ pub(crate) struct CausalPlan {
     think: u64,
     /// Share of reads; the rest writes.
     reads: f64,
+    /// Share of requests that are sloppy; `None` where there are none.
+    sloppy: Option<f64>,
+    /// Some reads are monotonic.
+    monotonic: bool,
 }
 
 impl CausalPlan {
     /// Every third seed has one. Drawn apart, so that the others stay what they are.
     pub(crate) fn draw(seed: u64) -> Option<CausalPlan> {
         let mut rng = Rng::with_seed(seed ^ 0x6361_7573_616c_2e2e);
+        let mut modes = Rng::with_seed(seed ^ 0x6361_7573_2e6d_6f64);
         (seed % 3 == EVERY_THIRD).then(|| CausalPlan {
             clients: rng.usize(2..=4),
             think: rng.u64(30 * MS..120 * MS),
             reads: 0.2 + rng.f64() * 0.3,
+            sloppy: modes.bool().then(|| 0.3 + modes.f64() * 0.7),
+            monotonic: modes.u8(..3) == 0,
         })
     }
 }
@@ -75,6 +84,8 @@ struct Doing {
     attempt: Attempt,
     tries: u32,
     uncertain: bool,
+    /// A delete of whatever its coordinator finds: with stand-ins it may not find all.
+    finds: bool,
 }
 
 #[derive(Debug, Default)]
@@ -89,6 +100,8 @@ struct CausalClient {
 #[derive(Debug)]
 pub(crate) struct CausalUse {
     pub(super) rng: Rng,
+    /// Of which kind requests are. Apart, so that all other draws stay as they are.
+    modes: Rng,
     clients: Vec<CausalClient>,
     history: CausalHistory,
     created: bool,
@@ -100,6 +113,7 @@ impl CausalUse {
         let clients = plan.map_or(0, |plan| plan.clients);
         CausalUse {
             rng: Rng::with_seed(seed ^ 0x6361_7274_732e_2e2e),
+            modes: Rng::with_seed(seed ^ 0x6361_7274_732e_6d6f),
             clients: (0..clients).map(|_| CausalClient::default()).collect(),
             history: CausalHistory::new(),
             created: false,
@@ -127,6 +141,31 @@ impl World {
         for client in 0..self.causal.clients.len() {
             self.later(3 * SECOND, Happening::CausalThink { client });
         }
+        let sloppy = self.plan.causal.is_some_and(|plan| plan.sloppy.is_some());
+        if sloppy && self.hosts.len() > OWNERS {
+            let first = self.causal.modes.u64(5 * SECOND..9 * SECOND);
+            self.later(first, Happening::CausalOutage);
+        }
+    }
+
+    /// The owners of a key lose power at once, as far as two nodes are left: stand-ins must do. By
+    /// itself that hardly happens.
+    pub(super) fn causal_outage(&mut self) {
+        if self.stage != Stage::Turmoil {
+            return;
+        }
+        let key = key(self.causal.modes.usize(..KEYS));
+        let mut owners = self.causal_owners(&key);
+        owners.truncate(self.hosts.len() - 2);
+        owners.retain(|owner| self.hosts[*owner].running.is_some());
+        self.totals.causal_outages += u64::from(!owners.is_empty());
+        for owner in owners {
+            self.kill(owner);
+            let back = self.causal.modes.u64(SECOND..4 * SECOND);
+            self.start_after(owner, back);
+        }
+        let next = self.causal.modes.u64(5 * SECOND..9 * SECOND);
+        self.later(next, Happening::CausalOutage);
     }
 
     pub(super) fn make_causal(&mut self) {
@@ -167,28 +206,31 @@ impl World {
         if !self.causal.created {
             return self.later(pause, Happening::CausalThink { client });
         }
-        let doing = self.draw_causal(client, plan.reads);
+        let doing = self.draw_causal(client, plan);
         self.causal.clients[client].doing = Some(doing);
         self.try_causal(client);
     }
 
-    fn draw_causal(&mut self, client: usize, reads: f64) -> Doing {
+    fn draw_causal(&mut self, client: usize, plan: CausalPlan) -> Doing {
         let now = self.time();
         let causal = &mut self.causal;
+        let sloppy = plan.sloppy.is_some_and(|share| causal.modes.f64() < share);
+        let mode = if sloppy { QuorumMode::Sloppy } else { QuorumMode::ByTable };
+        let monotonic = plan.monotonic && !sloppy && causal.modes.bool();
         let key = key(causal.rng.usize(..KEYS));
         let quorum = (causal.rng.u8(..8) == 0).then_some(Quorum::All);
         let attempt = Attempt { id: RequestId(causal.rng.u128(1..)), ..Attempt::default() };
         let carried = causal.clients[client].carried.get(&key).cloned();
         let body = |value, context| {
             let (table, key, w, r) = (table(), key.clone(), quorum, None);
-            let (ttl, mode, time) = (TimeToLive::Table, QuorumMode::ByTable, None);
+            let (ttl, time) = (TimeToLive::Table, None);
             ClientBody::Put(Put { table, key, value, ttl, w, r, attempt, time, mode, context })
         };
-        let (action, body, saw) = if causal.rng.f64() < reads {
-            let mode = QuorumMode::ByTable;
-            let (key, monotonic) = (key.clone(), false);
+        let (action, body, saw) = if causal.rng.f64() < plan.reads {
+            let key = key.clone();
             let get = Get { table: table(), key, r: quorum, mode, monotonic, traced: false };
-            (CausalAction::Get, ClientBody::Get(get), None)
+            let action = if monotonic { CausalAction::Monotonic } else { CausalAction::Get };
+            (action, ClientBody::Get(get), None)
         } else {
             let blind = causal.rng.u8(..3) == 0;
             let Carried { context, saw } = carried.filter(|_| !blind).unwrap_or_default();
@@ -204,8 +246,9 @@ impl World {
                 (action, body(Some(value), context), Some(after))
             }
         };
+        let finds = action == CausalAction::Delete(Saw::Whatever);
         let op = causal.history.invoke(key.clone(), action, now);
-        Doing { op, key, body, carried: saw, attempt, tries: 0, uncertain: false }
+        Doing { op, key, body, carried: saw, attempt, tries: 0, uncertain: false, finds }
     }
 
     fn try_causal(&mut self, client: usize) {
@@ -265,11 +308,20 @@ impl World {
         let Some(doing) = self.causal.clients[client].doing.take() else { return };
         self.totals.causal_done += 1;
         let values: Vec<Value> = reply.siblings.iter().map(|s| s.value.clone()).collect();
+        let receipt = &reply.receipt;
         let (outcome, saw) = if reply.wrote {
-            (CausalOutcome::Written, doing.carried)
+            self.totals.causal_custody += u64::from(receipt.stand_ins != 0);
+            let outcome = match receipt.stand_ins {
+                0 => CausalOutcome::Written,
+                _ if doing.finds => CausalOutcome::Weak,
+                _ => CausalOutcome::Custody,
+            };
+            (outcome, doing.carried)
         } else {
             self.totals.causal_siblings += u64::from(values.len() > 1);
-            (CausalOutcome::Read(values.clone()), Some(values))
+            let sure = !receipt.may_miss && receipt.stand_ins == 0;
+            let read = CausalOutcome::Read(values.clone());
+            (if sure { read } else { CausalOutcome::Weak }, Some(values))
         };
         self.causal.history.complete(doing.op, outcome);
         let carried = &mut self.causal.clients[client].carried;
@@ -285,7 +337,10 @@ impl World {
     }
 
     fn causal_failed(&mut self, client: usize, error: &OpError) {
-        let again = self.causal.rng.u8(..4) > 0;
+        let sloppy = self.plan.causal.is_some_and(|plan| plan.sloppy.is_some());
+        // Hints of late tries would be on their way while everything is read back.
+        let late = sloppy && self.stage > Stage::Healed;
+        let again = self.causal.rng.u8(..4) > 0 && !late;
         let wait = self.causal.rng.u64(5 * MS..100 * MS);
         let Some(doing) = &mut self.causal.clients[client].doing else { return };
         doing.uncertain |= error.applied != Applied::No;
@@ -361,11 +416,15 @@ impl World {
     }
 
     pub(super) fn causal_read_back(&mut self, op: OpIndex, result: &ClientResult) {
-        if let Ok(Reply::Causal(reply)) = result {
+        if let Ok(Reply::Causal(reply)) = result
+            && !reply.receipt.may_miss
+        {
             let values = reply.siblings.iter().map(|s| s.value.clone()).collect();
             self.causal.history.complete(op, CausalOutcome::Read(values));
         }
-        if let Ok(Reply::Scan(page)) = result {
+        if let Ok(Reply::Scan(page)) = result
+            && !page.receipt.may_miss
+        {
             // A page leaves out what it cannot show in full: only what is there is judged.
             let wanted = key(0);
             let found = page.entries.iter().find(|entry| entry.key == wanted);
@@ -376,6 +435,11 @@ impl World {
                 self.causal.history.complete(op, CausalOutcome::Read(values));
             }
         }
+    }
+
+    /// All hints are home.
+    pub(super) fn causal_home(&mut self) {
+        self.causal.history.home();
     }
 
     /// What the clients have seen, and whether owners agree in the end.
@@ -399,7 +463,8 @@ impl World {
 
     /// All owners that serve have been read by a read of all: they must hold the same.
     pub(super) fn compare_causal(&mut self) {
-        if self.plan.causal.is_none() || !self.causal.created {
+        // A late hint is on its way to one owner after the other.
+        if self.plan.causal.is_none() || !self.causal.created || self.has_hints_left() {
             return;
         }
         for index in 0..KEYS {
