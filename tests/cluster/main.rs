@@ -12,6 +12,7 @@
 mod birth;
 mod causal;
 mod crash;
+mod custody;
 mod damage;
 mod deadline;
 mod dev;

@@ -20,7 +20,7 @@ async fn places(cluster: &Cluster, key: &str) -> (Vec<usize>, Vec<usize>) {
 }
 
 /// Kills a node, and waits until `seen_by` knows that it cannot be reached.
-async fn down(cluster: &mut Cluster, node: usize, seen_by: usize) {
+pub(crate) async fn down(cluster: &mut Cluster, node: usize, seen_by: usize) {
     let name = cluster.nodes[node].name.clone();
     cluster.nodes[node].kill();
     let client = cluster.client_of(seen_by);
@@ -33,7 +33,7 @@ async fn down(cluster: &mut Cluster, node: usize, seen_by: usize) {
 }
 
 /// The hints of the whole cluster: holder, target, count, custody.
-async fn hints(cluster: &Cluster) -> Vec<(String, String, u64, u64)> {
+pub(crate) async fn hints(cluster: &Cluster) -> Vec<(String, String, u64, u64)> {
     let listed = cluster.kvctl(&["-o", "json", "hints", "list"]).await;
     let lines = listed.json()["hints"].as_array().unwrap().clone();
     let text = |line: &serde_json::Value, name: &str| line[name].as_str().unwrap().to_owned();
