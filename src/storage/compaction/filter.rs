@@ -19,8 +19,9 @@ use std::sync::Arc;
 /// long as a table below may hold one, a delete is written in its place. Entries in memory and in
 /// tables that no compaction takes stay.
 ///
-/// The engine calls this from its background threads, with no lock held, and writes in each table
-/// how much of it can be dropped and at which points; so the answers for an entry must not change
+/// The engine calls this from its background threads, and from threads that make a checkpoint or take
+/// tables in. It holds no lock then that a reader or a writer waits for, but some that keep other flushes
+/// and merges waiting. It writes in each table how much of it can be dropped and at which points; so the answers for an entry must not change
 /// while the store has it, and a filter is not to be taken away from a store whose readers rely on
 /// it. Calls must not block and must not call the engine.
 ///

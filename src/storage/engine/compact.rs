@@ -229,12 +229,19 @@ impl Core {
         match appended {
             Ok(()) => {
                 tables.iter().for_each(|table| table.retire(&self.vfs));
+                self.forget(&tables);
                 let entries = tables.iter().map(|table| table.meta.entries).sum();
                 self.counters.hidden.fetch_add(entries, Ordering::Relaxed);
             }
             Err(error) => self.compaction_failed(error, removed.first().copied()),
         }
         true
+    }
+
+    /// The books say nothing of tables any more that are gone: they would grow for ever.
+    fn forget(&self, gone: &[Arc<Table>]) {
+        let mut commit = self.commit.lock();
+        gone.iter().for_each(|table| commit.compacting.forget(table.meta.no));
     }
 
     /// Begins a table of the next number, to be written into `level`.
@@ -295,6 +302,7 @@ impl Core {
         let outputs = outputs.tables;
         if !job.moved {
             inputs.iter().for_each(|table| table.retire(&self.vfs));
+            self.forget(&inputs);
         }
         let for_the_filter = matches!(job.reason, Reason::Droppable | Reason::Idle | Reason::Asked);
         if for_the_filter && job.from == job.to && tally.filtered == 0 {

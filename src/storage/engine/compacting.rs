@@ -57,6 +57,12 @@ impl Compacting {
         self.due = true;
     }
 
+    /// Drops what is known of a table that is not there any more.
+    pub(super) fn forget(&mut self, no: FileNo) {
+        self.avoid.futile.remove(&no);
+        self.avoid.damaged.remove(&no);
+    }
+
     fn number(&mut self) -> u64 {
         self.numbers += 1;
         self.numbers

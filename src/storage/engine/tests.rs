@@ -9,7 +9,8 @@ use parking_lot::Mutex;
 
 use super::Engine;
 use crate::storage::{
-    Batch, Durability, Error, FaultyVfs, KeyRange, MemoryVfs, Options, Seqno, SyncMode, ThreadMode,
+    Batch, CompactionFilter, Durability, Error, FaultyVfs, KeyRange, MemoryVfs, Options, Seqno,
+    SyncMode, ThreadMode,
 };
 
 const DIR: &str = "/store";
@@ -163,4 +164,41 @@ fn a_merge_on_its_way_keeps_the_files_of_its_inputs_only() {
     assert!(!tables(&disk).contains(&other[0]), "a table that is gone keeps its file");
     while engine.core.compact_step(&mut slots, 2).is_some() {}
     assert!((0..20).all(|key| engine.get(&[key]).unwrap().is_some()));
+}
+
+/// Says that it lets go of what it then keeps.
+#[derive(Debug)]
+struct Contradicting;
+
+impl CompactionFilter for Contradicting {
+    fn point(&self, _key: &[u8], _value: &[u8]) -> Option<u64> {
+        Some(5)
+    }
+
+    fn horizon(&self, smallest: &[u8], largest: &[u8]) -> u64 {
+        if smallest == largest { 0 } else { 9 }
+    }
+}
+
+#[test]
+fn the_books_of_merges_do_not_grow_with_tables_that_are_gone() {
+    let disk = FaultyVfs::new(1);
+    let filter = Some(Arc::new(Contradicting).into());
+    let engine = merging(&disk, Options { filter, ..Options::default() });
+    let futile = || engine.core.commit.lock().compacting.avoid.futile.len();
+    let mut most = 0;
+    for _ in 0..10 {
+        flush_pairs(&engine, 0, 20);
+        // Rewritten in vain, and then merged with what comes next.
+        (0..8).for_each(|_| {
+            engine.interval_elapsed();
+            while engine.step() {}
+        });
+        most = most.max(futile());
+    }
+    assert!(most > 0, "no rewrite was in vain");
+    assert!(futile() <= engine.stats().tables, "{} of {}", futile(), engine.stats().tables);
+    engine.delete_range(&KeyRange::all()).unwrap();
+    while engine.step() {}
+    assert_eq!((engine.stats().tables, futile()), (0, 0));
 }
