@@ -150,10 +150,15 @@ impl Core {
     /// Leaves the segment in use if a flush has made all of it needless: nobody may write for long,
     /// and until someone does its file would stay.
     pub(super) fn leave_flushed(&self) -> Result<(), Error> {
+        if !self.is_to_leave(&self.log.lock()) {
+            return Ok(());
+        }
+        // A file is made without the log in hand: writers would wait for the disk.
+        if self.spares.lock().is_empty() {
+            self.prepare_spare()?;
+        }
         let mut logs = self.log.lock();
-        let flushed = self.commit.lock().flushed;
-        let is_worth_it = logs.writer.written() > self.options.wal_segment_bytes / LEFT_SHARE;
-        if !is_worth_it || logs.writer.last() > flushed || self.latched().is_some() {
+        if !self.is_to_leave(&logs) || self.spares.lock().is_empty() {
             return Ok(());
         }
         crate::sometimes!("storage: a flushed log is left");
@@ -161,6 +166,12 @@ impl Core {
         self.commit.lock().upkeep_due = true;
         self.upkeep_wake.notify_one();
         Ok(())
+    }
+
+    fn is_to_leave(&self, logs: &Logs) -> bool {
+        let flushed = self.commit.lock().flushed;
+        let is_worth_it = logs.writer.written() > self.options.wal_segment_bytes / LEFT_SHARE;
+        is_worth_it && logs.writer.last() <= flushed && self.latched().is_none()
     }
 
     fn prepare_spare(&self) -> Result<(), Error> {
