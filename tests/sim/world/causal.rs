@@ -252,7 +252,13 @@ impl World {
     }
 
     fn try_causal(&mut self, client: usize) {
-        let host = self.causal.rng.usize(..self.hosts.len());
+        let mut host = self.causal.rng.usize(..self.hosts.len());
+        if self.plan.causal.is_some_and(|plan| plan.sloppy.is_some()) {
+            // Where most are down, clients would wait for them most of the time.
+            let all = self.hosts.len();
+            let mut others = (0..all).map(|step| (host + step) % all);
+            host = others.find(|other| self.hosts[*other].running.is_some()).unwrap_or(host);
+        }
         let now = self.now;
         let state = &mut self.causal.clients[client];
         state.serial += 1;
