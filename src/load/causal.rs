@@ -87,8 +87,6 @@ impl CausalOperation {
 pub struct CausalHistory {
     operations: Vec<CausalOperation>,
     order: u64,
-    /// When nodes may have lost what they had not synced.
-    losses: Vec<u64>,
 }
 
 impl CausalHistory {
@@ -139,18 +137,6 @@ impl CausalHistory {
                 operation.ended = self.order;
             }
         }
-    }
-
-    /// A node may have lost what it had not synced: what monotonic reads showed may have rested on
-    /// that.
-    pub fn lost(&mut self) {
-        self.order += 1;
-        self.losses.push(self.order);
-    }
-
-    /// Whether anything may have been lost between two places in the order.
-    pub fn lost_between(&self, from: u64, to: u64) -> bool {
-        self.losses.iter().any(|at| (from..=to).contains(at))
     }
 
     /// All operations, in order of invocation.
