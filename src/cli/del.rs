@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use crate::types::Quorum;
+use crate::types::{Quorum, WallTime};
 
 use super::Context;
 use super::args::{KeyArgs, ModeArgs, quorum};
@@ -24,9 +24,16 @@ pub(crate) struct DelArgs {
     r: Option<Quorum>,
     #[command(flatten)]
     mode: ModeArgs,
+    /// The time of the delete, in nanoseconds of Unix time, instead of the servers': only earlier
+    /// versions give way to it
+    #[arg(long, value_name = "NS", value_parser = clap::value_parser!(u64).range(1..))]
+    time: Option<u64>,
     /// Causal tables: delete what a get or put showed with this context, and nothing else
     #[arg(long, value_name = "C")]
     context: Option<String>,
+    /// Show when each owner was asked and answered: on stderr, or in the JSON
+    #[arg(long)]
+    trace: bool,
 }
 
 /// Deletes one key.
@@ -40,6 +47,12 @@ pub(crate) async fn run(
     let client = context.client()?;
     let mut delete = client.delete(key.clone()).table(context.table());
     delete = delete.mode(args.mode.mode());
+    if let Some(time) = args.time {
+        delete = delete.time(WallTime(time));
+    }
+    if args.trace {
+        delete = delete.waterfall();
+    }
     if let Some(w) = args.w {
         delete = delete.w(w);
     }

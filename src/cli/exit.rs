@@ -6,9 +6,9 @@ use std::process::ExitCode;
 use clap::error::ErrorKind as ClapKind;
 use serde_json::json;
 
-use crate::client::{Applied, Error, ErrorKind};
+use crate::client::{Applied, Error, ErrorKind, Trace};
 
-use super::output;
+use super::{output, waterfall};
 
 /// Exit codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +33,8 @@ pub(crate) struct Failure {
     hint: Option<String>,
     retryable: bool,
     applied: Applied,
+    /// What happened until then, when that was asked for.
+    trace: Option<Box<Trace>>,
     /// Nothing is shown: whoever would read it is gone, or has seen it.
     silent: bool,
 }
@@ -52,6 +54,7 @@ impl Failure {
             hint: None,
             retryable: false,
             applied: Applied::No,
+            trace: None,
             silent: false,
         }
     }
@@ -156,6 +159,7 @@ impl From<Error> for Failure {
             hint: hint(&error),
             retryable: error.is_retryable(),
             applied: error.applied(),
+            trace: error.trace().cloned().map(Box::new),
             silent: false,
         }
     }
@@ -189,19 +193,25 @@ pub(crate) fn report(failure: &Failure, json: bool) -> ExitCode {
     if failure.silent {
         return ExitCode::SUCCESS;
     }
-    let Failure { code, message, hint, retryable, applied, .. } = failure;
+    let Failure { code, message, hint, retryable, applied, trace, .. } = failure;
     if json {
         let applied = match applied {
             Applied::No => "no",
             Applied::Yes => "yes",
             Applied::Unknown => "unknown",
         };
-        let error = json!({
+        let mut error = json!({
             "code": code, "message": message, "hint": hint,
             "retryable": retryable, "applied": applied,
         });
+        if let (Some(trace), Some(error)) = (trace, error.as_object_mut()) {
+            error.insert("trace".to_owned(), waterfall::json(trace));
+        }
         output::error_line(&json!({ "error": error }).to_string());
     } else {
+        for line in trace.iter().flat_map(|trace| waterfall::lines(trace)) {
+            output::error_line(&line);
+        }
         output::error_line(&format!("error: {message}"));
         if let Some(hint) = hint {
             output::error_line(&format!("hint: {hint}"));

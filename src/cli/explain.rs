@@ -1,29 +1,19 @@
 //! `kvctl explain`: what every replica of a key holds, what waits for it elsewhere, and why replicas
-//! differ. Every node is asked by itself, so that a picture is had also of a cluster that is split.
+//! differ. One node is asked, which asks the others.
 
-mod verdict;
-
-use std::collections::BTreeMap;
 use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
 use clap::Args;
 use serde_json::{Map, Value as Json, json};
-use tokio::task::JoinSet;
 
-use crate::client::{Explanation, HeldVersion, NodeStatus, OwnCopy, SiblingVersion, Status};
+use crate::client::{Explanation, HeldVersion, OwnCopy, OwnerCopy, SiblingVersion};
 use crate::types::WallTime;
 
 use super::args::{Format, KeyArgs};
 use super::exit::Failure;
 use super::output::Output;
-use super::stores::addresses;
 use super::{Context, text};
-
-use verdict::{Held, Replica, Verdict};
-
-/// A node that does not answer is not waited for any longer: what it does not say is told.
-const PATIENCE: Duration = Duration::from_secs(2);
 
 /// `kvctl explain`
 #[derive(Args, Debug)]
@@ -33,15 +23,10 @@ pub(crate) struct ExplainArgs {
 }
 
 /// What has been learned of a key.
-struct Picture {
-    key: Bytes,
-    table: String,
-    /// What one of the nodes that answered says of the key's place: the one that knows most.
-    place: Explanation,
-    replicas: Vec<Replica>,
-    verdicts: Vec<Verdict>,
-    /// Nodes that did not answer: hints they keep are not known.
-    silent: Vec<(String, String)>,
+struct Picture<'a> {
+    key: &'a Bytes,
+    table: &'a str,
+    known: Explanation,
 }
 
 /// Shows what is known of a key.
@@ -51,117 +36,37 @@ pub(crate) async fn run(
     output: &mut Output,
 ) -> Result<(), Failure> {
     let key = args.key.resolve()?;
-    let client = context.client()?;
-    // The table is looked for before nodes are asked that may not have heard of it yet.
-    client.locate(key.clone()).table(context.table()).await?;
-    let status = client.status().await?;
-    let answers = ask(context, &status, &key).await?;
-    let picture = picture(&key, context.table(), &status, answers)?;
+    let known = context.client()?.explain(key.clone()).table(context.table()).await?;
+    let picture = Picture { key: &key, table: context.table(), known };
     match output.format() {
         Format::Json | Format::Jsonl => output.json(&picture.json()),
         Format::Table => picture.show(output),
         Format::Plain => picture.lines(output),
     }?;
-    for (name, why) in &picture.silent {
+    for (name, why) in &picture.known.silent {
         output.note(&format!("note: {name} does not say what it keeps for others: {why}"));
     }
     Ok(())
 }
 
-/// Asks all members at once, each by itself.
-async fn ask(
-    context: &Context<'_>,
-    status: &Status,
-    key: &Bytes,
-) -> Result<BTreeMap<String, Result<Explanation, String>>, Failure> {
-    let nodes: Vec<&NodeStatus> = status.nodes.iter().filter(|node| node.state != "left").collect();
-    let addresses = addresses(context, &nodes).await?;
-    let mut answers = BTreeMap::new();
-    let mut asked = JoinSet::new();
-    for node in nodes {
-        let name = node.name.clone();
-        let Some(address) = addresses.get(&name) else {
-            answers.insert(name, Err("its address is not known".to_owned()));
-            continue;
-        };
-        let client = context.client_over([address])?;
-        let ask = client.explain(key.clone()).table(context.table());
-        let ask = ask.timeout(context.timeout().min(PATIENCE));
-        asked.spawn(async move { (name, ask.await.map_err(|error| error.to_string())) });
-    }
-    while let Some(answer) = asked.join_next().await {
-        let (name, answer) =
-            answer.map_err(|error| Failure::internal(format!("a question broke: {error}")))?;
-        answers.insert(name, answer);
-    }
-    Ok(answers)
-}
-
-fn picture(
-    key: &Bytes,
-    table: &str,
-    status: &Status,
-    answers: BTreeMap<String, Result<Explanation, String>>,
-) -> Result<Picture, Failure> {
-    // Owners are those of the highest epoch that anybody knows.
-    let known = answers.values().flatten();
-    let Some(place) = known.max_by_key(|answer| answer.epoch).cloned() else {
-        return Err(Failure::unavailable("no node says what it knows of the key"));
-    };
-    let held_for = |owner: &String| {
-        let of_holder = |(holder, answer): (&String, &Result<Explanation, String>)| {
-            let hints = answer.iter().flat_map(|answer| &answer.hints);
-            let hints = hints.filter(|(target, _)| target == owner);
-            hints.map(|(_, version)| Held { holder: holder.clone(), version: *version }).collect()
-        };
-        answers.iter().flat_map(|entry| -> Vec<Held> { of_holder(entry) }).collect()
-    };
-    let replica = |owner: &String| {
-        let node = status.nodes.iter().find(|node| node.name == *owner);
-        let copy = match answers.get(owner) {
-            Some(Ok(answer)) => answer.copy.clone().ok_or_else(|| {
-                format!("it does not know yet that it owns the key: its epoch is {}", answer.epoch)
-            }),
-            Some(Err(why)) => Err(why.clone()),
-            None => Err("it is no member any more".to_owned()),
-        };
-        Replica {
-            node: owner.clone(),
-            state: node.map_or_else(|| "unknown".to_owned(), |node| node.state.clone()),
-            copy,
-            hints: held_for(owner),
-        }
-    };
-    let replicas: Vec<Replica> = place.owners.iter().map(replica).collect();
-    let silent = answers
-        .iter()
-        .filter_map(|(name, answer)| Some((name.clone(), answer.as_ref().err()?.clone())));
-    Ok(Picture {
-        key: key.clone(),
-        table: table.to_owned(),
-        verdicts: verdict::judge(&replicas, place.wall),
-        silent: silent.collect(),
-        replicas,
-        place,
-    })
-}
-
-impl Picture {
+impl Picture<'_> {
     fn json(&self) -> Json {
         let mut object = Map::new();
-        text::put_bytes(&mut object, "key", &self.key);
-        let place = &self.place;
+        text::put_bytes(&mut object, "key", self.key);
+        let known = &self.known;
         let rest = json!({
             "table": self.table,
-            "kind": place.kind,
-            "class": place.class,
-            "partition": place.partition,
-            "epoch": place.epoch.0,
-            "changed_at": place.changed_at.0,
-            "newest": verdict::newest(&self.replicas).map(|version| text::stamp(version.stamp)),
-            "agree": verdict::agree(&self.verdicts),
-            "owners": self.replicas.iter().zip(&self.verdicts).map(owner_json).collect::<Vec<_>>(),
-            "silent": self.silent.iter()
+            "kind": known.kind,
+            "class": known.class,
+            "partition": known.partition,
+            "epoch": known.epoch.0,
+            "changed_at": known.changed_at.0,
+            "asked": known.me,
+            "newest": known.newest.map(text::stamp),
+            "agree": known.agree,
+            "summary": known.in_all,
+            "owners": known.owners.iter().map(owner_json).collect::<Vec<_>>(),
+            "silent": known.silent.iter()
                 .map(|(node, error)| json!({ "node": node, "error": error }))
                 .collect::<Vec<_>>(),
         });
@@ -172,20 +77,20 @@ impl Picture {
     }
 
     fn show(&self, output: &mut Output) -> Result<(), Failure> {
-        let place = &self.place;
-        let key = String::from_utf8_lossy(&text::escape(&self.key)).into_owned();
+        let known = &self.known;
+        let key = String::from_utf8_lossy(&text::escape(self.key)).into_owned();
         output.line(&format!(
             "key {key}   table {} ({})   partition {}   epoch {}, these owners since epoch {}",
-            self.table, place.kind, place.partition, place.epoch, place.changed_at
+            self.table, known.kind, known.partition, known.epoch, known.changed_at
         ))?;
-        let name = |replica: &Replica| replica.node.chars().count();
-        let width = self.replicas.iter().map(name).max().unwrap_or(0);
-        for (at, (replica, verdict)) in self.replicas.iter().zip(&self.verdicts).enumerate() {
+        let name = |owner: &OwnerCopy| owner.node.chars().count();
+        let width = known.owners.iter().map(name).max().unwrap_or(0);
+        for (at, owner) in known.owners.iter().enumerate() {
             let place = at + 1;
-            let (node, state, held) = (&replica.node, &replica.state, holding(replica));
+            let (node, state, held) = (&owner.node, &owner.state, holding(owner));
             output.line(&format!("{place:>3}  {node:<width$}  {state:<7}  {held}"))?;
-            output.line(&format!("     {:width$}  {:7}  {}", "", "", verdict.why))?;
-            let siblings = match &replica.copy {
+            output.line(&format!("     {:width$}  {:7}  {}", "", "", owner.why))?;
+            let siblings = match &owner.copy {
                 Ok(OwnCopy::Siblings(siblings)) => siblings.as_slice(),
                 _ => &[],
             };
@@ -193,35 +98,34 @@ impl Picture {
                 let shown = sibling_text(sibling);
                 output.line(&format!("     {:width$}  {:7}  {shown}", "", ""))?;
             }
-            for held in &replica.hints {
-                let (holder, shown) = (&held.holder, version_text(&held.version));
+            for (holder, version) in &owner.hints {
+                let shown = version_text(version);
                 output.line(&format!("     {:width$}  {:7}  hint at {holder}: {shown}", "", ""))?;
             }
         }
-        output.line(verdict::in_all(&self.verdicts))
+        output.line(&known.in_all)
     }
 
     fn lines(&self, output: &mut Output) -> Result<(), Failure> {
-        for (replica, verdict) in self.replicas.iter().zip(&self.verdicts) {
-            let version = match &replica.copy {
+        for owner in &self.known.owners {
+            let version = match &owner.copy {
                 Ok(OwnCopy::Version(version)) => version.as_ref(),
                 Ok(OwnCopy::Register(register)) => register.version.as_ref(),
                 _ => None,
             };
             let stamp = version.map_or_else(String::new, |version| text::stamp(version.stamp));
             let bytes = version.map_or_else(String::new, |version| version.bytes.to_string());
-            let (node, state, code, why) =
-                (&replica.node, &replica.state, verdict.code, &verdict.why);
+            let (node, state, code, why) = (&owner.node, &owner.state, &owner.verdict, &owner.why);
             output.line(&format!("{node}\t{state}\t{code}\t{stamp}\t{bytes}\t{why}"))?;
         }
         Ok(())
     }
 }
 
-fn owner_json((replica, verdict): (&Replica, &Verdict)) -> Json {
+fn owner_json(owner: &OwnerCopy) -> Json {
     let (mut version, mut siblings, mut error) = (Json::Null, Json::Null, Json::Null);
     let mut register = Json::Null;
-    match &replica.copy {
+    match &owner.copy {
         Ok(OwnCopy::Version(held)) => version = held.as_ref().map_or(Json::Null, version_json),
         Ok(OwnCopy::Register(held)) => {
             version = held.version.as_ref().map_or(Json::Null, version_json);
@@ -231,27 +135,27 @@ fn owner_json((replica, verdict): (&Replica, &Verdict)) -> Json {
             });
         }
         Ok(OwnCopy::Siblings(held)) => siblings = held.iter().map(sibling_json).collect(),
-        Ok(OwnCopy::Untold(why)) => error = why.clone().into(),
-        Err(why) => error = why.clone().into(),
+        Ok(OwnCopy::Untold(why)) | Err(why) => error = why.clone().into(),
     }
-    let hint = |held: &Held| {
-        let mut hint = version_json(&held.version);
+    let hint = |(holder, version): &(String, HeldVersion)| {
+        let mut hint = version_json(version);
         if let Json::Object(hint) = &mut hint {
-            hint.insert("holder".to_owned(), held.holder.clone().into());
+            hint.insert("holder".to_owned(), holder.clone().into());
         }
         hint
     };
     json!({
-        "node": replica.node,
-        "state": replica.state,
-        "answered": replica.copy.is_ok(),
+        "node": owner.node,
+        "state": owner.state,
+        "answered": owner.copy.is_ok(),
         "error": error,
         "version": version,
         "register": register,
         "siblings": siblings,
-        "hints": replica.hints.iter().map(hint).collect::<Vec<_>>(),
-        "verdict": verdict.code,
-        "why": verdict.why,
+        "durable": owner.durable,
+        "hints": owner.hints.iter().map(hint).collect::<Vec<_>>(),
+        "verdict": owner.verdict,
+        "why": owner.why,
     })
 }
 
@@ -273,8 +177,8 @@ fn sibling_json(sibling: &SiblingVersion) -> Json {
     })
 }
 
-fn holding(replica: &Replica) -> String {
-    match &replica.copy {
+fn holding(owner: &OwnerCopy) -> String {
+    match &owner.copy {
         Ok(OwnCopy::Version(Some(version))) => version_text(version),
         Ok(OwnCopy::Version(None)) => "nothing, not even a tombstone".to_owned(),
         Ok(OwnCopy::Register(register)) => match &register.version {
@@ -297,8 +201,13 @@ fn version_text(version: &HeldVersion) -> String {
     let what =
         if version.tombstone { "deleted".to_owned() } else { format!("{} B", version.bytes) };
     let expires = expires_text(version.expires);
-    let (written, by) = (time_text(version.stamp.time), version.stamp.node);
-    format!("{what}, written {written} by node {by}{expires}   {}", text::stamp(version.stamp))
+    let written = time_text(version.stamp.time);
+    let by = if version.stamp.is_of_client() {
+        "by its client's clock".to_owned()
+    } else {
+        format!("by node {}", version.stamp.node)
+    };
+    format!("{what}, written {written} {by}{expires}   {}", text::stamp(version.stamp))
 }
 
 fn sibling_text(sibling: &SiblingVersion) -> String {

@@ -13,7 +13,7 @@ use super::exit::Failure;
 use super::item::{ValueSource, key};
 use super::output::Output;
 use super::resolve::{context_from, context_json};
-use super::{Context, text};
+use super::{Context, text, waterfall};
 
 /// `kvctl put`
 #[derive(Args, Debug)]
@@ -54,6 +54,9 @@ pub(crate) struct PutArgs {
     /// Causal tables: take the place of what a get or put showed with this context
     #[arg(long, value_name = "C")]
     context: Option<String>,
+    /// Show when each owner was asked and answered: on stderr, or in the JSON
+    #[arg(long)]
+    trace: bool,
 }
 
 impl PutArgs {
@@ -89,7 +92,7 @@ pub(crate) async fn run(
     output: &mut Output,
 ) -> Result<(), Failure> {
     let (w, r, ttl, no_ttl, mode) = (args.w, args.r, args.ttl, args.no_ttl, args.mode.mode());
-    let time = args.time.map(WallTime);
+    let (time, trace) = (args.time.map(WallTime), args.trace);
     let seen = context_from(args.context.clone())?;
     let (key, source) = args.resolve()?;
     let client = context.client()?;
@@ -100,6 +103,9 @@ pub(crate) async fn run(
     put = put.mode(mode);
     if let Some(time) = time {
         put = put.time(time);
+    }
+    if trace {
+        put = put.waterfall();
     }
     if let Some(w) = w {
         put = put.w(w);
@@ -116,6 +122,13 @@ pub(crate) async fn run(
 /// Shows what a write rests on.
 pub(crate) fn wrote(key: &[u8], written: &Written, output: &mut Output) -> Result<(), Failure> {
     let receipt = &written.receipt;
+    if let Some(trace) = written.trace.as_ref().filter(|_| !output.format().is_json()) {
+        waterfall::lines(trace).iter().for_each(|line| output.note(line));
+    }
+    if let Some(by) = receipt.superseded_by {
+        let by = text::stamp(by);
+        output.note(&format!("note: superseded: the key holds a later version, {by}"));
+    }
     if receipt.many_siblings {
         let count = written.siblings;
         output.note(&format!("note: the key has {count} siblings; `kvctl resolve` settles on one"));
@@ -141,5 +154,8 @@ pub(crate) fn wrote(key: &[u8], written: &Written, output: &mut Output) -> Resul
         object.insert("siblings".to_owned(), written.siblings.into());
     }
     object.insert("receipt".to_owned(), text::receipt(receipt));
+    if let Some(trace) = &written.trace {
+        object.insert("trace".to_owned(), waterfall::json(trace));
+    }
     output.json(&object.into())
 }

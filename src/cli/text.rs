@@ -98,6 +98,8 @@ pub(crate) fn receipt(receipt: &Receipt) -> Json {
         "repaired": receipt.repaired,
         "many_siblings": receipt.many_siblings,
         "client_time": receipt.stamp.is_of_client(),
+        "superseded": receipt.superseded_by.is_some(),
+        "superseded_by": receipt.superseded_by.map(stamp),
         "server_time": receipt.server_time.0.to_string(),
         "trace_id": receipt.trace.to_string(),
     })

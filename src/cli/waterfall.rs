@@ -57,8 +57,12 @@ fn bars(trace: &Trace) -> Vec<Bar<'_>> {
             }
             continue;
         }
-        // Nobody waits for a repair.
-        let ended = (event == "repair").then_some(("sent", step.at));
+        let ended = match event {
+            // Nobody waits for a repair.
+            "repair" => Some(("sent", step.at)),
+            "away" => Some(("cannot be reached: not asked", step.at)),
+            _ => None,
+        };
         bars.push(Bar { member: &step.member, asked: event, from: step.at, ended });
     }
     bars
@@ -114,6 +118,14 @@ mod tests {
         assert!(lines[2].contains("|          ") && lines[2].ends_with("2.00..4.00 ms  answered"));
         assert!(lines[3].ends_with("4.00..4.00 ms  sent"), "{}", lines[3]);
         assert_eq!(lines[4], "answered after 4.00 ms");
+    }
+
+    #[test]
+    fn an_owner_that_was_not_asked_is_shown_as_that() {
+        let lines =
+            lines(&trace(&[(0, "n1", "write"), (1, "n1", "answered"), (2, "n2", "away")], 2));
+        assert!(lines[0].contains("write") && lines[0].ends_with("answered"), "{}", lines[0]);
+        assert!(lines[1].ends_with("2.00..2.00 ms  cannot be reached: not asked"), "{}", lines[1]);
     }
 
     #[test]

@@ -9,7 +9,8 @@ use crate::message::Receipt;
 use crate::types::{Stamp, WallTime};
 use crate::wire::proto::v1;
 
-use super::data::{Answered, DeleteRequest, GetRequest, Pending, PutRequest};
+use super::data::{Answered, GetRequest, Pending, Trace};
+use super::write::{DeleteRequest, PutRequest};
 use super::{Error, convert};
 
 /// What a read or write of a key of a causal table has seen. Opaque: pass it on to the next put or
@@ -77,6 +78,8 @@ pub struct Written {
     pub context: Context,
     /// How many siblings the key has now: more than one when others have written at the same time.
     pub siblings: u32,
+    /// Its waterfall, when that was asked for ([`PutRequest::waterfall`]).
+    pub trace: Option<Box<Trace>>,
 }
 
 /// A read of all siblings, about to be sent: `.await` it.
@@ -115,8 +118,8 @@ impl IntoFuture for WrittenRequest {
                 Write::Put(put) => put.run().await?,
                 Write::Delete(delete) => delete.run().await?,
             };
-            let Answered { receipt, context, count, .. } = answered;
-            Ok(Written { receipt, context: Context(context), siblings: count })
+            let Answered { receipt, context, count, trace, .. } = answered;
+            Ok(Written { receipt, context: Context(context), siblings: count, trace })
         })
     }
 }

@@ -92,6 +92,10 @@ pub(crate) fn receipt(receipt: Option<v1::Receipt>) -> Result<Receipt, Error> {
         weak: receipt.weak,
         repaired: receipt.repaired,
         many_siblings: receipt.many_siblings,
+        superseded_by: match receipt.superseded_by.is_empty() {
+            true => None,
+            false => Some(stamp(&receipt.superseded_by)?),
+        },
         server_time: WallTime(receipt.server_time_ns),
         trace: TraceId(id_from(&receipt.trace_id)?),
     })

@@ -14,7 +14,7 @@ use crate::wire::proto::v1::{self, session_request::op, session_response::answer
 
 use super::attempt::Named;
 use super::call::{Core, Operation, Try};
-use super::causal::{Context, SiblingsRequest, Write, WrittenRequest};
+use super::causal::{Context, SiblingsRequest};
 use super::endpoint::Endpoint;
 use super::status_error::from_status;
 use super::{Error, Lane, convert};
@@ -42,7 +42,7 @@ pub struct GetReply {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Trace {
-    /// What happened, in order; at most 128 steps, the first ones.
+    /// What happened, in order; at most 128 steps, 64 of a request that failed: the first ones.
     pub steps: Vec<TraceStep>,
     /// How long it took the coordinator.
     pub total: Duration,
@@ -56,7 +56,8 @@ pub struct TraceStep {
     pub at: Duration,
     /// The name of the member that was asked, or answered.
     pub member: String,
-    /// Asked: `read`, `prepare`, `accept`, `repair`. Heard: `answered`, `refused`, `lost`.
+    /// Asked: `read`, `write`, `forward`, `prepare`, `accept`, `repair`. Heard: `answered`, `refused`,
+    /// `lost`. Of a request that failed also `away`: an owner that could not be reached.
     pub event: String,
 }
 
@@ -71,6 +72,18 @@ pub(super) struct Answered {
     pub(super) receipt: Receipt,
     pub(super) verdict: Verdict,
     pub(super) trace: Option<Box<Trace>>,
+}
+
+/// A waterfall, as a server has sent it.
+pub(super) fn waterfall(steps: Vec<v1::TraceStep>, total_ns: u64) -> Option<Box<Trace>> {
+    let step = |step: v1::TraceStep| TraceStep {
+        at: Duration::from_nanos(step.at_ns),
+        member: step.member,
+        event: step.event,
+    };
+    let total = Duration::from_nanos(total_ns);
+    let trace = Trace { steps: steps.into_iter().map(step).collect(), total };
+    (!trace.steps.is_empty()).then(|| Box::new(trace))
 }
 
 /// What only linearizable tables answer.
@@ -174,6 +187,7 @@ macro_rules! mode_options {
         }
     };
 }
+pub(super) use mode_options;
 
 /// A read about to be sent: `.await` it.
 #[derive(Clone, Debug)]
@@ -212,7 +226,7 @@ impl GetRequest {
     }
 
     /// Has the coordinator tell when it asked each owner and when each answered
-    /// ([`GetReply::trace`]).
+    /// ([`GetReply::trace`], [`Error::trace`]).
     pub fn waterfall(mut self) -> Self {
         self.trace = true;
         self
@@ -245,173 +259,6 @@ impl IntoFuture for GetRequest {
             }
             Ok(GetReply { value, expires, context: Context::from(context), receipt, trace })
         })
-    }
-}
-
-/// A write about to be sent: `.await` it for its receipt.
-#[derive(Clone, Debug)]
-#[must_use = "a request is sent when it is awaited"]
-pub struct PutRequest {
-    common: Common,
-    key: Bytes,
-    value: Bytes,
-    ttl_ms: Option<u64>,
-    time_ns: Option<u64>,
-    w: Option<Quorum>,
-    r: Option<Quorum>,
-    mode: QuorumMode,
-    context: Context,
-}
-
-impl PutRequest {
-    pub(crate) fn new(core: Arc<Core>, key: Bytes, value: Bytes) -> PutRequest {
-        let (w, r, mode, context) = (None, None, QuorumMode::ByTable, Context::default());
-        let (common, ttl_ms, time_ns) = (Common::new(core), None, None);
-        PutRequest { common, key, value, ttl_ms, time_ns, w, r, mode, context }
-    }
-
-    common_options!();
-    mode_options!();
-    write_options!();
-
-    /// Sets how long the value lives, 100 ms to ten years, in whole milliseconds (rounded up);
-    /// `None`: for ever. The table's default when left out. It counts from the stamp the write is
-    /// given; a retry counts anew. A node's own clock decides when it stops showing the value.
-    pub fn ttl(mut self, ttl: impl Into<Option<Duration>>) -> Self {
-        self.ttl_ms = Some(whole_ms(ttl.into()));
-        self
-    }
-
-    /// Sets how many replicas must acknowledge; the table's w when left out.
-    pub fn w(mut self, w: Quorum) -> Self {
-        self.w = Some(w);
-        self
-    }
-
-    /// Says with which r this key will be read; only the receipt's `weak` depends on it.
-    pub fn r(mut self, r: Quorum) -> Self {
-        self.r = Some(r);
-        self
-    }
-
-    /// Gives the version this time, at most 100 ms ahead of the server's clock, instead of the
-    /// server's. It takes the place of versions with earlier times alone, also when they were written
-    /// after it: it may be acknowledged and never be seen. `lww` tables only.
-    pub fn time(mut self, time: WallTime) -> Self {
-        self.time_ns = Some(time.0);
-        self
-    }
-}
-
-impl PutRequest {
-    /// Takes the place of everything that `context` has seen. In a causal table a put without a
-    /// context takes the place of nothing: its value stands beside what is there.
-    pub fn context(mut self, context: &Context) -> Self {
-        self.context = context.clone();
-        self
-    }
-
-    /// The same, answered with the context for the next write of the key.
-    pub fn returning_context(self) -> WrittenRequest {
-        WrittenRequest(Write::Put(self))
-    }
-
-    pub(super) async fn run(self) -> Result<Answered, Error> {
-        let (key, value) = (checked_key(self.key)?, checked_value(self.value)?);
-        let [w, r] = [self.w, self.r].map(|quorum| quorum.map(convert::quorum));
-        let (header, attempt, ttl_ms, context) = (None, None, self.ttl_ms, self.context.bytes());
-        let mode = convert::mode(self.mode);
-        let time_ns = self.time_ns;
-        let body = op::Op::Put(v1::PutRequest {
-            header,
-            key,
-            value,
-            w,
-            r,
-            attempt,
-            ttl_ms,
-            time_ns,
-            mode,
-            context,
-        });
-        Data { common: self.common, body }.run().await
-    }
-}
-
-impl IntoFuture for PutRequest {
-    type Output = Result<Receipt, Error>;
-    type IntoFuture = Pending<Receipt>;
-
-    fn into_future(self) -> Self::IntoFuture {
-        Box::pin(async move { Ok(self.run().await?.receipt) })
-    }
-}
-
-/// A delete about to be sent: `.await` it for its receipt.
-#[derive(Clone, Debug)]
-#[must_use = "a request is sent when it is awaited"]
-pub struct DeleteRequest {
-    common: Common,
-    key: Bytes,
-    w: Option<Quorum>,
-    r: Option<Quorum>,
-    mode: QuorumMode,
-    context: Context,
-}
-
-impl DeleteRequest {
-    pub(crate) fn new(core: Arc<Core>, key: Bytes) -> DeleteRequest {
-        let (w, r, mode, context) = (None, None, QuorumMode::ByTable, Context::default());
-        DeleteRequest { common: Common::new(core), key, w, r, mode, context }
-    }
-
-    common_options!();
-    mode_options!();
-    write_options!();
-
-    /// Sets how many replicas must acknowledge; the table's w when left out.
-    pub fn w(mut self, w: Quorum) -> Self {
-        self.w = Some(w);
-        self
-    }
-
-    /// Says with which r this key will be read; only the receipt's `weak` depends on it.
-    pub fn r(mut self, r: Quorum) -> Self {
-        self.r = Some(r);
-        self
-    }
-}
-
-impl DeleteRequest {
-    /// Deletes everything that `context` has seen, and nothing else. In a causal table a delete
-    /// without a context deletes what a read finds.
-    pub fn context(mut self, context: &Context) -> Self {
-        self.context = context.clone();
-        self
-    }
-
-    /// The same, answered with the context for the next write of the key.
-    pub fn returning_context(self) -> WrittenRequest {
-        WrittenRequest(Write::Delete(self))
-    }
-
-    pub(super) async fn run(self) -> Result<Answered, Error> {
-        let key = checked_key(self.key)?;
-        let [w, r] = [self.w, self.r].map(|quorum| quorum.map(convert::quorum));
-        let (header, attempt, context) = (None, None, self.context.bytes());
-        let mode = convert::mode(self.mode);
-        let delete = v1::DeleteRequest { header, key, w, r, attempt, mode, context };
-        let body = op::Op::Delete(delete);
-        Data { common: self.common, body }.run().await
-    }
-}
-
-impl IntoFuture for DeleteRequest {
-    type Output = Result<Receipt, Error>;
-    type IntoFuture = Pending<Receipt>;
-
-    fn into_future(self) -> Self::IntoFuture {
-        Box::pin(async move { Ok(self.run().await?.receipt) })
     }
 }
 
@@ -503,10 +350,12 @@ impl Operation for Data {
                 Ok(Answered { value, expires, siblings, count, context, receipt, verdict, trace })
             }
             (op::Op::Put(_), answer::Answer::Put(put)) => {
-                wrote(put.receipt, put.context, put.sibling_count)
+                let trace = waterfall(put.trace, put.total_ns);
+                Ok(Answered { trace, ..wrote(put.receipt, put.context, put.sibling_count)? })
             }
-            (op::Op::Delete(_), answer::Answer::Delete(deleted)) => {
-                wrote(deleted.receipt, deleted.context, deleted.sibling_count)
+            (op::Op::Delete(_), answer::Answer::Delete(gone)) => {
+                let trace = waterfall(gone.trace, gone.total_ns);
+                Ok(Answered { trace, ..wrote(gone.receipt, gone.context, gone.sibling_count)? })
             }
             (op::Op::Cas(_), answer::Answer::Cas(cas)) => {
                 let (applied, current) = (cas.applied, cas.current);
@@ -526,17 +375,6 @@ fn wrote(receipt: Option<v1::Receipt>, context: Bytes, count: u32) -> Result<Ans
     let receipt = convert::receipt(receipt)?;
     let (value, expires, siblings, verdict) = (None, None, Vec::new(), Verdict::None);
     Ok(Answered { value, expires, siblings, count, context, receipt, verdict, trace: None })
-}
-
-fn waterfall(steps: Vec<v1::TraceStep>, total_ns: u64) -> Option<Box<Trace>> {
-    let step = |step: v1::TraceStep| TraceStep {
-        at: Duration::from_nanos(step.at_ns),
-        member: step.member,
-        event: step.event,
-    };
-    let total = Duration::from_nanos(total_ns);
-    let trace = Trace { steps: steps.into_iter().map(step).collect(), total };
-    (!trace.steps.is_empty()).then(|| Box::new(trace))
 }
 
 fn fate(told: &v1::GetOutcomeResponse) -> Result<Option<Stamp>, Error> {

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 
 use crate::message::{Applied, ErrorCode, Facts};
 
-use super::WriteId;
+use super::{Trace, WriteId};
 
 /// What kind of failure it is: coarse, and chosen by what the caller should do about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +50,7 @@ struct Body {
     applied: Applied,
     facts: Facts,
     write: Option<WriteId>,
+    trace: Option<Box<Trace>>,
 }
 
 impl Error {
@@ -95,6 +96,12 @@ impl Error {
     /// on with it. `None` when nothing was sent.
     pub fn write(&self) -> Option<&WriteId> {
         self.body.write.as_ref()
+    }
+
+    /// When each owner was asked and answered until the attempt failed that this error is of, when that
+    /// was asked for; `None` also when the attempt was refused before it was begun, or no server answered.
+    pub fn trace(&self) -> Option<&Trace> {
+        self.body.trace.as_deref()
     }
 
     /// An error with a code of the protocol.
@@ -143,6 +150,12 @@ impl Error {
         self
     }
 
+    /// The same, with what happened until then.
+    pub(crate) fn with_trace(mut self, trace: Option<Box<Trace>>) -> Error {
+        self.body.trace = trace;
+        self
+    }
+
     /// The same, with what names the write that failed.
     pub(crate) fn of_write(mut self, write: WriteId) -> Error {
         self.body.write = Some(write);
@@ -162,8 +175,9 @@ impl Error {
         message: impl Into<String>,
     ) -> Error {
         let (code, message) = (code.into(), message.into());
-        let (applied, facts, write) = (Applied::No, Facts::default(), None);
-        Error { body: Box::new(Body { kind, code, message, retryable, applied, facts, write }) }
+        let (applied, facts, write, trace) = (Applied::No, Facts::default(), None, None);
+        let body = Body { kind, code, message, retryable, applied, facts, write, trace };
+        Error { body: Box::new(body) }
     }
 }
 

@@ -1,4 +1,4 @@
-//! The question to one node what it knows of a key.
+//! The question what is known of a key: one node is asked, and asks the others.
 
 use core::time::Duration;
 use std::future::IntoFuture;
@@ -19,11 +19,11 @@ use super::data::checked_key;
 use super::endpoint::Endpoint;
 use super::status_error::from_status;
 
-/// What one node knows of a key.
+/// What is known of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Explanation {
-    /// The node that answered.
+    /// The node that answered, and had asked the others.
     pub me: String,
     /// The newest epoch it knows to be in force.
     pub epoch: Epoch,
@@ -35,16 +35,37 @@ pub struct Explanation {
     pub changed_at: Epoch,
     /// `lww`, `causal` or `linearizable`.
     pub kind: String,
-    /// The key's owners' names, in preference order.
-    pub owners: Vec<String>,
-    /// By bit `i`, whether owner `i` can be reached from there.
-    pub reachable: u32,
-    /// The clock by which that node decides whether a version has expired.
-    pub wall: WallTime,
-    /// Its own copy; `None` when it is no owner.
-    pub copy: Option<OwnCopy>,
-    /// What it keeps of the key for owners that were away, by name.
+    /// The stamp of the newest version that anybody told of; `None` when nobody holds one, and in
+    /// causal tables.
+    pub newest: Option<Stamp>,
+    /// Whether all owners hold the same; `None` when those that told do, and some did not tell.
+    pub agree: Option<bool>,
+    /// All of it in one sentence.
+    pub in_all: String,
+    /// The key's owners, in preference order.
+    pub owners: Vec<OwnerCopy>,
+    /// Members that did not tell, by name, and why: hints they keep are not known.
+    pub silent: Vec<(String, String)>,
+}
+
+/// One owner of a key, and what is known of its copy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct OwnerCopy {
+    /// Its name.
+    pub node: String,
+    /// `alive`, `suspect`, `down` or `left`, as the node that answered sees it.
+    pub state: String,
+    /// Its copy, or why it did not tell.
+    pub copy: Result<OwnCopy, String>,
+    /// Whether what it told is durable on its disk; `None` when that is not known.
+    pub durable: Option<bool>,
+    /// What others keep for it: by whom, and which version.
     pub hints: Vec<(String, HeldVersion)>,
+    /// `newest`, `nothing`, `hinted`, `stale`, `missing`, `same`, `differs`, `silent` or `untold`.
+    pub verdict: String,
+    /// The same in words.
+    pub why: String,
 }
 
 /// A node's own copy of a key.
@@ -101,8 +122,8 @@ pub struct SiblingVersion {
     pub expires: Option<WallTime>,
 }
 
-/// Asks one node what it knows of a key: `.await` it. Which node is asked is up to the picker: use a
-/// client with one endpoint to choose. Changes nothing.
+/// Asks what is known of a key: `.await` it. One node is asked, which is up to the picker; it asks the
+/// others, and waits for them two fifths of the timeout, two seconds at most. Changes nothing.
 #[derive(Clone, Debug)]
 #[must_use = "a request is sent when it is awaited"]
 pub struct ExplainRequest {
@@ -153,38 +174,54 @@ impl IntoFuture for ExplainRequest {
 }
 
 fn explanation(answer: admin::ExplainResponse) -> Result<Explanation, Error> {
-    let hint = |hint: pb::Hint| {
-        let kept = hint.version.ok_or_else(|| malformed("a hint without a version"))?;
-        Ok((hint.target, version(kept)?))
-    };
-    let copy = if !answer.owns {
-        None
-    } else if !answer.untold.is_empty() {
-        Some(OwnCopy::Untold(answer.untold))
-    } else if answer.kind == "causal" {
-        let siblings = answer.siblings.into_iter().map(sibling).collect::<Result<_, _>>()?;
-        Some(OwnCopy::Siblings(siblings))
-    } else if let Some(held) = answer.register {
-        Some(OwnCopy::Register(RegisterFacts {
-            promised: stamp(&held.promised)?,
-            accepted: stamp(&held.accepted)?,
-            version: held.version.map(version).transpose()?,
-        }))
-    } else {
-        Some(OwnCopy::Version(answer.version.map(version).transpose()?))
-    };
+    let newest = Some(stamp(&answer.newest)?).filter(|newest| *newest != Stamp::ZERO);
+    let kind = answer.kind;
+    let owners = answer.owners.into_iter().map(|told| owner(told, &kind));
+    let owners = owners.collect::<Result<_, Error>>()?;
     Ok(Explanation {
         me: answer.me,
         epoch: Epoch(answer.epoch),
         class: answer.class,
         partition: answer.partition,
         changed_at: Epoch(answer.changed_at),
-        kind: answer.kind,
-        owners: answer.owners,
-        reachable: answer.reachable,
-        wall: WallTime(answer.wall_ns),
+        newest,
+        agree: answer.agree,
+        in_all: answer.in_all,
+        owners,
+        kind,
+        silent: answer.silent.into_iter().map(|silent| (silent.node, silent.why)).collect(),
+    })
+}
+
+fn owner(told: pb::Owner, kind: &str) -> Result<OwnerCopy, Error> {
+    let hint = |hint: pb::Hint| {
+        let kept = hint.version.ok_or_else(|| malformed("a hint without a version"))?;
+        Ok((hint.holder, version(kept)?))
+    };
+    let copy = if !told.unanswered.is_empty() {
+        Err(told.unanswered)
+    } else if !told.untold.is_empty() {
+        Ok(OwnCopy::Untold(told.untold))
+    } else if kind == "causal" {
+        let siblings = told.siblings.into_iter().map(sibling).collect::<Result<_, _>>()?;
+        Ok(OwnCopy::Siblings(siblings))
+    } else if let Some(held) = told.register {
+        Ok(OwnCopy::Register(RegisterFacts {
+            promised: stamp(&held.promised)?,
+            accepted: stamp(&held.accepted)?,
+            version: held.version.map(version).transpose()?,
+        }))
+    } else {
+        Ok(OwnCopy::Version(told.version.map(version).transpose()?))
+    };
+    Ok(OwnerCopy {
+        node: told.node,
+        state: told.state,
         copy,
-        hints: answer.hints.into_iter().map(hint).collect::<Result<_, Error>>()?,
+        durable: told.durable,
+        hints: told.hints.into_iter().map(hint).collect::<Result<_, Error>>()?,
+        verdict: told.verdict,
+        why: told.why,
     })
 }
 

@@ -57,6 +57,7 @@ mod server_time;
 mod session;
 mod status_error;
 mod tables;
+mod write;
 
 use std::sync::Arc;
 
@@ -72,10 +73,10 @@ pub use admin::{
 pub use admin::{Version, VersionRequest};
 pub use builder::ClientBuilder;
 pub use causal::{Context, Sibling, Siblings, SiblingsRequest, Written, WrittenRequest};
-pub use data::{DeleteRequest, GetReply, GetRequest, PutRequest, Trace, TraceStep};
+pub use data::{GetReply, GetRequest, Trace, TraceStep};
 pub use error::{Error, ErrorKind};
 pub use explain::{
-    ExplainRequest, Explanation, HeldVersion, OwnCopy, RegisterFacts, SiblingVersion,
+    ExplainRequest, Explanation, HeldVersion, OwnCopy, OwnerCopy, RegisterFacts, SiblingVersion,
 };
 pub use hints::{DirtyMark, HintLine, HintTotals, Hints, HintsRequest};
 pub use register::{CasReply, CasRequest, FoundVersion, Outcome, OutcomeRequest, WriteId};
@@ -84,6 +85,7 @@ pub use tables::{
     AlterTableRequest, CreateTableRequest, DescribeTableRequest, DropTableRequest,
     ListTablesRequest, Table, TableList, Tables,
 };
+pub use write::{DeleteRequest, PutRequest};
 
 pub(crate) use clock::Clock;
 pub(crate) use entropy::Entropy;
@@ -244,8 +246,8 @@ impl Client {
         LocateRequest::new(self.core.clone(), key.into(), String::new())
     }
 
-    /// Asks one node what it knows of `key`: its own copy, and what it keeps for owners that were
-    /// away. Which node is up to the picker, as with [`Client::flush`].
+    /// Asks what is known of `key`: what each owner holds, what waits for it elsewhere, and why they
+    /// differ. One node is asked, which is up to the picker, and asks the others.
     pub fn explain(&self, key: impl Into<bytes::Bytes>) -> ExplainRequest {
         ExplainRequest::new(self.core.clone(), key.into())
     }

@@ -13,6 +13,7 @@ use crate::types::{Epoch, WallTime};
 use crate::wire::proto::v1;
 
 use super::Error;
+use super::data::waterfall;
 
 /// The trailer that carries an encoded [`v1::ErrorDetail`].
 const DETAIL_TRAILER: &str = "roundtable-error-bin";
@@ -73,6 +74,7 @@ pub(crate) fn from_detail(detail: v1::ErrorDetail, write: bool) -> Error {
     Error::from_server(detail.code, detail.retryable, detail.message)
         .with_applied(applied)
         .with_facts(facts)
+        .with_trace(waterfall(detail.trace, detail.total_ns))
 }
 
 fn detail_of(status: &Status) -> Option<v1::ErrorDetail> {

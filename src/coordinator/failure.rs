@@ -65,7 +65,7 @@ impl Failures {
             server_time: Some(server_time),
             ..Facts::default()
         };
-        OpError { code, message, facts, applied }
+        OpError { code, message, facts, applied, trace: None }
     }
 
     fn first(&self) -> &NodeId {

@@ -502,6 +502,7 @@ impl Get {
             weak: self.weak,
             repaired,
             many_siblings: false,
+            superseded_by: None,
             server_time: step.clock.of_record(step.now.wall).max(stamp.time),
             trace: self.trace,
         };

@@ -34,8 +34,10 @@ pub struct Put {
     own: u16,
     state: State,
     stamp: Stamp,
-    /// The highest stamp that superseded ours in this round.
+    /// The highest stamp that superseded ours in any round.
     highest: Stamp,
+    /// The same of this round: this version has lost to it.
+    lost_to: Option<Stamp>,
     round: u32,
     w: u8,
     tally: Tally,
@@ -105,6 +107,7 @@ impl Put {
             state: State::Stamping,
             stamp: Stamp::ZERO,
             highest: Stamp::ZERO,
+            lost_to: None,
             round: 0,
             w: order.w,
             tally,
@@ -185,6 +188,7 @@ impl Put {
             Ok(outcome) => {
                 if let WriteOutcome::Superseded(by) = outcome {
                     self.highest = self.highest.max(by);
+                    self.lost_to = self.lost_to.max(Some(by));
                     step.clock.observe(step.now.wall, by);
                 }
                 self.traces_left = true;
@@ -268,6 +272,7 @@ impl Put {
                 self.stamp = stamp;
                 self.state = State::Asking;
                 self.round += 1;
+                self.lost_to = None;
                 self.tally = Tally::new(self.target.n(), self.w);
                 self.seats.begin_round();
                 self.ask(step.reachable, step);
@@ -414,6 +419,7 @@ impl Put {
             weak: self.weak,
             repaired: false,
             many_siblings: false,
+            superseded_by: self.lost_to.filter(|_| !crate::mutant!("superseded-not-told")),
             server_time: server_time(step, self.stamp.time.max(self.highest.time)),
             trace: self.trace,
         }

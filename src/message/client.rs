@@ -88,9 +88,13 @@ impl ClientBody {
         }
     }
 
-    /// Whether it is a read that asks for its waterfall.
+    /// Whether it asks for its waterfall.
     pub fn is_traced(&self) -> bool {
-        matches!(self, ClientBody::Get(get) if get.traced)
+        match self {
+            ClientBody::Get(get) => get.traced,
+            ClientBody::Put(put) => put.traced,
+            ClientBody::Scan(_) | ClientBody::Cas(_) | ClientBody::Outcome(_) => false,
+        }
     }
 }
 
@@ -149,6 +153,8 @@ pub struct Put {
     /// What a read or write of the same key returned as its context; empty for none. Causal tables
     /// only.
     pub context: Bytes,
+    /// As in [`Get`].
+    pub traced: bool,
 }
 
 /// How long what is written lives. The coordinator makes a time of expiry of it, once, from the
@@ -236,6 +242,10 @@ pub struct Receipt {
     /// The key, of a causal table, has [`SIBLINGS_WARN`](crate::types::limits::SIBLINGS_WARN)
     /// siblings or more: somebody writes without contexts.
     pub many_siblings: bool,
+    /// Of a write that has lost: the highest stamp above its own, or of the same and a greater
+    /// version, that an owner of those counted holds. `None` says nothing of the owners that had not
+    /// answered.
+    pub superseded_by: Option<Stamp>,
     /// Server time: the next attempt's window starts here.
     pub server_time: WallTime,
     /// The request's.
@@ -402,7 +412,7 @@ pub enum Reply {
     Status(Box<StatusReply>),
     /// To [`AdminRequest::Locate`].
     Locate(LocateReply),
-    /// To a [`Get`] that asks for its waterfall.
+    /// To a [`Get`] or [`Put`] that asks for its waterfall.
     Traced(Box<Traced>),
     /// To [`AdminRequest::Explain`].
     Explain(Box<ExplainReply>),

@@ -6,6 +6,8 @@ use core::time::Duration;
 
 use crate::types::{Epoch, WallTime};
 
+use super::Trace;
+
 /// What is known of a write whose request failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Applied {
@@ -198,13 +200,15 @@ pub struct OpError {
     pub facts: Facts,
     /// What is known of the outcome.
     pub applied: Applied,
+    /// What happened until then, when its client has asked for that and the operation was begun.
+    pub trace: Option<Box<Trace>>,
 }
 
 impl OpError {
     /// An error of an operation that has had no effect.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> OpError {
         let message = message.into();
-        OpError { code, message, facts: Facts::default(), applied: Applied::No }
+        OpError { code, message, facts: Facts::default(), applied: Applied::No, trace: None }
     }
 
     /// The same, with what is known of the outcome.

@@ -31,7 +31,10 @@ pub use disk::{
 };
 pub use error::{Applied, Bound, ErrorCode, Facts, OpError};
 pub use event::{Effect, Event, Level, Note};
-pub use explain::{ExplainReply, KeptVersion, OwnCopy, RegisterFacts, SiblingFacts, VersionFacts};
+pub use explain::{
+    ExplainMessage, ExplainReply, HintFacts, KeptVersion, KeyFacts, OwnCopy, OwnerReply,
+    RegisterFacts, SiblingFacts, Verdict, VersionFacts,
+};
 pub use hello::{Hello, HelloRefusal};
 pub use hint::{
     CustodyChange, DirtyMark, Hint, HintBook, HintChange, HintGauges, HintLine, HintPage,
@@ -46,5 +49,5 @@ pub use register::{
     RegisterSaid, RegisterTask,
 };
 pub use tables::{TableAlteration, TableChange, TableReply, TableRequest, TableSpec, TablesReply};
-pub use trace::{TraceEvent, TraceStep, Traced};
+pub use trace::{Trace, TraceEvent, TraceStep, Traced};
 pub use view::{Liveness, MemberView, Phase, Unwell, UnwellLink, View};

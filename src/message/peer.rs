@@ -10,8 +10,8 @@ use crate::types::{
 };
 
 use super::{
-    BootRecord, CausalMessage, DecreeMessage, LifeRecord, RegisterMessage, ReplicaFacts,
-    UnwellLink, WriteOutcome,
+    BootRecord, CausalMessage, DecreeMessage, ExplainMessage, LifeRecord, RegisterMessage,
+    ReplicaFacts, UnwellLink, WriteOutcome,
 };
 
 /// Which stream carries a message: long answers must not delay short ones.
@@ -311,6 +311,8 @@ pub enum PeerMessage {
     Causal(Box<CausalMessage>),
     /// About a key of a linearizable table.
     Consensus(Box<RegisterMessage>),
+    /// About what members know of a key, for an operator.
+    Explain(Box<ExplainMessage>),
 }
 
 impl PeerMessage {
@@ -331,7 +333,8 @@ impl PeerMessage {
             | PeerMessage::StateNews(_)
             | PeerMessage::Decree(_)
             | PeerMessage::Causal(_)
-            | PeerMessage::Consensus(_) => Lane::Small,
+            | PeerMessage::Consensus(_)
+            | PeerMessage::Explain(_) => Lane::Small,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The waterfall of one read, for `kvctl get --trace`: when each owner was asked, and when it answered.
+//! The waterfall of one request, for `--trace`: when each owner was asked, and when it answered.
 
 use core::time::Duration;
 
@@ -11,8 +11,15 @@ use super::Reply;
 pub struct Traced {
     /// The answer.
     pub reply: Reply,
-    /// What happened until then, in order; at most
-    /// [`TRACE_STEPS_MAX`](crate::types::limits::TRACE_STEPS_MAX), the first ones.
+    /// What happened until then.
+    pub trace: Trace,
+}
+
+/// What happened to a request until it was answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trace {
+    /// In order; at most [`TRACE_STEPS_MAX`](crate::types::limits::TRACE_STEPS_MAX), of a request that
+    /// failed [`TRACE_STEPS_FAILED_MAX`](crate::types::limits::TRACE_STEPS_FAILED_MAX): the first ones.
     pub steps: Vec<TraceStep>,
     /// How long it took the coordinator.
     pub total: Duration,
@@ -38,6 +45,10 @@ pub enum TraceEvent {
     Prepare,
     /// It was asked to accept a state.
     Accept,
+    /// It was asked to store what a client writes.
+    Write,
+    /// It was asked to coordinate the write, as an owner.
+    Forward,
     /// It was sent what it lacked; nobody waits for that.
     Repair,
     /// It answered.
@@ -46,6 +57,8 @@ pub enum TraceEvent {
     Refused,
     /// It could not be reached any more.
     Lost,
+    /// An owner that was not asked, because it could not be reached; told of requests that failed.
+    Away,
 }
 
 impl TraceEvent {
@@ -55,10 +68,13 @@ impl TraceEvent {
             TraceEvent::Read => "read",
             TraceEvent::Prepare => "prepare",
             TraceEvent::Accept => "accept",
+            TraceEvent::Write => "write",
+            TraceEvent::Forward => "forward",
             TraceEvent::Repair => "repair",
             TraceEvent::Answered => "answered",
             TraceEvent::Refused => "refused",
             TraceEvent::Lost => "lost",
+            TraceEvent::Away => "away",
         }
     }
 }

@@ -19,8 +19,9 @@ impl Node {
         } else {
             match request {
                 AdminRequest::Status => self.status(now),
-                AdminRequest::Locate(locate) if self.lacks(&locate.table) => {
-                    let request = AdminRequest::Locate(locate);
+                AdminRequest::Locate(ref locate) | AdminRequest::Explain(ref locate)
+                    if self.lacks(&locate.table) =>
+                {
                     return self.ask_confirmed(now, op, deadline, request);
                 }
                 AdminRequest::Locate(locate) => self.locate(&locate),

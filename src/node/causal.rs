@@ -17,7 +17,7 @@ use crate::coordinator::{
 use crate::message::{
     self, Applied, CausalDisk, CausalDone, CausalMessage, CausalPut, CausalTask, ClientBody,
     ClientRequest, ClientResult, CustodyChange, DiskAnswer, DiskError, DiskRequest, ErrorCode,
-    Hint, Kept, KeyPlace, OpError, PeerMessage, Refusal, Reply, Restored, RoundId,
+    Hint, Kept, KeyPlace, OpError, PeerMessage, Refusal, Reply, Restored, RoundId, TraceEvent,
 };
 use crate::types::{ClusterState, NodeId, Now, OpId, RequestId, Table, Tenure, limits};
 
@@ -100,7 +100,7 @@ impl Node {
                 });
             }
             ClientBody::Put(put) => {
-                let put_key = put.key.clone();
+                let (put_key, asker) = (put.key.clone(), Asker::new(op, put.traced, now));
                 let (put, r) = self.causal_put(now, table, put, trace)?;
                 let target = self.target(state, table, put_key);
                 match target.index(self.me) {
@@ -108,7 +108,7 @@ impl Node {
                         self.check_own_clock(now)?;
                         let order = self.write_order(&target, (put, r), None, deadline)?;
                         self.raise_ceiling_early(now);
-                        self.begin(now, op, target, |target, step| {
+                        self.begin(now, asker, target, |target, step| {
                             let write = CausalWrite::begin(target, order, step);
                             Machine::CausalWrite(Box::new(write))
                         });
@@ -117,7 +117,7 @@ impl Node {
                         let retry_interval = self.config.retry_interval;
                         let stand_ins = self.stand_ins(put.sloppy, &target);
                         let order = ForwardOrder { put, deadline, retry_interval, stand_ins };
-                        self.begin(now, op, target, |target, step| {
+                        self.begin(now, asker, target, |target, step| {
                             let forward = CausalForward::begin(target, order, step);
                             Machine::CausalForward(Box::new(forward))
                         });
@@ -201,6 +201,9 @@ impl Node {
                 self.on_forwarded(now, (from, round), (place, hint_for), (*put, remaining));
             }
             CausalMessage::PutAnswer { round, result } => {
+                let refused = result.is_err();
+                let event = if refused { TraceEvent::Refused } else { TraceEvent::Answered };
+                self.note_step(now, round.op, from, event);
                 self.step(now, round.op, |machine, step| {
                     if let Machine::CausalForward(forward) = machine {
                         forward.on_answer(round, result, step);
@@ -215,6 +218,7 @@ impl Node {
                 if !self.operations.contains_key(&round.op) {
                     return self.on_delivered(now, from, (round, result));
                 }
+                self.note_answer(now, round.op, from, &result);
                 self.step(now, round.op, |machine, step| match machine {
                     Machine::CausalWrite(write) => write.on_told(from, round, result, step),
                     Machine::CausalGet(get) => get.on_merged(from, round, result, step),
@@ -408,6 +412,7 @@ impl Node {
         round: RoundId,
         result: Result<CausalDone, Refusal>,
     ) {
+        self.note_answer(now, round.op, self.me, &result);
         self.step(now, round.op, |machine, step| {
             if let Machine::CausalWrite(write) = machine {
                 write.on_changed(round, result, step);

@@ -72,7 +72,8 @@ impl Node {
                 order.own = target.index(self.me);
                 order.stand_ins = self.stand_ins(sloppy, &target);
                 self.raise_ceiling_early(now);
-                self.begin(now, op, target, |target, step| {
+                let asker = Asker::new(op, put.traced, now);
+                self.begin(now, asker, target, |target, step| {
                     Machine::Put(Box::new(Put::begin(target, order, step)))
                 });
             }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::Node;
 use super::causal::CausalPending;
-use super::explain::Explaining;
+use super::explain::Looking;
 use super::hints::{Dropping, Keeping};
 use crate::message::{
     ClientResult, DecreeMessage, DiskAnswer, DiskError, DiskRequest, DiskToken, Effect, ErrorCode,
@@ -43,7 +43,7 @@ pub(super) enum Pending {
     CeilingPersisted,
     Housekeeping,
     Measured,
-    Explain(Box<Explaining>),
+    Explain(Box<Looking>),
     Flush(OpId),
     Compact(OpId),
     /// An answer that may be told once what it says is durable.
@@ -112,7 +112,7 @@ impl Node {
             Pending::HintsDropped(order) => self.on_hints_dropped(now, order, result),
             Pending::Causal(pending) => self.on_causal_disk_done(now, pending, result),
             Pending::Register { from, round } => self.on_register_disk_done((from, round), result),
-            Pending::Explain(making) => self.on_explain_looked(now, *making, result),
+            Pending::Explain(looking) => self.on_explain_looked(now, *looking, result),
             Pending::Flush(op) => {
                 let result = tidied(result, Reply::Flushed);
                 self.effects.push_back(Effect::Reply { op, result });

@@ -97,6 +97,7 @@ impl Node {
             self.birth = None;
             let error = OpError::new(ErrorCode::NotReady, reason);
             self.fail_tables(&error);
+            self.fail_explains(&error);
             self.fail_operations(&error);
         }
     }

@@ -49,6 +49,7 @@ pub use publish::Gauges;
 use behind::Behind;
 use causal::Causal;
 use disk::Pending;
+use explain::Gatherings;
 use hints::Hints;
 use operation::{LocalAnswer, Operation};
 use sweep::Sweep;
@@ -81,6 +82,7 @@ pub struct Node {
     behind: Behind,
     sweep: Sweep,
     hints: Hints,
+    explains: Gatherings,
     /// The ring of the state in force, for who stands in.
     ring: Option<crate::ring::Ring>,
     serving_since: Option<Time>,
@@ -164,6 +166,7 @@ impl Node {
             behind: Behind::default(),
             sweep: Sweep::new(restored.swept),
             hints,
+            explains: Gatherings::default(),
             ring: None,
             serving_since: None,
             members: Members::new(now, timing),
@@ -235,6 +238,7 @@ impl Node {
             self.decree.next_deadline(),
             self.tables.next_deadline(),
             self.behind.next_deadline(),
+            self.explains.next_deadline(),
             self.hints_deadline(),
         ];
         others.into_iter().flatten().chain([housekeeping]).min()
@@ -260,6 +264,7 @@ impl Node {
         }
         self.on_tables_time(now);
         self.on_behind_time(now);
+        self.on_explain_time(now);
         if self.hints_deadline().is_some_and(|at| at <= now.mono) {
             self.replay_on(now);
         }

@@ -187,7 +187,7 @@ impl Node {
         for action in actions {
             match action {
                 Action::Ask(to, ask) => {
-                    self.note_step(now, id, to, event_of(&ask));
+                    self.note_step(now, id, to, event_of(&ask, self.is_write(id)));
                     self.ask(now, to, ask);
                 }
                 Action::RaiseCeiling(wanted) => {
@@ -205,7 +205,7 @@ impl Node {
                         self.answer_forwarded(from, *result);
                     } else if let Some(op) = operation.op.take() {
                         self.waiting.remove(&op);
-                        let result = self.with_waterfall(now, waterfall.as_ref(), *result);
+                        let result = self.with_waterfall(now, (waterfall.as_ref(), id), *result);
                         self.effects.push_back(Effect::Reply { op, result });
                     }
                 }
@@ -262,6 +262,27 @@ impl Node {
             | Err(_) => return,
         };
         *told = bound.min(*told);
+    }
+
+    /// The owners of the key of an operation; none of a scan.
+    pub(super) fn owners_of(&self, id: u64) -> &[NodeId] {
+        let target = match self.operations.get(&id).map(|operation| &operation.machine) {
+            Some(machine) => machine.target(),
+            None => None,
+        };
+        target.map_or(&[], |target| target.owners.as_slice())
+    }
+
+    /// Whether an operation stores what its client writes in one of the ways of [`Ask::Write`].
+    fn is_write(&self, id: u64) -> bool {
+        let machine = self.operations.get(&id).map(|operation| &operation.machine);
+        let writes = |machine: &Machine| match machine {
+            Machine::Put(_) | Machine::CausalWrite(_) | Machine::CausalForward(_) => true,
+            Machine::Get(_) | Machine::Scan(_) | Machine::CausalGet(_) | Machine::Register(_) => {
+                false
+            }
+        };
+        machine.is_some_and(writes)
     }
 
     fn forget(&mut self, id: u64) {
@@ -399,6 +420,9 @@ impl Node {
             return self.on_delivered(now, from, (answer.round, answer.result));
         }
         let WriteAnswer { round, result } = answer;
+        if self.is_write(round.op) {
+            self.note_answer(now, round.op, from, &result);
+        }
         self.step(now, round.op, |machine, step| match machine {
             Machine::Put(put) => put.on_answer(from, round, result, step),
             Machine::Get(get) => get.on_stored(from, result, step),
@@ -430,6 +454,7 @@ impl Node {
         self.note_lost(now, peer);
         self.publish();
         self.on_target_lost(now, peer);
+        self.explain_lost(now, peer);
         // A link with a full queue breaks and heals again and again: those that have noted its loss
         // before must cost next to nothing.
         let waits = |(_, operation): &(&u64, &Operation)| operation.machine.waits_for(peer);
@@ -459,6 +484,7 @@ impl Node {
 
     pub(super) fn on_abandon(&mut self, op: OpId) {
         self.abandon_table(op);
+        self.abandon_explain(op);
         if let Some(id) = self.waiting.remove(&op)
             && let Some(operation) = self.operations.get_mut(&id)
         {

@@ -45,6 +45,7 @@ impl Node {
             PeerMessage::Decree(message) => self.on_decree_message(now, from, *message),
             PeerMessage::Causal(message) => self.on_causal(now, from, *message),
             PeerMessage::Consensus(message) => self.on_consensus(now, from, *message),
+            PeerMessage::Explain(message) => self.on_explain(now, from, *message),
         }
     }
 

@@ -70,6 +70,10 @@ impl Tables {
         Some(wait)
     }
 
+    fn deadline(&self, op: OpId) -> Option<Time> {
+        self.waiting.get(&op).map(|waiting| waiting.deadline)
+    }
+
     fn changing(&mut self, op: OpId) -> Option<&mut Changing> {
         match &mut self.waiting.get_mut(&op)?.wait {
             Wait::Change(changing) => Some(changing),
@@ -245,6 +249,7 @@ impl Node {
             let known = |name: &TableName| {
                 self.state.as_ref().is_some_and(|state| state.table_named(name).is_some())
             };
+            let deadline = self.tables.deadline(op).unwrap_or(now.mono);
             match self.tables.remove(op) {
                 // The state that has just come into force may have ended the check.
                 Some(Wait::Client(request, _)) if known(request.body.table()) => {
@@ -256,10 +261,15 @@ impl Node {
                     let text = format!("no table is called {name}");
                     self.reply(op, Err(OpError::new(ErrorCode::TableUnknown, text)));
                 }
-                Some(Wait::Ask(request, _)) => {
-                    let result = self.answer_ask(now, &request, true);
-                    self.reply(op, result);
-                }
+                Some(Wait::Ask(request, _)) => match *request {
+                    AdminRequest::Explain(locate) if known(&locate.table) => {
+                        self.on_admin(now, op, deadline, AdminRequest::Explain(locate));
+                    }
+                    request => {
+                        let result = self.answer_ask(now, &request, true);
+                        self.reply(op, result);
+                    }
+                },
                 Some(Wait::Change(_)) | None => {}
             }
         }
@@ -269,7 +279,12 @@ impl Node {
         let state = self.serving_state()?;
         let epoch = state.epoch;
         match request {
-            AdminRequest::Locate(locate) | AdminRequest::Explain(locate) => self.locate(locate),
+            AdminRequest::Locate(locate) => self.locate(locate),
+            // One that may be begun by now has no time left for it.
+            AdminRequest::Explain(locate) => self.locate(locate).and_then(|_| {
+                let text = "deadline passed before members could be asked";
+                Err(OpError::new(ErrorCode::DeadlineExceeded, text))
+            }),
             AdminRequest::Status => self.status(now),
             AdminRequest::Table(request) => match request.as_ref() {
                 TableRequest::Describe(name) => {

@@ -4,7 +4,7 @@
 use super::Node;
 use crate::coordinator::Ask;
 use crate::message::{
-    CausalMessage, ClientResult, Refusal, RegisterMessage, RegisterTask, Reply, TraceEvent,
+    CausalMessage, ClientResult, Refusal, RegisterMessage, RegisterTask, Reply, Trace, TraceEvent,
     TraceStep, Traced,
 };
 use crate::types::{NodeId, NodeName, Now, OpId, Time, limits};
@@ -47,13 +47,14 @@ impl Waterfall {
         }
     }
 
-    fn told(&self, now: Time, name: impl Fn(NodeId) -> NodeName, reply: Reply) -> Traced {
+    fn told(&self, now: Time, name: &impl Fn(NodeId) -> NodeName, most: usize) -> Trace {
         let step = |(at, member, event): &(Time, NodeId, TraceEvent)| TraceStep {
             at: at.since(self.begun),
             member: name(*member),
             event: *event,
         };
-        Traced { reply, steps: self.steps.iter().map(step).collect(), total: now.since(self.begun) }
+        let steps = self.steps.iter().take(most).map(step).collect();
+        Trace { steps, total: now.since(self.begun) }
     }
 }
 
@@ -80,30 +81,51 @@ impl Node {
         self.note_step(now, id, member, event);
     }
 
-    /// Puts the waterfall to an answer, when its client has asked for it. Errors go without.
+    /// Puts the waterfall to an answer or an error, when its client has asked for it.
     pub(super) fn with_waterfall(
         &self,
         now: Now,
-        waterfall: Option<&Waterfall>,
+        (waterfall, id): (Option<&Waterfall>, u64),
         result: ClientResult,
     ) -> ClientResult {
-        let (Some(waterfall), Ok(reply)) = (waterfall, &result) else { return result };
+        let Some(waterfall) = waterfall else { return result };
         let name = |id: NodeId| {
             let member = self.state.as_ref().and_then(|state| state.member(id));
             member.map_or_else(|| self.config.name.clone(), |member| member.name.clone())
         };
-        Ok(Reply::Traced(Box::new(waterfall.told(now.mono, name, reply.clone()))))
+        match result {
+            Ok(reply) => {
+                let trace = waterfall.told(now.mono, &name, limits::TRACE_STEPS_MAX);
+                Ok(Reply::Traced(Box::new(Traced { reply, trace })))
+            }
+            Err(mut error) => {
+                let owners = self.owners_of(id);
+                let reachable = self.reachable(owners);
+                let asked = |id: &NodeId| waterfall.steps.iter().any(|(_, asked, _)| asked == id);
+                let away = owners.iter().enumerate().filter(|(at, _)| reachable & (1 << at) == 0);
+                let away: Vec<NodeId> = away.map(|(_, id)| *id).filter(|id| !asked(id)).collect();
+                let most = limits::TRACE_STEPS_FAILED_MAX - away.len();
+                let mut trace = waterfall.told(now.mono, &name, most);
+                let (at, event) = (trace.total, TraceEvent::Away);
+                let step = |id: NodeId| TraceStep { at, member: name(id), event };
+                trace.steps.extend(away.into_iter().map(step));
+                error.trace = Some(Box::new(trace));
+                Err(error)
+            }
+        }
     }
 }
 
-/// What a question is, in a waterfall.
-pub(super) fn event_of(ask: &Ask) -> TraceEvent {
+/// What a question is, in the waterfall of a write or of something else.
+pub(super) fn event_of(ask: &Ask, writes: bool) -> TraceEvent {
+    let stores = if writes { TraceEvent::Write } else { TraceEvent::Repair };
     match ask {
         Ask::Read(_) | Ask::Scan(_) => TraceEvent::Read,
-        Ask::Write(_) | Ask::Change(_) => TraceEvent::Repair,
+        Ask::Write(_) | Ask::Change(_) => stores,
         Ask::Causal(message) => match message.as_ref() {
             CausalMessage::Read { .. } => TraceEvent::Read,
-            _ => TraceEvent::Repair,
+            CausalMessage::Put { .. } => TraceEvent::Forward,
+            _ => stores,
         },
         Ask::Register(message) => match message.as_ref() {
             RegisterMessage::Ask { task: RegisterTask::Prepare(_), .. } => TraceEvent::Prepare,

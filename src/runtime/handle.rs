@@ -359,6 +359,7 @@ mod tests {
             time: None,
             mode: Default::default(),
             context: Default::default(),
+            traced: false,
         });
         let trace = Default::default();
         ClientRequest { deadline: Time(u64::MAX), trace, principal: Default::default(), body }

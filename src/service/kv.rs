@@ -10,6 +10,7 @@ use crate::runtime::Handle;
 use crate::wire::cas::{cas_from_wire, cas_to_wire, outcome_from_wire, outcome_to_wire};
 use crate::wire::client::{
     self, Call, delete_from_wire, get_from_wire, mismatched, put_from_wire, scan_from_wire,
+    untraced,
 };
 use crate::wire::error::status_of;
 use crate::wire::proto::v1 as pb;
@@ -52,36 +53,39 @@ impl Kv for KvService {
         &self,
         request: Request<pb::GetRequest>,
     ) -> Result<Response<pb::GetResponse>, Status> {
-        match self.run(request, get_from_wire).await? {
-            Reply::Get(reply) => Ok(Response::new(client::get_to_wire(reply))),
-            Reply::Causal(reply) => Ok(Response::new(client::causal_get_to_wire(*reply))),
-            Reply::Traced(traced) => {
-                client::traced_to_wire(*traced).map(Response::new).ok_or_else(|| unexpected(()))
-            }
-            other => Err(unexpected(other)),
-        }
+        let (reply, trace, total_ns) = untraced(self.run(request, get_from_wire).await?);
+        let answer = match reply {
+            Reply::Get(reply) => client::get_to_wire(reply),
+            Reply::Causal(reply) => client::causal_get_to_wire(*reply),
+            other => return Err(unexpected(other)),
+        };
+        Ok(Response::new(pb::GetResponse { trace, total_ns, ..answer }))
     }
 
     async fn put(
         &self,
         request: Request<pb::PutRequest>,
     ) -> Result<Response<pb::PutResponse>, Status> {
-        match self.run(request, put_from_wire).await? {
-            Reply::Put(reply) => Ok(Response::new(client::put_to_wire(reply))),
-            Reply::Causal(reply) => Ok(Response::new(client::causal_put_to_wire(*reply))),
-            other => Err(unexpected(other)),
-        }
+        let (reply, trace, total_ns) = untraced(self.run(request, put_from_wire).await?);
+        let answer = match reply {
+            Reply::Put(reply) => client::put_to_wire(reply),
+            Reply::Causal(reply) => client::causal_put_to_wire(*reply),
+            other => return Err(unexpected(other)),
+        };
+        Ok(Response::new(pb::PutResponse { trace, total_ns, ..answer }))
     }
 
     async fn delete(
         &self,
         request: Request<pb::DeleteRequest>,
     ) -> Result<Response<pb::DeleteResponse>, Status> {
-        match self.run(request, delete_from_wire).await? {
-            Reply::Put(reply) => Ok(Response::new(client::delete_to_wire(reply))),
-            Reply::Causal(reply) => Ok(Response::new(client::causal_delete_to_wire(*reply))),
-            other => Err(unexpected(other)),
-        }
+        let (reply, trace, total_ns) = untraced(self.run(request, delete_from_wire).await?);
+        let answer = match reply {
+            Reply::Put(reply) => client::delete_to_wire(reply),
+            Reply::Causal(reply) => client::causal_delete_to_wire(*reply),
+            other => return Err(unexpected(other)),
+        };
+        Ok(Response::new(pb::DeleteResponse { trace, total_ns, ..answer }))
     }
 
     async fn scan(

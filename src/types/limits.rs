@@ -93,6 +93,12 @@ pub const UNWELL_NEWS_MAX: usize = 16;
 pub const DIRTY_SHOWN_MAX: usize = 1000;
 /// Steps in the waterfall of one request.
 pub const TRACE_STEPS_MAX: usize = 128;
+/// Steps in the waterfall of a request that failed: it travels in a trailer, where room is short.
+pub const TRACE_STEPS_FAILED_MAX: usize = 64;
+/// Siblings a member tells of when a key is explained.
+pub const EXPLAIN_SIBLINGS_MAX: usize = 1024;
+/// Longest reason why a member does not tell what it knows of a key.
+pub const EXPLAIN_WHY_BYTES_MAX: usize = 512;
 
 /// Longest time a request may ask for.
 pub const REQUEST_TIMEOUT_MAX: Duration = Duration::from_secs(60);

@@ -7,7 +7,7 @@ use core::time::Duration;
 use crate::message::{
     Applied, Attempt, CausalReply, ClientBody, ClientRequest, ClientResult, ErrorCode, Get,
     GetReply, OpError, Principal, Put, PutReply, QuorumMode, Receipt, Reply, Scan, ScanEntry,
-    ScanReply, Sibling, TimeToLive, TraceStep, Traced,
+    ScanReply, Sibling, TimeToLive, Trace, TraceStep, Traced,
 };
 use crate::types::{Key, Quorum, RequestId, TableName, Time, TraceId, Value, WallTime, limits};
 
@@ -216,6 +216,7 @@ pub fn put_from_wire(call: &Call, put: pb::PutRequest) -> Result<ClientRequest, 
             time: time_from_wire(put.time_ns)?,
             mode: mode_from_wire(put.mode)?,
             context: put.context,
+            traced: put.trace,
         }))
     })
 }
@@ -234,9 +235,10 @@ pub fn delete_from_wire(call: &Call, delete: pb::DeleteRequest) -> Result<Client
             w: quorum_from_wire(delete.w, "w")?,
             r: quorum_from_wire(delete.r, "r")?,
             attempt: attempt_from_wire(delete.attempt)?,
-            time: None,
+            time: time_from_wire(delete.time_ns)?,
             mode: mode_from_wire(delete.mode)?,
             context: delete.context,
+            traced: delete.trace,
         }))
     })
 }
@@ -308,6 +310,10 @@ pub(super) fn receipt_to_wire(receipt: &Receipt) -> pb::Receipt {
         server_time_ns: receipt.server_time.0,
         trace_id: id_to_wire(receipt.trace.0),
         client_time: receipt.stamp.is_of_client(),
+        superseded: receipt.superseded_by.is_some(),
+        superseded_by: receipt
+            .superseded_by
+            .map_or_else(Bytes::new, |by| Bytes::copy_from_slice(&by.to_bytes())),
     }
 }
 
@@ -325,22 +331,23 @@ pub fn get_to_wire(reply: GetReply) -> pb::GetResponse {
     }
 }
 
-/// The answer to a read with its waterfall, as it travels; `None` when it answers no read.
-pub fn traced_to_wire(traced: Traced) -> Option<pb::GetResponse> {
-    let Traced { reply, steps, total } = traced;
-    let answer = match reply {
-        Reply::Get(reply) => get_to_wire(reply),
-        Reply::Causal(reply) if !reply.wrote => causal_get_to_wire(*reply),
-        _ => return None,
-    };
+/// Takes the waterfall off a reply: what is left, its steps as they travel, and how long it took.
+pub fn untraced(reply: Reply) -> (Reply, Vec<pb::TraceStep>, u64) {
+    let Reply::Traced(traced) = reply else { return (reply, Vec::new(), 0) };
+    let Traced { reply, trace } = *traced;
+    let (steps, total_ns) = trace_to_wire(trace);
+    (reply, steps, total_ns)
+}
+
+/// A waterfall, as it travels: its steps and how long it took.
+pub(super) fn trace_to_wire(trace: Trace) -> (Vec<pb::TraceStep>, u64) {
     let ns = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
     let step = |step: TraceStep| pb::TraceStep {
         at_ns: ns(step.at),
         member: step.member.into(),
         event: step.event.as_str().to_owned(),
     };
-    let trace = steps.into_iter().map(step).collect();
-    Some(pb::GetResponse { trace, total_ns: ns(total), ..answer })
+    (trace.steps.into_iter().map(step).collect(), ns(trace.total))
 }
 
 /// The answer to a read of a causal table, as it travels.
@@ -377,13 +384,15 @@ pub fn causal_get_to_wire(reply: CausalReply) -> pb::GetResponse {
 /// The answer to a put in a causal table, as it travels.
 pub fn causal_put_to_wire(reply: CausalReply) -> pb::PutResponse {
     let receipt = Some(receipt_to_wire(&reply.receipt));
-    pb::PutResponse { receipt, context: reply.context, sibling_count: reply.count }
+    let (context, sibling_count) = (reply.context, reply.count);
+    pb::PutResponse { receipt, context, sibling_count, ..Default::default() }
 }
 
 /// The answer to a delete in a causal table, as it travels.
 pub fn causal_delete_to_wire(reply: CausalReply) -> pb::DeleteResponse {
     let receipt = Some(receipt_to_wire(&reply.receipt));
-    pb::DeleteResponse { receipt, context: reply.context, sibling_count: reply.count }
+    let (context, sibling_count) = (reply.context, reply.count);
+    pb::DeleteResponse { receipt, context, sibling_count, ..Default::default() }
 }
 
 /// The answer to a write, as it travels.
@@ -432,12 +441,12 @@ pub fn session_answer(
     result: ClientResult,
 ) -> pb::session_response::Answer {
     use pb::session_response::answer::Answer;
-    let answer = match result {
+    let (result, steps, took_ns) = match result.map(untraced) {
+        Ok((reply, steps, took_ns)) => (Ok(reply), steps, took_ns),
+        Err(error) => (Err(error), Vec::new(), 0),
+    };
+    let mut answer = match result {
         Ok(Reply::Get(reply)) => Answer::Get(get_to_wire(reply)),
-        Ok(Reply::Traced(traced)) => match traced_to_wire(*traced) {
-            Some(got) => Answer::Get(got),
-            None => Answer::Error(error_detail(&mismatched())),
-        },
         Ok(Reply::Put(reply)) if kind == SessionKind::Delete => {
             Answer::Delete(delete_to_wire(reply))
         }
@@ -458,10 +467,17 @@ pub fn session_answer(
             | Reply::Compacted
             | Reply::Table(_)
             | Reply::Tables(_)
-            | Reply::Hints(_),
+            | Reply::Hints(_)
+            | Reply::Traced(_),
         ) => Answer::Error(error_detail(&mismatched())),
         Err(error) => Answer::Error(error_detail(&error)),
     };
+    match &mut answer {
+        Answer::Get(got) => (got.trace, got.total_ns) = (steps, took_ns),
+        Answer::Put(put) => (put.trace, put.total_ns) = (steps, took_ns),
+        Answer::Delete(deleted) => (deleted.trace, deleted.total_ns) = (steps, took_ns),
+        Answer::Cas(_) | Answer::GetOutcome(_) | Answer::Error(_) => {}
+    }
     pb::session_response::Answer { id, answer: Some(answer) }
 }
 

@@ -11,6 +11,7 @@ use tonic::{Code, Status};
 use crate::message::{Applied, Bound, ErrorCode, Facts, OpError};
 use crate::types::{Epoch, WallTime};
 
+use super::client::trace_to_wire;
 use super::proto::v1 as pb;
 
 /// The binary trailer that carries an encoded `ErrorDetail`.
@@ -66,6 +67,8 @@ pub fn error_detail(error: &OpError) -> pb::ErrorDetail {
         Applied::Unknown => pb::error_detail::Applied::Unknown,
     };
     let retry_after = error.facts.retry_after;
+    let trace = error.trace.as_deref().cloned().map(trace_to_wire);
+    let (trace, total_ns) = trace.unwrap_or_default();
     pb::ErrorDetail {
         code: error.code.as_str().to_owned(),
         message: shortened(&error.message),
@@ -79,6 +82,8 @@ pub fn error_detail(error: &OpError) -> pb::ErrorDetail {
             .map(|after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX)),
         server_time_ns: error.facts.server_time.map(|time| time.0),
         bound: error.facts.bound.map(|bound| bound.as_str().to_owned()),
+        trace,
+        total_ns,
     }
 }
 
@@ -113,6 +118,8 @@ pub fn error_from_detail(detail: pb::ErrorDetail) -> OpError {
             bound: detail.bound.and_then(|text| Bound::parse(&text)),
         },
         applied,
+        // Only clients make something of it.
+        trace: None,
     }
 }
 

@@ -1,11 +1,11 @@
-//! What one node knows of a key, between `message` and `proto/admin.proto`.
+//! What is known of a key, as operators are told, between `message` and `proto/admin.proto`.
 
 use bytes::Bytes;
 
 use crate::message::{
-    AdminRequest, ExplainReply, KeptVersion, Locate, OpError, OwnCopy, SiblingFacts, VersionFacts,
+    AdminRequest, ExplainReply, HintFacts, Locate, OpError, OwnCopy, OwnerReply, SiblingFacts,
+    VersionFacts,
 };
-
 use crate::types::Stamp;
 
 use super::client::{key_from_wire, table_from_wire};
@@ -22,27 +22,8 @@ pub fn explain_from_wire(ask: pb::ExplainRequest) -> Result<AdminRequest, OpErro
 
 /// The answer.
 pub fn explain_to_wire(reply: ExplainReply) -> pb::ExplainResponse {
-    let ExplainReply { copy, hints, .. } = reply;
-    let (mut version, mut siblings, mut untold) = (None, Vec::new(), String::new());
-    let mut register = None;
-    let owns = copy != OwnCopy::NotOwner;
-    match copy {
-        OwnCopy::NotOwner => {}
-        OwnCopy::Untold(why) => untold = why,
-        OwnCopy::Version(facts) => version = facts.map(version_to_wire),
-        OwnCopy::Register(facts) => {
-            register = Some(pb::explain_response::Register {
-                promised: ballot_to_wire(facts.promised),
-                accepted: ballot_to_wire(facts.accepted),
-                version: facts.version.map(version_to_wire),
-            });
-        }
-        OwnCopy::Siblings(facts) => siblings.extend(facts.into_iter().map(sibling_to_wire)),
-    }
-    let hint = |kept: KeptVersion| pb::explain_response::Hint {
-        target: kept.target.into(),
-        version: Some(version_to_wire(kept.version)),
-    };
+    let silent = reply.silent.into_iter();
+    let silent = silent.map(|(node, why)| pb::explain_response::Silent { node: node.into(), why });
     pb::ExplainResponse {
         me: reply.me.into(),
         epoch: reply.epoch.0,
@@ -50,16 +31,45 @@ pub fn explain_to_wire(reply: ExplainReply) -> pb::ExplainResponse {
         partition: reply.unit.partition.0.into(),
         changed_at: reply.changed_at.0,
         kind: reply.kind.to_string(),
-        owners: reply.owners.into_iter().map(String::from).collect(),
-        reachable: reply.reachable.into(),
-        wall_ns: reply.wall.0,
-        owns,
-        untold,
-        version,
-        siblings,
-        register,
-        hints: hints.into_iter().map(hint).collect(),
+        owners: reply.owners.into_iter().map(owner_to_wire).collect(),
+        silent: silent.collect(),
+        newest: reply.newest.map_or_else(Bytes::new, ballot_to_wire),
+        agree: reply.agree,
+        in_all: reply.in_all,
     }
+}
+
+fn owner_to_wire(owner: OwnerReply) -> pb::explain_response::Owner {
+    let mut told = pb::explain_response::Owner {
+        node: owner.node.into(),
+        state: owner.liveness.as_str().to_owned(),
+        durable: owner.durable,
+        verdict: owner.verdict.code.to_owned(),
+        why: owner.verdict.why,
+        ..Default::default()
+    };
+    match owner.copy {
+        Err(why) => told.unanswered = why,
+        Ok(OwnCopy::NotOwner) => told.untold = "it is no owner".to_owned(),
+        Ok(OwnCopy::Untold(why)) => told.untold = why,
+        Ok(OwnCopy::Version(facts)) => told.version = facts.map(version_to_wire),
+        Ok(OwnCopy::Register(facts)) => {
+            told.register = Some(pb::explain_response::Register {
+                promised: ballot_to_wire(facts.promised),
+                accepted: ballot_to_wire(facts.accepted),
+                version: facts.version.map(version_to_wire),
+            });
+        }
+        Ok(OwnCopy::Siblings(facts)) => {
+            told.siblings = facts.into_iter().map(sibling_to_wire).collect();
+        }
+    }
+    let hint = |kept: HintFacts| pb::explain_response::Hint {
+        holder: kept.holder.into(),
+        version: Some(version_to_wire(kept.version)),
+    };
+    told.hints = owner.hints.into_iter().map(hint).collect();
+    told
 }
 
 fn ballot_to_wire(ballot: Stamp) -> Bytes {

@@ -18,6 +18,7 @@ use crate::types::{
 use super::causal::{causal_from_wire, causal_to_wire};
 use super::consensus::{consensus_from_wire, consensus_to_wire};
 use super::decree::{decree_from_wire, decree_to_wire};
+use super::key_facts::{key_facts_from_wire, key_facts_to_wire};
 use super::probe::{probe_from_wire, probe_to_wire};
 use super::proto::peer as pb;
 use super::state::{state_from_wire, state_to_wire, state_weight};
@@ -86,6 +87,7 @@ pub fn message_to_wire(message: PeerMessage) -> pb::Op {
         PeerMessage::Decree(message) => Op::Decree(decree_to_wire(*message)),
         PeerMessage::Causal(message) => Op::Causal(causal_to_wire(*message)),
         PeerMessage::Consensus(message) => Op::Consensus(consensus_to_wire(*message)),
+        PeerMessage::Explain(message) => Op::Explain(key_facts_to_wire(*message)),
     };
     pb::Op { op: Some(op) }
 }
@@ -130,6 +132,7 @@ pub fn message_from_wire(op: pb::Op) -> Result<PeerMessage, Malformed> {
         Op::Decree(message) => PeerMessage::Decree(Box::new(decree_from_wire(message)?)),
         Op::Causal(message) => PeerMessage::Causal(Box::new(causal_from_wire(message)?)),
         Op::Consensus(message) => PeerMessage::Consensus(Box::new(consensus_from_wire(message)?)),
+        Op::Explain(message) => PeerMessage::Explain(Box::new(key_facts_from_wire(message)?)),
     })
 }
 
@@ -151,6 +154,7 @@ pub fn message_weight(message: &PeerMessage) -> usize {
         },
         PeerMessage::Causal(message) => message.bytes(),
         PeerMessage::Consensus(message) => message.bytes(),
+        PeerMessage::Explain(message) => message.bytes(),
         PeerMessage::Birth(news) => 64 * (news.known.len() + 1),
         PeerMessage::StateNews(state) => state_weight(state),
         PeerMessage::Decree(message) => match message.as_ref() {

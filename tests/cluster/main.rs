@@ -17,6 +17,7 @@ mod damage;
 mod deadline;
 mod dev;
 mod drain;
+mod explain;
 mod fixture;
 mod import;
 mod input;

@@ -437,19 +437,37 @@ impl admin::admin_server::Admin for Fake {
             bytes: 3,
             ..Default::default()
         };
-        let hint =
-            admin::explain_response::Hint { target: "n3".to_owned(), version: Some(version(2)) };
+        let owner = |node: &str, verdict: &str| admin::explain_response::Owner {
+            node: node.to_owned(),
+            state: "alive".to_owned(),
+            version: Some(version(1)),
+            verdict: verdict.to_owned(),
+            why: format!("is {verdict}"),
+            ..Default::default()
+        };
+        let holder = "n1".to_owned();
+        let hint = admin::explain_response::Hint { holder, version: Some(version(2)) };
+        let away = "down".to_owned();
+        let first = admin::explain_response::Owner {
+            state: away,
+            hints: vec![hint],
+            ..owner("n3", "hinted")
+        };
+        let silent = admin::explain_response::Silent {
+            node: "n2".to_owned(),
+            why: "it cannot be reached".to_owned(),
+        };
         Ok(Response::new(admin::ExplainResponse {
             me: "n1".to_owned(),
             epoch: 4,
             partition: 11,
             changed_at: 2,
             kind: "lww".to_owned(),
-            owners: vec!["n3".to_owned(), "n1".to_owned()],
-            reachable: 0b10,
-            owns: true,
-            version: Some(version(1)),
-            hints: vec![hint],
+            owners: vec![first, owner("n1", "stale")],
+            silent: vec![silent],
+            newest: vec![2; 16].into(),
+            agree: Some(false),
+            in_all: "owners differ".to_owned(),
             ..Default::default()
         }))
     }

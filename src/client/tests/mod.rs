@@ -311,8 +311,10 @@ async fn a_node_is_asked_about_the_cluster_and_itself() {
     assert_eq!(kv.locate("").await.unwrap_err().code(), "KEY_EMPTY");
     let known = kv.explain("k").table("t").await.unwrap();
     assert_eq!((known.me.as_str(), known.epoch.0, known.changed_at.0), ("n1", 4, 2));
-    let Some(OwnCopy::Version(Some(version))) = &known.copy else { panic!("{known:?}") };
-    assert_eq!((version.bytes, known.hints[0].0.as_str()), (3, "n3"));
+    let owner = &known.owners[0];
+    let Ok(OwnCopy::Version(Some(version))) = &owner.copy else { panic!("{known:?}") };
+    assert_eq!((version.bytes, owner.hints[0].0.as_str()), (3, "n1"));
+    assert_eq!((known.agree, known.silent[0].0.as_str()), (Some(false), "n2"));
     assert_eq!(kv.explain("").await.unwrap_err().code(), "KEY_EMPTY");
     kv.flush().await.unwrap();
     assert_eq!(fake.flushes(), 1);

@@ -407,6 +407,7 @@ impl CausalGet {
             weak: self.order.weak,
             repaired,
             many_siblings: false,
+            superseded_by: None,
             server_time: step.clock.of_record(step.now.wall),
             trace: self.order.trace,
         };

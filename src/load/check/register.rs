@@ -7,6 +7,11 @@
 //! reported as not applied excuses nothing. Operations whose receipt says `weak` demand nothing of
 //! others, and weak reads may be old, but even they return no value from nowhere.
 //!
+//! A write whose time its client gave (its stamp says so) takes the place of earlier times alone: read
+//! after it was acknowledged is its version or one with a higher stamp, which may have been written
+//! before. So it demands no place in the order of time; writes that the servers stamp, and that begin
+//! after it, are stamped above it like above any other. That owners agree is asked elsewhere.
+//!
 //! A put whose value expires is its own delete from the moment on at which it may have expired;
 //! and once it must have expired, nobody reads it.
 //!
@@ -51,8 +56,8 @@ struct Acknowledged<'a> {
 /// What one key's writes allow and demand.
 struct Book<'a> {
     /// Acknowledged writes by the end of each; with each, the one among it and all before it with
-    /// the highest stamp, and the one that began last.
-    acknowledged: Vec<(Moment, Acknowledged<'a>, Acknowledged<'a>)>,
+    /// the highest stamp, and of those that servers stamped the one that began last.
+    acknowledged: Vec<(Moment, Acknowledged<'a>, Option<Acknowledged<'a>>)>,
     /// The acknowledged writes in order of invocation.
     invoked: Vec<Acknowledged<'a>>,
     /// What may have put each value.
@@ -120,16 +125,14 @@ impl<'a> Book<'a> {
         by_end.sort_by_key(|write| write.operation.end());
         for write in by_end {
             let (highest, latest) = match book.acknowledged.last() {
-                Some((_, highest, latest)) => (
-                    if highest.stamp < write.stamp { write } else { *highest },
-                    if latest.operation.invoked < write.operation.invoked {
-                        write
-                    } else {
-                        *latest
-                    },
-                ),
-                None => (write, write),
+                Some((_, highest, latest)) => (*highest, *latest),
+                None => (write, None),
             };
+            let highest = if highest.stamp < write.stamp { write } else { highest };
+            let earlier =
+                |latest: Acknowledged<'_>| latest.operation.invoked < write.operation.invoked;
+            let by_time = !write.stamp.is_of_client() && latest.is_none_or(earlier);
+            let latest = if by_time { Some(write) } else { latest };
             book.acknowledged.push((write.operation.end(), highest, latest));
         }
         book
@@ -156,8 +159,9 @@ impl<'a> Book<'a> {
         (gone(first) && puts.all(|(_, put)| gone(put))).then_some(*op)
     }
 
-    /// Of the writes acknowledged before `moment`: the highest stamped and the last begun.
-    fn before(&self, moment: Moment) -> Option<(Acknowledged<'a>, Acknowledged<'a>)> {
+    /// Of the writes acknowledged before `moment`: the highest stamped, and of those that servers
+    /// stamped the last begun.
+    fn before(&self, moment: Moment) -> Option<(Acknowledged<'a>, Option<Acknowledged<'a>>)> {
         let count = self.acknowledged.partition_point(|(end, _, _)| *end < moment);
         let last = count.checked_sub(1).and_then(|last| self.acknowledged.get(last));
         last.map(|(_, highest, latest)| (*highest, *latest))
@@ -201,10 +205,10 @@ fn read(key: &Key, book: &Book<'_>, seen: &Seen<'_>, weak: bool) -> Option<Viola
         return None;
     }
     let (highest, latest) = book.before(seen.operation.invoked)?;
-    let older = explained < latest.operation.invoked;
+    let older = latest.filter(|latest| explained < latest.operation.invoked);
     // A purged tombstone leaves a miss without a stamp: then only the order in time can tell.
     let purged = seen.value.is_none() && seen.stamp == Stamp::ZERO;
-    let missed = if older {
+    let missed = if let Some(latest) = older {
         latest
     } else if !purged && seen.stamp < highest.stamp {
         highest
@@ -218,9 +222,10 @@ fn read(key: &Key, book: &Book<'_>, seen: &Seen<'_>, weak: bool) -> Option<Viola
     })
 }
 
-/// A write that began after another was acknowledged is stamped above it.
+/// A write that began after another was acknowledged is stamped above it, unless its client gave its
+/// time.
 fn stamp_order(key: &Key, book: &Book<'_>, violations: &mut Vec<Violation>) {
-    for later in &book.invoked {
+    for later in book.invoked.iter().filter(|write| !write.stamp.is_of_client()) {
         if let Some((highest, _)) = book.before(later.operation.invoked)
             && later.stamp <= highest.stamp
         {

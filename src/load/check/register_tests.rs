@@ -5,7 +5,7 @@ use core::time::Duration;
 use super::register;
 use crate::load::check::Violation;
 use crate::load::history::{Action, History, Life, OpIndex, Outcome};
-use crate::types::{Key, NodeId, Stamp, Time, Value, WallTime};
+use crate::types::{Key, NodeId, RequestId, Stamp, Time, Value, WallTime};
 
 /// A history of one key, told step by step: each step is one tick of the clock.
 #[derive(Default)]
@@ -337,4 +337,57 @@ fn a_later_write_is_not_excused_by_an_older_life() {
     story.tick = 30;
     let read = story.get(None, 10);
     story.check([Violation::LostWrite { key: key(), read, missed }]);
+}
+
+/// A put whose client gives its time.
+fn put_at(story: &mut Story, text: &'static str, time: u64) -> OpIndex {
+    let stamp = Stamp::of_client(WallTime(time), RequestId(1));
+    story.put_with(text, Outcome::Written { stamp, weak: false })
+}
+
+fn seen_at(text: &'static str, time: u64) -> Outcome {
+    let stamp = Stamp::of_client(WallTime(time), RequestId(1));
+    Outcome::Read { value: Some(value(text)), stamp, weak: false }
+}
+
+fn get_at(story: &mut Story, text: &'static str, time: u64) -> OpIndex {
+    let op = story.begin(Action::Get);
+    story.end(op, seen_at(text, time))
+}
+
+#[test]
+fn a_put_with_its_clients_time_may_lose_to_what_was_written_before() {
+    let mut story = Story::default();
+    story.put("old", 50);
+    put_at(&mut story, "late", 40);
+    story.get(Some("old"), 50);
+    put_at(&mut story, "newest", 60);
+    get_at(&mut story, "newest", 60);
+    put_at(&mut story, "later", 55);
+    get_at(&mut story, "newest", 60);
+    story.put("ordinary", 70);
+    story.get(Some("ordinary"), 70);
+    story.check([]);
+}
+
+#[test]
+fn a_put_with_its_clients_time_is_not_lost_to_what_has_an_earlier_time() {
+    let mut story = Story::default();
+    story.put("old", 50);
+    let missed = put_at(&mut story, "newest", 60);
+    let read = story.get(Some("old"), 50);
+    story.check([Violation::StaleRead { key: key(), read, missed }]);
+}
+
+#[test]
+fn a_put_that_servers_stamp_wins_over_a_clients_time_that_was_acknowledged_before() {
+    let mut story = Story::default();
+    let earlier = put_at(&mut story, "timed", 60);
+    let later = story.put("ordinary", 50);
+    let read = get_at(&mut story, "timed", 60);
+    let (k, missed) = (key(), later);
+    story.check([
+        Violation::StampOrder { key: key(), earlier, later },
+        Violation::StaleRead { key: k, read, missed },
+    ]);
 }

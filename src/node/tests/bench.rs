@@ -503,6 +503,7 @@ pub(super) fn put_with(key: &str, value: &str, w: Option<Quorum>, attempt: Attem
         time: None,
         mode: QuorumMode::ByTable,
         context: bytes::Bytes::new(),
+        traced: false,
     })
 }
 

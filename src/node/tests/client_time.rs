@@ -65,6 +65,46 @@ fn the_latest_time_stays_whatever_came_last_and_no_time_is_changed() {
 }
 
 #[test]
+fn a_write_that_has_lost_says_to_which() {
+    let mut bench = Bench::serving(3);
+    let late = wrote(&mut bench, A, at(put("k", "late"), 2000, 1));
+    assert_eq!(late.receipt.superseded_by, None);
+    let early = wrote(&mut bench, B, at(put("k", "early"), 1000, 2));
+    assert_eq!(early.receipt.superseded_by, Some(late.receipt.stamp));
+    // A delete with an earlier time deletes nothing, and says so as well.
+    let ClientBody::Put(delete) = at(put("k", ""), 1500, 3) else { unreachable!() };
+    let delete = ClientBody::Put(Put { value: None, ..delete });
+    let lost = wrote(&mut bench, C, delete.clone());
+    assert_eq!(lost.receipt.superseded_by, Some(late.receipt.stamp));
+    assert_eq!(value(&read(&mut bench, C)), "late");
+    // One with a later time does.
+    let ClientBody::Put(delete) = delete else { unreachable!() };
+    let delete = ClientBody::Put(Put { time: Some(WallTime(2500)), ..delete });
+    assert_eq!(wrote(&mut bench, C, delete).receipt.superseded_by, None);
+    assert!(read(&mut bench, A).record.is_none());
+    // Of two with one stamp the greater one stays, and the other one has lost to an equal stamp.
+    let first = wrote(&mut bench, A, at(put("k", "b"), 3000, 7));
+    let second = wrote(&mut bench, A, at(put("k", "a"), 3000, 7));
+    assert_eq!(second.receipt.superseded_by, Some(first.receipt.stamp));
+    assert_eq!(first.receipt.stamp, second.receipt.stamp);
+    // The servers' own stamps win: what was found in the first round is not told.
+    let ordinary = wrote(&mut bench, B, put("k", "ordinary"));
+    assert_eq!(ordinary.receipt.superseded_by, None);
+    let again = wrote(&mut bench, C, put("k", "again"));
+    assert!(again.receipt.stamp > ordinary.receipt.stamp);
+    assert_eq!(again.receipt.superseded_by, None);
+}
+
+#[test]
+fn the_mutant_that_does_not_tell_is_caught() {
+    let _armed = crate::testing::arm_mutant("superseded-not-told");
+    let mut bench = Bench::serving(3);
+    wrote(&mut bench, A, at(put("k", "late"), 2000, 1));
+    let early = wrote(&mut bench, B, at(put("k", "early"), 1000, 2));
+    assert_eq!(early.receipt.superseded_by, None);
+}
+
+#[test]
 fn a_time_too_far_ahead_is_refused_and_nothing_is_written() {
     let mut bench = Bench::serving(3);
     let far = bench.wall(A).0 + 110 * MS;

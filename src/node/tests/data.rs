@@ -265,6 +265,7 @@ fn a_deleted_key_is_gone_from_gets_and_scans() {
             attempt: Attempt::default(),
             time: None,
             context: bytes::Bytes::new(),
+            traced: false,
         }),
     );
     assert!(bench.reply(op).unwrap().is_ok());

@@ -280,7 +280,8 @@ impl Core {
             ..table.meta.clone()
         };
         let entries = placed.iter().map(|(_, table)| table.meta.entries).sum();
-        let next = self.next_levels(levels.edited(&[], &placed), Balance { came: entries, went: 0 });
+        let next =
+            self.next_levels(levels.edited(&[], &placed), Balance { came: entries, went: 0 });
         let edit = Edit {
             tables_added: placed.iter().map(with_level).collect(),
             blobs_added: blobs.values().map(|blob| blob.meta()).collect(),

@@ -122,12 +122,8 @@ fn a_callback_that_panics_keeps_nobody_of_its_group_waiting() {
 
 /// An inline engine that merges as soon as there is anything, an entry at a step.
 fn merging(disk: &FaultyVfs, options: Options) -> Engine {
-    let options = Options {
-        threads: ThreadMode::Inline,
-        l0_trigger: 2,
-        compaction_step_bytes: 1,
-        ..options
-    };
+    let options =
+        Options { threads: ThreadMode::Inline, l0_trigger: 2, compaction_step_bytes: 1, ..options };
     Engine::open(Arc::new(disk.clone()), Path::new(DIR), options).unwrap().0
 }
 

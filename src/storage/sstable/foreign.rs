@@ -206,10 +206,10 @@ mod tests {
     #[test]
     fn an_index_that_names_more_than_the_file_has_is_damage_and_costs_no_memory() {
         let (disk, path) = (FaultyVfs::new(1), Path::new("/srv/one.sst"));
-        for (offset, length) in [(0, 1 << 40), (u64::MAX - 10, 20), (1 << 40, 100), (100, 1 << 20)] {
+        for (offset, length) in [(0, 1 << 40), (u64::MAX - 10, 20), (1 << 40, 100), (100, 1 << 20)]
+        {
             with_first_span(&disk, path, Span { offset, length });
-            let adopted =
-                Table::adopt(&disk, path.to_path_buf(), (2, &[]), cache(), &|_, _| None);
+            let adopted = Table::adopt(&disk, path.to_path_buf(), (2, &[]), cache(), &|_, _| None);
             assert!(matches!(adopted, Err(Error::Corrupt { .. })), "{offset} {length}");
             disk.remove(path).unwrap();
         }

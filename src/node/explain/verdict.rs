@@ -2,52 +2,32 @@
 
 use std::collections::BTreeSet;
 
-use crate::client::{HeldVersion, OwnCopy, RegisterFacts, Stamp};
-use crate::types::WallTime;
+use crate::causality::Dot;
+use crate::message::{HintFacts, Liveness, OwnCopy, RegisterFacts, Verdict, VersionFacts};
+use crate::types::{Stamp, WallTime};
 
 /// One owner, and what is known of its copy.
 #[derive(Clone, Debug)]
 pub(super) struct Replica {
-    pub(super) node: String,
-    /// As `kvctl status` has it.
-    pub(super) state: String,
+    pub(super) liveness: Liveness,
     /// Its copy, or why it did not tell.
     pub(super) copy: Result<OwnCopy, String>,
     /// What others keep for it.
-    pub(super) hints: Vec<Held>,
+    pub(super) hints: Vec<HintFacts>,
 }
 
-/// A hint.
-#[derive(Clone, Debug)]
-pub(super) struct Held {
-    pub(super) holder: String,
-    pub(super) version: HeldVersion,
-}
-
-/// What holds of one replica.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Verdict {
-    /// For scripts: `newest`, `nothing`, `hinted`, `stale`, `missing`, `same`, `differs`, `silent`,
-    /// `untold`.
-    pub(super) code: &'static str,
-    /// For people.
-    pub(super) why: String,
-}
-
-impl Verdict {
-    fn new(code: &'static str, why: impl Into<String>) -> Verdict {
-        Verdict { code, why: why.into() }
-    }
+fn verdict(code: &'static str, why: impl Into<String>) -> Verdict {
+    Verdict { code, why: why.into() }
 }
 
 /// The newest version that any owner holds, or that waits for one.
-pub(super) fn newest(replicas: &[Replica]) -> Option<HeldVersion> {
+pub(super) fn newest(replicas: &[Replica]) -> Option<VersionFacts> {
     let held = replicas.iter().filter_map(version);
     let hinted = replicas.iter().flat_map(|replica| &replica.hints).map(|held| held.version);
     held.chain(hinted).max_by_key(|version| version.stamp)
 }
 
-fn version(replica: &Replica) -> Option<HeldVersion> {
+fn version(replica: &Replica) -> Option<VersionFacts> {
     match &replica.copy {
         Ok(OwnCopy::Version(version)) => *version,
         Ok(OwnCopy::Register(register)) => register.version,
@@ -60,11 +40,11 @@ pub(super) fn judge(replicas: &[Replica], wall: WallTime) -> Vec<Verdict> {
     let newest = newest(replicas);
     let siblings = |replica: &Replica| match &replica.copy {
         Ok(OwnCopy::Siblings(siblings)) => {
-            Some(siblings.iter().map(|sibling| sibling.dot.clone()).collect::<BTreeSet<String>>())
+            Some(siblings.iter().map(|sibling| sibling.dot).collect::<BTreeSet<Dot>>())
         }
         _ => None,
     };
-    let sets: Vec<BTreeSet<String>> = replicas.iter().filter_map(siblings).collect();
+    let sets: Vec<BTreeSet<Dot>> = replicas.iter().filter_map(siblings).collect();
     let accepted = |replica: &Replica| match &replica.copy {
         Ok(OwnCopy::Register(register)) => Some(register.accepted),
         _ => None,
@@ -73,13 +53,15 @@ pub(super) fn judge(replicas: &[Replica], wall: WallTime) -> Vec<Verdict> {
     let same = replicas.iter().filter(|replica| accepted(replica) == Some(highest)).count();
     let one = |replica: &Replica| match &replica.copy {
         Err(why) => silent(replica, newest, why),
-        Ok(OwnCopy::Untold(why)) => Verdict::new("untold", format!("not told: {why}")),
+        Ok(OwnCopy::NotOwner) => verdict("untold", "not told: it is no owner"),
+        Ok(OwnCopy::Untold(why)) => verdict("untold", format!("not told: {why}")),
         Ok(OwnCopy::Version(held)) => of_version(replica, *held, newest, wall),
         Ok(OwnCopy::Register(register)) => {
             of_register(register, highest, same * 2 > replicas.len())
         }
         Ok(OwnCopy::Siblings(_)) => {
-            of_siblings(&siblings(replica).unwrap_or_default(), sets.as_slice())
+            let own = siblings(replica).unwrap_or_default();
+            of_siblings(replica, &own, sets.as_slice())
         }
     };
     replicas.iter().map(one).collect()
@@ -106,37 +88,41 @@ pub(super) fn in_all(verdicts: &[Verdict]) -> &'static str {
     }
 }
 
-fn waiting(replica: &Replica, above: Stamp) -> Option<&Held> {
+fn waiting(replica: &Replica, above: Stamp) -> Option<&HintFacts> {
     let news = replica.hints.iter().filter(|held| held.version.stamp > above);
     news.max_by_key(|held| held.version.stamp)
 }
 
-fn silent(replica: &Replica, newest: Option<HeldVersion>, why: &str) -> Verdict {
-    let mut words = match replica.state.as_str() {
-        "down" | "suspect" => "cannot be reached: what it holds is not known".to_owned(),
-        _ => format!("did not answer ({why}): what it holds is not known"),
+fn silent(replica: &Replica, newest: Option<VersionFacts>, why: &str) -> Verdict {
+    let mut words = match replica.liveness {
+        Liveness::Down | Liveness::Suspect => {
+            "cannot be reached: what it holds is not known".to_owned()
+        }
+        Liveness::Alive | Liveness::Left => {
+            format!("did not tell ({why}): what it holds is not known")
+        }
     };
     if let Some(held) = waiting(replica, Stamp::ZERO) {
         let is_newest = newest.is_some_and(|newest| newest.stamp == held.version.stamp);
         let what = if is_newest { "the newest version" } else { "a version" };
         words.push_str(&format!("; a hint with {what} waits for it at {}", held.holder));
     }
-    Verdict::new("silent", words)
+    verdict("silent", words)
 }
 
 fn of_version(
     replica: &Replica,
-    held: Option<HeldVersion>,
-    newest: Option<HeldVersion>,
+    held: Option<VersionFacts>,
+    newest: Option<VersionFacts>,
     wall: WallTime,
 ) -> Verdict {
     let Some(newest) = newest else {
-        return Verdict::new("nothing", "no owner that told holds anything");
+        return verdict("nothing", "no owner that told holds anything");
     };
     let stamp = held.map_or(Stamp::ZERO, |held| held.stamp);
     if stamp == newest.stamp {
-        let expired = newest.expires.is_some_and(|at| at <= wall);
-        return Verdict::new(
+        let expired = newest.expiry.is_some_and(|at| at <= wall);
+        return verdict(
             "newest",
             match (newest.tombstone, expired) {
                 (true, _) => "holds the newest version, a delete",
@@ -152,20 +138,20 @@ fn of_version(
     if let Some(waiting) = waiting(replica, stamp) {
         let what = if waiting.version.stamp == newest.stamp { "the newest" } else { "a newer one" };
         let words = format!("{lacks}: a hint with {what} waits for it at {}", waiting.holder);
-        return Verdict::new("hinted", words);
+        return verdict("hinted", words);
     }
     let code = if held.is_some() { "stale" } else { "missing" };
     let words = format!(
         "{lacks}, and no hint waits for it: a read that asks it repairs it (`kvctl get -r all`)"
     );
-    Verdict::new(code, words)
+    verdict(code, words)
 }
 
 /// A state is decided once a majority has accepted it under one ballot; the others learn of it with
 /// the next change.
 fn of_register(register: &RegisterFacts, highest: Stamp, decided: bool) -> Verdict {
     if highest == Stamp::ZERO {
-        return Verdict::new("nothing", "no owner that told has accepted anything");
+        return verdict("nothing", "no owner that told has accepted anything");
     }
     let newer = if register.promised > highest {
         "; it has promised itself to a higher ballot: a change is, or was, on its way"
@@ -184,11 +170,15 @@ fn of_register(register: &RegisterFacts, highest: Stamp, decided: bool) -> Verdi
         ),
         (false, false) => ("stale", "has not accepted the newest state, which is not decided yet"),
     };
-    Verdict::new(code, format!("{words}{newer}"))
+    verdict(code, format!("{words}{newer}"))
 }
 
-fn of_siblings(own: &BTreeSet<String>, sets: &[BTreeSet<String>]) -> Verdict {
-    let all: BTreeSet<&String> = sets.iter().flatten().collect();
+fn of_siblings(replica: &Replica, own: &BTreeSet<Dot>, sets: &[BTreeSet<Dot>]) -> Verdict {
+    let all: BTreeSet<&Dot> = sets.iter().flatten().collect();
+    if let Some(waiting) = waiting(replica, Stamp::ZERO) {
+        let words = format!("a hint with siblings or deletes waits for it at {}", waiting.holder);
+        return verdict("hinted", words);
+    }
     let lacks = all.len() - own.len();
     if sets.iter().any(|set| set != own) {
         let words = format!(
@@ -198,35 +188,36 @@ fn of_siblings(own: &BTreeSet<String>, sets: &[BTreeSet<String>]) -> Verdict {
         );
         let more =
             "has siblings that others lack or have seen superseded; a read of all merges them";
-        return Verdict::new("differs", if lacks > 0 { words } else { more.to_owned() });
+        return verdict("differs", if lacks > 0 { words } else { more.to_owned() });
     }
     if own.is_empty() {
-        return Verdict::new("nothing", "no owner that told has a value");
+        return verdict("nothing", "no owner that told has a value");
     }
-    Verdict::new("same", "has the same siblings as all others that told")
+    verdict("same", "has the same siblings as all others that told")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::NodeId;
+    use crate::message::SiblingFacts;
+    use crate::types::{NodeId, Tenure};
 
-    fn version(time: u64) -> HeldVersion {
+    fn version(time: u64) -> VersionFacts {
         let stamp = Stamp { time: WallTime(time), counter: 0, node: NodeId(1) };
-        HeldVersion { stamp, bytes: 3, tombstone: false, expires: None }
+        VersionFacts { stamp, bytes: 3, tombstone: false, expiry: None }
     }
 
-    fn replica(copy: Result<Option<HeldVersion>, &str>) -> Replica {
+    fn replica(copy: Result<Option<VersionFacts>, &str>) -> Replica {
         Replica {
-            node: "n1".to_owned(),
-            state: if copy.is_ok() { "alive" } else { "down" }.to_owned(),
+            liveness: if copy.is_ok() { Liveness::Alive } else { Liveness::Down },
             copy: copy.map(OwnCopy::Version).map_err(str::to_owned),
             hints: Vec::new(),
         }
     }
 
-    fn hinted(mut replica: Replica, version: HeldVersion) -> Replica {
-        replica.hints.push(Held { holder: "n9".to_owned(), version });
+    fn hinted(mut replica: Replica, version: VersionFacts) -> Replica {
+        let holder = "n9".parse().unwrap();
+        replica.hints.push(HintFacts { holder, version });
         replica
     }
 
@@ -272,9 +263,9 @@ mod tests {
 
     #[test]
     fn deletes_and_expired_versions_are_named() {
-        let deleted = HeldVersion { tombstone: true, bytes: 0, ..version(5) };
+        let deleted = VersionFacts { tombstone: true, bytes: 0, ..version(5) };
         assert!(whys(&[replica(Ok(Some(deleted)))]).contains("a delete"));
-        let expiring = |at| HeldVersion { expires: Some(WallTime(at)), ..version(5) };
+        let expiring = |at| VersionFacts { expiry: Some(WallTime(at)), ..version(5) };
         assert!(whys(&[replica(Ok(Some(expiring(100))))]).contains("has expired"));
         assert!(!whys(&[replica(Ok(Some(expiring(101))))]).contains("has expired"));
         assert_eq!(codes(&[replica(Ok(None)), replica(Ok(None))]), ["nothing", "nothing"]);
@@ -282,20 +273,19 @@ mod tests {
 
     #[test]
     fn sets_of_siblings_are_compared_by_the_names_of_their_writes() {
-        let set = |dots: &[&str]| {
-            let sibling = |dot: &&str| crate::client::SiblingVersion {
-                dot: (*dot).to_owned(),
-                stamp: Stamp::ZERO,
+        let set = |dots: &[u64]| {
+            let sibling = |time: &u64| SiblingFacts {
+                dot: Dot::new(version(*time).stamp, Tenure(1)),
                 bytes: 1,
-                expires: None,
+                expiry: None,
             };
             let copy = Ok(OwnCopy::Siblings(dots.iter().map(sibling).collect()));
             Replica { copy, ..replica(Ok(None)) }
         };
-        assert_eq!(codes(&[set(&["a", "b"]), set(&["b", "a"])]), ["same", "same"]);
-        assert_eq!(codes(&[set(&["a", "b"]), set(&["a"])]), ["differs", "differs"]);
+        assert_eq!(codes(&[set(&[1, 2]), set(&[2, 1])]), ["same", "same"]);
+        assert_eq!(codes(&[set(&[1, 2]), set(&[1])]), ["differs", "differs"]);
         assert_eq!(codes(&[set(&[]), set(&[])]), ["nothing", "nothing"]);
-        assert!(whys(&[set(&["a", "b"]), set(&["a"])]).contains("lacks 1 of the 2"));
+        assert!(whys(&[set(&[1, 2]), set(&[1])]).contains("lacks 1 of the 2"));
     }
 
     #[test]
