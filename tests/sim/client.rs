@@ -45,6 +45,9 @@ pub(crate) struct Operation {
     /// Where it stands in the history; a scan reads many keys.
     pub(crate) entries: Vec<(Key, ProcessId, OpIndex)>,
     pub(crate) attempt: Attempt,
+    /// Of a write: the time the client gives it, and what had been acknowledged of the key by then.
+    pub(crate) time: Option<WallTime>,
+    pub(crate) floor: Stamp,
     /// Whether stand-ins may count.
     pub(crate) mode: QuorumMode,
     /// Of a monotonic read: the version it must not go back behind.
@@ -147,14 +150,42 @@ impl Client {
             attempt.id = RequestId(u128::from(self.rng.u64(1..)));
         } else {
             match attempt.upper {
-                Some(upper) => attempt.lower = upper,
+                Some(upper) if operation.uncertain => attempt.lower = upper,
                 None if operation.uncertain => return false,
-                None => {}
+                Some(_) | None => {}
             }
             attempt.number += 1;
         }
         attempt.upper = server.map(|time| time.max(attempt.lower).plus(limits::ATTEMPT_WINDOW));
         true
+    }
+
+    /// How long the attempt to come waits until its window begins, if that is no longer than `longest`:
+    /// one that does not wait drives the clocks of the cluster forward.
+    pub(crate) fn ahead(&self, now: u64, longest: u64) -> u64 {
+        let (Some((at, when)), Some(operation)) = (self.heard, &self.current) else { return 0 };
+        if !matches!(operation.want, Want::Put { .. }) {
+            return 0;
+        }
+        let server = WallTime(at.0 + (now - when));
+        let ahead = operation.attempt.lower.ahead_of(server).as_nanos();
+        u64::try_from(ahead).ok().filter(|ahead| *ahead <= longest).unwrap_or(0)
+    }
+
+    /// The time the client gives a write, in a share of them: a little ahead of what it takes for the
+    /// servers' time, or some seconds behind. Drawn from the write itself, so that all other draws stay
+    /// as they are; one that expires has none, for nobody could say when it is gone.
+    pub(crate) fn draw_time(&self, want: &Want, timed: f64, now: u64) -> Option<WallTime> {
+        let Want::Put { ttl: TimeToLive::Table, .. } = want else { return None };
+        let (at, when) = self.heard.filter(|_| timed > 0.0)?;
+        let place = (self.id as u64) << 32 | self.serial;
+        let mut rng = Rng::with_seed(place.wrapping_mul(0xd6e8_feb8_6659_fd93));
+        if rng.f64() >= timed {
+            return None;
+        }
+        let server = at.0 + (now - when);
+        let behind = if rng.bool() { rng.u64(..3000 * MS) } else { rng.u64(..300 * MS) };
+        Some(WallTime(server + 90 * MS - behind))
     }
 
     /// Learns server time.
@@ -189,9 +220,10 @@ impl Client {
                 w: *w,
                 r: None,
                 attempt: operation.attempt,
-                time: None,
+                time: operation.time,
                 mode: operation.mode,
                 context: bytes::Bytes::new(),
+                traced: false,
             }),
             Want::Scan { prefix, after, limit, r } => ClientBody::Scan(Scan {
                 table,
@@ -203,7 +235,8 @@ impl Client {
             }),
         };
         let trace = TraceId(u128::from(self.serial));
-        Some(ClientRequest { deadline, trace, principal: Principal::Anonymous, body })
+        let principal = Principal::Connection(self.id as u64);
+        Some(ClientRequest { deadline, trace, principal, body })
     }
 
     /// How long until it tries again.

@@ -9,7 +9,7 @@ use fastrand::Rng;
 use roundtable::node::NodeConfig;
 use roundtable::types::{Founder, NodeName, Role, Zone};
 
-use crate::world::{CausalPlan, RegisterPlan, SchemaPlan, SloppyPlan};
+use crate::world::{CausalPlan, FloodPlan, RegisterPlan, SchemaPlan, SloppyPlan};
 
 /// One millisecond of virtual time, in nanoseconds.
 pub(crate) const MS: u64 = 1_000_000;
@@ -115,6 +115,8 @@ pub(crate) struct Plan {
     pub(crate) causal: Option<CausalPlan>,
     /// Whether and how a linearizable table is used.
     pub(crate) register: Option<RegisterPlan>,
+    /// Whether and how often one client floods a node.
+    pub(crate) flood: Option<FloodPlan>,
     /// How long faults last.
     pub(crate) turmoil: u64,
 }
@@ -191,6 +193,8 @@ pub(crate) struct ClientPlan {
     pub(crate) value_bytes_max: usize,
     /// Share of values that expire.
     pub(crate) expiring: f64,
+    /// Share of writes whose time the client gives.
+    pub(crate) timed: f64,
 }
 
 impl Plan {
@@ -209,6 +213,8 @@ impl Plan {
         let expiring = draw_expiring(seed, &faults);
         let mut configs = draw_configs(&mut rng, nodes);
         configs.iter_mut().for_each(|config| sloppy.bound(config));
+        let flood = FloodPlan::draw(seed);
+        configs.iter_mut().for_each(|config| flood.iter().for_each(|plan| plan.bound(config)));
         Plan {
             seed,
             configs,
@@ -217,10 +223,11 @@ impl Plan {
             crash: draw_crash(&mut rng, &faults, nodes),
             clock: draw_clock(&mut rng, &faults, nodes),
             register: RegisterPlan::draw(seed, expiring),
-            clients: ClientPlan { expiring, ..draw_clients(&mut rng) },
+            clients: ClientPlan { expiring, timed: draw_timed(seed), ..draw_clients(&mut rng) },
             schema: SchemaPlan::draw(seed),
             sloppy: sloppy.share.is_some().then_some(sloppy),
             causal: CausalPlan::draw(seed),
+            flood,
             turmoil: rng.u64(TURMOIL_MIN..TURMOIL_MIN + 8 * SECOND),
             faults,
         }
@@ -380,6 +387,7 @@ fn draw_clients(rng: &mut Rng) -> ClientPlan {
         weak: if rng.bool() { rng.f64() * 0.2 } else { 0.0 },
         value_bytes_max: if rng.u8(..4) == 0 { 20_000 } else { 64 },
         expiring: 0.0,
+        timed: 0.0,
     }
 }
 
@@ -389,4 +397,10 @@ fn draw_expiring(seed: u64, faults: &BTreeSet<Fault>) -> f64 {
     let mut rng = Rng::with_seed(seed ^ 0x6c62_272e_07bb_0142);
     let told = !faults.contains(&Fault::SkewBeyond) && !faults.contains(&Fault::ClockBack);
     if told && rng.bool() { 0.1 + rng.f64() * 0.5 } else { 0.0 }
+}
+
+/// From a generator of its own as well: in one seed of four clients give some writes their times.
+fn draw_timed(seed: u64) -> f64 {
+    let mut rng = Rng::with_seed(seed ^ 0x7469_6d65_6421_2121);
+    if rng.u8(..4) == 0 { 0.1 + rng.f64() * 0.4 } else { 0.0 }
 }

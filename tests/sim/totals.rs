@@ -108,6 +108,16 @@ totals! {
     hints_handed_back,
     /// Keys whose sloppy writes were looked for on their owners.
     came_home,
+    /// Puts and deletes with a client's time that were acknowledged.
+    timed,
+    /// Those that had lost by then, as their receipts said.
+    timed_lost,
+    /// Floods of a node by one client.
+    floods,
+    /// Requests of floods that were refused because the client had its share.
+    flood_refused,
+    /// Requests of other clients that a flooded node took in.
+    flood_others_served,
     /// Tries of operations on a causal table.
     causal_tries,
     /// Those that were further ones.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use roundtable::load::check::OVERRUN_MAX;
 use roundtable::message::Receipt;
-use roundtable::types::{OpId, Time};
+use roundtable::types::{OpId, Stamp, Time};
 
 /// What a request asked for, as far as its receipt must agree.
 #[derive(Clone, Copy, Debug)]
@@ -73,6 +73,18 @@ fn within(host: usize, op: OpId, open: Open, now: Time) -> Result<(), String> {
         return Err(format!("node {} owes {op} an answer {over:?} after its deadline", host + 1));
     }
     Ok(())
+}
+
+/// What is wrong with the receipt of a write at the floors that began when `floor` had been
+/// acknowledged at them: one of the owners it asked holds that version, or a later one.
+pub(crate) fn lost_fault(floor: Stamp, receipt: &Receipt) -> Option<String> {
+    let told = receipt.superseded_by;
+    if receipt.weak || receipt.stand_ins != 0 || floor <= receipt.stamp {
+        let wrong = told.is_some_and(|by| by < receipt.stamp);
+        return wrong.then(|| format!("superseded by {told:?}, below {}", receipt.stamp));
+    }
+    let right = told.is_some_and(|by| by >= floor);
+    (!right).then(|| format!("{} has lost to {floor}, and says {told:?}", receipt.stamp))
 }
 
 /// What is wrong with the receipt of a successful answer.

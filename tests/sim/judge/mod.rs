@@ -7,16 +7,18 @@ mod durability;
 mod monotonic;
 mod planted;
 mod schema;
+mod shares;
 mod stamps;
 
 use core::fmt;
 
-pub(crate) use answers::{Answers, Asked, receipt_fault};
+pub(crate) use answers::{Answers, Asked, lost_fault, receipt_fault};
 pub(crate) use births::Births;
 pub(crate) use durability::Durability;
 pub(crate) use monotonic::Monotonic;
 pub(crate) use planted::TESTS;
 pub(crate) use schema::Schema;
+pub(crate) use shares::{share_fault, taken_fault};
 pub(crate) use stamps::Stamps;
 
 /// The checkers, by the promise they guard.
@@ -48,6 +50,9 @@ pub(crate) enum Checker {
     Answers,
     /// Receipts say what they rest on.
     Receipt,
+    /// Nobody takes the room of others: a client's share is bounded, and whoever has nothing in flight
+    /// is not refused for its own share.
+    Shares,
     /// Read repair makes the owners of a key that was read equal.
     Convergence,
     /// I15 in small: the cluster serves again soon after faults stop.
@@ -62,7 +67,7 @@ pub(crate) enum Checker {
 
 impl Checker {
     /// Every checker.
-    pub(crate) const ALL: [Checker; 18] = [
+    pub(crate) const ALL: [Checker; 19] = [
         Checker::Register,
         Checker::Monotonic,
         Checker::Causal,
@@ -76,6 +81,7 @@ impl Checker {
         Checker::Deadline,
         Checker::Answers,
         Checker::Receipt,
+        Checker::Shares,
         Checker::Convergence,
         Checker::Liveness,
         Checker::Handoff,
@@ -99,6 +105,7 @@ impl Checker {
             Checker::Deadline => "deadline",
             Checker::Answers => "answers",
             Checker::Receipt => "receipt",
+            Checker::Shares => "shares",
             Checker::Convergence => "convergence",
             Checker::Liveness => "liveness",
             Checker::Handoff => "handoff",

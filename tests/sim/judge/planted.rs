@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
-use roundtable::message::{BootRecord, Hello, Phase, Receipt, View};
+use roundtable::message::{BootRecord, Bound, ErrorCode, Hello, OpError, Phase, Receipt, View};
 use roundtable::types::{
-    ClusterState, Epoch, Key, NodeId, Nonce, OpId, Record, Stamp, Time, Value, WallTime,
+    ClusterState, Epoch, Key, NodeId, Nonce, OpId, Record, RequestId, Stamp, Time, Value, WallTime,
 };
 
-use super::{Answers, Asked, Births, Durability, Monotonic, Schema, Stamps, receipt_fault};
+use super::{
+    Answers, Asked, Births, Durability, Monotonic, Schema, Stamps, lost_fault, receipt_fault,
+    share_fault, taken_fault,
+};
 
 /// A test of a checker.
 type Test = (&'static str, fn() -> Result<(), String>);
@@ -19,6 +22,8 @@ pub(crate) const TESTS: &[Test] = &[
     ("an_acknowledgement_on_too_few_disks_is_found", durability),
     ("a_second_a_late_and_a_missing_answer_are_found", answers),
     ("a_receipt_that_claims_too_much_is_found", receipts),
+    ("a_write_that_has_lost_and_does_not_say_so_is_found", lost),
+    ("a_share_that_is_no_share_is_found", shares),
     ("a_second_state_a_second_birth_and_an_old_disk_that_serves_are_found", births),
     ("a_state_that_few_of_its_council_hold_is_found", in_force),
     ("a_table_that_is_denied_or_outlives_its_end_is_found", schema),
@@ -50,7 +55,14 @@ fn stamps() -> Result<(), String> {
     passes("an old version sent again", stamps.gave(one, &key, &version(5, 1, "a")))?;
     found("a stamp that goes back", stamps.gave(one, &key, &version(7, 1, "d")))?;
     found("one stamp for two versions", stamps.gave(one, &key, &version(9, 1, "e")))?;
-    found("a foreign stamp", stamps.gave(one, &key, &version(20, 2, "f")))
+    found("a foreign stamp", stamps.gave(one, &key, &version(20, 2, "f")))?;
+    let timed = |value| {
+        let stamp = Stamp::of_client(WallTime(2), RequestId(7));
+        Record { stamp, ..version(0, 0, value) }
+    };
+    passes("a client's time", stamps.gave(one, &key, &timed("g")))?;
+    passes("the same from elsewhere", stamps.gave(two, &key, &timed("g")))?;
+    found("one client's time for two versions", stamps.gave(one, &key, &timed("h")))
 }
 
 fn monotonic() -> Result<(), String> {
@@ -117,6 +129,37 @@ fn receipts() -> Result<(), String> {
     let sloppy = Asked { strict: false, ..asked };
     let fault = receipt_fault(sloppy, &Receipt { stand_ins: 0b1, ..good });
     passes("one that may", fault.map_or(Ok(()), Err))
+}
+
+fn lost() -> Result<(), String> {
+    let at = |time| Stamp { time: WallTime(time), counter: 0, node: NodeId(1) };
+    let plain = Receipt { stamp: at(5), ..Receipt::default() };
+    let told = Receipt { superseded_by: Some(at(7)), ..plain };
+    let verdict = |floor, receipt: &Receipt| lost_fault(at(floor), receipt).map_or(Ok(()), Err);
+    passes("one that has won", verdict(4, &plain))?;
+    passes("one that lost to nobody that was acknowledged", verdict(4, &told))?;
+    passes("one that says so", verdict(7, &told))?;
+    found("one that does not say so", verdict(7, &plain))?;
+    found("one that names an older version", verdict(8, &told))?;
+    let wrong = Receipt { superseded_by: Some(at(4)), ..plain };
+    found("one that lost to an earlier version", verdict(3, &wrong))?;
+    passes("a weak one", verdict(7, &Receipt { weak: true, ..plain }))?;
+    passes("one that rests on stand-ins", verdict(7, &Receipt { stand_ins: 1, ..plain }))
+}
+
+fn shares() -> Result<(), String> {
+    let refused = |bound| {
+        let mut error = OpError::new(ErrorCode::Overloaded, "full");
+        error.facts.bound = Some(bound);
+        error
+    };
+    let verdict = |bound, others| share_fault(&refused(bound), others).map_or(Ok(()), Err);
+    passes("a client with requests open", verdict(Bound::Client, 1))?;
+    passes("the table's share", verdict(Bound::Table, 0))?;
+    found("a client with nothing in flight", verdict(Bound::Client, 0))?;
+    let taken = |taken| taken_fault(taken, 40).map_or(Ok(()), Err);
+    passes("three quarters, and the one that was let in last", taken(31))?;
+    found("more than that", taken(32))
 }
 
 fn births() -> Result<(), String> {

@@ -223,8 +223,9 @@ impl World {
         let carried = causal.clients[client].carried.get(&key).cloned();
         let body = |value, context| {
             let (table, key, w, r) = (table(), key.clone(), quorum, None);
-            let (ttl, time) = (TimeToLive::Table, None);
-            ClientBody::Put(Put { table, key, value, ttl, w, r, attempt, time, mode, context })
+            let (ttl, time, traced) = (TimeToLive::Table, None, false);
+            let put = Put { table, key, value, ttl, w, r, attempt, time, mode, context, traced };
+            ClientBody::Put(put)
         };
         let (action, body, saw) = if causal.rng.f64() < plan.reads {
             let key = key.clone();
@@ -276,7 +277,7 @@ impl World {
         self.totals.causal_tries += 1;
         let asked = Asked::Causal { client, serial };
         self.ask_about_tables(host, asked, |deadline, op| {
-            let (trace, principal) = (TraceId(0), Principal::Anonymous);
+            let (trace, principal) = (TraceId(0), Principal::Connection(1000 + client as u64));
             Event::Client { op, request: ClientRequest { deadline, trace, principal, body } }
         });
     }
@@ -353,11 +354,17 @@ impl World {
         let windowed = doing.attempt.upper.is_some() || !doing.uncertain;
         if again && windowed && error.code.is_retryable() && doing.tries < TRIES_MAX {
             doing.attempt.number += 1;
-            if let Some(upper) = doing.attempt.upper {
+            if let Some(upper) = doing.attempt.upper.filter(|_| doing.uncertain) {
                 doing.attempt.lower = upper;
             }
             self.totals.causal_retries += 1;
             self.causal.history.tried_again(doing.op);
+            // As the client library does, where that does not take all of its time.
+            let (lower, now) = (doing.attempt.lower, self.now);
+            let heard = self.causal.clients[client].heard;
+            let ahead = heard.map(|(at, when)| lower.ahead_of(WallTime(at.0 + (now - when))));
+            let ahead = ahead.and_then(|ahead| u64::try_from(ahead.as_nanos()).ok());
+            let wait = wait.max(ahead.filter(|ahead| *ahead <= TIMEOUT).unwrap_or(0));
             return self.later(wait, Happening::CausalTry { client });
         }
         let uncertain = doing.uncertain;

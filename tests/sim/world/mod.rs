@@ -4,6 +4,7 @@
 mod causal;
 mod disk;
 mod finish;
+mod flood;
 mod host;
 mod life;
 mod nemesis;
@@ -16,6 +17,7 @@ mod stream;
 mod traffic;
 
 use core::fmt;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use fastrand::Rng;
@@ -23,7 +25,7 @@ use roundtable::load::history::History;
 use roundtable::message::{
     ClientResult, DiskAnswer, DiskError, DiskToken, HelloRefusal, PeerMessage,
 };
-use roundtable::types::{OpId, Time};
+use roundtable::types::{Key, OpId, Stamp, Time};
 
 use crate::client::Client;
 use crate::judge::{Answers, Births, Checker, Durability, Finding, Monotonic, Schema, Stamps};
@@ -32,6 +34,7 @@ use crate::totals::Totals;
 use crate::trace::{Detail, Trace};
 
 pub(crate) use causal::CausalPlan;
+pub(crate) use flood::FloodPlan;
 use host::{Host, WallClock};
 use network::Network;
 use queue::Queue;
@@ -77,6 +80,8 @@ pub(crate) enum Happening {
     RegisterTimeout { client: usize, serial: u64 },
     RegisterAnswer { client: usize, serial: u64, result: Box<ClientResult> },
     RegisterBack { host: usize, index: usize, tries: u32 },
+    AlwaysSloppy,
+    Flood,
     Peace,
     Verify,
     ComeHome { since: u64 },
@@ -127,12 +132,16 @@ pub(crate) struct World {
     schema_rng: Rng,
     /// Drawn from by the choice of sloppy requests alone.
     sloppy_rng: Rng,
+    /// Drawn from by floods alone.
+    flood_rng: Rng,
     homes: sloppy::Homes,
     causal: causal::CausalUse,
     register: register::RegisterUse,
     durability: Durability,
     stamps: Stamps,
     monotonic: Monotonic,
+    /// The highest stamp of each key that a write at the floors was acknowledged with.
+    highest: BTreeMap<Key, Stamp>,
     findings: Vec<Finding>,
     trace: Trace,
     totals: Totals,
@@ -175,12 +184,14 @@ impl World {
             tables: Tables::default(),
             schema_rng: Rng::with_seed(seed ^ 0x7461_626c_6573),
             sloppy_rng: Rng::with_seed(seed ^ 0x686f_6d65),
+            flood_rng: Rng::with_seed(seed ^ 0x666c_6f6f_6473),
             homes: sloppy::Homes::new(),
             causal: causal::CausalUse::new(seed, plan.causal),
             register: register::RegisterUse::new(seed, plan.register),
             durability: Durability::default(),
             stamps: Stamps::default(),
             monotonic: Monotonic::default(),
+            highest: BTreeMap::new(),
             findings: Vec::new(),
             trace: Trace::new(detail),
             totals: Totals::default(),
@@ -204,6 +215,8 @@ impl World {
         self.schedule_schema();
         self.schedule_causal();
         self.schedule_register();
+        self.schedule_floods();
+        self.schedule_always_sloppy();
         self.queue.push(self.plan.turmoil, Happening::Peace);
         while self.stage < Stage::Over && self.findings.is_empty() {
             let Some((at, happening)) = self.queue.pop() else { break };
@@ -258,6 +271,8 @@ impl World {
             Happening::RegisterBack { host, index, tries } => {
                 self.register_back((host, index), tries);
             }
+            Happening::AlwaysSloppy => self.make_always_sloppy(),
+            Happening::Flood => self.flood(),
             Happening::Peace => self.peace(),
             Happening::Verify => self.verify(),
             Happening::ComeHome { since } => self.come_home(since),

@@ -214,18 +214,9 @@ impl World {
         let (table, mode) = (table(), QuorumMode::ByTable);
         let put = |value| {
             let (table, key, context) = (table.clone(), key.clone(), bytes::Bytes::new());
-            ClientBody::Put(Put {
-                table,
-                key,
-                value,
-                ttl,
-                w: None,
-                r: None,
-                attempt,
-                time: None,
-                mode,
-                context,
-            })
+            let (w, r, time, traced) = (None, None, None, false);
+            let put = Put { table, key, value, ttl, w, r, attempt, time, mode, context, traced };
+            ClientBody::Put(put)
         };
         let (action, body) = if register.rng.f64() < plan.reads {
             let (key, monotonic) = (key.clone(), false);
@@ -310,7 +301,7 @@ impl World {
         self.totals.register_tries += 1;
         let asked = Asked::Register { client, serial };
         self.ask_about_tables(host, asked, |deadline, op| {
-            let (trace, principal) = (TraceId(0), Principal::Anonymous);
+            let (trace, principal) = (TraceId(0), Principal::Connection(2000 + client as u64));
             Event::Client { op, request: ClientRequest { deadline, trace, principal, body } }
         });
     }

@@ -45,6 +45,8 @@ pub(crate) enum Asked {
     RegisterTable,
     /// A try of a client of the linearizable table.
     Register { client: usize, serial: u64 },
+    /// A request of a flood, or of the client of this number that comes after it.
+    Flood { client: u64 },
     /// A read of the linearizable table at the end.
     RegisterBack { op: OpIndex, place: (usize, usize), tries: u32 },
 }
@@ -125,7 +127,7 @@ impl World {
         })
     }
 
-    fn ask_change(&mut self, id: RequestId, change: TableChange) {
+    pub(super) fn ask_change(&mut self, id: RequestId, change: TableChange) {
         let host = self.schema_rng.usize(..self.hosts.len());
         let request = TableRequest::Change { id, change: change.clone() };
         let asked = Asked::Change { id, change };
@@ -164,8 +166,10 @@ impl World {
             let attempt = roundtable::message::Attempt::default();
             let (value, ttl, mode) = (Some(value), TimeToLive::Table, QuorumMode::ByTable);
             let (w, r, context) = (None, None, bytes::Bytes::new());
-            let time = None;
-            let put = Put { table: name, key, value, ttl, w, r, attempt, time, mode, context };
+            let put = {
+                let (table, time, traced) = (name, None, false);
+                Put { table, key, value, ttl, w, r, attempt, time, mode, context, traced }
+            };
             (Asked::Use { table, since, op }, ClientBody::Put(put))
         } else if draw < 9 {
             let op = history.invoke(process, key.clone(), Action::Get, now);
@@ -221,6 +225,7 @@ impl World {
             Asked::RegisterBack { op, place, tries } => {
                 self.register_read_back(op, (place, tries), result);
             }
+            Asked::Flood { client } => self.flood_answered(host, client, result),
             Asked::Change { id, change } => self.changed(host, (id, change), result),
             Asked::Page { table, since } => {
                 let verdict = match result {

@@ -6,17 +6,19 @@ use std::sync::Arc;
 
 use fastrand::Rng;
 use parking_lot::Mutex;
-use roundtable::message::{DiskAnswer, DiskRequest, QuorumMode, Receipt};
+use roundtable::message::{
+    DiskAnswer, DiskRequest, QuorumMode, Receipt, TableAlteration, TableChange,
+};
 use roundtable::node::NodeConfig;
 use roundtable::replica::Replica;
-use roundtable::types::{ClusterState, Key, NodeId, Record, Stamp, TableId};
+use roundtable::types::{ClusterState, Key, NodeId, Record, RequestId, Sloppy, Stamp, TableId};
 
 use crate::judge::Checker;
 use crate::plan::{MS, SECOND};
 
 use super::host::{machine, member};
 use super::traffic::unit;
-use super::{Happening, World};
+use super::{Happening, Stage, World};
 
 /// How long hints may take to come home once clients have stopped and all is well.
 const HOME_WITHIN: u64 = 15 * SECOND;
@@ -26,6 +28,8 @@ const HOME_WITHIN: u64 = 15 * SECOND;
 pub(crate) struct SloppyPlan {
     /// Share of sloppy requests; `None` where there are none.
     pub(crate) share: Option<f64>,
+    /// Table `default` becomes one that is always sloppy.
+    pub(crate) always: bool,
     bytes_max: u64,
     age_max: Duration,
     replay_rate: u64,
@@ -37,8 +41,10 @@ impl SloppyPlan {
         let mut rng = Rng::with_seed(seed ^ 0x536c_6f70_7079_2e2e);
         let share = (rng.u8(..4) > 0).then(|| 0.2 + rng.f64() * 0.8);
         let small = rng.u8(..4) == 0;
+        let always = share.is_some() && Rng::with_seed(seed ^ 0x616c_7761_7973).u8(..5) == 0;
         SloppyPlan {
             share,
+            always,
             bytes_max: if small { rng.u64(2_000..100_000) } else { 1 << 30 },
             age_max: Duration::from_millis(rng.u64(2_000..60_000)),
             replay_rate: if rng.bool() { rng.u64(20_000..200_000) } else { 8 << 20 },
@@ -61,11 +67,39 @@ impl World {
     /// Whether the next request is sloppy.
     pub(super) fn draw_mode(&mut self) -> QuorumMode {
         let share = self.plan.sloppy.and_then(|plan| plan.share).unwrap_or(0.0);
-        if share > 0.0 && self.sloppy_rng.f64() < share {
-            QuorumMode::Sloppy
-        } else {
-            QuorumMode::ByTable
+        let sloppy = share > 0.0 && self.sloppy_rng.f64() < share;
+        match (sloppy, self.is_always_sloppy()) {
+            (false, true) => QuorumMode::Strict,
+            (true, true) | (false, false) => QuorumMode::ByTable,
+            (true, false) => QuorumMode::Sloppy,
         }
+    }
+
+    /// Whether table `default` is, or is to become, always sloppy.
+    pub(super) fn is_always_sloppy(&self) -> bool {
+        self.plan.sloppy.is_some_and(|plan| plan.always)
+    }
+
+    pub(super) fn schedule_always_sloppy(&mut self) {
+        if self.is_always_sloppy() {
+            self.later(2 * SECOND, Happening::AlwaysSloppy);
+        }
+    }
+
+    /// Asks for it, and again until it is so.
+    pub(super) fn make_always_sloppy(&mut self) {
+        let table = self.state().and_then(|state| state.tables.first().cloned());
+        if table.is_some_and(|table| table.sloppy == Sloppy::Always) || self.stage > Stage::Turmoil
+        {
+            return;
+        }
+        let name = "default".to_owned().try_into().expect("a plain name");
+        let (r, w, ttl, value_bytes_max) = (None, None, None, None);
+        let sloppy = Some(Sloppy::Always);
+        let alteration = TableAlteration { name, r, w, sloppy, ttl, value_bytes_max };
+        let id = RequestId(u128::from(self.schema_rng.u64(1..)));
+        self.ask_change(id, TableChange::Alter(alteration));
+        self.later(2 * SECOND, Happening::AlwaysSloppy);
     }
 
     /// A write was acknowledged: if stand-ins counted, it must come home.

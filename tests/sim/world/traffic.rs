@@ -11,7 +11,7 @@ use roundtable::message::{
 use roundtable::types::{Key, OpId, Quorum, Stamp};
 
 use crate::client::{Operation, Request, Want, keys};
-use crate::judge::{Asked, Checker, receipt_fault};
+use crate::judge::{Asked, Checker, lost_fault, receipt_fault, share_fault};
 use crate::plan::{Fault, MS, exponential};
 
 use super::life::Point;
@@ -65,10 +65,18 @@ impl World {
             }
         }
         let attempt = roundtable::message::Attempt::default();
-        let mode = if pinned { QuorumMode::ByTable } else { self.draw_mode() };
+        let mode = match pinned {
+            true if self.is_always_sloppy() => QuorumMode::Strict,
+            true => QuorumMode::ByTable,
+            false => self.draw_mode(),
+        };
         let monotonic = self.draw_monotonic(id, &want, mode);
+        let timed = if self.stage == Stage::Turmoil { self.plan.clients.timed } else { 0.0 };
+        let time = self.clients[id].draw_time(&want, timed, self.now);
+        let floor = want.key().and_then(|key| self.highest.get(key).copied());
+        let (floor, uncertain, at) = (floor.unwrap_or_default(), false, None);
         let operation =
-            Operation { want, entries, attempt, mode, monotonic, uncertain: false, at: None };
+            Operation { want, entries, attempt, time, floor, mode, monotonic, uncertain, at };
         self.clients[id].current = Some(operation);
         self.clients[id].open_window(self.now, true);
         self.send_attempt(id);
@@ -77,7 +85,9 @@ impl World {
     /// Half of the strict reads at the floors are monotonic, in one of five seeds.
     fn draw_monotonic(&self, id: usize, want: &Want, mode: QuorumMode) -> Option<Stamp> {
         let Want::Get { key, r } = want else { return None };
-        let eligible = self.plan.seed % 10 >= 8 && mode != QuorumMode::Sloppy;
+        let sloppy =
+            mode == QuorumMode::Sloppy || self.is_always_sloppy() && mode == QuorumMode::ByTable;
+        let eligible = self.plan.seed % 10 >= 8 && !sloppy;
         let client = &self.clients[id];
         // Drawn from what is there, so that all other draws stay as they are.
         let drawn = (client.serial ^ id as u64).is_multiple_of(2);
@@ -158,7 +168,11 @@ impl World {
         let n = self.plan.replicas();
         let majority = n / 2 + 1;
         let needed = want.quorum().and_then(|quorum| quorum.resolve(n)).unwrap_or(majority);
-        let strict = operation.mode != QuorumMode::Sloppy;
+        let strict = match operation.mode {
+            QuorumMode::Strict => true,
+            QuorumMode::ByTable => !self.is_always_sloppy(),
+            QuorumMode::Sloppy => false,
+        };
         Asked { needed, weak: needed < majority, strict }
     }
 
@@ -177,6 +191,8 @@ impl World {
             return self.tables_answered(host, asked, &result);
         }
         let Some(request) = running.requests.remove(&op) else { return };
+        let mine = |other: &&Request| other.client == request.client;
+        let others = running.requests.values().filter(mine).count();
         let receipt = match &result {
             Ok(Reply::Get(reply)) => Some(reply.receipt),
             Ok(Reply::Put(reply)) => Some(reply.receipt),
@@ -200,6 +216,10 @@ impl World {
         };
         if let Some(fault) = receipt.and_then(|receipt| receipt_fault(request.asked, &receipt)) {
             self.find(Checker::Receipt, format_args!("n{} {op}: {fault}", host + 1));
+        }
+        let fault = result.as_ref().err().and_then(|error| share_fault(error, others));
+        if let Some(fault) = fault {
+            self.find(Checker::Shares, format_args!("n{} {op}: {fault}", host + 1));
         }
         if let (Ok(Reply::Put(reply)), Some(key), true) = (&result, &request.key, request.is_write)
         {
@@ -323,6 +343,17 @@ impl World {
             }
             Reply::Put(_) => {
                 self.totals.acknowledged += 1;
+                self.totals.timed += u64::from(operation.time.is_some());
+                if operation.time.is_some() {
+                    self.totals.timed_lost += u64::from(receipt.superseded_by.is_some());
+                    if let Some(fault) = lost_fault(operation.floor, &receipt) {
+                        self.find(Checker::Receipt, format_args!("c{id}: {fault}"));
+                    }
+                }
+                if let Some(key) = operation.want.key().filter(|_| !weak) {
+                    let highest = self.highest.entry(key.clone()).or_default();
+                    *highest = stamp.max(*highest);
+                }
                 if weak {
                     // It rests on too few owners to be seen by every later write, so it may yet
                     // win over one: to the history it never ends.
@@ -375,6 +406,7 @@ impl World {
     fn fail(&mut self, id: usize, error: &OpError) {
         let now = self.now;
         let attempts_max = self.plan.clients.attempts_max;
+        let longest = self.plan.clients.attempt_timeout * u64::from(attempts_max) / 2;
         if error.code == ErrorCode::ClockAhead && self.stage == Stage::Healed {
             self.liveness.clock_refused = true;
         }
@@ -386,7 +418,7 @@ impl World {
         if again && client.open_window(now, false) {
             self.totals.retries += 1;
             let serial = client.serial;
-            let wait = client.back_off();
+            let wait = client.back_off().max(client.ahead(now, longest));
             return self.later(wait, Happening::Attempt { client: id, serial });
         }
         let Some(operation) = client.current.take() else { return };
