@@ -6,19 +6,22 @@
 //! with a lock held: while a group is on its way to disk the next one gathers, so the number of
 //! syncs falls as the number of writers rises (Pebble's commit pipeline, with the log thread as
 //! the leader). Where nobody waits for a sync, a caller who must not block may lead a small group
-//! itself, see [`Core::write_through`], and the sync of the interval goes on beside the appends.
+//! itself, see [`Core::write_through`], and syncs, be it of the interval or of a batch that asks for
+//! one, go on beside the appends.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::MutexGuard;
 
 use super::core::{Commit, Core, DELETED_RANGES_MAX, Done, OnDone, Pending, Phase, View};
 use super::logs::Logs;
 use crate::storage::batch::{Batch, SealedBatch, Seqno};
 use crate::storage::error::Error;
 use crate::storage::memtable::Memtable;
-use crate::storage::options::{Durability, SyncMode};
-use crate::storage::wal::{LogRecord, LogWriter};
+use crate::storage::options::{Durability, SyncMode, ThreadMode};
+use crate::storage::wal::{LogRecord, LogWriter, Unsynced};
 
 /// Most bytes that are written to the log on a caller's thread: copying them into the page cache
 /// takes some tens of microseconds, about what waking a thread costs.
@@ -59,6 +62,23 @@ impl Drop for Calling<'_> {
     fn drop(&mut self) {
         self.0.store(false, Ordering::Release);
     }
+}
+
+/// Answers those of a group that is written who do not wait for its sync: a thread that waits has no
+/// order with the callbacks of others.
+fn answer_unsynced(group: &mut [Pending]) {
+    for pending in group.iter_mut().filter(|pending| !pending.synced) {
+        if let Done::Wake(waiter) = &pending.done {
+            waiter.answer(Ok(pending.seqno));
+            pending.done = Done::Nobody;
+        }
+    }
+}
+
+/// Bytes that these take in the log.
+fn bytes_of<'a>(group: impl IntoIterator<Item = &'a Pending>) -> u64 {
+    let batches = group.into_iter().filter(|pending| pending.batch.count > 0);
+    batches.map(|pending| LogWriter::cost(&pending.batch)).sum()
 }
 
 fn append(log: &mut LogWriter, group: &mut [Pending]) -> Result<(), Error> {
@@ -199,16 +219,104 @@ impl Core {
     /// Writes and, if anyone asked, syncs what waits, and calls back. Returns whether there was
     /// anything to do.
     pub(super) fn log_step(&self) -> bool {
-        let mut log = self.log.lock();
-        let (mut group, sync) = self.take_group();
+        let beside = self.syncs_beside();
+        let mut is_ready = !beside;
+        let (mut log, (mut group, sync)) = loop {
+            let log = self.log.lock();
+            let mut commit = self.commit.lock();
+            let asked = || commit.sync_due || commit.queue.iter().any(|pending| pending.synced);
+            if is_ready || commit.latched.is_some() || !asked() {
+                break (log, self.take_group(&mut commit));
+            }
+            let has_room = self.has_room(&log, &commit.queue);
+            if has_room && log.writer.promises() {
+                break (log, self.take_group(&mut commit));
+            }
+            drop(commit);
+            // What fails there is met again, and answered for, with the log in hand.
+            is_ready = !self.prepare_sync(log, has_room);
+        };
         if group.is_empty() && !sync {
             return log.writer.mark();
         }
-        let result = self.log_group(&mut log, &mut group, sync);
+        let beside = beside && sync && log.writer.promises() && self.has_room(&log, &group);
+        let mut result = self.log_group(&mut log, &mut group, sync && !beside);
+        let unsynced = (beside && result.is_ok()).then(|| log.writer.unsynced());
         let _calling = Calling::begin(&self.calling);
         drop(log);
+        if let Some(unsynced) = unsynced {
+            answer_unsynced(&mut group);
+            result = self.sync_part(&unsynced);
+        }
         call_back(group, &result);
         true
+    }
+
+    /// Whether a sync that a batch has asked for goes on beside the writers of others, who did not ask.
+    /// Where all of them do, they wait for it anyhow. An inline engine has one thread.
+    fn syncs_beside(&self) -> bool {
+        self.options.threads == ThreadMode::Threaded && self.options.sync != SyncMode::Always
+    }
+
+    /// Makes the log ready for a group that is to be synced beside others: with room for it in the
+    /// segment in use, and all earlier ones sealed. Before the group is in the log, as the seal may find
+    /// the disk full; and not with the log in hand, as it waits for a sync. False if that is not to be.
+    fn prepare_sync(&self, mut log: MutexGuard<'_, Logs>, has_room: bool) -> bool {
+        let has_spare = !self.spares.lock().is_empty();
+        if !has_room && !(has_spare && self.rotate(&mut log).is_ok()) {
+            return false;
+        }
+        drop(log);
+        self.seal_ended(None).is_ok()
+    }
+
+    /// Whether the segment in use has room for these.
+    fn has_room<'a>(&self, log: &Logs, group: impl IntoIterator<Item = &'a Pending>) -> bool {
+        let written = log.writer.written();
+        written == 0 || written + bytes_of(group) <= self.options.wal_segment_bytes
+    }
+
+    /// Syncs a part of the log beside those who append to it.
+    fn sync_part(&self, unsynced: &Unsynced) -> Result<(), Error> {
+        {
+            // One at a time, and not with the log in hand: who has it may be a writer.
+            let _alone = self.syncing.lock();
+            if let Some(error) = self.latched() {
+                return Err(error);
+            }
+            self.counters.log_syncs.fetch_add(1, Ordering::Relaxed);
+            if let Err(error) = unsynced.sync() {
+                // Before the next sync begins: the kernel has told it to us alone.
+                self.latch(&error);
+                return Err(self.latched().unwrap_or(error));
+            }
+        }
+        let mut log = self.log.lock();
+        log.writer.note_synced(unsynced);
+        if log.writer.is_synced() {
+            log.writer.mark();
+        }
+        self.commit.lock().unsynced = !log.is_synced();
+        Ok(())
+    }
+
+    /// What waits in front and asks for no sync, for one who has the log and must not wait for a disk;
+    /// while the log thread calls back, nothing that has a callback, as an earlier one may be to come.
+    /// `None` if there is none: then it is for the log thread.
+    pub(super) fn take_unsynced(&self) -> Option<Vec<Pending>> {
+        let calling = self.calling.load(Ordering::Acquire);
+        let mut commit = self.commit.lock();
+        let mut group: Vec<Pending> = Vec::new();
+        let mut bytes = 0;
+        while let Some(next) = commit.queue.front() {
+            bytes += next.batch.payload().len();
+            let waits = next.synced || calling && !matches!(next.done, Done::Wake(_));
+            if waits || !group.is_empty() && bytes > self.options.group_bytes_max {
+                break;
+            }
+            group.extend(commit.queue.pop_front());
+        }
+        (!group.is_empty()).then_some(group)
     }
 
     /// Does the log step for what waits on the caller's thread, if that takes a moment only.
@@ -242,8 +350,7 @@ impl Core {
         if commit.queue.iter().any(|pending| pending.synced) {
             return None;
         }
-        let bytes: u64 = commit.queue.iter().map(|pending| LogWriter::cost(&pending.batch)).sum();
-        let fits = log.writer.written() + bytes <= self.options.wal_segment_bytes;
+        let fits = log.writer.written() + bytes_of(&commit.queue) <= self.options.wal_segment_bytes;
         if !fits && self.spares.lock().is_empty() {
             return None;
         }
@@ -279,8 +386,7 @@ impl Core {
         commit.latched.as_ref().map(|cause| Error::ReadOnly { cause: Arc::clone(cause) })
     }
 
-    pub(super) fn take_group(&self) -> (Vec<Pending>, bool) {
-        let mut commit = self.commit.lock();
+    fn take_group(&self, commit: &mut Commit) -> (Vec<Pending>, bool) {
         let mut group: Vec<Pending> = Vec::new();
         let mut bytes = 0;
         while let Some(next) = commit.queue.front() {
@@ -296,10 +402,8 @@ impl Core {
     }
 
     fn write_group(&self, log: &mut Logs, group: &mut [Pending], sync: bool) -> Result<(), Error> {
-        let batches = group.iter().filter(|pending| pending.batch.count > 0);
-        let bytes: u64 = batches.map(|pending| LogWriter::cost(&pending.batch)).sum();
-        let written = log.writer.written();
-        if written > 0 && written + bytes > self.options.wal_segment_bytes {
+        let bytes = bytes_of(&*group);
+        if !self.has_room(log, &*group) {
             self.rotate(log)?;
         }
         // First, as it may find the disk full, which must leave nothing of the group in the log.
@@ -341,27 +445,15 @@ impl Core {
             Err(error) if !error.is_full() => return self.latch(&error),
             _ => {}
         }
-        let log = self.log.lock();
-        if log.writer.is_synced() || self.latched().is_some() {
-            return;
-        }
-        let alone = self.syncing.lock();
-        let unsynced = log.writer.unsynced();
-        drop(log);
-        self.counters.log_syncs.fetch_add(1, Ordering::Relaxed);
-        let result = unsynced.sync();
-        if let Err(error) = &result {
-            self.latch(error);
-        }
-        drop(alone);
-        if result.is_ok() {
-            let mut log = self.log.lock();
-            log.writer.note_synced(&unsynced);
+        let unsynced = {
+            let log = self.log.lock();
             if log.writer.is_synced() {
-                log.writer.mark();
+                return;
             }
-            self.commit.lock().unsynced = !log.is_synced();
-        }
+            log.writer.unsynced()
+        };
+        // Whoever writes next hears of a failure.
+        let _noted = self.sync_part(&unsynced);
     }
 
     /// Books the outcome of a group, before anyone hears of it. What could not be logged for want

@@ -1,5 +1,7 @@
 //! What the interface of the crate alone can do: quiet submissions, and groups of the caller.
 
+mod hooked;
+
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -7,6 +9,7 @@ use std::sync::Arc;
 use core::time::Duration;
 use parking_lot::Mutex;
 
+use self::hooked::HookedVfs;
 use super::Engine;
 use crate::storage::{
     Batch, CompactionFilter, Durability, Error, FaultyVfs, KeyRange, MemoryVfs, Options, Seqno,
@@ -197,4 +200,94 @@ fn the_books_of_merges_do_not_grow_with_tables_that_are_gone() {
     engine.delete_range(&KeyRange::all()).unwrap();
     while engine.step() {}
     assert_eq!((engine.stats().tables, futile()), (0, 0));
+}
+
+fn is_log(path: &Path) -> bool {
+    path.extension().is_some_and(|ending| ending == "wal")
+}
+
+#[test]
+fn the_file_to_leave_a_flushed_log_for_is_made_with_the_log_free() {
+    let disk = HookedVfs::default();
+    let options = Options { threads: ThreadMode::Inline, ..options() };
+    let (engine, _) = Engine::open(Arc::new(disk.clone()), Path::new(DIR), options).unwrap();
+    let (core, seen) = (Arc::clone(&engine.core), Arc::new(Mutex::new(Vec::new())));
+    let held = Arc::clone(&seen);
+    disk.tell(move |what, path| {
+        if what == "create" && is_log(path) {
+            held.lock().push(core.log.is_locked());
+        }
+    });
+    flush_pairs(&engine, 0, 40);
+    assert_eq!(*seen.lock(), [false]);
+    // It was left for that file.
+    assert_eq!(engine.core.log.lock().writer.written(), 0);
+}
+
+#[test]
+fn who_waits_for_a_sync_of_another_has_the_log_free() {
+    let options = Options { threads: ThreadMode::Inline, ..options() };
+    let (engine, _) =
+        Engine::open(Arc::new(MemoryVfs::default()), Path::new(DIR), options).unwrap();
+    engine.submit(put(1), Durability::Default, Box::new(|_| {})).unwrap();
+    while engine.core.log_step() {}
+    let (core, syncing) = (Arc::clone(&engine.core), engine.core.syncing.lock());
+    let thread = std::thread::spawn(move || core.sync_beside());
+    std::thread::sleep(Duration::from_millis(100));
+    let free = engine.core.log.try_lock_for(Duration::from_secs(5)).is_some();
+    drop(syncing);
+    thread.join().unwrap();
+    assert!(free && engine.core.log.lock().is_synced());
+}
+
+#[test]
+fn who_asks_for_no_sync_does_not_wait_for_that_of_another() {
+    let disk = HookedVfs::default();
+    let none = Options { sync: SyncMode::None, ..options() };
+    let (engine, _) = Engine::open(Arc::new(disk.clone()), Path::new(DIR), none).unwrap();
+    let (begun, wait) = std::sync::mpsc::channel();
+    let (go_on, held) = std::sync::mpsc::channel::<()>();
+    let (held, begun) = (Mutex::new(held), Mutex::new(begun));
+    disk.tell(move |what, path| {
+        if what == "sync" && is_log(path) {
+            let _late = begun.lock().send(());
+            // Until the other end is dropped.
+            let _gone = held.lock().recv();
+        }
+    });
+    // With segments that have ended before it, and without.
+    engine.write(put(0)).unwrap();
+    let order = Arc::new(Mutex::new(Vec::new()));
+    let note = |what: &'static str| {
+        let order = Arc::clone(&order);
+        Box::new(move |result: Result<Seqno, Error>| order.lock().push((what, result.unwrap())))
+    };
+    engine.submit(put(1), Durability::Synced, note("synced")).unwrap();
+    wait.recv_timeout(Duration::from_secs(10)).expect("the sync begins");
+    let (sender, written) = std::sync::mpsc::channel();
+    for writer in 0..3 {
+        let (engine, sender) = (engine.clone(), sender.clone());
+        std::thread::spawn(move || {
+            for index in 0..200 {
+                engine.write(put(1_000 * writer + index)).unwrap();
+            }
+            sender.send(()).unwrap();
+        });
+    }
+    for _ in 0..3 {
+        written.recv_timeout(Duration::from_secs(20)).expect("writers do not wait for the sync");
+    }
+    assert_eq!(*order.lock(), [], "it is not synced yet");
+    // Segments have ended meanwhile; callbacks keep their order.
+    engine.submit(put(2), Durability::Default, note("written")).unwrap();
+    engine.submit(put(3), Durability::Synced, note("synced too")).unwrap();
+    drop(go_on);
+    engine.close().unwrap();
+    let called: Vec<_> = order.lock().iter().map(|(what, _)| *what).collect();
+    assert_eq!(called, ["synced", "written", "synced too"]);
+    assert!(engine.core.log.lock().ended.is_empty());
+    drop(engine);
+    let (engine, recovery) = Engine::open(Arc::new(disk), Path::new(DIR), options()).unwrap();
+    assert_eq!((recovery.corrupt, recovery.last), (Vec::new(), Seqno(604)));
+    assert!(engine.get(&3u64.to_be_bytes()).unwrap().is_some());
 }

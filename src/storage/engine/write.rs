@@ -4,10 +4,10 @@
 //! with a sync a tenth of that. So a thread that finds the log free and nothing waiting writes its
 //! own batch, with the log in hand, and syncs it if so asked. One that finds the log busy queues
 //! its batch: with a sync for the log thread, which makes one group of all that gathers during a
-//! sync; without one for itself or whoever has the log before it.
+//! sync; without one for itself or whoever has the log before it. Who asks for no sync waits for none:
+//! what is in front of its batch and asks for one is left to the log thread, which syncs beside the log.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use super::commit::call_back;
 use super::core::{Core, Done, Waiter};
@@ -93,14 +93,13 @@ impl Core {
             if let Some(answer) = waiter.take() {
                 return answer;
             }
-            if self.calling.load(Ordering::Acquire) {
-                // The log thread still calls back an earlier group: ours comes after it.
+            let Some(mut group) = self.take_unsynced() else {
+                // In front of ours is one that is to be synced, or called back by the log thread.
                 drop(log);
                 self.log_wake.notify_one();
                 return waiter.wait();
-            }
-            let (mut group, sync) = self.take_group();
-            let result = self.log_group(&mut log, &mut group, sync);
+            };
+            let result = self.log_group(&mut log, &mut group, false);
             // With the log in hand, so that no later group is called back before this one.
             call_back(group, &result);
         }

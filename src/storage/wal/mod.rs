@@ -12,4 +12,4 @@ mod writer;
 
 pub(crate) use recover::Scan;
 pub(crate) use replay::{Replayed, refuse_unknown_logs, replay};
-pub(crate) use writer::{Ended, LogRecord, LogWriter, Spare};
+pub(crate) use writer::{Ended, LogRecord, LogWriter, Spare, Unsynced};
