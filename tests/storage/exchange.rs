@@ -209,6 +209,27 @@ fn a_range_in_use_or_files_that_meet_are_refused() {
 }
 
 #[test]
+fn of_two_files_that_meet_and_come_at_once_one_is_refused() {
+    let disk = FaultyVfs::new(1);
+    let options = Options { threads: ThreadMode::Threaded, ..options() };
+    let (engine, _) = Engine::open(Arc::new(disk.clone()), Path::new(FROM), options).unwrap();
+    for round in 0..60 {
+        let low = round * 100;
+        let one = written(&disk, &format!("{round}-one.sst"), low..low + 10);
+        let other = written(&disk, &format!("{round}-other.sst"), low + 5..low + 15);
+        let come = |file: PathBuf| {
+            let engine = engine.clone();
+            std::thread::spawn(move || engine.ingest(&[file]))
+        };
+        let outcomes = [come(one), come(other)].map(|thread| thread.join().unwrap());
+        let refused = outcomes.iter().filter(|it| matches!(it, Err(Error::RangeInUse { .. })));
+        assert_eq!(refused.count(), 1, "round {round}: {outcomes:?}");
+        assert!(outcomes.iter().any(Result::is_ok), "round {round}: {outcomes:?}");
+    }
+    assert!(engine.verify().errors.is_empty());
+}
+
+#[test]
 fn what_is_left_of_an_emptied_range_hides_nothing_that_comes_in() {
     assert_eq!(hidden_by_deletes(), 0);
 }
