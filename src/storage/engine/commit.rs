@@ -263,7 +263,8 @@ impl Core {
     /// the disk full; and not with the log in hand, as it waits for a sync. False if that is not to be.
     fn prepare_sync(&self, mut log: MutexGuard<'_, Logs>, has_room: bool) -> bool {
         let has_spare = !self.spares.lock().is_empty();
-        if !has_room && !(has_spare && self.rotate(&mut log).is_ok()) {
+        let is_ready = has_room || has_spare && self.rotate(&mut log).is_ok();
+        if !is_ready {
             return false;
         }
         drop(log);

@@ -1,4 +1,8 @@
 //! What the interface of the crate alone can do: quiet submissions, and groups of the caller.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "threads that wait for each other are what is tested"
+)]
 
 mod hooked;
 

@@ -1,3 +1,5 @@
+//! What an open manifest does after a disk that failed, and after one that was full.
+
 use super::*;
 use crate::storage::vfs::FaultyVfs;
 use crate::testing::arm_mutant;
