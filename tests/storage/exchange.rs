@@ -219,7 +219,7 @@ fn of_two_files_that_meet_and_come_at_once_one_is_refused() {
         let other = written(&disk, &format!("{round}-other.sst"), low + 5..low + 15);
         let come = |file: PathBuf| {
             let engine = engine.clone();
-            std::thread::spawn(move || engine.ingest(&[file]))
+            std::thread::Builder::new().spawn(move || engine.ingest(&[file])).unwrap()
         };
         let outcomes = [come(one), come(other)].map(|thread| thread.join().unwrap());
         let refused = outcomes.iter().filter(|it| matches!(it, Err(Error::RangeInUse { .. })));

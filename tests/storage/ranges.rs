@@ -184,10 +184,12 @@ fn a_writer_of_deleted_ranges_waits_for_room_and_gets_it() {
     let (engine, _) = Engine::open(disk, Path::new(DIR), options).unwrap();
     let (sender, receiver) = std::sync::mpsc::channel();
     let writer = engine.clone();
-    std::thread::spawn(move || {
+    let write = move || {
         let written = (0..1_100).try_for_each(|number| writer.write(range(number)).map(drop));
         let _late = sender.send(written);
-    });
+    };
+    // Not joined: it may wait for ever, and is not to keep the test waiting.
+    let _thread = std::thread::Builder::new().spawn(write).unwrap();
     let written = receiver.recv_timeout(std::time::Duration::from_secs(30));
     written.expect("a write waits for ever").unwrap();
 }
