@@ -131,6 +131,8 @@ pub fn long() -> Vec<Scenario> {
     let another = |name, targets| Scenario { alike: &[], ..unread(scenario(name, THREE, targets)) };
     let exchanged = |name| Scenario { retargets: &[A | B | E], rollbacks: 1, ..unread(one(name)) };
     vec![
+        Scenario { wipes: A, writes: 2, ..lossy("data lost, two writes") },
+        Scenario { wipes: A | D, losses: 2, ..lossy("data lost twice") },
         Scenario { rollbacks: 1, ..lossy("data lost, rolled back") },
         Scenario { crashes: A | D, alike: &[], ..unread(one("a crash of an old or a new owner")) },
         lossy("data lost"),
