@@ -5,34 +5,17 @@
 //! disk refused, and a later batch may have been built on it. The write is then forgotten, and
 //! the replica is told of it again.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
-
 use bytes::{Buf, Bytes};
 
 use super::execute::{Undone, submit};
 use super::{Done, Shared, disk_error, hints, keyspace};
 use crate::causality::{Actor, Applied, Dot, Payload, SiblingSet};
 use crate::message::{CausalDisk, CausalDone, CausalTask, Changed, DiskAnswer, DiskError};
-use crate::storage::{Batch, Durability, TryGet};
+use crate::storage::{Batch, Durability, Seqno, TryGet};
 use crate::types::{NodeId, Value, limits};
 
 /// The first byte of a head: its kind, in the bits that are 0 of a last-writer-wins register.
 pub(super) const HEAD: u8 = 0x10;
-
-/// Changes of this node that are not durable yet, by stripe.
-#[derive(Debug)]
-pub(super) struct Unsettled(Vec<Arc<AtomicU32>>);
-
-impl Unsettled {
-    pub(super) fn new(stripes: usize) -> Unsettled {
-        Unsettled((0..stripes).map(|_| Arc::default()).collect())
-    }
-
-    fn of(&self, stripe: usize) -> Arc<AtomicU32> {
-        Arc::clone(self.0.get(stripe).expect("a stripe's index"))
-    }
-}
 
 /// Carries a request out if memory can answer it; hands it back otherwise.
 pub(super) fn try_execute(
@@ -46,9 +29,9 @@ pub(super) fn try_execute(
     }
     let Some(guard) = shared.stripe(&head_key).try_lock() else { return Some((disk, done)) };
     let before = Undone::now(shared);
-    let head = match shared.engine.try_get(&head_key) {
-        TryGet::Found(bytes, _) => decode(bytes),
-        TryGet::Absent => Ok(SiblingSet::default()),
+    let (head, of) = match shared.engine.try_get(&head_key) {
+        TryGet::Found(bytes, of) => (decode(bytes), of),
+        TryGet::Absent => (Ok(SiblingSet::default()), Seqno::default()),
         TryGet::NeedsDisk => return Some((disk, done)),
     };
     let whole = head.as_ref().is_ok_and(is_whole);
@@ -56,7 +39,7 @@ pub(super) fn try_execute(
         return Some((disk, done));
     }
     match head {
-        Ok(set) => perform(shared, &head_key, *disk, (Stored::of(set), before), done),
+        Ok(set) => perform(shared, &head_key, *disk, (Stored::of(set, of), before), done),
         Err(error) => done(Err(error)),
     }
     drop(guard);
@@ -96,13 +79,15 @@ fn read_kept(shared: &Shared, disk: &CausalDisk, targets: &[NodeId], done: Done)
 /// A set as it was found.
 struct Stored {
     set: SiblingSet,
+    /// The batch that wrote its head, and no value of it later; 0 for none.
+    of: Seqno,
     /// Writes whose values have records of their own.
     apart: Vec<Dot>,
 }
 
 impl Stored {
-    fn of(set: SiblingSet) -> Stored {
-        Stored { apart: apart(&set), set }
+    fn of(set: SiblingSet, of: Seqno) -> Stored {
+        Stored { apart: apart(&set), set, of }
     }
 }
 
@@ -115,17 +100,19 @@ pub(super) fn apart(set: &SiblingSet) -> Vec<Dot> {
 /// The set as it is stored, with all its values unless it is only to be merged into.
 fn load(shared: &Shared, disk: &CausalDisk, head_key: &[u8]) -> Result<Stored, DiskError> {
     let head = shared.engine.get(head_key).map_err(|error| disk_error(&error))?;
+    let of = head.as_ref().map(|(_, of)| *of).unwrap_or_default();
     let set = head.map_or(Ok(SiblingSet::default()), |(bytes, _)| decode(bytes))?;
-    let Stored { mut set, apart } = Stored::of(set);
+    let mut stored = Stored::of(set, of);
     if matches!(disk.task, CausalTask::Merge(_)) {
-        return Ok(Stored { set, apart });
+        return Ok(stored);
     }
-    fetch(&mut set, &apart, |dot| {
+    let Stored { set, apart, .. } = &mut stored;
+    fetch(set, apart, |dot| {
         let key = keyspace::sibling_key(disk.unit, disk.table, &disk.key, dot);
         let found = shared.engine.get(&key).map_err(|error| disk_error(&error))?;
         Ok(found.map(|(bytes, _)| bytes))
     })?;
-    Ok(Stored { set, apart })
+    Ok(stored)
 }
 
 /// Brings the values of these writes.
@@ -164,22 +151,22 @@ fn perform(
     shared: &Shared,
     head_key: &[u8],
     disk: CausalDisk,
-    (Stored { set: mut before, apart }, undone): (Stored, Undone),
+    (Stored { set: mut before, apart, of }, undone): (Stored, Undone),
     done: Done,
 ) {
     let CausalDisk { unit, table, key, task } = disk;
-    let stripe = shared.stripe_index(head_key);
     let mut after = before.clone();
     let answer = match task {
         CausalTask::Read => {
-            let unsettled = shared.unsettled.of(stripe).load(Ordering::SeqCst) > 0;
+            let settled = shared.engine.is_settled(of) && !undone.has_risen();
             let answer = DiskAnswer::Causal(CausalDone::Read(before));
-            if !unsettled || crate::mutant!("reads-unsettled") {
+            if settled || crate::mutant!("reads-unsettled") {
                 return done(Ok(answer));
             }
-            // What this node wrote could still be lost, and its name given again.
-            let barrier = Batch::new();
-            return submit(shared, barrier, Durability::Default, answer, undone.guard(done));
+            // What this node wrote could still be lost, and its name given again; and after a failed
+            // sync it will be.
+            submit(shared, Batch::new(), Durability::Default, answer, undone.guard(done));
+            return shared.engine.wake_log();
         }
         CausalTask::ReadKept(_) => unreachable!("read by itself, above"),
         CausalTask::Merge(set) => {
@@ -207,7 +194,6 @@ fn perform(
         done(Ok(answer.clone()));
         return submit(shared, batch, Durability::Default, answer, Box::new(|_| ()));
     }
-    let done = if is_change { settling(shared, stripe, done) } else { done };
     submit(shared, batch, Durability::Default, answer, done);
 }
 
@@ -219,16 +205,6 @@ pub(super) fn changed(after: &SiblingSet, actor: Actor, applied: &Applied) -> Ch
         seen: after.seen_after(applied.stands, &applied.seen),
         siblings: u32::try_from(after.groups()).unwrap_or(u32::MAX),
     }
-}
-
-/// Counts a change until it is durable or has failed.
-fn settling(shared: &Shared, stripe: usize, done: Done) -> Done {
-    let count = shared.unsettled.of(stripe);
-    count.fetch_add(1, Ordering::SeqCst);
-    Box::new(move |outcome| {
-        count.fetch_sub(1, Ordering::SeqCst);
-        done(outcome);
-    })
 }
 
 /// The batch that stores `after` where values of `apart` have records of their own. These stay

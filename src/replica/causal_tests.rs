@@ -169,6 +169,29 @@ fn what_this_node_wrote_is_told_only_once_it_is_durable() {
 }
 
 #[test]
+fn what_a_failed_sync_has_left_in_memory_is_shown_to_nobody() {
+    let shown = || {
+        let vfs = FaultyVfs::new(7);
+        let (replica, _) =
+            Replica::open(Arc::new(vfs.clone()), Path::new("data"), options()).unwrap();
+        let nothing = CausalContext::default();
+        run(&replica, CausalTask::Change(change(1, 1, Some("safe"), &nothing)));
+        assert_eq!(values(&read(&replica)), ["safe"]);
+        vfs.fail_syncs(1);
+        let lost = begin(&replica, CausalTask::Change(change(1, 2, Some("lost"), &nothing)));
+        while replica.step() {}
+        assert!(matches!(lost.lock().take(), Some(Err(DiskError::ReadOnly(_)))));
+        let read = begin(&replica, CausalTask::Read);
+        while replica.step() {}
+        let read = read.lock().take().expect("an answer");
+        read.is_ok()
+    };
+    assert!(!shown());
+    let _armed = crate::testing::arm_mutant("reads-unsettled");
+    assert!(shown(), "the planted bug shows what a restart takes");
+}
+
+#[test]
 fn a_value_that_a_full_disk_took_back_is_forgotten_and_learned_again() {
     let vfs = FaultyVfs::new(7);
     let options = Options { group_bytes_max: 1, ..options() };

@@ -225,7 +225,7 @@ impl Undone {
         Undone { counter, seen }
     }
 
-    fn has_risen(&self) -> bool {
+    pub(super) fn has_risen(&self) -> bool {
         self.counter.load(Ordering::SeqCst) != self.seen
     }
 

@@ -63,7 +63,6 @@ struct Shared {
     /// Held over the read, the merge and the submission of one write, never over a sync.
     stripes: Vec<Mutex<()>>,
     /// Changes of causal tables by this node that are not durable yet.
-    unsettled: causal::Unsettled,
     /// Promises and accepts of linearizable tables that are not known to be durable.
     unsynced: register::Unsynced,
     /// Nothing runs by itself: a simulator steps the engine.
@@ -96,9 +95,8 @@ impl Replica {
             recovery.unreadable.iter().map(|table| table.display().to_string()).collect();
         let stripes = (0..STRIPES).map(|_| Mutex::new(())).collect();
         let compacting = AtomicBool::new(false);
-        let unsettled = causal::Unsettled::new(STRIPES);
         let unsynced = register::Unsynced::new(STRIPES);
-        let shared = Shared { engine, stripes, unsettled, unsynced, inline, compacting };
+        let shared = Shared { engine, stripes, unsynced, inline, compacting };
         Ok((Replica { shared: Arc::new(shared) }, restored))
     }
 
