@@ -401,6 +401,6 @@ fn draw_expiring(seed: u64, faults: &BTreeSet<Fault>) -> f64 {
 
 /// From a generator of its own as well: in one seed of four clients give some writes their times.
 fn draw_timed(seed: u64) -> f64 {
-    let mut rng = Rng::with_seed(seed ^ 0x7469_6d65_6421_2121);
+    let mut rng = Rng::with_seed(seed ^ 0x7469_6d65_7772_6974);
     if rng.u8(..4) == 0 { 0.1 + rng.f64() * 0.4 } else { 0.0 }
 }
