@@ -14,7 +14,7 @@ use roundtable::load::timeline::Timeline;
 use roundtable::picture::{Line, Plot, plot_svg};
 
 use crate::Options;
-use crate::fixture::{self, Cluster, http};
+use crate::fixture::{self, Cluster, clock, http};
 
 /// How much more than the peak is offered.
 const FACTOR: f64 = 10.0;
@@ -135,7 +135,7 @@ fn stay_on(core: usize) {
 
 /// Notes what the nodes hold until it is over.
 async fn watch(cluster: &Cluster, over: Arc<AtomicBool>) -> Vec<Watched> {
-    let (begin, mut all) = (std::time::Instant::now(), Vec::new());
+    let (begin, mut all) = (clock::now(), Vec::new());
     while !over.load(Ordering::Relaxed) {
         let mut watched = Watched { seconds: begin.elapsed().as_secs_f64(), ..Watched::default() };
         for node in &cluster.nodes {

@@ -4,7 +4,7 @@
 use core::fmt;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use roundtable::client::{Client, Lane, Sloppy};
@@ -17,7 +17,7 @@ use roundtable::load::timeline::Timeline;
 use roundtable::types::{Key, Stamp};
 
 use crate::Options;
-use crate::fixture::{self, Cluster};
+use crate::fixture::{self, Cluster, clock};
 use crate::scenario::{self, PATIENCE, RATE, ms};
 
 const NODES: usize = 5;
@@ -113,12 +113,12 @@ async fn strict(cluster: &Cluster, keys: &[Key], time: Duration) -> Strict {
     let endpoints: Vec<String> = there.map(|node| cluster.nodes[node].client.to_string()).collect();
     let client = Client::builder().endpoints(endpoints).attempts(1).lane(Lane::Unary);
     let client = client.timeout(PATIENCE).connect_lazy().expect("the addresses are addresses");
-    let (begin, mut strict) = (Instant::now(), Strict::default());
+    let (begin, mut strict) = (clock::now(), Strict::default());
     for key in keys.iter().cycle() {
         if begin.elapsed() >= time {
             break;
         }
-        let asked = Instant::now();
+        let asked = clock::now();
         let answer = client.put(key.bytes().clone(), "strict").await;
         strict.asked += 1;
         match answer {
@@ -145,7 +145,7 @@ async fn hints(cluster: &Cluster) -> u64 {
 }
 
 async fn home(cluster: &Cluster) -> Option<Duration> {
-    let begin = Instant::now();
+    let begin = clock::now();
     while begin.elapsed() < HOME {
         if hints(cluster).await == 0 {
             return Some(begin.elapsed());

@@ -233,7 +233,11 @@ async fn explain_says_who_is_away_where_its_hint_waits_and_who_is_stale() {
     crate::fixture::kvctl::run(&drop, b"").await;
     cluster.nodes[b].start();
     cluster.kvctl(&["wait", "--for", "ready", "--timeout", "30s"]).await.succeeded();
-    let explained = cluster.kvctl(&["explain", "key", "-o", "json"]).await.succeeded().json();
+    let explained = until("the node that is asked reaches it", PATIENCE, async || {
+        let explained = cluster.kvctl(&["explain", "key", "-o", "json"]).await.succeeded().json();
+        (explained["owners"][1]["verdict"] != "silent").then_some(explained)
+    })
+    .await;
     assert_eq!(explained["owners"][1]["verdict"], "stale", "{explained}");
     assert_eq!(explained["agree"], false);
     until("the stale owner is repaired", PATIENCE, async || {

@@ -42,7 +42,7 @@ async fn with_one_owner_stopped_reads_and_writes_go_on_within_their_deadlines() 
     });
     assert!(!seen.await.contains("n3"), "it has told nothing");
     let endpoint = cluster.nodes[0].client.to_string();
-    let table = kvctl::run(&["-e", &endpoint, "status"], b"").await.succeeded();
+    let table = kvctl::run(&["-e", &endpoint, "-o", "table", "status"], b"").await.succeeded();
     assert!(table.text().contains("warning: reads leave n3 out: "), "{}", table.text());
     cluster.nodes[2].signal(Signal::CONT);
     cluster.all_alive().await;

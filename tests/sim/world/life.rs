@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use roundtable::message::Applied;
 use roundtable::message::{
-    DiskRequest, Effect, ErrorCode, Event, MetaRecord, OpError, PeerMessage, Phase, View,
+    DiskRequest, Effect, ErrorCode, Event, Kept, MetaRecord, OpError, PeerMessage, Phase, View,
 };
 use roundtable::node::Node;
 use roundtable::types::ClusterState;
@@ -180,6 +180,14 @@ impl World {
                     && record.stamp.node == member(host)
                 {
                     let verdict = self.stamps.gave(member(host), key, record);
+                    self.judge(Checker::Stamps, verdict);
+                }
+                // A coordinator that stands in for an owner itself may ask the others later.
+                if let DiskRequest::KeepHint { hint, .. } = &request
+                    && let Kept::Version(record) = &hint.kept
+                    && record.stamp.node == member(host)
+                {
+                    let verdict = self.stamps.gave(member(host), &hint.key, record);
                     self.judge(Checker::Stamps, verdict);
                 }
                 for state in states(&request) {
