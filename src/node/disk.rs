@@ -35,9 +35,8 @@ pub(super) enum Pending {
         from: NodeId,
         round: RoundId,
     },
-    BootPersisted,
-    RegistrationPersisted,
-    PledgePersisted,
+    /// Without which a life cannot go on, and what it is.
+    Own(OwnStep, Vec<MetaRecord>),
     StatePersisted(Arc<ClusterState>),
     LifePersisted(NodeId, LifeRecord),
     CeilingPersisted,
@@ -58,7 +57,27 @@ pub(super) enum Pending {
     },
 }
 
+/// A record of the node itself without which its life cannot go on.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum OwnStep {
+    Boot,
+    Registration,
+    Pledge,
+}
+
 impl Node {
+    /// Stores records without which this life cannot go on.
+    pub(super) fn persist_own(&mut self, step: OwnStep, records: Vec<MetaRecord>) {
+        self.disk(Pending::Own(step, records.clone()), DiskRequest::Persist(records));
+    }
+
+    /// Tries again what the store had no room for at the moment.
+    pub(super) fn persist_own_again(&mut self) {
+        for (step, records) in core::mem::take(&mut self.own_again) {
+            self.persist_own(step, records);
+        }
+    }
+
     pub(super) fn disk(&mut self, pending: Pending, request: DiskRequest) {
         let token = self.next_token;
         self.next_token += 1;
@@ -147,14 +166,21 @@ impl Node {
         result: &Result<DiskAnswer, DiskError>,
     ) {
         if self.note_failure(result, "a record of the node itself") {
-            if matches!(
-                pending,
-                Pending::BootPersisted | Pending::RegistrationPersisted | Pending::PledgePersisted
-            ) {
-                self.refuse(
-                    "the store cannot be written: see the log; start again when it can".to_owned(),
-                );
-                self.publish();
+            match (&pending, result) {
+                // A store that has just been opened may have to flush and merge first.
+                (Pending::Own(step, records), Err(DiskError::Overloaded))
+                    if !crate::mutant!("overloaded-store-refuses") =>
+                {
+                    self.own_again.push((*step, records.clone()));
+                    let soon = now.mono.plus(self.config.retry_interval);
+                    self.housekeeping_at = self.housekeeping_at.min(soon);
+                }
+                (Pending::Own(..), _) => {
+                    let why = "the store cannot be written: see the log; start again when it can";
+                    self.refuse(why.to_owned());
+                    self.publish();
+                }
+                _ => {}
             }
             if matches!(pending, Pending::StatePersisted(_)) {
                 self.adopting = self.epoch();
@@ -165,9 +191,9 @@ impl Node {
             return;
         }
         match pending {
-            Pending::BootPersisted => self.on_boot_persisted(now),
-            Pending::RegistrationPersisted => self.on_registration_persisted(now),
-            Pending::PledgePersisted => self.on_pledge_persisted(),
+            Pending::Own(OwnStep::Boot, _) => self.on_boot_persisted(now),
+            Pending::Own(OwnStep::Registration, _) => self.on_registration_persisted(now),
+            Pending::Own(OwnStep::Pledge, _) => self.on_pledge_persisted(),
             Pending::StatePersisted(state) => self.install(now, state),
             Pending::LifePersisted(member, life) => self.on_life_persisted(member, life),
             Pending::DecreePersisted(to, answer) => {

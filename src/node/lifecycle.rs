@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::disk::Pending;
+use super::disk::{OwnStep, Pending};
 use super::{Node, NodeConfig};
 use crate::control::{Birth, BirthAction, LivesAction, founder_id, judge_life};
 use crate::message::{
@@ -83,7 +83,7 @@ impl Node {
             let others = (0..founders).map(founder_id).filter(|id| *id != self.me);
             self.members.set_peers(now, others);
         }
-        self.disk(Pending::BootPersisted, DiskRequest::Persist(records));
+        self.persist_own(OwnStep::Boot, records);
         if let Some(state) = state {
             self.install(now, state);
         }
@@ -145,7 +145,7 @@ impl Node {
                 }
                 BirthAction::PersistPledge(hash) => {
                     let records = vec![MetaRecord::Pledge(hash)];
-                    self.disk(Pending::PledgePersisted, DiskRequest::Persist(records));
+                    self.persist_own(OwnStep::Pledge, records);
                 }
                 BirthAction::Founded(state) => self.adopt(state),
                 BirthAction::Refuse(reason) => self.refuse(reason),
@@ -251,7 +251,7 @@ impl Node {
                     let records = vec![MetaRecord::Life(self.me, life)];
                     // The answers are back by the time this is written.
                     self.members.probe_soon(now);
-                    self.disk(Pending::RegistrationPersisted, DiskRequest::Persist(records));
+                    self.persist_own(OwnStep::Registration, records);
                 }
                 LivesAction::Refused(by, seen) => {
                     self.refuse(format!(
@@ -406,6 +406,7 @@ impl Node {
         if self.is_refused() {
             return;
         }
+        self.persist_own_again();
         let heard = self.ceilings.take(&self.seen);
         self.seen.extend(heard.iter().map(|(id, life)| (*id, *life)));
         let records: Vec<MetaRecord> =

@@ -39,7 +39,8 @@ use crate::control::{Birth, Ceilings, Decree, Lives};
 use crate::coordinator::{Clock, HedgeBudget, Shares};
 use crate::membership::{Members, Timing};
 use crate::message::{
-    BootRecord, Effect, Event, Level, LifeRecord, Note, PeerMessage, Phase, ReplicaFacts, Restored,
+    BootRecord, Effect, Event, Level, LifeRecord, MetaRecord, Note, PeerMessage, Phase,
+    ReplicaFacts, Restored,
 };
 use crate::types::{ClusterState, Epoch, NodeId, Nonce, Now, OpId, Time, WallTime};
 
@@ -121,6 +122,8 @@ pub struct Node {
     units: Arc<Vec<crate::types::Unit>>,
     gauges: Gauges,
     housekeeping_at: Time,
+    /// What the store had no room for.
+    own_again: Vec<(disk::OwnStep, Vec<MetaRecord>)>,
     /// The time of the last event.
     now: Time,
     effects: VecDeque<Effect>,
@@ -193,6 +196,7 @@ impl Node {
             units: Arc::default(),
             gauges: Gauges::default(),
             housekeeping_at: now.mono,
+            own_again: Vec::new(),
             now: now.mono,
             effects: VecDeque::new(),
         };

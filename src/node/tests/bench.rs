@@ -71,6 +71,8 @@ pub(super) struct Host {
     /// How many more of the node's own records the disk refuses, of those `refuses` names.
     pub(super) refusals_left: u32,
     pub(super) refuses: fn(&MetaRecord) -> bool,
+    /// With what it refuses them.
+    pub(super) refusal: DiskError,
     pub(super) wall_offset_ms: i64,
 }
 
@@ -167,6 +169,7 @@ impl Bench {
             unsynced: VecDeque::new(),
             refusals_left: 0,
             refuses: |_| true,
+            refusal: DiskError::ReadOnly("a test".to_owned()),
             wall_offset_ms: 0,
         };
         Bench {
@@ -359,7 +362,7 @@ impl Bench {
             && records.iter().any(host.refuses)
         {
             host.refusals_left -= 1;
-            let result = Err(DiskError::ReadOnly("a test".to_owned()));
+            let result = Err(host.refusal.clone());
             return self.event(id, Event::DiskDone { token, result });
         }
         let host = self.host(id);

@@ -4,8 +4,8 @@ use core::time::Duration;
 
 use super::bench::{Bench, get, put, put_with};
 use crate::message::{
-    Applied, Attempt, Effect, ErrorCode, Event, Level, LifeAnswer, LifeRecord, MetaRecord,
-    PeerMessage, Phase, Reply, Restored,
+    Applied, Attempt, DiskError, Effect, ErrorCode, Event, Level, LifeAnswer, LifeRecord,
+    MetaRecord, PeerMessage, Phase, Reply, Restored,
 };
 use crate::node::Node;
 use crate::types::{NodeId, Now, Quorum};
@@ -56,6 +56,25 @@ fn a_node_whose_clock_is_far_ahead_does_not_tell_its_time_to_readers() {
     let op = bench.ask(A, get("k", None));
     let Some(Ok(Reply::Get(reply))) = bench.reply(op) else { panic!() };
     assert!(reply.receipt.server_time <= now.plus(ms(500)), "{:?}", reply.receipt);
+}
+
+#[test]
+fn a_store_that_is_busy_when_the_node_starts_is_asked_again_and_a_broken_one_is_not() {
+    let start = |refusal: DiskError| {
+        let mut bench = Bench::serving(3);
+        bench.stop(A);
+        bench.host(A).refusals_left = 3;
+        bench.host(A).refuses = |record| matches!(record, MetaRecord::Boot(_));
+        bench.host(A).refusal = refusal;
+        bench.start(A);
+        bench.pass(ms(3000));
+        (bench.phase(A), bench.host(A).refusals_left)
+    };
+    assert_eq!(start(DiskError::Overloaded), (Phase::Serving, 0));
+    let (phase, left) = start(DiskError::ReadOnly("a test".to_owned()));
+    assert!(matches!(phase, Phase::Refused(_)) && left == 2, "{phase:?} {left}");
+    let _armed = crate::testing::arm_mutant("overloaded-store-refuses");
+    assert!(matches!(start(DiskError::Overloaded).0, Phase::Refused(_)));
 }
 
 #[test]

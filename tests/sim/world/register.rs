@@ -520,7 +520,7 @@ impl World {
             // A node that may hold two operations says so to a third, which comes again. One whose
             // clock is off must not stamp, as it may have to for a read: another node is asked, and
             // the walls catch up.
-            Err(error) if is_for_others(error.code) && tries < BACK_TRIES_MAX => {
+            Err(error) if is_for_others(error) && tries < BACK_TRIES_MAX => {
                 self.register.history.complete(op, Outcome::Failed, now);
                 let from = host + usize::from(error.code != ErrorCode::Overloaded);
                 let mut around = (from..).map(|at| at % self.hosts.len()).take(self.hosts.len());
@@ -568,8 +568,9 @@ impl World {
 }
 
 /// Whether a node that answers so sends its client away unharmed.
-fn is_for_others(code: ErrorCode) -> bool {
-    matches!(code, ErrorCode::Overloaded | ErrorCode::ClockAhead | ErrorCode::ClockBehind)
+fn is_for_others(OpError { code, message, .. }: &OpError) -> bool {
+    let is_off = matches!(code, ErrorCode::ClockAhead | ErrorCode::ClockBehind);
+    is_off || *code == ErrorCode::Overloaded || message.contains("clock too far ahead")
 }
 
 fn key_of(body: &ClientBody) -> Key {
