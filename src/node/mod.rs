@@ -138,17 +138,12 @@ impl Node {
         let boot_nonce = Nonce(rng.u128(1..));
         let birth_nonce = restored.birth.map_or(Nonce(rng.u128(1..)), |birth| birth.nonce);
         let me = lifecycle::own_id(&config, restored.state.as_deref());
-        let timing = Timing {
-            probe_interval: config.probe_interval,
-            suspect_after: config.suspect_after,
-            down_after: config.down_after,
-        };
         let id = *me.as_ref().unwrap_or(&NodeId(0));
         let boot = lifecycle::next_boot(&restored, id, boot_nonce);
         let patience = config.probe_interval.saturating_mul(2);
         // A generator of its own, so that what it draws changes no other choice.
         let decree_rng = fastrand::Rng::with_seed(seed ^ 0x6465_6372_6565_2121);
-        let config_timing = decree::timing(&config);
+        let (timing, config_timing) = (timing(&config), decree::timing(&config));
         let hints = Hints::new(&config, &restored, (now, seed));
         let mut node = Node {
             config,
@@ -301,5 +296,14 @@ impl Node {
     /// The clock bound for a fresh write that arrives here.
     fn fresh_bound(&self, now: Now) -> WallTime {
         self.clock.of_record(now.wall).plus(crate::types::limits::CLOCK_AHEAD_MAX)
+    }
+}
+
+/// How members are probed.
+fn timing(config: &NodeConfig) -> Timing {
+    Timing {
+        probe_interval: config.probe_interval,
+        suspect_after: config.suspect_after,
+        down_after: config.down_after,
     }
 }
