@@ -123,4 +123,14 @@ async fn siblings_and_registers_are_told_and_an_owner_that_is_down_is_named() {
         let told = verdicts(&explained).into_iter().filter(|code| *code == verdict).count();
         assert_eq!((told, &explained["agree"]), (2, &Json::Null), "{explained}");
     }
+    // A put that it misses waits for it as a hint, and is told of.
+    let endpoint = cluster.nodes[asked].client.to_string();
+    let put = ["-e", &endpoint, "-t", "causal", "put", "key", "third"];
+    kvctl::run(&put, b"").await.succeeded();
+    until("the hint is told of", PATIENCE, async || {
+        let told = explain(&cluster, asked, "causal", "key").await;
+        let holder = &told["owners"][2]["hints"][0]["holder"];
+        (*holder == cluster.nodes[asked].name.as_str()).then_some(())
+    })
+    .await;
 }
