@@ -152,6 +152,7 @@ mod tests {
             table_id_max: TableId(0),
             dropped_at: Epoch(0),
             recent_changes: Vec::new(),
+            topology: Default::default(),
         }));
         view
     }

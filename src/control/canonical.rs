@@ -4,7 +4,10 @@
 
 use xxhash_rust::xxh3::xxh3_128;
 
-use crate::types::{Charter, ClusterState, Role, Sloppy, Table, TableKind};
+use crate::types::{
+    Charter, ClusterState, Move, MovePhase, PlanStatus, Planned, Role, Sloppy, Staged, Table,
+    TableKind, Topology,
+};
 
 /// Hash of what is fixed at birth. Founders whose lists or settings differ see it here.
 pub fn founders_hash(charter: &Charter) -> u128 {
@@ -57,6 +60,12 @@ pub fn state_hash(state: &ClusterState) -> u128 {
             out.list(owners.iter().map(|id| u64::from(id.0)));
         }
         out.list(class.changed_at.iter().map(|epoch| epoch.0));
+        out.number(class.created.0);
+        for entries in &class.entries {
+            out.list(entries.iter().map(|epoch| epoch.0));
+        }
+        out.number(class.moves.len() as u64);
+        class.moves.iter().for_each(|moving| write_move(&mut out, moving));
     }
     out.number(state.tables.len() as u64);
     for table in &state.tables {
@@ -69,7 +78,72 @@ pub fn state_hash(state: &ClusterState) -> u128 {
         out.wide(id.0);
         out.number(epoch.0);
     }
+    write_topology(&mut out, &state.topology);
     out.hash()
+}
+
+fn write_move(out: &mut Writer, moving: &Move) {
+    out.number(u64::from(moving.partition.0));
+    out.number(u64::from(moving.phase == MovePhase::ReadNew));
+    out.number(u64::from(moving.was_read));
+    out.list(moving.other.iter().map(|id| u64::from(id.0)));
+    out.list(moving.entries.iter().map(|epoch| epoch.0));
+}
+
+fn write_topology(out: &mut Writer, topology: &Topology) {
+    out.number(u64::from(topology.member_id_max.0));
+    write_staged(out, &topology.staged);
+    out.number(u64::from(topology.plan.is_some()));
+    if let Some(plan) = &topology.plan {
+        out.wide(plan.hash);
+        out.number(match plan.status {
+            PlanStatus::Running => 0,
+            PlanStatus::Paused => 1,
+            PlanStatus::RollingBack => 2,
+        });
+        out.list(plan.ring.iter().map(|id| u64::from(id.0)));
+        for list in [&plan.queue, &plan.begun] {
+            out.number(list.len() as u64);
+            for Planned { unit, to } in list {
+                out.number(u64::from(unit.class.0));
+                out.number(u64::from(unit.partition.0));
+                out.list(to.iter().map(|id| u64::from(id.0)));
+            }
+        }
+        out.number(u64::from(plan.total));
+        out.number(plan.before.len() as u64);
+        for before in &plan.before {
+            out.number(u64::from(before.id.0));
+            out.number(role(before.role));
+            out.number(u64::from(before.weight_milli));
+            out.text(before.zone.as_str());
+        }
+        out.list(plan.ring_before.iter().map(|id| u64::from(id.0)));
+    }
+    out.number(topology.gone.len() as u64);
+    for (id, birth) in &topology.gone {
+        out.number(u64::from(id.0));
+        out.wide(birth.0);
+    }
+}
+
+fn write_staged(out: &mut Writer, staged: &[Staged]) {
+    out.number(staged.len() as u64);
+    for change in staged {
+        match change {
+            Staged::Join(id) => out.list([0, u64::from(id.0)].into_iter()),
+            Staged::Leave(id) => out.list([1, u64::from(id.0)].into_iter()),
+            Staged::Replace { old, new } => {
+                out.list([2, u64::from(old.0), u64::from(new.0)].into_iter());
+            }
+            Staged::Set { member, weight_milli, zone } => {
+                out.list([3, u64::from(member.0)].into_iter());
+                out.number(weight_milli.map_or(0, |weight| 1 + u64::from(weight)));
+                out.number(u64::from(zone.is_some()));
+                out.text(zone.as_ref().map_or("", |zone| zone.as_str()));
+            }
+        }
+    }
 }
 
 fn write_table(out: &mut Writer, table: &Table) {

@@ -8,7 +8,8 @@ use xxhash_rust::xxh3::xxh3_128;
 use crate::ring::{ClaimError, ClaimMember, claim};
 use crate::types::{
     Addresses, Charter, Class, ClassId, ClusterId, ClusterState, Epoch, Lineage, Member, NodeId,
-    NodeName, Nonce, Role, Settings, Sloppy, Table, TableId, TableKind, TableName, limits,
+    NodeName, Nonce, Role, Settings, Sloppy, Table, TableId, TableKind, TableName, Topology,
+    limits,
 };
 
 use super::{canonical, founder_id};
@@ -49,15 +50,10 @@ pub fn found(
         })
         .collect();
     let placed = claim(&players, charter.partitions, table.n, None)?;
-    let changed_at = vec![Epoch(1); placed.owners.len()];
-    let class = Class {
-        id: ClassId(0),
-        n: table.n,
-        r_min: table.r_min,
-        w_min: table.w_min,
-        owners: placed.owners,
-        changed_at,
-    };
+    let numbers = (table.n, table.r_min, table.w_min);
+    let class = Class::new(ClassId(0), numbers, placed.owners, Epoch(1));
+    // Also those that were typed away have been given theirs.
+    let member_id_max = NodeId(u32::try_from(charter.founders.len()).unwrap_or(u32::MAX));
     Ok(ClusterState {
         epoch: Epoch(1),
         parent: 0,
@@ -73,6 +69,7 @@ pub fn found(
         tables: vec![table],
         dropped_at: Epoch(0),
         recent_changes: Vec::new(),
+        topology: Topology { member_id_max, ..Topology::default() },
     })
 }
 

@@ -168,8 +168,7 @@ fn class_of(next: &mut ClusterState, table: &Table) -> Result<ClassId, OpError> 
     }
     let owners = owners(next, n)?;
     let id = ClassId(u16::try_from(next.classes.len()).unwrap_or(u16::MAX));
-    let changed_at = vec![next.epoch; owners.len()];
-    next.classes.push(Class { id, n, r_min, w_min, owners, changed_at });
+    next.classes.push(Class::new(id, (n, r_min, w_min), owners, next.epoch));
     Ok(id)
 }
 
@@ -208,14 +207,24 @@ fn weight(state: &ClusterState) -> usize {
     };
     let class = |class: &Class| {
         let owners: usize = class.owners.iter().flatten().map(id).sum();
-        let changed: usize = class.changed_at.iter().map(|epoch| number(epoch.0)).sum();
-        64 + owners + class.owners.len() + changed
+        let epochs = class.changed_at.iter().chain(class.entries.iter().flatten());
+        let epochs: usize = epochs.map(|epoch| number(epoch.0)).sum();
+        let moves: usize = class.moves.iter().map(|moving| 16 + 16 * moving.other.len()).sum();
+        64 + owners + class.owners.len() + epochs + moves
     };
+    let plan = state.topology.plan.iter().map(|plan| {
+        let moves = plan.queue.iter().chain(&plan.begun);
+        let moves: usize = moves.map(|planned| 12 + planned.to.iter().map(id).sum::<usize>()).sum();
+        let ring = plan.ring.iter().chain(&plan.ring_before);
+        64 + moves + ring.map(id).sum::<usize>() + 80 * plan.before.len()
+    });
     let members: usize = state.members.iter().map(member).sum();
     let classes: usize = state.classes.iter().map(class).sum();
     let ring: usize = state.ring.iter().map(id).sum();
     let tables: usize = state.tables.iter().map(|table| 64 + table.name.as_str().len()).sum();
-    256 + members + classes + ring + tables + 32 * state.recent_changes.len()
+    let staged = 80 * state.topology.staged.len() + 24 * state.topology.gone.len();
+    let topology = staged + plan.sum::<usize>();
+    256 + members + classes + ring + tables + topology + 32 * state.recent_changes.len()
 }
 
 #[cfg(test)]

@@ -41,8 +41,9 @@ pub use hint::{
     HintPlace, HintRequest, HintTotals, HintsDropped, HintsReply, Kept,
 };
 pub use peer::{
-    BirthNews, CustodyNews, FounderNonce, KeyPlace, Lane, LifeAnswer, PeerMessage, ProbeFacts,
-    ReadAnswer, ReadAsk, Refusal, RoundId, ScanAnswer, ScanAsk, WriteAnswer, WriteAsk,
+    BirthNews, CustodyNews, FillNews, FillState, FounderNonce, KeyPlace, Lane, LifeAnswer,
+    PeerMessage, ProbeFacts, ReadAnswer, ReadAsk, Refusal, RoundId, ScanAnswer, ScanAsk,
+    WriteAnswer, WriteAsk,
 };
 pub use register::{
     Cas, CasReply, Expectation, Fate, OutcomeAsk, OutcomeReply, RegisterDisk, RegisterMessage,

@@ -217,6 +217,37 @@ pub struct ProbeFacts {
     /// Whom the sender's reads leave out; at most
     /// [`UNWELL_NEWS_MAX`](crate::types::limits::UNWELL_NEWS_MAX).
     pub unwell: Vec<UnwellLink>,
+    /// The highest epoch the sender has acknowledged: below its fences it lets nothing in any more,
+    /// and what it let in before is durable.
+    pub acknowledged: Epoch,
+    /// How it is filled, in units it has become an owner of and that are on the move; at most
+    /// [`FILL_NEWS_MAX`](crate::types::limits::FILL_NEWS_MAX).
+    pub fills: Vec<FillNews>,
+}
+
+/// What an owner says of a unit it has become an owner of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FillNews {
+    /// The unit.
+    pub unit: Unit,
+    /// The epoch of its entry, as it knows it.
+    pub entry: Epoch,
+    /// What it says.
+    pub state: FillState,
+}
+
+/// How far an owner has what it should have of a unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FillState {
+    /// It is being filled.
+    Filling {
+        /// Thousandths done, as far as can be told.
+        done_milli: u16,
+    },
+    /// It has everything it should have since its entry, durably.
+    Complete,
+    /// It has lost data that it had acknowledged since its entry.
+    Lost,
 }
 
 /// What one founder has heard of another's birth.

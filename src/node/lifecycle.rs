@@ -433,6 +433,8 @@ impl Node {
             hints: self.hints.books.totals().count,
             custody: self.hints.books.news(),
             unwell: self.members.links().told(now.mono),
+            acknowledged: self.epoch(),
+            fills: Vec::new(),
         }
     }
 

@@ -18,6 +18,7 @@ mod config;
 mod decree;
 mod disk;
 mod explain;
+mod fills;
 mod hints;
 mod lifecycle;
 mod links;

@@ -374,5 +374,6 @@ pub(super) fn state() -> ClusterState {
         table_id_max: TableId(1),
         dropped_at: Epoch(0),
         recent_changes: vec![(RequestId(1), Epoch(3))],
+        topology: Default::default(),
     }
 }

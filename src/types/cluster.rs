@@ -4,8 +4,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ClassId, ClusterId, Epoch, Lineage, NodeId, NodeName, Nonce, Partition, RequestId, Table,
-    TableId, TableName, Unit, Zone, limits,
+    ClassId, ClusterId, Epoch, Lineage, Move, NodeId, NodeName, Nonce, Partition, RequestId, Table,
+    TableId, TableName, Topology, Unit, Zone, limits,
 };
 
 /// Where a member listens.
@@ -69,10 +69,37 @@ pub struct Class {
     pub r_min: u8,
     /// Write floor.
     pub w_min: u8,
-    /// Owners of each partition, in preference order; `owners.len()` is Q.
+    /// The epoch in which it was made: who is an owner since then has missed nothing.
+    pub created: Epoch,
+    /// Owners of each partition, in preference order; `owners.len()` is Q. While a partition moves:
+    /// the set that is read.
     pub owners: Vec<Vec<NodeId>>,
-    /// The last epoch in which the read or write set of each partition changed.
+    /// The epoch in which each of them became an owner, or began to be filled again.
+    pub entries: Vec<Vec<Epoch>>,
+    /// The last epoch in which the read set, the write sets or an entry of each partition changed.
     pub changed_at: Vec<Epoch>,
+    /// Partitions whose owners change, by partition.
+    pub moves: Vec<Move>,
+}
+
+impl Class {
+    /// A class that is made in epoch `created`, with nothing in it and nothing on the move.
+    pub fn new(
+        id: ClassId,
+        (n, r_min, w_min): (u8, u8, u8),
+        owners: Vec<Vec<NodeId>>,
+        created: Epoch,
+    ) -> Class {
+        let entries = owners.iter().map(|owners| vec![created; owners.len()]).collect();
+        let changed_at = vec![created; owners.len()];
+        Class { id, n, r_min, w_min, created, owners, entries, changed_at, moves: Vec::new() }
+    }
+
+    /// The move of a partition, if its owners change.
+    pub fn moving(&self, partition: Partition) -> Option<&Move> {
+        let place = self.moves.binary_search_by_key(&partition, |moving| moving.partition).ok()?;
+        self.moves.get(place)
+    }
 }
 
 /// What is fixed for the whole cluster.
@@ -117,6 +144,8 @@ pub struct ClusterState {
     /// first; at most [`limits::RECENT_CHANGES_MAX`]. Who asks again for a change it has no answer
     /// to finds it here.
     pub recent_changes: Vec<(RequestId, Epoch)>,
+    /// Who may come, what is staged and what is on the move.
+    pub topology: Topology,
 }
 
 impl ClusterState {
@@ -171,11 +200,62 @@ impl ClusterState {
         self.classes.get(usize::from(id.0))
     }
 
-    /// The owners of `unit`, in preference order; empty when there is no such unit.
+    /// The owners of `unit` that are read, in preference order; empty when there is no such unit.
     pub fn owners(&self, unit: Unit) -> &[NodeId] {
         self.class(unit.class)
             .and_then(|class| class.owners.get(usize::from(unit.partition.0)))
             .map_or(&[], Vec::as_slice)
+    }
+
+    /// The move of `unit`, if its owners change.
+    pub fn moving(&self, unit: Unit) -> Option<&Move> {
+        self.class(unit.class)?.moving(unit.partition)
+    }
+
+    /// The second write set of `unit`, which is not read; empty when its owners do not change.
+    pub fn other_owners(&self, unit: Unit) -> &[NodeId] {
+        self.moving(unit).map_or(&[], |moving| &moving.other)
+    }
+
+    /// All who take writes of `unit`: the read set in preference order, then those of the other set
+    /// that are not in it.
+    pub fn writers(&self, unit: Unit) -> Vec<NodeId> {
+        let read = self.owners(unit);
+        let mut writers = read.to_vec();
+        writers.extend(self.other_owners(unit).iter().filter(|id| !read.contains(id)));
+        writers
+    }
+
+    /// Whether `member` takes writes of `unit`.
+    pub fn is_writer(&self, unit: Unit, member: NodeId) -> bool {
+        self.owners(unit).contains(&member) || self.other_owners(unit).contains(&member)
+    }
+
+    /// The epoch in which `member` became an owner of `unit`, or began to be filled again; `None`
+    /// when it takes no writes of it.
+    pub fn entry(&self, unit: Unit, member: NodeId) -> Option<Epoch> {
+        let class = self.class(unit.class)?;
+        let entries = class.entries.get(usize::from(unit.partition.0))?;
+        let place = |ids: &[NodeId]| ids.iter().position(|id| *id == member);
+        if let Some(place) = place(self.owners(unit)) {
+            return entries.get(place).copied();
+        }
+        let moving = class.moving(unit.partition)?;
+        moving.entries.get(place(&moving.other)?).copied()
+    }
+
+    /// Whether `member` is an owner of `unit` since the unit is there: it has missed nothing and
+    /// need not be filled.
+    pub fn is_original(&self, unit: Unit, member: NodeId) -> bool {
+        let created = self.class(unit.class).map(|class| class.created);
+        created.is_some() && self.entry(unit, member) == created
+    }
+
+    /// All units of all classes.
+    pub fn units(&self) -> impl Iterator<Item = Unit> + '_ {
+        self.classes.iter().flat_map(|class| {
+            self.partitions().map(|partition| Unit { class: class.id, partition })
+        })
     }
 
     /// The last epoch in which the owners of `unit` changed; 0 when there is no such unit.

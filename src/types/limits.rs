@@ -100,6 +100,13 @@ pub const EXPLAIN_SIBLINGS_MAX: usize = 1024;
 /// Longest reason why a member does not tell what it knows of a key.
 pub const EXPLAIN_WHY_BYTES_MAX: usize = 512;
 
+/// Fills that a probe tells of.
+pub const FILL_NEWS_MAX: usize = 512;
+/// Changes of members that may be staged for one plan.
+pub const STAGED_MAX: usize = 256;
+/// Members that have gone, and are remembered to tell a disk that comes back.
+pub const GONE_MAX: usize = 256;
+
 /// Longest time a request may ask for.
 pub const REQUEST_TIMEOUT_MAX: Duration = Duration::from_secs(60);
 

@@ -13,6 +13,7 @@ mod register;
 mod stamp;
 mod table;
 mod time;
+mod topology;
 
 pub use cluster::{Addresses, Class, ClusterState, Member, Role, Settings};
 pub use founder::{Charter, Founder};
@@ -27,3 +28,4 @@ pub use register::{RecentId, RecentIds, RegisterState};
 pub use stamp::Stamp;
 pub use table::{Sloppy, Table, TableKind, TableName};
 pub use time::{Now, Time, WallTime};
+pub use topology::{MemberBefore, Move, MovePhase, Plan, PlanStatus, Planned, Staged, Topology};

@@ -21,6 +21,7 @@ mod state;
 pub mod tables;
 #[cfg(test)]
 mod tests;
+mod topology;
 
 pub use peer::Malformed;
 pub use state::{state_from_wire, state_to_wire};

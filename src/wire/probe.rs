@@ -2,8 +2,10 @@
 
 use core::time::Duration;
 
-use crate::message::{CustodyNews, ProbeFacts, ReplicaFacts, Unwell, UnwellLink};
-use crate::types::{Epoch, NodeId, WallTime, limits};
+use crate::message::{
+    CustodyNews, FillNews, FillState, ProbeFacts, ReplicaFacts, Unwell, UnwellLink,
+};
+use crate::types::{ClassId, Epoch, NodeId, Partition, Unit, WallTime, limits};
 
 use super::peer::{ADDRESS_BYTES_MAX, Malformed, boot_from_wire, boot_to_wire, narrow, required};
 use super::proto::peer as pb;
@@ -27,6 +29,8 @@ pub(super) fn probe_to_wire(seq: u64, facts: ProbeFacts) -> pb::Probe {
         custody: facts.custody.targets.into_iter().map(custody).collect(),
         custody_for_others: facts.custody.others,
         unwell: facts.unwell.into_iter().map(unwell_to_wire).collect(),
+        acknowledged: facts.acknowledged.0,
+        fills: facts.fills.into_iter().map(fill_to_wire).collect(),
     }
 }
 
@@ -39,6 +43,9 @@ pub(super) fn probe_from_wire(probe: pb::Probe) -> Result<(u64, Box<ProbeFacts>)
     }
     if probe.unwell.len() > limits::UNWELL_NEWS_MAX {
         return Err(Malformed::new(format!("{} unwell links", probe.unwell.len())));
+    }
+    if probe.fills.len() > limits::FILL_NEWS_MAX {
+        return Err(Malformed::new(format!("news of {} fills", probe.fills.len())));
     }
     let targets = probe.custody.into_iter().map(|held| (NodeId(held.target), held.count));
     let facts = ProbeFacts {
@@ -58,6 +65,8 @@ pub(super) fn probe_from_wire(probe: pb::Probe) -> Result<(u64, Box<ProbeFacts>)
         hints: probe.hints,
         custody: CustodyNews { targets: targets.collect(), others: probe.custody_for_others },
         unwell: probe.unwell.into_iter().filter_map(unwell_from_wire).collect(),
+        acknowledged: Epoch(probe.acknowledged),
+        fills: probe.fills.into_iter().map(fill_from_wire).collect::<Result<_, _>>()?,
     };
     Ok((probe.seq, Box::new(facts)))
 }
@@ -84,4 +93,35 @@ fn unwell_from_wire(link: pb::probe::Unwell) -> Option<UnwellLink> {
     };
     let (member, age) = (NodeId(link.member), Duration::from_millis(link.age_ms));
     Some(UnwellLink { member, why, age })
+}
+
+fn fill_to_wire(news: FillNews) -> pb::probe::Fill {
+    use pb::probe::fill::State;
+    let (state, done_milli) = match news.state {
+        FillState::Filling { done_milli } => (State::Filling, done_milli),
+        FillState::Complete => (State::Complete, 0),
+        FillState::Lost => (State::Lost, 0),
+    };
+    pb::probe::Fill {
+        class: news.unit.class.0.into(),
+        partition: news.unit.partition.0.into(),
+        entry: news.entry.0,
+        state: state.into(),
+        done_milli: done_milli.into(),
+    }
+}
+
+fn fill_from_wire(news: pb::probe::Fill) -> Result<FillNews, Malformed> {
+    use pb::probe::fill::State;
+    let state = match news.state() {
+        State::Unspecified => return Err(Malformed::new("the state of a fill")),
+        State::Filling => FillState::Filling { done_milli: narrow(news.done_milli, "done")? },
+        State::Complete => FillState::Complete,
+        State::Lost => FillState::Lost,
+    };
+    let unit = Unit {
+        class: ClassId(narrow(news.class, "class")?),
+        partition: Partition(narrow(news.partition, "partition")?),
+    };
+    Ok(FillNews { unit, entry: Epoch(news.entry), state })
 }

@@ -11,6 +11,7 @@ use crate::types::{
 
 use super::peer::{ADDRESS_BYTES_MAX, Malformed, narrow, node_name, wide, wide_bytes};
 use super::proto::peer as pb;
+use super::topology;
 
 /// Longest cluster name, in bytes.
 const CLUSTER_NAME_BYTES_MAX: usize = 64;
@@ -37,6 +38,7 @@ pub fn state_to_wire(state: &ClusterState) -> pb::ClusterState {
             .iter()
             .map(|(id, epoch)| pb::RecentChange { id: wide_bytes(id.0), epoch: epoch.0 })
             .collect(),
+        topology: Some(topology::topology_to_wire(&state.topology)),
     }
 }
 
@@ -44,7 +46,10 @@ pub fn state_to_wire(state: &ClusterState) -> pb::ClusterState {
 pub(super) fn state_weight(state: &ClusterState) -> usize {
     let copies: usize =
         state.classes.iter().map(|class| class.owners.len() * usize::from(class.n)).sum();
-    let changes = 32 * state.recent_changes.len();
+    let moves: usize = state.classes.iter().map(|class| class.moves.len()).sum();
+    let plan = state.topology.plan.as_ref();
+    let planned = plan.map_or(0, |plan| plan.queue.len() + plan.begun.len() + plan.ring.len());
+    let changes = 32 * state.recent_changes.len() + 128 * moves + 64 * planned;
     256 * state.members.len() + 8 * (state.ring.len() + copies) + 128 * state.tables.len() + changes
 }
 
@@ -95,6 +100,7 @@ pub fn state_from_wire(wire: pb::ClusterState) -> Result<ClusterState, Malformed
             .into_iter()
             .map(|change| Ok((RequestId(wide(&change.id, "change")?), Epoch(change.epoch))))
             .collect::<Result<_, _>>()?,
+        topology: topology::topology_from_wire(wire.topology.unwrap_or_default())?,
     };
     check(&state)?;
     Ok(state)
@@ -119,6 +125,7 @@ fn check(state: &ClusterState) -> Result<(), Malformed> {
             return Err(Malformed::new(format!("class {} stands at place {index}", class.id)));
         }
     }
+    topology::check(state, &ids)?;
     let names: BTreeSet<&TableName> = state.tables.iter().map(|table| &table.name).collect();
     if names.len() != state.tables.len() || !state.tables.is_sorted_by(|a, b| a.id < b.id) {
         return Err(Malformed::new("tables are not distinct, or not in order"));
@@ -136,12 +143,27 @@ fn check(state: &ClusterState) -> Result<(), Malformed> {
     Ok(())
 }
 
-fn member_to_wire(member: &Member) -> pb::Member {
-    let role = match member.role {
+pub(super) fn role_to_wire(role: Role) -> pb::Role {
+    match role {
         Role::Active => pb::Role::Active,
         Role::Reserved => pb::Role::Reserved,
         Role::Leaving => pb::Role::Leaving,
-    };
+    }
+}
+
+pub(super) fn role_from_wire(role: i32) -> Result<Role, Malformed> {
+    match pb::Role::try_from(role) {
+        Ok(pb::Role::Active) => Ok(Role::Active),
+        Ok(pb::Role::Reserved) => Ok(Role::Reserved),
+        Ok(pb::Role::Leaving) => Ok(Role::Leaving),
+        Ok(pb::Role::Unspecified) | Err(_) => {
+            Err(Malformed::new(format!("there is no role {role}")))
+        }
+    }
+}
+
+fn member_to_wire(member: &Member) -> pb::Member {
+    let role = role_to_wire(member.role);
     pb::Member {
         id: member.id.0,
         name: member.name.as_str().to_owned(),
@@ -155,14 +177,7 @@ fn member_to_wire(member: &Member) -> pb::Member {
 }
 
 fn member_from_wire(wire: pb::Member) -> Result<Member, Malformed> {
-    let role = match pb::Role::try_from(wire.role) {
-        Ok(pb::Role::Active) => Role::Active,
-        Ok(pb::Role::Reserved) => Role::Reserved,
-        Ok(pb::Role::Leaving) => Role::Leaving,
-        Ok(pb::Role::Unspecified) | Err(_) => {
-            return Err(Malformed::new(format!("there is no role {}", wire.role)));
-        }
-    };
+    let role = role_from_wire(wire.role)?;
     if wire.client_address.len().max(wire.peer_address.len()) > ADDRESS_BYTES_MAX {
         return Err(Malformed::new("a member's address is too long"));
     }
@@ -190,6 +205,9 @@ fn class_to_wire(class: &Class) -> pb::Class {
             .map(|owners| u32::try_from(owners.len()).unwrap_or(u32::MAX))
             .collect(),
         changed_at: class.changed_at.iter().map(|epoch| epoch.0).collect(),
+        created: class.created.0,
+        entries: topology::entries_to_wire(class),
+        moves: class.moves.iter().map(topology::move_to_wire).collect(),
     }
 }
 
@@ -213,11 +231,15 @@ fn class_from_wire(wire: pb::Class, partitions: u32) -> Result<Class, Malformed>
     if rest.next().is_some() {
         return Err(Malformed::new("a class names more owners than it has places"));
     }
+    let created = Epoch(wire.created);
     Ok(Class {
         id: ClassId(narrow(wire.id, "class")?),
         n,
         r_min: narrow(wire.r_min, "r_min")?,
         w_min: narrow(wire.w_min, "w_min")?,
+        created,
+        entries: topology::entries_from_wire(wire.entries, &owners, created)?,
+        moves: topology::moves_from_wire(wire.moves, (n, partitions))?,
         owners,
         changed_at: wire.changed_at.into_iter().map(Epoch).collect(),
     })

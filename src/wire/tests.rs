@@ -11,15 +11,16 @@ use std::sync::Arc;
 use super::proto::{peer as pb, v1};
 use super::{client, hello, peer};
 use crate::message::{
-    Ballot, BirthNews, BootRecord, CustodyNews, DecreeMessage, ErrorCode, FounderNonce, Hello,
-    HelloRefusal, Instance, Lane, LifeAnswer, LifeRecord, PeerMessage, Principal, ProbeFacts,
-    ReadAnswer, ReadAsk, Refusal, ReplicaFacts, RoundId, ScanAnswer, ScanAsk, Unwell, UnwellLink,
-    WriteAnswer, WriteAsk, WriteOutcome,
+    Ballot, BirthNews, BootRecord, CustodyNews, DecreeMessage, ErrorCode, FillNews, FillState,
+    FounderNonce, Hello, HelloRefusal, Instance, Lane, LifeAnswer, LifeRecord, PeerMessage,
+    Principal, ProbeFacts, ReadAnswer, ReadAsk, Refusal, ReplicaFacts, RoundId, ScanAnswer,
+    ScanAsk, Unwell, UnwellLink, WriteAnswer, WriteAsk, WriteOutcome,
 };
 use crate::types::{
-    Addresses, Class, ClassId, ClusterId, ClusterState, Epoch, Key, Lineage, Member, NodeId,
-    NodeName, Nonce, Partition, Record, RequestId, Role, Settings, Sloppy, Stamp, Table, TableId,
-    TableKind, TableName, Time, Unit, Value, WallTime, Zone, limits,
+    Addresses, Class, ClassId, ClusterId, ClusterState, Epoch, Key, Lineage, Member, MemberBefore,
+    Move, MovePhase, NodeId, NodeName, Nonce, Partition, Plan, PlanStatus, Planned, Record,
+    RequestId, Role, Settings, Sloppy, Staged, Stamp, Table, TableId, TableKind, TableName, Time,
+    Topology, Unit, Value, WallTime, Zone, limits,
 };
 
 fn key() -> impl Strategy<Value = Key> {
@@ -101,6 +102,8 @@ fn facts() -> impl Strategy<Value = Box<ProbeFacts>> {
             hints,
             custody: CustodyNews { targets, others },
             unwell,
+            acknowledged: Epoch(epoch / 3),
+            fills: fills(epoch),
             epoch: Epoch(epoch),
             serving,
             wall: WallTime(wall),
@@ -116,6 +119,16 @@ fn facts() -> impl Strategy<Value = Box<ProbeFacts>> {
             },
         })
     })
+}
+
+fn fills(entry: u64) -> Vec<FillNews> {
+    let states = [FillState::Filling { done_milli: 7 }, FillState::Complete, FillState::Lost];
+    let news = |(state, place): (FillState, u16)| FillNews {
+        unit: Unit { class: ClassId(place), partition: Partition(place + 1) },
+        entry: Epoch(entry),
+        state,
+    };
+    states.into_iter().zip(0..).map(news).collect()
 }
 
 fn founder() -> impl Strategy<Value = FounderNonce> {
@@ -281,8 +294,17 @@ fn state(epoch: Epoch) -> ClusterState {
             n: 2,
             r_min: 2,
             w_min: 2,
+            created: Epoch(1),
             owners: (0..8).map(|index| vec![place(index), place(index + 1)]).collect(),
+            entries: (0..8).map(|index| vec![Epoch(1), Epoch(1 + index)]).collect(),
             changed_at: vec![Epoch(1); 8],
+            moves: vec![Move {
+                partition: Partition(3),
+                phase: MovePhase::ReadNew,
+                other: vec![NodeId(3), NodeId(1)],
+                entries: vec![Epoch(2), Epoch(1)],
+                was_read: true,
+            }],
         }],
         tables: vec![Table {
             id: TableId(1),
@@ -301,6 +323,35 @@ fn state(epoch: Epoch) -> ClusterState {
         table_id_max: TableId(1),
         dropped_at: Epoch(2),
         recent_changes: vec![(RequestId(7), Epoch(2))],
+        topology: topology(),
+    }
+}
+
+fn topology() -> Topology {
+    let unit = Unit { class: ClassId(0), partition: Partition(4) };
+    let planned = |id: u32| Planned { unit, to: vec![NodeId(id), NodeId(3)] };
+    let before =
+        MemberBefore { id: NodeId(2), role: Role::Leaving, weight_milli: 7, zone: Zone::default() };
+    Topology {
+        member_id_max: NodeId(4),
+        staged: vec![
+            Staged::Join(NodeId(3)),
+            Staged::Leave(NodeId(1)),
+            Staged::Replace { old: NodeId(2), new: NodeId(3) },
+            Staged::Set { member: NodeId(1), weight_milli: Some(5), zone: None },
+            Staged::Set { member: NodeId(1), weight_milli: None, zone: Some(Zone::default()) },
+        ],
+        plan: Some(Plan {
+            hash: 9 << 90,
+            status: PlanStatus::Paused,
+            ring: vec![NodeId(3); 8],
+            queue: vec![planned(1)],
+            begun: vec![planned(2), planned(1)],
+            total: 3,
+            before: vec![before],
+            ring_before: vec![NodeId(1); 8],
+        }),
+        gone: vec![(NodeId(4), Nonce(1 << 99))],
     }
 }
 

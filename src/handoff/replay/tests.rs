@@ -118,18 +118,17 @@ fn state() -> ClusterState {
         members: (1..=4).map(member).collect(),
         council: Vec::new(),
         ring: Vec::new(),
-        classes: vec![Class {
-            id: ClassId(0),
-            n: 3,
-            r_min: 2,
-            w_min: 2,
-            owners: vec![vec![NodeId(1), B, C]],
-            changed_at: vec![crate::types::Epoch(1)],
-        }],
+        classes: vec![Class::new(
+            ClassId(0),
+            (3, 2, 2),
+            vec![vec![NodeId(1), B, C]],
+            crate::types::Epoch(1),
+        )],
         tables: vec![table],
         table_id_max: TableId(1),
         dropped_at: crate::types::Epoch(0),
         recent_changes: Vec::new(),
+        topology: Default::default(),
     }
 }
 

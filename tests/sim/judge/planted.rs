@@ -248,6 +248,7 @@ fn state(parent: u128, birth: Nonce) -> ClusterState {
         table_id_max: TableId(0),
         dropped_at: Epoch(0),
         recent_changes: Vec::new(),
+        topology: Default::default(),
     }
 }
 

@@ -1,0 +1,127 @@
+//! How the owners of units change: moves, the plan that queues them, and what operators have staged
+//! for the next plan. Part of the cluster state. The rules are `control`'s, the reasons in
+//! `docs/protocol/moves.md`.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Epoch, NodeId, Nonce, Partition, Role, Unit, Zone};
+
+/// Where a move stands. Both write sets are written in both phases; which one is read is told by
+/// [`Class::owners`](super::Class::owners), the read set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MovePhase {
+    /// The other set is still to be read: it is being filled, or has been read before and is being
+    /// moved back to.
+    ReadOld,
+    /// The other set has been read, and is to go.
+    ReadNew,
+}
+
+/// A unit whose owners change.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Move {
+    /// The partition, in the class that holds the move.
+    pub partition: Partition,
+    /// Its phase.
+    pub phase: MovePhase,
+    /// The write set that is not read: the new owners in the first phase, the old ones in the second.
+    pub other: Vec<NodeId>,
+    /// The epoch in which each of `other` became an owner, or began to be filled again.
+    pub entries: Vec<Epoch>,
+    /// First phase: `other` has been read before, so that it may be dropped or exchanged only behind a
+    /// barrier. The move then undoes another.
+    pub was_read: bool,
+}
+
+/// What an operator has staged for the next plan.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Staged {
+    /// A reserved member is to own its share.
+    Join(NodeId),
+    /// A member is to give its share away and to go.
+    Leave(NodeId),
+    /// A reserved member is to take over what another owns, who goes.
+    Replace {
+        /// Who goes.
+        old: NodeId,
+        /// Who comes.
+        new: NodeId,
+    },
+    /// A member is to have another weight or zone. What is left out stays.
+    Set {
+        /// The member.
+        member: NodeId,
+        /// In thousandths.
+        weight_milli: Option<u32>,
+        /// Its failure domain.
+        zone: Option<Zone>,
+    },
+}
+
+/// A move that a plan has not begun yet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Planned {
+    /// The unit.
+    pub unit: Unit,
+    /// Its owners afterwards, in preference order.
+    pub to: Vec<NodeId>,
+}
+
+/// What a member was before a plan changed it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberBefore {
+    /// The member.
+    pub id: NodeId,
+    /// Its role.
+    pub role: Role,
+    /// Its weight.
+    pub weight_milli: u32,
+    /// Its zone.
+    pub zone: Zone,
+}
+
+/// Whether a plan goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PlanStatus {
+    /// It does.
+    Running,
+    /// Moves that have begun go on, no more are begun.
+    Paused,
+    /// What was moved is moved back.
+    RollingBack,
+}
+
+/// A committed plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// The hash of its inputs, by which it was committed.
+    pub hash: u128,
+    /// Whether it goes on.
+    pub status: PlanStatus,
+    /// The ring when it is done.
+    pub ring: Vec<NodeId>,
+    /// Moves that have not begun, in the order in which they will.
+    pub queue: Vec<Planned>,
+    /// Units whose moves have begun or are done, with the owners they had: what a rollback goes back
+    /// to.
+    pub begun: Vec<Planned>,
+    /// Moves in all.
+    pub total: u32,
+    /// The members it changed, as they were.
+    pub before: Vec<MemberBefore>,
+    /// The ring as it was.
+    pub ring_before: Vec<NodeId>,
+}
+
+/// Who may come, and what is on its way.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Topology {
+    /// The highest member id ever given.
+    pub member_id_max: NodeId,
+    /// For the next plan, in the order in which it was staged.
+    pub staged: Vec<Staged>,
+    /// The plan that is carried out.
+    pub plan: Option<Plan>,
+    /// Births of members that have gone, latest last: a disk that comes back is told so.
+    pub gone: Vec<(NodeId, Nonce)>,
+}
