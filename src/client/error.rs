@@ -192,11 +192,15 @@ fn kind_of(code: ErrorCode) -> ErrorKind {
         | ErrorCode::TableNameInvalid
         | ErrorCode::TableInvalid
         | ErrorCode::TableLimit
+        | ErrorCode::MemberUnknown
+        | ErrorCode::PlanInvalid
         | ErrorCode::ContextInvalid
         | ErrorCode::KindMismatch
         | ErrorCode::TimeTooFar
         | ErrorCode::RequestMalformed => ErrorKind::InvalidArgument,
         ErrorCode::TableExists
+        | ErrorCode::MemberExists
+        | ErrorCode::PlanConflict
         | ErrorCode::SiblingLimit
         | ErrorCode::RequestCancelled
         | ErrorCode::OutcomeForgotten => ErrorKind::Conflict,

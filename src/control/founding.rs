@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 
 use xxhash_rust::xxh3::xxh3_128;
 
-use crate::ring::{ClaimError, ClaimMember, claim};
+use crate::ring::{ClaimError, claim};
 use crate::types::{
     Addresses, Charter, Class, ClassId, ClusterId, ClusterState, Epoch, Lineage, Member, NodeId,
     NodeName, Nonce, Role, Settings, Sloppy, Table, TableId, TableKind, TableName, Topology,
     limits,
 };
 
-use super::{canonical, founder_id};
+use super::{canonical, founder_id, members};
 
 /// Why the founders list makes no cluster.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -37,18 +37,10 @@ pub fn found(
     charter: &Charter,
     births: &BTreeMap<NodeName, Nonce>,
 ) -> Result<ClusterState, FoundingError> {
-    let members = members(charter, births);
+    let members = born(charter, births);
     let active = members.iter().filter(|member| member.role == Role::Active).count();
     let table = default_table(charter, u8::try_from(active).unwrap_or(u8::MAX))?;
-    let players: Vec<ClaimMember> = members
-        .iter()
-        .map(|member| ClaimMember {
-            id: member.id,
-            zone: member.zone.clone(),
-            weight_milli: member.weight_milli,
-            takes_share: member.role == Role::Active,
-        })
-        .collect();
+    let players = super::schema::players(&members);
     let placed = claim(&players, charter.partitions, table.n, None)?;
     let numbers = (table.n, table.r_min, table.w_min);
     let class = Class::new(ClassId(0), numbers, placed.owners, Epoch(1));
@@ -61,7 +53,7 @@ pub fn found(
         lineage: Lineage(0),
         feature_level: limits::FEATURE_LEVEL,
         settings: Settings { name: charter.cluster_name.clone(), partitions: charter.partitions },
-        council: council(&members),
+        council: members::council(&members, &[], |_| false),
         members,
         ring: placed.ring,
         classes: vec![class],
@@ -73,7 +65,7 @@ pub fn found(
     })
 }
 
-fn members(charter: &Charter, births: &BTreeMap<NodeName, Nonce>) -> Vec<Member> {
+fn born(charter: &Charter, births: &BTreeMap<NodeName, Nonce>) -> Vec<Member> {
     let founders = charter.founders.iter().enumerate();
     founders
         .filter_map(|(index, founder)| {
@@ -124,25 +116,6 @@ fn cluster_id(charter: &Charter, members: &[Member]) -> ClusterId {
         bytes.extend_from_slice(&member.birth.0.to_le_bytes());
     }
     ClusterId(xxh3_128(&bytes))
-}
-
-/// Who decides the next epoch: 5 members, or 3, or 1, over as many zones as there are; each zone
-/// gives its next member in turn. Members of any role can sit.
-fn council(members: &[Member]) -> Vec<NodeId> {
-    let seats = match members.len() {
-        0..=2 => 1,
-        3..=4 => 3,
-        _ => 5,
-    };
-    let mut zones: BTreeMap<_, Vec<NodeId>> = BTreeMap::new();
-    for member in members {
-        zones.entry(&member.zone).or_default().push(member.id);
-    }
-    let deepest = zones.values().map(Vec::len).max().unwrap_or(0);
-    let by_turns = (0..deepest).flat_map(|turn| zones.values().filter_map(move |z| z.get(turn)));
-    let mut council: Vec<NodeId> = by_turns.take(seats).copied().collect();
-    council.sort_unstable();
-    council
 }
 
 #[cfg(test)]

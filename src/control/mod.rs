@@ -6,17 +6,26 @@
 pub mod admission;
 mod birth;
 mod canonical;
+mod change;
 mod decree;
 mod founding;
 mod lives;
+mod members;
+mod moves;
+mod plan;
 mod schema;
+mod steps;
 
 pub use birth::{Birth, BirthAction};
 pub use canonical::{founders_hash, state_hash};
+pub use change::Change;
 pub use decree::{Decree, DecreeAction, DecreeTiming};
 pub use founding::{FoundingError, found};
 pub use lives::{Ceilings, Lives, LivesAction, judge_life};
-pub use schema::Change;
+pub use members::council_wanted;
+pub use moves::{Step, StepKind};
+pub use plan::{Draft, draft};
+pub use steps::{Heard, steps, waits_for_fill};
 
 /// The member id of founder `index` of the list: its place, from 1.
 pub fn founder_id(index: usize) -> crate::types::NodeId {

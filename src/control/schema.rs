@@ -1,57 +1,18 @@
-//! What makes one cluster state out of another, as far as tables go: names, ids, floors, classes
-//! and their owners. Pure and deterministic. Whether the result is ever decided is `decree`'s
-//! business.
+//! What changes of the schema make of a state: names, ids, floors, classes and their owners.
 
 use crate::message::{ErrorCode, OpError, TableAlteration, TableChange, TableSpec};
 use crate::ring::{Before, ClaimMember, Ring, claim};
 use crate::types::{
-    Class, ClassId, ClusterState, Epoch, NodeId, RequestId, Role, Sloppy, Table, TableId,
-    TableKind, TableName, limits,
+    Class, ClassId, ClusterState, Member, NodeId, Role, Sloppy, Table, TableId, TableKind,
+    TableName, limits,
 };
 
-use super::canonical;
-
-/// A change of the cluster state. Those of owners and members come with moves.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Change {
-    /// Of the schema.
-    Table(TableChange),
-}
-
-impl Change {
-    /// The state after `state` with this change made.
-    ///
-    /// # Errors
-    /// [`ErrorCode::TableExists`], [`ErrorCode::TableUnknown`], [`ErrorCode::TableInvalid`] or
-    /// [`ErrorCode::TableLimit`]: on top of `state` the change cannot be made.
-    pub fn after(&self, state: &ClusterState, id: RequestId) -> Result<ClusterState, OpError> {
-        let mut next = ClusterState {
-            epoch: Epoch(state.epoch.0.saturating_add(1)),
-            parent: canonical::state_hash(state),
-            ..state.clone()
-        };
-        match self {
-            Change::Table(TableChange::Create(spec)) => create(&mut next, spec)?,
-            Change::Table(TableChange::Alter(alteration)) => alter(&mut next, alteration)?,
-            Change::Table(TableChange::Drop(name)) => drop_table(&mut next, name)?,
-        }
-        next.note_change(id);
-        let bytes = weight(&next);
-        if bytes > limits::STATE_BYTES_MAX {
-            let most = limits::STATE_BYTES_MAX;
-            let text = format!("the cluster state would have {bytes} bytes; the limit is {most}");
-            return Err(OpError::new(ErrorCode::TableLimit, text).with_limit(most, bytes));
-        }
-        Ok(next)
-    }
-
-    /// The table that is changed.
-    pub fn table(&self) -> &TableName {
-        match self {
-            Change::Table(TableChange::Create(spec)) => &spec.name,
-            Change::Table(TableChange::Alter(alteration)) => &alteration.name,
-            Change::Table(TableChange::Drop(name)) => name,
-        }
+/// Makes a change of the schema.
+pub(super) fn apply(next: &mut ClusterState, change: &TableChange) -> Result<(), OpError> {
+    match change {
+        TableChange::Create(spec) => create(next, spec),
+        TableChange::Alter(alteration) => alter(next, alteration),
+        TableChange::Drop(name) => drop_table(next, name),
     }
 }
 
@@ -166,6 +127,14 @@ fn class_of(next: &mut ClusterState, table: &Table) -> Result<ClassId, OpError> 
     if next.classes.len() >= limits::CLASSES_MAX {
         return Err(full("classes of tables", limits::CLASSES_MAX));
     }
+    if let Some(plan) = &next.topology.plan {
+        let text = format!(
+            "n is {n}, r_min {r_min}, w_min {w_min}: no table is like that yet, and its owners \
+             cannot be chosen while plan {:032x} is carried out",
+            plan.hash
+        );
+        return Err(OpError::new(ErrorCode::PlanConflict, text));
+    }
     let owners = owners(next, n)?;
     let id = ClassId(u16::try_from(next.classes.len()).unwrap_or(u16::MAX));
     next.classes.push(Class::new(id, (n, r_min, w_min), owners, next.epoch));
@@ -178,16 +147,7 @@ fn owners(state: &ClusterState, n: u8) -> Result<Vec<Vec<NodeId>>, OpError> {
     if let Some(class) = state.classes.iter().find(|class| class.n == n) {
         return Ok(class.owners.clone());
     }
-    let players: Vec<ClaimMember> = state
-        .members
-        .iter()
-        .map(|member| ClaimMember {
-            id: member.id,
-            zone: member.zone.clone(),
-            weight_milli: member.weight_milli,
-            takes_share: member.role == Role::Active,
-        })
-        .collect();
+    let players = players(&state.members);
     let ring = Ring::from_state(state);
     let walk = |partition| ring.preference_list(partition, n).owners().to_vec();
     let walked: Vec<Vec<NodeId>> = state.partitions().map(walk).collect();
@@ -197,11 +157,22 @@ fn owners(state: &ClusterState, n: u8) -> Result<Vec<Vec<NodeId>>, OpError> {
     Ok(placed.owners)
 }
 
+/// Members as a claim sees them.
+pub(super) fn players(members: &[Member]) -> Vec<ClaimMember> {
+    let player = |member: &Member| ClaimMember {
+        id: member.id,
+        zone: member.zone.clone(),
+        weight_milli: member.weight_milli,
+        takes_share: member.role == Role::Active,
+    };
+    members.iter().map(player).collect()
+}
+
 /// About how many bytes a state takes as it travels.
-fn weight(state: &ClusterState) -> usize {
+pub(super) fn weight(state: &ClusterState) -> usize {
     let number = |number: u64| 1 + usize::try_from(number.max(1).ilog2() / 7).unwrap_or(0);
     let id = |id: &NodeId| number(u64::from(id.0));
-    let member = |member: &crate::types::Member| {
+    let member = |member: &Member| {
         let addresses = member.addresses.client.len() + member.addresses.peer.len();
         64 + member.name.as_str().len() + member.zone.as_str().len() + addresses
     };

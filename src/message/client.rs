@@ -2,15 +2,17 @@
 
 use bytes::Bytes;
 use core::time::Duration;
+use std::sync::Arc;
 
 use crate::types::{
-    Epoch, Key, NodeId, NodeName, Partition, Quorum, Record, RequestId, Role, Stamp, TableName,
-    Time, TraceId, Unit, Value, WallTime, Zone,
+    ClusterState, Epoch, Key, NodeId, NodeName, Partition, Quorum, Record, RequestId, Role, Stamp,
+    TableName, Time, TraceId, Unit, Value, WallTime, Zone,
 };
 
 use super::{
-    Cas, CasReply, CausalReply, ExplainReply, HintRequest, HintsReply, Liveness, OpError,
-    OutcomeAsk, OutcomeReply, TableReply, TableRequest, TablesReply, Traced, Unwell,
+    Applicant, Cas, CasReply, CausalReply, ExplainReply, HintRequest, HintsReply, Liveness,
+    OpError, OutcomeAsk, OutcomeReply, TableReply, TableRequest, TablesReply, TopologyReply,
+    TopologyRequest, Traced, Unwell,
 };
 
 /// Who asks. Anonymous until there are roles.
@@ -308,6 +310,10 @@ pub enum AdminRequest {
     Table(Box<TableRequest>),
     /// About hints.
     Hints(HintRequest),
+    /// About members and plans.
+    Topology(Box<TopologyRequest>),
+    /// Of a node that wants to be a member.
+    Join(Box<Applicant>),
 }
 
 /// Asks where a key lives.
@@ -426,6 +432,10 @@ pub enum Reply {
     Tables(TablesReply),
     /// To [`AdminRequest::Hints`].
     Hints(Box<HintsReply>),
+    /// To [`AdminRequest::Topology`].
+    Topology(Box<TopologyReply>),
+    /// To [`AdminRequest::Join`]: a state in which the node is a member.
+    Joined(Arc<ClusterState>),
     /// To [`ClientBody::Get`] and [`ClientBody::Put`] of a causal table.
     Causal(Box<CausalReply>),
     /// To [`ClientBody::Cas`].

@@ -216,6 +216,8 @@ pub struct ReplicaFacts {
     pub disk_bytes: u64,
     /// Bytes of memtables.
     pub memory_bytes: u64,
+    /// About how many records it holds, deletes and older versions included.
+    pub keys: u64,
     /// How full its write path is, 0 (idle) to 1000 (refusing).
     pub pressure_milli: u16,
 }
@@ -265,6 +267,9 @@ pub enum MetaRecord {
     Dirty(Unit, NodeId),
     /// As whom this node writes in causal tables.
     Tenure(Tenure),
+    /// The highest epoch acknowledged: what was let in before is durable, and below its fences
+    /// nothing is let in any more.
+    Acknowledged(Epoch),
 }
 
 /// A founder's birth.
@@ -313,6 +318,8 @@ pub struct Restored {
     pub decided: Option<Arc<ClusterState>>,
     /// See [`MetaRecord::Swept`].
     pub swept: Epoch,
+    /// See [`MetaRecord::Acknowledged`].
+    pub acknowledged: Epoch,
     /// See [`MetaRecord::Dirty`].
     pub dirty: BTreeSet<(Unit, NodeId)>,
     /// The hints that are there, by target.

@@ -63,6 +63,14 @@ codes! {
     TableInvalid = "TABLE_INVALID",
     /// The cluster has as many tables, or classes of them, as it may have.
     TableLimit = "TABLE_LIMIT",
+    /// No member has this name.
+    MemberUnknown = "MEMBER_UNKNOWN",
+    /// A member of this name is there already, and is somebody else.
+    MemberExists = "MEMBER_EXISTS",
+    /// What was staged, or is asked of a plan, cannot be done; the message says which rule.
+    PlanInvalid = "PLAN_INVALID",
+    /// The inputs of the plan have changed since it was shown, or another plan is carried out.
+    PlanConflict = "PLAN_CONFLICT",
     /// A causal context is damaged, too long, or of another key or table.
     ContextInvalid = "CONTEXT_INVALID",
     /// A key of a causal table has, or would have, too many siblings or bytes of them.

@@ -13,6 +13,7 @@ mod hint;
 mod peer;
 mod register;
 mod tables;
+mod topology;
 mod trace;
 mod view;
 
@@ -50,5 +51,9 @@ pub use register::{
     RegisterSaid, RegisterTask,
 };
 pub use tables::{TableAlteration, TableChange, TableReply, TableRequest, TableSpec, TablesReply};
+pub use topology::{
+    Applicant, DraftReply, LinkLine, MemberChange, MoveLine, MoveProgress, PlanChange,
+    PlanProgress, ShareLine, StageOrder, TopologyReply, TopologyRequest,
+};
 pub use trace::{Trace, TraceEvent, TraceStep, Traced};
 pub use view::{Liveness, MemberView, Phase, Unwell, UnwellLink, View};

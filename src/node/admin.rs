@@ -28,6 +28,12 @@ impl Node {
                 AdminRequest::Table(request) => {
                     return self.on_table_request(now, op, deadline, *request);
                 }
+                AdminRequest::Topology(request) => {
+                    return self.on_topology_request(now, op, deadline, *request);
+                }
+                AdminRequest::Join(applicant) => {
+                    return self.on_join(now, op, deadline, *applicant);
+                }
                 AdminRequest::Hints(request) => {
                     return self.on_hint_request(now, op, &request);
                 }

@@ -12,6 +12,8 @@ pub struct NodeConfig {
     pub name: NodeName,
     /// Where clients reach this node, told to peers.
     pub client_address: String,
+    /// Where peers reach it; when the state says otherwise, the state is changed. Empty: as it says.
+    pub peer_address: String,
     /// What all founders are told alike. Ignored once the node has a state.
     pub charter: Charter,
     /// Founders the operator has typed away: the cluster is founded without waiting for them.
@@ -52,6 +54,7 @@ impl NodeConfig {
         NodeConfig {
             name,
             client_address: String::new(),
+            peer_address: String::new(),
             charter: Charter {
                 cluster_name: "kv".to_owned(),
                 founders,

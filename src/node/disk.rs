@@ -50,6 +50,7 @@ pub(super) enum Pending {
     DecidedPersisted(Epoch),
     Swept(Epoch),
     SweptPersisted(Epoch),
+    Acknowledged(Epoch),
     Causal(CausalPending),
     Register {
         from: NodeId,
@@ -65,7 +66,25 @@ pub(super) enum OwnStep {
     Pledge,
 }
 
+impl Pending {
+    /// Whether it may change what this replica holds of users' keys.
+    fn is_write(&self) -> bool {
+        matches!(
+            self,
+            Pending::Write { .. }
+                | Pending::Hint(_)
+                | Pending::Causal(_)
+                | Pending::Register { .. }
+        )
+    }
+}
+
 impl Node {
+    /// Whether writes that were handed to the disk before this token are not done yet.
+    pub(super) fn has_writes_before(&self, token: u64) -> bool {
+        self.pending.range(..token).any(|(_, pending)| pending.is_write())
+    }
+
     /// Stores records without which this life cannot go on.
     pub(super) fn persist_own(&mut self, step: OwnStep, records: Vec<MetaRecord>) {
         self.disk(Pending::Own(step, records.clone()), DiskRequest::Persist(records));
@@ -97,6 +116,19 @@ impl Node {
         result: Result<DiskAnswer, DiskError>,
     ) {
         let Some(pending) = self.pending.remove(&token.0) else { return };
+        let was_write = pending.is_write();
+        self.on_disk_answer(now, pending, result);
+        if was_write {
+            self.acknowledge();
+        }
+    }
+
+    fn on_disk_answer(
+        &mut self,
+        now: Now,
+        pending: Pending,
+        result: Result<DiskAnswer, DiskError>,
+    ) {
         match pending {
             Pending::Write { from, round } => {
                 self.replica_operations -= 1;
@@ -182,6 +214,9 @@ impl Node {
                 }
                 _ => {}
             }
+            if let Pending::Acknowledged(epoch) = pending {
+                self.on_acknowledged(now, epoch, false);
+            }
             if matches!(pending, Pending::StatePersisted(_)) {
                 self.adopting = self.epoch();
                 if let Some(birth) = &mut self.birth {
@@ -206,6 +241,7 @@ impl Node {
                 self.run_decree(now);
             }
             Pending::SweptPersisted(epoch) => self.on_sweep_durable(epoch),
+            Pending::Acknowledged(epoch) => self.on_acknowledged(now, epoch, true),
             Pending::Write { .. }
             | Pending::Hint(_)
             | Pending::HintPage(..)

@@ -102,7 +102,7 @@ impl Node {
         }
     }
 
-    fn is_refused(&self) -> bool {
+    pub(super) fn is_refused(&self) -> bool {
         matches!(self.phase, Phase::Refused(_))
     }
 
@@ -196,6 +196,7 @@ impl Node {
         self.decree.on_state(now.mono, state);
         self.run_decree(now);
         self.on_schema(now, before.as_ref());
+        self.begin_acknowledging(now);
         self.on_caught_up(now);
         self.reroute_hints(now);
     }
@@ -278,6 +279,7 @@ impl Node {
         self.publish();
         self.decree.begin(now.mono);
         self.run_decree(now);
+        self.look_at_moves(now);
     }
 
     pub(super) fn on_registered(
@@ -396,6 +398,7 @@ impl Node {
         }
         self.decree.on_epochs(from, in_force, stored);
         self.run_decree(now);
+        self.look_at_moves(now);
         self.finish_changes();
         self.replay_on(now);
     }
@@ -407,6 +410,8 @@ impl Node {
             return;
         }
         self.persist_own_again();
+        self.acknowledge();
+        self.note_down(now);
         let heard = self.ceilings.take(&self.seen);
         self.seen.extend(heard.iter().map(|(id, life)| (*id, *life)));
         let records: Vec<MetaRecord> =
@@ -433,8 +438,8 @@ impl Node {
             hints: self.hints.books.totals().count,
             custody: self.hints.books.news(),
             unwell: self.members.links().told(now.mono),
-            acknowledged: self.epoch(),
-            fills: Vec::new(),
+            acknowledged: self.topology.acknowledged(),
+            fills: self.fill_news(),
         }
     }
 

@@ -7,7 +7,8 @@
 //! (what clients ask), `hints` (what is kept for owners that were away), `peer` (what peers ask of
 //! this replica), `causal` and `register` (the same of causal and linearizable tables), `links` (how
 //! owners answer), `behind` (what waits until this replica has caught up), `disk` (what the disk
-//! answers), `decree` (who decides the next state), `tables` (what is asked about them), `explain`
+//! answers), `decree` (who decides the next state), `tables` (what is asked about them), `topology`
+//! (members, plans, the steps of moves and the acknowledgement of epochs), `explain`
 //! (what is known of a key), `sweep` (what is left of dropped ones), `admin`, `publish`.
 
 mod admin;
@@ -31,6 +32,7 @@ mod tables;
 #[cfg(test)]
 #[allow(clippy::cast_possible_truncation, reason = "small numbers of a test")]
 mod tests;
+mod topology;
 mod waterfall;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -56,6 +58,7 @@ use hints::Hints;
 use operation::{LocalAnswer, Operation};
 use sweep::Sweep;
 use tables::Tables;
+use topology::Topology;
 
 /// One node of the ring.
 #[derive(Debug)]
@@ -81,6 +84,7 @@ pub struct Node {
     adopting: Epoch,
     decree: Decree,
     tables: Tables,
+    topology: Topology,
     behind: Behind,
     sweep: Sweep,
     hints: Hints,
@@ -162,6 +166,7 @@ impl Node {
             adopting: Epoch(0),
             decree: decree::begin(&config_timing, (id, boot.number), &restored, decree_rng),
             tables: Tables::default(),
+            topology: Topology::new(restored.acknowledged),
             behind: Behind::default(),
             sweep: Sweep::new(restored.swept),
             hints,
@@ -237,6 +242,7 @@ impl Node {
             operation,
             self.decree.next_deadline(),
             self.tables.next_deadline(),
+            self.topology.next_deadline(),
             self.behind.next_deadline(),
             self.explains.next_deadline(),
             self.hints_deadline(),
@@ -263,6 +269,7 @@ impl Node {
             self.run_decree(now);
         }
         self.on_tables_time(now);
+        self.on_topology_time(now);
         self.on_behind_time(now);
         self.on_explain_time(now);
         if self.hints_deadline().is_some_and(|at| at <= now.mono) {

@@ -257,6 +257,8 @@ impl Node {
                 | Reply::Table(_)
                 | Reply::Tables(_)
                 | Reply::Hints(_)
+                | Reply::Topology(_)
+                | Reply::Joined(_)
                 | Reply::Causal(_),
             )
             | Err(_) => return,

@@ -53,19 +53,11 @@ impl Node {
     /// Asks for the next piece, if nothing stands in the way.
     pub(super) fn sweep_on(&mut self) {
         let Some(work) = self.sweep.work.as_mut().filter(|work| !work.running) else { return };
-        let early = self.pending.range(..work.after);
-        let is_write = |(_, pending): (&u64, &Pending)| {
-            matches!(
-                pending,
-                Pending::Write { .. }
-                    | Pending::Hint(_)
-                    | Pending::Causal(_)
-                    | Pending::Register { .. }
-            )
-        };
-        if early.into_iter().any(is_write) && !crate::mutant!("sweep-does-not-wait") {
+        let after = work.after;
+        if self.has_writes_before(after) && !crate::mutant!("sweep-does-not-wait") {
             return;
         }
+        let Some(work) = self.sweep.work.as_mut() else { return };
         work.running = true;
         let (state, from) = (work.state.clone(), work.from.clone());
         self.hints.books.begin_remove();

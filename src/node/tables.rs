@@ -11,7 +11,9 @@ use crate::message::{
     AdminRequest, Applied, ClientRequest, ClientResult, Effect, ErrorCode, OpError, Reply,
     TableChange, TableReply, TableRequest, TablesReply,
 };
-use crate::types::{Class, ClassId, ClusterState, Epoch, NodeId, Now, OpId, TableName, Time};
+use crate::types::{
+    Class, ClassId, ClusterState, Epoch, NodeId, Now, OpId, RequestId, TableName, Time,
+};
 
 /// Longest time a question waits for the council's confirmation when it could be answered without.
 const CONFIRM_MAX: core::time::Duration = core::time::Duration::from_secs(1);
@@ -137,7 +139,20 @@ impl Node {
             Err(error) => return self.reply(op, Err(error)),
         };
         let change = Change::Table(change);
-        let class = state.table_named(change.table()).map(|table| table.class);
+        let table = change.table().and_then(|name| state.table_named(name));
+        let class = table.map(|table| table.class);
+        self.propose_for(now, (op, deadline), id, change, class);
+    }
+
+    /// Proposes a change that an operator waits for.
+    pub(super) fn propose_for(
+        &mut self,
+        now: Now,
+        (op, deadline): (OpId, Time),
+        id: RequestId,
+        change: Change,
+        class: Option<ClassId>,
+    ) {
         match self.decree.propose(now.mono, op, id, change.clone()) {
             Ok(()) => {
                 let changing = Changing { change, class, epoch: None };
@@ -150,6 +165,9 @@ impl Node {
 
     /// A change has been decided and is in force here, or cannot be made.
     pub(super) fn on_change_outcome(&mut self, op: OpId, outcome: Result<Epoch, OpError>) {
+        if self.topology.is_own(op) {
+            return self.topology.on_outcome(op);
+        }
         match outcome {
             Err(error) => {
                 if self.tables.remove(op).is_some() {
@@ -181,7 +199,13 @@ impl Node {
         let Some(Changing { change, class, epoch: Some(epoch) }) = self.tables.changing(op) else {
             return;
         };
-        let (epoch, class, name) = (*epoch, *class, change.table().clone());
+        let (epoch, class) = (*epoch, *class);
+        let Some(name) = change.table().cloned() else {
+            let admits = matches!(change, Change::Member(_));
+            self.tables.remove(op);
+            let result = if admits { Ok(Reply::Joined(state)) } else { self.topology_reply(epoch) };
+            return self.reply(op, result);
+        };
         let drops = matches!(change, Change::Table(TableChange::Drop(_)));
         if drops && !self.unheard(&state, class, epoch).is_empty() {
             return;
@@ -221,7 +245,8 @@ impl Node {
         if let Some(before) = before {
             for Waiting { wait, .. } in self.tables.waiting.values_mut() {
                 if let Wait::Change(changing) = wait
-                    && let Some(table) = before.table_named(changing.change.table())
+                    && let Some(name) = changing.change.table()
+                    && let Some(table) = before.table_named(name)
                 {
                     changing.class = Some(table.class);
                 }
@@ -299,6 +324,8 @@ impl Node {
             AdminRequest::Flush => Ok(Reply::Flushed),
             AdminRequest::Compact => Ok(Reply::Compacted),
             AdminRequest::Hints(_) => Ok(Reply::Hints(Box::default())),
+            AdminRequest::Topology(_) => self.topology_reply(epoch),
+            AdminRequest::Join(_) => Ok(Reply::Joined(state)),
         }
     }
 

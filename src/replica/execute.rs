@@ -206,6 +206,7 @@ impl Shared {
         ReplicaFacts {
             disk_bytes: stats.disk_bytes,
             memory_bytes: stats.memtable_bytes as u64,
+            keys: stats.levels.iter().map(|level| level.entries).sum(),
             pressure_milli,
         }
     }

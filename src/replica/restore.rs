@@ -22,6 +22,7 @@ const SWEPT: u8 = 10;
 const DIRTY: u8 = 11;
 /// Numbers below 16 are kept for the records of other kinds of table.
 const TENURE: u8 = 16;
+const ACKNOWLEDGED: u8 = 17;
 /// Damage that was found in the log once: not forgotten when the log is.
 const DAMAGE: u8 = 7;
 
@@ -53,6 +54,7 @@ fn key(record: &MetaRecord) -> Vec<u8> {
             key.extend_from_slice(&target.0.to_be_bytes());
         }
         MetaRecord::Tenure(_) => key.push(TENURE),
+        MetaRecord::Acknowledged(_) => key.push(ACKNOWLEDGED),
     }
     key
 }
@@ -113,6 +115,7 @@ pub(super) fn restore(engine: &Engine, dir: &Path) -> Result<Restored, ReplicaEr
                 restored.dirty.insert((unit, target));
             }
             MetaRecord::Tenure(tenure) => restored.tenure = Some(tenure),
+            MetaRecord::Acknowledged(epoch) => restored.acknowledged = epoch,
         }
     }
     restored.hints = hints::count(engine)?;

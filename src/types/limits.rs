@@ -102,6 +102,8 @@ pub const EXPLAIN_WHY_BYTES_MAX: usize = 512;
 
 /// Fills that a probe tells of.
 pub const FILL_NEWS_MAX: usize = 512;
+/// Units that a plan moves at once.
+pub const MOVES_MAX: usize = 32;
 /// Changes of members that may be staged for one plan.
 pub const STAGED_MAX: usize = 256;
 /// Members that have gone, and are remembered to tell a disk that comes back.

@@ -468,6 +468,8 @@ pub fn session_answer(
             | Reply::Table(_)
             | Reply::Tables(_)
             | Reply::Hints(_)
+            | Reply::Topology(_)
+            | Reply::Joined(_)
             | Reply::Traced(_),
         ) => Answer::Error(error_detail(&mismatched())),
         Err(error) => Answer::Error(error_detail(&error)),

@@ -33,8 +33,8 @@ pub fn grpc_code(code: ErrorCode) -> Code {
         | ErrorCode::ContextInvalid
         | ErrorCode::TimeTooFar
         | ErrorCode::RequestMalformed => Code::InvalidArgument,
-        ErrorCode::TableUnknown => Code::NotFound,
-        ErrorCode::TableExists => Code::AlreadyExists,
+        ErrorCode::TableUnknown | ErrorCode::MemberUnknown => Code::NotFound,
+        ErrorCode::TableExists | ErrorCode::MemberExists => Code::AlreadyExists,
         ErrorCode::NotAvailableYet => Code::Unimplemented,
         ErrorCode::NotReady
         | ErrorCode::QuorumNotReached
@@ -42,12 +42,14 @@ pub fn grpc_code(code: ErrorCode) -> Code {
         | ErrorCode::ClockAhead
         | ErrorCode::StorageReadOnly => Code::Unavailable,
         ErrorCode::DeadlineExceeded => Code::DeadlineExceeded,
-        ErrorCode::AttemptExpired | ErrorCode::Contention | ErrorCode::RequestCancelled => {
-            Code::Aborted
-        }
+        ErrorCode::AttemptExpired
+        | ErrorCode::Contention
+        | ErrorCode::RequestCancelled
+        | ErrorCode::PlanConflict => Code::Aborted,
         ErrorCode::Overloaded | ErrorCode::DiskFull => Code::ResourceExhausted,
         ErrorCode::Corruption => Code::DataLoss,
         ErrorCode::TableLimit
+        | ErrorCode::PlanInvalid
         | ErrorCode::SiblingLimit
         | ErrorCode::KindMismatch
         | ErrorCode::OutcomeForgotten

@@ -24,6 +24,7 @@ pub(super) fn probe_to_wire(seq: u64, facts: ProbeFacts) -> pb::Probe {
         client_address: facts.client_address,
         disk_bytes: facts.replica.disk_bytes,
         memory_bytes: facts.replica.memory_bytes,
+        keys: facts.replica.keys,
         pressure_milli: facts.replica.pressure_milli.into(),
         hints: facts.hints,
         custody: facts.custody.targets.into_iter().map(custody).collect(),
@@ -60,6 +61,7 @@ pub(super) fn probe_from_wire(probe: pb::Probe) -> Result<(u64, Box<ProbeFacts>)
         replica: ReplicaFacts {
             disk_bytes: probe.disk_bytes,
             memory_bytes: probe.memory_bytes,
+            keys: probe.keys,
             pressure_milli: narrow(probe.pressure_milli, "pressure")?,
         },
         hints: probe.hints,

@@ -115,6 +115,7 @@ fn facts() -> impl Strategy<Value = Box<ProbeFacts>> {
             replica: ReplicaFacts {
                 disk_bytes: disk,
                 memory_bytes: memory,
+                keys: memory / 2,
                 pressure_milli: pressure,
             },
         })

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use crate::message::{Applied, Ballot, DecreeMessage, DecreeRecord, ErrorCode, Instance, OpError};
 use crate::types::{ClusterState, Epoch, Lineage, NodeId, OpId, RequestId, Time, limits};
 
-use super::schema::Change;
+use super::Change;
 use acceptor::Acceptor;
 use learner::Held;
 use newest::Newest;

@@ -1,0 +1,377 @@
+//! Plans: what is staged, what it would move, and what a committed one makes of the state. A plan is
+//! committed by the hash of its *inputs*: if they are the same, so is the plan, since the claim is a
+//! pure function of them. Only one plan is carried out at a time.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use xxhash_rust::xxh3::xxh3_128;
+
+use crate::message::{ErrorCode, OpError, PlanChange, StageOrder};
+use crate::ring::{Before, claim};
+use crate::types::{
+    ClusterState, Member, MemberBefore, NodeId, NodeName, Plan, PlanStatus, Planned, Role, Staged,
+    Unit, limits,
+};
+
+use super::moves::is_same;
+use super::{canonical, members, schema};
+
+/// What a plan would do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Draft {
+    /// The hash of its inputs.
+    pub hash: u128,
+    /// Why it cannot be carried out; empty when it can.
+    pub reasons: Vec<String>,
+    /// The members, with the roles, weights and zones they will have.
+    pub members: Vec<Member>,
+    /// The ring afterwards.
+    pub ring: Vec<NodeId>,
+    /// The units whose owners change, in the order in which they are moved.
+    pub moves: Vec<Planned>,
+}
+
+/// The plan that the staged changes make on top of `state`.
+pub fn draft(state: &ClusterState) -> Draft {
+    let (members, mut reasons) = members_after(state);
+    let mut draft = Draft {
+        hash: inputs_hash(state),
+        reasons: Vec::new(),
+        members,
+        ring: state.ring.clone(),
+        moves: Vec::new(),
+    };
+    if let Some(plan) = &state.topology.plan {
+        reasons.push(format!("plan {:032x} is carried out: it has to end first", plan.hash));
+    } else if reasons.is_empty() {
+        reasons.extend(place(state, &mut draft).err());
+    }
+    draft.reasons = reasons;
+    draft
+}
+
+/// Hash of what a plan depends on: members, ring, owners and what is staged. Tables, addresses and
+/// epochs are not among them.
+fn inputs_hash(state: &ClusterState) -> u128 {
+    let mut inputs = ClusterState {
+        epoch: crate::types::Epoch(0),
+        parent: 0,
+        council: Vec::new(),
+        tables: Vec::new(),
+        table_id_max: crate::types::TableId(0),
+        dropped_at: crate::types::Epoch(0),
+        recent_changes: Vec::new(),
+        ..state.clone()
+    };
+    for member in &mut inputs.members {
+        member.addresses = crate::types::Addresses::default();
+    }
+    xxh3_128(&canonical::state_hash(&inputs).to_le_bytes())
+}
+
+/// The members with what is staged applied, and why some of it cannot be.
+fn members_after(state: &ClusterState) -> (Vec<Member>, Vec<String>) {
+    let mut members = state.members.clone();
+    let mut reasons = Vec::new();
+    for staged in &state.topology.staged {
+        reasons.extend(apply_staged(&mut members, staged).err());
+    }
+    (members, reasons)
+}
+
+fn apply_staged(members: &mut [Member], staged: &Staged) -> Result<(), String> {
+    match staged {
+        Staged::Join(id) => set_role(members, *id, Role::Active),
+        Staged::Leave(id) => set_role(members, *id, Role::Leaving),
+        Staged::Replace { old, new } => {
+            set_role(members, *old, Role::Leaving)?;
+            set_role(members, *new, Role::Active)
+        }
+        Staged::Set { member, weight_milli, zone } => {
+            let member = find(members, *member)?;
+            member.weight_milli = weight_milli.unwrap_or(member.weight_milli);
+            member.zone = zone.clone().unwrap_or_else(|| member.zone.clone());
+            Ok(())
+        }
+    }
+}
+
+fn find(members: &mut [Member], id: NodeId) -> Result<&mut Member, String> {
+    let found = members.iter_mut().find(|member| member.id == id);
+    found.ok_or_else(|| format!("there is no member {id} any more"))
+}
+
+fn set_role(members: &mut [Member], id: NodeId, role: Role) -> Result<(), String> {
+    find(members, id)?.role = role;
+    Ok(())
+}
+
+/// Claims the owners of all classes; says why there is no claim.
+fn place(state: &ClusterState, draft: &mut Draft) -> Result<(), String> {
+    let staying = draft.members.iter().filter(|member| member.role != Role::Leaving).count();
+    if staying == 0 {
+        return Err("no member would stay".to_owned());
+    }
+    let players = schema::players(&draft.members);
+    let partitions = state.settings.partitions;
+    let mut placed: BTreeMap<u8, Vec<Vec<NodeId>>> = BTreeMap::new();
+    let mut moves = Vec::new();
+    for class in &state.classes {
+        if !placed.contains_key(&class.n) {
+            let before = Before { ring: &state.ring, owners: &class.owners };
+            let claimed = claim(&players, partitions, class.n, Some(before));
+            let claimed = claimed.map_err(|error| not_placed(state, class.n, &error))?;
+            if class.id.0 == 0 {
+                draft.ring = claimed.ring;
+            }
+            placed.insert(class.n, claimed.owners);
+        }
+        let Some(owners) = placed.get(&class.n) else { continue };
+        for ((partition, to), from) in state.partitions().zip(owners).zip(&class.owners) {
+            if !is_same(from, to) {
+                let unit = Unit { class: class.id, partition };
+                moves.push(Planned { unit, to: to.clone() });
+            }
+        }
+    }
+    draft.moves = in_order(state, moves);
+    Ok(())
+}
+
+fn not_placed(state: &ClusterState, n: u8, error: &crate::ring::ClaimError) -> String {
+    let of_n = state.tables.iter().filter(|table| table.n == n);
+    let names: Vec<&str> = of_n.map(|table| table.name.as_str()).take(8).collect();
+    match names.is_empty() {
+        true => error.to_string(),
+        false => format!("{error} (n is {n} in: {})", names.join(", ")),
+    }
+}
+
+/// Replacements go first: what they leave is short of a copy. The rest takes turns over the members
+/// that are filled, so that no single one is filled alone.
+fn in_order(state: &ClusterState, moves: Vec<Planned>) -> Vec<Planned> {
+    let replaced: BTreeSet<NodeId> = state
+        .topology
+        .staged
+        .iter()
+        .filter_map(|staged| match staged {
+            Staged::Replace { old, .. } => Some(*old),
+            Staged::Join(_) | Staged::Leave(_) | Staged::Set { .. } => None,
+        })
+        .collect();
+    let mut turns: BTreeMap<NodeId, u32> = BTreeMap::new();
+    let mut keyed: Vec<((bool, u32), Planned)> = moves
+        .into_iter()
+        .map(|planned| {
+            let owners = state.owners(planned.unit);
+            let urgent = owners.iter().any(|id| replaced.contains(id));
+            let filled = planned.to.iter().find(|id| !owners.contains(id)).copied();
+            let turn = turns.entry(filled.unwrap_or_default()).or_default();
+            *turn += 1;
+            ((!urgent, *turn), planned)
+        })
+        .collect();
+    keyed.sort_by_key(|(key, _)| *key);
+    keyed.into_iter().map(|(_, planned)| planned).collect()
+}
+
+/// Makes a change of what is staged or carried out.
+pub(super) fn apply(next: &mut ClusterState, change: &PlanChange) -> Result<(), OpError> {
+    match change {
+        PlanChange::Stage(order) => stage(next, order),
+        PlanChange::Clear => {
+            next.topology.staged.clear();
+            Ok(())
+        }
+        PlanChange::Commit(hash) => commit(next, *hash),
+        PlanChange::Pause => set_status(next, PlanStatus::Running, PlanStatus::Paused),
+        PlanChange::Resume => set_status(next, PlanStatus::Paused, PlanStatus::Running),
+        PlanChange::RollBack => roll_back(next),
+    }
+}
+
+fn invalid(text: impl Into<String>) -> OpError {
+    OpError::new(ErrorCode::PlanInvalid, text)
+}
+
+fn named(state: &ClusterState, name: &NodeName) -> Result<Member, OpError> {
+    let text = || format!("no member is called {name}");
+    let found = state.member_named(name).cloned();
+    found.ok_or_else(|| OpError::new(ErrorCode::MemberUnknown, text()))
+}
+
+fn stage(next: &mut ClusterState, order: &StageOrder) -> Result<(), OpError> {
+    let staged = match order {
+        StageOrder::Join(name) => Staged::Join(reserved(next, name)?.id),
+        StageOrder::Leave(name) => Staged::Leave(staying(next, name)?.id),
+        StageOrder::Replace { old, new } => {
+            let (old, new) = (staying(next, old)?.id, reserved(next, new)?.id);
+            if old == new {
+                return Err(invalid("a member cannot replace itself"));
+            }
+            Staged::Replace { old, new }
+        }
+        StageOrder::Set { member, weight_milli, zone } => {
+            if weight_milli.is_none() && zone.is_none() {
+                return Err(invalid("neither a weight nor a zone is set"));
+            }
+            let (member, weight_milli) = (named(next, member)?.id, *weight_milli);
+            Staged::Set { member, weight_milli, zone: zone.clone() }
+        }
+    };
+    let is_set = |staged: &Staged| matches!(staged, Staged::Set { .. });
+    let touched = touched(&staged);
+    let replaces = |known: &Staged| {
+        is_set(known) == is_set(&staged)
+            && self::touched(known).iter().any(|id| touched.contains(id))
+    };
+    next.topology.staged.retain(|known| !replaces(known));
+    if next.topology.staged.len() >= limits::STAGED_MAX {
+        let most = limits::STAGED_MAX;
+        return Err(invalid(format!("{most} changes are staged, which is the limit")));
+    }
+    next.topology.staged.push(staged);
+    Ok(())
+}
+
+/// The members that a staged change is about.
+fn touched(staged: &Staged) -> Vec<NodeId> {
+    match staged {
+        Staged::Join(id) | Staged::Leave(id) | Staged::Set { member: id, .. } => vec![*id],
+        Staged::Replace { old, new } => vec![*old, *new],
+    }
+}
+
+fn reserved(state: &ClusterState, name: &NodeName) -> Result<Member, OpError> {
+    let member = named(state, name)?;
+    match member.role {
+        Role::Reserved => Ok(member),
+        role => {
+            Err(invalid(format!("{name} is {}: only a reserved member can join", role.as_str())))
+        }
+    }
+}
+
+fn staying(state: &ClusterState, name: &NodeName) -> Result<Member, OpError> {
+    let member = named(state, name)?;
+    match member.role {
+        Role::Active | Role::Reserved => Ok(member),
+        Role::Leaving => Err(invalid(format!("{name} is leaving already"))),
+    }
+}
+
+fn commit(next: &mut ClusterState, hash: u128) -> Result<(), OpError> {
+    if next.topology.plan.as_ref().is_some_and(|plan| plan.hash == hash) {
+        return Err(OpError::new(ErrorCode::PlanConflict, "this plan is carried out already"));
+    }
+    if next.topology.staged.is_empty() {
+        return Err(OpError::new(ErrorCode::PlanConflict, "nothing is staged any more"));
+    }
+    // `next` differs from the state before in nothing that the plan depends on.
+    let draft = draft(next);
+    if draft.hash != hash {
+        let text = format!(
+            "what the plan depends on has changed since it was shown: its hash is {:032x} now; show \
+             it again",
+            draft.hash
+        );
+        return Err(OpError::new(ErrorCode::PlanConflict, text));
+    }
+    if !draft.reasons.is_empty() {
+        return Err(invalid(draft.reasons.join("; ")));
+    }
+    let changed = next.members.iter().zip(&draft.members).filter(|(old, new)| old != new);
+    let before = changed.map(|(old, _)| MemberBefore {
+        id: old.id,
+        role: old.role,
+        weight_milli: old.weight_milli,
+        zone: old.zone.clone(),
+    });
+    let plan = Plan {
+        hash,
+        status: PlanStatus::Running,
+        ring: draft.ring,
+        total: u32::try_from(draft.moves.len()).unwrap_or(u32::MAX),
+        queue: draft.moves,
+        begun: Vec::new(),
+        before: before.collect(),
+        ring_before: next.ring.clone(),
+    };
+    next.members = draft.members;
+    next.topology.staged.clear();
+    next.topology.plan = Some(plan);
+    Ok(())
+}
+
+fn set_status(next: &mut ClusterState, from: PlanStatus, to: PlanStatus) -> Result<(), OpError> {
+    let Some(plan) = &mut next.topology.plan else {
+        return Err(OpError::new(ErrorCode::PlanConflict, "no plan is carried out"));
+    };
+    if plan.status != from {
+        return Err(OpError::new(
+            ErrorCode::PlanConflict,
+            match plan.status {
+                PlanStatus::Running => "the plan is running",
+                PlanStatus::Paused => "the plan is paused",
+                PlanStatus::RollingBack => "the plan is being rolled back",
+            },
+        ));
+    }
+    plan.status = to;
+    Ok(())
+}
+
+fn roll_back(next: &mut ClusterState) -> Result<(), OpError> {
+    let Some(plan) = &mut next.topology.plan else {
+        return Err(OpError::new(ErrorCode::PlanConflict, "no plan is carried out"));
+    };
+    plan.status = PlanStatus::RollingBack;
+    plan.queue.clear();
+    Ok(())
+}
+
+/// Ends the plan if there is nothing left to do. Members that leave and own nothing go. Returns
+/// whether it did.
+pub(super) fn end(next: &mut ClusterState) -> bool {
+    let moving = next.classes.iter().any(|class| !class.moves.is_empty());
+    let Some(plan) = next.topology.plan.clone().filter(|plan| plan.queue.is_empty() && !moving)
+    else {
+        return false;
+    };
+    if plan.status == PlanStatus::RollingBack {
+        let back = |begun: &Planned| is_same(next.owners(begun.unit), &begun.to);
+        if !plan.begun.iter().all(back) {
+            return false;
+        }
+        next.ring = plan.ring_before;
+        for before in plan.before {
+            let Ok(member) = find(&mut next.members, before.id) else { continue };
+            (member.role, member.weight_milli) = (before.role, before.weight_milli);
+            member.zone = before.zone;
+        }
+    } else {
+        next.ring = plan.ring;
+    }
+    next.topology.plan = None;
+    let named: BTreeSet<NodeId> =
+        next.classes.iter().flat_map(|class| class.owners.iter().flatten()).copied().collect();
+    let goes = |member: &Member| {
+        member.role == Role::Leaving
+            && !named.contains(&member.id)
+            && !next.ring.contains(&member.id)
+    };
+    let gone: Vec<(NodeId, crate::types::Nonce)> =
+        next.members.iter().filter(|m| goes(m)).map(|m| (m.id, m.birth)).collect();
+    if !gone.is_empty() {
+        next.members.retain(|member| gone.iter().all(|(id, _)| *id != member.id));
+        next.topology.gone.extend(gone);
+        let over = next.topology.gone.len().saturating_sub(limits::GONE_MAX);
+        next.topology.gone.drain(..over);
+        next.council = members::council(&next.members, &next.council, |_| false);
+    }
+    true
+}
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;

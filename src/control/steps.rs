@@ -1,0 +1,163 @@
+//! Which steps may be proposed now, by what has been heard of the members. All of it stays true once
+//! it was said, so it may come late, twice, or be gathered by another node: `docs/protocol/moves.md`.
+
+use std::collections::BTreeSet;
+
+use crate::types::{Class, ClusterState, Epoch, Move, MovePhase, NodeId, PlanStatus, Unit, limits};
+
+use super::moves::{Step, StepKind, is_same};
+
+/// What a node has heard of the others.
+pub trait Heard {
+    /// The highest epoch that a member has acknowledged.
+    fn acknowledged(&self, member: NodeId) -> Epoch;
+    /// Whether a member has said that it is complete for a unit since this entry.
+    fn is_complete(&self, member: NodeId, unit: Unit, entry: Epoch) -> bool;
+    /// Who has said that it has lost data of a unit, and since which entry it had it.
+    fn lost(&self) -> Vec<(NodeId, Unit, Epoch)>;
+    /// Whether it answers and serves.
+    fn is_up(&self, member: NodeId) -> bool;
+}
+
+/// The steps that may be made on top of `state`, of all moves and the plan.
+pub fn steps(state: &ClusterState, heard: &impl Heard) -> Vec<Step> {
+    let mut steps: Vec<Step> = Vec::new();
+    for class in &state.classes {
+        for moving in &class.moves {
+            let unit = Unit { class: class.id, partition: moving.partition };
+            if let Some(kind) = of_move(state, (class, moving, unit), heard) {
+                steps.push(Step { unit, fence: state.changed_at(unit), kind });
+            }
+        }
+    }
+    steps.extend(lost(state, heard));
+    steps.extend(of_plan(state, heard));
+    steps
+}
+
+/// The next step of a move, if it may be made.
+fn of_move(
+    state: &ClusterState,
+    (class, moving, unit): (&Class, &Move, Unit),
+    heard: &impl Heard,
+) -> Option<StepKind> {
+    let back = goes_back(state, moving, unit);
+    match moving.phase {
+        MovePhase::ReadOld if back => {
+            may_drop(state, (class, moving, unit), heard).then_some(StepKind::RollBack)
+        }
+        MovePhase::ReadNew if back => Some(StepKind::RollBack),
+        MovePhase::ReadOld => {
+            waits_for_fill(state, moving, unit, heard).is_empty().then_some(StepKind::ReadNew)
+        }
+        MovePhase::ReadNew => {
+            last_barrier(state, (class, moving, unit), heard).then_some(StepKind::NewOnly)
+        }
+    }
+}
+
+/// Whether the plan is rolled back, and this move leads away from where it began.
+fn goes_back(state: &ClusterState, moving: &Move, unit: Unit) -> bool {
+    let Some(plan) = &state.topology.plan else { return false };
+    if plan.status != PlanStatus::RollingBack {
+        return false;
+    }
+    let begun = plan.begun.iter().find(|planned| planned.unit == unit);
+    begun.is_some_and(|planned| {
+        let aim = match moving.phase {
+            MovePhase::ReadOld => &moving.other[..],
+            MovePhase::ReadNew => state.owners(unit),
+        };
+        !is_same(aim, &planned.to)
+    })
+}
+
+/// Whether the other set of a first phase may go: nobody has read it, or nobody can any more.
+fn may_drop(state: &ClusterState, at: (&Class, &Move, Unit), heard: &impl Heard) -> bool {
+    let (_, moving, _) = at;
+    !moving.was_read || last_barrier(state, at, heard) || crate::mutant!("roll-back-straight")
+}
+
+/// Whether so many of the set that is to go have acknowledged the fence that no coordinator, however
+/// far behind, can have a read answered by it.
+fn last_barrier(
+    state: &ClusterState,
+    (class, moving, unit): (&Class, &Move, Unit),
+    heard: &impl Heard,
+) -> bool {
+    let fence = state.changed_at(unit);
+    let behind = moving.other.iter().filter(|id| heard.acknowledged(**id) < fence).count();
+    behind < usize::from(read_floor(state, class)) || crate::mutant!("last-barrier-skipped")
+}
+
+/// Answers without which nothing is read in a class. Rounds of registers need no more than a majority.
+fn read_floor(state: &ClusterState, class: &Class) -> u8 {
+    let linearizable = state.tables.iter().any(|table| {
+        table.class == class.id && table.kind == crate::types::TableKind::Linearizable
+    });
+    let majority = class.n / 2 + 1;
+    if linearizable { class.r_min.min(majority) } else { class.r_min }
+}
+
+/// New owners that are not complete yet.
+pub fn waits_for_fill(
+    state: &ClusterState,
+    moving: &Move,
+    unit: Unit,
+    heard: &impl Heard,
+) -> Vec<NodeId> {
+    let is_complete = |id: &NodeId| {
+        let entry = state.entry(unit, *id).unwrap_or_default();
+        heard.is_complete(*id, unit, entry)
+    };
+    moving.other.iter().filter(|id| !is_complete(id)).copied().collect()
+}
+
+/// Owners that have lost what they had: each needs an entry of its own to be filled from.
+fn lost(state: &ClusterState, heard: &impl Heard) -> Vec<Step> {
+    let of_entry =
+        |(member, unit, entry): &(NodeId, Unit, Epoch)| state.entry(*unit, *member) == Some(*entry);
+    let found = heard.lost().into_iter().filter(of_entry);
+    let step = |(member, unit, _)| Step {
+        unit,
+        fence: state.changed_at(unit),
+        kind: StepKind::FillAgain(member),
+    };
+    found.map(step).collect()
+}
+
+/// What the plan begins next, or its end.
+fn of_plan(state: &ClusterState, heard: &impl Heard) -> Vec<Step> {
+    let Some(plan) = &state.topology.plan else { return Vec::new() };
+    let under_way: usize = state.classes.iter().map(|class| class.moves.len()).sum();
+    let room = limits::MOVES_MAX.saturating_sub(under_way);
+    let waiting: Vec<(Unit, Vec<NodeId>)> = match plan.status {
+        PlanStatus::Running | PlanStatus::Paused => {
+            plan.queue.iter().map(|planned| (planned.unit, planned.to.clone())).collect()
+        }
+        PlanStatus::RollingBack => plan
+            .begun
+            .iter()
+            .filter(|planned| state.moving(planned.unit).is_none())
+            .filter(|planned| !is_same(state.owners(planned.unit), &planned.to))
+            .map(|planned| (planned.unit, planned.to.clone()))
+            .collect(),
+    };
+    if waiting.is_empty() && under_way == 0 {
+        let (unit, fence) = (Unit::default(), Epoch(0));
+        return vec![Step { unit, fence, kind: StepKind::EndPlan }];
+    }
+    if plan.status == PlanStatus::Paused {
+        return Vec::new();
+    }
+    let up: BTreeSet<NodeId> =
+        state.members.iter().map(|member| member.id).filter(|id| heard.is_up(*id)).collect();
+    let can_begin = |(unit, to): &(Unit, Vec<NodeId>)| {
+        let owners = state.owners(*unit);
+        to.iter().all(|id| owners.contains(id) || up.contains(id))
+    };
+    let begins = waiting.into_iter().filter(can_begin).take(room);
+    begins
+        .map(|(unit, to)| Step { unit, fence: state.changed_at(unit), kind: StepKind::Begin(to) })
+        .collect()
+}
