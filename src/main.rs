@@ -38,7 +38,7 @@ enum Command {
     Version,
 }
 
-#[derive(Args)]
+#[derive(Args, Clone)]
 struct ConfigArgs {
     /// The configuration file.
     #[arg(long, env = "KVD_CONFIG", value_name = "FILE")]
@@ -96,7 +96,7 @@ struct DevArgs {
     /// Start one more node that joins the running cluster.
     #[arg(long, value_name = "NAME")]
     add: Option<String>,
-    /// The zone of the node to add.
+    /// The zone of the node to add; a unless given.
     #[arg(long, requires = "add")]
     zone: Option<String>,
 }
@@ -191,13 +191,12 @@ fn settings(args: &ConfigArgs) -> Result<Settings, ConfigError> {
 }
 
 fn run_node(args: &RunArgs) -> anyhow::Result<ExitCode> {
-    if args.join.is_some() {
-        return Ok(usage("kvd run --join: not available yet"));
-    }
     if args.die_with_parent {
         follow_parent()?;
     }
-    let mut settings = match settings(&args.config) {
+    let mut config = args.config.clone();
+    config.set.extend(args.join.iter().map(|address| format!("cluster.join={address}")));
+    let mut settings = match settings(&config) {
         Ok(settings) => settings,
         Err(error) => return Ok(usage(&error.to_string())),
     };
@@ -215,13 +214,14 @@ fn run_node(args: &RunArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn run_dev(args: DevArgs) -> anyhow::Result<ExitCode> {
-    if args.add.is_some() {
-        return Ok(usage("kvd dev --add: not available yet"));
-    }
     // One thread: children are tied to the thread that starts them.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     if args.stop {
         return runtime.block_on(dev::stop(&args.dir));
+    }
+    if let Some(name) = args.add {
+        let zone = args.zone.unwrap_or_else(|| "a".to_owned());
+        return runtime.block_on(dev::add::add(&args.dir, &name, &zone, &args.set));
     }
     let wish = dev::Wish {
         nodes: args.nodes,

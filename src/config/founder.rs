@@ -2,7 +2,7 @@
 
 use crate::types::{Founder, Role, Zone};
 
-/// Largest weight, in units of 1.
+/// Largest weight, in units of 1; `limits::WEIGHT_MILLI_MAX` is the same.
 const WEIGHT_MAX: f64 = 1000.0;
 
 /// Reads one entry.
@@ -55,12 +55,15 @@ pub fn check_address(address: &str) -> Result<(), String> {
 }
 
 /// A weight in thousandths.
+///
+/// # Errors
+/// It is out of bounds, or no number.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
     reason = "checked to be above 0 and at most a thousand"
 )]
-fn weight_milli(text: &str) -> Result<u32, String> {
+pub fn weight_milli(text: &str) -> Result<u32, String> {
     match text.parse::<f64>() {
         Ok(weight) if (0.001..=WEIGHT_MAX).contains(&weight) => {
             Ok((weight * 1000.0).round() as u32)

@@ -11,7 +11,7 @@ mod units;
 use core::time::Duration;
 use serde::Deserialize;
 
-pub use founder::{check_address, parse_founder};
+pub use founder::{check_address, parse_founder, weight_milli};
 pub use layers::{Loaded, Origin, Sources, load};
 use units::{duration, size, size_or_off};
 
@@ -85,16 +85,20 @@ section!(NodeSection {
     name: String = String::new(),
     data_dir: String = "/var/lib/kvd".to_owned(),
     pid_file: String = String::new(),
+    zone: String = "default".to_owned(),
+    weight: f64 = 1.0,
 });
 section!(ListenSection {
     client: String = "127.0.0.1:7450".to_owned(),
     peer: String = "127.0.0.1:7451".to_owned(),
     http: String = "127.0.0.1:7452".to_owned(),
     advertise_client: String = String::new(),
+    advertise_peer: String = String::new(),
 });
 section!(ClusterSection {
     name: String = "kv".to_owned(),
     founders: Vec<String> = Vec::new(),
+    join: String = String::new(),
     partitions: u32 = 256,
     replication: u8 = 3,
     read_quorum: u8 = 2,

@@ -6,8 +6,8 @@ use crate::message::{Hello, HelloRefusal, View};
 use crate::types::ClusterState;
 
 /// What an operator can do about a stranger.
-const HINT: &str = "its directory was replaced or restored, or it was never one of the founders; it may only \
-     return as a new node, which this version cannot take in yet: stop it, and see docs/operating.md";
+const HINT: &str = "its directory was replaced or restored, or it never joined; it may only return as a new node, \
+     with an empty directory and kvd run --join: stop it, and see docs/operating.md";
 /// What an operator can do about a double.
 const HINT_DOUBLE: &str =
     "this node itself runs as that member; two processes use one configuration or one directory";
@@ -64,7 +64,22 @@ pub fn judge(view: &View, hello: &Hello) -> Result<(), HelloRefusal> {
         None if hello.cluster.is_some() => true,
         None => view.members.iter().any(|other| other.id == hello.id && other.name == hello.name),
     };
-    if known { Ok(()) } else { Err(stranger(hello, HINT)) }
+    if known { Ok(()) } else { Err(unknown(view, hello)) }
+}
+
+/// Why somebody who is no member is none.
+fn unknown(view: &View, hello: &Hello) -> HelloRefusal {
+    let (name, id) = (hello.name.clone(), hello.id);
+    match &view.state {
+        Some(state) if state.topology.gone.contains(&(id, hello.birth)) => {
+            HelloRefusal::Gone { name, id }
+        }
+        // It shows the cluster's id, and a number that this node has not heard to have been given.
+        Some(state) if hello.cluster.is_some() && id > state.topology.member_id_max => {
+            HelloRefusal::Unheard { name, id }
+        }
+        _ => stranger(hello, HINT),
+    }
 }
 
 fn is_member(state: &ClusterState, hello: &Hello) -> bool {
@@ -100,6 +115,7 @@ mod tests {
             to: NodeId(to),
             birth: Nonce(u128::from(id)),
             boot: BootRecord::default(),
+            address: String::new(),
         }
     }
 
@@ -152,7 +168,7 @@ mod tests {
             table_id_max: TableId(0),
             dropped_at: Epoch(0),
             recent_changes: Vec::new(),
-            topology: Default::default(),
+            topology: crate::types::Topology { member_id_max: NodeId(3), ..Default::default() },
         }));
         view
     }
@@ -203,7 +219,16 @@ mod tests {
         let birth = |hello: &mut Hello| hello.birth = Nonce(99);
         assert!(matches!(verdict(&born(), birth), Err(Stranger { .. })));
         let nobody = |hello: &mut Hello| hello.id = NodeId(4);
-        assert!(matches!(verdict(&born(), nobody), Err(Stranger { .. })));
+        assert!(matches!(verdict(&born(), nobody), Err(HelloRefusal::Unheard { .. })));
+        let mut view = born();
+        let mut state = ClusterState::clone(view.state.as_ref().unwrap());
+        state.topology.gone = vec![(NodeId(3), Nonce(33))];
+        state.members.pop();
+        view.state = Some(Arc::new(state));
+        let gone = |hello: &mut Hello| (hello.id, hello.birth) = (NodeId(3), Nonce(33));
+        assert!(matches!(verdict(&view, gone), Err(HelloRefusal::Gone { .. })));
+        let other = |hello: &mut Hello| hello.id = NodeId(3);
+        assert!(matches!(verdict(&view, other), Err(Stranger { .. })));
         assert!(matches!(verdict(&unborn(), nobody), Err(Stranger { .. })));
         let myself = |hello: &mut Hello| hello.id = NodeId(1);
         assert!(matches!(verdict(&born(), myself), Err(Stranger { .. })));

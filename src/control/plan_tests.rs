@@ -1,1 +1,181 @@
+//! Plans from staging to their ends.
 
+use super::*;
+use crate::control::schema::tests::state;
+use crate::control::{Change, Heard, steps};
+use crate::message::{Applicant, MemberChange, OpError};
+use crate::types::{Addresses, Epoch, Nonce, Partition, RequestId, Zone};
+
+fn name(text: &str) -> NodeName {
+    text.parse().unwrap()
+}
+
+fn plan(state: &ClusterState, change: PlanChange) -> Result<ClusterState, OpError> {
+    Change::Plan(change).after(state, RequestId(0))
+}
+
+fn staged(state: &ClusterState, order: StageOrder) -> ClusterState {
+    plan(state, PlanChange::Stage(order)).unwrap()
+}
+
+fn admit(state: &ClusterState, text: &str) -> ClusterState {
+    let applicant = Applicant {
+        name: name(text),
+        birth: Nonce(77),
+        addresses: Addresses::default(),
+        zone: state.members[0].zone.clone(),
+        weight_milli: 1000,
+        feature_level: limits::FEATURE_LEVEL,
+    };
+    Change::Member(MemberChange::Admit(applicant)).after(state, RequestId(0)).unwrap()
+}
+
+/// Everybody has said all there is to say.
+struct All;
+
+impl Heard for All {
+    fn acknowledged(&self, _: NodeId) -> Epoch {
+        Epoch(u64::MAX)
+    }
+    fn is_complete(&self, _: NodeId, _: Unit, _: Epoch) -> bool {
+        true
+    }
+    fn lost(&self) -> Vec<(NodeId, Unit, Epoch)> {
+        Vec::new()
+    }
+    fn is_up(&self, _: NodeId) -> bool {
+        true
+    }
+}
+
+/// Takes every step there is until none is left. No unit ever has a copy less, or twice on a member.
+fn run(mut state: ClusterState) -> ClusterState {
+    loop {
+        let found = steps(&state, &All);
+        if found.is_empty() {
+            return state;
+        }
+        state = Change::Steps(found).after(&state, RequestId(0)).unwrap();
+        let under_way: usize = state.classes.iter().map(|class| class.moves.len()).sum();
+        assert!(under_way <= limits::MOVES_MAX);
+        for unit in state.units() {
+            let owners: BTreeSet<&NodeId> = state.owners(unit).iter().collect();
+            assert_eq!(owners.len(), 3, "{unit}");
+        }
+        assert!(state.epoch.0 < 1000, "the plan does not end");
+    }
+}
+
+fn commit(state: &ClusterState) -> ClusterState {
+    let draft = draft(state);
+    assert_eq!(draft.reasons, Vec::<String>::new());
+    plan(state, PlanChange::Commit(draft.hash)).unwrap()
+}
+
+fn copies(state: &ClusterState, id: NodeId) -> usize {
+    state.classes[0].owners.iter().flatten().filter(|owner| **owner == id).count()
+}
+
+#[test]
+fn a_member_joins_gets_its_share_and_leaves_again() {
+    let three = admit(&state(3, 1), "n4");
+    let four = run(commit(&staged(&three, StageOrder::Join(name("n4")))));
+    assert_eq!(four.topology.plan, None);
+    assert_eq!(copies(&four, NodeId(4)), 48, "a quarter of 64 times 3");
+    assert!(four.ring.contains(&NodeId(4)));
+    let left = run(commit(&staged(&four, StageOrder::Leave(name("n4")))));
+    assert_eq!(copies(&left, NodeId(4)), 0);
+    assert_eq!(left.member(NodeId(4)), None);
+    assert_eq!(left.topology.gone, [(NodeId(4), Nonce(77))]);
+    assert!(!left.ring.contains(&NodeId(4)));
+}
+
+#[test]
+fn a_replacement_moves_what_was_the_others_and_nothing_else() {
+    let three = admit(&state(3, 1), "n4");
+    let order = StageOrder::Replace { old: name("n2"), new: name("n4") };
+    let committed = commit(&staged(&three, order));
+    let planned = &committed.topology.plan.as_ref().unwrap().queue;
+    assert_eq!(planned.len(), 64, "each unit had a copy on n2");
+    let done = run(committed);
+    assert_eq!(done.member(NodeId(2)), None);
+    assert_eq!(copies(&done, NodeId(4)), 64);
+    assert!(!done.council.contains(&NodeId(2)));
+}
+
+#[test]
+fn a_plan_that_breaks_n_is_refused_with_the_reason() {
+    let state = staged(&state(3, 1), StageOrder::Leave(name("n2")));
+    let draft = draft(&state);
+    let reason = draft.reasons.join("; ");
+    assert!(reason.contains("3 copies need 3 members") && reason.contains("default"), "{reason}");
+    let error = plan(&state, PlanChange::Commit(draft.hash)).unwrap_err();
+    assert_eq!(error.code, ErrorCode::PlanInvalid);
+}
+
+#[test]
+fn a_plan_is_committed_by_the_hash_of_its_inputs() {
+    let three = admit(&state(3, 1), "n4");
+    let one = staged(&three, StageOrder::Join(name("n4")));
+    let hash = draft(&one).hash;
+    let set = StageOrder::Set { member: name("n1"), weight_milli: Some(500), zone: None };
+    let other = staged(&one, set);
+    assert_ne!(draft(&other).hash, hash);
+    let error = plan(&other, PlanChange::Commit(hash)).unwrap_err();
+    assert_eq!(error.code, ErrorCode::PlanConflict);
+    // Who proposes on top of other changes that it does not depend on is not disturbed.
+    let mut later = one.clone();
+    later.epoch = Epoch(9);
+    later.members[0].addresses.peer = "elsewhere:1".to_owned();
+    assert_eq!(draft(&later).hash, hash);
+    let running = plan(&later, PlanChange::Commit(hash)).unwrap();
+    let error = plan(&running, PlanChange::Commit(hash)).unwrap_err();
+    assert_eq!(error.code, ErrorCode::PlanConflict);
+}
+
+#[test]
+fn staging_again_replaces_what_was_staged_for_the_member() {
+    let four = admit(&state(3, 1), "n4");
+    let joins = staged(&four, StageOrder::Join(name("n4")));
+    let replaces = staged(&joins, StageOrder::Replace { old: name("n1"), new: name("n4") });
+    let expected = Staged::Replace { old: NodeId(1), new: NodeId(4) };
+    assert_eq!(replaces.topology.staged, [expected]);
+    let zone = Zone::try_from("b".to_owned()).unwrap();
+    let set = StageOrder::Set { member: name("n4"), weight_milli: None, zone: Some(zone) };
+    assert_eq!(staged(&replaces, set).topology.staged.len(), 2);
+    let refused = |order| plan(&four, PlanChange::Stage(order)).unwrap_err().code;
+    assert_eq!(refused(StageOrder::Join(name("n1"))), ErrorCode::PlanInvalid);
+    assert_eq!(refused(StageOrder::Leave(name("n9"))), ErrorCode::MemberUnknown);
+    let nothing = StageOrder::Set { member: name("n1"), weight_milli: None, zone: None };
+    assert_eq!(refused(nothing), ErrorCode::PlanInvalid);
+    assert_eq!(plan(&joins, PlanChange::Clear).unwrap().topology.staged, []);
+}
+
+#[test]
+fn a_paused_plan_begins_nothing_and_a_rollback_brings_everything_back() {
+    let three = admit(&state(3, 1), "n4");
+    let mut state = commit(&staged(&three, StageOrder::Join(name("n4"))));
+    for _ in 0..5 {
+        state = Change::Steps(steps(&state, &All)).after(&state, RequestId(0)).unwrap();
+    }
+    let paused = plan(&state, PlanChange::Pause).unwrap();
+    assert!(plan(&paused, PlanChange::Pause).is_err());
+    let begins = |state: &ClusterState| {
+        let found = steps(state, &All);
+        found.iter().filter(|step| matches!(step.kind, super::super::StepKind::Begin(_))).count()
+    };
+    assert_eq!(begins(&paused), 0);
+    assert!(begins(&run_one(&paused)) == 0);
+    let back = run(plan(&paused, PlanChange::RollBack).unwrap());
+    assert_eq!(back.topology.plan, None);
+    for (partition, owners) in (0..).zip(&three.classes[0].owners) {
+        let unit = Unit { class: crate::types::ClassId(0), partition: Partition(partition) };
+        assert!(is_same(back.owners(unit), owners), "{unit}");
+    }
+    assert_eq!(back.ring, three.ring);
+    assert_eq!(back.member(NodeId(4)).map(|member| member.role), Some(Role::Reserved));
+}
+
+fn run_one(state: &ClusterState) -> ClusterState {
+    Change::Steps(steps(state, &All)).after(state, RequestId(0)).unwrap()
+}

@@ -200,4 +200,4 @@ pub(super) fn weight(state: &ClusterState) -> usize {
 
 #[cfg(test)]
 #[path = "schema_tests.rs"]
-mod tests;
+pub(super) mod tests;

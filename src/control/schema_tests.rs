@@ -4,10 +4,10 @@ use core::time::Duration;
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::control::founding;
-use crate::types::{Charter, Founder, Nonce, Zone};
+use crate::control::{Change, canonical, founding};
+use crate::types::{Charter, Epoch, Founder, Nonce, RequestId, Zone};
 
-fn state(members: usize, zones: usize) -> ClusterState {
+pub(in crate::control) fn state(members: usize, zones: usize) -> ClusterState {
     let founders: Vec<Founder> = (0..members)
         .map(|i| Founder {
             name: format!("n{}", i + 1).parse().unwrap(),

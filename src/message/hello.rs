@@ -31,6 +31,9 @@ pub struct Hello {
     pub birth: Nonce,
     /// The sender's boot.
     pub boot: BootRecord,
+    /// Where the sender listens for peers, which may not be where the state says; empty when it does
+    /// not say. Identity is never an address: a member may move.
+    pub address: String,
 }
 
 /// Why a stream was refused. Each is a clear error on both sides, and the node lives.
@@ -91,5 +94,21 @@ pub enum HelloRefusal {
         id: NodeId,
         /// What to do.
         hint: String,
+    },
+    /// The refuser has yet to hear of the opener, who has just joined: it is to try again.
+    #[error("{name} (id {id}) has not been heard of here yet")]
+    Unheard {
+        /// Its name.
+        name: NodeName,
+        /// Its number.
+        id: NodeId,
+    },
+    /// The opener was a member, and has left or was replaced.
+    #[error("{name} (id {id}) has left the cluster, or was replaced")]
+    Gone {
+        /// Its name.
+        name: NodeName,
+        /// The number it had.
+        id: NodeId,
     },
 }

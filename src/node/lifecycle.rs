@@ -12,8 +12,11 @@ use crate::message::{
 use crate::types::{ClusterState, Epoch, NodeId, Nonce, Now, Tenure, Unit};
 
 const RETURN_HINT: &str = "it must not run as itself: what it acknowledged may be missing. Stop it \
-     and keep its directory aside; it can only return as a new node, which this version cannot do \
-     yet (docs/operating.md, \"A node that refuses to run\")";
+     and keep its directory aside; it can only return as a new node, with an empty directory and \
+     kvd run --join (docs/operating.md, \"A node that refuses to run\")";
+
+const GONE: &str = "this node has left the cluster, or was replaced: what it held is with others. Its \
+     directory can be removed; it can come back as a new node, with an empty one and kvd run --join";
 
 /// This node's number: its place among the members, or among the founders before there are any.
 pub(super) fn own_id(config: &NodeConfig, state: Option<&ClusterState>) -> Result<NodeId, String> {
@@ -22,7 +25,7 @@ pub(super) fn own_id(config: &NodeConfig, state: Option<&ClusterState>) -> Resul
         return member.map(|member| member.id).ok_or_else(|| {
             format!(
                 "the data directory belongs to cluster {} at epoch {}, which has no member {}: \
-                 [node] name and data_dir do not belong together",
+                 it has left, or [node] name and data_dir do not belong together",
                 state.cluster, state.epoch, config.name
             )
         });
@@ -171,7 +174,17 @@ impl Node {
             return;
         }
         crate::sometimes!("node: installs a state");
+        if state.member(self.me).is_none() {
+            self.state = Some(state);
+            self.refuse(GONE.to_owned());
+            return self.publish();
+        }
         self.birth = None;
+        // Who has left is told while there is still a way to it; else it hears it when it greets.
+        let left = self.members.ids().filter(|id| state.member(*id).is_none());
+        for id in left.collect::<Vec<_>>() {
+            self.send(id, PeerMessage::StateNews(state.clone()));
+        }
         let others = state.members.iter().map(|member| member.id).filter(|id| *id != self.me);
         self.members.set_peers(now, others);
         self.members.probe_soon(now);
@@ -222,8 +235,7 @@ impl Node {
                 state.cluster, self.config.name
             )),
             None => self.refuse(format!(
-                "cluster {} was founded without {}; it can only join as a new node, which this \
-                 version cannot do yet",
+                "cluster {} was founded without {}; it can only join as a new node: kvd run --join",
                 state.cluster, self.config.name
             )),
         }
@@ -344,7 +356,12 @@ impl Node {
     pub(super) fn on_rejected(&mut self, peer: NodeId, reason: &HelloRefusal) {
         let about_us =
             matches!(reason, HelloRefusal::Stranger { name, .. } if *name == self.config.name);
-        if about_us && self.state.is_none() {
+        if let HelloRefusal::Gone { id, .. } = reason
+            && *id == self.me
+        {
+            self.refuse(GONE.to_owned());
+            self.publish();
+        } else if about_us && self.state.is_none() {
             self.refuse(format!("member {peer} refuses this node: {reason}"));
             self.publish();
         } else {

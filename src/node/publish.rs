@@ -70,6 +70,7 @@ impl Node {
             to: NodeId(0),
             birth: self.birth_nonce,
             boot: self.boot,
+            address: self.config.peer_address.clone(),
         }
     }
 

@@ -207,6 +207,7 @@ impl<C: Connector> Driver<C> {
                     }
                     drop(permit);
                 }
+                PeerInput::Moved(peer, address) => self.transport.redirect(peer, address),
                 PeerInput::Lost(peer) => self.node.handle(now, Event::Unreachable { peer }),
                 PeerInput::Rejected(peer, reason) => {
                     if self.is_news(now.mono, peer, &reason) {

@@ -1,6 +1,8 @@
 //! `kvd dev`: a cluster on this machine, each node a process of its own, for trying things out and
 //! for tests. What scripts may rely on: the ports, the names, the files, the `ready:` line.
 
+pub mod add;
+
 use core::time::Duration;
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -35,11 +37,31 @@ pub struct Shape {
     pub host: String,
     /// Port of the first node's clients.
     pub base_port: u16,
+    /// Nodes that joined later, in order: their ports follow.
+    #[serde(default)]
+    pub added: Vec<Added>,
+}
+
+/// A node that joined later.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Added {
+    /// Its name.
+    pub name: String,
+    /// Its zone.
+    pub zone: String,
 }
 
 impl Default for Shape {
     fn default() -> Self {
-        Shape { nodes: 3, reserved: 0, zones: 1, host: "127.0.0.1".to_owned(), base_port: 7450 }
+        Shape {
+            nodes: 3,
+            reserved: 0,
+            zones: 1,
+            host: "127.0.0.1".to_owned(),
+            base_port: 7450,
+            added: Vec::new(),
+        }
     }
 }
 
@@ -125,7 +147,9 @@ impl Shape {
         if !(1..=26).contains(&self.zones) {
             return Err(format!("{} zones; there may be 1 to 26", self.zones));
         }
-        let last = u32::from(self.base_port) + u32::from(PORT_STEP) * u32::from(self.nodes);
+        let added = u32::try_from(self.added.len()).unwrap_or(u32::MAX / 100);
+        let nodes = u32::from(self.nodes) + added;
+        let last = u32::from(self.base_port) + u32::from(PORT_STEP) * nodes;
         if self.base_port == 0 || last > u32::from(u16::MAX) {
             return Err(format!(
                 "{} nodes from port {} leave the range",
@@ -150,6 +174,7 @@ impl Shape {
             zones: wish.zones.unwrap_or(base.zones),
             host: wish.host.clone().unwrap_or(base.host),
             base_port: wish.base_port.unwrap_or(base.base_port),
+            added: base.added,
         };
         shape.check().map_err(anyhow::Error::msg)?;
         if let Some(remembered) = remembered
@@ -172,10 +197,13 @@ impl Shape {
     }
 
     fn nodes(&self, dir: &Path) -> Vec<DevNode> {
-        (0..self.nodes)
-            .map(|index| DevNode {
-                name: format!("n{}", index + 1),
-                folder: dir.join(format!("n{}", index + 1)),
+        let founders = (0..self.nodes).map(|index| format!("n{}", index + 1));
+        let names = founders.chain(self.added.iter().map(|added| added.name.clone()));
+        (0..)
+            .zip(names)
+            .map(|(index, name)| DevNode {
+                folder: dir.join(&name),
+                name,
                 client: self.address(index, 0),
                 http: self.address(index, 2),
             })
@@ -197,17 +225,25 @@ impl Shape {
     /// The configuration file of node `index`.
     fn config(&self, index: u16, folder: &Path, set: &[String]) -> anyhow::Result<String> {
         let founders = toml::Value::from(self.founders());
+        let added = index.checked_sub(self.nodes).and_then(|at| self.added.get(usize::from(at)));
+        let (name, origin) = match added {
+            None => (format!("n{}", index + 1), vec![format!("cluster.founders={founders}")]),
+            Some(Added { name, zone }) => {
+                let join = format!("cluster.join={}", self.address(0, 1));
+                (name.clone(), vec![join, format!("node.zone={zone}")])
+            }
+        };
         let sources = crate::config::Sources {
             set: [
-                format!("node.name=n{}", index + 1),
+                format!("node.name={name}"),
                 format!("listen.client={}", self.address(index, 0)),
                 format!("listen.peer={}", self.address(index, 1)),
                 format!("listen.http={}", self.address(index, 2)),
                 "cluster.name=dev".to_owned(),
-                format!("cluster.founders={founders}"),
                 "log.format=pretty".to_owned(),
             ]
             .into_iter()
+            .chain(origin)
             .chain(set.iter().cloned())
             .chain([
                 format!("node.data_dir={}", folder.join("data").display()),
@@ -274,8 +310,8 @@ pub async fn start(wish: &Wish, dir: &Path, detach: bool) -> anyhow::Result<Exit
         () = all_gone(&nodes, &mut children) => bail!("all nodes have ended"),
     }
     let code = stop_children(&nodes, &mut children).await;
-    // One that was started again by hand is none of our children.
-    stop_running(&nodes).await?;
+    // One that was started again by hand is none of our children, nor is one that was added.
+    stop_running(&Shape::resolve(&Wish::default(), &dir)?.nodes(&dir)).await?;
     Ok(code)
 }
 
@@ -325,14 +361,15 @@ async fn ended(process: &OwnedFd) {
 
 /// Says which port is taken before any process is started.
 fn ports_are_free(shape: &Shape) -> anyhow::Result<()> {
-    for index in 0..shape.nodes {
+    let nodes = shape.nodes(Path::new(""));
+    for (index, node) in (0..).zip(&nodes) {
         for (offset, what) in [(0, "clients"), (1, "peers"), (2, "http")] {
             let address = shape.address(index, offset);
             TcpListener::bind(&address).with_context(|| {
                 format!(
-                    "port {} of n{} ({what}) cannot be used",
+                    "port {} of {} ({what}) cannot be used",
                     shape.port(index, offset),
-                    index + 1
+                    node.name
                 )
             })?;
         }

@@ -3,6 +3,7 @@
 
 pub mod dev;
 mod http;
+pub mod join;
 mod pid_file;
 pub mod probe;
 pub mod run;
@@ -26,7 +27,7 @@ use crate::storage::RealVfs;
 use crate::telemetry::{StoreFacts, Telemetry};
 use crate::transport::{PeerService, TcpConnector, serve_peers};
 
-pub use settings::Settings;
+pub use settings::{Join, Settings};
 
 /// Why a server did not start.
 #[derive(Debug, thiserror::Error)]
@@ -144,7 +145,9 @@ impl Server {
             "clients",
             serve_clients(listeners.client, handle.clone(), clients_close.clone()),
         );
-        let peers = PeerService::new(inbox, handle.view(), &settings.transport, all_close.clone());
+        let door = Arc::new(join::Door(handle.clone()));
+        let (view, closing) = (handle.view(), all_close.clone());
+        let peers = PeerService::new(inbox, view, &settings.transport, closing, door);
         let transport = settings.transport.clone();
         let mut other_tasks = vec![spawn_port("peers", async move {
             serve_peers(listeners.peer, peers, &transport).await

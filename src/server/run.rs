@@ -57,6 +57,13 @@ fn raise_file_limit() -> std::io::Result<()> {
 async fn serve(settings: &Settings) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::listen()?;
     let listeners = Listeners::bind(settings).await?;
+    tokio::select! {
+        joined = super::join::become_member(settings) => joined?,
+        name = signals.next() => {
+            tracing::info!(signal = name, "stopped before it was a member");
+            return Ok(ExitCode::SUCCESS);
+        }
+    }
     let server = Server::start(settings, listeners)?;
     let at = server.addresses();
     tracing::info!(

@@ -8,9 +8,11 @@ use std::path::PathBuf;
 use crate::node::NodeConfig;
 use crate::storage;
 use crate::transport::TransportConfig;
-use crate::types::{Charter, Founder, Role, limits};
+use crate::types::{Charter, Founder, NodeName, Role, Zone, limits};
 
-use crate::config::{Config, ConfigError, LogSection, Sync, check_address, parse_founder};
+use crate::config::{
+    Config, ConfigError, LogSection, Sync, check_address, parse_founder, weight_milli,
+};
 
 /// Everything a server is started with, checked.
 #[derive(Clone, Debug)]
@@ -39,6 +41,19 @@ pub struct Settings {
     pub workers: usize,
     /// The log.
     pub log: LogSection,
+    /// How this node joins a cluster, if it has no state and is no founder.
+    pub join: Option<Join>,
+}
+
+/// What a node that joins says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Join {
+    /// The peer address of any member.
+    pub address: String,
+    /// Its failure domain.
+    pub zone: Zone,
+    /// Its share relative to the others, in thousandths.
+    pub weight_milli: u32,
 }
 
 fn refuse<T>(text: impl Into<String>) -> Result<T, ConfigError> {
@@ -57,6 +72,8 @@ impl Settings {
         let listen_http = (!http.is_empty()).then(|| socket("listen.http", http)).transpose()?;
         let mut node = node(config)?;
         node.client_address = advertised(config, listen_client)?;
+        node.peer_address = advertised_peer(config, &node, listen_peer)?;
+        let join = join(config)?;
         for (key, duration) in [
             ("hints.max_age", node.hint_age_max),
             ("membership.probe_interval", node.probe_interval),
@@ -92,6 +109,7 @@ impl Settings {
             drain_timeout: config.shutdown.drain_timeout,
             workers: config.runtime.workers,
             log: config.log.clone(),
+            join,
             node,
         })
     }
@@ -118,18 +136,56 @@ fn advertised(config: &Config, listen: SocketAddr) -> Result<String, ConfigError
     Ok(named.clone())
 }
 
+/// Where peers reach this node: as the founders list says, if it is in it. A port that the system
+/// chooses is known to nobody yet.
+fn advertised_peer(
+    config: &Config,
+    node: &NodeConfig,
+    listen: SocketAddr,
+) -> Result<String, ConfigError> {
+    let named = &config.listen.advertise_peer;
+    if !named.is_empty() {
+        check_address(named).map_err(|why| ConfigError(format!("listen.advertise_peer: {why}")))?;
+        return Ok(named.clone());
+    }
+    let founder = node.charter.founders.iter().find(|founder| founder.name == node.name);
+    match founder {
+        Some(founder) => Ok(founder.peer_address.clone()),
+        None if listen.ip().is_unspecified() => refuse(format!(
+            "listen.peer is {listen}, which is no address others could reach: set listen.advertise_peer"
+        )),
+        None => Ok(listen.to_string()),
+    }
+}
+
+/// How this node joins, if it is to.
+fn join(config: &Config) -> Result<Option<Join>, ConfigError> {
+    let address = &config.cluster.join;
+    if address.is_empty() {
+        return Ok(None);
+    }
+    check_address(address).map_err(|why| ConfigError(format!("cluster.join: {why}")))?;
+    let zone = Zone::try_from(config.node.zone.clone());
+    let zone = zone.map_err(|why| ConfigError(format!("node.zone: {why}")))?;
+    let weight = weight_milli(&config.node.weight.to_string());
+    let weight_milli = weight.map_err(|why| ConfigError(format!("node.weight: {why}")))?;
+    Ok(Some(Join { address: address.clone(), zone, weight_milli }))
+}
+
 fn node(config: &Config) -> Result<NodeConfig, ConfigError> {
     let cluster = &config.cluster;
     if config.node.name.is_empty() {
         return refuse("node.name is required");
     }
-    let name =
+    let name: NodeName =
         config.node.name.parse().map_err(|why: String| ConfigError(format!("node.name: {why}")))?;
-    let founders = founders(config)?;
-    if !founders.iter().any(|founder| founder.name == name) {
+    let joins = !cluster.join.is_empty();
+    let founders = if joins { Vec::new() } else { founders(config)? };
+    if !joins && !founders.iter().any(|founder| founder.name == name) {
         let names: Vec<&str> = founders.iter().map(|founder| founder.name.as_str()).collect();
         return refuse(format!(
-            "node.name is {name}, which is none of cluster.founders ({})",
+            "node.name is {name}, which is none of cluster.founders ({}); a node that joins a running \
+             cluster needs --join",
             names.join(", ")
         ));
     }
@@ -200,7 +256,8 @@ fn founders(config: &Config) -> Result<Vec<Founder>, ConfigError> {
     let entries = &config.cluster.founders;
     if entries.is_empty() {
         return refuse(
-            "cluster.founders is empty: name every founding node, the same list on each",
+            "cluster.founders is empty: name every founding node, the same list on each; or join a \
+             running cluster with --join",
         );
     }
     let parse = |entry: &String| parse_founder(entry);

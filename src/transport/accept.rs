@@ -12,10 +12,12 @@ use tonic::transport::Server;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::control::admission::judge;
-use crate::message::{Hello, HelloRefusal, PeerMessage, View};
-use crate::types::{NodeId, limits};
+use crate::message::{Applicant, ErrorCode, Hello, HelloRefusal, OpError, PeerMessage, View};
+use crate::types::{ClusterState, NodeId, limits};
 use crate::wire::Malformed;
+use crate::wire::error::status_of;
 use crate::wire::hello::{ack_batch, hello_from_wire, refusal_batch};
+use crate::wire::join::{join_from_wire, joined_to_wire};
 use crate::wire::peer::message_from_wire;
 use crate::wire::proto::peer as pb;
 use crate::wire::proto::peer::peer_server::{Peer, PeerServer};
@@ -24,6 +26,16 @@ use super::connect::{CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES, incoming};
 use super::inbox::Inbox;
 use super::{TransportConfig, ViewReceiver};
 
+/// Takes in nodes that want to become members.
+#[tonic::async_trait]
+pub trait Doorkeeper: Send + Sync + 'static {
+    /// Makes the applicant a member, or finds that it is one.
+    ///
+    /// # Errors
+    /// Why it is not one; it may become one yet where the outcome is not known.
+    async fn admit(&self, applicant: Applicant) -> Result<Arc<ClusterState>, OpError>;
+}
+
 /// Serves `roundtable.peer.v1.Peer`.
 #[derive(Clone)]
 pub struct PeerService {
@@ -31,6 +43,7 @@ pub struct PeerService {
     view: ViewReceiver,
     hello_timeout: Duration,
     closing: CancellationToken,
+    door: Arc<dyn Doorkeeper>,
 }
 
 /// Streams one connection may have open: two lanes, and those being replaced.
@@ -82,14 +95,15 @@ impl From<Malformed> for Verdict {
 
 impl PeerService {
     /// A service that hands what peers say to `inbox`, and judges them by the newest `view`, until
-    /// `closing` is cancelled.
+    /// `closing` is cancelled. Who wants to become a member is shown to `door`.
     pub fn new(
         inbox: Inbox,
         view: ViewReceiver,
         config: &TransportConfig,
         closing: CancellationToken,
+        door: Arc<dyn Doorkeeper>,
     ) -> PeerService {
-        PeerService { inbox, view, hello_timeout: config.connect_timeout, closing }
+        PeerService { inbox, view, hello_timeout: config.connect_timeout, closing, door }
     }
 
     async fn serve(self, mut stream: Streaming<pb::PeerBatch>, answers: Answers) {
@@ -105,7 +119,10 @@ impl PeerService {
             Verdict::Over => {}
             Verdict::Refused(peer, reason) => {
                 let _ = answers.send(Ok(refusal_batch(&reason))).await;
-                inbox.rejected(peer, reason).await;
+                // Nothing is wrong with a newcomer that is to try again.
+                if !matches!(reason, HelloRefusal::Unheard { .. }) {
+                    inbox.rejected(peer, reason).await;
+                }
             }
             Verdict::Malformed(malformed) => {
                 tracing::warn!(%malformed, "a stream from a peer was ended");
@@ -175,6 +192,12 @@ impl PeerService {
         tracing::debug!(peer = %hello.id, ?lane, "stream accepted");
         answers.send(Ok(ack_batch(&hello))).await.map_err(|_| Verdict::Over)?;
         self.inbox.greeted(hello.id);
+        let known = view.members.iter().find(|member| member.id == hello.id);
+        if known
+            .is_some_and(|known| !hello.address.is_empty() && known.peer_address != hello.address)
+        {
+            self.inbox.moved(hello.id, hello.address.clone()).await;
+        }
         Ok(hello)
     }
 }
@@ -197,5 +220,33 @@ impl Peer for PeerService {
         let (answers, stream) = mpsc::channel(2);
         tokio::spawn(self.clone().serve(request.into_inner(), answers));
         Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    async fn join(
+        &self,
+        request: Request<pb::JoinRequest>,
+    ) -> Result<Response<pb::JoinResponse>, Status> {
+        let call = join_from_wire(request.into_inner());
+        let call = call.map_err(|malformed| Status::invalid_argument(malformed.to_string()))?;
+        let view = self.view.borrow().clone();
+        let name = view.map(|view| view.hello.cluster_name.clone()).unwrap_or_default();
+        let (low, high) = call.protocol;
+        let refusal = if low > limits::PROTOCOL_MAX || high < limits::PROTOCOL_MIN {
+            let ours = (limits::PROTOCOL_MIN, limits::PROTOCOL_MAX);
+            let text = format!("it speaks {low}..={high}, this node {}..={}", ours.0, ours.1);
+            Some(OpError::new(ErrorCode::ProtocolMismatch, text))
+        } else if name != call.cluster_name {
+            let text = format!("this is cluster {name}, not {}", call.cluster_name);
+            Some(OpError::new(ErrorCode::ClusterMismatch, text))
+        } else {
+            None
+        };
+        if let Some(error) = refusal {
+            return Err(status_of(&error));
+        }
+        match self.door.admit(call.applicant).await {
+            Ok(state) => Ok(Response::new(joined_to_wire(&state))),
+            Err(error) => Err(status_of(&error)),
+        }
     }
 }

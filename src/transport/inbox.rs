@@ -26,6 +26,8 @@ pub enum PeerInput {
     Lost(NodeId),
     /// A stream from or to a peer was refused.
     Rejected(NodeId, HelloRefusal),
+    /// A peer has greeted from elsewhere than is known: it listens there.
+    Moved(NodeId, String),
 }
 
 /// The sending half; cheap to clone.
@@ -86,5 +88,11 @@ impl Inbox {
     pub(super) async fn rejected(&self, peer: NodeId, reason: HelloRefusal) {
         // A driver that is gone does not need to know.
         let _ = self.sender.send(PeerInput::Rejected(peer, reason)).await;
+    }
+
+    /// Tells the driver where a peer listens.
+    pub(super) async fn moved(&self, peer: NodeId, address: String) {
+        // A driver that is gone does not need to know.
+        let _ = self.sender.send(PeerInput::Moved(peer, address)).await;
     }
 }

@@ -59,7 +59,9 @@ impl Link {
             if was_open {
                 self.inbox.lost(self.peer).await;
             }
-            if let Ended::Refused(reason) = ended {
+            if let Ended::Refused(reason) = ended
+                && !matches!(reason, HelloRefusal::Unheard { .. })
+            {
                 backoff.exhaust();
                 self.inbox.rejected(self.peer, reason).await;
             }

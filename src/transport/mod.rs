@@ -10,6 +10,7 @@ mod accept;
 mod backoff;
 mod connect;
 mod inbox;
+pub mod join;
 mod link;
 mod queue;
 mod stats;
@@ -21,11 +22,11 @@ use core::time::Duration;
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::message::{Lane, PeerMessage, View};
+use crate::message::{Lane, MemberView, PeerMessage, View};
 use crate::types::NodeId;
 use queue::Queue;
 
-pub use accept::{PeerService, serve_peers};
+pub use accept::{Doorkeeper, PeerService, serve_peers};
 pub(crate) use connect::incoming;
 pub use connect::{Connector, TcpConnector};
 pub use inbox::{Inbox, PeerInput, PeerInputs};
@@ -94,6 +95,8 @@ pub struct Transport<C> {
     inbox: Inbox,
     view: ViewReceiver,
     links: BTreeMap<NodeId, Links>,
+    /// Where peers listen that have greeted from elsewhere than the view says, and what it said then.
+    moved: BTreeMap<NodeId, (String, String)>,
     /// Queues that have got something since the last flush.
     touched: Vec<Arc<Queue>>,
     stats: TransportStats,
@@ -116,6 +119,7 @@ impl<C: Connector> Transport<C> {
             inbox,
             view,
             links: BTreeMap::new(),
+            moved: BTreeMap::new(),
             touched: Vec::new(),
             stats: TransportStats::default(),
             rng: fastrand::Rng::with_seed(seed),
@@ -132,15 +136,42 @@ impl<C: Connector> Transport<C> {
     pub fn update(&mut self, view: &View) {
         let me = view.hello.id;
         let wanted = |id: &NodeId| view.members.iter().find(|m| m.id == *id && m.id != me);
-        self.links.retain(|id, links| wanted(id).is_some_and(|m| m.peer_address == links.address));
-        for member in &view.members {
-            let skip = member.id == me || member.peer_address.is_empty();
-            if !skip && !self.links.contains_key(&member.id) {
-                let links = self.open(member.id, member.peer_address.clone());
-                self.links.insert(member.id, links);
-            }
+        // What a peer said itself holds until the view says something new.
+        self.moved.retain(|id, (_, told)| wanted(id).is_some_and(|m| m.peer_address == *told));
+        let moved = &self.moved;
+        let address = |member: &MemberView| {
+            let known = moved.get(&member.id).map(|(address, _)| address);
+            known.unwrap_or(&member.peer_address).clone()
+        };
+        self.links.retain(|id, links| wanted(id).is_some_and(|m| address(m) == links.address));
+        let new: Vec<(NodeId, String)> = view
+            .members
+            .iter()
+            .filter(|member| member.id != me && !self.links.contains_key(&member.id))
+            .map(|member| (member.id, address(member)))
+            .filter(|(_, address)| !address.is_empty())
+            .collect();
+        for (id, address) in new {
+            let links = self.open(id, address);
+            self.links.insert(id, links);
         }
         self.stats.retain(|id| self.links.contains_key(&id));
+    }
+
+    /// A peer listens elsewhere than the view says: it has moved, and the cluster has yet to agree on
+    /// it. Its streams are opened anew.
+    pub fn redirect(&mut self, peer: NodeId, address: String) {
+        let view = self.view.borrow().clone();
+        let told = view.and_then(|view| {
+            let member = view.members.iter().find(|member| member.id == peer)?;
+            Some(member.peer_address.clone())
+        });
+        let known = self.links.get(&peer).is_some_and(|links| links.address == address);
+        let Some(told) = told.filter(|told| *told != address && !known) else { return };
+        tracing::info!(%peer, %address, "a member listens elsewhere");
+        self.moved.insert(peer, (address.clone(), told));
+        let links = self.open(peer, address);
+        self.links.insert(peer, links);
     }
 
     fn open(&mut self, peer: NodeId, address: String) -> Links {

@@ -102,6 +102,8 @@ pub const EXPLAIN_WHY_BYTES_MAX: usize = 512;
 
 /// Fills that a probe tells of.
 pub const FILL_NEWS_MAX: usize = 512;
+/// Largest weight of a member, in thousandths.
+pub const WEIGHT_MILLI_MAX: u32 = 1_000_000;
 /// Units that a plan moves at once.
 pub const MOVES_MAX: usize = 32;
 /// Changes of members that may be staged for one plan.

@@ -5,7 +5,10 @@ use bytes::Bytes;
 use crate::message::{Hello, HelloRefusal, Lane};
 use crate::types::{ClusterId, Lineage, NodeId, Nonce, limits};
 
-use super::peer::{Malformed, boot_from_wire, boot_to_wire, node_name, required, wide, wide_bytes};
+use super::peer::{
+    ADDRESS_BYTES_MAX, Malformed, boot_from_wire, boot_to_wire, node_name, required, wide,
+    wide_bytes,
+};
 use super::proto::peer as pb;
 
 /// Longest free text a node accepts from another.
@@ -26,6 +29,7 @@ pub fn hello_batch(hello: &Hello, lane: Lane) -> pb::PeerBatch {
         to: hello.to.0,
         birth: wide_bytes(hello.birth.0),
         boot: Some(boot_to_wire(hello.boot)),
+        address: hello.address.clone(),
         lane: match lane {
             Lane::Small => pb::Lane::Small.into(),
             Lane::Bulk => pb::Lane::Bulk.into(),
@@ -62,8 +66,17 @@ pub fn hello_from_wire(batch: pb::PeerBatch) -> Result<(Hello, Lane), Malformed>
         to: NodeId(hello.to),
         birth: Nonce(wide(&hello.birth, "birth")?),
         boot: boot_from_wire(required(hello.boot, "boot")?)?,
+        address: address(hello.address)?,
     };
     Ok((greeting, lane))
+}
+
+/// An address, of bounded length.
+fn address(address: String) -> Result<String, Malformed> {
+    if address.len() > ADDRESS_BYTES_MAX {
+        return Err(Malformed::new("an address is too long"));
+    }
+    Ok(address)
 }
 
 /// A batch that carries nothing but a welcome to `hello`.
@@ -121,7 +134,9 @@ fn text(text: String) -> Result<String, Malformed> {
 }
 
 fn refusal_to_wire(refusal: HelloRefusal) -> pb::HelloRefusal {
-    use pb::hello_refusal::{Founders, Lineages, Misdirected, Other, Protocol, Reason, Stranger};
+    use pb::hello_refusal::{
+        Founders, Lineages, Misdirected, Newcomer, Other, Protocol, Reason, Stranger,
+    };
     let reason = match refusal {
         HelloRefusal::Protocol { theirs_min, theirs_max, ours_min, ours_max } => {
             Reason::Protocol(Protocol { theirs_min, theirs_max, ours_min, ours_max })
@@ -135,6 +150,10 @@ fn refusal_to_wire(refusal: HelloRefusal) -> pb::HelloRefusal {
         HelloRefusal::Stranger { name, id, hint } => {
             Reason::Stranger(Stranger { name: name.into(), id: id.0, hint })
         }
+        HelloRefusal::Unheard { name, id } => {
+            Reason::Unheard(Newcomer { name: name.into(), id: id.0 })
+        }
+        HelloRefusal::Gone { name, id } => Reason::Gone(Newcomer { name: name.into(), id: id.0 }),
     };
     pb::HelloRefusal { reason: Some(reason) }
 }
@@ -161,5 +180,11 @@ fn refusal_from_wire(refusal: pb::HelloRefusal) -> Result<HelloRefusal, Malforme
             id: NodeId(s.id),
             hint: text(s.hint)?,
         },
+        Reason::Unheard(new) => {
+            HelloRefusal::Unheard { name: node_name(new.name)?, id: NodeId(new.id) }
+        }
+        Reason::Gone(gone) => {
+            HelloRefusal::Gone { name: node_name(gone.name)?, id: NodeId(gone.id) }
+        }
     })
 }

@@ -14,6 +14,7 @@ pub mod error;
 pub mod explain;
 pub mod hello;
 pub mod hints;
+pub mod join;
 mod key_facts;
 pub mod peer;
 mod probe;

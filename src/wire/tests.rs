@@ -370,6 +370,7 @@ fn greeting() -> Hello {
         to: NodeId(1),
         birth: Nonce(8),
         boot: BootRecord { number: 3, nonce: Nonce(9) },
+        address: "127.0.0.1:7".to_owned(),
     }
 }
 
@@ -440,6 +441,8 @@ fn a_greeting_and_its_answers_survive_the_wire() {
         HelloRefusal::Lineage { theirs: 1, ours: 2 },
         HelloRefusal::Misdirected { refuser: text(), meant: NodeId(3) },
         HelloRefusal::Stranger { name: "n2".parse().unwrap(), id: NodeId(2), hint: text() },
+        HelloRefusal::Unheard { name: "n2".parse().unwrap(), id: NodeId(2) },
+        HelloRefusal::Gone { name: "n2".parse().unwrap(), id: NodeId(2) },
     ];
     for refusal in refusals {
         let answer = hello::answer_from_wire(hello::refusal_batch(&refusal));

@@ -53,6 +53,7 @@ async fn greeting(cluster: &Cluster) -> pb::Hello {
         birth: Bytes::from_static(&[9; 16]),
         boot: Some(pb::Boot { number: 1, nonce: Bytes::from_static(&[1; 16]) }),
         lane: pb::Lane::Small.into(),
+        address: String::new(),
     }
 }
 

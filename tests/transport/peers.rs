@@ -15,8 +15,8 @@ use roundtable::transport::{
 };
 use roundtable::types::{ClusterId, Epoch, Key, NodeId, Record, Stamp, TableId, Unit, Value};
 use roundtable::wire::hello::ack_batch;
-use roundtable::wire::proto::peer::PeerBatch;
 use roundtable::wire::proto::peer::peer_server::{Peer, PeerServer};
+use roundtable::wire::proto::peer::{JoinRequest, JoinResponse, PeerBatch};
 
 use crate::support::{Port, brisk, hello, listen, view, within};
 
@@ -171,6 +171,10 @@ impl Peer for Deaf {
         // The answering half stays open for as long as the test runs.
         std::mem::forget(answers);
         Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    async fn join(&self, _: Request<JoinRequest>) -> Result<Response<JoinResponse>, Status> {
+        Err(Status::unavailable("deaf"))
     }
 }
 

@@ -8,15 +8,27 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use roundtable::message::{
-    BootRecord, Hello, HintGauges, Liveness, MemberView, PeerMessage, Phase, View,
+    Applicant, BootRecord, ErrorCode, Hello, HintGauges, Liveness, MemberView, OpError,
+    PeerMessage, Phase, View,
 };
 use roundtable::transport::{
-    Inbox, PeerInput, PeerInputs, PeerService, TransportConfig, serve_peers,
+    Doorkeeper, Inbox, PeerInput, PeerInputs, PeerService, TransportConfig, serve_peers,
 };
 use roundtable::types::{
     Addresses, ClusterId, ClusterState, Epoch, Lineage, Member, NodeId, Nonce, Role, Settings,
     TableId, Zone,
 };
+
+/// Takes nobody in.
+struct NoDoor;
+
+#[tonic::async_trait]
+impl Doorkeeper for NoDoor {
+    async fn admit(&self, applicant: Applicant) -> Result<Arc<ClusterState>, OpError> {
+        let text = format!("{} is not taken in", applicant.name);
+        Err(OpError::new(ErrorCode::NotReady, text))
+    }
+}
 
 /// Fails a test that would hang. No test depends on how long anything takes below it.
 pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
@@ -56,6 +68,7 @@ pub(crate) fn hello(id: u32, to: u32) -> Hello {
         to: NodeId(to),
         birth: Nonce(u128::from(id)),
         boot: BootRecord { number: 1, nonce: Nonce(1) },
+        address: String::new(),
     }
 }
 
@@ -132,7 +145,7 @@ impl Port {
         let address = listener.local_addr().unwrap().to_string();
         let (publish, views) = watch::channel(Some(view));
         let closing = CancellationToken::new();
-        let service = PeerService::new(inbox, views, &config, closing.clone());
+        let service = PeerService::new(inbox, views, &config, closing.clone(), Arc::new(NoDoor));
         let server = tokio::spawn(async move {
             serve_peers(listener, service, &config).await.unwrap();
         });

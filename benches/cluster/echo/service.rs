@@ -7,8 +7,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use roundtable::wire::proto::peer::peer_server::Peer;
 use roundtable::wire::proto::peer::{
-    Op, PeerBatch, Read, ReadAnswer, Record, Round, Write, WriteAnswer, op, read_answer,
-    write_answer,
+    JoinRequest, JoinResponse, Op, PeerBatch, Read, ReadAnswer, Record, Round, Write, WriteAnswer,
+    op, read_answer, write_answer,
 };
 use roundtable::wire::proto::v1::kv_server::Kv;
 use roundtable::wire::proto::v1::{self as pb, Receipt};
@@ -99,6 +99,10 @@ impl Peer for EchoPeer {
             Ok(PeerBatch { opening: None, ops })
         });
         Ok(Response::new(Box::pin(answers)))
+    }
+
+    async fn join(&self, _: Request<JoinRequest>) -> Result<Response<JoinResponse>, Status> {
+        Err(Status::unimplemented("an echo has no members"))
     }
 }
 

@@ -240,6 +240,7 @@ impl Bench {
                     restored.dirty.insert((unit, target));
                 }
                 MetaRecord::Tenure(tenure) => restored.tenure = Some(tenure),
+                MetaRecord::Acknowledged(epoch) => restored.acknowledged = epoch,
             }
         }
         restored.hints = self.host(id).disk.books();

@@ -266,6 +266,7 @@ fn view(phase: Phase, state: Option<Arc<ClusterState>>, id: u32, boot: u128) -> 
         to: NodeId(0),
         birth: Nonce(7),
         boot: BootRecord { number: 1, nonce: Nonce(boot) },
+        address: String::new(),
     };
     let hints = roundtable::message::HintGauges::default();
     let (members, serving_since, links_left_out) = (Vec::new(), None, 0);
