@@ -5,7 +5,7 @@
 //! durable where it was shown or stored: one that a power failure could take is held by nobody.
 
 use super::tally::count;
-use super::{Outcome, Tally};
+use super::{Outcome, Sets, Tally};
 
 /// What a read is to answer with, on its way to w owners: a version, or a set of siblings.
 #[derive(Clone, Debug)]
@@ -16,9 +16,10 @@ pub(super) struct Confirm<V> {
 }
 
 impl<V> Confirm<V> {
-    /// What the owners `held` are known to hold, or more than it, and `w` of `n` must.
-    pub(super) fn new(read: V, (n, w): (u8, u8), held: u16) -> Confirm<V> {
-        let mut tally = Tally::new(n, w);
+    /// What the owners `held` are known to hold, or more than it, and `w` of each set must: the next
+    /// read may ask the other one.
+    pub(super) fn new(read: V, (sets, w): (Sets, u8), held: u16) -> Confirm<V> {
+        let mut tally = Tally::new(sets, w);
         super::put::bits(held).for_each(|index| tally.succeed(index));
         Confirm { read, tally, asked: 0 }
     }
@@ -59,13 +60,12 @@ impl<V> Confirm<V> {
     /// Whom to ask now: as many as are missing, first those that are known to lack it.
     pub(super) fn next(&mut self, reachable: u16, lacking: u16) -> u16 {
         let open = self.tally.open();
-        let under_way = count(self.asked & open);
-        let mut missing = self.tally.needed().saturating_sub(self.tally.got() + under_way);
+        let counted = self.tally.answered() | (self.asked & open);
         let able = reachable & open & !self.asked;
         let mut next = 0;
         for index in super::put::bits(able & lacking).chain(super::put::bits(able & !lacking)) {
-            if missing > 0 {
-                missing -= 1;
+            let missing = |set: u16| count((counted | next) & set) < self.tally.needed();
+            if self.tally.sets().each().any(|set| set & (1 << index) != 0 && missing(set)) {
                 next |= 1 << index;
             }
         }
@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     fn confirm(held: u16) -> Confirm<()> {
-        Confirm::new((), (3, 2), held)
+        Confirm::new((), (Sets::one(3), 2), held)
     }
 
     #[test]
@@ -106,6 +106,18 @@ mod tests {
         assert_eq!(confirm.next(0b111, 0), 0b010);
         assert_eq!(confirm.counts(), (2, 1));
         confirm.holds(1);
+        assert_eq!(confirm.outcome(), Outcome::Reached);
+    }
+
+    #[test]
+    fn each_write_set_must_hold_it() {
+        let sets = Sets { read: 0b00111, other: 0b11001 };
+        let mut confirm = Confirm::new((), (sets, 2), 0b00011);
+        assert_eq!(confirm.outcome(), Outcome::Pending);
+        assert_eq!(confirm.next(0b11111, 0b00100), 0b01000, "the set that is read has two");
+        confirm.fails(3);
+        assert_eq!(confirm.next(0b11111, 0), 0b10000);
+        confirm.holds(4);
         assert_eq!(confirm.outcome(), Outcome::Reached);
     }
 

@@ -92,6 +92,7 @@ impl Reason {
                 Refusal::Fenced { .. }
                 | Refusal::Behind { .. }
                 | Refusal::NotOwner
+                | Refusal::Incomplete
                 | Refusal::Dropped { .. }
                 | Refusal::NotServing
                 | Refusal::Expired,
@@ -110,6 +111,7 @@ impl core::fmt::Display for Reason {
             }
             Reason::Refused(Refusal::Behind { epoch }) => write!(f, "is still at epoch {epoch}"),
             Reason::Refused(Refusal::NotOwner) => f.write_str("is not an owner"),
+            Reason::Refused(Refusal::Incomplete) => f.write_str("is still being filled"),
             Reason::Refused(Refusal::Dropped { epoch }) => {
                 write!(f, "knows the table to be dropped as of epoch {epoch}")
             }

@@ -72,7 +72,7 @@ pub struct GetOrder {
     pub hedge_after: Duration,
     /// When one more is asked though extra reads have used up their share.
     pub retry_interval: Duration,
-    /// The owner to ask first: this node, if it is one.
+    /// The owner to ask first: this node, if it is one that is read.
     pub nearest: Option<u8>,
     /// Who may stand in, as in a put.
     pub stand_ins: Vec<NodeId>,
@@ -89,7 +89,7 @@ impl Get {
     pub fn begin(target: Target, order: GetOrder, step: &mut Step<'_>) -> Get {
         let needed =
             if crate::mutant!("read-one-short") && order.r > 1 { order.r - 1 } else { order.r };
-        let tally = Tally::new(target.n(), needed);
+        let tally = Tally::new(target.sets.only_read(), needed);
         let mut get = Get {
             target,
             r: order.r,
@@ -114,7 +114,7 @@ impl Get {
             confirm: None,
         };
         step.hedges.deposit();
-        let away = !step.reachable & ((1 << get.target.n()) - 1);
+        let away = !step.reachable & get.target.sets.read;
         for owner in get.target.members(away) {
             get.failures.unreachable(owner);
         }
@@ -185,7 +185,7 @@ impl Get {
     ) {
         let _ = round; // A get has one round.
         let Some(sitter) = self.seats.sitter(&self.target.owners, from) else { return };
-        if self.tally.answered() & (1 << sitter.seat) != 0 {
+        if (self.tally.answered() | !self.target.sets.read) & (1 << sitter.seat) != 0 {
             return;
         }
         match result {
@@ -370,7 +370,7 @@ impl Get {
 
     fn ask(&mut self, seats: u16, step: &mut Step<'_>) {
         let remaining = step.remaining(self.deadline);
-        for seat in bits(seats & ((1 << self.target.n()) - 1)) {
+        for seat in bits(seats & self.target.sets.read) {
             let Some(&owner) = self.target.owners.get(usize::from(seat)) else { continue };
             let cover = self.seats.cover_of(seat);
             let ask = ReadAsk {
@@ -451,8 +451,9 @@ impl Get {
                 let bits = if *stamp >= Some(newest.stamp) { &mut held } else { &mut lacking };
                 *bits |= 1 << index;
             }
-            let mut confirm = Confirm::new(newest, (self.target.n(), w), held);
-            let away = !(step.reachable | held) & ((1 << self.target.n()) - 1);
+            let sets = self.target.sets;
+            let mut confirm = Confirm::new(newest, (sets, w), held);
+            let away = !(step.reachable | held) & sets.all();
             bits(away).for_each(|index| confirm.fails(index));
             let next = confirm.next(step.reachable, lacking);
             self.confirm = Some(confirm);
@@ -497,7 +498,7 @@ impl Get {
             may_miss: self.seats.counted() != 0
                 || self.tally.answered() & self.returning != 0
                 || self.unsure,
-            n: self.target.n(),
+            n: self.target.sets.n(),
             needed: self.r,
             weak: self.weak,
             repaired,
@@ -530,6 +531,14 @@ impl Get {
             step.out.push(Action::Ask(owner, Ask::Write(Box::new(ask))));
             *held = Some(newest.stamp);
             repaired = true;
+        }
+        if repaired {
+            // Who is written and not read has not been asked, and may lack it as well.
+            let sets = self.target.sets;
+            for owner in self.target.members(sets.all() & !sets.read) {
+                let ask = self.target.write_ask(0, newest.clone(), false, remaining);
+                step.out.push(Action::Ask(owner, Ask::Write(Box::new(ask))));
+            }
         }
         repaired
     }

@@ -25,4 +25,4 @@ pub use register::{Goal, NewValue, Register, RegisterOrder};
 pub use scan::{Scan, ScanOrder};
 pub use shares::{Holder, Room, ShareFull, ShareLimits, Shares};
 pub use step::{Action, Ask, ChangeAsk, Health, HedgeBudget, Step, Target};
-pub use tally::{Outcome, Tally};
+pub use tally::{Outcome, Sets, Tally};

@@ -16,6 +16,7 @@ use crate::types::{NodeId, Record, Stamp, Time, TraceId, Value, WallTime};
 
 use super::failure::{Failures, no_ceiling};
 use super::seats::{Seats, Sitter, is_away};
+use super::tally::count;
 use super::{Action, Ask, Outcome, StampError, Step, Tally, Target};
 
 /// A put or delete in flight.
@@ -40,6 +41,7 @@ pub struct Put {
     lost_to: Option<Stamp>,
     round: u32,
     w: u8,
+    whole: u8,
     tally: Tally,
     seats: Seats,
     failures: Failures,
@@ -71,8 +73,11 @@ pub struct PutOrder {
     pub attempt: Attempt,
     /// The time of its stamp, if its client has given one: then `attempt` has an id, and no window.
     pub time: Option<WallTime>,
-    /// The quorum.
+    /// The quorum, of each write set.
     pub w: u8,
+    /// How many complete owners of the set that is read must be among those that answer: without them
+    /// the put could miss a higher stamp that was acknowledged, and lose to it.
+    pub whole: u8,
     /// Below the floors.
     pub weak: bool,
     /// The request's.
@@ -92,7 +97,7 @@ pub struct PutOrder {
 impl Put {
     /// Begins a put. INVARIANT: `order.w` is 1..=n.
     pub fn begin(target: Target, order: PutOrder, step: &mut Step<'_>) -> Put {
-        let tally = Tally::new(target.n(), order.w);
+        let tally = Tally::new(target.sets, order.w);
         let mut put = Put {
             target,
             ttl: order.ttl.filter(|_| order.value.is_some()),
@@ -110,6 +115,7 @@ impl Put {
             lost_to: None,
             round: 0,
             w: order.w,
+            whole: order.whole,
             tally,
             seats: Seats::new(order.stand_ins),
             failures: Failures::default(),
@@ -176,7 +182,7 @@ impl Put {
         &mut self,
         from: NodeId,
         round: RoundId,
-        result: Result<WriteOutcome, Refusal>,
+        (complete, result): (bool, Result<WriteOutcome, Refusal>),
         step: &mut Step<'_>,
     ) {
         if round.round != self.round && !crate::mutant!("stale-round-counts") {
@@ -194,7 +200,8 @@ impl Put {
                 self.traces_left = true;
                 self.failures.cleared(from);
                 self.seats.fill(sitter);
-                self.tally.succeed(sitter.seat);
+                // What a stand-in does not know, the receipt says.
+                self.tally.succeed_as(sitter.seat, complete || sitter.stands_in);
             }
             Err(refusal) => {
                 // A store that failed while writing may have kept the version.
@@ -251,9 +258,7 @@ impl Put {
     }
 
     fn stamp_and_ask(&mut self, step: &mut Step<'_>) {
-        let owners = super::tally::count(step.reachable);
-        let free = super::tally::count(self.seats.free(step.stand_ins));
-        let able = owners + (free + super::tally::count(self.seats.covered()));
+        let able = self.able(step);
         if able < self.w {
             for owner in self.target.members(!step.reachable) {
                 self.failures.unreachable(owner);
@@ -273,11 +278,11 @@ impl Put {
                 self.state = State::Asking;
                 self.round += 1;
                 self.lost_to = None;
-                self.tally = Tally::new(self.target.n(), self.w);
+                self.tally = Tally::new(self.target.sets, self.w).with_whole(self.whole);
                 self.seats.begin_round();
                 self.ask(step.reachable, step);
                 self.ask_covers(self.seats.covered(), step);
-                let away = !step.reachable & ((1 << self.target.n()) - 1);
+                let away = !step.reachable & self.target.sets.all();
                 for owner in self.target.members(away) {
                     self.failures.unreachable(owner);
                 }
@@ -306,6 +311,14 @@ impl Put {
         }
     }
 
+    /// Seats that somebody may fill, of the set that has fewest.
+    fn able(&self, step: &Step<'_>) -> u8 {
+        let free = count(self.seats.free(step.stand_ins));
+        let covered = self.seats.covered();
+        let of = |set: u16| count(step.reachable & set) + free + count(covered & set);
+        self.target.sets.each().map(of).min().unwrap_or(0)
+    }
+
     fn version(&self) -> Record {
         // From the stamp, not from the clock: a second round moves both, and all owners agree.
         let expiry = self.ttl.map(|ttl| self.stamp.time.plus(ttl));
@@ -318,7 +331,7 @@ impl Put {
             let ask = self.target.write_ask(self.round, self.version(), true, remaining);
             step.out.push(Action::Ask(owner, Ask::Write(Box::new(ask))));
         }
-        for seat in bits(owners & ((1 << self.target.n()) - 1)) {
+        for seat in bits(owners & self.target.sets.all()) {
             self.seats.asked(Sitter { seat, stands_in: false });
         }
         self.retry_at = step.now.mono.plus(self.retry_interval);

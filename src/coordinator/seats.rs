@@ -168,6 +168,7 @@ pub(super) fn is_away(refusal: &Refusal) -> bool {
         Refusal::Fenced { .. }
         | Refusal::Behind { .. }
         | Refusal::NotOwner
+        | Refusal::Incomplete
         | Refusal::Dropped { .. }
         | Refusal::ClockAhead { .. }
         | Refusal::Overloaded

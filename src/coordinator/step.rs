@@ -9,7 +9,7 @@ use crate::message::{
 };
 use crate::types::{Epoch, Key, NodeId, Now, Record, TableId, Time, Unit, WallTime};
 
-use super::Clock;
+use super::{Clock, Sets};
 
 /// A key and where it lives, as of one epoch.
 #[derive(Clone, Debug)]
@@ -26,11 +26,19 @@ pub struct Target {
     pub table: TableId,
     /// The key.
     pub key: Key,
-    /// The owners, in preference order; at most 15.
+    /// All who take writes of the unit: the owners that are read, in preference order, then those that
+    /// are not; at most 15.
     pub owners: Vec<NodeId>,
+    /// Which of them are read, and which make the second write set.
+    pub sets: Sets,
 }
 
 impl Target {
+    /// The place of `member` among the owners that are read.
+    pub fn read_index(&self, member: NodeId) -> Option<u8> {
+        self.index(member).filter(|index| self.sets.read & (1 << index) != 0)
+    }
+
     /// The place of `member` among the owners.
     pub fn index(&self, member: NodeId) -> Option<u8> {
         let index = self.owners.iter().position(|owner| *owner == member)?;

@@ -482,12 +482,12 @@ fn route(target: NodeId, hint: &Hint, around: &Around<'_>) -> Vec<NodeId> {
         // Dropped: the sweep deletes it. Or not heard of yet.
         return Vec::new();
     }
-    let owners = around.state.owners(hint.unit);
+    let owners = around.state.writers(hint.unit);
     let to = if owners.contains(&target) || crate::mutant!("hint-not-rerouted") {
         vec![target]
     } else {
         crate::sometimes!("handoff: goes to other owners");
-        owners.to_vec()
+        owners
     };
     let up = |id: &NodeId| *id == around.me || (around.reachable)(*id);
     if to.iter().all(up) { to } else { Vec::new() }

@@ -233,9 +233,9 @@ pub struct Receipt {
     pub stand_ins: u16,
     /// A read that may lack acknowledged sloppy writes, see `docs/protocol/handoff.md`.
     pub may_miss: bool,
-    /// Owners of the key.
+    /// Owners of the key; of a write while they change, all who take it.
     pub n: u8,
-    /// Answers the request asked for.
+    /// Answers the request asked for; of a write while owners change, of each set of them.
     pub needed: u8,
     /// The request was below the table's floor: its promises do not cover this answer.
     pub weak: bool,

@@ -73,6 +73,9 @@ pub struct WriteAsk {
 pub struct WriteAnswer {
     /// Which round it answers.
     pub round: RoundId,
+    /// Whether whoever answers has all it should have of the unit: only then does its answer tell what
+    /// came before. Says nothing with a refusal.
+    pub complete: bool,
     /// What became of it.
     pub result: Result<WriteOutcome, Refusal>,
 }
@@ -154,6 +157,8 @@ pub enum Refusal {
     },
     /// It does not own the unit in the epoch both know.
     NotOwner,
+    /// It owns the unit and has not all it should have of it yet: it is not read, and promises nothing.
+    Incomplete,
     /// The table has been dropped, as of this epoch or before: whoever asks may not know it yet.
     Dropped {
         /// Its epoch.

@@ -138,6 +138,8 @@ pub enum RegisterMessage {
     Answer {
         /// Of the `Ask`.
         round: RoundId,
+        /// As in [`WriteAnswer`](super::WriteAnswer).
+        complete: bool,
         /// What became of it.
         result: Result<RegisterSaid, Refusal>,
     },

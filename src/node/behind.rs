@@ -127,8 +127,8 @@ impl Node {
         let refusal = Refusal::Behind { epoch: self.epoch() };
         match early {
             Early::Write(ask) => {
-                let (round, result) = (ask.round, Err(refusal));
-                self.answer_write(from, WriteAnswer { round, result });
+                let (round, complete, result) = (ask.round, false, Err(refusal));
+                self.answer_write(from, WriteAnswer { round, complete, result });
             }
             Early::Read(ask) => {
                 let (round, result) = (ask.round, Err(refusal));

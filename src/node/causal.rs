@@ -8,6 +8,7 @@ use super::behind::Early;
 use super::client::{is_sloppy, quorum, unit_of};
 use super::disk::Pending;
 use super::operation::{LocalAnswer, Machine, Operation};
+use super::peer::Admitted;
 use super::waterfall::Asker;
 use crate::causality::{ContextToken, SiblingSet};
 use crate::coordinator::{
@@ -27,9 +28,16 @@ const FORWARDED_MAX: usize = 4096;
 /// What a disk request about a causal table was for.
 #[derive(Clone, Debug)]
 pub(super) enum CausalPending {
-    Read { from: NodeId, round: RoundId },
+    Read(Admitted),
     Merge { from: NodeId, round: RoundId },
     Change { round: RoundId },
+}
+
+impl CausalPending {
+    /// Whether it is to change what the disk holds.
+    pub(super) fn is_write(&self) -> bool {
+        matches!(self, CausalPending::Merge { .. } | CausalPending::Change { .. })
+    }
 }
 
 /// What a node needs for causal tables.
@@ -103,7 +111,7 @@ impl Node {
                 let (put_key, asker) = (put.key.clone(), Asker::new(op, put.traced, now));
                 let (put, r) = self.causal_put(now, table, put, trace)?;
                 let target = self.target(state, table, put_key);
-                match target.index(self.me) {
+                match target.read_index(self.me).filter(|_| self.is_complete(target.unit)) {
                     Some(_) => {
                         self.check_own_clock(now)?;
                         let order = self.write_order(&target, (put, r), None, deadline)?;
@@ -251,12 +259,17 @@ impl Node {
         (put, remaining): (CausalPut, Duration),
     ) {
         let judged = self
-            .judge(now, from, (place.unit, place.changed_at, place.table), hint_for)
+            .judge_read(now, from, (place.unit, place.changed_at, place.table), hint_for)
             .and_then(|()| self.judge_load(remaining));
         if matches!(judged, Err(Refusal::Behind { .. })) {
             let put = Box::new(put);
             let message = CausalMessage::Put { round, place, hint_for, put, remaining };
             return self.wait_for_state(now, from, Early::Causal(Box::new(message)));
+        }
+        if matches!(judged, Err(Refusal::Fenced { .. })) {
+            // Whoever asked is sent the state, and begins again by it.
+            crate::sometimes!("causal put: was sent on under an older fence");
+            return;
         }
         // One that was refused is not made either: whoever asked has been told that it was not.
         if !self.causal.forwarded.note(from, round) && !crate::mutant!("forwarded-put-made-twice") {
@@ -365,7 +378,7 @@ impl Node {
         remaining: Duration,
     ) {
         let judged = self
-            .judge(now, from, (place.unit, place.changed_at, place.table), hint_for)
+            .judge_read(now, from, (place.unit, place.changed_at, place.table), hint_for)
             .and_then(|()| self.judge_load(remaining));
         if matches!(judged, Err(Refusal::Behind { .. })) {
             let message = CausalMessage::Read { round, place, hint_for, remaining };
@@ -379,12 +392,11 @@ impl Node {
             None => CausalTask::Read,
             Some(_) => {
                 let state = self.state.as_ref();
-                CausalTask::ReadKept(
-                    state.map_or_else(Vec::new, |state| state.owners(place.unit).to_vec()),
-                )
+                CausalTask::ReadKept(state.map_or_else(Vec::new, |state| state.writers(place.unit)))
             }
         };
-        self.disk(Pending::Causal(CausalPending::Read { from, round }), disk(place, task));
+        let admitted = self.admitted((from, round), (place.unit, place.changed_at));
+        self.disk(Pending::Causal(CausalPending::Read(admitted)), disk(place, task));
     }
 
     /// A put of this node wants to change its own replica, or what it keeps in custody.
@@ -433,11 +445,13 @@ impl Node {
         };
         let other = || Refusal::Storage("the disk gave another answer".to_owned());
         match pending {
-            CausalPending::Read { from, round } => {
+            CausalPending::Read(admitted) => {
                 let result = result.and_then(|done| match done {
                     CausalDone::Read(set) => Ok(set),
                     _ => Err(other()),
                 });
+                let result = self.look_again(now, &admitted).and(result);
+                let Admitted { from, round, .. } = admitted;
                 self.answer_causal_read(from, round, result);
             }
             CausalPending::Merge { from, round } => {

@@ -6,7 +6,7 @@ use super::Node;
 use super::operation::{Machine, Operation};
 use super::waterfall::Asker;
 use crate::coordinator::{
-    Get, GetOrder, Holder, Put, PutOrder, Room, Scan, ScanOrder, ShareLimits, Step, Target,
+    Get, GetOrder, Holder, Put, PutOrder, Room, Scan, ScanOrder, Sets, ShareLimits, Step, Target,
 };
 use crate::message::{
     self, Bound, ClientBody, ClientRequest, Effect, ErrorCode, OpError, Phase, QuorumMode,
@@ -164,7 +164,7 @@ impl Node {
             deadline: Time(0),
             hedge_after: self.config.hedge_after,
             retry_interval: self.config.retry_interval,
-            nearest: target.index(self.me),
+            nearest: target.read_index(self.me).filter(|_| self.is_complete(target.unit)),
             stand_ins: self.stand_ins(sloppy, target),
             returning: if may_be_sloppy { self.returning(&target.owners) } else { 0 },
             unsure: sloppy && !self.members.custody_is_known(),
@@ -190,6 +190,8 @@ impl Node {
             attempt: put.attempt,
             time: put.time,
             w,
+            // Below the floor nothing is promised about what came before.
+            whole: if w < table.w_min { 0 } else { table.n - table.w_min + 1 },
             weak: w < table.w_min || (put.r.is_some() && r < table.r_min),
             trace,
             deadline,
@@ -293,6 +295,13 @@ impl Node {
     pub(super) fn target(&mut self, state: &ClusterState, table: &Table, key: Key) -> Target {
         let unit = unit_of(state, table, &key);
         let op = self.next_operation;
+        let owners = state.writers(unit);
+        let bit = |bits: u16, (at, is_in): (usize, bool)| bits | u16::from(is_in) << at;
+        let of = |set: &[NodeId]| {
+            let members = owners.iter().map(|id| set.contains(id));
+            members.enumerate().fold(0, bit)
+        };
+        let sets = Sets { read: of(state.owners(unit)), other: of(state.other_owners(unit)) };
         Target {
             op,
             epoch: state.epoch,
@@ -300,7 +309,8 @@ impl Node {
             changed_at: state.changed_at(unit),
             table: table.id,
             key,
-            owners: state.owners(unit).to_vec(),
+            owners,
+            sets,
         }
     }
 

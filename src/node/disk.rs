@@ -7,33 +7,30 @@ use super::Node;
 use super::causal::CausalPending;
 use super::explain::Looking;
 use super::hints::{Dropping, Keeping};
+use super::peer::Admitted;
 use crate::message::{
     ClientResult, DecreeMessage, DiskAnswer, DiskError, DiskRequest, DiskToken, Effect, ErrorCode,
     Level, LifeRecord, MetaRecord, OpError, ReadAnswer, Refusal, Reply, RoundId, ScanAnswer,
-    WriteAnswer,
 };
-use crate::types::{ClusterState, Epoch, NodeId, Now, OpId, WallTime};
+use crate::types::{ClassId, ClusterState, Epoch, NodeId, Now, OpId, WallTime};
 
 /// What a disk request was for.
 #[derive(Clone, Debug)]
 pub(super) enum Pending {
-    Write {
-        from: NodeId,
-        round: RoundId,
-    },
+    Write(Admitted),
     /// A hint on its way to be durable.
     Hint(Keeping),
     /// A page of hints for a target, and whether it is the first.
     HintPage(NodeId, bool),
     HintRemoved(NodeId),
     HintsDropped(Dropping),
-    Read {
-        from: NodeId,
-        round: RoundId,
-    },
+    Read(Admitted),
+    /// A page of a class, and the fence it was let in under.
     Scan {
         from: NodeId,
         round: RoundId,
+        class: ClassId,
+        fence: Epoch,
     },
     /// Without which a life cannot go on, and what it is.
     Own(OwnStep, Vec<MetaRecord>),
@@ -52,10 +49,7 @@ pub(super) enum Pending {
     SweptPersisted(Epoch),
     Acknowledged(Epoch),
     Causal(CausalPending),
-    Register {
-        from: NodeId,
-        round: RoundId,
-    },
+    Register(Admitted),
 }
 
 /// A record of the node itself without which its life cannot go on.
@@ -69,22 +63,15 @@ pub(super) enum OwnStep {
 impl Pending {
     /// Whether it may change what this replica holds of users' keys.
     fn is_write(&self) -> bool {
-        matches!(
-            self,
-            Pending::Write { .. }
-                | Pending::Hint(_)
-                | Pending::Causal(_)
-                | Pending::Register { .. }
-        )
+        match self {
+            Pending::Write(_) | Pending::Hint(_) | Pending::Register(_) => true,
+            Pending::Causal(pending) => pending.is_write(),
+            _ => false,
+        }
     }
 }
 
 impl Node {
-    /// Whether writes that were handed to the disk before this token are not done yet.
-    pub(super) fn has_writes_before(&self, token: u64) -> bool {
-        self.pending.range(..token).any(|(_, pending)| pending.is_write())
-    }
-
     /// Stores records without which this life cannot go on.
     pub(super) fn persist_own(&mut self, step: OwnStep, records: Vec<MetaRecord>) {
         self.disk(Pending::Own(step, records.clone()), DiskRequest::Persist(records));
@@ -102,6 +89,12 @@ impl Node {
         self.next_token += 1;
         self.pending.insert(token, pending);
         self.effects.push_back(Effect::Disk { token: DiskToken(token), request });
+    }
+
+    /// Whether a write of users' data, a promise or a hint that was let in before `token` was given out
+    /// is still neither durable nor failed.
+    pub(super) fn writes_before(&self, token: u64) -> bool {
+        self.pending.range(..token).any(|(_, pending)| pending.is_write())
     }
 
     pub(super) fn persist_ceiling(&mut self, ceiling: WallTime) {
@@ -130,39 +123,42 @@ impl Node {
         result: Result<DiskAnswer, DiskError>,
     ) {
         match pending {
-            Pending::Write { from, round } => {
+            Pending::Write(admitted) => {
                 self.replica_operations -= 1;
                 let result = match result {
                     Ok(DiskAnswer::Written(outcome)) => Ok(outcome),
                     other => Err(self.refusal(other)),
                 };
                 if !crate::mutant!("ack-before-durable") {
-                    self.answer_write(from, WriteAnswer { round, result });
+                    self.answer_admitted_write(admitted, result);
                 }
                 self.sweep_on();
             }
-            Pending::Read { from, round } => {
+            Pending::Read(admitted) => {
                 self.replica_operations -= 1;
                 let result = match result {
                     Ok(DiskAnswer::Read(record)) => Ok(record),
                     other => Err(self.refusal(other)),
                 };
+                let result = self.look_again(now, &admitted).and(result);
+                let Admitted { from, round, .. } = admitted;
                 self.answer_read(from, ReadAnswer { round, result });
             }
-            Pending::Scan { from, round } => {
+            Pending::Scan { from, round, class, fence } => {
                 self.replica_operations -= 1;
                 let result = match result {
                     Ok(DiskAnswer::Range(page)) => Ok((page.entries, page.complete)),
                     other => Err(self.refusal(other)),
                 };
-                self.answer_scan(from, ScanAnswer { round, result });
+                let again = self.look_again_at_class(now, from, (class, fence));
+                self.answer_scan(from, ScanAnswer { round, result: again.and(result) });
             }
             Pending::Hint(keeping) => self.on_hint_kept(now, keeping, result),
             Pending::HintPage(target, first) => self.on_hint_page(now, (target, first), result),
             Pending::HintRemoved(target) => self.on_hint_removed(now, target, &result),
             Pending::HintsDropped(order) => self.on_hints_dropped(now, order, result),
             Pending::Causal(pending) => self.on_causal_disk_done(now, pending, result),
-            Pending::Register { from, round } => self.on_register_disk_done((from, round), result),
+            Pending::Register(admitted) => self.on_register_disk_done(now, admitted, result),
             Pending::Explain(looking) => self.on_explain_looked(now, *looking, result),
             Pending::Flush(op) => {
                 let result = tidied(result, Reply::Flushed);
@@ -242,19 +238,19 @@ impl Node {
             }
             Pending::SweptPersisted(epoch) => self.on_sweep_durable(epoch),
             Pending::Acknowledged(epoch) => self.on_acknowledged(now, epoch, true),
-            Pending::Write { .. }
+            Pending::Write(_)
             | Pending::Hint(_)
             | Pending::HintPage(..)
             | Pending::HintRemoved(_)
             | Pending::HintsDropped(_)
-            | Pending::Read { .. }
+            | Pending::Read(_)
             | Pending::Scan { .. }
             | Pending::CeilingPersisted
             | Pending::Housekeeping
             | Pending::Measured
             | Pending::Swept(_)
             | Pending::Causal(_)
-            | Pending::Register { .. }
+            | Pending::Register(_)
             | Pending::Explain(_)
             | Pending::Flush(_)
             | Pending::Compact(_) => {}

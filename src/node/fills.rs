@@ -8,7 +8,6 @@ use crate::types::Unit;
 impl Node {
     /// Whether this replica has all it should have of `unit`: only then is it read, does it promise,
     /// and do its answers to writes tell what came before.
-    #[allow(dead_code, reason = "asked by what comes next")]
     pub(super) fn is_complete(&self, unit: Unit) -> bool {
         self.state.as_ref().is_some_and(|state| state.is_original(unit, self.me))
     }

@@ -149,7 +149,10 @@ impl Node {
 
     fn answer_kept(&mut self, asker: Asker, result: Result<WriteOutcome, Refusal>) {
         match asker {
-            Asker::Write(from, round) => self.answer_write(from, WriteAnswer { round, result }),
+            Asker::Write(from, round) => {
+                let complete = false;
+                self.answer_write(from, WriteAnswer { round, complete, result });
+            }
             Asker::Merge(from, round) => self.answer_merge(from, round, result.map(|_| ())),
             Asker::Nobody | Asker::Change(_) => {}
         }

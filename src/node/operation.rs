@@ -421,12 +421,12 @@ impl Node {
         if !self.operations.contains_key(&answer.round.op) {
             return self.on_delivered(now, from, (answer.round, answer.result));
         }
-        let WriteAnswer { round, result } = answer;
+        let WriteAnswer { round, complete, result } = answer;
         if self.is_write(round.op) {
             self.note_answer(now, round.op, from, &result);
         }
         self.step(now, round.op, |machine, step| match machine {
-            Machine::Put(put) => put.on_answer(from, round, result, step),
+            Machine::Put(put) => put.on_answer(from, round, (complete, result), step),
             Machine::Get(get) => get.on_stored(from, result, step),
             _ => {}
         });

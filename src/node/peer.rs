@@ -8,10 +8,21 @@ use super::behind::Early;
 use super::disk::Pending;
 use super::operation::LocalAnswer;
 use crate::message::{
-    DiskRequest, Hint, Kept, PeerMessage, ReadAnswer, ReadAsk, Refusal, ScanAnswer, ScanAsk,
-    WriteAnswer, WriteAsk, WriteOutcome,
+    DiskRequest, Hint, Kept, PeerMessage, ReadAnswer, ReadAsk, Refusal, RoundId, ScanAnswer,
+    ScanAsk, WriteAnswer, WriteAsk, WriteOutcome,
 };
 use crate::types::{ClassId, ClusterState, Epoch, NodeId, Now, TableId, Unit};
+
+/// A question that has been let in: who waits for the answer, and under which fence.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Admitted {
+    pub(super) from: NodeId,
+    pub(super) round: RoundId,
+    unit: Unit,
+    fence: Epoch,
+    /// This replica had all it should have of the unit then.
+    complete: bool,
+}
 
 impl Node {
     pub(super) fn on_peer(&mut self, now: Now, from: NodeId, message: PeerMessage) {
@@ -56,7 +67,8 @@ impl Node {
             return self.wait_for_state(now, from, Early::Write(Box::new(ask)));
         }
         if let Err(refusal) = judged {
-            return self.answer_write(from, WriteAnswer { round, result: Err(refusal) });
+            let (complete, result) = (false, Err(refusal));
+            return self.answer_write(from, WriteAnswer { round, complete, result });
         }
         self.clock.observe(now.wall, ask.record.stamp);
         if let Some(target) = ask.hint_for {
@@ -66,19 +78,19 @@ impl Node {
             return self.keep_in_custody((from, round), target, hint);
         }
         self.replica_operations += 1;
+        let WriteAsk { unit, changed_at, table, key, record, .. } = ask;
+        let admitted = self.admitted((from, round), (unit, changed_at));
         if crate::mutant!("ack-before-durable") {
-            let result = Ok(WriteOutcome::Stored);
-            self.answer_write(from, WriteAnswer { round, result });
+            self.answer_admitted_write(admitted, Ok(WriteOutcome::Stored));
         }
-        let WriteAsk { unit, table, key, record, .. } = ask;
         let request = DiskRequest::Write { unit, table, key, record };
-        self.disk(Pending::Write { from, round }, request);
+        self.disk(Pending::Write(admitted), request);
     }
 
     pub(super) fn on_read_ask(&mut self, now: Now, from: NodeId, ask: ReadAsk) {
         let round = ask.round;
         let judged = self
-            .judge(now, from, (ask.unit, ask.changed_at, ask.table), ask.hint_for)
+            .judge_read(now, from, (ask.unit, ask.changed_at, ask.table), ask.hint_for)
             .and_then(|()| self.judge_load(ask.remaining));
         if matches!(judged, Err(Refusal::Behind { .. })) {
             return self.wait_for_state(now, from, Early::Read(Box::new(ask)));
@@ -87,18 +99,19 @@ impl Node {
             return self.answer_read(from, ReadAnswer { round, result: Err(refusal) });
         }
         self.replica_operations += 1;
-        let ReadAsk { unit, table, key, hint_for, durable, .. } = ask;
+        let ReadAsk { unit, changed_at, table, key, hint_for, durable, .. } = ask;
         let request = match hint_for {
             // Whatever it keeps of the key, for whichever owner: a writer may have had it stand in for
             // another one.
             Some(_) => {
                 let state = self.state.as_ref();
-                let targets = state.map_or_else(Vec::new, |state| state.owners(unit).to_vec());
+                let targets = state.map_or_else(Vec::new, |state| state.writers(unit));
                 DiskRequest::ReadHint { targets, unit, table, key }
             }
             None => DiskRequest::Read { unit, table, key, durable },
         };
-        self.disk(Pending::Read { from, round }, request);
+        let admitted = self.admitted((from, round), (unit, changed_at));
+        self.disk(Pending::Read(admitted), request);
     }
 
     pub(super) fn on_scan_ask(&mut self, now: Now, from: NodeId, ask: ScanAsk) {
@@ -122,9 +135,9 @@ impl Node {
             self.units.clone()
         };
         self.replica_operations += 1;
-        let ScanAsk { table, prefix, after, limit, keys_only, .. } = ask;
+        let ScanAsk { table, changed_at, prefix, after, limit, keys_only, .. } = ask;
         let request = DiskRequest::Range { units, table, prefix, after, limit, keys_only };
-        self.disk(Pending::Scan { from, round }, request);
+        self.disk(Pending::Scan { from, round, class, fence: changed_at }, request);
     }
 
     fn judge_write(&mut self, now: Now, from: NodeId, ask: &WriteAsk) -> Result<(), Refusal> {
@@ -150,12 +163,76 @@ impl Node {
         let state = self.judge_table(now, from, table)?;
         self.judge_epoch(now, from, (theirs, state.changed_at(unit)))?;
         // Who stands in is no owner itself, and does so for one.
-        let owners = state.owners(unit);
-        let fits = hint_for.is_none_or(|target| owners.contains(&target));
-        if owners.contains(&self.me) == hint_for.is_some() || !fits {
+        let fits = hint_for.is_none_or(|target| state.is_writer(unit, target));
+        if state.is_writer(unit, self.me) == hint_for.is_some() || !fits {
             return Err(Refusal::NotOwner);
         }
         Ok(())
+    }
+
+    /// The same of what only an owner can do that has all it should have.
+    pub(super) fn judge_read(
+        &mut self,
+        now: Now,
+        from: NodeId,
+        place: (Unit, Epoch, TableId),
+        hint_for: Option<NodeId>,
+    ) -> Result<(), Refusal> {
+        self.judge(now, from, place, hint_for)?;
+        let serves = hint_for.is_some() || self.is_complete(place.0);
+        if !serves && !crate::mutant!("incomplete-serves") {
+            crate::sometimes!("replica: is not read before it is complete");
+            return Err(Refusal::Incomplete);
+        }
+        Ok(())
+    }
+
+    /// What a question has been let in under.
+    pub(super) fn admitted(
+        &self,
+        (from, round): (NodeId, RoundId),
+        (unit, fence): (Unit, Epoch),
+    ) -> Admitted {
+        Admitted { from, round, unit, fence, complete: self.is_complete(unit) }
+    }
+
+    /// Looks again before what was read is told: what was let in before the owners changed may have
+    /// found what has been deleted since, and was written before that elsewhere.
+    pub(super) fn look_again(&mut self, now: Now, admitted: &Admitted) -> Result<(), Refusal> {
+        let Admitted { from, unit, fence, complete, .. } = *admitted;
+        if crate::mutant!("read-after-delete") {
+            return Ok(());
+        }
+        let ours = self.state.as_ref().map_or(Epoch(0), |state| state.changed_at(unit));
+        self.judge_epoch(now, from, (fence, ours))?;
+        if complete && !self.is_complete(unit) {
+            return Err(Refusal::Incomplete);
+        }
+        Ok(())
+    }
+
+    /// The same of a page.
+    pub(super) fn look_again_at_class(
+        &mut self,
+        now: Now,
+        from: NodeId,
+        (class, fence): (ClassId, Epoch),
+    ) -> Result<(), Refusal> {
+        if crate::mutant!("read-after-delete") {
+            return Ok(());
+        }
+        let ours = self.state.as_ref().map_or(Epoch(0), |state| state.class_changed_at(class));
+        self.judge_epoch(now, from, (fence, ours))?;
+        self.judge_units(class)
+    }
+
+    /// Whether this node has all it should have of the units of a class that it is read of.
+    fn judge_units(&self, class: ClassId) -> Result<(), Refusal> {
+        let mut of_class = self.units.iter().filter(|unit| unit.class == class);
+        if of_class.all(|unit| self.is_complete(*unit)) || crate::mutant!("incomplete-serves") {
+            return Ok(());
+        }
+        Err(Refusal::Incomplete)
     }
 
     /// The same for all units of the table's class, which is returned.
@@ -163,6 +240,7 @@ impl Node {
         let state = self.judge_table(now, from, ask.table)?;
         let class = state.table(ask.table).map(|table| table.class).unwrap_or_default();
         self.judge_epoch(now, from, (ask.changed_at, state.class_changed_at(class)))?;
+        self.judge_units(class)?;
         Ok(class)
     }
 
@@ -212,6 +290,23 @@ impl Node {
             return Err(Refusal::Overloaded);
         }
         Ok(())
+    }
+
+    /// A write that was let in has come to its end. Whether it was let in by a complete owner counts:
+    /// what it has found is as of then.
+    pub(super) fn answer_admitted_write(
+        &mut self,
+        admitted: Admitted,
+        result: Result<WriteOutcome, Refusal>,
+    ) {
+        let complete = self.is_complete_still(&admitted);
+        let Admitted { from, round, .. } = admitted;
+        self.answer_write(from, WriteAnswer { round, complete, result });
+    }
+
+    /// Whether this replica had all it should have when it let something in, and has it still.
+    pub(super) fn is_complete_still(&self, admitted: &Admitted) -> bool {
+        admitted.complete && self.is_complete(admitted.unit)
     }
 
     pub(super) fn answer_write(&mut self, to: NodeId, answer: WriteAnswer) {

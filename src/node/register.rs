@@ -9,6 +9,7 @@ use super::behind::Early;
 use super::client::{check_value_size, quorum};
 use super::disk::Pending;
 use super::operation::{LocalAnswer, Machine};
+use super::peer::Admitted;
 use super::waterfall::Asker;
 use crate::coordinator::{Goal, NewValue, Register, RegisterOrder};
 use crate::message::{
@@ -94,6 +95,7 @@ impl Node {
             retry_interval: self.config.retry_interval,
             patience: self.config.hedge_after.max(Duration::from_millis(1)),
             seed: self.causal.rng.u64(..),
+            sent: None,
             waits,
         };
         self.begin(now, asker, target, |target, step| {
@@ -118,14 +120,14 @@ impl Node {
             RegisterMessage::Ask { round, place, task, remaining } => {
                 self.on_register_ask(now, (from, round), place, (task, remaining));
             }
-            RegisterMessage::Answer { round, result } => {
+            RegisterMessage::Answer { round, complete, result } => {
                 self.note_register_answered(now, from, (round, &result));
                 self.note_answer(now, round.op, from, &result);
                 self.step(now, round.op, |machine, step| {
                     if let Machine::Register(register) = machine
                         && let Some(index) = register.target().index(from)
                     {
-                        register.on_answer(index, round, result, step);
+                        register.on_answer(index, round, (complete, result), step);
                     }
                 });
             }
@@ -141,6 +143,7 @@ impl Node {
     ) {
         let judged = self
             .judge(now, from, (place.unit, place.changed_at, place.table), None)
+            .and_then(|()| self.judge_task(&place, &task))
             .and_then(|()| self.judge_load(remaining))
             .and_then(|()| self.judge_ballot(now, &task));
         if matches!(judged, Err(Refusal::Behind { .. })) {
@@ -148,12 +151,23 @@ impl Node {
             return self.wait_for_state(now, from, Early::Consensus(Box::new(message)));
         }
         if let Err(refusal) = judged {
-            return self.answer_register(from, round, Err(refusal));
+            return self.answer_register((from, round), false, Err(refusal));
         }
         self.replica_operations += 1;
-        let KeyPlace { unit, table, key, .. } = place;
+        let KeyPlace { unit, changed_at, table, key } = place;
+        let admitted = self.admitted((from, round), (unit, changed_at));
         let request = DiskRequest::Register(Box::new(RegisterDisk { unit, table, key, task }));
-        self.disk(Pending::Register { from, round }, request);
+        self.disk(Pending::Register(admitted), request);
+    }
+
+    /// An acceptor that has not all it should have may have forgotten a promise, or a state: it makes
+    /// none, and shows nothing.
+    fn judge_task(&self, place: &KeyPlace, task: &RegisterTask) -> Result<(), Refusal> {
+        let accepts = matches!(task, RegisterTask::Accept(..));
+        if accepts || self.is_complete(place.unit) || crate::mutant!("incomplete-promises") {
+            return Ok(());
+        }
+        Err(Refusal::Incomplete)
     }
 
     /// A ballot is a reading of a clock, and is bounded like the stamp of a fresh write: one too far
@@ -172,32 +186,38 @@ impl Node {
 
     pub(super) fn on_register_disk_done(
         &mut self,
-        (from, round): (NodeId, RoundId),
+        now: Now,
+        admitted: Admitted,
         result: Result<DiskAnswer, DiskError>,
     ) {
         self.replica_operations -= 1;
-        let result = match result {
+        let mut result = match result {
             Ok(DiskAnswer::Register(said)) => Ok(said),
             other => Err(self.refusal(other)),
         };
-        self.answer_register(from, round, result);
+        if let Ok(RegisterSaid::Looked(_) | RegisterSaid::Promised(_)) = result {
+            result = self.look_again(now, &admitted).and(result);
+        }
+        let complete = self.is_complete_still(&admitted);
+        let Admitted { from, round, .. } = admitted;
+        self.answer_register((from, round), complete, result);
         self.sweep_on();
     }
 
     /// What waited for a newer state and waits no longer.
     pub(super) fn refuse_consensus(&mut self, to: NodeId, message: &RegisterMessage, why: Refusal) {
         if let RegisterMessage::Ask { round, .. } = message {
-            self.answer_register(to, *round, Err(why));
+            self.answer_register((to, *round), false, Err(why));
         }
     }
 
     fn answer_register(
         &mut self,
-        to: NodeId,
-        round: RoundId,
+        (to, round): (NodeId, RoundId),
+        complete: bool,
         result: Result<RegisterSaid, Refusal>,
     ) {
-        let answer = Box::new(RegisterMessage::Answer { round, result });
+        let answer = Box::new(RegisterMessage::Answer { round, complete, result });
         if to == self.me {
             self.local.push_back(LocalAnswer::Consensus(answer));
         } else {

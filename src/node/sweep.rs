@@ -52,9 +52,9 @@ impl Node {
 
     /// Asks for the next piece, if nothing stands in the way.
     pub(super) fn sweep_on(&mut self) {
-        let Some(work) = self.sweep.work.as_mut().filter(|work| !work.running) else { return };
+        let Some(work) = self.sweep.work.as_ref().filter(|work| !work.running) else { return };
         let after = work.after;
-        if self.has_writes_before(after) && !crate::mutant!("sweep-does-not-wait") {
+        if self.writes_before(after) && !crate::mutant!("sweep-does-not-wait") {
             return;
         }
         let Some(work) = self.sweep.work.as_mut() else { return };

@@ -33,7 +33,7 @@ pub(super) fn consensus_to_wire(message: RegisterMessage) -> pb::Consensus {
             };
             (round, Body::Ask(ask))
         }
-        RegisterMessage::Answer { round, result } => {
+        RegisterMessage::Answer { round, complete, result } => {
             use pb::consensus_answer::Result as Wire;
             let shown = |accepted: Option<Accepted>| pb::ConsensusShown {
                 accepted: accepted.as_ref().map(accepted_to_wire),
@@ -45,7 +45,8 @@ pub(super) fn consensus_to_wire(message: RegisterMessage) -> pb::Consensus {
                 Ok(RegisterSaid::Outbid(by)) => Wire::Outbid(stamp_to_wire(by)),
                 Err(refusal) => Wire::Refusal(refusal_to_wire(refusal)),
             };
-            (round, Body::Answer(pb::ConsensusAnswer { result: Some(result) }))
+            let (incomplete, result) = (!complete, Some(result));
+            (round, Body::Answer(pb::ConsensusAnswer { incomplete, result }))
         }
     };
     pb::Consensus { round: round_to_wire(round), body: Some(body) }
@@ -80,7 +81,7 @@ pub(super) fn consensus_from_wire(message: pb::Consensus) -> Result<RegisterMess
                 Wire::Outbid(by) => Ok(RegisterSaid::Outbid(stamp_from_wire(by))),
                 Wire::Refusal(refusal) => Err(refusal_from_wire(refusal)?),
             };
-            RegisterMessage::Answer { round, result }
+            RegisterMessage::Answer { round, complete: !answer.incomplete, result }
         }
     })
 }
@@ -152,7 +153,9 @@ mod tests {
                 let remaining = Duration::from_micros(us);
                 RegisterMessage::Ask { round, place, task, remaining }
             }),
-            (round, said).prop_map(|(round, result)| RegisterMessage::Answer { round, result }),
+            (round, any::<bool>(), said).prop_map(|(round, complete, result)| {
+                RegisterMessage::Answer { round, complete, result }
+            }),
         ]
     }
 
@@ -172,7 +175,10 @@ mod tests {
         assert!(refused(pb::Consensus { round, body: None }));
         let answer = |result| pb::Consensus {
             round,
-            body: Some(pb::consensus::Body::Answer(pb::ConsensusAnswer { result })),
+            body: Some(pb::consensus::Body::Answer(pb::ConsensusAnswer {
+                incomplete: false,
+                result,
+            })),
         };
         assert!(refused(answer(None)));
         let state = pb::ConsensusState { ballot: None, state: Bytes::new() };

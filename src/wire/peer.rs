@@ -308,7 +308,8 @@ fn write_answer_to_wire(answer: WriteAnswer) -> pb::WriteAnswer {
         Ok(WriteOutcome::Superseded(stamp)) => Wire::Superseded(stamp_to_wire(stamp)),
         Err(refusal) => Wire::Refusal(refusal_to_wire(refusal)),
     };
-    pb::WriteAnswer { round: round_to_wire(answer.round), result: Some(result) }
+    let (round, incomplete) = (round_to_wire(answer.round), !answer.complete);
+    pb::WriteAnswer { round, incomplete, result: Some(result) }
 }
 
 fn write_answer_from_wire(answer: pb::WriteAnswer) -> Result<WriteAnswer, Malformed> {
@@ -318,7 +319,7 @@ fn write_answer_from_wire(answer: pb::WriteAnswer) -> Result<WriteAnswer, Malfor
         Wire::Superseded(stamp) => Ok(WriteOutcome::Superseded(stamp_from_wire(stamp))),
         Wire::Refusal(refusal) => Err(refusal_from_wire(refusal)?),
     };
-    Ok(WriteAnswer { round: round_from_wire(answer.round)?, result })
+    Ok(WriteAnswer { round: round_from_wire(answer.round)?, complete: !answer.incomplete, result })
 }
 
 fn read_to_wire(ask: ReadAsk) -> pb::Read {
@@ -441,6 +442,7 @@ pub(super) fn refusal_to_wire(refusal: Refusal) -> pb::Refusal {
         Refusal::Fenced { epoch } => Reason::Fenced(epoch.0),
         Refusal::Behind { epoch } => Reason::Behind(epoch.0),
         Refusal::NotOwner => Reason::NotOwner(true),
+        Refusal::Incomplete => Reason::Incomplete(true),
         Refusal::Dropped { epoch } => Reason::Dropped(epoch.0),
         Refusal::ClockAhead { clock } => Reason::ClockAhead(clock.0),
         Refusal::Overloaded => Reason::Overloaded(true),
@@ -459,6 +461,7 @@ pub(super) fn refusal_from_wire(refusal: pb::Refusal) -> Result<Refusal, Malform
         Reason::Fenced(epoch) => Refusal::Fenced { epoch: Epoch(epoch) },
         Reason::Behind(epoch) => Refusal::Behind { epoch: Epoch(epoch) },
         Reason::NotOwner(_) => Refusal::NotOwner,
+        Reason::Incomplete(_) => Refusal::Incomplete,
         Reason::Dropped(epoch) => Refusal::Dropped { epoch: Epoch(epoch) },
         Reason::ClockAhead(clock) => Refusal::ClockAhead { clock: WallTime(clock) },
         Reason::Overloaded(_) => Refusal::Overloaded,

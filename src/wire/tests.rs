@@ -64,6 +64,7 @@ fn refusal() -> impl Strategy<Value = Refusal> {
         any::<u64>().prop_map(|clock| Refusal::ClockAhead { clock: WallTime(clock) }),
         prop::sample::select(vec![
             Refusal::NotOwner,
+            Refusal::Incomplete,
             Refusal::Overloaded,
             Refusal::NotServing,
             Refusal::Expired,
@@ -166,8 +167,11 @@ fn data_message() -> impl Strategy<Value = PeerMessage> {
                 PeerMessage::Write(Box::new(ask))
             }
         ),
-        (round(), prop::result::maybe_err(outcome, refusal()))
-            .prop_map(|(round, result)| PeerMessage::WriteAnswer(WriteAnswer { round, result })),
+        (round(), any::<bool>(), prop::result::maybe_err(outcome, refusal())).prop_map(
+            |(round, complete, result)| {
+                PeerMessage::WriteAnswer(WriteAnswer { round, complete, result })
+            }
+        ),
         (round(), unit(), any::<(u64, u32, bool)>(), key(), remaining()).prop_map(
             |(round, unit, (changed_at, table, durable), key, remaining)| {
                 let hint_for = (table % 3 > 0).then_some(NodeId(table));

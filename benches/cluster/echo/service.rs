@@ -68,7 +68,7 @@ fn answer(op: Op) -> Option<Op> {
     let op = match op.op? {
         op::Op::Write(Write { round, .. }) => {
             let result = Some(write_answer::Result::Stored(true));
-            op::Op::WriteAnswer(WriteAnswer { round, result })
+            op::Op::WriteAnswer(WriteAnswer { round, result, incomplete: false })
         }
         op::Op::Read(Read { round, .. }) => {
             let value = Some(Bytes::from_static(VALUE));

@@ -52,7 +52,8 @@ impl CausalForward {
     pub fn begin(target: Target, mut order: ForwardOrder, step: &mut Step<'_>) -> CausalForward {
         order.stand_ins.truncate(15);
         let stand_ins_left = (1 << order.stand_ins.len()) - 1;
-        let left = step.reachable;
+        // Only they know what the key holds.
+        let left = step.reachable & target.sets.read;
         let (asked, retry_at) = (None, Time(u64::MAX));
         let mut forward = CausalForward {
             target,
@@ -192,7 +193,7 @@ impl CausalForward {
         if self.target.index(asked).is_some() {
             return None;
         }
-        let away = self.target.members(!step.reachable).next();
+        let away = self.target.members(!step.reachable & self.target.sets.read).next();
         away.or_else(|| self.target.owners.first().copied())
     }
 

@@ -3,7 +3,7 @@
 
 use crate::causality::SiblingSet;
 use crate::coordinator::seats::Sitter;
-use crate::coordinator::{Outcome, Tally};
+use crate::coordinator::{Outcome, Tally, Target};
 
 /// Most pieces of one answer.
 pub(super) const PIECES_MAX: u8 = 64;
@@ -35,10 +35,11 @@ pub(super) struct Piece {
 }
 
 impl Gather {
-    /// Nothing yet, of `n` owners of which `needed` must answer.
-    pub(super) fn new(n: u8, needed: u8) -> Gather {
-        let held = vec![Held::default(); 2 * usize::from(n)];
-        Gather { tally: Tally::new(n, needed), held, owners: 0, merged: SiblingSet::default() }
+    /// Nothing yet, of the owners that are read, of which `needed` must answer.
+    pub(super) fn new(target: &Target, needed: u8) -> Gather {
+        let held = vec![Held::default(); 2 * usize::from(target.n())];
+        let tally = Tally::new(target.sets.only_read(), needed);
+        Gather { tally, held, owners: 0, merged: SiblingSet::default() }
     }
 
     /// Takes a piece in. True when it completes the answer on a seat that had none.

@@ -41,7 +41,7 @@ pub struct CausalGet {
 impl CausalGet {
     /// Begins a get. INVARIANT: `order.r` is 1..=n.
     pub fn begin(target: Target, mut order: GetOrder, step: &mut Step<'_>) -> CausalGet {
-        let gather = Gather::new(target.n(), order.r);
+        let gather = Gather::new(&target, order.r);
         let seats = Seats::new(core::mem::take(&mut order.stand_ins));
         let hedge_after = order.hedge_after.max(Duration::from_millis(1));
         if crate::mutant!("returning-owner-counts") {
@@ -60,7 +60,7 @@ impl CausalGet {
             back: None,
         };
         step.hedges.deposit();
-        let away = !step.reachable & get.all();
+        let away = !step.reachable & get.target.sets.read;
         for owner in get.target.members(away) {
             get.failures.unreachable(owner);
         }
@@ -131,7 +131,8 @@ impl CausalGet {
         step: &mut Step<'_>,
     ) {
         let Some(sitter) = self.seats.sitter(&self.target.owners, from) else { return };
-        if self.gather.tally.answered() & (1 << sitter.seat) != 0 {
+        let done = self.gather.tally.answered() | !self.target.sets.read;
+        if done & (1 << sitter.seat) != 0 {
             return;
         }
         match result {
@@ -258,10 +259,6 @@ impl CausalGet {
         }
     }
 
-    fn all(&self) -> u16 {
-        (1 << self.target.n()) - 1
-    }
-
     /// Seats on which somebody can be asked.
     fn able(&self, step: &Step<'_>) -> u16 {
         (step.reachable | self.seats.covered()) & self.gather.tally.open()
@@ -300,7 +297,7 @@ impl CausalGet {
     fn ask(&mut self, seats: u16, step: &mut Step<'_>) {
         let remaining = step.remaining(self.order.deadline);
         let round = RoundId { op: self.target.op, round: 1 };
-        for seat in bits(seats & self.all()) {
+        for seat in bits(seats & self.target.sets.read) {
             let Some(&owner) = self.target.owners.get(usize::from(seat)) else { continue };
             let (place, cover) = (self.target.place(), self.seats.cover_of(seat));
             let hint_for = cover.map(|_| owner);
@@ -359,8 +356,9 @@ impl CausalGet {
             if self.gather.merged().is_blank() {
                 return Outcome::Reached;
             }
-            let around = (step.reachable, !step.reachable & self.all());
-            let (back, next) = WriteBack::new(&self.gather, (self.target.n(), w), around);
+            let sets = self.target.sets;
+            let around = (step.reachable, !step.reachable & sets.all());
+            let (back, next) = WriteBack::new(&self.gather, (sets, w), around);
             self.back = Some(back);
             if next != 0 {
                 crate::sometimes!("causal get: writes back what it answers with");
@@ -402,7 +400,7 @@ impl CausalGet {
             may_miss: self.seats.counted() != 0
                 || self.gather.tally.answered() & self.order.returning != 0
                 || self.order.unsure,
-            n: self.target.n(),
+            n: self.target.sets.n(),
             needed: self.order.r,
             weak: self.order.weak,
             repaired,
@@ -432,7 +430,23 @@ impl CausalGet {
                 step.out.push(Action::Ask(owner, Ask::Causal(Box::new(ask))));
             }
         }
+        if repaired {
+            self.repair_others(step);
+        }
         repaired
+    }
+
+    /// Those that are written and not read have not been asked, and may lack as much.
+    fn repair_others(&self, step: &mut Step<'_>) {
+        let (sets, remaining) = (self.target.sets, step.remaining(self.order.deadline));
+        for owner in self.target.members(sets.all() & !sets.read) {
+            for set in self.gather.merged().clone().pieces() {
+                let round = RoundId { op: self.target.op, round: 0 };
+                let (place, hint_for) = (self.target.place(), None);
+                let ask = CausalMessage::Merge { round, place, hint_for, set, remaining };
+                step.out.push(Action::Ask(owner, Ask::Causal(Box::new(ask))));
+            }
+        }
     }
 }
 

@@ -68,9 +68,9 @@ enum State {
 impl CausalWrite {
     /// Begins a put. INVARIANT: `order.put.w` and `order.r` are 1..=n.
     pub fn begin(target: Target, mut order: CausalWriteOrder, step: &mut Step<'_>) -> CausalWrite {
-        let tally = Tally::new(target.n(), order.put.w);
+        let tally = Tally::new(target.sets, order.put.w);
         let reads = order.put.value.is_none() && order.put.seen.is_none();
-        let gather = reads.then(|| Gather::new(target.n(), order.r));
+        let gather = reads.then(|| Gather::new(&target, order.r));
         if let Some(last) = order.put.seen.as_ref().and_then(crate::causality::CausalContext::last)
         {
             step.clock.observe(step.now.wall, last.stamp());
@@ -149,16 +149,23 @@ impl CausalWrite {
         self.target.members(self.seats.unfilled()).collect()
     }
 
-    /// Seats that somebody may fill.
+    /// Seats that somebody may fill, of the set that has fewest.
     fn able(&self, step: &Step<'_>) -> u8 {
-        let covered = self.seats.covered();
-        let taken = step.reachable | covered;
-        let empty = self.target.n() - count(taken);
-        count(taken) + empty.min(count(self.seats.free(step.stand_ins)))
+        let taken = step.reachable | self.seats.covered();
+        let free = count(self.seats.free(step.stand_ins));
+        let of = |set: u16| count(taken & set) + count(set & !taken).min(free);
+        self.target.sets.each().map(of).min().unwrap_or(0)
     }
 
+    /// Owners that are asked in this state, and cannot be reached.
     fn away(&self, step: &Step<'_>) -> u16 {
-        !step.reachable & ((1 << self.target.n()) - 1)
+        !step.reachable & self.asked()
+    }
+
+    /// A read asks those that are read; what was made is told to all.
+    fn asked(&self) -> u16 {
+        let sets = self.target.sets;
+        if self.state == State::Reading { sets.read } else { sets.all() }
     }
 
     /// When [`CausalWrite::on_time`] is next wanted.
@@ -186,6 +193,9 @@ impl CausalWrite {
     ) {
         let Some(sitter) = self.seats.sitter(&self.target.owners, from) else { return };
         let (State::Reading, Some(gather)) = (self.state, &mut self.gather) else { return };
+        if self.target.sets.read & (1 << sitter.seat) == 0 {
+            return;
+        }
         match result {
             Ok(set) => {
                 if gather.take(sitter, Piece { number, of, set }) {
@@ -407,7 +417,7 @@ impl CausalWrite {
     }
 
     fn ask_owners(&mut self, owners: u16, step: &mut Step<'_>) {
-        for seat in bits(owners & ((1 << self.target.n()) - 1)) {
+        for seat in bits(owners & self.asked()) {
             let Some(&owner) = self.target.owners.get(usize::from(seat)) else { continue };
             self.ask((owner, None), step);
             self.seats.asked(Sitter { seat, stands_in: false });

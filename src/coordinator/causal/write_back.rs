@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::causality::SiblingSet;
+use crate::coordinator::Sets;
 use crate::coordinator::confirm::Confirm;
 use crate::coordinator::put::bits;
 
@@ -21,21 +22,21 @@ pub(super) struct WriteBack {
 }
 
 impl WriteBack {
-    /// Of what r owners have answered, for `w` of `n`; those that are `away` cannot take it. The
+    /// Of what r owners have answered, for `w` of each set; those that are `away` cannot take it. The
     /// second is whom to ask now.
     pub(super) fn new(
         gather: &Gather,
-        (n, w): (u8, u8),
+        (sets, w): (Sets, u8),
         (reachable, away): (u16, u16),
     ) -> (WriteBack, u16) {
         let read = gather.merged().clone();
         let (mut held, mut lacking) = (0, 0);
-        for seat in 0..n {
+        for seat in bits(sets.read) {
             let Some(set) = gather.of_owner(seat) else { continue };
             let bits = if read.beyond(set).is_none() { &mut held } else { &mut lacking };
             *bits |= 1 << seat;
         }
-        let mut confirm = Confirm::new(read, (n, w), held);
+        let mut confirm = Confirm::new(read, (sets, w), held);
         bits(away & !held).for_each(|seat| confirm.fails(seat));
         let next = confirm.next(reachable, lacking);
         (WriteBack { confirm, open: BTreeMap::new() }, next)

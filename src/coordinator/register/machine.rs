@@ -8,6 +8,8 @@ use core::time::Duration;
 
 use crate::causality::{Accepted, Finding};
 use crate::coordinator::failure::{Failures, no_ceiling};
+use crate::coordinator::put::bits;
+use crate::coordinator::tally::count;
 use crate::coordinator::{Action, Ask, Outcome, StampError, Step, Tally, Target};
 use crate::message::{
     Applied, Attempt, CasReply, ClientResult, DiskError, ErrorCode, GetReply, OpError,
@@ -91,6 +93,9 @@ pub struct RegisterOrder {
     pub patience: Duration,
     /// For the length of its rests.
     pub seed: u64,
+    /// The first ballot under which an earlier attempt, of an older fence, sent the change for
+    /// acceptance.
+    pub sent: Option<Stamp>,
     /// Wait for [`Register::on_turn`]. Not for reads.
     pub waits: bool,
 }
@@ -99,7 +104,7 @@ impl Register {
     /// Begins an operation. INVARIANT: `order.quorum` is a majority of the owners, or more.
     pub fn begin(target: Target, order: RegisterOrder, step: &mut Step<'_>) -> Register {
         let mut register = Register {
-            tally: Tally::new(target.n(), order.quorum),
+            tally: Tally::new(target.sets, order.quorum),
             shown: Vec::new(),
             rng: fastrand::Rng::with_seed(order.seed),
             state: State::Waiting,
@@ -111,7 +116,7 @@ impl Register {
             above: Stamp::ZERO,
             outbid: false,
             lost: 0,
-            sent: None,
+            sent: order.sent,
             proposal: None,
             wake_at: Time(u64::MAX),
             target,
@@ -149,6 +154,11 @@ impl Register {
             + self.proposal.as_ref().map_or(0, |(state, _)| state.bytes())
     }
 
+    /// The first ballot under which the change was sent for acceptance.
+    pub fn sent(&self) -> Option<Stamp> {
+        self.sent
+    }
+
     /// Whether it may change the key for its client.
     pub fn is_change(&self) -> bool {
         !matches!(self.order.goal, Goal::Get)
@@ -179,7 +189,7 @@ impl Register {
         &mut self,
         index: u8,
         round: RoundId,
-        result: Result<RegisterSaid, Refusal>,
+        (complete, result): (bool, Result<RegisterSaid, Refusal>),
         step: &mut Step<'_>,
     ) {
         let Some(&owner) = self.target.owners.get(usize::from(index)) else { return };
@@ -198,7 +208,7 @@ impl Register {
             }
             (State::Accepting, Ok(RegisterSaid::Accepted)) => {
                 self.failures.cleared(owner);
-                self.tally.succeed(index);
+                self.tally.succeed_as(index, complete);
             }
             (State::Preparing | State::Accepting, Ok(RegisterSaid::Outbid(by))) => {
                 step.clock.observe(step.now.wall, by);
@@ -319,17 +329,36 @@ impl Register {
             self.proposal = None;
         }
         self.outbid = false;
-        self.tally = Tally::new(self.target.n(), self.order.quorum);
+        self.tally = self.tally_of(state);
         self.shown = vec![None; self.target.owners.len()];
-        for index in 0..self.target.n() {
-            if step.reachable & (1 << index) == 0 {
-                self.miss(index);
-            }
+        for index in bits(self.asked() & !step.reachable) {
+            self.miss(index);
         }
         if self.tally.outcome() == Outcome::Impossible {
             return self.settle(step);
         }
         self.ask(step.reachable, step);
+    }
+
+    /// Whose answers a round needs. Only who is read knows enough to promise, or to show what there is;
+    /// what is accepted must be so in each set that is written, and where it is read by owners that are
+    /// complete.
+    fn tally_of(&self, state: State) -> Tally {
+        let (sets, quorum) = (self.target.sets, self.order.quorum);
+        match state {
+            State::Accepting => Tally::new(sets, quorum).with_whole(quorum),
+            _ => Tally::new(sets.only_read(), quorum),
+        }
+    }
+
+    fn is_moving(&self) -> bool {
+        self.target.sets.other != 0
+    }
+
+    /// Whom this state asks. A look asks all: what majorities of all sets show is decided.
+    fn asked(&self) -> u16 {
+        let sets = self.target.sets;
+        if self.state == State::Preparing { sets.read } else { sets.all() }
     }
 
     fn miss(&mut self, index: u8) {
@@ -349,7 +378,7 @@ impl Register {
             }
             _ => RegisterTask::Prepare(self.ballot),
         };
-        for owner in self.target.members(owners) {
+        for owner in self.target.members(owners & self.asked()) {
             let (place, task) = (self.target.place(), task.clone());
             let ask = RegisterMessage::Ask { round, place, task, remaining };
             step.out.push(Action::Ask(owner, Ask::Register(Box::new(ask))));
@@ -365,6 +394,10 @@ impl Register {
                     Some(answer) => self.answer(answer, step),
                     // A value whose time is over.
                     None if found.decided => self.write_again(step),
+                    // Nobody is left to show what the other set holds.
+                    None if self.is_moving() && self.tally.silent(self.asked()) == 0 => {
+                        self.look_further(step);
+                    }
                     None => {
                         crate::sometimes!("register: a look finds nothing decided");
                         let patience = step.now.mono.plus(self.order.patience);
@@ -393,8 +426,25 @@ impl Register {
     }
 
     fn finding(&self) -> Finding {
-        let shown = self.shown.iter().flatten().map(Option::as_ref);
-        Finding::of(shown, self.target.owners.len() / 2 + 1)
+        let sets = self.target.sets;
+        let mut found = self.found_in(sets.all());
+        if self.is_moving() {
+            let newest = |found: &Finding| found.newest.as_ref().map(|accepted| accepted.ballot);
+            let agreed = |set: u16| {
+                let of = self.found_in(set);
+                of.decided && newest(&of) == newest(&found)
+            };
+            found.decided = sets.each().all(agreed);
+        }
+        found
+    }
+
+    /// What these members have shown comes to.
+    fn found_in(&self, set: u16) -> Finding {
+        let of = |(at, _): &(usize, &Option<Option<Accepted>>)| set & (1 << at) != 0;
+        let shown =
+            self.shown.iter().enumerate().filter(of).filter_map(|(_, shown)| shown.as_ref());
+        Finding::of(shown.map(Option::as_ref), usize::from(count(set)) / 2 + 1)
     }
 
     fn decide(&mut self, step: &mut Step<'_>) {

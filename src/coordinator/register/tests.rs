@@ -5,7 +5,7 @@ use core::time::Duration;
 
 use super::*;
 use crate::causality::Accepted;
-use crate::coordinator::{Action, Ask, Clock, Health, HedgeBudget, Step, Target};
+use crate::coordinator::{Action, Ask, Clock, Health, HedgeBudget, Sets, Step, Target};
 use crate::message::{
     Applied, Attempt, ClientResult, ErrorCode, Expectation, Refusal, RegisterMessage, RegisterSaid,
     RegisterTask, Reply, RoundId,
@@ -23,6 +23,9 @@ struct Bench {
     hedges: HedgeBudget,
     mono: u64,
     reachable: u16,
+    sets: Sets,
+    /// Owners that are not complete.
+    incomplete: u16,
     register: Option<Register>,
     asked: Vec<(NodeId, RoundId, RegisterTask)>,
     reply: Option<ClientResult>,
@@ -53,6 +56,8 @@ impl Bench {
             hedges: HedgeBudget::default(),
             mono: 0,
             reachable: 0b111,
+            sets: Sets::one(3),
+            incomplete: 0,
             register: None,
             asked: Vec::new(),
             reply: None,
@@ -77,7 +82,8 @@ impl Bench {
             changed_at: Epoch(1),
             table: TableId(1),
             key: Key::new("k").unwrap(),
-            owners: vec![NodeId(1), NodeId(2), NodeId(3)],
+            owners: (1..=self.sets.all().count_ones()).map(NodeId).collect(),
+            sets: self.sets,
         };
         let order = RegisterOrder {
             goal,
@@ -89,6 +95,7 @@ impl Bench {
             retry_interval: Duration::from_millis(100),
             patience: Duration::from_millis(10),
             seed: 1,
+            sent: None,
             waits: false,
         };
         self.step(|slot, step| *slot = Some(Register::begin(target, order, step)));
@@ -142,8 +149,9 @@ impl Bench {
     }
 
     fn answer_to(&mut self, index: u8, round: RoundId, result: Result<RegisterSaid, Refusal>) {
+        let answer = (self.incomplete & (1 << index) == 0, result);
         self.step(|register, step| {
-            register.as_mut().unwrap().on_answer(index, round, result, step);
+            register.as_mut().unwrap().on_answer(index, round, answer, step);
         });
     }
 
@@ -372,4 +380,72 @@ fn an_attempt_stays_in_its_window() {
     let attempt = Attempt { id: RequestId(7), since, ..Attempt::default() };
     let bench = Bench::begin_as(Goal::Put(value("v")), attempt);
     assert!(bench.ballot().time > since);
+}
+
+/// {1, 2, 3} is read, {1, 2, 4} is written besides; 4 is being filled.
+fn moving(goal: Goal) -> Bench {
+    let mut bench = Bench::new();
+    bench.sets = Sets { read: 0b0111, other: 0b1011 };
+    (bench.reachable, bench.incomplete) = (0b1111, 0b1000);
+    bench.start(goal, Attempt { id: RequestId(7), ..Attempt::default() });
+    bench
+}
+
+#[test]
+fn while_owners_change_those_that_are_read_promise_and_both_sets_accept() {
+    let mut bench = moving(Goal::Put(value("v")));
+    assert_eq!(bench.asked.len(), 3, "who is not read is asked for no promise");
+    bench.promise(0, None);
+    bench.promise(2, None);
+    assert_eq!(bench.asked.len(), 7);
+    let accept = |bench: &mut Bench, index| bench.answer(index, Ok(RegisterSaid::Accepted));
+    accept(&mut bench, 0);
+    accept(&mut bench, 2);
+    assert!(bench.reply.is_none(), "one of the other set");
+    accept(&mut bench, 3);
+    let Some(Ok(Reply::Put(reply))) = bench.reply else { panic!() };
+    assert_eq!((reply.receipt.answered, reply.receipt.n), (0b1101, 4));
+}
+
+#[test]
+fn an_acceptance_of_who_is_not_complete_does_not_count_where_it_is_read() {
+    let mut bench = Bench::new();
+    bench.incomplete = 0b001;
+    bench.start(Goal::Put(value("v")), Attempt { id: RequestId(7), ..Attempt::default() });
+    bench.answer(0, Err(Refusal::Incomplete));
+    bench.promise(1, None);
+    bench.promise(2, None);
+    bench.answer(0, Ok(RegisterSaid::Accepted));
+    bench.answer(1, Ok(RegisterSaid::Accepted));
+    assert!(bench.reply.is_none());
+    bench.answer(2, Ok(RegisterSaid::Accepted));
+    assert!(matches!(bench.reply, Some(Ok(_))));
+}
+
+#[test]
+fn a_look_is_decided_when_both_sets_show_it() {
+    let shows = |bench: &mut Bench, index, ballot| {
+        bench.answer(index, Ok(RegisterSaid::Looked(holding(at(ballot, 1), "v"))));
+    };
+    let mut bench = moving(Goal::Get);
+    assert_eq!(bench.asked.len(), 4);
+    shows(&mut bench, 0, 5);
+    shows(&mut bench, 2, 5);
+    assert!(bench.reply.is_none(), "one of the other set");
+    shows(&mut bench, 1, 5);
+    assert!(matches!(bench.reply, Some(Ok(_))));
+
+    let mut bench = moving(Goal::Get);
+    shows(&mut bench, 0, 5);
+    shows(&mut bench, 2, 5);
+    shows(&mut bench, 1, 4);
+    bench.answer(3, Err(Refusal::Incomplete));
+    assert!(matches!(bench.task(), RegisterTask::Look), "nobody is left: once more");
+    let first = bench.round();
+    assert_eq!(first.round, 2);
+    for index in 0..3 {
+        shows(&mut bench, index, 5 - u64::from(index == 1));
+    }
+    bench.answer(3, Err(Refusal::Incomplete));
+    assert!(matches!(bench.task(), RegisterTask::Prepare(_)), "then a round of its own");
 }

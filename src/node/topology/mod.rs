@@ -144,7 +144,7 @@ impl Node {
         if self.topology.persisting.is_some() || self.is_refused() {
             return;
         }
-        if self.has_writes_before(before) && !crate::mutant!("acknowledge-before-writes") {
+        if self.writes_before(before) && !crate::mutant!("acknowledge-before-writes") {
             return;
         }
         self.topology.due = None;
