@@ -12,8 +12,8 @@ use crate::types::{
 };
 
 use super::{
-    CausalDisk, CausalDone, CustodyChange, DecreeRecord, Hint, HintBook, HintChange, HintPage,
-    HintPlace, HintTotals, HintsDropped, RegisterDisk, RegisterSaid,
+    CausalDisk, CausalDone, CustodyChange, DecreeRecord, FillRecord, Hint, HintBook, HintChange,
+    HintPage, HintPlace, HintTotals, HintsDropped, RegisterDisk, RegisterSaid, UnitDisk, UnitDone,
 };
 
 /// Ties an answer to its request.
@@ -114,6 +114,8 @@ pub enum DiskRequest {
         /// Where to begin: empty, or as the piece before said.
         from: Bytes,
     },
+    /// About whole units.
+    Unit(Box<UnitDisk>),
     /// About one key of a causal table.
     Causal(Box<CausalDisk>),
     /// About one key of a linearizable table; what it writes is always fsynced before it is answered.
@@ -144,6 +146,7 @@ impl DiskRequest {
             | DiskRequest::Causal(_)
             | DiskRequest::Register(_)
             | DiskRequest::Persist(_) => true,
+            DiskRequest::Unit(disk) => disk.may_write(),
             // One that has to wait for the log tells it itself: few do.
             DiskRequest::Read { .. }
             | DiskRequest::Range { .. }
@@ -177,6 +180,8 @@ pub enum DiskAnswer {
     /// To [`DiskRequest::Sweep`], once what it deleted is durable: where the next piece begins, or
     /// nowhere; and the hints that went, by target.
     Swept(Option<Bytes>, BTreeMap<NodeId, HintTotals>),
+    /// To [`DiskRequest::Unit`].
+    Unit(UnitDone),
     /// To [`DiskRequest::Causal`].
     Causal(CausalDone),
     /// To [`DiskRequest::Register`].
@@ -270,6 +275,8 @@ pub enum MetaRecord {
     /// The highest epoch acknowledged: what was let in before is durable, and below its fences
     /// nothing is let in any more.
     Acknowledged(Epoch),
+    /// How far a unit is filled that the node has become an owner of.
+    Fill(Unit, FillRecord),
 }
 
 /// A founder's birth.
@@ -324,6 +331,8 @@ pub struct Restored {
     pub dirty: BTreeSet<(Unit, NodeId)>,
     /// The hints that are there, by target.
     pub hints: BTreeMap<NodeId, HintBook>,
+    /// See [`MetaRecord::Fill`].
+    pub fills: BTreeMap<Unit, FillRecord>,
     /// See [`MetaRecord::Tenure`]. `None` as well when the store may have lost what the node wrote.
     pub tenure: Option<Tenure>,
     /// The store may lose what it was given: a tenure that begins on it must not outlive this boot.

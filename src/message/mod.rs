@@ -3,6 +3,7 @@
 
 mod causal;
 mod client;
+mod copy;
 mod decree;
 mod disk;
 mod error;
@@ -25,6 +26,7 @@ pub use client::{
     LocateReply, NodeStatus, Principal, Put, PutReply, QuorumMode, Receipt, Reply, Scan, ScanEntry,
     ScanReply, StatusReply, TimeToLive, UnwellBy,
 };
+pub use copy::{CopyPlace, FillProgress, FillRecord, FillStage, Overlay, UnitDisk, UnitDone};
 pub use decree::{AcceptedState, Ballot, DecreeMessage, DecreeRecord, Instance};
 pub use disk::{
     BirthRecord, BootRecord, DiskAnswer, DiskError, DiskRequest, DiskToken, LifeRecord, MetaRecord,

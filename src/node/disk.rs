@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::Node;
 use super::causal::CausalPending;
 use super::explain::Looking;
+use super::fills::UnitPending;
 use super::hints::{Dropping, Keeping};
 use super::peer::Admitted;
 use crate::message::{
@@ -48,6 +49,7 @@ pub(super) enum Pending {
     Swept(Epoch),
     SweptPersisted(Epoch),
     Acknowledged(Epoch),
+    Unit(UnitPending),
     Causal(CausalPending),
     Register(Admitted),
 }
@@ -169,6 +171,7 @@ impl Node {
                 self.effects.push_back(Effect::Reply { op, result });
             }
             Pending::Swept(epoch) => self.on_swept(epoch, result),
+            Pending::Unit(pending) => self.on_unit_disk_done(now, pending, result),
             Pending::Measured => {
                 if let Ok(DiskAnswer::Measured(facts)) = result {
                     self.replica = facts;
@@ -183,6 +186,7 @@ impl Node {
             }
             other => self.on_own_record(now, other, &result),
         }
+        self.fills_on();
     }
 
     /// A record of the node itself is durable, or could not be made so: then the node stays where
@@ -249,6 +253,7 @@ impl Node {
             | Pending::Housekeeping
             | Pending::Measured
             | Pending::Swept(_)
+            | Pending::Unit(_)
             | Pending::Causal(_)
             | Pending::Register(_)
             | Pending::Explain(_)

@@ -1,15 +1,263 @@
-//! What this node has of the units it owns: which of them it has become an owner of, how it is being
-//! filled, and when it is complete. `docs/protocol/moves.md`.
+//! What this node has of the units it owns: which of them it has become an owner of, how far each is
+//! filled, when it is complete; and what it deletes of those it owns no more. `docs/protocol/moves.md`,
+//! `docs/protocol/transfer.md`.
+//!
+//! Everything follows from the state in force and one durable record a unit, which names the entry it
+//! is about. So nothing has to be remembered of what a node was told, or slept through.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::Node;
-use crate::message::FillNews;
-use crate::types::Unit;
+use super::disk::Pending;
+use crate::message::{
+    DiskAnswer, DiskError, DiskRequest, FillNews, FillProgress, FillRecord, FillStage, Level,
+    UnitDisk, UnitDone,
+};
+use crate::types::{Class, ClusterState, Epoch, Now, Unit};
+
+/// Units that are emptied at once.
+const EMPTYING_MAX: usize = 4;
+
+/// What is known of the units this node owns, or owned.
+#[derive(Debug)]
+pub(super) struct Fills {
+    /// What the disk says, by unit.
+    records: BTreeMap<Unit, FillRecord>,
+    /// Units that have to be emptied.
+    due: BTreeMap<Unit, Due>,
+    /// Units the store holds something of are being looked for.
+    walking: bool,
+    /// The walk could not be made: again with the next housekeeping.
+    walk_failed: Option<Option<Unit>>,
+    /// Something was deleted: the store gives room back once it is flushed.
+    deleted: bool,
+    failed: bool,
+}
+
+/// A unit that has to be emptied: what is there was written under another entry, or by somebody who is
+/// an owner no more.
+#[derive(Clone, Copy, Debug)]
+struct Due {
+    /// Writes the disk was asked before this token were let in before: they are waited for.
+    after: u64,
+    running: bool,
+}
+
+/// What the disk was asked about a unit for.
+#[derive(Clone, Debug)]
+pub(super) enum UnitPending {
+    /// Units it holds something of, behind one.
+    Held(Option<Unit>),
+    /// A unit that is emptied, and what is then on record of it.
+    Emptied(Unit, Option<FillRecord>),
+}
+
+impl Fills {
+    pub(super) fn new(records: BTreeMap<Unit, FillRecord>) -> Fills {
+        Fills {
+            records,
+            due: BTreeMap::new(),
+            walking: false,
+            walk_failed: None,
+            deleted: false,
+            failed: false,
+        }
+    }
+}
 
 impl Node {
     /// Whether this replica has all it should have of `unit`: only then is it read, does it promise,
     /// and do its answers to writes tell what came before.
     pub(super) fn is_complete(&self, unit: Unit) -> bool {
+        let Some(entry) = self.own_entry(unit) else { return false };
+        match self.fills.records.get(&unit) {
+            None => self.is_original(unit),
+            Some(FillRecord { stage: FillStage::Filling(_), .. }) => false,
+            Some(record) => record.entry == entry || crate::mutant!("gap-ignored"),
+        }
+    }
+
+    /// Whether this replica may take writes of `unit`: what is left of an earlier time is gone, and it
+    /// is durable that it is being filled.
+    pub(super) fn takes_writes(&self, unit: Unit) -> bool {
+        let Some(entry) = self.own_entry(unit) else { return false };
+        let known = self.fills.records.get(&unit);
+        let is_known = known.map_or(self.is_original(unit), |record| record.entry == entry);
+        (is_known && !self.fills.due.contains_key(&unit)) || crate::mutant!("gap-ignored")
+    }
+
+    fn own_entry(&self, unit: Unit) -> Option<Epoch> {
+        self.state.as_ref().and_then(|state| state.entry(unit, self.me))
+    }
+
+    fn is_original(&self, unit: Unit) -> bool {
         self.state.as_ref().is_some_and(|state| state.is_original(unit, self.me))
+    }
+
+    /// A state is in force: what this node has entered is to be filled, what it has left goes.
+    pub(super) fn on_owners(&mut self, before: Option<&Arc<ClusterState>>) {
+        let Some(state) = self.state.clone() else { return };
+        let mut units: BTreeSet<Unit> = self.fills.records.keys().copied().collect();
+        let owned = |state: &ClusterState| -> Vec<Unit> {
+            state.units().filter(|unit| state.is_writer(*unit, self.me)).collect()
+        };
+        units.extend(owned(&state));
+        let left = before.map(|before| owned(before)).unwrap_or_default();
+        units.extend(&left);
+        for unit in units {
+            self.judge_unit(unit, left.contains(&unit));
+        }
+        let has_moved = |class: &Class| class.changed_at.iter().any(|at| *at != class.created);
+        if before.is_none() && state.classes.iter().any(has_moved) {
+            // Also those of which nothing is on record: it was an owner from their beginning.
+            self.walk_units(None);
+        }
+        self.fills_on();
+    }
+
+    /// Compares what is there of a unit with what the state says. `held`: there may be something of it
+    /// though nothing is on record.
+    fn judge_unit(&mut self, unit: Unit, held: bool) {
+        let entry = self.own_entry(unit);
+        let known = self.fills.records.get(&unit);
+        let is_fine = match (entry, known) {
+            (None, known) => known.is_none() && !held && !self.fills.due.contains_key(&unit),
+            (Some(_), None) => self.is_original(unit),
+            (Some(entry), Some(known)) => {
+                known.entry == entry
+                    || known.stage == FillStage::Complete && crate::mutant!("gap-ignored")
+            }
+        };
+        match self.fills.due.get_mut(&unit) {
+            // Looked at again when it has ended.
+            Some(due) if due.running => {}
+            // INVARIANT: entries only rise, so what was to be emptied still is.
+            Some(due) => due.after = due.after.max(self.next_token),
+            None if is_fine => {}
+            None => {
+                let due = Due { after: self.next_token, running: false };
+                self.fills.due.insert(unit, due);
+            }
+        }
+    }
+
+    /// Looks for units the store holds something of.
+    fn walk_units(&mut self, after: Option<Unit>) {
+        if !self.fills.walking {
+            self.fills.walking = true;
+            self.unit_disk(UnitPending::Held(after), UnitDisk::Held { after });
+        }
+    }
+
+    fn unit_disk(&mut self, pending: UnitPending, request: UnitDisk) {
+        self.disk(Pending::Unit(pending), DiskRequest::Unit(Box::new(request)));
+    }
+
+    pub(super) fn on_unit_disk_done(
+        &mut self,
+        now: Now,
+        pending: UnitPending,
+        result: Result<DiskAnswer, DiskError>,
+    ) {
+        let result = match result {
+            Ok(DiskAnswer::Unit(done)) => Ok(done),
+            Ok(other) => Err(DiskError::Io(format!("the disk gave another answer: {other:?}"))),
+            Err(error) => Err(error),
+        };
+        match pending {
+            UnitPending::Held(after) => self.on_units_held(after, result),
+            UnitPending::Emptied(unit, record) => self.on_emptied(now, (unit, record), result),
+        }
+    }
+
+    fn on_units_held(&mut self, after: Option<Unit>, result: Result<UnitDone, DiskError>) {
+        self.fills.walking = false;
+        match result {
+            Ok(UnitDone::Held(units, is_last)) => {
+                for unit in &units {
+                    self.judge_unit(*unit, self.own_entry(*unit).is_none());
+                }
+                match units.last() {
+                    Some(last) if !is_last => self.walk_units(Some(*last)),
+                    _ => self.fills_on(),
+                }
+            }
+            Ok(_) => {}
+            Err(_) => self.fills.walk_failed = Some(after),
+        }
+    }
+
+    /// Goes on with whatever nothing stands in the way of.
+    pub(super) fn fills_on(&mut self) {
+        if self.fills.due.is_empty() {
+            return;
+        }
+        let running = self.fills.due.values().filter(|due| due.running).count();
+        let waiting = self.fills.due.iter().filter(|(_, due)| !due.running);
+        let ready: Vec<Unit> = waiting
+            .filter(|(_, due)| !self.writes_before(due.after) || crate::mutant!("delete-early"))
+            .map(|(unit, _)| *unit)
+            .take(EMPTYING_MAX.saturating_sub(running))
+            .collect();
+        for unit in ready {
+            let record = self.own_entry(unit).map(|entry| {
+                let stage = FillStage::Filling(FillProgress::default());
+                FillRecord { entry, stage }
+            });
+            if let Some(due) = self.fills.due.get_mut(&unit) {
+                due.running = true;
+            }
+            let request = UnitDisk::Empty { unit, record: record.clone() };
+            self.unit_disk(UnitPending::Emptied(unit, record), request);
+        }
+    }
+
+    /// The same after some time, for what the store could not do before.
+    pub(super) fn fills_again(&mut self) {
+        if let Some(after) = self.fills.walk_failed.take() {
+            self.walk_units(after);
+        }
+        self.fills_on();
+    }
+
+    fn on_emptied(
+        &mut self,
+        now: Now,
+        (unit, record): (Unit, Option<FillRecord>),
+        result: Result<UnitDone, DiskError>,
+    ) {
+        if let Err(error) = result {
+            // Tried again with the next housekeeping.
+            if let Some(due) = self.fills.due.get_mut(&unit) {
+                due.running = false;
+            }
+            if !core::mem::replace(&mut self.fills.failed, true) {
+                self.note(Level::Warn, None, format!("could not empty unit {unit}: {error}"));
+            }
+            return;
+        }
+        self.fills.failed = false;
+        self.fills.due.remove(&unit);
+        match record {
+            Some(record) => {
+                crate::sometimes!("fills: has entered a unit");
+                self.fills.records.insert(unit, record);
+            }
+            None => {
+                crate::sometimes!("fills: has deleted a unit that it left");
+                self.fills.records.remove(&unit);
+                self.fills.deleted = true;
+            }
+        }
+        // Another state may have come into force meanwhile.
+        self.judge_unit(unit, false);
+        self.fills_on();
+        if self.fills.due.is_empty() && core::mem::take(&mut self.fills.deleted) {
+            self.disk(Pending::Housekeeping, DiskRequest::Flush);
+        }
+        // Writes may have waited for it.
+        self.on_caught_up(now);
     }
 
     /// What this node says of the units it has become an owner of.

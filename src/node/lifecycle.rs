@@ -210,6 +210,7 @@ impl Node {
         self.run_decree(now);
         self.on_schema(now, before.as_ref());
         self.begin_acknowledging(now);
+        self.on_owners(before.as_ref());
         self.on_caught_up(now);
         self.reroute_hints(now);
     }
@@ -438,6 +439,7 @@ impl Node {
         }
         self.disk(Pending::Measured, DiskRequest::Measure);
         self.sweep_on();
+        self.fills_again();
         self.drop_aged(now);
     }
 

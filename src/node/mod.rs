@@ -8,8 +8,9 @@
 //! this replica), `causal` and `register` (the same of causal and linearizable tables), `links` (how
 //! owners answer), `behind` (what waits until this replica has caught up), `disk` (what the disk
 //! answers), `decree` (who decides the next state), `tables` (what is asked about them), `topology`
-//! (members, plans, the steps of moves and the acknowledgement of epochs), `explain`
-//! (what is known of a key), `sweep` (what is left of dropped ones), `admin`, `publish`.
+//! (members, plans, the steps of moves and the acknowledgement of epochs), `explain` (what is known of
+//! a key), `sweep` (what is left of dropped ones), `fills` (how far this node has what it owns),
+//! `admin`, `publish`.
 
 mod admin;
 mod behind;
@@ -54,6 +55,7 @@ use behind::Behind;
 use causal::Causal;
 use disk::Pending;
 use explain::Gatherings;
+use fills::Fills;
 use hints::Hints;
 use operation::{LocalAnswer, Operation};
 use sweep::Sweep;
@@ -87,6 +89,7 @@ pub struct Node {
     topology: Topology,
     behind: Behind,
     sweep: Sweep,
+    fills: Fills,
     hints: Hints,
     explains: Gatherings,
     /// The ring of the state in force, for who stands in.
@@ -169,6 +172,7 @@ impl Node {
             topology: Topology::new(restored.acknowledged),
             behind: Behind::default(),
             sweep: Sweep::new(restored.swept),
+            fills: Fills::new(restored.fills.clone()),
             hints,
             explains: Gatherings::default(),
             ring: None,

@@ -18,10 +18,10 @@ use crate::types::{ClassId, ClusterState, Epoch, NodeId, Now, TableId, Unit};
 pub(super) struct Admitted {
     pub(super) from: NodeId,
     pub(super) round: RoundId,
-    unit: Unit,
-    fence: Epoch,
+    pub(super) unit: Unit,
+    pub(super) fence: Epoch,
     /// This replica had all it should have of the unit then.
-    complete: bool,
+    pub(super) complete: bool,
 }
 
 impl Node {
@@ -166,6 +166,11 @@ impl Node {
         let fits = hint_for.is_none_or(|target| state.is_writer(unit, target));
         if state.is_writer(unit, self.me) == hint_for.is_some() || !fits {
             return Err(Refusal::NotOwner);
+        }
+        if hint_for.is_none() && !self.takes_writes(unit) {
+            // What it held of the unit in an earlier time has to go first.
+            let epoch = state.epoch;
+            return Err(Refusal::Behind { epoch });
         }
         Ok(())
     }

@@ -7,7 +7,9 @@ use parking_lot::Mutex;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::scan::{PageOrder, read_page};
-use super::{Done, Shared, causal, disk_error, hints, keyspace, record, register, restore, sweep};
+use super::{
+    Done, Shared, causal, disk_error, hints, keyspace, record, register, restore, sweep, unit,
+};
 use crate::causality::{Merge, merge};
 use crate::message::{
     CustodyChange, DiskAnswer, DiskError, DiskRequest, Hint, HintPlace, MetaRecord, ReplicaFacts,
@@ -80,6 +82,7 @@ pub(super) fn try_execute(
         | DiskRequest::RemoveHint { .. }
         | DiskRequest::DropHints { .. }
         | DiskRequest::Sweep { .. }
+        | DiskRequest::Unit(_)
         | DiskRequest::Flush
         | DiskRequest::Compact
         | DiskRequest::Measure => Some((request, done)),
@@ -148,6 +151,7 @@ pub(super) fn execute(shared: &Arc<Shared>, request: DiskRequest, done: Done) {
             }
             Err(error) => done(Err(error)),
         },
+        DiskRequest::Unit(disk) => unit::execute(shared, *disk, done),
         DiskRequest::Persist(records) => persist(shared, &records, done),
         DiskRequest::Flush => {
             let result = shared.engine.flush();

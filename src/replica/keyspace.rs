@@ -12,7 +12,6 @@ pub(super) const META: u8 = 0x00;
 /// Versions of users' keys.
 pub(super) const DATA: u8 = 0x01;
 /// Reserved: versions that arrive for a unit while it is being filled, laid out like [`DATA`].
-#[cfg(test)]
 pub(super) const OVERLAY: u8 = 0x02;
 /// Hints, by target and the key they are for.
 pub(super) const HINT: u8 = 0x03;
@@ -21,6 +20,9 @@ pub(super) const HINT_AGE: u8 = 0x04;
 
 /// Values of hints for keys of causal tables that have records of their own.
 pub(super) const HINT_VALUE: u8 = 0x05;
+
+/// Bytes of a space and a unit.
+pub(super) const UNIT_BYTES: usize = 5;
 
 /// Bytes before the user's key.
 pub(super) const PREFIX_BYTES: usize = 9;
@@ -31,6 +33,22 @@ pub(super) fn table_prefix(space: u8, unit: Unit, table: TableId) -> [u8; PREFIX
     let [p0, p1] = unit.partition.0.to_be_bytes();
     let [t0, t1, t2, t3] = table.0.to_be_bytes();
     [space, c0, c1, p0, p1, t0, t1, t2, t3]
+}
+
+/// `space, class u16, partition u16`: before all of a unit.
+pub(super) fn unit_prefix(space: u8, unit: Unit) -> [u8; UNIT_BYTES] {
+    let [c0, c1] = unit.class.0.to_be_bytes();
+    let [p0, p1] = unit.partition.0.to_be_bytes();
+    [space, c0, c1, p0, p1]
+}
+
+/// The unit of an engine's key in [`DATA`] or [`OVERLAY`]; `None` when it is too short to be one.
+pub(super) fn unit_of(key: &[u8]) -> Option<Unit> {
+    let &[_, c0, c1, p0, p1] = key.first_chunk::<UNIT_BYTES>()?;
+    Some(Unit {
+        class: ClassId(u16::from_be_bytes([c0, c1])),
+        partition: Partition(u16::from_be_bytes([p0, p1])),
+    })
 }
 
 /// The engine's key of a user's key.

@@ -16,6 +16,7 @@ mod register;
 mod restore;
 mod scan;
 mod sweep;
+mod unit;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -9,6 +9,7 @@ use super::{ReplicaError, hints};
 use crate::codec;
 use crate::message::{MetaRecord, Restored};
 use crate::storage::{self, Batch, Direction, Durability, Engine, Recovery};
+use crate::types::Unit;
 
 const BIRTH: u8 = 1;
 const PLEDGE: u8 = 2;
@@ -23,6 +24,8 @@ const DIRTY: u8 = 11;
 /// Numbers below 16 are kept for the records of other kinds of table.
 const TENURE: u8 = 16;
 const ACKNOWLEDGED: u8 = 17;
+/// How far a unit is filled.
+const FILL: u8 = 18;
 /// Damage that was found in the log once: not forgotten when the log is.
 const DAMAGE: u8 = 7;
 
@@ -55,8 +58,16 @@ fn key(record: &MetaRecord) -> Vec<u8> {
         }
         MetaRecord::Tenure(_) => key.push(TENURE),
         MetaRecord::Acknowledged(_) => key.push(ACKNOWLEDGED),
+        MetaRecord::Fill(unit, _) => return fill_key(*unit).to_vec(),
     }
     key
+}
+
+/// Where it stands how far a unit is filled.
+pub(super) fn fill_key(unit: Unit) -> [u8; 6] {
+    let [c0, c1] = unit.class.0.to_be_bytes();
+    let [p0, p1] = unit.partition.0.to_be_bytes();
+    [META, FILL, c0, c1, p0, p1]
 }
 
 /// Makes damage of the log durable, so that a node that once lost acknowledged writes does not
@@ -116,6 +127,9 @@ pub(super) fn restore(engine: &Engine, dir: &Path) -> Result<Restored, ReplicaEr
             }
             MetaRecord::Tenure(tenure) => restored.tenure = Some(tenure),
             MetaRecord::Acknowledged(epoch) => restored.acknowledged = epoch,
+            MetaRecord::Fill(unit, record) => {
+                restored.fills.insert(unit, record);
+            }
         }
     }
     restored.hints = hints::count(engine)?;

@@ -241,6 +241,9 @@ impl Bench {
                 }
                 MetaRecord::Tenure(tenure) => restored.tenure = Some(tenure),
                 MetaRecord::Acknowledged(epoch) => restored.acknowledged = epoch,
+                MetaRecord::Fill(unit, record) => {
+                    restored.fills.insert(unit, record);
+                }
             }
         }
         restored.hints = self.host(id).disk.books();
@@ -391,6 +394,7 @@ impl Bench {
                 disk.acceptors.retain(|(_, table, _), _| !state.is_dropped(*table));
                 DiskAnswer::Swept(None, disk.sweep_hints(&state))
             }
+            DiskRequest::Unit(ask) => DiskAnswer::Unit(disk.on_unit(*ask)),
             DiskRequest::KeepHint { target, hint } => disk.keep(target, hint),
             DiskRequest::ReadHint { targets, unit, table, key } => {
                 DiskAnswer::Read(disk.kept_version(&targets, (unit, table, &key)))
@@ -427,6 +431,26 @@ impl Bench {
             return self.host(id).unsynced.push_back((token, answer));
         }
         self.event(id, Event::DiskDone { token, result: Ok(answer) });
+    }
+
+    /// A write that has been let in and is with the disk.
+    pub(super) fn let_in(
+        &mut self,
+        at: NodeId,
+        round: crate::message::RoundId,
+        (unit, table, key): (Unit, TableId, Key),
+        record: Record,
+    ) {
+        if let Some(host) = self.host(at).node.as_mut() {
+            host.replica_operations += 1;
+            let request = DiskRequest::Write { unit, table, key, record };
+            let fence = host.state.as_ref().map(|state| state.changed_at(unit)).unwrap_or_default();
+            let from = at;
+            let admitted =
+                super::super::peer::Admitted { from, round, unit, fence, complete: true };
+            host.disk(super::super::disk::Pending::Write(admitted), request);
+            self.drain(at);
+        }
     }
 
     pub(super) fn ask(&mut self, at: NodeId, body: ClientBody) -> OpId {

@@ -8,6 +8,8 @@ mod client_time;
 mod custody;
 mod data;
 mod explain;
+mod fill;
+mod fill_disk;
 mod hint_disk;
 mod hints;
 mod links;

@@ -1,0 +1,162 @@
+//! Whole units: which of them the store holds anything of, and deleting one. Both know nothing of
+//! who owns what.
+
+use std::ops::Bound;
+
+use super::execute::submit;
+use super::keyspace::{DATA, OVERLAY, unit_of, unit_prefix};
+use super::{Done, Shared, disk_error, restore};
+use crate::message::{DiskAnswer, DiskError, FillRecord, MetaRecord, UnitDisk, UnitDone};
+use crate::storage::{Batch, Direction, Durability, Engine, KeyRange, Snapshot};
+use crate::types::Unit;
+
+/// Units found at once.
+const UNITS_MAX: usize = 64;
+
+/// Carries a request out.
+pub(super) fn execute(shared: &Shared, disk: UnitDisk, done: Done) {
+    match disk {
+        UnitDisk::Held { after } => done(held(&shared.engine, after).map(DiskAnswer::Unit)),
+        UnitDisk::Empty { unit, record } => empty(shared, unit, record, done),
+    }
+}
+
+/// The first units behind `after` of which the store holds anything, and whether there are no more.
+fn held(engine: &Engine, after: Option<Unit>) -> Result<UnitDone, DiskError> {
+    let snapshot = engine.snapshot();
+    let (mut units, mut last) = (Vec::new(), after);
+    while units.len() < UNITS_MAX {
+        let found = [next(&snapshot, DATA, last)?, next(&snapshot, OVERLAY, last)?];
+        let Some(unit) = found.into_iter().flatten().min() else {
+            return Ok(UnitDone::Held(units, true));
+        };
+        units.push(unit);
+        last = Some(unit);
+    }
+    Ok(UnitDone::Held(units, false))
+}
+
+/// The first unit of a space, behind `after`.
+fn next(snapshot: &Snapshot, space: u8, after: Option<Unit>) -> Result<Option<Unit>, DiskError> {
+    let (begin, end) = ([space], [space + 1]);
+    let behind = after.map(|unit| KeyRange::prefix(&unit_prefix(space, unit)));
+    let start = behind.as_ref().map_or(&begin[..], |range| range.end().unwrap_or_default());
+    let mut keys =
+        snapshot.range(Bound::Included(start), Bound::Excluded(&end[..]), Direction::Forward);
+    let Some((key, _)) = keys.next_key().map_err(|error| disk_error(&error))? else {
+        return Ok(None);
+    };
+    unit_of(key).map(Some).ok_or_else(|| {
+        DiskError::Corruption(format!("a key of {} bytes is none of ours", key.len()))
+    })
+}
+
+/// Deletes all there is of a unit, and says in the same batch what is known of it from now on: a
+/// crash leaves both or neither. The caller sees to it that nobody writes into it meanwhile.
+fn empty(shared: &Shared, unit: Unit, record: Option<FillRecord>, done: Done) {
+    let mut batch = Batch::new();
+    let snapshot = shared.engine.snapshot();
+    for space in [DATA, OVERLAY] {
+        let range = KeyRange::prefix(&unit_prefix(space, unit));
+        match holds(&snapshot, &range) {
+            // Deleted ranges are kept in memory until a merge ends them: none without need.
+            Ok(false) => {}
+            Ok(true) => batch.delete_range(&range),
+            Err(error) => return done(Err(error)),
+        }
+    }
+    match record {
+        Some(record) => {
+            if let Err(error) = restore::put(&mut batch, &MetaRecord::Fill(unit, record)) {
+                return done(Err(DiskError::Io(error.to_string())));
+            }
+        }
+        None => batch.delete(&restore::fill_key(unit)),
+    }
+    submit(shared, batch, Durability::Synced, DiskAnswer::Unit(UnitDone::Emptied), done);
+}
+
+fn holds(snapshot: &Snapshot, range: &KeyRange) -> Result<bool, DiskError> {
+    let end = range.end().map_or(Bound::Unbounded, Bound::Excluded);
+    let mut keys = snapshot.range(Bound::Included(range.start()), end, Direction::Forward);
+    Ok(keys.next_key().map_err(|error| disk_error(&error))?.is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use parking_lot::Mutex;
+
+    use super::*;
+    use crate::message::{DiskRequest, FillProgress, FillStage};
+    use crate::replica::Replica;
+    use crate::storage::{MemoryVfs, Options, ThreadMode};
+    use crate::types::{ClassId, Epoch, Key, NodeId, Partition, Record, Stamp, TableId, WallTime};
+
+    fn open(vfs: &Arc<MemoryVfs>) -> (Replica, crate::message::Restored) {
+        let options = Options { threads: ThreadMode::Inline, ..Options::default() };
+        Replica::open(vfs.clone(), Path::new("data"), options).unwrap()
+    }
+
+    fn run(replica: &Replica, request: DiskRequest) -> DiskAnswer {
+        let slot = Arc::new(Mutex::new(None));
+        let filled = slot.clone();
+        replica.execute(request, Box::new(move |outcome| *filled.lock() = Some(outcome)));
+        while replica.step() {}
+        slot.lock().take().expect("answered").unwrap()
+    }
+
+    fn unit(class: u16, partition: u16) -> Unit {
+        Unit { class: ClassId(class), partition: Partition(partition) }
+    }
+
+    fn fill(replica: &Replica, unit: Unit) {
+        let stamp = Stamp { time: WallTime(1), counter: 0, node: NodeId(1) };
+        let record = Record { stamp, expiry: None, value: None };
+        let key = Key::new("k").unwrap();
+        run(replica, DiskRequest::Write { unit, table: TableId(1), key, record });
+    }
+
+    fn empty(unit: Unit, record: Option<FillRecord>) -> DiskRequest {
+        DiskRequest::Unit(Box::new(UnitDisk::Empty { unit, record }))
+    }
+
+    fn found(replica: &Replica) -> Vec<Unit> {
+        let (mut all, mut after) = (Vec::new(), None);
+        loop {
+            let answer = run(replica, DiskRequest::Unit(Box::new(UnitDisk::Held { after })));
+            let DiskAnswer::Unit(UnitDone::Held(units, is_last)) = answer else { panic!() };
+            all.extend(&units);
+            if is_last {
+                return all;
+            }
+            after = units.last().copied();
+        }
+    }
+
+    #[test]
+    fn units_are_found_whatever_their_number_and_one_is_emptied_for_itself() {
+        let vfs: Arc<MemoryVfs> = Arc::default();
+        let (replica, _) = open(&vfs);
+        let mut all: Vec<Unit> = (0..150).map(|partition| unit(0, partition)).collect();
+        all.push(unit(u16::MAX, u16::MAX));
+        all.iter().for_each(|unit| fill(&replica, *unit));
+        assert_eq!(found(&replica), all);
+        let stage = FillStage::Filling(FillProgress::default());
+        let record = Some(FillRecord { entry: Epoch(7), stage });
+        for (gone, record) in [(unit(0, 3), record.clone()), (unit(u16::MAX, u16::MAX), None)] {
+            all.retain(|unit| *unit != gone);
+            run(&replica, empty(gone, record));
+        }
+        assert_eq!(found(&replica), all);
+        drop(replica);
+        let (replica, restored) = open(&vfs);
+        assert_eq!(found(&replica), all);
+        assert_eq!(restored.fills.into_iter().collect::<Vec<_>>(), [(unit(0, 3), record.unwrap())]);
+        run(&replica, empty(unit(0, 3), None));
+        drop(replica);
+        assert!(open(&vfs).1.fills.is_empty());
+    }
+}
