@@ -429,6 +429,7 @@ mod tests {
         assert_eq!(settings.storage, storage::Options::default());
         let expected = NodeConfig {
             client_address: "127.0.0.1:7450".to_owned(),
+            peer_address: "h:1".to_owned(),
             ..NodeConfig::new(settings.node.name.clone(), settings.node.charter.founders.clone())
         };
         assert_eq!(format!("{:?}", settings.node), format!("{expected:?}"));
