@@ -9,7 +9,7 @@ use fastrand::Rng;
 use roundtable::node::NodeConfig;
 use roundtable::types::{Founder, NodeName, Role, Zone};
 
-use crate::world::{CausalPlan, FloodPlan, RegisterPlan, SchemaPlan, SloppyPlan};
+use crate::world::{CausalPlan, FloodPlan, RegisterPlan, SchemaPlan, SloppyPlan, TopologyPlan};
 
 /// One millisecond of virtual time, in nanoseconds.
 pub(crate) const MS: u64 = 1_000_000;
@@ -117,6 +117,8 @@ pub(crate) struct Plan {
     pub(crate) register: Option<RegisterPlan>,
     /// Whether and how often one client floods a node.
     pub(crate) flood: Option<FloodPlan>,
+    /// Whether and how often members come and go. Those who come are the last of `configs`.
+    pub(crate) topology: Option<TopologyPlan>,
     /// How long faults last.
     pub(crate) turmoil: u64,
 }
@@ -173,6 +175,16 @@ pub(crate) struct ClockPlan {
     pub(crate) back_max: u64,
 }
 
+impl ClockPlan {
+    /// With the clocks of those who come, which are right.
+    fn with(mut self, topology: Option<TopologyPlan>) -> ClockPlan {
+        let newcomers = topology.map_or(0, |plan| plan.newcomers);
+        self.offsets.extend(core::iter::repeat_n(0, newcomers));
+        self.drifts_ppm.extend(core::iter::repeat_n(0, newcomers));
+        self
+    }
+}
+
 /// What clients do.
 #[derive(Debug)]
 pub(crate) struct ClientPlan {
@@ -212,6 +224,8 @@ impl Plan {
         let sloppy = SloppyPlan::draw(seed);
         let expiring = draw_expiring(seed, &faults);
         let mut configs = draw_configs(&mut rng, nodes);
+        let topology = TopologyPlan::draw(seed, nodes);
+        configs.extend(topology.iter().flat_map(|plan| plan.configs(&configs)).collect::<Vec<_>>());
         configs.iter_mut().for_each(|config| sloppy.bound(config));
         let flood = FloodPlan::draw(seed);
         configs.iter_mut().for_each(|config| flood.iter().for_each(|plan| plan.bound(config)));
@@ -221,7 +235,8 @@ impl Plan {
             network: draw_network(&mut rng, &faults),
             disk: draw_disk(&mut rng, &faults),
             crash: draw_crash(&mut rng, &faults, nodes),
-            clock: draw_clock(&mut rng, &faults, nodes),
+            clock: draw_clock(&mut rng, &faults, nodes).with(topology),
+            topology,
             register: RegisterPlan::draw(seed, expiring),
             clients: ClientPlan { expiring, timed: draw_timed(seed), ..draw_clients(&mut rng) },
             schema: SchemaPlan::draw(seed),
@@ -238,9 +253,14 @@ impl Plan {
         self.faults.contains(&fault)
     }
 
+    /// How many nodes found the cluster: the first of `configs`.
+    pub(crate) fn founders(&self) -> usize {
+        self.configs.first().map_or(0, |config| config.charter.founders.len())
+    }
+
     /// Copies of each key.
     pub(crate) fn replicas(&self) -> u8 {
-        let founders = u8::try_from(self.configs.len()).unwrap_or(u8::MAX);
+        let founders = u8::try_from(self.founders()).unwrap_or(u8::MAX);
         self.configs.first().map_or(1, |config| config.charter.replication.min(founders))
     }
 }

@@ -112,6 +112,16 @@ totals! {
     timed,
     /// Those that had lost by then, as their receipts said.
     timed_lost,
+    /// Nodes that joined.
+    joins,
+    /// Plans that were committed.
+    plans,
+    /// Plans that were seen to run and then to have ended.
+    plans_ended,
+    /// Plans that were rolled back.
+    rollbacks,
+    /// Changes that were told that others were faster.
+    plan_conflicts,
     /// Floods of a node by one client.
     floods,
     /// Requests of floods that were refused because the client had its share.

@@ -59,6 +59,8 @@ pub(crate) enum Checker {
     Liveness,
     /// I15 of hints: they come home, and what they carried is there; I12: they are bounded.
     Handoff,
+    /// I6: each copy is on a member of its own, and there are n of them, through every move.
+    Placement,
     /// No panic and no broken assertion.
     Panic,
     /// The run itself went as it should: it found time for its operations.
@@ -67,7 +69,7 @@ pub(crate) enum Checker {
 
 impl Checker {
     /// Every checker.
-    pub(crate) const ALL: [Checker; 19] = [
+    pub(crate) const ALL: [Checker; 20] = [
         Checker::Register,
         Checker::Monotonic,
         Checker::Causal,
@@ -85,6 +87,7 @@ impl Checker {
         Checker::Convergence,
         Checker::Liveness,
         Checker::Handoff,
+        Checker::Placement,
         Checker::Panic,
         Checker::Run,
     ];
@@ -109,6 +112,7 @@ impl Checker {
             Checker::Convergence => "convergence",
             Checker::Liveness => "liveness",
             Checker::Handoff => "handoff",
+            Checker::Placement => "placement",
             Checker::Panic => "panic",
             Checker::Run => "run",
         }

@@ -67,6 +67,9 @@ impl World {
             if ill && self.hosts[host].running.is_some() {
                 self.kill(host);
             }
+            if self.hosts[host].absent {
+                continue;
+            }
             self.hosts[host].starting = true;
             self.later(MS, Happening::Start { host });
         }
@@ -133,8 +136,9 @@ impl World {
             self.find(Checker::Liveness, text);
         }
         for host in 0..self.hosts.len() {
+            let gone = self.hosts[host].absent || self.topology.gone.contains(&host);
             let may = self.hosts[host].doomed.is_none();
-            if may && !self.hosts[host].serves() {
+            if may && !gone && !self.hosts[host].serves() {
                 let text = self.hosts[host].state_text();
                 self.find(Checker::Liveness, format_args!("n{} does not serve: {text}", host + 1));
             }

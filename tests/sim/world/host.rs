@@ -100,6 +100,8 @@ pub(crate) struct Host {
     pub(crate) ill: bool,
     /// Someone has asked for it to be started.
     pub(crate) starting: bool,
+    /// It has not joined yet: there is nothing to start.
+    pub(crate) absent: bool,
 }
 
 impl Host {
@@ -125,6 +127,7 @@ impl Host {
             slow: 0,
             ill: false,
             starting: false,
+            absent: false,
         }
     }
 

@@ -32,7 +32,7 @@ pub(super) enum Point {
 impl World {
     pub(super) fn start(&mut self, host: usize) {
         self.hosts[host].starting = false;
-        if self.hosts[host].running.is_some() {
+        if self.hosts[host].running.is_some() || self.hosts[host].absent {
             return;
         }
         self.hosts[host].disk.restart();
@@ -216,6 +216,7 @@ impl World {
         if let Some(state) = &view.state {
             let verdict = self.births.in_force(state);
             self.judge(Checker::Decree, verdict);
+            self.note_topology(state);
         }
         if view.phase == Phase::Serving {
             self.hosts[host].served = Some(view.hello.boot);
@@ -226,7 +227,8 @@ impl World {
         {
             self.totals.refused += 1;
             // A node on an ill disk may find that it cannot write its own records.
-            if self.hosts[host].doomed.is_none() && !self.hosts[host].ill {
+            let may = self.hosts[host].ill || self.topology.gone.contains(&host);
+            if self.hosts[host].doomed.is_none() && !may {
                 let text = format_args!("n{} refuses to run: {:?}", host + 1, view.phase);
                 self.find(Checker::Birth, text);
             }

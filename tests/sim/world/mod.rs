@@ -14,6 +14,7 @@ mod register;
 mod schema;
 mod sloppy;
 mod stream;
+mod topology;
 mod traffic;
 
 use core::fmt;
@@ -42,6 +43,7 @@ pub(crate) use register::RegisterPlan;
 pub(crate) use schema::SchemaPlan;
 use schema::Tables;
 pub(crate) use sloppy::SloppyPlan;
+pub(crate) use topology::TopologyPlan;
 
 /// Longest time a seed may take to become a cluster, do its operations and settle.
 const PATIENCE: u64 = 120 * SECOND;
@@ -68,6 +70,8 @@ pub(crate) enum Happening {
     Nemesis(nemesis::Strike),
     ChangeTables,
     UseTables,
+    Apply,
+    ChangeTopology,
     MakeCausal,
     CausalOutage,
     CausalThink { client: usize },
@@ -137,6 +141,7 @@ pub(crate) struct World {
     homes: sloppy::Homes,
     causal: causal::CausalUse,
     register: register::RegisterUse,
+    topology: topology::TopologyUse,
     durability: Durability,
     stamps: Stamps,
     monotonic: Monotonic,
@@ -160,7 +165,9 @@ impl World {
                     offset: plan.clock.offsets[i],
                     drift_ppm: plan.clock.drifts_ppm[i],
                 };
-                Host::new(rng.u64(..), wall, plan.disk.memtable_bytes)
+                let mut host = Host::new(rng.u64(..), wall, plan.disk.memtable_bytes);
+                host.absent = i >= plan.founders();
+                host
             })
             .collect();
         let network = Network::new(hosts.len(), &plan.network, plan.has(Fault::Reordering));
@@ -188,6 +195,7 @@ impl World {
             homes: sloppy::Homes::new(),
             causal: causal::CausalUse::new(seed, plan.causal),
             register: register::RegisterUse::new(seed, plan.register),
+            topology: topology::TopologyUse::new(seed, plan.topology),
             durability: Durability::default(),
             stamps: Stamps::default(),
             monotonic: Monotonic::default(),
@@ -203,7 +211,7 @@ impl World {
     /// Runs to the end, or to the first broken promise.
     pub(crate) fn run(mut self) -> Report {
         self.trace.step(0, [0; 3], format_args!("{:#?}", self.plan));
-        for host in 0..self.hosts.len() {
+        for host in 0..self.plan.founders() {
             let late = self.rng.u64(..SECOND);
             self.later(late, Happening::Start { host });
         }
@@ -217,6 +225,7 @@ impl World {
         self.schedule_register();
         self.schedule_floods();
         self.schedule_always_sloppy();
+        self.schedule_topology();
         self.queue.push(self.plan.turmoil, Happening::Peace);
         while self.stage < Stage::Over && self.findings.is_empty() {
             let Some((at, happening)) = self.queue.pop() else { break };
@@ -255,6 +264,8 @@ impl World {
             Happening::Nemesis(strike) => self.strike(strike),
             Happening::ChangeTables => self.change_tables(),
             Happening::UseTables => self.use_tables(),
+            Happening::Apply => self.apply_to_join(),
+            Happening::ChangeTopology => self.change_topology(),
             Happening::MakeCausal => self.make_causal(),
             Happening::CausalOutage => self.causal_outage(),
             Happening::CausalThink { client } => self.causal_think(client),
@@ -336,7 +347,8 @@ impl World {
     }
 
     fn state(&self) -> Option<Arc<roundtable::types::ClusterState>> {
-        self.hosts.iter().find_map(|host| host.view.as_ref()?.state.clone())
+        let mut states = self.hosts.iter().filter_map(|host| host.view.as_ref()?.state.clone());
+        if self.members_change() { states.max_by_key(|state| state.epoch) } else { states.next() }
     }
 }
 

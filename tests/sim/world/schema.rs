@@ -47,6 +47,8 @@ pub(crate) enum Asked {
     Register { client: usize, serial: u64 },
     /// A request of a flood, or of the client of this number that comes after it.
     Flood { client: u64 },
+    /// Something about members and plans.
+    Topology(super::topology::TopologyAsk),
     /// A read of the linearizable table at the end.
     RegisterBack { op: OpIndex, place: (usize, usize), tries: u32 },
 }
@@ -226,6 +228,7 @@ impl World {
                 self.register_read_back(op, (place, tries), result);
             }
             Asked::Flood { client } => self.flood_answered(host, client, result),
+            Asked::Topology(asked) => self.topology_answered(asked, result),
             Asked::Change { id, change } => self.changed(host, (id, change), result),
             Asked::Page { table, since } => {
                 let verdict = match result {

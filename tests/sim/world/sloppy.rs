@@ -127,6 +127,10 @@ impl World {
 
     /// Clients have stopped: waits until hints are home, then reads everything back.
     pub(super) fn come_home(&mut self, since: u64) {
+        if self.is_moving(since) {
+            // Operators go on: one that paused a plan resumes it.
+            return self.later(100 * MS, Happening::ComeHome { since });
+        }
         let left = self.hints_left();
         if left.is_empty() {
             self.check_homes();

@@ -233,6 +233,8 @@ impl World {
     /// I9: asks the books at each acknowledgement, and the disks themselves now and then.
     fn acknowledged(&mut self, key: &Key, reply: &PutReply, needed: u8) {
         let Some(owners) = self.owners(key) else { return };
+        // Who owned the key when it was written may own it no more.
+        let owners = if self.members_change() { (0..self.hosts.len()).collect() } else { owners };
         let stamp = reply.receipt.stamp;
         let needed = (needed, reply.receipt.stand_ins != 0);
         self.note_custody(key, &reply.receipt);

@@ -1,0 +1,335 @@
+//! Members that come, go and are replaced, by plans that operators make at whatever node and whatever
+//! goes wrong meanwhile. Every promise about data holds through it: the other checkers see to that.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use roundtable::message::{
+    AdminRequest, Applicant, BirthRecord, ClientResult, DiskRequest, ErrorCode, Event, MetaRecord,
+    PlanChange, Reply, StageOrder, TopologyReply, TopologyRequest,
+};
+use roundtable::node::NodeConfig;
+use roundtable::types::{
+    Addresses, ClusterState, NodeName, Nonce, PlanStatus, RequestId, Role, limits,
+};
+
+use crate::judge::Checker;
+use crate::plan::{MS, SECOND, exponential};
+
+use super::host::machine;
+use super::schema::Asked;
+use super::{Happening, Stage, World};
+
+/// How long after faults have stopped a plan may take to its end.
+const ENDS_WITHIN: u64 = 60 * SECOND;
+
+/// What operators do to the members of a run.
+#[derive(Debug)]
+pub(crate) struct TopologyUse {
+    plan: Option<TopologyPlan>,
+    rng: fastrand::Rng,
+    /// Machines whose members some state says have gone.
+    pub(super) gone: BTreeSet<usize>,
+    /// The last plan that was committed and seen to run.
+    running: Option<u128>,
+}
+
+/// How often members change.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TopologyPlan {
+    /// Machines that are no founders.
+    pub(crate) newcomers: usize,
+    /// Mean time between what operators do.
+    pub(crate) every: u64,
+    /// Share of looks at a running plan that pause it or roll it back.
+    pub(crate) meddles: f64,
+}
+
+/// What was asked, for whoever hears the answer.
+#[derive(Clone, Debug)]
+pub(crate) enum TopologyAsk {
+    /// To be taken in.
+    Join { newcomer: usize },
+    /// What there is.
+    Show,
+    /// A change.
+    Change(PlanChange),
+}
+
+impl TopologyPlan {
+    /// A third of the seeds with three founders or more. Drawn apart, so that the others stay what
+    /// they are.
+    pub(crate) fn draw(seed: u64, founders: usize) -> Option<TopologyPlan> {
+        let mut rng = fastrand::Rng::with_seed(seed ^ 0x746f_706f_6c6f_6779);
+        (founders >= 3 && rng.u8(..3) == 0).then(|| TopologyPlan {
+            newcomers: rng.usize(1..=2),
+            every: rng.u64(200 * MS..2 * SECOND),
+            meddles: if rng.bool() { rng.f64() * 0.3 } else { 0.0 },
+        })
+    }
+
+    /// The configurations of those that come, like those of the founders.
+    pub(crate) fn configs(self, founders: &[NodeConfig]) -> Vec<NodeConfig> {
+        let like = &founders[0];
+        let config = |index: usize| {
+            let name: NodeName = format!("n{}", founders.len() + index + 1).parse().expect("plain");
+            let client_address = format!("{name}:8");
+            NodeConfig { name, client_address, ..like.clone() }
+        };
+        (0..self.newcomers).map(config).collect()
+    }
+}
+
+impl TopologyUse {
+    pub(super) fn new(seed: u64, plan: Option<TopologyPlan>) -> TopologyUse {
+        let rng = fastrand::Rng::with_seed(seed ^ 0x6d65_6d62_6572_7321);
+        TopologyUse { plan, rng, gone: BTreeSet::new(), running: None }
+    }
+}
+
+impl World {
+    /// Begins to change the members, if this seed does.
+    pub(super) fn schedule_topology(&mut self) {
+        if self.plan.topology.is_some() {
+            self.later(2 * SECOND, Happening::Apply);
+            self.later(3 * SECOND, Happening::ChangeTopology);
+        }
+    }
+
+    /// Whether members change in this run.
+    pub(super) fn members_change(&self) -> bool {
+        self.topology.plan.is_some()
+    }
+
+    /// The next newcomer asks to be taken in. One after the other: so their ids are those of their
+    /// machines.
+    pub(super) fn apply_to_join(&mut self) {
+        if self.stage != Stage::Turmoil {
+            return;
+        }
+        let next = (0..self.hosts.len()).find(|host| self.hosts[*host].absent);
+        let Some(newcomer) = next.filter(|next| !self.topology.gone.contains(next)) else { return };
+        let wait = exponential(&mut self.topology.rng, 700 * MS) + 50 * MS;
+        self.later(wait, Happening::Apply);
+        let zones: Vec<_> = self
+            .state()
+            .map(|s| s.members.iter().map(|m| m.zone.clone()).collect())
+            .unwrap_or_default();
+        if zones.is_empty() {
+            return;
+        }
+        let config = &self.plan.configs[newcomer];
+        let applicant = Applicant {
+            name: config.name.clone(),
+            birth: birth(newcomer),
+            addresses: Addresses { client: String::new(), peer: format!("{}:7", config.name) },
+            // By its place: it applies with the same zone each time.
+            zone: zones[newcomer % zones.len()].clone(),
+            weight_milli: 1000,
+            feature_level: limits::FEATURE_LEVEL,
+        };
+        let request = AdminRequest::Join(Box::new(applicant));
+        self.ask_about_topology(TopologyAsk::Join { newcomer }, request);
+    }
+
+    /// An operator looks at the plan.
+    pub(super) fn change_topology(&mut self) {
+        let Some(plan) = self.topology.plan.filter(|_| self.stage <= Stage::Verifying) else {
+            return;
+        };
+        let wait = exponential(&mut self.topology.rng, plan.every) + 20 * MS;
+        self.later(wait, Happening::ChangeTopology);
+        let request = AdminRequest::Topology(Box::new(TopologyRequest::Show));
+        self.ask_about_topology(TopologyAsk::Show, request);
+    }
+
+    fn ask_about_topology(&mut self, asked: TopologyAsk, request: AdminRequest) {
+        let serving: Vec<usize> =
+            (0..self.hosts.len()).filter(|host| self.hosts[*host].serves()).collect();
+        if serving.is_empty() {
+            return;
+        }
+        let host = serving[self.topology.rng.usize(..serving.len())];
+        self.ask_about_tables(host, Asked::Topology(asked), |deadline, op| Event::Admin {
+            op,
+            deadline,
+            request,
+        });
+    }
+
+    fn ask_plan(&mut self, change: PlanChange) {
+        let id = RequestId(u128::from(self.topology.rng.u64(1..)));
+        let request = TopologyRequest::Change { id, change: change.clone() };
+        let asked = TopologyAsk::Change(change);
+        self.ask_about_topology(asked, AdminRequest::Topology(Box::new(request)));
+    }
+
+    /// A node has answered.
+    pub(super) fn topology_answered(&mut self, asked: TopologyAsk, result: &ClientResult) {
+        match (asked, result) {
+            (TopologyAsk::Join { newcomer }, Ok(Reply::Joined(state))) => {
+                // Some answers get lost: the newcomer asks again, and gets the same id.
+                if self.topology.rng.u8(..4) != 0 {
+                    self.take_in(newcomer, state);
+                }
+            }
+            (TopologyAsk::Show, Ok(Reply::Topology(reply))) => self.operate(reply),
+            (TopologyAsk::Change(PlanChange::Commit(_)), Ok(Reply::Topology(reply))) => {
+                self.totals.plans += u64::from(reply.running.is_some());
+            }
+            (_, Err(error)) if error.code == ErrorCode::PlanConflict => {
+                self.totals.plan_conflicts += 1;
+            }
+            _ => {}
+        }
+    }
+
+    /// The newcomer makes durable what it was told, and starts.
+    fn take_in(&mut self, newcomer: usize, state: &Arc<ClusterState>) {
+        if !self.hosts[newcomer].absent || self.topology.gone.contains(&newcomer) {
+            return;
+        }
+        let id = state.member_named(&self.plan.configs[newcomer].name).map(|member| member.id);
+        if id.map(machine) != Some(newcomer) {
+            let text = format_args!("n{} was given the id {id:?}", newcomer + 1);
+            return self.find(Checker::Birth, text);
+        }
+        let Ok((replica, _)) = self.hosts[newcomer].open() else { return };
+        let nonce = birth(newcomer);
+        let records =
+            vec![MetaRecord::Birth(BirthRecord { nonce }), MetaRecord::State(Arc::clone(state))];
+        let stored = Arc::new(Mutex::new(false));
+        let told = Arc::clone(&stored);
+        let done = Box::new(move |result: Result<_, _>| *told.lock() = result.is_ok());
+        replica.execute(DiskRequest::Persist(records), done);
+        while replica.step() {}
+        let closed = replica.close().is_ok();
+        if *stored.lock() && closed {
+            self.totals.joins += 1;
+            self.hosts[newcomer].absent = false;
+            self.start_after(newcomer, MS);
+        }
+    }
+
+    /// What an operator does about what it sees.
+    fn operate(&mut self, reply: &TopologyReply) {
+        let calm = self.stage > Stage::Turmoil;
+        if let Some(running) = &reply.running {
+            self.topology.running = Some(running.hash);
+            let meddles = self.topology.plan.map_or(0.0, |plan| plan.meddles);
+            let draw = self.topology.rng.f64();
+            let change = match running.status {
+                PlanStatus::Paused if calm || draw < 0.6 => PlanChange::Resume,
+                PlanStatus::Running if !calm && draw < meddles / 2.0 => PlanChange::Pause,
+                PlanStatus::Running | PlanStatus::Paused if !calm && draw < meddles => {
+                    self.totals.rollbacks += 1;
+                    PlanChange::RollBack
+                }
+                _ => return,
+            };
+            return self.ask_plan(change);
+        }
+        if self.topology.running.take().is_some() {
+            self.totals.plans_ended += 1;
+        }
+        if calm {
+            return;
+        }
+        match &reply.draft {
+            Some(draft) if draft.reasons.is_empty() => {
+                let rivals = self.topology.rng.u8(..4) == 0;
+                self.ask_plan(PlanChange::Commit(draft.hash));
+                if rivals {
+                    self.ask_plan(PlanChange::Commit(draft.hash));
+                }
+            }
+            Some(_) => self.ask_plan(PlanChange::Clear),
+            None => {
+                if let Some(order) = self.draw_order(reply) {
+                    self.ask_plan(PlanChange::Stage(order));
+                }
+            }
+        }
+    }
+
+    fn draw_order(&mut self, reply: &TopologyReply) -> Option<StageOrder> {
+        let named = |role: Role| -> Vec<NodeName> {
+            let of_role = reply.members.iter().filter(|member| member.role == role);
+            of_role.map(|member| member.name.clone()).collect()
+        };
+        let (active, reserved) = (named(Role::Active), named(Role::Reserved));
+        let down = reply.members.iter().find(|member| {
+            let host = &self.hosts[machine(member.id)];
+            member.role == Role::Active && host.doomed.is_some()
+        });
+        let down = down.map(|member| member.name.clone());
+        let rng = &mut self.topology.rng;
+        let any = |rng: &mut fastrand::Rng, names: &[NodeName]| -> Option<NodeName> {
+            (!names.is_empty()).then(|| names[rng.usize(..names.len())].clone())
+        };
+        if let (Some(old), Some(new)) = (down, any(rng, &reserved)) {
+            return Some(StageOrder::Replace { old, new });
+        }
+        match rng.u8(..10) {
+            0..5 => any(rng, &reserved).map(StageOrder::Join),
+            5..7 => {
+                let (old, new) = (any(rng, &active)?, any(rng, &reserved)?);
+                Some(StageOrder::Replace { old, new })
+            }
+            7..9 => any(rng, &active).map(StageOrder::Leave),
+            _ => {
+                let weight_milli = Some(500 * rng.u32(1..5));
+                any(rng, &active).map(|member| StageOrder::Set { member, weight_milli, zone: None })
+            }
+        }
+    }
+
+    /// A node acts by `state`: who has gone may refuse to run, and copies are where they should be
+    /// (I6).
+    pub(super) fn note_topology(&mut self, state: &ClusterState) {
+        let gone = state.topology.gone.iter().map(|(id, _)| machine(*id));
+        self.topology.gone.extend(gone);
+        if !self.members_change() {
+            return;
+        }
+        for class in &state.classes {
+            let sets = class.owners.iter().chain(class.moves.iter().map(|moving| &moving.other));
+            for owners in sets {
+                let distinct: BTreeSet<_> = owners.iter().collect();
+                let known = owners.iter().all(|id| state.member(*id).is_some());
+                if distinct.len() != usize::from(class.n) || !known {
+                    let epoch = state.epoch;
+                    let text =
+                        format_args!("epoch {epoch} has owners {owners:?}, n is {}", class.n);
+                    return self.find(Checker::Placement, text);
+                }
+            }
+        }
+    }
+
+    /// Whether the members still change. A plan that does not come to its end is a finding.
+    pub(super) fn is_moving(&mut self, since: u64) -> bool {
+        if !self.members_change() {
+            return false;
+        }
+        let newest = self.hosts.iter().filter(|host| host.serves());
+        let newest = newest.filter_map(|host| host.view.as_ref()?.state.clone());
+        let Some(state) = newest.max_by_key(|state| state.epoch) else { return false };
+        let moving = state.classes.iter().any(|class| !class.moves.is_empty());
+        if !moving && state.topology.plan.is_none() {
+            return false;
+        }
+        if self.now > since + ENDS_WITHIN {
+            let text = format_args!("a plan does not end: {:?}", state.topology.plan);
+            self.find(Checker::Liveness, text);
+            return false;
+        }
+        true
+    }
+}
+
+/// The nonce that a newcomer is born with.
+fn birth(newcomer: usize) -> Nonce {
+    Nonce(0x6e65_7763_6f6d_6572 + newcomer as u128)
+}
