@@ -51,6 +51,7 @@ mod explain;
 mod health;
 mod hints;
 mod patience;
+mod plan;
 mod register;
 mod scan;
 mod server_time;
@@ -62,8 +63,10 @@ mod write;
 use std::sync::Arc;
 
 pub use crate::message::{Applied, ErrorCode, Facts, QuorumMode, Receipt};
+pub use crate::message::{DraftReply, LinkLine, MoveLine, MoveProgress, PlanProgress, ShareLine};
 pub use crate::types::{
-    Epoch, NodeId, Quorum, Sloppy, Stamp, TableId, TableKind, TraceId, WallTime,
+    Epoch, MovePhase, NodeId, NodeName, PlanStatus, Quorum, Sloppy, Stamp, TableId, TableKind,
+    TraceId, Unit, WallTime, Zone,
 };
 
 pub use admin::{
@@ -79,6 +82,7 @@ pub use explain::{
     ExplainRequest, Explanation, HeldVersion, OwnCopy, OwnerCopy, RegisterFacts, SiblingVersion,
 };
 pub use hints::{DirtyMark, HintLine, HintTotals, Hints, HintsRequest};
+pub use plan::{ChangePlanRequest, MemberInfo, Plans, Topology, TopologyRequest};
 pub use register::{CasReply, CasRequest, FoundVersion, Outcome, OutcomeRequest, WriteId};
 pub use scan::{Entries, Entry, Page, Pages, ScanRequest};
 pub use tables::{
@@ -234,6 +238,11 @@ impl Client {
     /// ```
     pub fn tables(&self) -> Tables {
         Tables::new(self.core.clone())
+    }
+
+    /// Asks about members and plans, and changes them.
+    pub fn plans(&self) -> Plans {
+        Plans::new(self.core.clone())
     }
 
     /// Asks one node how it sees the cluster.

@@ -355,6 +355,8 @@ pub struct NodeStatus {
     pub liveness: Liveness,
     /// What it is there for.
     pub role: Role,
+    /// Whether the plan that is carried out gives it units.
+    pub joining: bool,
     /// Virtual nodes of the ring it holds: partitions it is the first owner of.
     pub partitions: u32,
     /// Copies it owns.

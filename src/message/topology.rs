@@ -126,6 +126,8 @@ pub struct DraftReply {
     pub warnings: Vec<String>,
     /// Units whose owners change.
     pub moves: Vec<MoveLine>,
+    /// How many there are, with those that an answer has no room for.
+    pub move_count: u32,
     /// Every member's share, by id.
     pub shares: Vec<ShareLine>,
     /// What goes from whom to whom.

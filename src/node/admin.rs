@@ -77,6 +77,7 @@ impl Node {
             *copies.entry(*id).or_default() += 1;
         }
         let mut unwell = self.unwell_links(now, state);
+        let gaining = state.gaining();
         let nodes = state.members.iter().map(|member| {
             let known = self.members.facts(member.id);
             let own = (member.id == self.me).then(|| std::sync::Arc::new(self.own_facts(now)));
@@ -89,6 +90,7 @@ impl Node {
                 zone: member.zone.clone(),
                 liveness: known.as_ref().map_or(Liveness::Alive, |known| known.liveness),
                 role: member.role,
+                joining: gaining.contains(&member.id),
                 partitions: primaries.get(&member.id).copied().unwrap_or(0),
                 replica_partitions: copies.get(&member.id).copied().unwrap_or(0),
                 disk_bytes: facts.as_ref().map_or(0, |facts| facts.replica.disk_bytes),

@@ -3,7 +3,7 @@
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 
-use crate::message::{AdminRequest, OpError, Reply};
+use crate::message::{AdminRequest, OpError, Reply, TopologyRequest};
 use crate::runtime::Handle;
 use crate::wire::admin::{locate_from_wire, locate_to_wire, status_to_wire, version_to_wire};
 use crate::wire::client::mismatched;
@@ -12,6 +12,7 @@ use crate::wire::explain::{explain_from_wire, explain_to_wire};
 use crate::wire::hints::{
     drop_hints_from_wire, hints_to_wire, list_hints_from_wire, replay_hints_from_wire,
 };
+use crate::wire::plan::{change_from_wire, topology_to_wire};
 use crate::wire::proto::admin as pb;
 use crate::wire::proto::admin::admin_server::Admin;
 
@@ -124,6 +125,30 @@ impl Admin for AdminService {
     ) -> Result<Response<pb::HintsResponse>, Status> {
         let (metadata, _, ask) = request.into_parts();
         self.hints(&metadata, drop_hints_from_wire(ask)).await
+    }
+
+    async fn topology(
+        &self,
+        request: Request<pb::TopologyRequest>,
+    ) -> Result<Response<pb::TopologyResponse>, Status> {
+        let ask = AdminRequest::Topology(Box::new(TopologyRequest::Show));
+        match self.run(request.metadata(), ask).await? {
+            Reply::Topology(reply) => Ok(Response::new(topology_to_wire(*reply))),
+            _ => Err(status_of(&mismatched())),
+        }
+    }
+
+    async fn change_plan(
+        &self,
+        request: Request<pb::ChangePlanRequest>,
+    ) -> Result<Response<pb::TopologyResponse>, Status> {
+        let call = call(&self.handle, request.metadata());
+        let asked = change_from_wire(&call, request.into_inner());
+        let (deadline, ask) = asked.map_err(|error| status_of(&error))?;
+        match self.handle.admin(deadline, ask).await.map_err(|error| status_of(&error))? {
+            Reply::Topology(reply) => Ok(Response::new(topology_to_wire(*reply))),
+            _ => Err(status_of(&mismatched())),
+        }
     }
 
     async fn version(

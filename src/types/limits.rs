@@ -106,6 +106,8 @@ pub const FILL_NEWS_MAX: usize = 512;
 pub const WEIGHT_MILLI_MAX: u32 = 1_000_000;
 /// Units that a plan moves at once.
 pub const MOVES_MAX: usize = 32;
+/// Moves, and links, of a plan that is shown. There may be more.
+pub const PLAN_LINES_MAX: usize = 1 << 16;
 /// Changes of members that may be staged for one plan.
 pub const STAGED_MAX: usize = 256;
 /// Members that have gone, and are remembered to tell a disk that comes back.

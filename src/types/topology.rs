@@ -2,9 +2,11 @@
 //! for the next plan. Part of the cluster state. The rules are `control`'s, the reasons in
 //! `docs/protocol/moves.md`.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
-use super::{Epoch, NodeId, Nonce, Partition, Role, Unit, Zone};
+use super::{ClusterState, Epoch, NodeId, Nonce, Partition, Role, Unit, Zone};
 
 /// Where a move stands. Both write sets are written in both phases; which one is read is told by
 /// [`Class::owners`](super::Class::owners), the read set.
@@ -124,4 +126,27 @@ pub struct Topology {
     pub plan: Option<Plan>,
     /// Births of members that have gone, latest last: a disk that comes back is told so.
     pub gone: Vec<(NodeId, Nonce)>,
+}
+
+impl ClusterState {
+    /// Active members to whom the plan that is carried out gives units which they did not own before
+    /// it. None while a plan is rolled back.
+    pub fn gaining(&self) -> BTreeSet<NodeId> {
+        let mut gaining = BTreeSet::new();
+        let Some(plan) = &self.topology.plan else { return gaining };
+        if plan.status == PlanStatus::RollingBack {
+            return gaining;
+        }
+        for Planned { unit, to } in &plan.queue {
+            let owners = self.owners(*unit);
+            gaining.extend(to.iter().filter(|id| !owners.contains(id)));
+        }
+        for Planned { unit, to: before } in &plan.begun {
+            let writers = self.writers(*unit);
+            gaining.extend(writers.iter().filter(|id| !before.contains(id)));
+        }
+        let active = |id: &NodeId| self.member(*id).is_some_and(|m| m.role == Role::Active);
+        gaining.retain(active);
+        gaining
+    }
 }

@@ -17,6 +17,7 @@ pub mod hints;
 pub mod join;
 mod key_facts;
 pub mod peer;
+pub mod plan;
 mod probe;
 mod state;
 pub mod tables;

@@ -46,6 +46,8 @@ struct State {
     compactions: usize,
     hints_dropped: Vec<String>,
     unavailable: Vec<u32>,
+    topology: VecDeque<admin::TopologyResponse>,
+    changes: Vec<admin::ChangePlanRequest>,
     silent: bool,
 }
 
@@ -122,6 +124,24 @@ impl Fake {
     /// Makes it answer nothing, whatever the script says, until told otherwise.
     pub(crate) fn set_silent(&self, silent: bool) {
         self.state.lock().silent = silent;
+    }
+
+    /// What it answers about members and plans, one after the other; the last one for ever.
+    pub(crate) fn set_topology(&self, answers: impl IntoIterator<Item = admin::TopologyResponse>) {
+        self.state.lock().topology = answers.into_iter().collect();
+    }
+
+    /// The changes of plans it was asked for.
+    pub(crate) fn changes(&self) -> Vec<admin::ChangePlanRequest> {
+        self.state.lock().changes.clone()
+    }
+
+    fn topology(&self) -> admin::TopologyResponse {
+        let answers = &mut self.state.lock().topology;
+        match answers.len() {
+            0 | 1 => answers.front().cloned().unwrap_or_default(),
+            _ => answers.pop_front().unwrap_or_default(),
+        }
     }
 
     /// All pairs it holds.
@@ -508,6 +528,26 @@ impl admin::admin_server::Admin for Fake {
     ) -> Result<Response<admin::HintsResponse>, Status> {
         self.state.lock().hints_dropped.push(ask.into_inner().target);
         Ok(Response::new(hints(kept())))
+    }
+
+    async fn topology(
+        &self,
+        _: Request<admin::TopologyRequest>,
+    ) -> Result<Response<admin::TopologyResponse>, Status> {
+        Ok(Response::new(Fake::topology(self)))
+    }
+
+    async fn change_plan(
+        &self,
+        ask: Request<admin::ChangePlanRequest>,
+    ) -> Result<Response<admin::TopologyResponse>, Status> {
+        let mut state = self.state.lock();
+        state.changes.push(ask.into_inner());
+        if let Some(Act::Break) = state.script.pop_front() {
+            return Err(Status::unavailable("shutting down"));
+        }
+        drop(state);
+        Ok(Response::new(Fake::topology(self)))
     }
 
     async fn version(

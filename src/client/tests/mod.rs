@@ -330,3 +330,14 @@ async fn a_node_is_asked_about_the_cluster_and_itself() {
     assert_eq!(kv.status().await.unwrap().unavailable, [3]);
     assert!(fake.pairs().is_empty());
 }
+
+#[tokio::test]
+async fn a_change_of_a_plan_is_sent_again_under_the_same_id() {
+    let fake = Fake::start(CLOCK_NS, [Act::Break]).await;
+    fake.set_topology([Default::default()]);
+    let kv = client(&[&fake.address], Lane::Session);
+    kv.plans().stage_join("n4".parse().unwrap()).await.unwrap();
+    let [first, second] = &fake.changes()[..] else { panic!("two attempts") };
+    assert_eq!((first.request_id.len(), &first.request_id), (16, &second.request_id));
+    assert_eq!(first.change, second.change);
+}

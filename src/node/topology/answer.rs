@@ -62,6 +62,7 @@ impl Node {
             shares: self.shares_of(state, &draft, &sizes),
             duration: self.duration(&links),
             reasons: draft.reasons,
+            move_count: u32::try_from(moves.len()).unwrap_or(u32::MAX),
             moves,
             links: links.into_iter().map(link).collect(),
         }
