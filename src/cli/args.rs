@@ -160,6 +160,12 @@ pub(crate) enum Command {
     /// Show, hand back and give up what nodes keep for owners that were away
     #[command(subcommand, arg_required_else_help = true)]
     Hints(super::hints::HintsCommand),
+    /// Stage changes of members for the next plan
+    #[command(subcommand, arg_required_else_help = true)]
+    Node(super::node::NodeCommand),
+    /// Show, commit, follow, pause and undo plans
+    #[command(subcommand, arg_required_else_help = true)]
+    Plan(super::plan::PlanCommand),
     /// Wait until the cluster is as wanted
     Wait(super::wait::WaitArgs),
     /// Write memtables out, on all nodes or one

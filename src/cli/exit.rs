@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind as ClapKind;
 use serde_json::json;
 
-use crate::client::{Applied, Error, ErrorKind, Trace};
+use crate::client::{Applied, Error, ErrorCode, ErrorKind, Trace};
 
 use super::{output, waterfall};
 
@@ -23,6 +23,9 @@ pub(crate) enum Exit {
     Partial = 8,
     Interrupted = 130,
 }
+
+const PLAN_HINT: &str =
+    "`kvctl plan show` shows what is staged, `kvctl plan status` what is carried out";
 
 /// Why a command did not do what it was asked.
 #[derive(Clone, Debug)]
@@ -84,6 +87,12 @@ impl Failure {
             "the key is not there; nothing was changed"
         };
         Failure::new(Exit::Conflict, "MISMATCH", message)
+    }
+
+    /// There is no plan of this hash, or not any more.
+    pub(crate) fn plan_conflict(message: impl Into<String>) -> Failure {
+        let failure = Failure::new(Exit::Conflict, ErrorCode::PlanConflict.as_str(), message);
+        Failure { hint: Some(PLAN_HINT.to_owned()), ..failure }
     }
 
     /// There is no such key.
@@ -183,6 +192,7 @@ fn hint(error: &Error) -> Option<String> {
         ErrorKind::Conflict if error.code() == Error::SIBLINGS => {
             "`kvctl get --siblings KEY` shows them, `kvctl resolve KEY` settles on one"
         }
+        ErrorKind::Conflict if error.code() == ErrorCode::PlanConflict.as_str() => PLAN_HINT,
         _ => return None,
     };
     Some(hint.to_owned())
@@ -223,13 +233,14 @@ pub(crate) fn report(failure: &Failure, json: bool) -> ExitCode {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::ErrorCode;
 
     #[test]
     fn each_kind_of_error_has_its_exit_code() {
         let exit = |code| Failure::from(Error::new(code, "")).exit;
         assert_eq!(exit(ErrorCode::KeyEmpty), Exit::Usage);
         assert_eq!(exit(ErrorCode::NotAvailableYet), Exit::Usage);
+        assert_eq!(exit(ErrorCode::PlanConflict), Exit::Conflict);
+        assert_eq!(exit(ErrorCode::PlanInvalid), Exit::Usage);
         assert_eq!(exit(ErrorCode::NotReady), Exit::Unavailable);
         assert_eq!(exit(ErrorCode::QuorumNotReached), Exit::Unavailable);
         assert_eq!(exit(ErrorCode::DeadlineExceeded), Exit::Deadline);

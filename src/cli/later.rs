@@ -17,12 +17,6 @@ pub(crate) struct Rest {
 /// Commands to come.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Later {
-    /// Stage changes of membership (not available yet)
-    #[command(hide = true, disable_help_flag = true)]
-    Node(Rest),
-    /// Show and commit staged changes (not available yet)
-    #[command(hide = true, disable_help_flag = true)]
-    Plan(Rest),
     /// Run anti-entropy now (not available yet)
     #[command(hide = true, disable_help_flag = true)]
     Repair(Rest),
@@ -43,8 +37,6 @@ pub(crate) enum Later {
 /// The truth about a command to come.
 pub(crate) fn refuse(command: &Later) -> Failure {
     let (name, rest) = match command {
-        Later::Node(rest) => ("node", rest),
-        Later::Plan(rest) => ("plan", rest),
         Later::Repair(rest) => ("repair", rest),
         Later::Gc(rest) => ("gc", rest),
         Later::Scrub(rest) => ("scrub", rest),
@@ -52,7 +44,7 @@ pub(crate) fn refuse(command: &Later) -> Failure {
         Later::Bench(rest) => ("bench", rest),
     };
     // Name the subcommand too, but not a key or a value, which are none of an error's business.
-    let groups = ["node", "plan", "repair", "gc", "scrub", "bench"];
+    let groups = ["repair", "gc", "scrub", "bench"];
     let word = rest.words.first().and_then(|word| word.to_str());
     match word.filter(|word| groups.contains(&name) && !word.starts_with('-')) {
         Some(word) => Failure::not_available_yet(&format!("`kvctl {name} {word}`")),

@@ -5,12 +5,14 @@
 //! It decides nothing about the cluster and knows nothing of the server side.
 
 mod args;
+mod bars;
 mod cas;
 mod del;
 mod exit;
 mod explain;
 mod export;
 mod get;
+mod grid;
 mod hints;
 mod import;
 mod item;
@@ -18,7 +20,9 @@ mod later;
 mod line;
 mod lines;
 mod locate;
+mod node;
 mod output;
+mod plan;
 mod put;
 mod resolve;
 mod scan;
@@ -107,6 +111,8 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Locate(args) => locate::run(&context, args, &mut output).await,
         Command::Explain(args) => explain::run(&context, args, &mut output).await,
         Command::Table(command) => table::run(&context, command, &mut output).await,
+        Command::Node(command) => node::run(&context, command, &mut output).await,
+        Command::Plan(command) => plan::run(&context, command, &mut output).await,
         Command::Wait(args) => wait::run(&context, args, &mut output).await,
         Command::Hints(command) => hints::run(&context, command, &mut output).await,
         Command::Flush(args) => stores::run(&context, Task::Flush, args, &mut output).await,

@@ -3,10 +3,11 @@
 
 use std::io::{self, BufWriter, IsTerminal, Write};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::Value as Json;
 
 use super::args::{Color, Format, Global};
+use super::bars::Bars;
 use super::exit::Failure;
 
 /// Where output goes and what it looks like.
@@ -120,6 +121,14 @@ impl Output {
         let target = ProgressDrawTarget::stderr_with_hz(10);
         bar.set_draw_target(if self.progress { target } else { ProgressDrawTarget::hidden() });
         bar
+    }
+}
+
+impl Output {
+    /// Bars of something that has many parts, on stderr; `None` when nobody watches.
+    pub(crate) fn bars(&self) -> Option<Bars> {
+        let target = ProgressDrawTarget::stderr_with_hz(10);
+        self.progress.then(|| Bars::new(MultiProgress::with_draw_target(target)))
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use bytesize::ByteSize;
 use comfy_table::{Attribute, Cell, CellAlignment, Color, ContentArrangement, Table, presets};
 use serde_json::{Value as Json, json};
 
@@ -11,6 +10,7 @@ use crate::client::{NodeStatus, Status, UnwellBy};
 use super::Context;
 use super::args::Format;
 use super::exit::Failure;
+use super::grid::{grouped, share, size};
 use super::output::Output;
 
 /// Shows the cluster.
@@ -134,7 +134,7 @@ fn row(node: &NodeStatus, copies: u64) -> Vec<Cell> {
     };
     let known = |number: u64, text: String| if number == 0 { "–".to_owned() } else { text };
     let address = if node.address.is_empty() { "–" } else { &node.address };
-    let disk = ByteSize(node.disk_bytes).display().iec().to_string();
+    let disk = size(node.disk_bytes);
     vec![
         Cell::new(letters(node)).fg(state).add_attribute(Attribute::Bold),
         Cell::new(&node.name),
@@ -202,28 +202,6 @@ fn unwell(node: &NodeStatus) -> Vec<String> {
         format!("warning: reads leave {} out: {why} ({})", node.name, by.join(", "))
     };
     by_reason.into_iter().map(line).collect()
-}
-
-/// `part` of `whole` in tenths of a percent, rounded.
-fn share(part: u64, whole: u64) -> String {
-    if whole == 0 {
-        return "–".to_owned();
-    }
-    let tenths = (part * 1000 + whole / 2) / whole;
-    format!("{}.{}%", tenths / 10, tenths % 10)
-}
-
-/// A number with thin gaps between thousands: `201 443`.
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(' ');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 #[cfg(test)]

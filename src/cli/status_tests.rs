@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::{as_json, as_table, grouped, share};
+use super::super::grid::{grouped, share};
+use super::{as_json, as_table};
 use crate::client::{Epoch, NodeId, NodeStatus, Status, UnwellBy};
 
 fn node(id: u32, state: &str, role: &str) -> NodeStatus {

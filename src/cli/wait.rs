@@ -19,8 +19,8 @@ const ASK_TIMEOUT: Duration = Duration::from_secs(2);
 /// `kvctl wait`
 #[derive(Args, Debug)]
 pub(crate) struct WaitArgs {
-    /// ready: every partition has a live quorum; nodes=N: at least N nodes serve; no-hints: every
-    /// node says that it keeps nothing for others
+    /// ready: every partition has a live quorum; nodes=N: at least N nodes serve; settled: no plan is
+    /// carried out; no-hints: every node says that it keeps nothing for others
     #[arg(long = "for", value_name = "WHAT", value_parser = condition)]
     what: Condition,
 }
@@ -31,13 +31,14 @@ enum Condition {
     Ready,
     Nodes(usize),
     NoHints,
+    Settled,
     Later(&'static str),
 }
 
 fn condition(text: &str) -> Result<Condition, String> {
     match text {
         "ready" => Ok(Condition::Ready),
-        "settled" => Ok(Condition::Later("--for settled")),
+        "settled" => Ok(Condition::Settled),
         "no-hints" => Ok(Condition::NoHints),
         "converged" => Ok(Condition::Later("--for converged")),
         other => match other.strip_prefix("nodes=").map(str::parse) {
@@ -61,7 +62,9 @@ impl Condition {
             }
             Condition::Nodes(wanted) if up >= wanted => Ok(()),
             Condition::Nodes(wanted) => Err(format!("{up} of {wanted} nodes serve")),
-            Condition::NoHints | Condition::Later(_) => Err("not available yet".to_owned()),
+            Condition::NoHints | Condition::Settled | Condition::Later(_) => {
+                Err("not available yet".to_owned())
+            }
         }
     }
 }
@@ -92,6 +95,7 @@ async fn poll(context: &Context<'_>, client: &Client, what: Condition, missing: 
     loop {
         let holds = match what {
             Condition::NoHints => no_hints(context).await,
+            Condition::Settled => settled(client).await,
             Condition::Ready | Condition::Nodes(_) | Condition::Later(_) => {
                 let status = client.status().timeout(ASK_TIMEOUT).await;
                 status.map_err(|error| error.to_string()).and_then(|status| what.holds(&status))
@@ -102,6 +106,18 @@ async fn poll(context: &Context<'_>, client: &Client, what: Condition, missing: 
             Err(why) => *missing = why,
         }
         tokio::time::sleep(INTERVAL).await;
+    }
+}
+
+/// Whether no plan is carried out. Units move by plans alone, and a plan ends with its last move.
+async fn settled(client: &Client) -> Result<(), String> {
+    let topology = client.plans().show().timeout(ASK_TIMEOUT).await;
+    match topology.map_err(|error| error.to_string())?.running {
+        None => Ok(()),
+        Some(plan) => {
+            let (done, total) = (plan.done, plan.total);
+            Err(format!("{done} of the {total} moves of the plan are done"))
+        }
     }
 }
 
@@ -121,6 +137,7 @@ mod tests {
     fn conditions_are_read() {
         assert_eq!(condition("ready"), Ok(Condition::Ready));
         assert_eq!(condition("nodes=3"), Ok(Condition::Nodes(3)));
+        assert_eq!(condition("settled"), Ok(Condition::Settled));
         assert!(matches!(condition("converged"), Ok(Condition::Later(_))));
         for bad in ["", "nodes=", "nodes=x", "nodes", "Ready"] {
             assert!(condition(bad).is_err(), "{bad}");

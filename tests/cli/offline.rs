@@ -93,21 +93,12 @@ fn keys_and_values_beyond_their_limits_are_usage_errors() {
 #[test]
 fn what_is_not_available_yet_says_so_and_exits_2() {
     let lines = [
-        "node join n4",
-        "node leave n4",
-        "node replace n3 n4",
-        "node set n4 weight=2 zone=b",
-        "plan show -o json",
-        "plan commit HASH",
-        "plan status",
-        "plan pause",
         "repair start --wait",
         "gc status",
         "scrub start",
         "capacity --nodes 1000 --p 0.005 --confidence 0.99",
         "bench run A --duration 1s --rate 100",
         "scan --reverse",
-        "wait --for settled",
         "wait --for converged",
     ];
     for line in lines {
@@ -118,8 +109,28 @@ fn what_is_not_available_yet_says_so_and_exits_2() {
         let json = kvctl("127.0.0.1:1", &format!("-o json {line}"));
         assert_eq!((json.code, json.error()["code"].as_str()), (2, Some("NOT_AVAILABLE_YET")));
     }
-    let json_last = kvctl("127.0.0.1:1", "plan show -o json");
+    let json_last = kvctl("127.0.0.1:1", "repair status -o json");
     assert_eq!(json_last.error()["code"], "NOT_AVAILABLE_YET");
+}
+
+#[test]
+fn members_weights_zones_and_hashes_are_checked_before_anything_is_asked() {
+    for (line, what) in [
+        ("node join N4", "node name"),
+        ("node leave", "NAME"),
+        ("node replace n3", "NEW"),
+        ("node set n4", "weight=W|zone=Z"),
+        ("node set n4 weight=0", "weight"),
+        ("node set n4 zone=B", "zone"),
+        ("node set n4 colour=red", "neither"),
+        ("node set n4 weight=1 weight=2", "twice"),
+        ("plan commit HASH", "32 hex digits"),
+        ("plan commit abcdef0", "the first 8 or more"),
+    ] {
+        let ran = kvctl("127.0.0.1:1", line);
+        assert_eq!(ran.code, 2, "{line}: {}", ran.stderr);
+        assert!(ran.stderr.contains(what), "{line}: {}", ran.stderr);
+    }
 }
 
 #[test]
@@ -133,6 +144,9 @@ fn nobody_listening_exits_4_with_nothing_applied() {
         "outcome k --write 00000000000000000000000000000007",
         "scan",
         "status",
+        "node join n4",
+        "plan show",
+        "plan commit 00000000000000000000000000000007",
         "locate k",
         "explain k",
         "flush",

@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use crate::client::Applied;
 use crate::fake::{Act, Fake};
 use crate::kvctl::{kvctl, kvctl_with};
+use crate::wire::proto::admin;
 
 async fn server(script: impl IntoIterator<Item = Act>) -> Fake {
     Fake::start(1_000_000_000_000, script).await
@@ -218,4 +219,105 @@ async fn hints_are_listed_handed_back_and_dropped_by_holder() {
     let waited = kvctl(at, "wait --for no-hints --timeout 300ms");
     assert_eq!(waited.code, 5);
     assert!(waited.stderr.contains("hints are not home"), "{}", waited.stderr);
+}
+
+fn staged(hash: u128) -> admin::TopologyResponse {
+    use admin::topology_response::{Draft, Move, Share};
+    let draft = Draft {
+        hash: hash.to_be_bytes().to_vec().into(),
+        names: ["n1", "n2", "n3", "n4"].map(str::to_owned).to_vec(),
+        moves: vec![Move {
+            partition: 5,
+            from: vec![0, 1, 2],
+            to: vec![0, 1, 3],
+            ..Default::default()
+        }],
+        move_count: 1,
+        shares: vec![Share { node: "n4".to_owned(), after: 1, ..Default::default() }],
+        ..Default::default()
+    };
+    let staged = vec!["n4 joins".to_owned()];
+    admin::TopologyResponse { epoch: 3, staged, draft: Some(draft), ..Default::default() }
+}
+
+fn running(hash: u128, done: u32) -> admin::TopologyResponse {
+    let running = admin::topology_response::Running {
+        hash: hash.to_be_bytes().to_vec().into(),
+        status: admin::topology_response::Status::Running.into(),
+        total: 2,
+        done,
+        queued: 2 - done,
+        ..Default::default()
+    };
+    admin::TopologyResponse { epoch: 4, running: Some(running), ..Default::default() }
+}
+
+const HASH: u128 = 0xabcd_ef01_2345_6789 << 64;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn changes_are_staged_shown_and_committed_by_the_first_digits_of_their_hash() {
+    use admin::change_plan_request::{Change, Verb};
+    let fake = server([]).await;
+    let at = fake.address.as_str();
+    let none = kvctl(at, "plan show -o json").json();
+    assert_eq!(
+        (&none["feasible"], &none["reasons"][0]),
+        (&false.into(), &"nothing is staged".into())
+    );
+    fake.set_topology([staged(HASH)]);
+    let ran = kvctl(at, "node join n4 -o table");
+    assert!(ran.stdout.contains("n4 joins") && ran.stdout.contains("kvctl plan show"));
+    assert_eq!(kvctl(at, "node replace n3 n4").stdout, "n4 joins\n");
+    assert_eq!(kvctl(at, "node set n4 weight=1.5 zone=b").code, 0);
+    assert_eq!(kvctl(at, "plan show").stdout, "0\t5\tn1,n2,n3\tn1,n2,n4\t0\t0\n");
+    let shown = kvctl(at, "plan show -o json").json();
+    assert_eq!(shown["moves"][0]["to"], serde_json::json!(["n1", "n2", "n4"]));
+    assert_eq!(shown["hash"], "abcdef01234567890000000000000000");
+
+    let wrong = kvctl(at, "plan commit 00000000 -o json");
+    assert_eq!((wrong.code, wrong.error()["code"].clone()), (6, "PLAN_CONFLICT".into()));
+    fake.set_topology([staged(HASH), running(HASH, 0)]);
+    let committed = kvctl(at, "plan commit ABCDEF01 -o json").json();
+    assert_eq!((&committed["committed"], &committed["moves"]), (&shown["hash"], &2.into()));
+    for line in ["pause", "resume", "rollback", "clear"] {
+        assert_eq!(kvctl(at, &format!("plan {line}")).code, 0, "{line}");
+    }
+    let changes = fake.changes();
+    assert!(changes.iter().all(|ask| ask.request_id.len() == 16 && ask.timeout_ms > 0));
+    let asked: Vec<Change> = changes.into_iter().filter_map(|ask| ask.change).collect();
+    let [join, replace, set, commit, verbs @ ..] = &asked[..] else { panic!("{asked:?}") };
+    assert_eq!(*join, Change::Join("n4".to_owned()));
+    assert!(matches!(replace, Change::Replace(replace) if replace.old == "n3"));
+    assert!(matches!(set, Change::Set(set) if set.weight_milli == Some(1500)));
+    assert_eq!(*commit, Change::Commit(HASH.to_be_bytes().to_vec().into()));
+    let all = [Verb::Pause, Verb::Resume, Verb::RollBack, Verb::Clear];
+    assert_eq!(verbs, all.map(|verb| Change::Verb(verb.into())));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_plan_is_watched_to_its_end_a_line_for_each_change() {
+    let fake = server([]).await;
+    let at = fake.address.as_str();
+    assert_eq!(kvctl(at, "plan status").stdout, "no plan is carried out\n");
+    assert_eq!(kvctl(at, "wait --for settled").code, 0);
+    fake.set_topology([running(HASH, 1)]);
+    assert_eq!(kvctl(at, "wait --for settled --timeout 300ms").code, 5);
+    let status = kvctl(at, "plan status -o json").json();
+    assert_eq!(
+        (&status["plan"]["done"], &status["plan"]["status"]),
+        (&1.into(), &"running".into())
+    );
+    let none = admin::TopologyResponse::default();
+    fake.set_topology([running(HASH, 0), running(HASH, 1), running(HASH, 1), none]);
+    let watched = kvctl(at, "plan status --watch");
+    let lines: Vec<&str> = watched.stdout.lines().collect();
+    assert_eq!(watched.code, 0, "{}", watched.stderr);
+    assert_eq!(
+        lines,
+        [
+            "running: 0 of 2 moves done, 2 wait",
+            "running: 1 of 2 moves done, 1 wait",
+            "plan abcdef01234567890000000000000000 has ended"
+        ]
+    );
 }

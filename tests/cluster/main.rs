@@ -31,5 +31,6 @@ mod register;
 mod sloppy;
 mod slow;
 mod tables;
+mod topology;
 mod traffic;
 mod ttl;
