@@ -250,12 +250,11 @@ impl Node {
     fn own_address(&self) -> Option<Change> {
         let member = self.state.as_ref()?.member(self.me)?;
         let peer = &self.config.peer_address;
-        let client = &self.config.client_address;
-        let told = &member.addresses;
-        if peer.is_empty() || (told.peer == *peer && told.client == *client) {
+        if peer.is_empty() || member.addresses.peer == *peer {
             return None;
         }
-        let addresses = Addresses { client: client.clone(), peer: peer.clone() };
+        let client = self.config.client_address.clone();
+        let addresses = Addresses { client, peer: peer.clone() };
         Some(Change::Member(MemberChange::Move { id: self.me, addresses }))
     }
 
