@@ -42,6 +42,7 @@ pub struct Put {
     round: u32,
     w: u8,
     whole: u8,
+    earlier: Option<Stamp>,
     tally: Tally,
     seats: Seats,
     failures: Failures,
@@ -89,6 +90,9 @@ pub struct PutOrder {
     /// This node's own place among the owners. What its own disk was asked cannot be lost on the
     /// way: it is asked again only after it refused.
     pub own: Option<u8>,
+    /// The stamp of an attempt under an older fence, which stays, and whether it has been stamped
+    /// again: what is above it then was not acknowledged before the put began.
+    pub earlier: Option<(Stamp, bool)>,
     /// Who may stand in for owners that are away, in the order of the walk: nobody in a strict
     /// request. At most 16.
     pub stand_ins: Vec<NodeId>,
@@ -113,9 +117,10 @@ impl Put {
             stamp: Stamp::ZERO,
             highest: Stamp::ZERO,
             lost_to: None,
-            round: 0,
+            round: u32::from(order.earlier.is_some_and(|(_, again)| again)),
             w: order.w,
             whole: order.whole,
+            earlier: order.earlier.map(|(stamp, _)| stamp),
             tally,
             seats: Seats::new(order.stand_ins),
             failures: Failures::default(),
@@ -150,6 +155,12 @@ impl Put {
             && sitter.is_some_and(|sitter| {
                 self.seats.waits_for(sitter) && self.tally.open() & (1 << sitter.seat) != 0
             })
+    }
+
+    /// The stamp it has sent its version with, and whether it was stamped again for that.
+    pub fn sent(&self) -> Option<(Stamp, bool)> {
+        let again = self.round > 1 && self.state != State::Stamping;
+        (self.round > 0).then_some((self.stamp, again))
     }
 
     /// Owners that an acknowledged put has not reached, when it is given up before its end.
@@ -268,9 +279,10 @@ impl Put {
             return self.reply(Err(error), step);
         }
         let Attempt { lower, upper, .. } = self.attempt;
-        let stamp = match self.time {
-            Some(time) => Ok(Stamp::of_client(time, self.attempt.id)),
-            None => step.clock.stamp(step.now.wall, self.highest, lower, upper),
+        let stamp = match (self.earlier.take(), self.time) {
+            (Some(stamp), _) => Ok(stamp),
+            (None, Some(time)) => Ok(Stamp::of_client(time, self.attempt.id)),
+            (None, None) => step.clock.stamp(step.now.wall, self.highest, lower, upper),
         };
         match stamp {
             Ok(stamp) => {
@@ -414,7 +426,8 @@ impl Put {
         error
     }
 
-    fn applied(&self) -> Applied {
+    /// What is known of the put while it runs.
+    pub fn applied(&self) -> Applied {
         let asked = self.state != State::Stamping || self.round > 0;
         let open = asked && self.tally.open() != 0;
         if self.traces_left || open { Applied::Unknown } else { Applied::No }

@@ -12,8 +12,8 @@ use crate::message::{
     Applied, ErrorCode, OpError, Receipt, Refusal, Reply, RoundId, ScanAsk, ScanEntry, ScanReply,
 };
 use crate::types::{
-    ClassId, ClusterState, Key, NodeId, Record, TableId, TableKind, Time, TraceId, Value, WallTime,
-    limits,
+    ClassId, ClusterState, Epoch, Key, NodeId, Record, TableId, TableKind, Time, TraceId, Value,
+    WallTime, limits,
 };
 
 use super::{Action, Ask, Step};
@@ -76,6 +76,16 @@ impl Scan {
     /// The table that is read.
     pub fn table(&self) -> TableId {
         self.order.table
+    }
+
+    /// The class whose units are read.
+    pub fn class(&self) -> ClassId {
+        self.order.class
+    }
+
+    /// The epoch at which the owners of any of them last changed.
+    pub fn changed_at(&self) -> Epoch {
+        self.order.state.class_changed_at(self.order.class)
     }
 
     /// Begins a scan; `reachable` tells of each member whether it can be asked now.
@@ -218,7 +228,7 @@ impl Scan {
             }
             let ask = ScanAsk {
                 round: RoundId { op: order.op, round: 1 },
-                changed_at: order.state.class_changed_at(order.class),
+                changed_at: self.changed_at(),
                 table: order.table,
                 prefix: order.prefix.clone(),
                 after: order.after.clone(),

@@ -79,7 +79,7 @@ impl Node {
         let bytes = early.bytes();
         let full = self.behind.waiting.len() >= WAITING_MAX
             || self.behind.bytes + bytes > WAITING_BYTES_MAX;
-        if full || from == self.me {
+        if full {
             return self.refuse_early(from, early);
         }
         crate::sometimes!("replica: catches up before it answers");

@@ -20,7 +20,7 @@ use crate::message::{
     ClientRequest, ClientResult, CustodyChange, DiskAnswer, DiskError, DiskRequest, ErrorCode,
     Hint, Kept, KeyPlace, OpError, PeerMessage, Refusal, Reply, Restored, RoundId, TraceEvent,
 };
-use crate::types::{ClusterState, NodeId, Now, OpId, RequestId, Table, Tenure, limits};
+use crate::types::{ClusterState, NodeId, Now, RequestId, Table, Tenure, limits};
 
 /// Puts of other nodes that are remembered, so that one that arrives twice is made once.
 const FORWARDED_MAX: usize = 4096;
@@ -88,7 +88,7 @@ impl Node {
     pub(super) fn begin_causal(
         &mut self,
         now: Now,
-        op: OpId,
+        mut asker: Asker,
         (state, table): (&ClusterState, &Table),
         request: ClientRequest,
     ) -> Result<(), OpError> {
@@ -102,14 +102,14 @@ impl Node {
                 let mut order = self.get_order(table, r, &target, sloppy);
                 order.monotonic = get.monotonic.then(|| table.w.max(table.w_min));
                 (order.trace, order.deadline) = (trace, deadline);
-                let asker = Asker::new(op, get.traced, now);
                 self.begin(now, asker, target, |target, step| {
                     Machine::CausalGet(Box::new(CausalGet::begin(target, order, step)))
                 });
             }
             ClientBody::Put(put) => {
-                let (put_key, asker) = (put.key.clone(), Asker::new(op, put.traced, now));
+                let put_key = put.key.clone();
                 let (put, r) = self.causal_put(now, table, put, trace)?;
+                asker.name(put.attempt.id);
                 let target = self.target(state, table, put_key);
                 match target.read_index(self.me).filter(|_| self.is_complete(target.unit)) {
                     Some(_) => {
@@ -227,6 +227,9 @@ impl Node {
                     return self.on_delivered(now, from, (round, result));
                 }
                 self.note_answer(now, round.op, from, &result);
+                if self.is_fenced(now, (round.op, from), &result) {
+                    return;
+                }
                 self.step(now, round.op, |machine, step| match machine {
                     Machine::CausalWrite(write) => write.on_told(from, round, result, step),
                     Machine::CausalGet(get) => get.on_merged(from, round, result, step),
@@ -239,6 +242,9 @@ impl Node {
             CausalMessage::ReadAnswer { round, piece, pieces, result } => {
                 self.note_read_answered(now, from, round, result.as_ref().err());
                 self.note_answer(now, round.op, from, &result);
+                if self.is_fenced(now, (round.op, from), &result) {
+                    return;
+                }
                 self.step(now, round.op, |machine, step| match machine {
                     Machine::CausalGet(get) => get.on_read(from, (piece, pieces), result, step),
                     Machine::CausalWrite(write) => {

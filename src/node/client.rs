@@ -40,23 +40,36 @@ impl Node {
         is_sloppy(table(&state, request.body.table())?, mode_of(&request.body))?;
         let table = served_table(&state, &request.body)?;
         self.admit_share(Holder { table: table.id, client: self.asker })?;
+        let asker = Asker::new(op, request.body.is_traced(), now);
+        self.begin_request(now, asker, &state, request)
+    }
+
+    /// Begins what has been let in, for the first time or once more.
+    pub(super) fn begin_request(
+        &mut self,
+        now: Now,
+        mut asker: Asker,
+        state: &Arc<ClusterState>,
+        request: ClientRequest,
+    ) -> Result<(), OpError> {
+        let table = served_table(state, &request.body)?;
         check_options(table, &request.body)?;
+        asker.request = Some(Box::new(request.clone()));
         if table.kind == TableKind::Linearizable {
-            return self.begin_register(now, op, (&state, table), request);
+            return self.begin_register(now, asker, (state, table), request);
         }
         if table.kind == TableKind::Causal && !matches!(request.body, ClientBody::Scan(_)) {
-            return self.begin_causal(now, op, (&state, table), request);
+            return self.begin_causal(now, asker, (state, table), request);
         }
         match request.body {
             ClientBody::Get(get) => {
                 // What stand-ins hold is no owner's, and monotonic reads rest on owners.
                 let sloppy = is_sloppy(table, get.mode)? && !get.monotonic;
                 let r = quorum(get.r, table.r, table.n, "r")?;
-                let target = self.target(&state, table, get.key);
+                let target = self.target(state, table, get.key);
                 let mut order = self.get_order(table, r, &target, sloppy);
                 order.monotonic = get.monotonic.then(|| table.w.max(table.w_min));
                 (order.trace, order.deadline) = (request.trace, request.deadline);
-                let asker = Asker::new(op, get.traced, now);
                 self.begin(now, asker, target, |target, step| {
                     Machine::Get(Box::new(Get::begin(target, order, step)))
                 });
@@ -67,20 +80,21 @@ impl Node {
                     self.put_order(now, table, &put, (request.trace, request.deadline))?;
                 if order.time.is_some() && order.attempt.id == RequestId(0) {
                     order.attempt.id = self.name_write();
+                    asker.name(order.attempt.id);
                 }
-                let target = self.target(&state, table, put.key);
+                order.earlier = asker.left.stamp;
+                let target = self.target(state, table, put.key);
                 order.own = target.index(self.me);
                 order.stand_ins = self.stand_ins(sloppy, &target);
                 self.raise_ceiling_early(now);
-                let asker = Asker::new(op, put.traced, now);
                 self.begin(now, asker, target, |target, step| {
                     Machine::Put(Box::new(Put::begin(target, order, step)))
                 });
             }
             ClientBody::Scan(scan) => {
-                let mut order = self.scan_order(&state, table, scan)?;
+                let mut order = self.scan_order(state, table, scan)?;
                 (order.trace, order.deadline) = (request.trace, request.deadline);
-                self.begin_scan(now, op, order);
+                self.begin_scan(now, asker, order);
             }
             ClientBody::Cas(_) | ClientBody::Outcome(_) => {
                 unreachable!("only linearizable tables have them")
@@ -197,6 +211,7 @@ impl Node {
             deadline,
             retry_interval: self.config.retry_interval,
             own: None,
+            earlier: None,
             stand_ins: Vec::new(),
         })
     }
@@ -317,7 +332,7 @@ impl Node {
     pub(super) fn begin(
         &mut self,
         now: Now,
-        asker: impl Into<Asker>,
+        asker: Asker,
         target: Target,
         make: impl FnOnce(Target, &mut Step<'_>) -> Machine,
     ) {
@@ -329,18 +344,18 @@ impl Node {
         let (clock, hedges) = (&mut self.clock, &mut self.hedges);
         let step = &mut Step { now, clock, reachable, health, stand_ins, hedges, out: &mut out };
         let machine = make(target, step);
-        self.insert_operation(asker.into(), machine);
+        self.insert_operation(asker, machine);
         self.finish_step(now, out);
     }
 
-    fn begin_scan(&mut self, now: Now, op: OpId, order: ScanOrder) {
+    fn begin_scan(&mut self, now: Now, asker: Asker, order: ScanOrder) {
         let mut out = Vec::new();
         let (members, me) = (&self.members, self.me);
         let reachable = |member| member == me || members.is_reachable(member);
         let (clock, hedges) = (&mut self.clock, &mut self.hedges);
         let step = &mut Step::of_all(now, (clock, hedges), &mut out);
         let machine = Machine::Scan(Box::new(Scan::begin(order, reachable, step)));
-        self.insert_operation(op.into(), machine);
+        self.insert_operation(asker, machine);
         self.finish_step(now, out);
     }
 

@@ -206,11 +206,12 @@ impl Node {
         self.publish();
         self.begin_sweep(&state);
         self.ring = Some(crate::ring::Ring::from_state(&state));
-        self.decree.on_state(now.mono, state);
+        self.decree.on_state(now.mono, state.clone());
         self.run_decree(now);
         self.on_schema(now, before.as_ref());
         self.begin_acknowledging(now);
         self.on_owners(before.as_ref());
+        self.restart_fenced(now, &state);
         self.on_caught_up(now);
         self.reroute_hints(now);
     }

@@ -6,11 +6,11 @@
 //! One file per family of events: `lifecycle` (birth, boots, states), `client` and `operation`
 //! (what clients ask), `hints` (what is kept for owners that were away), `peer` (what peers ask of
 //! this replica), `causal` and `register` (the same of causal and linearizable tables), `links` (how
-//! owners answer), `behind` (what waits until this replica has caught up), `disk` (what the disk
-//! answers), `decree` (who decides the next state), `tables` (what is asked about them), `topology`
-//! (members, plans, the steps of moves and the acknowledgement of epochs), `explain` (what is known of
-//! a key), `sweep` (what is left of dropped ones), `fills` (how far this node has what it owns),
-//! `admin`, `publish`.
+//! owners answer), `behind` (what waits until this replica has caught up), `restart` (what begins
+//! again since owners have changed), `disk` (what the disk answers), `decree` (who decides the next
+//! state), `tables` (what is asked about them), `topology` (members, plans, the steps of moves and the
+//! acknowledgement of epochs), `explain` (what is known of a key), `sweep` (what is left of dropped
+//! ones), `fills` (how far this node has what it owns), `admin`, `publish`.
 
 mod admin;
 mod behind;
@@ -28,6 +28,7 @@ mod operation;
 mod peer;
 mod publish;
 mod register;
+mod restart;
 mod sweep;
 mod tables;
 #[cfg(test)]

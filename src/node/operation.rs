@@ -2,14 +2,16 @@
 
 use super::Node;
 use super::links::health;
+use super::restart::Left;
 use super::waterfall::{Asker, Waterfall, event_of};
 use crate::coordinator::{
     Action, Ask, CausalForward, CausalGet, CausalWrite, Get, Holder, Put, Register, Scan, Step,
     Target,
 };
 use crate::message::{
-    Applied, CausalDone, CausalMessage, ClientResult, DiskError, Effect, OpError, PeerMessage,
-    ReadAnswer, Refusal, RegisterMessage, Reply, RoundId, ScanAnswer, TraceEvent, WriteAnswer,
+    Applied, CausalDone, CausalMessage, ClientRequest, ClientResult, DiskError, Effect, OpError,
+    PeerMessage, ReadAnswer, Refusal, RegisterMessage, Reply, RoundId, ScanAnswer, TraceEvent,
+    WriteAnswer,
 };
 use crate::types::{NodeId, Now, OpId, TableId, Time, WallTime, limits};
 
@@ -20,16 +22,20 @@ const OPERATION_BYTES: usize = 512;
 #[derive(Debug)]
 pub(super) struct Operation {
     /// The client's; `None` once it has its answer, or has gone.
-    op: Option<OpId>,
+    pub(super) op: Option<OpId>,
     /// The node that sent it here, and its round; `None` as above.
-    forwarded: Option<(NodeId, RoundId)>,
-    machine: Machine,
+    pub(super) forwarded: Option<(NodeId, RoundId)>,
+    pub(super) machine: Machine,
     timer: Option<Time>,
     /// `None` unless its client has asked for it.
     pub(super) waterfall: Option<Waterfall>,
     pub(super) bytes: usize,
     /// For whom it takes room.
     pub(super) holder: Holder,
+    /// What its client asks, until it is answered; `None` of what another node has sent here.
+    pub(super) request: Option<Box<ClientRequest>>,
+    /// What its earlier attempts may have left.
+    pub(super) left: Left,
 }
 
 /// The number of a boot's first operation.
@@ -63,17 +69,18 @@ impl Operation {
     pub(super) fn new(asker: Asker, client: Option<u64>, machine: Machine) -> Operation {
         let bytes = OPERATION_BYTES + machine.bytes();
         let holder = Holder { table: machine.table(), client };
-        let Asker { op, waterfall } = asker;
+        let Asker { op, waterfall, request, left } = asker;
         let (op, forwarded, timer) = (Some(op), None, None);
-        Operation { op, forwarded, machine, timer, waterfall, bytes, holder }
+        Operation { op, forwarded, machine, timer, waterfall, bytes, holder, request, left }
     }
 
     /// One that another node has sent here.
     pub(super) fn forwarded(from: (NodeId, RoundId), machine: Machine) -> Operation {
         let bytes = OPERATION_BYTES + machine.bytes();
         let holder = Holder { table: machine.table(), client: None };
-        let (op, forwarded) = (None, Some(from));
-        Operation { op, forwarded, machine, timer: None, waterfall: None, bytes, holder }
+        let (op, forwarded, timer, waterfall) = (None, Some(from), None, None);
+        let (request, left) = (None, Left::default());
+        Operation { op, forwarded, machine, timer, waterfall, bytes, holder, request, left }
     }
 }
 
@@ -98,7 +105,7 @@ impl Machine {
     }
 
     /// The key's place; a scan has none.
-    fn target(&self) -> Option<&Target> {
+    pub(super) fn target(&self) -> Option<&Target> {
         match self {
             Machine::Put(put) => Some(put.target()),
             Machine::Get(get) => Some(get.target()),
@@ -198,14 +205,16 @@ impl Node {
                     self.bound_told_time(now, &mut result);
                     let Some(operation) = self.operations.get_mut(&id) else { continue };
                     let waterfall = operation.waterfall.take();
+                    operation.request = None;
+                    let result = operation.left.tell(*result);
                     if self.lingering.insert(id) {
                         self.shares.answered(operation.holder);
                     }
                     if let Some(from) = operation.forwarded.take() {
-                        self.answer_forwarded(from, *result);
+                        self.answer_forwarded(from, result);
                     } else if let Some(op) = operation.op.take() {
                         self.waiting.remove(&op);
-                        let result = self.with_waterfall(now, (waterfall.as_ref(), id), *result);
+                        let result = self.with_waterfall(now, (waterfall.as_ref(), id), result);
                         self.effects.push_back(Effect::Reply { op, result });
                     }
                 }
@@ -287,7 +296,7 @@ impl Node {
         machine.is_some_and(writes)
     }
 
-    fn forget(&mut self, id: u64) {
+    pub(super) fn forget(&mut self, id: u64) {
         let Some(operation) = self.operations.remove(&id) else { return };
         if let Machine::Register(register) = &operation.machine
             && register.is_change()
@@ -425,6 +434,9 @@ impl Node {
         if self.is_write(round.op) {
             self.note_answer(now, round.op, from, &result);
         }
+        if self.is_fenced(now, (round.op, from), &result) {
+            return;
+        }
         self.step(now, round.op, |machine, step| match machine {
             Machine::Put(put) => put.on_answer(from, round, (complete, result), step),
             Machine::Get(get) => get.on_stored(from, result, step),
@@ -436,6 +448,9 @@ impl Node {
         let ReadAnswer { round, result } = answer;
         self.note_read_answered(now, from, round, result.as_ref().err());
         self.note_answer(now, round.op, from, &result);
+        if self.is_fenced(now, (round.op, from), &result) {
+            return;
+        }
         self.step(now, round.op, |machine, step| {
             if let Machine::Get(get) = machine {
                 get.on_answer(from, round, result, step);
@@ -445,6 +460,9 @@ impl Node {
 
     pub(super) fn on_scan_answer(&mut self, now: Now, from: NodeId, answer: ScanAnswer) {
         let ScanAnswer { round: RoundId { op, .. }, result } = answer;
+        if self.is_fenced(now, (op, from), &result) {
+            return;
+        }
         self.step_scan(now, op, |scan, _, step| scan.on_answer(from, result, step));
     }
 

@@ -17,9 +17,7 @@ use crate::message::{
     OpError, PeerMessage, Refusal, RegisterDisk, RegisterMessage, RegisterSaid, RegisterTask,
     RoundId, TimeToLive,
 };
-use crate::types::{
-    ClusterState, Key, NodeId, Now, OpId, Quorum, RequestId, Table, TableId, Value,
-};
+use crate::types::{ClusterState, Key, NodeId, Now, Quorum, RequestId, Table, TableId, Value};
 
 /// Changes of one key that this node coordinates go one after the other: they would only outbid each
 /// other. Bounded by the operations in flight.
@@ -65,12 +63,11 @@ impl Node {
     pub(super) fn begin_register(
         &mut self,
         now: Now,
-        op: OpId,
+        mut asker: Asker,
         (state, table): (&ClusterState, &Table),
         request: ClientRequest,
     ) -> Result<(), OpError> {
         let ClientRequest { deadline, trace, body, .. } = request;
-        let asker = Asker::new(op, body.is_traced(), now);
         let mut wanted = wanted(table, body)?;
         let stamps = self.check_own_clock(now);
         let reads = matches!(wanted.goal, Goal::Get);
@@ -79,6 +76,7 @@ impl Node {
             if wanted.attempt.id == RequestId(0) {
                 // Rounds of one change are told by its id, also where its client gave it none.
                 wanted.attempt.id = RequestId(self.causal.rng.u128(1..));
+                asker.name(wanted.attempt.id);
             }
             self.raise_ceiling_early(now);
         }
@@ -95,7 +93,7 @@ impl Node {
             retry_interval: self.config.retry_interval,
             patience: self.config.hedge_after.max(Duration::from_millis(1)),
             seed: self.causal.rng.u64(..),
-            sent: None,
+            sent: asker.left.sent,
             waits,
         };
         self.begin(now, asker, target, |target, step| {
@@ -123,6 +121,9 @@ impl Node {
             RegisterMessage::Answer { round, complete, result } => {
                 self.note_register_answered(now, from, (round, &result));
                 self.note_answer(now, round.op, from, &result);
+                if self.is_fenced(now, (round.op, from), &result) {
+                    return;
+                }
                 self.step(now, round.op, |machine, step| {
                     if let Machine::Register(register) = machine
                         && let Some(index) = register.target().index(from)

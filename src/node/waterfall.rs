@@ -2,12 +2,13 @@
 //! Kept beside the request's machine, which knows nothing of it; others pay for a `None`.
 
 use super::Node;
+use super::restart::{Left, name};
 use crate::coordinator::Ask;
 use crate::message::{
-    CausalMessage, ClientResult, Refusal, RegisterMessage, RegisterTask, Reply, Trace, TraceEvent,
-    TraceStep, Traced,
+    CausalMessage, ClientRequest, ClientResult, Refusal, RegisterMessage, RegisterTask, Reply,
+    Trace, TraceEvent, TraceStep, Traced,
 };
-use crate::types::{NodeId, NodeName, Now, OpId, Time, limits};
+use crate::types::{NodeId, NodeName, Now, OpId, RequestId, Time, limits};
 
 /// What has happened to a request so far.
 #[derive(Clone, Debug)]
@@ -21,17 +22,23 @@ pub(super) struct Waterfall {
 pub(super) struct Asker {
     pub(super) op: OpId,
     pub(super) waterfall: Option<Waterfall>,
+    /// What it asks, for when the operation has to begin again.
+    pub(super) request: Option<Box<ClientRequest>>,
+    /// What earlier attempts may have left.
+    pub(super) left: Left,
 }
 
 impl Asker {
     pub(super) fn new(op: OpId, traced: bool, now: Now) -> Asker {
-        Asker { op, waterfall: traced.then(|| Waterfall::new(now.mono)) }
+        let waterfall = traced.then(|| Waterfall::new(now.mono));
+        Asker { op, waterfall, request: None, left: Left::default() }
     }
-}
 
-impl From<OpId> for Asker {
-    fn from(op: OpId) -> Asker {
-        Asker { op, waterfall: None }
+    /// The write is called so, in all its attempts.
+    pub(super) fn name(&mut self, id: RequestId) {
+        if let Some(request) = &mut self.request {
+            name(&mut request.body, id);
+        }
     }
 }
 

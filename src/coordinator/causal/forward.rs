@@ -141,7 +141,7 @@ impl CausalForward {
     pub fn on_time(&mut self, step: &mut Step<'_>) {
         if step.now.mono >= self.order.deadline {
             let message = "deadline passed before the owner that coordinates the write answered";
-            let applied = if self.asked.is_some() { Applied::Unknown } else { Applied::No };
+            let applied = self.applied();
             let error = self.error(ErrorCode::DeadlineExceeded, message, applied, step);
             self.finish(Err(error), step);
         } else if step.now.mono >= self.retry_at
@@ -151,6 +151,11 @@ impl CausalForward {
             self.resent = true;
             self.send(owner, step);
         }
+    }
+
+    /// What is known of the put while it is on its way.
+    pub fn applied(&self) -> Applied {
+        if self.asked.is_some() { Applied::Unknown } else { Applied::No }
     }
 
     fn is_in_doubt(&self) -> bool {

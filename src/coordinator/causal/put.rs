@@ -530,7 +530,8 @@ impl CausalWrite {
         step.out.push(Action::Done);
     }
 
-    fn applied(&self) -> Applied {
+    /// What is known of the put while it runs.
+    pub fn applied(&self) -> Applied {
         match self.state {
             State::Reading | State::Stamping => Applied::No,
             State::Changing | State::Telling | State::Answered => Applied::Unknown,

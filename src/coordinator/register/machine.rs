@@ -480,7 +480,7 @@ impl Register {
     }
 
     /// What is known of the change when it ends without an answer.
-    fn applied(&self) -> Applied {
+    pub fn applied(&self) -> Applied {
         if self.sent.is_some() { Applied::Unknown } else { Applied::No }
     }
 

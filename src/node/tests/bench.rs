@@ -63,6 +63,8 @@ pub(super) struct Host {
     pub(super) slow_disk: bool,
     /// The same for users' writes alone.
     pub(super) slow_writes: bool,
+    /// The same for reads of single keys.
+    pub(super) slow_reads: bool,
     waiting: VecDeque<(DiskToken, DiskRequest)>,
     /// What a disk that syncs nothing holds for sure of users' data: writes show at once, and are
     /// answered, like reads that are to be durable, when it syncs.
@@ -78,7 +80,8 @@ pub(super) struct Host {
 
 impl Host {
     fn is_slow(&self, request: &DiskRequest) -> bool {
-        self.slow_disk || self.slow_writes && is_write(request)
+        let reads = matches!(request, DiskRequest::Read { .. });
+        self.slow_disk || self.slow_writes && is_write(request) || self.slow_reads && reads
     }
 
     /// The disk syncs nothing from now on.
@@ -164,6 +167,7 @@ impl Bench {
             view: None,
             slow_disk: false,
             slow_writes: false,
+            slow_reads: false,
             waiting: VecDeque::new(),
             synced: None,
             unsynced: VecDeque::new(),
@@ -354,6 +358,7 @@ impl Bench {
     pub(super) fn release_disk(&mut self, id: NodeId) {
         self.host(id).slow_disk = false;
         self.host(id).slow_writes = false;
+        self.host(id).slow_reads = false;
         while let Some((token, request)) = self.host(id).waiting.pop_front() {
             self.execute(id, token, request);
         }

@@ -14,6 +14,7 @@ mod hint_disk;
 mod hints;
 mod links;
 mod monotonic;
+mod moves;
 mod planted;
 mod register;
 mod shares;
