@@ -19,6 +19,7 @@ mod dev;
 mod drain;
 mod explain;
 mod fixture;
+mod grow;
 mod import;
 mod input;
 mod load;
