@@ -4,12 +4,11 @@
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use crate::causality::{Acceptor, Merge, Outbid, SiblingSet, merge};
+use crate::causality::{Acceptor, Merge, SiblingSet, merge};
 use crate::message::{
-    AdminRequest, Attempt, CausalDone, CausalTask, Changed, ClientBody, ClientRequest,
-    ClientResult, DiskAnswer, DiskError, DiskRequest, DiskToken, Effect, Event, Get, Hint,
-    MetaRecord, PeerMessage, Phase, Principal, Put, QuorumMode, RangePage, RegisterSaid,
-    RegisterTask, Restored, Scan, TimeToLive, View, WriteOutcome,
+    AdminRequest, Attempt, CausalTask, ClientBody, ClientRequest, ClientResult, DiskAnswer,
+    DiskError, DiskRequest, DiskToken, Effect, Event, Get, Hint, MetaRecord, PeerMessage, Phase,
+    Principal, Put, QuorumMode, RangePage, Restored, Scan, TimeToLive, View, WriteOutcome,
 };
 use crate::node::{Node, NodeConfig};
 use crate::types::{
@@ -410,20 +409,8 @@ impl Bench {
                 disk.give_up(target, before, custody)
             }
             DiskRequest::ChangeHint(ask) => disk.change_kept(*ask),
-            DiskRequest::Causal(ask) if matches!(ask.task, CausalTask::ReadKept(_)) => {
-                let CausalTask::ReadKept(targets) = &ask.task else { unreachable!() };
-                let set = disk.kept_sets(targets, (ask.unit, ask.table, &ask.key));
-                DiskAnswer::Causal(CausalDone::Read(set))
-            }
-            DiskRequest::Causal(ask) => {
-                let slot = (ask.unit, ask.table, ask.key);
-                DiskAnswer::Causal(causal(disk.sets.entry(slot).or_default(), ask.task))
-            }
-            DiskRequest::Register(ask) => {
-                let slot = (ask.unit, ask.table, ask.key);
-                let acceptor = disk.acceptors.entry(slot).or_default();
-                DiskAnswer::Register(consensus(acceptor, ask.task))
-            }
+            DiskRequest::Causal(ask) => DiskAnswer::Causal(disk.causal(*ask)),
+            DiskRequest::Register(ask) => DiskAnswer::Register(disk.consensus(*ask)),
             DiskRequest::Persist(records) => {
                 disk.meta.extend(records);
                 DiskAnswer::Persisted
@@ -543,45 +530,6 @@ pub(super) fn put_with(key: &str, value: &str, w: Option<Quorum>, attempt: Attem
 pub(super) fn put_for(key: &str, value: &str, ttl: TimeToLive) -> ClientBody {
     let ClientBody::Put(put) = put(key, value) else { unreachable!() };
     ClientBody::Put(Put { ttl, ..put })
-}
-
-/// What a disk does with an acceptor.
-fn consensus(acceptor: &mut Acceptor, task: RegisterTask) -> RegisterSaid {
-    let outbid = |Outbid(by): Outbid| RegisterSaid::Outbid(by);
-    match task {
-        RegisterTask::Look => RegisterSaid::Looked(acceptor.accepted().cloned()),
-        RegisterTask::Prepare(ballot) => match acceptor.promise(ballot) {
-            Ok(_) => RegisterSaid::Promised(acceptor.accepted().cloned()),
-            Err(by) => outbid(by),
-        },
-        RegisterTask::Accept(ballot, state) => {
-            acceptor.accept(ballot, state).map_or_else(outbid, |_| RegisterSaid::Accepted)
-        }
-    }
-}
-
-/// What a disk does with a set.
-pub(super) fn causal(set: &mut SiblingSet, task: CausalTask) -> CausalDone {
-    match task {
-        CausalTask::ReadKept(_) => unreachable!("of hints"),
-        CausalTask::Read => CausalDone::Read(set.clone()),
-        CausalTask::Merge(other) => {
-            set.join(other);
-            CausalDone::Merged
-        }
-        CausalTask::Change(change) => {
-            let actor = change.dot.actor;
-            match set.apply(change) {
-                Err(refused) => CausalDone::Refused(refused),
-                Ok(applied) => CausalDone::Changed(Box::new(Changed {
-                    stands: applied.stands,
-                    told: set.told(actor, &applied.seen),
-                    seen: set.seen_after(applied.stands, &applied.seen),
-                    siblings: u32::try_from(set.groups()).unwrap(),
-                })),
-            }
-        }
-    }
 }
 
 pub(super) fn get(key: &str, r: Option<Quorum>) -> ClientBody {

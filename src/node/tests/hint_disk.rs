@@ -71,7 +71,7 @@ impl Disk {
         if crate::mutant!("stand-in-reuses-tenure") {
             change.dot.actor.tenure = within;
         }
-        let done = super::bench::causal(&mut set, CausalTask::Change(change));
+        let done = super::key_disk::causal(&mut set, CausalTask::Change(change));
         if matches!(done, CausalDone::Refused(_)) {
             return DiskAnswer::ChangedHint(done, HintChange::default());
         }

@@ -12,6 +12,7 @@ mod fill;
 mod fill_disk;
 mod hint_disk;
 mod hints;
+mod key_disk;
 mod links;
 mod monotonic;
 mod moves;
