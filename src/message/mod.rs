@@ -9,6 +9,7 @@ mod disk;
 mod error;
 mod event;
 mod explain;
+mod gossip;
 mod hello;
 mod hint;
 mod peer;
@@ -38,6 +39,7 @@ pub use explain::{
     ExplainMessage, ExplainReply, HintFacts, KeptVersion, KeyFacts, OwnCopy, OwnerReply,
     RegisterFacts, SiblingFacts, Verdict, VersionFacts,
 };
+pub use gossip::{Exchange, FactsVersion, Hearsay, Held, Incarnation, Probe, Rumour};
 pub use hello::{Hello, HelloRefusal};
 pub use hint::{
     CustodyChange, DirtyMark, Hint, HintBook, HintChange, HintGauges, HintLine, HintPage,

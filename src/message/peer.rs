@@ -10,8 +10,8 @@ use crate::types::{
 };
 
 use super::{
-    BootRecord, CausalMessage, DecreeMessage, ExplainMessage, LifeRecord, RegisterMessage,
-    ReplicaFacts, UnwellLink, WriteOutcome,
+    BootRecord, CausalMessage, DecreeMessage, Exchange, ExplainMessage, LifeRecord, Probe,
+    RegisterMessage, ReplicaFacts, UnwellLink, WriteOutcome,
 };
 
 /// Which stream carries a message: long answers must not delay short ones.
@@ -19,7 +19,7 @@ use super::{
 pub enum Lane {
     /// Reads and writes of single keys, probes, births and boots.
     Small,
-    /// Pages of scans; later transfers and repair.
+    /// Pages of scans, full exchanges of membership; later transfers and repair.
     Bulk,
 }
 
@@ -230,6 +230,14 @@ pub struct ProbeFacts {
     pub fills: Vec<FillNews>,
 }
 
+impl ProbeFacts {
+    /// About how many bytes they take.
+    pub fn bytes(&self) -> usize {
+        let lists = 8 * self.custody.targets.len() + 10 * self.unwell.len() + 14 * self.fills.len();
+        110 + self.client_address.len() + lists
+    }
+}
+
 /// What an owner says of a unit it has become an owner of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FillNews {
@@ -305,19 +313,30 @@ pub enum PeerMessage {
     /// Read, or not.
     ScanAnswer(Box<ScanAnswer>),
     /// Are you there?
-    Probe {
+    Probe(Box<Probe>),
+    /// I am.
+    ProbeAck(Box<Probe>),
+    /// The same, without a question: something that all should hear soon.
+    News(Box<Probe>),
+    /// Probe this member for me: it does not answer me.
+    ProbeVia {
         /// Echoed in the answer.
         seq: u64,
-        /// About the sender.
-        facts: Box<ProbeFacts>,
+        /// Whom.
+        target: NodeId,
     },
-    /// I am.
-    ProbeAck {
-        /// Of the probe.
+    /// Answers a [`PeerMessage::ProbeVia`].
+    Vouch {
+        /// Of the question.
         seq: u64,
-        /// About the sender.
-        facts: Box<ProbeFacts>,
+        /// Who was probed.
+        target: NodeId,
+        /// Whether it has answered. A `false` says only that the sender is there, and has tried; a `true`
+        /// may follow.
+        heard: bool,
     },
+    /// All that members hold of members.
+    Exchange(Box<Exchange>),
     /// News of births.
     Birth(Box<BirthNews>),
     /// Asks a council member to note a boot.
@@ -355,13 +374,18 @@ impl PeerMessage {
     /// The stream it travels on.
     pub fn lane(&self) -> Lane {
         match self {
-            PeerMessage::Scan(_) | PeerMessage::ScanAnswer(_) => Lane::Bulk,
+            PeerMessage::Scan(_) | PeerMessage::ScanAnswer(_) | PeerMessage::Exchange(_) => {
+                Lane::Bulk
+            }
             PeerMessage::Write(_)
             | PeerMessage::WriteAnswer(_)
             | PeerMessage::Read(_)
             | PeerMessage::ReadAnswer(_)
-            | PeerMessage::Probe { .. }
-            | PeerMessage::ProbeAck { .. }
+            | PeerMessage::Probe(_)
+            | PeerMessage::ProbeAck(_)
+            | PeerMessage::News(_)
+            | PeerMessage::ProbeVia { .. }
+            | PeerMessage::Vouch { .. }
             | PeerMessage::Birth(_)
             | PeerMessage::Register { .. }
             | PeerMessage::Registered { .. }

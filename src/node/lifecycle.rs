@@ -7,7 +7,7 @@ use super::{Node, NodeConfig};
 use crate::control::{Birth, BirthAction, LivesAction, founder_id, judge_life};
 use crate::message::{
     BirthNews, BirthRecord, BootRecord, DiskRequest, ErrorCode, HelloRefusal, Level, LifeAnswer,
-    LifeRecord, MetaRecord, OpError, PeerMessage, Phase, ProbeFacts, Restored,
+    LifeRecord, MetaRecord, OpError, PeerMessage, Phase, Restored,
 };
 use crate::types::{ClusterState, Epoch, NodeId, Nonce, Now, Tenure, Unit};
 
@@ -383,43 +383,15 @@ impl Node {
         }
     }
 
-    pub(super) fn on_probe_time(&mut self, now: Now) {
-        let (probes, changed) = self.members.on_time(now);
+    /// What begins with each period of probes.
+    pub(super) fn on_period(&mut self, now: Now) {
         self.others_clock = self.members.median_clock(now).map(|median| (median, now.mono));
-        for (to, seq) in probes {
-            if self.birth.is_none() && !self.is_refused() {
-                let facts = Box::new(self.own_facts(now));
-                self.send(to, PeerMessage::Probe { seq, facts });
-            }
-        }
         let actions = self.birth.as_mut().map(Birth::on_time).unwrap_or_default();
         self.run_birth(actions);
         let actions = self.lives.on_time(now.mono);
         self.run_lives(now, actions);
         self.update_phase();
-        if changed {
-            crate::sometimes!("members: a liveness changes");
-        }
         self.publish();
-    }
-
-    pub(super) fn on_facts(&mut self, now: Now, from: NodeId, facts: ProbeFacts, seq: Option<u64>) {
-        if facts.epoch > self.epoch() {
-            self.ask_state(now, from);
-        }
-        let (in_force, stored) = (facts.epoch, facts.stored);
-        let life = LifeRecord { boot: facts.boot, ceiling: facts.ceiling };
-        self.ceilings.hear(&self.seen, from, life);
-        let back = facts.serving && !self.members.serves(from);
-        self.members.on_facts(now, from, Arc::new(facts), seq);
-        if back {
-            self.on_target_back(now, from);
-        }
-        self.decree.on_epochs(from, in_force, stored);
-        self.run_decree(now);
-        self.look_at_moves(now);
-        self.finish_changes();
-        self.replay_on(now);
     }
 
     /// Writes out what can wait a while: the ceilings heard, and the size of the store.
@@ -442,25 +414,6 @@ impl Node {
         self.sweep_on();
         self.fills_again();
         self.drop_aged(now);
-    }
-
-    pub(super) fn own_facts(&self, now: Now) -> ProbeFacts {
-        ProbeFacts {
-            epoch: self.epoch(),
-            stored: self.decree.stored(),
-            serving: self.phase == Phase::Serving,
-            wall: now.wall,
-            clock: self.clock.of_record(now.wall),
-            ceiling: self.clock.ceiling(),
-            boot: self.boot,
-            client_address: self.config.client_address.clone(),
-            replica: self.replica,
-            hints: self.hints.books.totals().count,
-            custody: self.hints.books.news(),
-            unwell: self.members.links().told(now.mono),
-            acknowledged: self.topology.acknowledged(),
-            fills: self.fill_news(),
-        }
     }
 
     pub(super) fn epoch(&self) -> Epoch {

@@ -5,12 +5,13 @@
 //!
 //! One file per family of events: `lifecycle` (birth, boots, states), `client` and `operation`
 //! (what clients ask), `hints` (what is kept for owners that were away), `peer` (what peers ask of
-//! this replica), `causal` and `register` (the same of causal and linearizable tables), `links` (how
-//! owners answer), `behind` (what waits until this replica has caught up), `restart` (what begins
-//! again since owners have changed), `disk` (what the disk answers), `decree` (who decides the next
-//! state), `tables` (what is asked about them), `topology` (members, plans, the steps of moves and the
-//! acknowledgement of epochs), `explain` (what is known of a key), `sweep` (what is left of dropped
-//! ones), `fills` (how far this node has what it owns), `admin`, `publish`.
+//! this replica), `causal` and `register` (the same of causal and linearizable tables), `members` (who
+//! answers, and what members say of themselves), `links` (how owners answer), `behind` (what waits
+//! until this replica has caught up), `restart` (what begins again since owners have changed), `disk`
+//! (what the disk answers), `decree` (who decides the next state), `tables` (what is asked about them),
+//! `topology` (members, plans, the steps of moves and the acknowledgement of epochs), `explain` (what is
+//! known of a key), `sweep` (what is left of dropped ones), `fills` (how far this node has what it
+//! owns), `admin`, `publish`.
 
 mod admin;
 mod behind;
@@ -24,6 +25,7 @@ mod fills;
 mod hints;
 mod lifecycle;
 mod links;
+mod members;
 mod operation;
 mod peer;
 mod publish;
@@ -42,7 +44,7 @@ use std::sync::Arc;
 
 use crate::control::{Birth, Ceilings, Decree, Lives};
 use crate::coordinator::{Clock, HedgeBudget, Shares};
-use crate::membership::{Members, Timing};
+use crate::membership::Members;
 use crate::message::{
     BootRecord, Effect, Event, Level, LifeRecord, MetaRecord, Note, PeerMessage, Phase,
     ReplicaFacts, Restored,
@@ -152,7 +154,9 @@ impl Node {
         let patience = config.probe_interval.saturating_mul(2);
         // A generator of its own, so that what it draws changes no other choice.
         let decree_rng = fastrand::Rng::with_seed(seed ^ 0x6465_6372_6565_2121);
-        let (timing, config_timing) = (timing(&config), decree::timing(&config));
+        let members_rng = fastrand::Rng::with_seed(seed ^ 0x6d65_6d62_6572_7321);
+        let members = Members::new(now, members::timing(&config), (id, boot.number), members_rng);
+        let config_timing = decree::timing(&config);
         let hints = Hints::new(&config, &restored, (now, seed));
         let mut node = Node {
             config,
@@ -178,7 +182,7 @@ impl Node {
             explains: Gatherings::default(),
             ring: None,
             serving_since: None,
-            members: Members::new(now, timing),
+            members,
             clock: Clock::new(id, restored.ceiling),
             others_clock: None,
             hedges: HedgeBudget::default(),
@@ -309,14 +313,5 @@ impl Node {
     /// The clock bound for a fresh write that arrives here.
     fn fresh_bound(&self, now: Now) -> WallTime {
         self.clock.of_record(now.wall).plus(crate::types::limits::CLOCK_AHEAD_MAX)
-    }
-}
-
-/// How members are probed.
-fn timing(config: &NodeConfig) -> Timing {
-    Timing {
-        probe_interval: config.probe_interval,
-        suspect_after: config.suspect_after,
-        down_after: config.down_after,
     }
 }

@@ -33,6 +33,7 @@ impl Node {
             self.publish();
             self.on_target_back(now, from);
         }
+        self.run_members(now);
         match message {
             PeerMessage::Write(ask) => self.on_write_ask(now, from, *ask),
             PeerMessage::WriteAnswer(answer) => self.on_write_answer(now, from, answer),
@@ -40,12 +41,12 @@ impl Node {
             PeerMessage::ReadAnswer(answer) => self.on_read_answer(now, from, *answer),
             PeerMessage::Scan(ask) => self.on_scan_ask(now, from, *ask),
             PeerMessage::ScanAnswer(answer) => self.on_scan_answer(now, from, *answer),
-            PeerMessage::Probe { seq, facts } => {
-                self.on_facts(now, from, *facts, None);
-                let facts = Box::new(self.own_facts(now));
-                self.send(from, PeerMessage::ProbeAck { seq, facts });
-            }
-            PeerMessage::ProbeAck { seq, facts } => self.on_facts(now, from, *facts, Some(seq)),
+            PeerMessage::Probe(_)
+            | PeerMessage::ProbeAck(_)
+            | PeerMessage::News(_)
+            | PeerMessage::ProbeVia { .. }
+            | PeerMessage::Vouch { .. }
+            | PeerMessage::Exchange(_) => self.on_membership(now, from, message),
             PeerMessage::Birth(news) => self.on_birth_news(from, &news),
             PeerMessage::Register { epoch, life } => self.on_register(from, epoch, life),
             PeerMessage::Registered { boot, answer } => {

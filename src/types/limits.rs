@@ -100,6 +100,12 @@ pub const EXPLAIN_SIBLINGS_MAX: usize = 1024;
 /// Longest reason why a member does not tell what it knows of a key.
 pub const EXPLAIN_WHY_BYTES_MAX: usize = 512;
 
+/// Rumours that travel with a probe.
+pub const RUMOURS_MAX: usize = 64;
+/// Facts of others that travel with a probe.
+pub const HEARSAY_MAX: usize = 64;
+/// Members named as having found another one silent.
+pub const ACCUSERS_MAX: usize = 4;
 /// Fills that a probe tells of.
 pub const FILL_NEWS_MAX: usize = 512;
 /// Largest weight of a member, in thousandths.

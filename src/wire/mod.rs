@@ -12,6 +12,9 @@ mod consensus;
 mod decree;
 pub mod error;
 pub mod explain;
+mod gossip;
+#[cfg(test)]
+mod gossip_tests;
 pub mod hello;
 pub mod hints;
 pub mod join;

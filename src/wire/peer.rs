@@ -18,8 +18,8 @@ use crate::types::{
 use super::causal::{causal_from_wire, causal_to_wire};
 use super::consensus::{consensus_from_wire, consensus_to_wire};
 use super::decree::{decree_from_wire, decree_to_wire};
+use super::gossip::{exchange_from_wire, exchange_to_wire, probe_from_wire, probe_to_wire};
 use super::key_facts::{key_facts_from_wire, key_facts_to_wire};
-use super::probe::{probe_from_wire, probe_to_wire};
 use super::proto::peer as pb;
 use super::state::{state_from_wire, state_to_wire, state_weight};
 
@@ -69,8 +69,16 @@ pub fn message_to_wire(message: PeerMessage) -> pb::Op {
         PeerMessage::ReadAnswer(answer) => Op::ReadAnswer(read_answer_to_wire(*answer)),
         PeerMessage::Scan(ask) => Op::Scan(scan_to_wire(*ask)),
         PeerMessage::ScanAnswer(answer) => Op::ScanAnswer(scan_answer_to_wire(*answer)),
-        PeerMessage::Probe { seq, facts } => Op::Probe(probe_to_wire(seq, *facts)),
-        PeerMessage::ProbeAck { seq, facts } => Op::ProbeAck(probe_to_wire(seq, *facts)),
+        PeerMessage::Probe(probe) => Op::Probe(probe_to_wire(*probe)),
+        PeerMessage::ProbeAck(probe) => Op::ProbeAck(probe_to_wire(*probe)),
+        PeerMessage::News(probe) => Op::News(probe_to_wire(*probe)),
+        PeerMessage::ProbeVia { seq, target } => {
+            Op::ProbeVia(pb::ProbeVia { seq, target: target.0 })
+        }
+        PeerMessage::Vouch { seq, target, heard } => {
+            Op::Vouch(pb::Vouch { seq, target: target.0, heard })
+        }
+        PeerMessage::Exchange(exchange) => Op::Exchange(exchange_to_wire(*exchange)),
         PeerMessage::Birth(news) => Op::Birth(birth_to_wire(*news)),
         PeerMessage::Register { epoch, life } => {
             Op::Register(pb::Register { epoch: epoch.0, life: Some(life_to_wire(life)) })
@@ -105,14 +113,14 @@ pub fn message_from_wire(op: pb::Op) -> Result<PeerMessage, Malformed> {
         Op::ReadAnswer(answer) => PeerMessage::ReadAnswer(Box::new(read_answer_from_wire(answer)?)),
         Op::Scan(ask) => PeerMessage::Scan(Box::new(scan_from_wire(ask)?)),
         Op::ScanAnswer(answer) => PeerMessage::ScanAnswer(Box::new(scan_answer_from_wire(answer)?)),
-        Op::Probe(probe) => {
-            let (seq, facts) = probe_from_wire(probe)?;
-            PeerMessage::Probe { seq, facts }
+        Op::Probe(probe) => PeerMessage::Probe(Box::new(probe_from_wire(probe)?)),
+        Op::ProbeAck(probe) => PeerMessage::ProbeAck(Box::new(probe_from_wire(probe)?)),
+        Op::News(probe) => PeerMessage::News(Box::new(probe_from_wire(probe)?)),
+        Op::ProbeVia(ask) => PeerMessage::ProbeVia { seq: ask.seq, target: NodeId(ask.target) },
+        Op::Vouch(pb::Vouch { seq, target, heard }) => {
+            PeerMessage::Vouch { seq, target: NodeId(target), heard }
         }
-        Op::ProbeAck(probe) => {
-            let (seq, facts) = probe_from_wire(probe)?;
-            PeerMessage::ProbeAck { seq, facts }
-        }
+        Op::Exchange(exchange) => PeerMessage::Exchange(Box::new(exchange_from_wire(exchange)?)),
         Op::Birth(news) => PeerMessage::Birth(Box::new(birth_from_wire(news)?)),
         Op::Register(ask) => PeerMessage::Register {
             epoch: Epoch(ask.epoch),
@@ -171,10 +179,13 @@ pub fn message_weight(message: &PeerMessage) -> usize {
             | DecreeMessage::Newest { .. }
             | DecreeMessage::NewestAnswer { .. } => 32,
         },
-        PeerMessage::Probe { facts, .. } | PeerMessage::ProbeAck { facts, .. } => {
-            128 + 16 * (facts.custody.targets.len() + facts.unwell.len())
+        PeerMessage::Probe(probe) | PeerMessage::ProbeAck(probe) | PeerMessage::News(probe) => {
+            probe.bytes()
         }
+        PeerMessage::Exchange(exchange) => exchange.bytes(),
         PeerMessage::WriteAnswer(_)
+        | PeerMessage::ProbeVia { .. }
+        | PeerMessage::Vouch { .. }
         | PeerMessage::Register { .. }
         | PeerMessage::Registered { .. }
         | PeerMessage::StateAsk { .. } => 32,

@@ -1,4 +1,5 @@
-//! Probes, between `message` and `proto/peer.proto`.
+//! What members tell of themselves, between `message` and `proto/peer.proto`; what travels with it is
+//! in `gossip`.
 
 use core::time::Duration;
 
@@ -10,10 +11,12 @@ use crate::types::{ClassId, Epoch, NodeId, Partition, Unit, WallTime, limits};
 use super::peer::{ADDRESS_BYTES_MAX, Malformed, boot_from_wire, boot_to_wire, narrow, required};
 use super::proto::peer as pb;
 
-pub(super) fn probe_to_wire(seq: u64, facts: ProbeFacts) -> pb::Probe {
-    let custody = |(target, count): (NodeId, u64)| pb::probe::Custody { target: target.0, count };
-    pb::Probe {
-        seq,
+pub(super) fn facts_to_wire(facts: &ProbeFacts) -> pb::ProbeFacts {
+    let custody = |(target, count): &(NodeId, u64)| pb::probe_facts::Custody {
+        target: target.0,
+        count: *count,
+    };
+    pb::ProbeFacts {
         epoch: facts.epoch.0,
         stored: facts.stored.0,
         serving: facts.serving,
@@ -21,21 +24,21 @@ pub(super) fn probe_to_wire(seq: u64, facts: ProbeFacts) -> pb::Probe {
         clock_ns: facts.clock.0,
         ceiling_ns: facts.ceiling.0,
         boot: Some(boot_to_wire(facts.boot)),
-        client_address: facts.client_address,
+        client_address: facts.client_address.clone(),
         disk_bytes: facts.replica.disk_bytes,
         memory_bytes: facts.replica.memory_bytes,
         keys: facts.replica.keys,
         pressure_milli: facts.replica.pressure_milli.into(),
         hints: facts.hints,
-        custody: facts.custody.targets.into_iter().map(custody).collect(),
+        custody: facts.custody.targets.iter().map(custody).collect(),
         custody_for_others: facts.custody.others,
-        unwell: facts.unwell.into_iter().map(unwell_to_wire).collect(),
+        unwell: facts.unwell.iter().map(unwell_to_wire).collect(),
         acknowledged: facts.acknowledged.0,
-        fills: facts.fills.into_iter().map(fill_to_wire).collect(),
+        fills: facts.fills.iter().map(fill_to_wire).collect(),
     }
 }
 
-pub(super) fn probe_from_wire(probe: pb::Probe) -> Result<(u64, Box<ProbeFacts>), Malformed> {
+pub(super) fn facts_from_wire(probe: pb::ProbeFacts) -> Result<ProbeFacts, Malformed> {
     if probe.client_address.len() > ADDRESS_BYTES_MAX {
         return Err(Malformed::new("a client address is too long"));
     }
@@ -49,7 +52,7 @@ pub(super) fn probe_from_wire(probe: pb::Probe) -> Result<(u64, Box<ProbeFacts>)
         return Err(Malformed::new(format!("news of {} fills", probe.fills.len())));
     }
     let targets = probe.custody.into_iter().map(|held| (NodeId(held.target), held.count));
-    let facts = ProbeFacts {
+    Ok(ProbeFacts {
         epoch: Epoch(probe.epoch),
         stored: Epoch(probe.stored),
         serving: probe.serving,
@@ -69,24 +72,23 @@ pub(super) fn probe_from_wire(probe: pb::Probe) -> Result<(u64, Box<ProbeFacts>)
         unwell: probe.unwell.into_iter().filter_map(unwell_from_wire).collect(),
         acknowledged: Epoch(probe.acknowledged),
         fills: probe.fills.into_iter().map(fill_from_wire).collect::<Result<_, _>>()?,
-    };
-    Ok((probe.seq, Box::new(facts)))
+    })
 }
 
-fn unwell_to_wire(link: UnwellLink) -> pb::probe::Unwell {
-    use pb::probe::unwell::Why;
+fn unwell_to_wire(link: &UnwellLink) -> pb::probe_facts::Unwell {
+    use pb::probe_facts::unwell::Why;
     let why = match link.why {
         Unwell::Stalled => Why::Stalled,
         Unwell::Failing => Why::Failing,
         Unwell::Slow => Why::Slow,
     };
     let age_ms = u64::try_from(link.age.as_millis()).unwrap_or(u64::MAX);
-    pb::probe::Unwell { member: link.member.0, why: why.into(), age_ms }
+    pb::probe_facts::Unwell { member: link.member.0, why: why.into(), age_ms }
 }
 
 /// `None` for a reason that this build does not know: nothing rests on it.
-fn unwell_from_wire(link: pb::probe::Unwell) -> Option<UnwellLink> {
-    use pb::probe::unwell::Why;
+fn unwell_from_wire(link: pb::probe_facts::Unwell) -> Option<UnwellLink> {
+    use pb::probe_facts::unwell::Why;
     let why = match link.why() {
         Why::Unspecified => return None,
         Why::Stalled => Unwell::Stalled,
@@ -97,14 +99,14 @@ fn unwell_from_wire(link: pb::probe::Unwell) -> Option<UnwellLink> {
     Some(UnwellLink { member, why, age })
 }
 
-fn fill_to_wire(news: FillNews) -> pb::probe::Fill {
-    use pb::probe::fill::State;
+fn fill_to_wire(news: &FillNews) -> pb::probe_facts::Fill {
+    use pb::probe_facts::fill::State;
     let (state, done_milli) = match news.state {
         FillState::Filling { done_milli } => (State::Filling, done_milli),
         FillState::Complete => (State::Complete, 0),
         FillState::Lost => (State::Lost, 0),
     };
-    pb::probe::Fill {
+    pb::probe_facts::Fill {
         class: news.unit.class.0.into(),
         partition: news.unit.partition.0.into(),
         entry: news.entry.0,
@@ -113,8 +115,8 @@ fn fill_to_wire(news: FillNews) -> pb::probe::Fill {
     }
 }
 
-fn fill_from_wire(news: pb::probe::Fill) -> Result<FillNews, Malformed> {
-    use pb::probe::fill::State;
+fn fill_from_wire(news: pb::probe_facts::Fill) -> Result<FillNews, Malformed> {
+    use pb::probe_facts::fill::State;
     let state = match news.state() {
         State::Unspecified => return Err(Malformed::new("the state of a fill")),
         State::Filling => FillState::Filling { done_milli: narrow(news.done_milli, "done")? },

@@ -82,7 +82,7 @@ fn life() -> impl Strategy<Value = LifeRecord> {
     })
 }
 
-fn facts() -> impl Strategy<Value = Box<ProbeFacts>> {
+pub(super) fn facts() -> impl Strategy<Value = Box<ProbeFacts>> {
     let custody = (vec(any::<(u32, u64)>(), 0..4), any::<bool>());
     let sizes = any::<(u64, u64, u16, u64)>();
     let whys = vec![Unwell::Stalled, Unwell::Failing, Unwell::Slow];
@@ -214,8 +214,7 @@ fn data_message() -> impl Strategy<Value = PeerMessage> {
 
 fn other_message() -> impl Strategy<Value = PeerMessage> {
     prop_oneof![
-        (any::<u64>(), facts()).prop_map(|(seq, facts)| PeerMessage::Probe { seq, facts }),
-        (any::<u64>(), facts()).prop_map(|(seq, facts)| PeerMessage::ProbeAck { seq, facts }),
+        super::gossip_tests::message(),
         (any::<u128>(), founder(), vec(founder(), 0..4), option::of(any::<u128>())).prop_map(
             |(founders, own, known, pledge)| {
                 PeerMessage::Birth(Box::new(BirthNews { founders, own, known, pledge }))

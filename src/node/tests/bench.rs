@@ -310,7 +310,13 @@ impl Bench {
     /// Delivers everything that is under way, without letting time pass.
     pub(super) fn settle(&mut self) {
         while let Some((from, to, message)) = self.queue.pop_front() {
-            let probe = matches!(message, PeerMessage::Probe { .. } | PeerMessage::ProbeAck { .. });
+            let probe = matches!(
+                message,
+                PeerMessage::Probe(_)
+                    | PeerMessage::ProbeAck(_)
+                    | PeerMessage::News(_)
+                    | PeerMessage::Exchange(_)
+            );
             let dropped = probe && self.drop_probes;
             if !self.cut.contains(&(from, to)) && !dropped {
                 self.event(to, Event::Peer { from, message });
