@@ -17,6 +17,7 @@ use super::deleted::{Deleted, RangeDelete};
 use super::entry::EntryRef;
 use super::error::Error;
 use super::files::FileNo;
+use super::heads::Heads;
 use super::iter::{Direction, Range};
 use super::merge::Source;
 use super::options::LEVEL_COUNT;
@@ -62,6 +63,7 @@ pub(crate) fn stretches<'a>(
 /// Tables of level 0 that meet, directly or through others: a get asks those of one column only.
 #[derive(Debug)]
 struct Column {
+    smallest: Bytes,
     largest: Bytes,
     /// Newest first.
     tables: Vec<Arc<Table>>,
@@ -70,7 +72,7 @@ struct Column {
 /// The columns of level 0, in key order, from its tables, newest first.
 fn columns(newest: &[Arc<Table>]) -> Vec<Column> {
     let stretches = stretches(newest.iter().map(|table| &table.meta));
-    let column = |(_, largest)| Column { largest, tables: Vec::new() };
+    let column = |(smallest, largest)| Column { smallest, largest, tables: Vec::new() };
     let mut columns: Vec<Column> = stretches.into_iter().map(column).collect();
     for table in newest {
         let at = columns.partition_point(|column| column.largest < table.meta.smallest);
@@ -103,6 +105,15 @@ fn layers(columns: &[Column]) -> Vec<Arc<[Arc<Table>]>> {
         }
     }
     layers.into_iter().map(Arc::from).collect()
+}
+
+/// The last keys of the tables of each level that are in key order; level 0 is not.
+fn ends(levels: &[Vec<Arc<Table>>; LEVELS]) -> [Heads; LEVELS] {
+    let mut ends: [Heads; LEVELS] = Default::default();
+    for (ends, tables) in ends.iter_mut().zip(levels).skip(1) {
+        *ends = Heads::of(tables.iter().map(|table| &*table.meta.largest));
+    }
+    ends
 }
 
 /// The ends of ranges, sorted, so that a question of how many of them hold a key costs one search:
@@ -149,7 +160,11 @@ impl<K: Ord> Sweep<K> {
 #[derive(Debug, Default)]
 pub(crate) struct Levels {
     levels: [Arc<[Arc<Table>]>; LEVELS],
+    /// The last keys of the tables of each level but level 0.
+    ends: [Heads; LEVELS],
     columns: Vec<Column>,
+    /// Those of the columns.
+    column_ends: Heads,
     layers: Vec<Arc<[Arc<Table>]>>,
     depth: usize,
     entries: u64,
@@ -205,9 +220,17 @@ impl Levels {
         let blobs = blobs_of(levels.iter().flatten());
         let columns = levels.first().map_or_else(Vec::new, |newest| columns(newest));
         let layers = layers(&columns);
-        let levels = levels.map(Arc::from);
-        let mut new =
-            Self { levels, columns, layers, depth, entries, deleted: Arc::default(), blobs };
+        let mut new = Self {
+            ends: ends(&levels),
+            levels: levels.map(Arc::from),
+            column_ends: Heads::of(columns.iter().map(|column| &*column.largest)),
+            columns,
+            layers,
+            depth,
+            entries,
+            deleted: Arc::default(),
+            blobs,
+        };
         if !deleted.is_empty() {
             let tables: Vec<&TableMeta> = new.all().map(|(_, table)| &table.meta).collect();
             new.deleted = Arc::new(Deleted::new(RangeDelete::needed(deleted, &tables)));
@@ -284,11 +307,15 @@ impl Levels {
 
     /// The tables that may hold `key`, newest first.
     pub(crate) fn holding<'a>(&'a self, key: &'a [u8]) -> impl Iterator<Item = &'a Arc<Table>> {
-        let column = self.columns.partition_point(|column| *column.largest < *key);
-        let newest = self.columns.get(column).map_or(&[][..], |column| &column.tables);
-        let (_, lower) = self.levels.split_first().expect("there are seven levels");
-        let lower = lower.iter().filter_map(move |tables| {
-            tables.get(tables.partition_point(|table| *table.meta.largest < *key))
+        let end = |column: &Column| (*column.largest).cmp(key);
+        let compare = |number| self.columns.get(number).map(end);
+        let column = self.column_ends.lower_bound(key, compare).unwrap_or_default();
+        // Keys between two columns need not ask each table.
+        let column = self.columns.get(column).filter(|column| *column.smallest <= *key);
+        let newest = column.map_or(&[][..], |column| &column.tables);
+        let lower = self.levels.iter().zip(&self.ends).skip(1).filter_map(move |(tables, ends)| {
+            let end = |table: &Arc<Table>| (*table.meta.largest).cmp(key);
+            tables.get(ends.lower_bound(key, |number| tables.get(number).map(end))?)
         });
         newest.iter().chain(lower)
     }

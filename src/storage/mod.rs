@@ -34,6 +34,7 @@ mod files;
 #[cfg(debug_assertions)]
 #[doc(hidden)]
 pub mod fuzz;
+mod heads;
 mod iter;
 mod key_range;
 mod levels;

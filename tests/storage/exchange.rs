@@ -275,7 +275,7 @@ fn a_full_disk_leaves_nothing_behind() {
     let export = engine.export(&KeyRange::prefix(b"b"), Path::new(OUT)).unwrap();
     let other = open(&disk, TO);
     disk.set_links(false);
-    disk.set_capacity(Some(disk.bytes() + 10_000));
+    disk.set_capacity(Some(disk.bytes() + 3_000));
     let files = disk.files();
     let full = other.ingest(&export.paths(Path::new(OUT)));
     assert!(matches!(full, Err(Error::DiskFull)), "{full:?}");

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use roundtable::storage::{
-    Batch, Direction, Durability, Engine, Export, FaultyVfs, KeyRange, MemoryVfs, Options,
-    ThreadMode, Vfs, check,
+    Batch, Compression, Direction, Durability, Engine, Export, FaultyVfs, KeyRange, LEVEL_COUNT,
+    MemoryVfs, Options, ThreadMode, Vfs, check,
 };
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -122,11 +122,12 @@ fn the_log_is_as_documented() {
 #[test]
 fn the_table_is_as_documented() {
     let table = fixture("000004.sst");
-    // Entries: shared, suffix, value, kind, batches above the lowest; then offsets, tags and tail.
-    let block = b"\x00\x05\x03\x01\x00applered\
-        \x02\x05\x06\x01\x00ricotorange\
-        \x00\x06\x00\x00\x01banana\
-        \x00\x00\x0d\x00\x1d\x00";
+    // Entries: four times what is shared and the kind, suffix, value, batches above the lowest; then
+    // offsets, tags and tail.
+    let block = b"\x01\x05\x03\x00applered\
+        \x09\x05\x06\x00ricotorange\
+        \x00\x06\x00\x01banana\
+        \x00\x00\x0c\x00\x1b\x00";
     assert_eq!(table[..block.len()], *block, "entries and offsets");
     let tail = block.len() + 3;
     assert_eq!(u64_at(&table, tail), 1, "lowest batch");
@@ -140,7 +141,7 @@ fn the_table_is_as_documented() {
     assert_eq!(table[filter + 65], 0, "compression");
     let index = filter + 65 + 9;
     // The one separator is the largest key; its value is offset and length of the block.
-    let expected = b"\x00\x06\x02\x01\x00banana\x00";
+    let expected = b"\x01\x06\x02\x00banana\x00";
     assert_eq!(table[index..index + expected.len()], *expected);
     assert_eq!(usize::from(table[index + expected.len()]), filter, "length");
     let tail = index + expected.len() + 1 + 2;
@@ -154,9 +155,37 @@ fn the_table_is_as_documented() {
     assert_eq!(fields[6..10], [3, 1, 1, 2], "entries, deletes, batches");
     assert_eq!(fields[10..12], [5 + 3 + 7 + 6 + 6, 1], "bytes of keys and values, blocks");
     assert_eq!(fields[13], 4, "salt");
-    assert_eq!(u32_at(&table, footer + 112), 3);
+    assert_eq!(u32_at(&table, footer + 112), 4);
     assert_eq!(table[footer + 116..footer + 120], [1, 0, 0, 0], "levels of the index");
     assert_eq!(table[footer + 128..], *b"rndtblST");
+}
+
+#[test]
+fn a_compressed_block_stands_in_columns_as_documented() {
+    let disk = FaultyVfs::new(0);
+    let options = Options { compression: [Compression::Lz4; LEVEL_COUNT], ..options() };
+    let (engine, _) = Engine::open(Arc::new(disk.clone()), Path::new(DIR), options).unwrap();
+    for key in [b"plum", b"pear"] {
+        let mut batch = Batch::new();
+        batch.put(key, &[b'x'; 200]);
+        engine.submit(batch, Durability::Synced, Box::new(|_| {})).unwrap();
+    }
+    engine.flush().unwrap();
+    engine.close().unwrap();
+    let is_table = |path: &&PathBuf| path.extension().is_some_and(|kind| kind == "sst");
+    let table = disk.content(disk.files().iter().find(is_table).unwrap()).unwrap();
+    let stored = u64_at(&table, table.len() - 136) as usize - 9;
+    assert_eq!(table[stored], 1, "lz4");
+    // Lowest batch, entries, restart, tags; leads, lengths of keys and of values, batches; suffixes.
+    let expected = [
+        &b"\x01\x02\x10\x01\x01\x05\x04\x04\xc8\x01\xc8\x01\x01\x00pearlum"[..],
+        &[b'x'; 400],
+        b"\x01",
+    ];
+    let expected = expected.concat();
+    assert_eq!(table[..2], [(expected.len() & 0x7f) as u8 | 0x80, (expected.len() >> 7) as u8]);
+    let body = lz4_flex::block::decompress(&table[2..stored], expected.len()).unwrap();
+    assert_eq!(body, expected);
 }
 
 #[test]
@@ -274,7 +303,7 @@ fn a_blob_file_and_what_refers_to_it_are_as_documented() {
     // The table: an entry of kind 2, with slot, offset, length of the record and of the value, and
     // the first 64 bytes of that.
     let record = (stored + 25) as u8;
-    let first = [&b"\x00\x03\x45\x02\x00fig\x00\x20"[..], &[record, 0xac, 0x02], &[b'x'; 64]];
+    let first = [&b"\x02\x03\x45\x00fig\x00\x20"[..], &[record, 0xac, 0x02], &[b'x'; 64]];
     let first = first.concat();
     assert_eq!(table[..first.len()], first);
     // The list of blob files.

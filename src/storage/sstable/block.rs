@@ -12,6 +12,8 @@ use core::ops::Range;
 
 use bytes::Bytes;
 
+use super::columns::{COLUMNS, to_rows};
+use super::rows::{ROWS, of_lead};
 use crate::storage::batch::{Kind, Seqno};
 use crate::storage::coding::Reader;
 use crate::storage::entry::Version;
@@ -61,14 +63,22 @@ pub(super) struct Place {
 }
 
 impl Block {
+    /// Takes a body, of which rows are made if it stands in columns.
     pub(crate) fn parse(body: Bytes) -> Option<Self> {
+        match body.last() {
+            Some(&COLUMNS) => Self::of_rows(to_rows(&body)?.into()),
+            _ => Self::of_rows(body),
+        }
+    }
+
+    fn of_rows(body: Bytes) -> Option<Self> {
         let tail = body.get(body.len().checked_sub(TAIL_BYTES)?..)?;
         let mut reader = Reader::new(tail);
         let base = reader.u64()?;
         let count = usize::try_from(reader.u32()?).ok()?;
         let restart = usize::from(reader.u8()?);
         let (wide, tagged) = (reader.u8()?, reader.u8()?);
-        if restart == 0 || wide > 1 || tagged > 1 || reader.u8()? != 0 {
+        if restart == 0 || wide > 1 || tagged > 1 || reader.u8()? != ROWS {
             return None;
         }
         let each = 2 + 2 * usize::from(wide) + usize::from(tagged);
@@ -122,10 +132,9 @@ impl Block {
     pub(super) fn place_at(&self, offset: usize) -> Option<Place> {
         let rest = self.body.get(offset..self.entries_end)?;
         let mut reader = Reader::new(rest);
-        let shared = reader.length()?;
+        let (shared, kind) = of_lead(reader.varint()?)?;
         let suffix = reader.length()?;
         let value = reader.length()?;
-        let kind = Kind::from_byte(reader.u8()?).filter(|kind| *kind != Kind::DeleteRange)?;
         let seqno = Seqno(self.base.checked_add(reader.varint()?)?);
         let start = self.entries_end - reader.remaining();
         let middle = start.checked_add(suffix)?;

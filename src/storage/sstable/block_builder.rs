@@ -1,38 +1,31 @@
 //! Puts a block together. The bytes are those of `docs/format/sstable.md`.
 
-use super::block::{BlockShape, TAGGED_ENTRIES_MAX, TAIL_BYTES, tag_of};
-use crate::storage::batch::{Kind, Seqno};
-use crate::storage::coding::{length_u32, put_length, put_varint};
+use super::block::{BlockShape, tag_of};
+use super::columns::{self, Numbers};
+use super::rows::{Rows, lead};
+use crate::storage::batch::Seqno;
 use crate::storage::entry::EntryRef;
 
 /// About what an entry costs beside its key and value: header, offset, tag.
-const ENTRY_BYTES: usize = 9;
-
-/// An entry that waits for the end of its block.
-#[derive(Debug)]
-struct Waiting {
-    shared: usize,
-    suffix: usize,
-    value: usize,
-    kind: Kind,
-    seqno: Seqno,
-    tag: u8,
-}
+const ENTRY_BYTES: usize = 8;
 
 /// Collects the entries of a block; they are encoded at its end, when the lowest batch is known.
 #[derive(Debug)]
 pub(super) struct BlockBuilder {
     shape: BlockShape,
-    waiting: Vec<Waiting>,
-    /// Suffixes and values, one after the other.
-    bytes: Vec<u8>,
+    /// Batches are whole here, not above the lowest.
+    waiting: Vec<Numbers>,
+    tags: Vec<u8>,
+    suffixes: Vec<u8>,
+    values: Vec<u8>,
     /// The whole key at the last restart.
     head: Vec<u8>,
 }
 
 impl BlockBuilder {
     pub(super) fn new(shape: BlockShape) -> Self {
-        Self { shape, waiting: Vec::new(), bytes: Vec::new(), head: Vec::new() }
+        let (waiting, tags, head) = (Vec::new(), Vec::new(), Vec::new());
+        Self { shape, waiting, tags, suffixes: Vec::new(), values: Vec::new(), head }
     }
 
     /// Adds an entry whose key is above all before; `hash` is the hash of its key.
@@ -45,61 +38,54 @@ impl BlockBuilder {
             self.head.iter().zip(entry.key).take_while(|(one, other)| one == other).count()
         };
         let suffix = entry.key.get(shared..).unwrap_or_default();
-        self.bytes.extend_from_slice(suffix);
-        self.bytes.extend_from_slice(entry.value);
-        self.waiting.push(Waiting {
-            shared,
-            suffix: suffix.len(),
-            value: entry.value.len(),
-            kind: entry.kind,
-            seqno: entry.seqno,
-            tag: tag_of(hash),
-        });
+        self.suffixes.extend_from_slice(suffix);
+        self.values.extend_from_slice(entry.value);
+        self.tags.push(tag_of(hash));
+        let (value, kind, batch) = (entry.value.len(), entry.kind, entry.seqno.0);
+        self.waiting.push(Numbers { shared, suffix: suffix.len(), value, kind, batch });
     }
 
     /// About the bytes of the body so far.
     pub(super) fn bytes(&self) -> usize {
-        self.bytes.len() + self.waiting.len() * ENTRY_BYTES
+        self.suffixes.len() + self.values.len() + self.waiting.len() * ENTRY_BYTES
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
 
-    /// Ends the block and makes the builder ready for the next. Returns its body, to be sealed.
-    pub(super) fn finish(&mut self) -> Vec<u8> {
-        let base = self.waiting.iter().map(|entry| entry.seqno).min().unwrap_or_default();
-        let mut body = Vec::with_capacity(self.bytes() + self.waiting.len() * 4 + TAIL_BYTES);
-        let mut offsets = Vec::with_capacity(self.waiting.len());
-        let mut rest = self.bytes.as_slice();
-        for entry in &self.waiting {
-            offsets.push(length_u32(body.len()));
-            put_length(&mut body, entry.shared);
-            put_length(&mut body, entry.suffix);
-            put_length(&mut body, entry.value);
-            body.push(entry.kind.byte());
-            put_varint(&mut body, entry.seqno.0 - base.0);
-            let (pair, after) = rest.split_at(entry.suffix + entry.value);
-            body.extend_from_slice(pair);
-            rest = after;
-        }
-        let wide = body.len() > usize::from(u16::MAX);
-        for offset in &offsets {
-            let [first, second, third, fourth] = offset.to_le_bytes();
-            body.extend_from_slice(&[first, second]);
-            if wide {
-                body.extend_from_slice(&[third, fourth]);
-            }
-        }
-        let tagged = self.shape.tagged && self.waiting.len() <= TAGGED_ENTRIES_MAX;
-        if tagged {
-            body.extend(self.waiting.iter().map(|entry| entry.tag));
-        }
-        body.extend_from_slice(&base.0.to_le_bytes());
-        body.extend_from_slice(&length_u32(self.waiting.len()).to_le_bytes());
-        body.extend_from_slice(&[self.shape.restart, u8::from(wide), u8::from(tagged), 0]);
+    /// Makes the builder ready for the next block.
+    pub(super) fn clear(&mut self) {
         self.waiting.clear();
-        self.bytes.clear();
-        body
+        self.tags.clear();
+        self.suffixes.clear();
+        self.values.clear();
+    }
+
+    fn base(&self) -> u64 {
+        self.waiting.iter().map(|entry| entry.batch).min().unwrap_or_default()
+    }
+
+    /// The body as readers want it.
+    pub(super) fn rows(&self) -> Vec<u8> {
+        let base = self.base();
+        let count = self.waiting.len();
+        let mut rows = Rows::with_capacity(count, self.bytes() + count * 4 + 16);
+        let (mut suffixes, mut values) = (self.suffixes.as_slice(), self.values.as_slice());
+        for (entry, tag) in self.waiting.iter().zip(&self.tags) {
+            let (suffix, value);
+            (suffix, suffixes) = suffixes.split_at(entry.suffix);
+            (value, values) = values.split_at(entry.value);
+            rows.add(lead(entry.shared, entry.kind), entry.batch - base, suffix, value, *tag);
+        }
+        rows.finish(self.shape, Seqno(base))
+    }
+
+    /// The body as it is compressed.
+    pub(super) fn columns(&self) -> Vec<u8> {
+        let base = self.base();
+        let above = |entry: &Numbers| Numbers { batch: entry.batch - base, ..*entry };
+        let entries: Vec<Numbers> = self.waiting.iter().map(above).collect();
+        columns::encode(self.shape, Seqno(base), &entries, (&self.suffixes, &self.values))
     }
 }

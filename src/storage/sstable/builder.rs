@@ -13,7 +13,7 @@ use super::filter::{Filter, key_hash};
 use super::footer::Footer;
 use super::index::{Index, IndexBuilder, Span, separator};
 use super::table::Parts;
-use super::trailer::{checksum_of, seal};
+use super::trailer::{checksum_of, compressed, seal};
 use super::{Droppable, Table, TableMeta};
 use crate::storage::batch::{Kind, Seqno};
 use crate::storage::blob::{BlobFile, Pointer};
@@ -215,16 +215,27 @@ impl TableBuilder {
 
     fn end_block(&mut self) -> Result<(), Error> {
         if !self.block.is_empty() {
-            let body = self.block.finish();
-            self.ended = Some(self.push(body, self.shape.compression)?);
+            let (stored, used) = self.packed_block();
+            self.block.clear();
+            self.ended = Some(self.push(stored, used)?);
         }
         Ok(())
     }
 
-    /// Seals a block and queues it for writing; returns where it will stand.
-    fn push(&mut self, body: Vec<u8>, compression: Compression) -> Result<Span, Error> {
+    /// The block in the making as it will be stored, and how: compressed if that pays.
+    fn packed_block(&self) -> (Vec<u8>, Compression) {
+        let compression = self.shape.compression;
+        let shorter = match compression {
+            Compression::None => None,
+            _ => compressed(&self.block.columns(), compression),
+        };
+        shorter.map_or_else(|| (self.block.rows(), Compression::None), |it| (it, compression))
+    }
+
+    /// Seals a block that is stored so and queues it for writing; returns where it will stand.
+    fn push(&mut self, stored: Vec<u8>, used: Compression) -> Result<Span, Error> {
         let offset = self.written + self.pending.len() as u64;
-        let sealed = seal(body, compression, u64::from(self.no), offset);
+        let sealed = seal(stored, used, u64::from(self.no), offset);
         self.sums.update(&checksum_of(&sealed).to_le_bytes());
         self.pending.extend_from_slice(&sealed);
         if self.pending.len() >= WRITE_BYTES {

@@ -11,7 +11,7 @@ pub(super) const FOOTER_BYTES: usize = 136;
 /// Bytes of the footer that its checksum covers.
 const FIELDS_BYTES: usize = 120;
 const MAGIC: &[u8; 8] = b"rndtblST";
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 4;
 
 /// What a table says of itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

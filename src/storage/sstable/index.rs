@@ -3,8 +3,7 @@
 //! Decides how blocks are kept apart: by separators, the shortest bytes that are not below the last
 //! key of a block and below the first of the next. An index is made of blocks of its own; one that
 //! would be long has two levels, of which the lower goes through the cache in blocks. The upper is
-//! searched by the first eight bytes that differ, as numbers: a search of strings would cost a
-//! cache miss at each step.
+//! searched by the heads of its separators.
 
 use bytes::Bytes;
 
@@ -14,6 +13,7 @@ use super::trailer::TRAILER_BYTES;
 use crate::storage::batch::{Kind, Seqno};
 use crate::storage::coding::{Reader, put_length, put_varint};
 use crate::storage::entry::EntryRef;
+use crate::storage::heads::Heads;
 
 /// Searched, never asked for a key, so without tags.
 const SHAPE: BlockShape = BlockShape { restart: 16, tagged: false };
@@ -73,7 +73,9 @@ impl IndexBuilder {
 
     /// The body of the block so far; the next one begins.
     pub(super) fn finish(&mut self) -> Vec<u8> {
-        self.block.finish()
+        let body = self.block.rows();
+        self.block.clear();
+        body
     }
 }
 
@@ -86,19 +88,8 @@ pub(super) fn span_at(block: &Block, number: usize) -> Option<Span> {
 #[derive(Debug)]
 pub(crate) struct Index {
     block: Block,
-    /// What all separators begin with.
-    common: Vec<u8>,
-    /// The next eight bytes of each, as a number.
-    heads: Vec<u64>,
+    heads: Heads,
     spans: Vec<Span>,
-}
-
-/// The first eight bytes as a number of the same order; short keys are filled up with zeros, so
-/// different keys may have equal ones.
-fn head_of(key: &[u8]) -> u64 {
-    let mut head = [0; 8];
-    head.iter_mut().zip(key).for_each(|(to, from)| *to = *from);
-    u64::from_be_bytes(head)
 }
 
 impl Index {
@@ -112,9 +103,7 @@ impl Index {
             Some([shared, block.slice(&place.suffix)?].concat())
         };
         let (first, last) = (key(0)?, key(block.count().checked_sub(1)?)?);
-        let shared = first.iter().zip(&last).take_while(|(one, other)| one == other).count();
-        let common = first.get(..shared)?.to_vec();
-        let (mut heads, mut spans) = (Vec::new(), Vec::<Span>::new());
+        let (mut heads, mut spans) = (Heads::between(&first, &last), Vec::<Span>::new());
         let mut before: Option<Vec<u8>> = None;
         for number in 0..block.count() {
             let (this, span) = (key(number)?, span_at(&block, number)?);
@@ -122,16 +111,16 @@ impl Index {
             if !follows || before.is_some_and(|before| before >= this) {
                 return None;
             }
-            heads.push(head_of(this.strip_prefix(common.as_slice())?));
+            heads.push(&this)?;
             spans.push(span);
             before = Some(this);
         }
-        Some(Self { block, common, heads, spans })
+        Some(Self { block, heads, spans })
     }
 
     /// Bytes it keeps in memory.
     pub(crate) fn memory(&self) -> usize {
-        self.block.bytes() + self.heads.len() * (8 + size_of::<Span>())
+        self.block.bytes() + self.heads.memory() + self.spans.len() * size_of::<Span>()
     }
 
     pub(super) fn spans(&self) -> &[Span] {
@@ -150,26 +139,7 @@ impl Index {
 
     /// Number of the first separator that is not below `key`; `None` is damage.
     pub(super) fn find(&self, key: &[u8]) -> Option<usize> {
-        let front = key.get(..self.common.len()).unwrap_or(key);
-        match front.cmp(&self.common) {
-            core::cmp::Ordering::Less => return Some(0),
-            core::cmp::Ordering::Greater => return Some(self.heads.len()),
-            core::cmp::Ordering::Equal => {}
-        }
-        let head = head_of(key.get(self.common.len()..)?);
-        let mut low = self.heads.partition_point(|other| *other < head);
-        let mut high = low;
-        if self.heads.get(low) == Some(&head) {
-            high += self.heads.get(low..)?.partition_point(|other| *other == head);
-        }
-        while low < high {
-            let middle = low.midpoint(high);
-            match self.block.compare_at(middle, key)? {
-                core::cmp::Ordering::Less => low = middle + 1,
-                _ => high = middle,
-            }
-        }
-        Some(low)
+        self.heads.lower_bound(key, |number| self.block.compare_at(number, key))
     }
 }
 

@@ -1,7 +1,7 @@
 //! Sorted tables: immutable files of pairs in key order.
 //!
-//! [`block`] decides the bytes of a block, [`block_builder`] how they are put together,
-//! [`block_cursor`] how they are walked, [`trailer`] compression and checksum; [`index`] in which
+//! [`block`] decides how an entry is found in a block, [`rows`] its bytes, [`columns`] those that are
+//! compressed instead, [`block_builder`] how they are put together, [`block_cursor`] how they are walked, [`trailer`] compression and checksum; [`index`] in which
 //! block a key must be, [`filter`] the bits that deny a key, [`footer`] what a table says of itself;
 //! [`blobs`] which blob files it refers to, [`builder`] how one is written, [`table`] how it is opened
 //! and asked, [`lent`] where its index and filter are, [`recent`] how gets of neighbours share blocks,
@@ -17,6 +17,7 @@ mod block;
 mod block_builder;
 mod block_cursor;
 mod builder;
+mod columns;
 mod cursor;
 mod filter;
 mod footer;
@@ -24,6 +25,7 @@ mod foreign;
 mod index;
 mod lent;
 mod recent;
+mod rows;
 mod table;
 mod trailer;
 mod verify;

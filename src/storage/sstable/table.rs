@@ -210,13 +210,22 @@ impl Table {
         may_read: bool,
         mut fetch: impl FnMut(Span) -> Result<Option<Block>, Error>,
     ) -> Result<Probe, Error> {
+        // What is at hand denies most keys for less than the comparison with two others costs.
+        let pinned = self.contents.as_ref().ok().and_then(|contents| contents.pinned.as_ref());
+        if pinned.is_some_and(|(_, filter)| !filter.may_hold(hash)) {
+            return Ok(Probe::Absent);
+        }
         if !(*self.meta.smallest <= *key && *key <= *self.meta.largest) {
             return Ok(Probe::Absent);
         }
         let contents = self.contents()?;
-        let Some(filter) = self.filter(contents, may_read)? else { return Ok(Probe::NeedsDisk) };
-        if !filter.may_hold(hash) {
-            return Ok(Probe::Absent);
+        if contents.pinned.is_none() {
+            let Some(filter) = self.filter(contents, may_read)? else {
+                return Ok(Probe::NeedsDisk);
+            };
+            if !filter.may_hold(hash) {
+                return Ok(Probe::Absent);
+            }
         }
         let index = match may_read {
             true => Some(self.index(contents, ReadMode::Cached)?),

@@ -29,13 +29,9 @@ impl Compression {
     }
 }
 
-/// Compresses a body if that pays and adds the trailer; the block will stand at `offset` of the file
-/// with this `salt`.
-pub(super) fn seal(body: Vec<u8>, compression: Compression, salt: u64, offset: u64) -> Vec<u8> {
-    let (mut stored, used) = match compressed(&body, compression) {
-        Some(shorter) => (shorter, compression),
-        None => (body, Compression::None),
-    };
+/// Adds the trailer to what is stored in this way; the block will stand at `offset` of the file with
+/// this `salt`.
+pub(super) fn seal(mut stored: Vec<u8>, used: Compression, salt: u64, offset: u64) -> Vec<u8> {
     stored.push(used.byte());
     let unsalted = used != Compression::None && crate::mutant!("storage-compressed-unsalted");
     let offset = if unsalted { 0 } else { offset };
@@ -123,6 +119,14 @@ pub(super) fn checksum_of(stored: &[u8]) -> u64 {
 mod tests {
     use super::*;
 
+    /// Compressed if that pays, with the trailer.
+    fn packed(body: Vec<u8>, way: Compression, salt: u64, offset: u64) -> Vec<u8> {
+        match compressed(&body, way) {
+            Some(shorter) => seal(shorter, way, salt, offset),
+            None => seal(body, Compression::None, salt, offset),
+        }
+    }
+
     fn ways() -> Vec<Compression> {
         vec![
             Compression::None,
@@ -136,7 +140,7 @@ mod tests {
     fn a_block_reads_back_and_one_at_another_place_is_refused() {
         for way in ways() {
             let body = b"again and again and again and again and again and again".to_vec();
-            let sealed = Bytes::from(seal(body.clone(), way, 3, 100));
+            let sealed = Bytes::from(packed(body.clone(), way, 3, 100));
             assert_eq!(sealed.len() < body.len(), way != Compression::None);
             assert_eq!(unseal(sealed.clone(), 3, 100).as_deref(), Ok(body.as_slice()));
             assert!(unseal(sealed.clone(), 4, 100).is_err());
@@ -153,10 +157,10 @@ mod tests {
         // A tenth of the block repeats, the rest does not.
         let mut body: Vec<u8> = (0..3_600).map(|_| rng.u8(..)).collect();
         body.extend(vec![7; 400]);
-        let sealed = seal(body.clone(), Compression::Lz4, 1, 0);
+        let sealed = packed(body.clone(), Compression::Lz4, 1, 0);
         assert_eq!(sealed.len(), body.len() + TRAILER_BYTES);
         body.extend(vec![7; 400]);
-        assert!(seal(body.clone(), Compression::Lz4, 1, 0).len() < body.len() * 88 / 100);
+        assert!(packed(body.clone(), Compression::Lz4, 1, 0).len() < body.len() * 88 / 100);
     }
 
     #[test]
@@ -172,7 +176,7 @@ mod tests {
     #[test]
     fn a_compressed_block_moved_inside_its_file_is_refused() {
         let _armed = crate::testing::arm_mutant("storage-compressed-unsalted");
-        let sealed = Bytes::from(seal(vec![7; 400], Compression::Lz4, 3, 100));
+        let sealed = Bytes::from(packed(vec![7; 400], Compression::Lz4, 3, 100));
         assert!(unseal(sealed, 3, 200).is_ok(), "the planted bug believes it");
     }
 }

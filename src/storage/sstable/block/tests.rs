@@ -24,7 +24,10 @@ fn sample(count: usize) -> Vec<Entry> {
 fn build(entries: &[Entry], shape: BlockShape) -> Block {
     let mut builder = BlockBuilder::new(shape);
     entries.iter().for_each(|entry| builder.add(entry.lend(), key_hash(&entry.key)));
-    Block::parse(Bytes::from(builder.finish())).unwrap()
+    let block = Block::parse(Bytes::from(builder.rows())).unwrap();
+    let same = Block::parse(Bytes::from(builder.columns())).unwrap();
+    assert_eq!(same.body, block.body, "columns are those rows");
+    block
 }
 
 fn find(block: &Block, key: &[u8]) -> Option<Option<Version>> {
