@@ -72,7 +72,7 @@ impl Export {
     /// `Version`, or what the file system says.
     pub fn read(vfs: &dyn Vfs, dir: &Path) -> Result<Self, Error> {
         let path = Self::list_path(dir);
-        let file = vfs.open(&path).map_err(|error| match error.kind() {
+        let file = vfs.open_to_read(&path).map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound => Error::Missing { file: path.clone() },
             _ => Error::io("open", &path, error),
         })?;
@@ -223,7 +223,7 @@ impl TableFile {
 /// # Errors
 /// What the file system says.
 pub(crate) fn measure(vfs: &dyn Vfs, path: &Path) -> Result<(u64, u64), Error> {
-    let file = vfs.open(path).map_err(|error| match error.kind() {
+    let file = vfs.open_to_read(path).map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => Error::Missing { file: path.to_path_buf() },
         _ => Error::io("open", path, error),
     })?;

@@ -51,7 +51,7 @@ impl BlobFile {
         meta: &BlobMeta,
         cache: Arc<BlockCache>,
     ) -> Result<Self, Error> {
-        let file = match vfs.open(&path) {
+        let file = match vfs.open_to_read(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 return Err(Error::Missing { file: path });

@@ -57,7 +57,7 @@ impl BlobFile {
         no: FileNo,
         cache: Arc<BlockCache>,
     ) -> Result<Self, Error> {
-        let file = vfs.open(&path).map_err(|error| Error::io("open", &path, error))?;
+        let file = vfs.open_to_read(&path).map_err(|error| Error::io("open", &path, error))?;
         let bytes = file.size().map_err(|source| Error::io("measure", &path, source))?;
         let unknown = Self::begun((no, 0), Arc::clone(&file), path.clone(), Arc::clone(&cache));
         let salt = read_opening(&unknown.read(0, OPENING_BYTES)?, &path)?;

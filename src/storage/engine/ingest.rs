@@ -200,7 +200,8 @@ impl Core {
         })?;
         if !copied {
             // Whoever wrote it may not have.
-            let handle = self.vfs.open(path).map_err(|error| Error::io("open", path, error))?;
+            let handle = self.vfs.open_to_read(path);
+            let handle = handle.map_err(|error| Error::io("open", path, error))?;
             handle.sync_data().map_err(|error| Error::io("sync", path, error))?;
         }
         Ok(())

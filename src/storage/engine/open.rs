@@ -300,13 +300,14 @@ impl Recovering<'_> {
     /// written once more: if a sync of it has failed since the machine started, the kernel shows it
     /// from memory, calls it clean and would never write it by itself.
     fn cut_tail(&mut self, log: &Replayed) -> Result<Sealed, Error> {
-        let Replayed { path, file, scan, .. } = log;
+        let Replayed { path, scan, .. } = log;
         self.recovery.torn_bytes += scan.torn;
+        let file = self.vfs.open(path).map_err(|error| Error::io("open", path, error))?;
         let cut = file
             .set_len(scan.end)
             .and_then(|()| match crate::mutant!("storage-trust-unsynced-tail") {
                 true => Ok(()),
-                false => rewrite(&**file, scan.promised, scan.end),
+                false => rewrite(&*file, scan.promised, scan.end),
             })
             .and_then(|()| file.sync_data());
         cut.map_err(|error| Error::io("cut", path, error))?;

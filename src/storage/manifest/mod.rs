@@ -98,7 +98,7 @@ fn has_frame_after(no: FileNo, bad: u64, content: &[u8]) -> bool {
 }
 
 fn load(vfs: &dyn Vfs, path: &Path, limit: u64) -> Result<Vec<u8>, Error> {
-    let file = match vfs.open(path) {
+    let file = match vfs.open_to_read(path) {
         Ok(file) => file,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             return Err(Error::Missing { file: path.to_path_buf() });

@@ -77,7 +77,7 @@ impl Table {
         keys: Option<(Bytes, Bytes)>,
         cache: Arc<BlockCache>,
     ) -> Result<Self, Error> {
-        let file = vfs.open(&path).map_err(|error| Error::io("open", &path, error))?;
+        let file = vfs.open_to_read(&path).map_err(|error| Error::io("open", &path, error))?;
         let parts = Parts { file, path: path.clone(), cache: Arc::clone(&cache) };
         let (meta, slots) = parts.foreign_meta(no, keys)?;
         let found = slots.iter().map(|slot| slot.find(blobs)).collect::<Option<Vec<_>>>();

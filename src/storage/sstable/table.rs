@@ -114,7 +114,7 @@ impl Table {
         (meta, blobs): (TableMeta, Vec<Arc<BlobFile>>),
         cache: Arc<BlockCache>,
     ) -> Result<Self, Error> {
-        let file = match vfs.open(&path) {
+        let file = match vfs.open_to_read(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 return Err(Error::Missing { file: path });

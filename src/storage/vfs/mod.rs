@@ -38,6 +38,15 @@ pub trait Vfs: Debug + Send + Sync {
     /// `NotFound` if there is none, else what the file system says.
     fn open(&self, path: &Path) -> io::Result<Arc<dyn VfsFile>>;
 
+    /// Opens an existing file for reading and for `sync_data`: what a check of a store on a medium
+    /// that cannot be written needs. By itself as [`Vfs::open`].
+    ///
+    /// # Errors
+    /// `NotFound` if there is none, else what the file system says.
+    fn open_to_read(&self, path: &Path) -> io::Result<Arc<dyn VfsFile>> {
+        self.open(path)
+    }
+
     /// Removes a file. Handles that are open keep working.
     ///
     /// # Errors
@@ -78,7 +87,7 @@ pub trait Vfs: Debug + Send + Sync {
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
 
     /// Locks an existing directory against every other opener, in this process or another, until
-    /// the guard is dropped or the process ends.
+    /// the guard is dropped or the process ends. A directory that may only be read is locked too.
     ///
     /// # Errors
     /// `WouldBlock` if someone else holds the lock, else what the file system says.
@@ -141,7 +150,7 @@ pub(crate) fn link_or_copy(vfs: &dyn Vfs, from: &Path, to: &Path) -> io::Result<
 }
 
 fn copy(vfs: &dyn Vfs, from: &Path, to: &Path) -> io::Result<()> {
-    let (source, target) = (vfs.open(from)?, vfs.create(to)?);
+    let (source, target) = (vfs.open_to_read(from)?, vfs.create(to)?);
     let mut buffer = vec![0; COPY_BYTES];
     let mut offset = 0;
     loop {

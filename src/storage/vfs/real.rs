@@ -37,6 +37,10 @@ impl Vfs for RealVfs {
         Ok(Arc::new(RealFile(OpenOptions::new().read(true).write(true).open(path)?)))
     }
 
+    fn open_to_read(&self, path: &Path) -> io::Result<Arc<dyn VfsFile>> {
+        Ok(Arc::new(RealFile(File::open(path)?)))
+    }
+
     fn remove(&self, path: &Path) -> io::Result<()> {
         fs::remove_file(path)
     }
@@ -75,13 +79,29 @@ impl Vfs for RealVfs {
 
     fn lock_dir(&self, dir: &Path) -> io::Result<Box<dyn DirLock>> {
         let path = dir.join(LOCK_FILE);
-        let file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        let mut options = OpenOptions::new();
+        let file = match options.read(true).write(true).create(true).truncate(false).open(&path) {
+            Err(error) if may_only_read(&error) => lock_file_to_read(&path, dir)?,
+            opened => opened?,
+        };
         match file.try_lock() {
             Ok(()) => Ok(Box::new(RealLock { _file: file })),
             Err(TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
             Err(TryLockError::Error(error)) => Err(error),
         }
+    }
+}
+
+fn may_only_read(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
+}
+
+/// The file that carries the lock, opened without the right to write it. Where there is none, whoever
+/// may write has never locked the directory, and the directory itself will do.
+fn lock_file_to_read(path: &Path, dir: &Path) -> io::Result<File> {
+    match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => File::open(dir),
+        opened => opened,
     }
 }
 
@@ -117,5 +137,38 @@ impl VfsFile for RealFile {
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.0.set_len(len)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_opened_to_read_is_not_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("one");
+        RealVfs.create(&path).unwrap().write_at(0, b"kept").unwrap();
+        let file = RealVfs.open_to_read(&path).unwrap();
+        assert!(file.write_at(0, b"lost").is_err() && file.set_len(0).is_err());
+        let mut content = [0; 8];
+        assert_eq!(file.read_at(0, &mut content).unwrap(), 4);
+        assert_eq!(content[..4], *b"kept");
+        file.sync_data().unwrap();
+    }
+
+    #[test]
+    fn a_directory_is_locked_without_writing_in_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(LOCK_FILE);
+        let one = lock_file_to_read(&path, dir.path()).unwrap();
+        one.try_lock().unwrap();
+        let other = lock_file_to_read(&path, dir.path()).unwrap();
+        assert!(matches!(other.try_lock(), Err(TryLockError::WouldBlock)));
+        assert!(!path.exists());
+        // Who may write locks the file, and who may not sees that.
+        let _writer = RealVfs.lock_dir(dir.path()).unwrap();
+        let reader = lock_file_to_read(&path, dir.path()).unwrap();
+        assert!(matches!(reader.try_lock(), Err(TryLockError::WouldBlock)));
     }
 }

@@ -22,13 +22,12 @@ use crate::storage::vfs::{Vfs, VfsFile};
 pub(crate) struct Replayed {
     pub(crate) no: FileNo,
     pub(crate) path: PathBuf,
-    pub(crate) file: Arc<dyn VfsFile>,
     pub(crate) sealed: Option<Sealed>,
     pub(crate) scan: Scan,
 }
 
 fn open(vfs: &dyn Vfs, path: &Path) -> Result<Arc<dyn VfsFile>, Error> {
-    vfs.open(path).map_err(|error| match error.kind() {
+    vfs.open_to_read(path).map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => Error::Missing { file: path.to_path_buf() },
         _ => Error::io("open", path, error),
     })
@@ -68,7 +67,7 @@ pub(crate) fn replay(
         let promised = sealed.map_or(0, |sealed| sealed.bytes);
         let scan = scan(segment, limit.unwrap_or(u64::MAX), promised, apply)?;
         let goes_on = sealed.is_some() || limit.is_some_and(|limit| scan.end >= limit);
-        replayed.push(Replayed { no, path, file, sealed, scan });
+        replayed.push(Replayed { no, path, sealed, scan });
         if !goes_on && !crate::mutant!("storage-log-goes-on-behind-a-gap") {
             break;
         }
