@@ -59,7 +59,7 @@ pub struct Members {
     pub(super) period_at: Time,
     /// When what is open is next looked at, if anything is.
     pub(super) tick_at: Time,
-    pub(super) exchange_at: Time,
+    pub(super) sync_at: Time,
     /// When news may next be spread.
     pub(super) news_at: Time,
     /// Whom to probe in the coming periods, from the back; each member once.
@@ -124,7 +124,7 @@ impl Members {
             seq: 0,
             period_at: now.mono,
             tick_at: now.mono,
-            exchange_at: now.mono,
+            sync_at: now.mono,
             news_at: now.mono,
             order: Vec::new(),
             rounds: BTreeMap::new(),

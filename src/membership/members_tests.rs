@@ -6,7 +6,7 @@ use core::time::Duration;
 use super::world::{MS, S, World, id, timing};
 use super::{Members, Timing};
 use crate::message::{
-    Exchange, FactsVersion, Hearsay, Held, Incarnation, Liveness, PeerMessage, Probe, ProbeFacts,
+    FactsVersion, Hearsay, Held, Incarnation, Liveness, MemberSync, PeerMessage, Probe, ProbeFacts,
     Rumour,
 };
 use crate::testing::arm_mutant;
@@ -252,7 +252,7 @@ fn messages_of_a_member_do_not_grow_with_the_cluster() {
         let each = (count as u64) * 30;
         rates.push((world.sent.messages as f64 / each as f64, world.sent.bytes / each));
     }
-    // Two probes a second, their answers, and an exchange now and then.
+    // Two probes a second, their answers, and a sync now and then.
     assert!(rates.iter().all(|(messages, _)| (3.9..4.6).contains(messages)), "{rates:?}");
     assert!(rates.iter().all(|(_, bytes)| *bytes < 16_000), "{rates:?}");
 }
@@ -493,12 +493,12 @@ fn a_digest_is_answered_with_what_is_newer_and_what_is_wanted() {
         Held { version: FactsVersion { incarnation, seq }, liveness }
     };
     let digest = vec![(B, held(7, Alive)), (C, held(2, Down)), (NodeId(9), held(1, Alive))];
-    members.on_exchange(at(5000), B, Exchange::Digest(digest));
+    members.on_sync(at(5000), B, MemberSync::Digest(digest));
     let sent = std::iter::from_fn(|| members.poll_action()).find_map(|action| match action {
-        super::MembersAction::Send(B, PeerMessage::Exchange(exchange)) => Some(*exchange),
+        super::MembersAction::Send(B, PeerMessage::MemberSync(sync)) => Some(*sync),
         _ => None,
     });
-    let Some(Exchange::Newer { hearsay, wanted, .. }) = sent else { panic!("no answer") };
+    let Some(MemberSync::Newer { hearsay, wanted, .. }) = sent else { panic!("no answer") };
     let given: Vec<NodeId> = hearsay.iter().map(|hearsay| hearsay.member).collect();
     assert_eq!((given, wanted), (vec![C], vec![B]));
     // Of equal incarnations the worse word counts, where nobody has been heard lately.

@@ -81,8 +81,8 @@ impl Members {
             self.begin_period(now);
         }
         self.spread_news(now);
-        if self.exchange_at <= now.mono {
-            self.begin_exchange(now);
+        if self.sync_at <= now.mono {
+            self.begin_sync(now);
         }
         begins
     }

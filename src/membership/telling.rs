@@ -7,11 +7,9 @@ use std::sync::Arc;
 use super::members::{Members, MembersAction};
 use super::peer::{Peer, is_news};
 use super::rumours::Topic;
-use super::timing::{
-    ALL_TOLD_MAX, EXCHANGE_BYTES, FRESH_BYTES, FRESH_SENDS, HEARSAY_BYTES, Timing,
-};
+use super::timing::{ALL_TOLD_MAX, FRESH_BYTES, FRESH_SENDS, HEARSAY_BYTES, SYNC_BYTES, Timing};
 use crate::message::{
-    Exchange, FactsVersion, Hearsay, Held, Liveness, PeerMessage, Probe, ProbeFacts, Rumour,
+    FactsVersion, Hearsay, Held, Liveness, MemberSync, PeerMessage, Probe, ProbeFacts, Rumour,
 };
 use crate::types::{NodeId, Now, limits};
 
@@ -142,22 +140,22 @@ impl Members {
     }
 
     /// Shows one member, at random, all that is held here.
-    pub(super) fn begin_exchange(&mut self, now: Now) {
-        self.exchange_at = now.mono.plus(self.timing.exchange_interval(self.ids.len()));
+    pub(super) fn begin_sync(&mut self, now: Now) {
+        self.sync_at = now.mono.plus(self.timing.sync_interval(self.ids.len()));
         for to in self.choose(1, Peer::is_well) {
             let own = Held { version: self.own_version(), liveness: Liveness::Alive };
             let others = self.peers.iter().map(|(id, peer)| (*id, Members::held(peer)));
             let digest = others.chain([(self.me, own)]).collect();
-            let message = PeerMessage::Exchange(Box::new(Exchange::Digest(digest)));
+            let message = PeerMessage::MemberSync(Box::new(MemberSync::Digest(digest)));
             self.actions.push_back(MembersAction::Send(to, message));
         }
     }
 
     /// A member shows what it holds, or tells what this one lacks.
-    pub fn on_exchange(&mut self, now: Now, from: NodeId, exchange: Exchange) {
-        match exchange {
-            Exchange::Digest(digest) => self.on_digest(now, from, digest),
-            Exchange::Newer { rumours, hearsay, wanted } => {
+    pub fn on_sync(&mut self, now: Now, from: NodeId, sync: MemberSync) {
+        match sync {
+            MemberSync::Digest(digest) => self.on_digest(now, from, digest),
+            MemberSync::Newer { rumours, hearsay, wanted } => {
                 rumours.into_iter().for_each(|rumour| self.on_rumour(now, rumour));
                 hearsay.into_iter().for_each(|hearsay| self.on_hearsay(now, from, hearsay));
                 if !wanted.is_empty() {
@@ -205,7 +203,7 @@ impl Members {
 
     /// Facts of these, as many as fit.
     fn gather(&self, now: Now, members: impl Iterator<Item = NodeId>) -> Vec<Hearsay> {
-        let mut room = EXCHANGE_BYTES;
+        let mut room = SYNC_BYTES;
         let mut gathered = Vec::new();
         for hearsay in members.filter_map(|id| self.hearsay(now, id)) {
             let Some(left) = room.checked_sub(hearsay.bytes()) else { break };
@@ -220,8 +218,8 @@ impl Members {
         to: NodeId,
         (rumours, hearsay, wanted): (Vec<Rumour>, Vec<Hearsay>, Vec<NodeId>),
     ) {
-        let newer = Exchange::Newer { rumours, hearsay, wanted };
-        let message = PeerMessage::Exchange(Box::new(newer));
+        let newer = MemberSync::Newer { rumours, hearsay, wanted };
+        let message = PeerMessage::MemberSync(Box::new(newer));
         self.actions.push_back(MembersAction::Send(to, message));
     }
 }

@@ -17,8 +17,8 @@ pub(super) const FAN_OUT: usize = 3;
 pub(super) const HEARSAY_BYTES: usize = 4 << 10;
 /// The same of those that are only fresh, where not everybody's travel.
 pub(super) const FRESH_BYTES: usize = 1 << 10;
-/// Bytes of facts in one message of a full exchange; the rest comes with later ones.
-pub(super) const EXCHANGE_BYTES: usize = 64 << 10;
+/// Bytes of facts in one message of a full sync; the rest comes with later ones.
+pub(super) const SYNC_BYTES: usize = 64 << 10;
 /// Fresh facts that wait to be passed on.
 pub(super) const FRESH_MAX: usize = 64;
 /// How often fresh facts are passed on by one member.
@@ -32,8 +32,8 @@ pub(super) const UNANSWERED_MIN: u32 = 3;
 
 /// An unconfirmed suspicion lasts so many times as long as a confirmed one.
 const UNCONFIRMED_TIMES: u32 = 3;
-/// Periods between full exchanges, for ten members; twice that for a hundred, and so on.
-const EXCHANGE_PERIODS: u32 = 20;
+/// Periods between full syncs, for ten members; twice that for a hundred, and so on.
+const SYNC_PERIODS: u32 = 20;
 /// Sends of a rumour by one member, for each power of ten of members.
 const SENDS: u32 = 4;
 
@@ -93,9 +93,9 @@ impl Timing {
         SENDS * powers_of_ten(others)
     }
 
-    /// The time between full exchanges that one member begins.
-    pub(super) fn exchange_interval(&self, others: usize) -> Duration {
-        self.probe_interval.saturating_mul(EXCHANGE_PERIODS * powers_of_ten(others))
+    /// The time between full syncs that one member begins.
+    pub(super) fn sync_interval(&self, others: usize) -> Duration {
+        self.probe_interval.saturating_mul(SYNC_PERIODS * powers_of_ten(others))
     }
 }
 
@@ -137,8 +137,8 @@ mod tests {
     #[test]
     fn counts_grow_with_the_logarithm_of_the_members() {
         assert_eq!([2, 9, 10, 99, 100, 999].map(Timing::sends), [4, 4, 8, 8, 12, 12]);
-        assert_eq!(timing().exchange_interval(4), 10 * S);
-        assert_eq!(timing().exchange_interval(999), 30 * S);
+        assert_eq!(timing().sync_interval(4), 10 * S);
+        assert_eq!(timing().sync_interval(999), 30 * S);
         let within = |ms| timing().answer_within(Some(Duration::from_millis(ms))).as_millis();
         assert_eq!((within(1), within(90), within(900)), (125, 180, 250));
     }

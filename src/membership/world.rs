@@ -260,7 +260,7 @@ impl World {
             PeerMessage::News(probe) => members.on_news(now, from, *probe),
             PeerMessage::ProbeVia { seq, target } => members.on_probe_via(now, from, seq, target),
             PeerMessage::Vouch { target, heard, .. } => members.on_vouch(now, from, target, heard),
-            PeerMessage::Exchange(exchange) => members.on_exchange(now, from, *exchange),
+            PeerMessage::MemberSync(sync) => members.on_sync(now, from, *sync),
             other => panic!("no message of membership: {other:?}"),
         }
         self.settle(to);
@@ -310,7 +310,7 @@ impl World {
             PeerMessage::Probe(probe) | PeerMessage::ProbeAck(probe) | PeerMessage::News(probe) => {
                 probe.bytes() as u64
             }
-            PeerMessage::Exchange(exchange) => exchange.bytes() as u64,
+            PeerMessage::MemberSync(sync) => sync.bytes() as u64,
             _ => 16,
         };
         if self.rng.f64() >= self.loss && !self.cut.contains(&(from, to)) {

@@ -81,10 +81,10 @@ pub struct Probe {
     pub hearsay: Vec<Hearsay>,
 }
 
-/// The full exchange between two members, in three messages at most: all that one holds, in short;
+/// The full sync between two members, in three messages at most: all that one holds, in short;
 /// what the other knows better, and what it wants; that.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Exchange {
+pub enum MemberSync {
     /// All that the sender holds, itself included.
     Digest(Vec<(NodeId, Held)>),
     /// An answer.
@@ -121,12 +121,12 @@ impl Probe {
     }
 }
 
-impl Exchange {
+impl MemberSync {
     /// About how many bytes it takes.
     pub fn bytes(&self) -> usize {
         match self {
-            Exchange::Digest(entries) => 20 * entries.len(),
-            Exchange::Newer { rumours, hearsay, wanted } => {
+            MemberSync::Digest(entries) => 20 * entries.len(),
+            MemberSync::Newer { rumours, hearsay, wanted } => {
                 let rumours: usize = rumours.iter().map(Rumour::bytes).sum();
                 let hearsay: usize = hearsay.iter().map(Hearsay::bytes).sum();
                 rumours + hearsay + 4 * wanted.len()

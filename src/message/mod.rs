@@ -39,7 +39,7 @@ pub use explain::{
     ExplainMessage, ExplainReply, HintFacts, KeptVersion, KeyFacts, OwnCopy, OwnerReply,
     RegisterFacts, SiblingFacts, Verdict, VersionFacts,
 };
-pub use gossip::{Exchange, FactsVersion, Hearsay, Held, Incarnation, Probe, Rumour};
+pub use gossip::{FactsVersion, Hearsay, Held, Incarnation, MemberSync, Probe, Rumour};
 pub use hello::{Hello, HelloRefusal};
 pub use hint::{
     CustodyChange, DirtyMark, Hint, HintBook, HintChange, HintGauges, HintLine, HintPage,

@@ -10,7 +10,7 @@ use crate::types::{
 };
 
 use super::{
-    BootRecord, CausalMessage, DecreeMessage, Exchange, ExplainMessage, LifeRecord, Probe,
+    BootRecord, CausalMessage, DecreeMessage, ExplainMessage, LifeRecord, MemberSync, Probe,
     RegisterMessage, ReplicaFacts, UnwellLink, WriteOutcome,
 };
 
@@ -19,7 +19,7 @@ use super::{
 pub enum Lane {
     /// Reads and writes of single keys, probes, births and boots.
     Small,
-    /// Pages of scans, full exchanges of membership; later transfers and repair.
+    /// Pages of scans, full syncs of membership; later transfers and repair.
     Bulk,
 }
 
@@ -336,7 +336,7 @@ pub enum PeerMessage {
         heard: bool,
     },
     /// All that members hold of members.
-    Exchange(Box<Exchange>),
+    MemberSync(Box<MemberSync>),
     /// News of births.
     Birth(Box<BirthNews>),
     /// Asks a council member to note a boot.
@@ -374,7 +374,7 @@ impl PeerMessage {
     /// The stream it travels on.
     pub fn lane(&self) -> Lane {
         match self {
-            PeerMessage::Scan(_) | PeerMessage::ScanAnswer(_) | PeerMessage::Exchange(_) => {
+            PeerMessage::Scan(_) | PeerMessage::ScanAnswer(_) | PeerMessage::MemberSync(_) => {
                 Lane::Bulk
             }
             PeerMessage::Write(_)

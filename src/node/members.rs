@@ -36,7 +36,7 @@ impl Node {
             PeerMessage::Vouch { target, heard, .. } => {
                 self.members.on_vouch(now, from, target, heard);
             }
-            PeerMessage::Exchange(exchange) => self.members.on_exchange(now, from, *exchange),
+            PeerMessage::MemberSync(sync) => self.members.on_sync(now, from, *sync),
             _ => {}
         }
         self.run_members(now);

@@ -46,7 +46,7 @@ impl Node {
             | PeerMessage::News(_)
             | PeerMessage::ProbeVia { .. }
             | PeerMessage::Vouch { .. }
-            | PeerMessage::Exchange(_) => self.on_membership(now, from, message),
+            | PeerMessage::MemberSync(_) => self.on_membership(now, from, message),
             PeerMessage::Birth(news) => self.on_birth_news(from, &news),
             PeerMessage::Register { epoch, life } => self.on_register(from, epoch, life),
             PeerMessage::Registered { boot, answer } => {

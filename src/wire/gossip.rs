@@ -3,7 +3,9 @@
 use core::time::Duration;
 use std::sync::Arc;
 
-use crate::message::{Exchange, FactsVersion, Hearsay, Held, Incarnation, Liveness, Probe, Rumour};
+use crate::message::{
+    FactsVersion, Hearsay, Held, Incarnation, Liveness, MemberSync, Probe, Rumour,
+};
 use crate::types::{NodeId, limits};
 
 use super::peer::{Malformed, required};
@@ -37,39 +39,39 @@ pub(super) fn probe_from_wire(probe: pb::Probe) -> Result<Probe, Malformed> {
     })
 }
 
-pub(super) fn exchange_to_wire(exchange: Exchange) -> pb::Exchange {
-    use pb::exchange::{Body, Digest, Entry, Newer};
+pub(super) fn sync_to_wire(sync: MemberSync) -> pb::MemberSync {
+    use pb::member_sync::{Body, Digest, Entry, Newer};
     let entry =
         |(member, held): (NodeId, Held)| Entry { member: member.0, held: Some(held_to_wire(held)) };
-    let body = match exchange {
-        Exchange::Digest(entries) => {
+    let body = match sync {
+        MemberSync::Digest(entries) => {
             Body::Digest(Digest { entries: entries.into_iter().map(entry).collect() })
         }
-        Exchange::Newer { rumours, hearsay, wanted } => Body::Newer(Newer {
+        MemberSync::Newer { rumours, hearsay, wanted } => Body::Newer(Newer {
             rumours: rumours.into_iter().map(rumour_to_wire).collect(),
             hearsay: hearsay.into_iter().map(hearsay_to_wire).collect(),
             wanted: wanted.into_iter().map(|member| member.0).collect(),
         }),
     };
-    pb::Exchange { body: Some(body) }
+    pb::MemberSync { body: Some(body) }
 }
 
-pub(super) fn exchange_from_wire(exchange: pb::Exchange) -> Result<Exchange, Malformed> {
-    use pb::exchange::{Body, Entry};
+pub(super) fn sync_from_wire(sync: pb::MemberSync) -> Result<MemberSync, Malformed> {
+    use pb::member_sync::{Body, Entry};
     let entry = |entry: Entry| -> Result<(NodeId, Held), Malformed> {
         Ok((NodeId(entry.member), held_from_wire(required(entry.held, "held")?)?))
     };
-    match required(exchange.body, "exchange")? {
+    match required(sync.body, "sync")? {
         Body::Digest(digest) => {
             at_most(digest.entries.len(), ALL_MAX, "members")?;
             let entries = digest.entries.into_iter().map(entry).collect::<Result<_, _>>()?;
-            Ok(Exchange::Digest(entries))
+            Ok(MemberSync::Digest(entries))
         }
         Body::Newer(newer) => {
             at_most(newer.rumours.len(), ALL_MAX, "rumours")?;
             at_most(newer.hearsay.len(), ALL_MAX, "facts of others")?;
             at_most(newer.wanted.len(), ALL_MAX, "wanted members")?;
-            Ok(Exchange::Newer {
+            Ok(MemberSync::Newer {
                 rumours: rumours_from_wire(newer.rumours)?,
                 hearsay: hearsay_from_wire(newer.hearsay)?,
                 wanted: newer.wanted.into_iter().map(NodeId).collect(),

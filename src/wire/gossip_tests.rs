@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::peer;
 use super::tests::facts;
 use crate::message::{
-    Exchange, FactsVersion, Hearsay, Held, Incarnation, Liveness, PeerMessage, Probe, ProbeFacts,
+    FactsVersion, Hearsay, Held, Incarnation, Liveness, MemberSync, PeerMessage, Probe, ProbeFacts,
     Rumour,
 };
 use crate::types::{NodeId, limits};
@@ -27,7 +27,7 @@ pub(super) fn message() -> impl Strategy<Value = PeerMessage> {
                 PeerMessage::Vouch { seq, target, heard }
             }
         }),
-        exchange().prop_map(|exchange| PeerMessage::Exchange(Box::new(exchange))),
+        sync().prop_map(|sync| PeerMessage::MemberSync(Box::new(sync))),
     ]
 }
 
@@ -71,14 +71,14 @@ fn probe() -> impl Strategy<Value = Probe> {
     )
 }
 
-fn exchange() -> impl Strategy<Value = Exchange> {
+fn sync() -> impl Strategy<Value = MemberSync> {
     let entry = (any::<u32>().prop_map(NodeId), held());
     let told = (vec(rumour(), 0..3), vec(hearsay(), 0..3), vec(any::<u32>(), 0..4));
     prop_oneof![
-        vec(entry, 0..4).prop_map(Exchange::Digest),
+        vec(entry, 0..4).prop_map(MemberSync::Digest),
         told.prop_map(|(rumours, hearsay, wanted)| {
             let wanted = wanted.into_iter().map(NodeId).collect();
-            Exchange::Newer { rumours, hearsay, wanted }
+            MemberSync::Newer { rumours, hearsay, wanted }
         }),
     ]
 }
@@ -109,8 +109,9 @@ fn more_than_a_message_may_carry_is_refused() {
     assert!(malformed(probe(1, limits::ACCUSERS_MAX + 1, 0)));
     assert!(malformed(probe(0, 0, limits::HEARSAY_MAX + 1)));
     let held = Held { version, liveness: Liveness::Down };
-    let digest =
-        |count| PeerMessage::Exchange(Box::new(Exchange::Digest(vec![(NodeId(1), held); count])));
+    let digest = |count| {
+        PeerMessage::MemberSync(Box::new(MemberSync::Digest(vec![(NodeId(1), held); count])))
+    };
     assert!(!malformed(digest(limits::MEMBERS_MAX + 1)));
     assert!(malformed(digest(limits::MEMBERS_MAX + 2)));
 }

@@ -18,7 +18,7 @@ use crate::types::{
 use super::causal::{causal_from_wire, causal_to_wire};
 use super::consensus::{consensus_from_wire, consensus_to_wire};
 use super::decree::{decree_from_wire, decree_to_wire};
-use super::gossip::{exchange_from_wire, exchange_to_wire, probe_from_wire, probe_to_wire};
+use super::gossip::{probe_from_wire, probe_to_wire, sync_from_wire, sync_to_wire};
 use super::key_facts::{key_facts_from_wire, key_facts_to_wire};
 use super::proto::peer as pb;
 use super::state::{state_from_wire, state_to_wire, state_weight};
@@ -78,7 +78,7 @@ pub fn message_to_wire(message: PeerMessage) -> pb::Op {
         PeerMessage::Vouch { seq, target, heard } => {
             Op::Vouch(pb::Vouch { seq, target: target.0, heard })
         }
-        PeerMessage::Exchange(exchange) => Op::Exchange(exchange_to_wire(*exchange)),
+        PeerMessage::MemberSync(sync) => Op::MemberSync(sync_to_wire(*sync)),
         PeerMessage::Birth(news) => Op::Birth(birth_to_wire(*news)),
         PeerMessage::Register { epoch, life } => {
             Op::Register(pb::Register { epoch: epoch.0, life: Some(life_to_wire(life)) })
@@ -120,7 +120,7 @@ pub fn message_from_wire(op: pb::Op) -> Result<PeerMessage, Malformed> {
         Op::Vouch(pb::Vouch { seq, target, heard }) => {
             PeerMessage::Vouch { seq, target: NodeId(target), heard }
         }
-        Op::Exchange(exchange) => PeerMessage::Exchange(Box::new(exchange_from_wire(exchange)?)),
+        Op::MemberSync(sync) => PeerMessage::MemberSync(Box::new(sync_from_wire(sync)?)),
         Op::Birth(news) => PeerMessage::Birth(Box::new(birth_from_wire(news)?)),
         Op::Register(ask) => PeerMessage::Register {
             epoch: Epoch(ask.epoch),
@@ -182,7 +182,7 @@ pub fn message_weight(message: &PeerMessage) -> usize {
         PeerMessage::Probe(probe) | PeerMessage::ProbeAck(probe) | PeerMessage::News(probe) => {
             probe.bytes()
         }
-        PeerMessage::Exchange(exchange) => exchange.bytes(),
+        PeerMessage::MemberSync(sync) => sync.bytes(),
         PeerMessage::WriteAnswer(_)
         | PeerMessage::ProbeVia { .. }
         | PeerMessage::Vouch { .. }

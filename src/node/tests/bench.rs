@@ -315,7 +315,7 @@ impl Bench {
                 PeerMessage::Probe(_)
                     | PeerMessage::ProbeAck(_)
                     | PeerMessage::News(_)
-                    | PeerMessage::Exchange(_)
+                    | PeerMessage::MemberSync(_)
             );
             let dropped = probe && self.drop_probes;
             if !self.cut.contains(&(from, to)) && !dropped {
