@@ -68,6 +68,20 @@ impl Acceptor {
         Ok(!known)
     }
 
+    /// Takes the higher promise and the higher accepted state of two: what a copy of another acceptor
+    /// is merged by. Says whether that is new.
+    pub fn join(&mut self, other: Acceptor) -> bool {
+        let ballot = |acceptor: &Acceptor| acceptor.accepted.as_ref().map(|it| it.ballot);
+        let mut new = false;
+        if other.promised > self.promised {
+            (self.promised, new) = (other.promised, true);
+        }
+        if ballot(&other) > ballot(self) {
+            (self.accepted, new) = (other.accepted, true);
+        }
+        new
+    }
+
     /// Appends its bytes, see `docs/format/register.md`.
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.promised.to_bytes());

@@ -34,6 +34,7 @@ pub struct Config {
     pub request: RequestSection,
     pub membership: MembershipSection,
     pub hints: HintsSection,
+    pub transfer: TransferSection,
     pub storage: StorageSection,
     pub transport: TransportSection,
     pub log: LogSection,
@@ -133,6 +134,10 @@ section!(HintsSection {
     max_bytes: usize = 1 << 30,
     #[serde(with = "size")]
     replay_rate: usize = 8 << 20,
+});
+section!(TransferSection {
+    #[serde(with = "size")]
+    rate: usize = 64 << 20,
 });
 section!(StorageSection {
     sync: Sync = Sync::Always,

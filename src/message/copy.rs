@@ -3,7 +3,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::types::{Epoch, Key, NodeId, TableId, Unit};
+use crate::causality::{Acceptor, SiblingSet};
+use crate::types::{Epoch, Key, NodeId, Record, Stamp, TableId, Unit, limits};
+
+use super::RoundId;
 
 /// What a node durably holds of a unit of which it is an owner, but has not been from the unit's
 /// beginning.
@@ -56,6 +59,198 @@ pub struct CopyPlace {
     pub key: Key,
 }
 
+/// What is there of one key: what the copy of it is merged from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CopyRecord {
+    /// A version, tombstones and expired ones included.
+    Version(Record),
+    /// A set of siblings, or a piece of one.
+    Siblings(SiblingSet),
+    /// What an acceptor has promised and accepted.
+    Register(Acceptor),
+}
+
+impl CopyRecord {
+    /// Bytes of it.
+    pub fn bytes(&self) -> usize {
+        match self {
+            CopyRecord::Version(record) => record.bytes(),
+            CopyRecord::Siblings(set) => set.bytes(),
+            CopyRecord::Register(acceptor) => {
+                let state = acceptor.accepted().map(|accepted| accepted.state.bytes());
+                2 * Stamp::BYTES + state.unwrap_or_default()
+            }
+        }
+    }
+}
+
+/// A key and what is there of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CopyEntry {
+    /// The key.
+    pub place: CopyPlace,
+    /// What is there.
+    pub record: CopyRecord,
+}
+
+impl CopyEntry {
+    /// Bytes of it.
+    pub fn bytes(&self) -> usize {
+        self.place.bytes() + self.record.bytes()
+    }
+}
+
+impl CopyPlace {
+    /// Bytes of it.
+    pub fn bytes(&self) -> usize {
+        8 + self.key.as_bytes().len()
+    }
+}
+
+/// A key and what tells whether two replicas hold the same of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CopyMark {
+    /// The key.
+    pub place: CopyPlace,
+    /// The stamp of a version: who holds one above it lacks nothing. Zero of all else.
+    pub stamp: Stamp,
+    /// A hash of what the stamp does not tell.
+    pub print: u128,
+}
+
+/// What a source is asked for. What is cut short is gone on with from [`CopyPage::next`] on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CopyWhat {
+    /// The first keys strictly behind this, and what is there of them.
+    All(Option<CopyPlace>),
+    /// The first keys strictly behind this, and their marks.
+    Marks(Option<CopyPlace>),
+    /// These keys, in order.
+    Keys(Vec<CopyPlace>),
+}
+
+/// A target asks a source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CopyAsk {
+    /// The session, and the question in it.
+    pub round: RoundId,
+    /// The unit.
+    pub unit: Unit,
+    /// The target's entry.
+    pub entry: Epoch,
+    /// The epoch at which the target believes the unit's owners last changed.
+    pub changed_at: Epoch,
+    /// What it asks for.
+    pub what: CopyWhat,
+}
+
+/// A part of a unit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CopyPage {
+    /// In key order.
+    pub content: CopyContent,
+    /// Where the next page begins, strictly behind this; `None`: that was all.
+    pub next: Option<CopyPlace>,
+}
+
+/// What is in a page.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CopyContent {
+    /// To [`CopyWhat::All`] and [`CopyWhat::Keys`]. Pieces of a large set are entries of their own.
+    Records(Vec<CopyEntry>),
+    /// To [`CopyWhat::Marks`].
+    Marks(Vec<CopyMark>),
+}
+
+/// Why a source gives nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CopyRefusal {
+    /// It is not an owner that is read, or has not all it should have itself.
+    Incomplete,
+    /// It has yet to acknowledge the target's entry.
+    NotAcknowledged,
+    /// It knows the target by another entry, or by none. Its state follows.
+    OtherEntry,
+    /// It knows of a later change of the unit's owners. Its state follows.
+    Fenced,
+    /// It gives as much as it can already, or its disk could not.
+    Busy,
+}
+
+/// What sources and targets say to each other. Safe to lose, repeat and reorder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CopyMessage {
+    /// Asks for a page.
+    Ask(CopyAsk),
+    /// A page, or a part of one that is too large for a message.
+    Page {
+        /// Of the question.
+        round: RoundId,
+        /// Which part, from 0.
+        part: u16,
+        /// Of how many.
+        parts: u16,
+        /// The page, as far as it is in this part.
+        page: CopyPage,
+    },
+    /// No page.
+    Refused {
+        /// Of the question.
+        round: RoundId,
+        /// Why.
+        why: CopyRefusal,
+    },
+}
+
+impl CopyMessage {
+    /// Bytes of it.
+    pub fn bytes(&self) -> usize {
+        let place = |place: &Option<CopyPlace>| place.as_ref().map_or(0, CopyPlace::bytes);
+        match self {
+            CopyMessage::Ask(CopyAsk { what, .. }) => match what {
+                CopyWhat::All(after) | CopyWhat::Marks(after) => place(after),
+                CopyWhat::Keys(keys) => keys.iter().map(CopyPlace::bytes).sum(),
+            },
+            CopyMessage::Page { page, .. } => page.bytes(),
+            CopyMessage::Refused { .. } => 0,
+        }
+    }
+}
+
+impl CopyPage {
+    /// Bytes of it.
+    pub fn bytes(&self) -> usize {
+        let content: usize = match &self.content {
+            CopyContent::Records(entries) => entries.iter().map(CopyEntry::bytes).sum(),
+            CopyContent::Marks(marks) => marks.iter().map(|mark| 32 + mark.place.bytes()).sum(),
+        };
+        content + self.next.as_ref().map_or(0, CopyPlace::bytes)
+    }
+
+    /// The page in parts that each fit a message.
+    pub fn parts(self) -> Vec<CopyPage> {
+        let CopyPage { content, next } = self;
+        let CopyContent::Records(entries) = content else {
+            return vec![CopyPage { content, next }];
+        };
+        let mut parts = vec![Vec::new()];
+        let mut bytes = 0;
+        for entry in entries {
+            bytes += entry.bytes();
+            if bytes > limits::SIBLING_PART_BYTES && bytes > entry.bytes() {
+                bytes = entry.bytes();
+                parts.push(Vec::new());
+            }
+            if let Some(part) = parts.last_mut() {
+                part.push(entry);
+            }
+        }
+        let page =
+            |entries| CopyPage { content: CopyContent::Records(entries), next: next.clone() };
+        parts.into_iter().map(page).collect()
+    }
+}
+
 /// What the disk is asked about whole units.
 #[derive(Clone, Debug)]
 pub enum UnitDisk {
@@ -72,14 +267,36 @@ pub enum UnitDisk {
         /// What is to be known of it.
         record: Option<FillRecord>,
     },
+    /// Reads a page for a copy.
+    Page {
+        /// The unit.
+        unit: Unit,
+        /// What.
+        what: CopyWhat,
+    },
+    /// Which keys another replica has more of.
+    Compare {
+        /// The unit.
+        unit: Unit,
+        /// What it has.
+        marks: Vec<CopyMark>,
+    },
+    /// Merges what another replica has, record by record.
+    Merge {
+        /// The unit.
+        unit: Unit,
+        /// What it has.
+        entries: Vec<CopyEntry>,
+    },
 }
 
 impl UnitDisk {
-    /// Whether it writes.
+    /// Whether it may write, or waits for the log.
     pub fn may_write(&self) -> bool {
         match self {
-            UnitDisk::Held { .. } => false,
-            UnitDisk::Empty { .. } => true,
+            UnitDisk::Held { .. } | UnitDisk::Compare { .. } => false,
+            // A page waits until what it shows is durable.
+            UnitDisk::Empty { .. } | UnitDisk::Page { .. } | UnitDisk::Merge { .. } => true,
         }
     }
 }
@@ -91,4 +308,10 @@ pub enum UnitDone {
     Held(Vec<Unit>, bool),
     /// To [`UnitDisk::Empty`], once it is durable.
     Emptied,
+    /// To [`UnitDisk::Page`], once what it shows is durable.
+    Page(CopyPage),
+    /// To [`UnitDisk::Compare`]: the keys.
+    Wanted(Vec<CopyPlace>),
+    /// To [`UnitDisk::Merge`], once it is as durable as a write.
+    Merged,
 }

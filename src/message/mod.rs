@@ -27,7 +27,10 @@ pub use client::{
     LocateReply, NodeStatus, Principal, Put, PutReply, QuorumMode, Receipt, Reply, Scan, ScanEntry,
     ScanReply, StatusReply, TimeToLive, UnwellBy,
 };
-pub use copy::{CopyPlace, FillProgress, FillRecord, FillStage, Overlay, UnitDisk, UnitDone};
+pub use copy::{
+    CopyAsk, CopyContent, CopyEntry, CopyMark, CopyMessage, CopyPage, CopyPlace, CopyRecord,
+    CopyRefusal, CopyWhat, FillProgress, FillRecord, FillStage, Overlay, UnitDisk, UnitDone,
+};
 pub use decree::{AcceptedState, Ballot, DecreeMessage, DecreeRecord, Instance};
 pub use disk::{
     BirthRecord, BootRecord, DiskAnswer, DiskError, DiskRequest, DiskToken, LifeRecord, MetaRecord,

@@ -10,8 +10,8 @@ use crate::types::{
 };
 
 use super::{
-    BootRecord, CausalMessage, DecreeMessage, ExplainMessage, LifeRecord, MemberSync, Probe,
-    RegisterMessage, ReplicaFacts, UnwellLink, WriteOutcome,
+    BootRecord, CausalMessage, CopyMessage, DecreeMessage, ExplainMessage, LifeRecord, MemberSync,
+    Probe, RegisterMessage, ReplicaFacts, UnwellLink, WriteOutcome,
 };
 
 /// Which stream carries a message: long answers must not delay short ones.
@@ -368,15 +368,18 @@ pub enum PeerMessage {
     Consensus(Box<RegisterMessage>),
     /// About what members know of a key, for an operator.
     Explain(Box<ExplainMessage>),
+    /// About the copy of a unit.
+    Copy(Box<CopyMessage>),
 }
 
 impl PeerMessage {
     /// The stream it travels on.
     pub fn lane(&self) -> Lane {
         match self {
-            PeerMessage::Scan(_) | PeerMessage::ScanAnswer(_) | PeerMessage::MemberSync(_) => {
-                Lane::Bulk
-            }
+            PeerMessage::Scan(_)
+            | PeerMessage::ScanAnswer(_)
+            | PeerMessage::MemberSync(_)
+            | PeerMessage::Copy(_) => Lane::Bulk,
             PeerMessage::Write(_)
             | PeerMessage::WriteAnswer(_)
             | PeerMessage::Read(_)

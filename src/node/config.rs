@@ -46,6 +46,8 @@ pub struct NodeConfig {
     pub hint_age_max: Duration,
     /// Bytes of hints handed back a second.
     pub hint_replay_rate: u64,
+    /// Bytes of copies of units a second, that this node takes and that it gives; 0 is no bound.
+    pub transfer_rate: u64,
 }
 
 impl NodeConfig {
@@ -78,6 +80,7 @@ impl NodeConfig {
             hint_bytes_max: 1 << 30,
             hint_age_max: Duration::from_secs(3 * 3600),
             hint_replay_rate: 8 << 20,
+            transfer_rate: 64 << 20,
         }
     }
 }

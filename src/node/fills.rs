@@ -8,13 +8,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::Node;
 use super::disk::Pending;
+use super::transfer::Giving;
+use super::{Node, NodeConfig};
+use crate::handoff::{Pace, Transfers};
 use crate::message::{
-    DiskAnswer, DiskError, DiskRequest, FillNews, FillProgress, FillRecord, FillStage, Level,
-    UnitDisk, UnitDone,
+    CopyAsk, DiskAnswer, DiskError, DiskRequest, FillNews, FillProgress, FillRecord, FillStage,
+    FillState, Level, RoundId, UnitDisk, UnitDone,
 };
-use crate::types::{Class, ClusterState, Epoch, Now, Unit};
+use crate::types::{Class, ClusterState, Epoch, NodeId, Now, Tenure, Unit, limits};
 
 /// Units that are emptied at once.
 const EMPTYING_MAX: usize = 4;
@@ -33,6 +35,10 @@ pub(super) struct Fills {
     /// Something was deleted: the store gives room back once it is flushed.
     deleted: bool,
     failed: bool,
+    /// Who is asked for copies, and what for.
+    pub(super) transfers: Transfers,
+    /// What this node gives to others.
+    pub(super) giving: Giving,
 }
 
 /// A unit that has to be emptied: what is there was written under another entry, or by somebody who is
@@ -51,11 +57,44 @@ pub(super) enum UnitPending {
     Held(Option<Unit>),
     /// A unit that is emptied, and what is then on record of it.
     Emptied(Unit, Option<FillRecord>),
+    /// A page that a target has asked for.
+    Given(NodeId, Box<CopyAsk>),
+    /// What is lacking of a page of a source.
+    Compared(Unit, RoundId),
+    /// What a source has given.
+    Merged(Unit, RoundId),
+    /// How far a unit is; and the tenure that begins with it.
+    Saved(Unit, FillRecord, Option<Tenure>),
+}
+
+impl UnitPending {
+    fn unit(&self) -> Option<Unit> {
+        match self {
+            UnitPending::Held(_) => None,
+            UnitPending::Given(_, ask) => Some(ask.unit),
+            UnitPending::Emptied(unit, _)
+            | UnitPending::Compared(unit, _)
+            | UnitPending::Merged(unit, _)
+            | UnitPending::Saved(unit, ..) => Some(*unit),
+        }
+    }
+
+    /// Whether it changes what is there of a unit, or on record.
+    fn is_write(&self) -> bool {
+        matches!(self, UnitPending::Merged(..) | UnitPending::Saved(..))
+    }
 }
 
 impl Fills {
-    pub(super) fn new(records: BTreeMap<Unit, FillRecord>) -> Fills {
+    pub(super) fn new(config: &NodeConfig, records: BTreeMap<Unit, FillRecord>) -> Fills {
+        let pace = Pace {
+            bytes_per_second: config.transfer_rate,
+            pause: config.retry_interval,
+            answer_within: config.retry_interval.saturating_mul(8),
+        };
         Fills {
+            transfers: Transfers::new(pace),
+            giving: Giving::default(),
             records,
             due: BTreeMap::new(),
             walking: false,
@@ -87,7 +126,7 @@ impl Node {
         (is_known && !self.fills.due.contains_key(&unit)) || crate::mutant!("gap-ignored")
     }
 
-    fn own_entry(&self, unit: Unit) -> Option<Epoch> {
+    pub(super) fn own_entry(&self, unit: Unit) -> Option<Epoch> {
         self.state.as_ref().and_then(|state| state.entry(unit, self.me))
     }
 
@@ -134,8 +173,13 @@ impl Node {
             Some(due) if due.running => {}
             // INVARIANT: entries only rise, so what was to be emptied still is.
             Some(due) => due.after = due.after.max(self.next_token),
-            None if is_fine => {}
+            None if is_fine => {
+                if let Some(FillRecord { entry, stage: FillStage::Filling(progress) }) = known {
+                    self.fills.transfers.begin(unit, *entry, progress.clone());
+                }
+            }
             None => {
+                self.fills.transfers.forget(unit);
                 let due = Due { after: self.next_token, running: false };
                 self.fills.due.insert(unit, due);
             }
@@ -150,7 +194,7 @@ impl Node {
         }
     }
 
-    fn unit_disk(&mut self, pending: UnitPending, request: UnitDisk) {
+    pub(super) fn unit_disk(&mut self, pending: UnitPending, request: UnitDisk) {
         self.disk(Pending::Unit(pending), DiskRequest::Unit(Box::new(request)));
     }
 
@@ -162,12 +206,20 @@ impl Node {
     ) {
         let result = match result {
             Ok(DiskAnswer::Unit(done)) => Ok(done),
+            // Records are stored like others.
+            Ok(DiskAnswer::Persisted) => Ok(UnitDone::Merged),
             Ok(other) => Err(DiskError::Io(format!("the disk gave another answer: {other:?}"))),
             Err(error) => Err(error),
         };
         match pending {
             UnitPending::Held(after) => self.on_units_held(after, result),
             UnitPending::Emptied(unit, record) => self.on_emptied(now, (unit, record), result),
+            UnitPending::Given(to, ask) => self.on_page_read(now, to, &ask, result),
+            UnitPending::Compared(unit, round) => self.on_compared(now, (unit, round), result),
+            UnitPending::Merged(unit, round) => self.on_copy_merged(now, (unit, round), result),
+            UnitPending::Saved(unit, record, tenure) => {
+                self.on_fill_saved(now, unit, (record, tenure), &result);
+            }
         }
     }
 
@@ -196,7 +248,7 @@ impl Node {
         let running = self.fills.due.values().filter(|due| due.running).count();
         let waiting = self.fills.due.iter().filter(|(_, due)| !due.running);
         let ready: Vec<Unit> = waiting
-            .filter(|(_, due)| !self.writes_before(due.after) || crate::mutant!("delete-early"))
+            .filter(|(unit, due)| !self.is_written(**unit, due.after))
             .map(|(unit, _)| *unit)
             .take(EMPTYING_MAX.saturating_sub(running))
             .collect();
@@ -211,6 +263,16 @@ impl Node {
             let request = UnitDisk::Empty { unit, record: record.clone() };
             self.unit_disk(UnitPending::Emptied(unit, record), request);
         }
+    }
+
+    /// Whether something is under way that was let in before: it must not land in what is deleted.
+    fn is_written(&self, unit: Unit, before: u64) -> bool {
+        let copies = |pending: &Pending| match pending {
+            Pending::Unit(pending) => pending.is_write() && pending.unit() == Some(unit),
+            _ => false,
+        };
+        let copied = self.pending.range(..before).any(|(_, pending)| copies(pending));
+        copied || self.writes_before(before) && !crate::mutant!("delete-early")
     }
 
     /// The same after some time, for what the store could not do before.
@@ -260,13 +322,35 @@ impl Node {
         self.on_caught_up(now);
     }
 
+    /// It is durable, or about to be, how far a unit is.
+    pub(super) fn set_record(&mut self, unit: Unit, record: FillRecord) {
+        self.fills.records.insert(unit, record);
+    }
+
     /// What this node says of the units it has become an owner of.
     pub(super) fn fill_news(&self) -> Vec<FillNews> {
-        Vec::new()
+        let Some(state) = &self.state else { return Vec::new() };
+        let news = self.fills.records.iter().filter_map(|(unit, record)| {
+            let (unit, entry) = (*unit, record.entry);
+            let told = match &record.stage {
+                FillStage::Complete if state.moving(unit).is_none() => return None,
+                FillStage::Complete => FillState::Complete,
+                FillStage::Filling(_) => {
+                    let done_milli = self.fills.transfers.done_milli(unit, state);
+                    FillState::Filling { done_milli }
+                }
+            };
+            (self.own_entry(unit) == Some(entry)).then_some(FillNews { unit, entry, state: told })
+        });
+        let mut news: Vec<FillNews> = news.collect();
+        // Those that somebody waits for first.
+        news.sort_by_key(|news| news.state != FillState::Complete);
+        news.truncate(limits::FILL_NEWS_MAX);
+        news
     }
 
     /// Bytes a second of copies that this node takes; 0 is no bound.
     pub(super) fn transfer_rate(&self) -> u64 {
-        64 << 20
+        self.config.transfer_rate
     }
 }

@@ -11,7 +11,7 @@
 //! (what the disk answers), `decree` (who decides the next state), `tables` (what is asked about them),
 //! `topology` (members, plans, the steps of moves and the acknowledgement of epochs), `explain` (what is
 //! known of a key), `sweep` (what is left of dropped ones), `fills` (how far this node has what it
-//! owns), `admin`, `publish`.
+//! owns), `transfer` (how that is copied), `admin`, `publish`.
 
 mod admin;
 mod behind;
@@ -37,6 +37,7 @@ mod tables;
 #[allow(clippy::cast_possible_truncation, reason = "small numbers of a test")]
 mod tests;
 mod topology;
+mod transfer;
 mod waterfall;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -157,6 +158,7 @@ impl Node {
         let members_rng = fastrand::Rng::with_seed(seed ^ 0x6d65_6d62_6572_7321);
         let members = Members::new(now, members::timing(&config), (id, boot.number), members_rng);
         let config_timing = decree::timing(&config);
+        let fills = Fills::new(&config, restored.fills.clone());
         let hints = Hints::new(&config, &restored, (now, seed));
         let mut node = Node {
             config,
@@ -177,7 +179,7 @@ impl Node {
             topology: Topology::new(restored.acknowledged),
             behind: Behind::default(),
             sweep: Sweep::new(restored.swept),
-            fills: Fills::new(restored.fills.clone()),
+            fills,
             hints,
             explains: Gatherings::default(),
             ring: None,
@@ -255,6 +257,7 @@ impl Node {
             self.behind.next_deadline(),
             self.explains.next_deadline(),
             self.hints_deadline(),
+            self.transfers_deadline(),
         ];
         others.into_iter().flatten().chain([housekeeping]).min()
     }
@@ -281,6 +284,7 @@ impl Node {
         self.on_topology_time(now);
         self.on_behind_time(now);
         self.on_explain_time(now);
+        self.on_transfers_time(now);
         if self.hints_deadline().is_some_and(|at| at <= now.mono) {
             self.replay_on(now);
         }

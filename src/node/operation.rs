@@ -474,6 +474,7 @@ impl Node {
         self.note_lost(now, peer);
         self.publish();
         self.on_target_lost(now, peer);
+        self.on_source_lost(now, peer);
         self.explain_lost(now, peer);
         // A link with a full queue breaks and heals again and again: those that have noted its loss
         // before must cost next to nothing.

@@ -58,6 +58,7 @@ impl Node {
             PeerMessage::Causal(message) => self.on_causal(now, from, *message),
             PeerMessage::Consensus(message) => self.on_consensus(now, from, *message),
             PeerMessage::Explain(message) => self.on_explain(now, from, *message),
+            PeerMessage::Copy(message) => self.on_copy(now, from, *message),
         }
     }
 

@@ -11,8 +11,8 @@ use super::execute::{Undone, submit};
 use super::{Done, Shared, disk_error, hints, keyspace};
 use crate::causality::{Actor, Applied, Dot, Payload, SiblingSet};
 use crate::message::{CausalDisk, CausalDone, CausalTask, Changed, DiskAnswer, DiskError};
-use crate::storage::{Batch, Durability, Seqno, TryGet};
-use crate::types::{NodeId, Value, limits};
+use crate::storage::{Batch, Durability, Seqno, Snapshot, TryGet};
+use crate::types::{Key, NodeId, TableId, Unit, Value, limits};
 
 /// The first byte of a head: its kind, in the bits that are 0 of a last-writer-wins register.
 pub(super) const HEAD: u8 = 0x10;
@@ -187,7 +187,10 @@ fn perform(
         put_away(set, &apart);
     }
     let same = after == before;
-    let batch = if same { Batch::new() } else { store(head_key, place, &apart, after) };
+    let mut batch = Batch::new();
+    if !same {
+        store(&mut batch, head_key, place, &apart, after);
+    }
     let answer = DiskAnswer::Causal(answer);
     let done = undone.guard(done);
     if is_change && crate::mutant!("causal-ack-before-durable") {
@@ -195,6 +198,43 @@ fn perform(
         return submit(shared, batch, Durability::Default, answer, Box::new(|_| ()));
     }
     submit(shared, batch, Durability::Default, answer, done);
+}
+
+/// Merges a copied set into what is there, in a batch with others; the caller holds the key's stripe.
+pub(super) fn merge_into(
+    shared: &Shared,
+    batch: &mut Batch,
+    (unit, table, key): (Unit, TableId, &Key),
+    set: SiblingSet,
+) -> Result<(), DiskError> {
+    let head_key = keyspace::data_key(unit, table, key);
+    let head = shared.engine.get(&head_key).map_err(|error| disk_error(&error))?;
+    let before = head.map_or(Ok(SiblingSet::default()), |(bytes, _)| decode(bytes))?;
+    let apart = apart(&before);
+    let mut after = before.clone();
+    after.join(set);
+    put_away(&mut after, &apart);
+    if after != before {
+        let place = |dot| keyspace::sibling_key(unit, table, key, dot);
+        store(batch, &head_key, place, &apart, after);
+    }
+    Ok(())
+}
+
+/// The set as it is stored, with all its values.
+pub(super) fn whole(
+    engine: &Snapshot,
+    (unit, table, key): (Unit, TableId, &Key),
+    head: Bytes,
+) -> Result<SiblingSet, DiskError> {
+    let mut set = decode(head)?;
+    let away = apart(&set);
+    fetch(&mut set, &away, |dot| {
+        let key = keyspace::sibling_key(unit, table, key, dot);
+        let found = engine.get(&key).map_err(|error| disk_error(&error))?;
+        Ok(found.map(|(bytes, _)| bytes))
+    })?;
+    Ok(set)
 }
 
 /// What is told of a change that an actor has made of a set.
@@ -207,20 +247,19 @@ pub(super) fn changed(after: &SiblingSet, actor: Actor, applied: &Applied) -> Ch
     }
 }
 
-/// The batch that stores `after` where values of `apart` have records of their own. These stay
+/// Stores `after` where values of `apart` have records of their own. These stay
 /// where they are, so that no value is written again.
 fn store(
+    batch: &mut Batch,
     head_key: &[u8],
     place: impl Fn(Dot) -> Vec<u8>,
     apart: &[Dot],
     mut after: SiblingSet,
-) -> Batch {
-    let mut batch = Batch::new();
-    lay(&mut batch, place, apart, &mut after);
+) {
+    lay(batch, place, apart, &mut after);
     let mut head = vec![HEAD];
     head.extend_from_slice(&after.encode());
     batch.put(head_key, &head);
-    batch
 }
 
 /// Gives large values of several siblings records of their own, and deletes those that have gone.

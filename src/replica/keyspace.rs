@@ -78,6 +78,12 @@ pub(super) fn table_of(key: &[u8]) -> Option<TableId> {
     Some(TableId(u32::from_be_bytes(number.try_into().ok()?) & !SIBLINGS))
 }
 
+/// Whether an engine's key is that of the value of a sibling.
+pub(super) fn is_sibling(key: &[u8]) -> bool {
+    let number = key.get(PREFIX_BYTES - 4..PREFIX_BYTES).and_then(|bytes| bytes.try_into().ok());
+    number.is_some_and(|bytes| u32::from_be_bytes(bytes) & SIBLINGS != 0)
+}
+
 /// Bytes of a unit and a table.
 const PLACE_BYTES: usize = 8;
 

@@ -7,6 +7,7 @@
 //! still takes away.
 
 mod causal;
+mod copy;
 mod execute;
 mod hints;
 mod kept;
@@ -175,6 +176,8 @@ fn disk_error(error: &storage::Error) -> DiskError {
 
 #[cfg(test)]
 mod causal_tests;
+#[cfg(test)]
+mod copy_tests;
 #[cfg(test)]
 mod register_tests;
 #[cfg(test)]

@@ -118,6 +118,24 @@ fn perform(
     submit(shared, batch, Durability::Synced, answer, syncing(unsynced, done));
 }
 
+/// Merges a copied acceptor into what is there, in a batch with others; the caller holds the key's
+/// stripe. It is told only by a complete owner, which is known to be one in a later, synced, batch.
+pub(super) fn merge_into(
+    shared: &Shared,
+    batch: &mut Batch,
+    key: &[u8],
+    copied: Acceptor,
+) -> Result<(), DiskError> {
+    let found = shared.engine.get(key).map_err(|error| disk_error(&error))?;
+    let mut acceptor = found.map_or(Ok(Acceptor::default()), |(bytes, _)| decode(bytes))?;
+    if acceptor.join(copied) {
+        let mut bytes = vec![ACCEPTOR];
+        acceptor.encode(&mut bytes);
+        batch.put(key, &bytes);
+    }
+    Ok(())
+}
+
 /// Counts a write until it is durable, or is known not to have been made. One whose fate is unknown
 /// stays counted: memory shows it, and the disk may not hold it.
 fn syncing(unsynced: Arc<AtomicU32>, done: Done) -> Done {
@@ -131,7 +149,7 @@ fn syncing(unsynced: Arc<AtomicU32>, done: Done) -> Done {
 }
 
 /// A stored acceptor.
-fn decode(mut bytes: Bytes) -> Result<Acceptor, DiskError> {
+pub(super) fn decode(mut bytes: Bytes) -> Result<Acceptor, DiskError> {
     let kind = bytes.try_get_u8().ok();
     let acceptor = (kind == Some(ACCEPTOR)).then(|| Acceptor::decode(bytes)).flatten();
     acceptor.ok_or_else(|| {

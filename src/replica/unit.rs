@@ -5,7 +5,7 @@ use std::ops::Bound;
 
 use super::execute::submit;
 use super::keyspace::{DATA, OVERLAY, unit_of, unit_prefix};
-use super::{Done, Shared, disk_error, restore};
+use super::{Done, Shared, copy, disk_error, restore};
 use crate::message::{DiskAnswer, DiskError, FillRecord, MetaRecord, UnitDisk, UnitDone};
 use crate::storage::{Batch, Direction, Durability, Engine, KeyRange, Snapshot};
 use crate::types::Unit;
@@ -18,6 +18,12 @@ pub(super) fn execute(shared: &Shared, disk: UnitDisk, done: Done) {
     match disk {
         UnitDisk::Held { after } => done(held(&shared.engine, after).map(DiskAnswer::Unit)),
         UnitDisk::Empty { unit, record } => empty(shared, unit, record, done),
+        UnitDisk::Page { unit, what } => copy::page(shared, unit, what, done),
+        UnitDisk::Compare { unit, marks } => {
+            let wanted = copy::wanted(&shared.engine, unit, marks);
+            done(wanted.map(|wanted| DiskAnswer::Unit(UnitDone::Wanted(wanted))));
+        }
+        UnitDisk::Merge { unit, entries } => copy::merge_all(shared, unit, entries, done),
     }
 }
 
@@ -145,8 +151,9 @@ mod tests {
         all.iter().for_each(|unit| fill(&replica, *unit));
         assert_eq!(found(&replica), all);
         let stage = FillStage::Filling(FillProgress::default());
-        let record = Some(FillRecord { entry: Epoch(7), stage });
-        for (gone, record) in [(unit(0, 3), record.clone()), (unit(u16::MAX, u16::MAX), None)] {
+        let record = FillRecord { entry: Epoch(7), stage };
+        let last = unit(u16::MAX, u16::MAX);
+        for (gone, record) in [(unit(0, 3), Some(record.clone())), (last, None)] {
             all.retain(|unit| *unit != gone);
             run(&replica, empty(gone, record));
         }
@@ -154,7 +161,7 @@ mod tests {
         drop(replica);
         let (replica, restored) = open(&vfs);
         assert_eq!(found(&replica), all);
-        assert_eq!(restored.fills.into_iter().collect::<Vec<_>>(), [(unit(0, 3), record.unwrap())]);
+        assert_eq!(restored.fills.into_iter().collect::<Vec<_>>(), [(unit(0, 3), record)]);
         run(&replica, empty(unit(0, 3), None));
         drop(replica);
         assert!(open(&vfs).1.fills.is_empty());

@@ -219,6 +219,7 @@ fn node(config: &Config) -> Result<NodeConfig, ConfigError> {
         hint_age_max: config.hints.max_age,
         hint_bytes_max: hint_bytes(config)?,
         hint_replay_rate: replay_rate(config)?,
+        transfer_rate: u64::try_from(config.transfer.rate).unwrap_or(u64::MAX),
         ..NodeConfig::new(name, founders)
     })
 }

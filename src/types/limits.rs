@@ -106,6 +106,14 @@ pub const RUMOURS_MAX: usize = 64;
 pub const HEARSAY_MAX: usize = 64;
 /// Members named as having found another one silent.
 pub const ACCUSERS_MAX: usize = 4;
+/// Keys in one page of a copy.
+pub const COPY_PAGE_ENTRIES_MAX: usize = 4096;
+/// Bytes in one page of a copy; a page ends when it is reached.
+pub const COPY_PAGE_BYTES_MAX: usize = 1 << 20;
+/// Pages of copies that a source reads for others at once.
+pub const COPY_PAGES_GIVEN_MAX: usize = 8;
+/// Units that a node fills at once.
+pub const FILLS_UNDER_WAY_MAX: usize = 4;
 /// Fills that a probe tells of.
 pub const FILL_NEWS_MAX: usize = 512;
 /// Largest weight of a member, in thousandths.

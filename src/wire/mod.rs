@@ -9,6 +9,9 @@ mod causal;
 mod causal_tests;
 pub mod client;
 mod consensus;
+mod copy;
+#[cfg(test)]
+mod copy_tests;
 mod decree;
 pub mod error;
 pub mod explain;

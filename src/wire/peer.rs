@@ -17,6 +17,7 @@ use crate::types::{
 
 use super::causal::{causal_from_wire, causal_to_wire};
 use super::consensus::{consensus_from_wire, consensus_to_wire};
+use super::copy::{copy_from_wire, copy_to_wire};
 use super::decree::{decree_from_wire, decree_to_wire};
 use super::gossip::{probe_from_wire, probe_to_wire, sync_from_wire, sync_to_wire};
 use super::key_facts::{key_facts_from_wire, key_facts_to_wire};
@@ -96,6 +97,7 @@ pub fn message_to_wire(message: PeerMessage) -> pb::Op {
         PeerMessage::Causal(message) => Op::Causal(causal_to_wire(*message)),
         PeerMessage::Consensus(message) => Op::Consensus(consensus_to_wire(*message)),
         PeerMessage::Explain(message) => Op::Explain(key_facts_to_wire(*message)),
+        PeerMessage::Copy(message) => Op::Copy(copy_to_wire(*message)),
     };
     pb::Op { op: Some(op) }
 }
@@ -141,6 +143,7 @@ pub fn message_from_wire(op: pb::Op) -> Result<PeerMessage, Malformed> {
         Op::Causal(message) => PeerMessage::Causal(Box::new(causal_from_wire(message)?)),
         Op::Consensus(message) => PeerMessage::Consensus(Box::new(consensus_from_wire(message)?)),
         Op::Explain(message) => PeerMessage::Explain(Box::new(key_facts_from_wire(message)?)),
+        Op::Copy(message) => PeerMessage::Copy(Box::new(copy_from_wire(message)?)),
     })
 }
 
@@ -163,6 +166,7 @@ pub fn message_weight(message: &PeerMessage) -> usize {
         PeerMessage::Causal(message) => message.bytes(),
         PeerMessage::Consensus(message) => message.bytes(),
         PeerMessage::Explain(message) => message.bytes(),
+        PeerMessage::Copy(message) => message.bytes(),
         PeerMessage::Birth(news) => 64 * (news.known.len() + 1),
         PeerMessage::StateNews(state) => state_weight(state),
         PeerMessage::Decree(message) => match message.as_ref() {
@@ -247,7 +251,7 @@ pub(super) fn stamp_from_wire(stamp: pb::Stamp) -> Stamp {
     Stamp { time, counter: stamp.counter, node }
 }
 
-fn record_to_wire(record: Record) -> pb::Record {
+pub(super) fn record_to_wire(record: Record) -> pb::Record {
     let Record { stamp, expiry, value } = record;
     pb::Record {
         time_ns: stamp.time.0,
@@ -258,7 +262,7 @@ fn record_to_wire(record: Record) -> pb::Record {
     }
 }
 
-fn record_from_wire(record: pb::Record) -> Result<Record, Malformed> {
+pub(super) fn record_from_wire(record: pb::Record) -> Result<Record, Malformed> {
     let value = record.value.map(Value::new).transpose();
     Ok(Record {
         stamp: Stamp {

@@ -399,11 +399,7 @@ impl Bench {
             DiskRequest::Range { units, table, prefix, after, limit, .. } => {
                 DiskAnswer::Range(disk.range(&units, table, (&prefix, &after), limit as usize))
             }
-            DiskRequest::Sweep { state, from: _ } => {
-                disk.data.retain(|(_, table, _), _| !state.is_dropped(*table));
-                disk.acceptors.retain(|(_, table, _), _| !state.is_dropped(*table));
-                DiskAnswer::Swept(None, disk.sweep_hints(&state))
-            }
+            DiskRequest::Sweep { state, from: _ } => disk.sweep(&state),
             DiskRequest::Unit(ask) => DiskAnswer::Unit(disk.on_unit(*ask)),
             DiskRequest::KeepHint { target, hint } => disk.keep(target, hint),
             DiskRequest::ReadHint { targets, unit, table, key } => {

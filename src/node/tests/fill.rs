@@ -11,10 +11,10 @@ use crate::types::{
     WallTime,
 };
 
-const TABLE: TableId = TableId(1);
+pub(super) const TABLE: TableId = TableId(1);
 
 /// Four nodes that serve, a unit that one of them does not own, and that one.
-fn four() -> (Bench, Unit, NodeId) {
+pub(super) fn four() -> (Bench, Unit, NodeId) {
     let mut bench = Bench::serving(4);
     let state = state_of(&mut bench);
     let unit = state.units().next().unwrap();
@@ -22,7 +22,7 @@ fn four() -> (Bench, Unit, NodeId) {
     (bench, unit, outsider)
 }
 
-fn state_of(bench: &mut Bench) -> Arc<ClusterState> {
+pub(super) fn state_of(bench: &mut Bench) -> Arc<ClusterState> {
     let held = (1..=4)
         .map(node)
         .filter_map(|id| bench.host(id).node.as_ref().and_then(|node| node.state.clone()));
@@ -31,7 +31,7 @@ fn state_of(bench: &mut Bench) -> Arc<ClusterState> {
 }
 
 /// The next state, with one unit changed, comes into force on those nodes.
-fn next(
+pub(super) fn next(
     bench: &mut Bench,
     at: &[NodeId],
     unit: Unit,
@@ -52,7 +52,12 @@ fn next(
 }
 
 /// `enters` takes the place of the last owner, in the first phase.
-fn enter(bench: &mut Bench, at: &[NodeId], unit: Unit, enters: NodeId) -> Arc<ClusterState> {
+pub(super) fn enter(
+    bench: &mut Bench,
+    at: &[NodeId],
+    unit: Unit,
+    enters: NodeId,
+) -> Arc<ClusterState> {
     next(bench, at, unit, |state, class, partition| {
         let class = &mut state.classes[class];
         let mut other = class.owners[partition].clone();
@@ -65,35 +70,35 @@ fn enter(bench: &mut Bench, at: &[NodeId], unit: Unit, enters: NodeId) -> Arc<Cl
 }
 
 /// The move is rolled back.
-fn leave(bench: &mut Bench, at: &[NodeId], unit: Unit) -> Arc<ClusterState> {
+pub(super) fn leave(bench: &mut Bench, at: &[NodeId], unit: Unit) -> Arc<ClusterState> {
     next(bench, at, unit, |state, class, _| state.classes[class].moves.clear())
 }
 
-fn everybody() -> Vec<NodeId> {
+pub(super) fn everybody() -> Vec<NodeId> {
     (1..=4).map(node).collect()
 }
 
-fn record(time: u64) -> Record {
+pub(super) fn record(time: u64) -> Record {
     let stamp = Stamp { time: WallTime(time), counter: 0, node: node(1) };
     Record { stamp, expiry: None, value: Value::new("v").ok() }
 }
 
-fn key(text: &str) -> Key {
+pub(super) fn key(text: &str) -> Key {
     Key::new(text.to_owned()).unwrap()
 }
 
-fn filling(bench: &mut Bench, id: NodeId, unit: Unit) -> Option<Epoch> {
+pub(super) fn filling(bench: &mut Bench, id: NodeId, unit: Unit) -> Option<Epoch> {
     match bench.host(id).disk.fill(unit) {
         Some(FillRecord { entry, stage: FillStage::Filling(_) }) => Some(*entry),
         _ => None,
     }
 }
 
-fn takes_writes(bench: &mut Bench, id: NodeId, unit: Unit) -> bool {
+pub(super) fn takes_writes(bench: &mut Bench, id: NodeId, unit: Unit) -> bool {
     bench.host(id).node.as_ref().unwrap().takes_writes(unit)
 }
 
-fn is_complete(bench: &mut Bench, id: NodeId, unit: Unit) -> bool {
+pub(super) fn is_complete(bench: &mut Bench, id: NodeId, unit: Unit) -> bool {
     bench.host(id).node.as_ref().unwrap().is_complete(unit)
 }
 

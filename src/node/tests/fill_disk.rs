@@ -1,14 +1,125 @@
 //! Whole units, and copies of them, on a disk that never fails.
 
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
 use super::bench::Disk;
-use crate::message::{FillRecord, MetaRecord, UnitDisk, UnitDone};
-use crate::types::{TableId, Unit};
+use crate::causality::{Merge, merge};
+use crate::message::{
+    CopyContent, CopyEntry, CopyMark, CopyPage, CopyPlace, CopyRecord, CopyWhat, DiskAnswer,
+    FillRecord, MetaRecord, UnitDisk, UnitDone,
+};
+use crate::types::{ClusterState, Key, Stamp, TableId, Unit};
+
+/// Keys of a page: few, so that there are several.
+const PAGE_KEYS: usize = 3;
+
+fn mark(record: &CopyRecord) -> (Stamp, u128) {
+    match record {
+        CopyRecord::Version(record) => (record.stamp, 0),
+        // As good as a hash, for sets and states that differ in what they say.
+        other => (
+            Stamp::ZERO,
+            format!("{other:?}")
+                .bytes()
+                .fold(7, |hash, byte| (hash ^ u128::from(byte)).wrapping_mul(0x0100_0000_01b3)),
+        ),
+    }
+}
 
 impl Disk {
+    pub(super) fn sweep(&mut self, state: &ClusterState) -> DiskAnswer {
+        self.data.retain(|(_, table, _), _| !state.is_dropped(*table));
+        self.acceptors.retain(|(_, table, _), _| !state.is_dropped(*table));
+        DiskAnswer::Swept(None, self.sweep_hints(state))
+    }
+
     pub(super) fn on_unit(&mut self, ask: UnitDisk) -> UnitDone {
         match ask {
             UnitDisk::Held { .. } => self.units_held(),
             UnitDisk::Empty { unit, record } => self.empty_unit(unit, record),
+            UnitDisk::Page { unit, what } => UnitDone::Page(self.copy_page(unit, what)),
+            UnitDisk::Compare { unit, marks } => {
+                let own: BTreeMap<CopyPlace, CopyRecord> = self.records_of(unit);
+                let lacks = |theirs: &CopyMark| {
+                    let own = own.get(&theirs.place).map(mark);
+                    own.is_none_or(|(stamp, print)| {
+                        stamp < theirs.stamp || (stamp == theirs.stamp && theirs.print != print)
+                    })
+                };
+                let wanted = marks.into_iter().filter(lacks).map(|mark| mark.place);
+                UnitDone::Wanted(wanted.collect())
+            }
+            UnitDisk::Merge { unit, entries } => {
+                entries.into_iter().for_each(|entry| self.merge_copy(unit, entry));
+                UnitDone::Merged
+            }
+        }
+    }
+
+    pub(super) fn records_of(&self, unit: Unit) -> BTreeMap<CopyPlace, CopyRecord> {
+        let place =
+            |(_, table, key): &(Unit, TableId, Key)| CopyPlace { table: *table, key: key.clone() };
+        let is_own = |slot: &(Unit, TableId, Key)| slot.0 == unit;
+        let data = self.data.iter().filter(|(slot, _)| is_own(slot));
+        let sets = self.sets.iter().filter(|(slot, _)| is_own(slot));
+        let acceptors = self.acceptors.iter().filter(|(slot, _)| is_own(slot));
+        let data = data.map(|(slot, it)| (place(slot), CopyRecord::Version(it.clone())));
+        let sets = sets.map(|(slot, it)| (place(slot), CopyRecord::Siblings(it.clone())));
+        let acceptors = acceptors.map(|(slot, it)| (place(slot), CopyRecord::Register(it.clone())));
+        data.chain(sets).chain(acceptors).collect()
+    }
+
+    fn copy_page(&self, unit: Unit, what: CopyWhat) -> CopyPage {
+        let all = self.records_of(unit);
+        let behind = |after: Option<CopyPlace>| {
+            let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+            let mut some: Vec<_> =
+                all.range((start, Bound::Unbounded)).take(PAGE_KEYS + 1).collect();
+            let is_cut = some.len() > PAGE_KEYS;
+            some.truncate(PAGE_KEYS);
+            let next = some.last().map(|(place, _)| (*place).clone()).filter(|_| is_cut);
+            (some, next)
+        };
+        let entry = |(place, record): (&CopyPlace, &CopyRecord)| CopyEntry {
+            place: place.clone(),
+            record: record.clone(),
+        };
+        let (content, next) = match what {
+            CopyWhat::All(after) => {
+                let (some, next) = behind(after);
+                (CopyContent::Records(some.into_iter().map(entry).collect()), next)
+            }
+            CopyWhat::Marks(after) => {
+                let (some, next) = behind(after);
+                let marks = some.into_iter().map(|(place, record)| {
+                    let ((stamp, print), place) = (mark(record), place.clone());
+                    CopyMark { place, stamp, print }
+                });
+                (CopyContent::Marks(marks.collect()), next)
+            }
+            CopyWhat::Keys(places) => {
+                // One at a time, so that they have to be asked for again.
+                let first = places.iter().take(1).filter_map(|place| all.get_key_value(place));
+                let next = places.first().cloned().filter(|_| places.len() > 1);
+                (CopyContent::Records(first.map(entry).collect()), next)
+            }
+        };
+        CopyPage { content, next }
+    }
+
+    fn merge_copy(&mut self, unit: Unit, CopyEntry { place, record }: CopyEntry) {
+        let slot = (unit, place.table, place.key);
+        match record {
+            CopyRecord::Version(record) => {
+                if merge(self.data.get(&slot), &record) == Merge::Replace {
+                    self.data.insert(slot, record);
+                }
+            }
+            CopyRecord::Siblings(set) => self.sets.entry(slot).or_default().join(set),
+            CopyRecord::Register(acceptor) => {
+                self.acceptors.entry(slot).or_default().join(acceptor);
+            }
         }
     }
 
@@ -40,7 +151,7 @@ impl Disk {
 
     /// How many keys there are of a unit.
     pub(super) fn keys_of(&self, unit: Unit) -> usize {
-        let is_own = |slot: &&(Unit, TableId, crate::types::Key)| slot.0 == unit;
+        let is_own = |slot: &&(Unit, TableId, Key)| slot.0 == unit;
         self.data.keys().filter(is_own).count()
             + self.sets.keys().filter(is_own).count()
             + self.acceptors.keys().filter(is_own).count()

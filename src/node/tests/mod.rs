@@ -20,6 +20,7 @@ mod planted;
 mod register;
 mod shares;
 mod tables;
+mod transfer;
 mod trouble;
 mod ttl;
 mod waterfall;

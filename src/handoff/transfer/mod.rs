@@ -1,0 +1,408 @@
+//! Filling owners: what a node that has entered units asks of whom, until it has all it should have.
+//! Rules, states and invariants: `docs/protocol/transfer.md`, `docs/protocol/moves.md`.
+//!
+//! Knows no disk and no membership: it is told what the disk has done, and with each step who can be
+//! reached. All it must not forget is in one [`FillRecord`] a unit.
+
+mod compare;
+mod pull;
+
+use core::time::Duration;
+use std::collections::BTreeMap;
+
+use crate::message::{
+    CopyAsk, CopyEntry, CopyMark, CopyMessage, CopyPlace, CopyRefusal, FillProgress, FillRecord,
+    FillStage, RoundId,
+};
+use crate::types::{ClassId, ClusterState, Epoch, NodeId, TableKind, Time, Unit, limits};
+
+use pull::{Got, Pull};
+
+/// How often a question is asked before its source counts as lost.
+const TRIES_MAX: u32 = 3;
+/// Bytes pulled after which progress is stored.
+const SAVE_BYTES: u64 = 16 << 20;
+
+/// The pace of copies.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// Bytes a second that are pulled; 0 is no bound.
+    pub bytes_per_second: u64,
+    /// How long a source that has refused is left alone; and how often it is looked whether somebody
+    /// can be asked.
+    pub pause: Duration,
+    /// How long a question may stay without an answer.
+    pub answer_within: Duration,
+}
+
+/// What the machine is told with each step.
+pub struct Surroundings<'a> {
+    /// The time.
+    pub now: Time,
+    /// This node.
+    pub me: NodeId,
+    /// The state in force.
+    pub state: &'a ClusterState,
+    /// Whether a member can be asked now.
+    pub reachable: &'a dyn Fn(NodeId) -> bool,
+    /// Users keep the store busy: nothing is asked for.
+    pub busy: bool,
+    /// The next operation's number.
+    pub next_operation: &'a mut u64,
+    /// Where actions go.
+    pub out: &'a mut Vec<TransferAction>,
+}
+
+/// What the machine wants.
+#[derive(Clone, Debug)]
+pub enum TransferAction {
+    /// Ask a source.
+    Ask(NodeId, Box<CopyAsk>),
+    /// Tell which of these this node lacks.
+    Compare(Unit, RoundId, Vec<CopyMark>),
+    /// Merge these.
+    Merge(Unit, RoundId, Vec<CopyEntry>),
+    /// Make it durable how far a unit is; complete ones too.
+    Save(Unit, FillRecord),
+}
+
+/// The units that are being filled.
+#[derive(Debug)]
+pub struct Transfers {
+    pace: Pace,
+    fills: BTreeMap<Unit, Fill>,
+    /// When the next question may leave.
+    paced: Time,
+    /// When it is next looked whether somebody can be asked.
+    look_at: Time,
+}
+
+#[derive(Debug)]
+struct Fill {
+    entry: Epoch,
+    progress: FillProgress,
+    pull: Option<Pull>,
+    /// Sources that have refused or were lost, and until when they are left alone.
+    waits: BTreeMap<NodeId, Time>,
+    /// A record is on its way to the disk.
+    saving: bool,
+    /// Something has come to be since the last one.
+    unsaved: bool,
+}
+
+impl Fill {
+    fn record(&self, is_complete: bool) -> FillRecord {
+        let stage = if is_complete {
+            FillStage::Complete
+        } else {
+            FillStage::Filling(self.progress.clone())
+        };
+        FillRecord { entry: self.entry, stage }
+    }
+
+    /// The source that is asked next.
+    fn pick(&self, unit: Unit, around: &Surroundings<'_>) -> Option<NodeId> {
+        let owners = around.state.owners(unit);
+        let ready = |id: &NodeId| {
+            *id != around.me
+                && !self.progress.pulled.contains(id)
+                && self.waits.get(id).is_none_or(|until| *until <= around.now)
+                && (around.reachable)(*id)
+        };
+        let current = self.progress.current.as_ref().map(|(source, _)| *source);
+        if let Some(current) = current.filter(|id| owners.contains(id) && ready(id)) {
+            return Some(current);
+        }
+        // Units begin with different ones, so that no owner has to give everything.
+        let first = usize::from(unit.partition.0) % owners.len().max(1);
+        owners.iter().cycle().skip(first).take(owners.len()).copied().find(ready)
+    }
+}
+
+/// How many other owners of the read set have to be pulled: of any so many, one has each write that was
+/// acknowledged by owners which had yet to acknowledge the entry.
+fn sources_wanted(state: &ClusterState, unit: Unit) -> usize {
+    let Some(class) = state.class(unit.class) else { return 0 };
+    let is_linearizable = state
+        .tables
+        .iter()
+        .any(|table| table.class == unit.class && table.kind == TableKind::Linearizable);
+    // Rounds need no more than a majority.
+    let majority = class.n / 2 + 1;
+    let w = if is_linearizable { class.w_min.min(majority) } else { class.w_min };
+    if crate::mutant!("copy-from-one-source") {
+        return 1;
+    }
+    usize::from((class.n + 1).saturating_sub(w))
+}
+
+impl Transfers {
+    /// Nothing under way.
+    pub fn new(pace: Pace) -> Transfers {
+        Transfers { pace, fills: BTreeMap::new(), paced: Time(0), look_at: Time(0) }
+    }
+
+    /// A unit is to be filled for an entry, from where an earlier boot has left it.
+    pub fn begin(&mut self, unit: Unit, entry: Epoch, progress: FillProgress) {
+        if self.fills.get(&unit).is_some_and(|fill| fill.entry == entry) {
+            return;
+        }
+        // INVARIANT: all that is under way for another entry was forgotten, see `forget`.
+        let (waits, pull) = (BTreeMap::new(), None);
+        let fill = Fill { entry, progress, pull, waits, saving: false, unsaved: false };
+        self.fills.insert(unit, fill);
+        self.look_at = Time(0);
+    }
+
+    /// A unit is not to be filled any more, or for another entry.
+    pub fn forget(&mut self, unit: Unit) {
+        self.fills.remove(&unit);
+    }
+
+    /// How far a unit is, in thousandths.
+    pub fn done_milli(&self, unit: Unit, state: &ClusterState) -> u16 {
+        let pulled = self.fills.get(&unit).map_or(0, |fill| fill.progress.pulled.len());
+        let wanted = sources_wanted(state, unit).max(1);
+        u16::try_from(1000 * pulled.min(wanted) / wanted).unwrap_or(1000)
+    }
+
+    /// When [`Transfers::on_time`] is next wanted.
+    pub fn next_deadline(&self) -> Option<Time> {
+        if self.fills.is_empty() {
+            return None;
+        }
+        let pulls = self.fills.values().filter_map(|fill| fill.pull.as_ref());
+        let due = pulls.filter_map(|pull| match &pull.asked {
+            Some(asked) => Some(asked.since.plus(self.pace.answer_within)),
+            None => pull.may_ask().then(|| pull.held_until.max(self.paced)),
+        });
+        due.chain([self.look_at]).min()
+    }
+
+    /// Goes on, if there is anything to go on with.
+    pub fn on_time(&mut self, around: &mut Surroundings<'_>) {
+        for (unit, fill) in &mut self.fills {
+            let Some(pull) = &mut fill.pull else { continue };
+            let Some(asked) = &pull.asked else { continue };
+            if !(around.reachable)(pull.source) {
+                fail(fill, around.now.plus(self.pace.pause));
+                continue;
+            }
+            if around.now.since(asked.since) < self.pace.answer_within {
+                continue;
+            }
+            if asked.tries >= TRIES_MAX {
+                crate::sometimes!("transfer: a source is lost");
+                fail(fill, around.now.plus(self.pace.answer_within));
+            } else {
+                ask(*unit, fill.entry, pull, around);
+            }
+        }
+        self.go_on(around);
+    }
+
+    /// A source has said something.
+    pub fn on_message(
+        &mut self,
+        from: NodeId,
+        message: CopyMessage,
+        around: &mut Surroundings<'_>,
+    ) {
+        let (CopyMessage::Page { round, .. } | CopyMessage::Refused { round, .. }) = &message
+        else {
+            return;
+        };
+        let round = *round;
+        let found = self.fills.iter_mut().find(|(_, fill)| {
+            let is_it = |pull: &Pull| {
+                pull.op == round.op && pull.source == from && pull.waits_for(round.round)
+            };
+            fill.pull.as_ref().is_some_and(is_it)
+        });
+        let Some((unit, fill)) = found else { return };
+        let (unit, now) = (*unit, around.now);
+        match message {
+            CopyMessage::Page { part, parts, page, .. } => {
+                let rate = self.pace.bytes_per_second;
+                let bytes = u64::try_from(page.bytes()).unwrap_or(u64::MAX);
+                let cost = bytes.saturating_mul(1_000_000_000).checked_div(rate).unwrap_or(0);
+                self.paced = self.paced.max(now).plus(Duration::from_nanos(cost));
+                let Some(pull) = &mut fill.pull else { return };
+                match pull.on_part((part, parts), page) {
+                    Got::Compare(number, marks) => {
+                        let round = RoundId { op: pull.op, round: number };
+                        around.out.push(TransferAction::Compare(unit, round, marks));
+                    }
+                    Got::Merge(number, entries) if entries.is_empty() => pull.on_merged(number),
+                    Got::Merge(number, entries) => {
+                        let round = RoundId { op: pull.op, round: number };
+                        around.out.push(TransferAction::Merge(unit, round, entries));
+                    }
+                    Got::Nothing => {}
+                    Got::Nonsense => fail(fill, now.plus(self.pace.answer_within)),
+                }
+            }
+            CopyMessage::Refused { why: CopyRefusal::Busy, .. } => {
+                let Some(pull) = &mut fill.pull else { return };
+                pull.asked = None;
+                pull.held_until = now.plus(self.pace.pause);
+            }
+            CopyMessage::Refused { why, .. } => {
+                crate::sometimes!("transfer: a source refuses");
+                let patience = match why {
+                    CopyRefusal::Incomplete => self.pace.answer_within,
+                    _ => self.pace.pause,
+                };
+                fail(fill, now.plus(patience));
+            }
+            CopyMessage::Ask(_) => {}
+        }
+        self.go_on(around);
+    }
+
+    /// The disk has compared; `None`: it could not.
+    pub fn on_compared(
+        &mut self,
+        (unit, round): (Unit, RoundId),
+        wanted: Option<Vec<CopyPlace>>,
+        around: &mut Surroundings<'_>,
+    ) {
+        let Some(fill) = self.fills.get_mut(&unit) else { return };
+        let Some(pull) = fill.pull.as_mut().filter(|pull| pull.op == round.op) else { return };
+        match wanted {
+            Some(wanted) => pull.on_compared(round.round, wanted),
+            None => fail(fill, around.now.plus(self.pace.pause)),
+        }
+        self.go_on(around);
+    }
+
+    /// The disk has merged, durably, or could not.
+    pub fn on_merged(
+        &mut self,
+        (unit, round): (Unit, RoundId),
+        is_done: bool,
+        around: &mut Surroundings<'_>,
+    ) {
+        let Some(fill) = self.fills.get_mut(&unit) else { return };
+        let Some(pull) = fill.pull.as_mut().filter(|pull| pull.op == round.op) else { return };
+        if is_done {
+            pull.on_merged(round.round);
+        } else {
+            fail(fill, around.now.plus(self.pace.pause));
+        }
+        self.go_on(around);
+    }
+
+    /// A record is durable, or could not be made so: it is tried again.
+    pub fn on_saved(&mut self, unit: Unit, is_done: bool, around: &mut Surroundings<'_>) {
+        let Some(fill) = self.fills.get_mut(&unit) else { return };
+        fill.saving = false;
+        fill.unsaved |= !is_done;
+        if is_done {
+            self.go_on(around);
+        } else {
+            self.look_at = around.now.plus(self.pace.pause);
+        }
+    }
+
+    /// A member cannot be reached any more.
+    pub fn on_unreachable(&mut self, member: NodeId, around: &mut Surroundings<'_>) {
+        for fill in self.fills.values_mut() {
+            if fill.pull.as_ref().is_some_and(|pull| pull.source == member) {
+                fail(fill, around.now.plus(self.pace.pause));
+            }
+        }
+        self.go_on(around);
+    }
+
+    fn go_on(&mut self, around: &mut Surroundings<'_>) {
+        self.look_at = around.now.plus(self.pace.pause);
+        let state = around.state;
+        let mut wanted = BTreeMap::<ClassId, usize>::new();
+        let mut under_way = self.fills.values().filter(|fill| fill.pull.is_some()).count();
+        for (unit, fill) in &mut self.fills {
+            if fill.pull.as_ref().is_some_and(Pull::is_done) {
+                end_source(fill);
+                under_way -= 1;
+            }
+            let wanted = wanted.entry(unit.class).or_insert_with(|| sources_wanted(state, *unit));
+            let is_enough = fill.progress.pulled.len() >= *wanted;
+            save(*unit, fill, is_enough, around);
+            if fill.pull.is_none() && !is_enough && under_way < limits::FILLS_UNDER_WAY_MAX {
+                begin_source(*unit, fill, around);
+                under_way += usize::from(fill.pull.is_some());
+            }
+            let Some(pull) = &mut fill.pull else { continue };
+            let at = pull.held_until.max(self.paced);
+            if !pull.may_ask() || at > around.now {
+                continue;
+            }
+            if around.busy {
+                crate::sometimes!("transfer: gives way to users");
+                pull.held_until = around.now.plus(self.pace.pause);
+            } else {
+                ask(*unit, fill.entry, pull, around);
+            }
+        }
+    }
+}
+
+/// Sends the next question, or the last one again.
+fn ask(unit: Unit, entry: Epoch, pull: &mut Pull, around: &mut Surroundings<'_>) {
+    let (op, to) = (pull.op, pull.source);
+    if let Some((round, what)) = pull.ask(around.now) {
+        let round = RoundId { op, round };
+        let changed_at = around.state.changed_at(unit);
+        let ask = CopyAsk { round, unit, entry, changed_at, what };
+        around.out.push(TransferAction::Ask(to, Box::new(ask)));
+    }
+}
+
+/// The source is left alone for a while; what it has given stays.
+fn fail(fill: &mut Fill, until: Time) {
+    let Some(pull) = fill.pull.take() else { return };
+    fill.waits.insert(pull.source, until);
+    if let Some(place) = pull.through() {
+        fill.progress.current = Some((pull.source, place.clone()));
+    }
+}
+
+fn begin_source(unit: Unit, fill: &mut Fill, around: &mut Surroundings<'_>) {
+    let Some(source) = fill.pick(unit, around) else { return };
+    let op = *around.next_operation;
+    *around.next_operation += 1;
+    let current = fill.progress.current.take();
+    // What an earlier source has given may make a difference small.
+    let is_empty = fill.progress.pulled.is_empty()
+        && current.as_ref().is_none_or(|(earlier, _)| *earlier == source);
+    let through = current.filter(|(earlier, _)| *earlier == source).map(|(_, place)| place);
+    fill.pull = Some(Pull::new(op, source, is_empty, through));
+}
+
+/// Everything has been pulled from the source.
+fn end_source(fill: &mut Fill) {
+    if let Some(pull) = fill.pull.take() {
+        crate::sometimes!("transfer: a source has been pulled");
+        fill.progress.pulled.push(pull.source);
+        fill.progress.current = None;
+        fill.unsaved = true;
+    }
+}
+
+/// Makes durable what has come to be, one record at a time.
+fn save(unit: Unit, fill: &mut Fill, is_complete: bool, around: &mut Surroundings<'_>) {
+    if let Some(pull) = fill.pull.as_mut().filter(|pull| pull.unsaved >= SAVE_BYTES)
+        && let Some(place) = pull.through()
+    {
+        fill.progress.current = Some((pull.source, place.clone()));
+        pull.unsaved = 0;
+        fill.unsaved = true;
+    }
+    if (fill.unsaved || is_complete) && !fill.saving {
+        (fill.saving, fill.unsaved) = (true, false);
+        around.out.push(TransferAction::Save(unit, fill.record(is_complete)));
+    }
+}
+
+#[cfg(test)]
+mod tests;

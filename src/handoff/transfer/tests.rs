@@ -1,0 +1,333 @@
+//! The machine, its sources and its disk played by hand.
+
+use std::collections::BTreeSet;
+
+use super::*;
+use crate::message::{CopyContent, CopyPage, CopyRecord, CopyWhat};
+use crate::testing::arm_mutant;
+use crate::types::{
+    Class, ClusterId, Key, Lineage, Partition, Record, Settings, Stamp, TableId, Topology, WallTime,
+};
+
+const ME: NodeId = NodeId(9);
+const UNIT: Unit = Unit { class: ClassId(0), partition: Partition(0) };
+const ENTRY: Epoch = Epoch(7);
+
+fn state(n: u8, w_min: u8) -> ClusterState {
+    let owners = vec![(1..=n.into()).map(NodeId).collect()];
+    let class = Class::new(ClassId(0), (n, n + 1 - w_min, w_min), owners, Epoch(1));
+    ClusterState {
+        epoch: ENTRY,
+        parent: 0,
+        cluster: ClusterId::default(),
+        lineage: Lineage::default(),
+        feature_level: 1,
+        settings: Settings { name: "kv".to_owned(), partitions: 1 },
+        members: Vec::new(),
+        council: Vec::new(),
+        ring: Vec::new(),
+        classes: vec![class],
+        tables: Vec::new(),
+        table_id_max: TableId(1),
+        dropped_at: Epoch(0),
+        recent_changes: Vec::new(),
+        topology: Topology::default(),
+    }
+}
+
+/// The machine and all around it.
+struct Stage {
+    transfers: Transfers,
+    state: ClusterState,
+    now: Time,
+    next_operation: u64,
+    away: BTreeSet<NodeId>,
+    busy: bool,
+    actions: Vec<TransferAction>,
+}
+
+impl Stage {
+    fn new(state: ClusterState, rate: u64) -> Stage {
+        let pace = Pace {
+            bytes_per_second: rate,
+            pause: Duration::from_millis(100),
+            answer_within: Duration::from_secs(1),
+        };
+        Stage {
+            transfers: Transfers::new(pace),
+            state,
+            now: Time(1),
+            next_operation: 1,
+            away: BTreeSet::new(),
+            busy: false,
+            actions: Vec::new(),
+        }
+    }
+
+    fn begun(progress: FillProgress) -> Stage {
+        let mut stage = Stage::new(state(3, 2), 0);
+        stage.transfers.begin(UNIT, ENTRY, progress);
+        stage.step(Transfers::on_time);
+        stage
+    }
+
+    fn step(&mut self, run: impl FnOnce(&mut Transfers, &mut Surroundings<'_>)) {
+        let away = self.away.clone();
+        let around = &mut Surroundings {
+            now: self.now,
+            me: ME,
+            state: &self.state,
+            reachable: &|id| !away.contains(&id),
+            busy: self.busy,
+            next_operation: &mut self.next_operation,
+            out: &mut self.actions,
+        };
+        run(&mut self.transfers, around);
+    }
+
+    fn pass(&mut self, ms: u64) {
+        self.now = self.now.plus(Duration::from_millis(ms));
+        self.step(Transfers::on_time);
+    }
+
+    /// The only question that was asked since this was looked at.
+    fn question(&mut self) -> (NodeId, CopyAsk) {
+        let mut asks = core::mem::take(&mut self.actions).into_iter().filter_map(|it| match it {
+            TransferAction::Ask(to, ask) => Some((to, *ask)),
+            _ => None,
+        });
+        let first = asks.next().expect("a question");
+        assert!(asks.next().is_none());
+        first
+    }
+
+    fn answer(
+        &mut self,
+        (from, ask): &(NodeId, CopyAsk),
+        content: CopyContent,
+        next: Option<&str>,
+    ) {
+        let page = CopyPage { content, next: next.map(place) };
+        let message = CopyMessage::Page { round: ask.round, part: 0, parts: 1, page };
+        self.step(|transfers, around| transfers.on_message(*from, message, around));
+    }
+
+    fn refuse(&mut self, (from, ask): &(NodeId, CopyAsk), why: CopyRefusal) {
+        let message = CopyMessage::Refused { round: ask.round, why };
+        self.step(|transfers, around| transfers.on_message(*from, message, around));
+    }
+
+    /// What was handed to the disk to be merged since this was looked at is merged.
+    fn merge(&mut self) -> Vec<&'static str> {
+        let mut merged = Vec::new();
+        let (merges, others): (Vec<_>, Vec<_>) = core::mem::take(&mut self.actions)
+            .into_iter()
+            .partition(|it| matches!(it, TransferAction::Merge(..)));
+        self.actions = others;
+        for action in merges {
+            let TransferAction::Merge(unit, round, entries) = action else { unreachable!() };
+            let known = ["a", "b", "c", "d"];
+            merged.extend(
+                entries
+                    .iter()
+                    .map(|entry| known.into_iter().find(|it| place(it) == entry.place).unwrap()),
+            );
+            self.step(|transfers, around| transfers.on_merged((unit, round), true, around));
+        }
+        merged
+    }
+
+    /// What was to be stored since this was looked at is stored.
+    fn saved(&mut self) -> Vec<FillStage> {
+        let (saves, others): (Vec<_>, Vec<_>) = core::mem::take(&mut self.actions)
+            .into_iter()
+            .partition(|it| matches!(it, TransferAction::Save(..)));
+        self.actions = others;
+        let mut stages = Vec::new();
+        for action in saves {
+            let TransferAction::Save(unit, record) = action else { unreachable!() };
+            assert_eq!((unit, record.entry), (UNIT, ENTRY));
+            stages.push(record.stage);
+            self.step(|transfers, around| transfers.on_saved(unit, true, around));
+        }
+        stages
+    }
+}
+
+fn place(key: &str) -> CopyPlace {
+    CopyPlace { table: TableId(1), key: Key::new(key.to_owned()).unwrap() }
+}
+
+fn records(keys: &[&str]) -> CopyContent {
+    let entry = |key: &&str| CopyEntry {
+        place: place(key),
+        record: CopyRecord::Version(Record { stamp: at(1), expiry: None, value: None }),
+    };
+    CopyContent::Records(keys.iter().map(entry).collect())
+}
+
+fn marks(keys: &[&str]) -> CopyContent {
+    let mark = |key: &&str| CopyMark { place: place(key), stamp: at(1), print: 0 };
+    CopyContent::Marks(keys.iter().map(mark).collect())
+}
+
+fn at(time: u64) -> Stamp {
+    Stamp { time: WallTime(time), counter: 0, node: NodeId(1) }
+}
+
+fn pulled(sources: &[u32]) -> FillStage {
+    let pulled = sources.iter().map(|id| NodeId(*id)).collect();
+    FillStage::Filling(FillProgress { pulled, ..FillProgress::default() })
+}
+
+#[test]
+fn as_many_sources_are_wanted_as_any_write_must_have_reached_one_of() {
+    let wanted = |n, w| sources_wanted(&state(n, w), UNIT);
+    assert_eq!([wanted(1, 1), wanted(3, 1), wanted(3, 2), wanted(3, 3)], [1, 3, 2, 1]);
+    assert_eq!([wanted(5, 3), wanted(5, 5)], [3, 1]);
+}
+
+#[test]
+fn the_first_source_is_taken_whole_and_what_the_second_has_more_of_is_asked_for() {
+    let mut stage = Stage::begun(FillProgress::default());
+    let first = stage.question();
+    assert_eq!((first.0, &first.1.what), (NodeId(1), &CopyWhat::All(None)));
+    assert_eq!((first.1.unit, first.1.entry, first.1.changed_at), (UNIT, ENTRY, Epoch(1)));
+    stage.answer(&first, records(&["a", "b"]), Some("b"));
+    // The next page is asked for while this one is merged.
+    let [TransferAction::Merge(..), TransferAction::Ask(_, next)] = &stage.actions[..] else {
+        panic!("{:?}", stage.actions)
+    };
+    assert_eq!(next.what, CopyWhat::All(Some(place("b"))));
+    let next = (NodeId(1), (**next).clone());
+    assert_eq!(stage.merge(), ["a", "b"]);
+    stage.actions.clear();
+    stage.answer(&first, records(&["d"]), None);
+    assert!(stage.actions.is_empty(), "an answer that comes twice");
+    stage.answer(&next, records(&["c"]), None);
+    assert_eq!(stage.merge(), ["c"]);
+    let second = {
+        let asks = stage.actions.iter().filter_map(|it| match it {
+            TransferAction::Ask(to, ask) => Some((*to, (**ask).clone())),
+            _ => None,
+        });
+        asks.last().unwrap()
+    };
+    assert_eq!((second.0, &second.1.what), (NodeId(2), &CopyWhat::Marks(None)));
+    assert_eq!(stage.saved(), [pulled(&[1])]);
+    stage.actions.clear();
+    stage.answer(&second, marks(&["a", "d"]), None);
+    let Some(TransferAction::Compare(_, round, _)) = stage.actions.pop() else { panic!() };
+    let wanted = Some(vec![place("d")]);
+    stage.step(|transfers, around| transfers.on_compared((UNIT, round), wanted, around));
+    let third = stage.question();
+    assert_eq!(third.1.what, CopyWhat::Keys(vec![place("d")]));
+    stage.answer(&third, records(&["d"]), None);
+    assert_eq!(stage.merge(), ["d"]);
+    assert_eq!(stage.saved(), [FillStage::Complete]);
+}
+
+#[test]
+fn one_source_is_enough_only_for_the_planted_bug() {
+    let case = || {
+        let mut stage = Stage::begun(FillProgress::default());
+        let first = stage.question();
+        stage.answer(&first, records(&[]), None);
+        stage.saved()
+    };
+    assert_eq!(case(), [pulled(&[1])]);
+    let _armed = arm_mutant("copy-from-one-source");
+    assert_eq!(case(), [FillStage::Complete]);
+}
+
+#[test]
+fn another_is_asked_in_the_place_of_one_that_refuses_or_is_lost_or_silent() {
+    let mut stage = Stage::begun(FillProgress::default());
+    let first = stage.question();
+    stage.refuse(&first, CopyRefusal::Incomplete);
+    let second = stage.question();
+    assert_eq!(second.0, NodeId(2));
+    stage.away.insert(NodeId(2));
+    stage.step(|transfers, around| transfers.on_unreachable(NodeId(2), around));
+    let third = stage.question();
+    assert_eq!((third.0, &third.1.what), (NodeId(3), &CopyWhat::All(None)));
+    // The first is let in again after a while, and when the third says nothing it is asked.
+    for _ in 0..3 {
+        stage.pass(1000);
+        let again = stage.question();
+        assert_eq!((again.0, &again.1.what), (NodeId(3), &third.1.what));
+        assert_ne!(again.1.round, third.1.round);
+    }
+    stage.pass(1000);
+    assert_eq!(stage.question().0, NodeId(1));
+}
+
+#[test]
+fn a_source_that_is_busy_is_asked_the_same_again_after_a_pause() {
+    let mut stage = Stage::begun(FillProgress::default());
+    let first = stage.question();
+    stage.refuse(&first, CopyRefusal::Busy);
+    assert!(stage.actions.is_empty());
+    stage.pass(100);
+    let again = stage.question();
+    assert_eq!((again.0, again.1.what), (first.0, first.1.what));
+}
+
+#[test]
+fn a_copy_goes_on_where_it_was_before_a_crash() {
+    let current = Some((NodeId(3), place("b")));
+    let progress = FillProgress { current, ..FillProgress::default() };
+    let mut stage = Stage::begun(progress);
+    let first = stage.question();
+    assert_eq!((first.0, first.1.what.clone()), (NodeId(3), CopyWhat::All(Some(place("b")))));
+    let pulled = vec![NodeId(1), NodeId(2)];
+    let progress = FillProgress { pulled, ..FillProgress::default() };
+    let mut stage = Stage::begun(progress);
+    assert_eq!(stage.saved(), [FillStage::Complete], "all had been pulled");
+}
+
+#[test]
+fn a_comparison_goes_on_with_the_keys_that_did_not_fit_and_nonsense_ends_it() {
+    let pulled = vec![NodeId(1)];
+    let mut stage = Stage::begun(FillProgress { pulled, ..FillProgress::default() });
+    let first = stage.question();
+    stage.answer(&first, marks(&["a", "b", "c"]), Some("c"));
+    let Some(TransferAction::Compare(_, round, _)) = stage.actions.pop() else { panic!() };
+    let wanted = Some(vec![place("a"), place("b")]);
+    stage.step(|transfers, around| transfers.on_compared((UNIT, round), wanted, around));
+    let keys = stage.question();
+    stage.answer(&keys, records(&["a"]), Some("a"));
+    stage.merge();
+    let rest = stage.question();
+    assert_eq!(rest.1.what, CopyWhat::Keys(vec![place("b")]));
+    stage.answer(&rest, records(&[]), None);
+    let next = stage.question();
+    assert_eq!(next.1.what, CopyWhat::Marks(Some(place("c"))));
+    stage.answer(&next, marks(&["d"]), Some("a"));
+    let other = stage.question();
+    assert_eq!(other.0, NodeId(3), "one that goes back in the unit would never end");
+}
+
+#[test]
+fn copies_keep_to_their_pace_and_give_way_to_users() {
+    let mut stage = Stage::new(state(3, 2), 1000);
+    stage.transfers.begin(UNIT, ENTRY, FillProgress::default());
+    stage.step(Transfers::on_time);
+    let first = stage.question();
+    stage.answer(&first, records(&["a", "b", "c"]), Some("c"));
+    stage.merge();
+    assert!(stage.actions.is_empty(), "{:?}", stage.actions);
+    let due = stage.transfers.next_deadline().unwrap();
+    assert!(due > stage.now);
+    stage.pass(1000);
+    let second = stage.question();
+    stage.busy = true;
+    stage.answer(&second, records(&["d"]), Some("d"));
+    stage.merge();
+    stage.pass(2000);
+    assert!(stage.actions.is_empty());
+    assert!(stage.transfers.next_deadline().unwrap() > stage.now, "it does not spin");
+    stage.busy = false;
+    stage.pass(200);
+    assert_eq!(stage.question().1.what, CopyWhat::All(Some(place("d"))));
+}

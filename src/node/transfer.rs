@@ -1,0 +1,247 @@
+//! Copies of units: what this node asks as a target, and what it gives as a source. The rules are
+//! `handoff`'s and `docs/protocol/transfer.md`'s; here they are fed, and their wishes carried out.
+
+use core::time::Duration;
+
+use super::Node;
+use super::disk::Pending;
+use super::fills::UnitPending;
+use crate::handoff::{Surroundings, TransferAction, Transfers};
+use crate::message::{
+    CopyAsk, CopyEntry, CopyMessage, CopyRefusal, DiskError, DiskRequest, FillRecord, FillStage,
+    Level, MetaRecord, PeerMessage, Phase, RoundId, UnitDisk, UnitDone,
+};
+use crate::types::{NodeId, Now, TableKind, Tenure, Time, Unit, limits};
+
+/// How far ahead of its pace a source may be before it puts targets off.
+const AHEAD_MAX: Duration = Duration::from_millis(500);
+/// Pressure of the store's write path from which on copies give way, in thousandths.
+const PRESSURE_MAX: u16 = 700;
+
+/// What a source gives.
+#[derive(Debug, Default)]
+pub(super) struct Giving {
+    /// Pages that are being read.
+    pages: usize,
+    /// Where its pace is.
+    paced: Time,
+}
+
+impl Node {
+    /// When transfers want to go on: while this node serves.
+    pub(super) fn transfers_deadline(&self) -> Option<Time> {
+        let serves = self.phase == Phase::Serving && self.state.is_some();
+        self.fills.transfers.next_deadline().filter(|_| serves)
+    }
+
+    pub(super) fn on_transfers_time(&mut self, now: Now) {
+        if self.transfers_deadline().is_some_and(|at| at <= now.mono) {
+            self.transfer_step(now, Transfers::on_time);
+        }
+    }
+
+    pub(super) fn on_source_lost(&mut self, now: Now, member: NodeId) {
+        self.transfer_step(now, |transfers, around| transfers.on_unreachable(member, around));
+    }
+
+    /// Takes a step of the machine and carries out what it wants.
+    fn transfer_step(&mut self, now: Now, run: impl FnOnce(&mut Transfers, &mut Surroundings<'_>)) {
+        let serves = self.phase == Phase::Serving;
+        let Some(state) = self.state.clone().filter(|_| serves) else { return };
+        let mut out = Vec::new();
+        let members = &self.members;
+        let reachable = |member: NodeId| members.is_reachable(member) && members.serves(member);
+        let around = &mut Surroundings {
+            now: now.mono,
+            me: self.me,
+            state: &state,
+            reachable: &reachable,
+            busy: self.replica_operations > self.config.replica_operations_max / 4
+                || self.replica.pressure_milli > PRESSURE_MAX,
+            next_operation: &mut self.next_operation,
+            out: &mut out,
+        };
+        run(&mut self.fills.transfers, around);
+        for action in out {
+            match action {
+                TransferAction::Ask(to, ask) => {
+                    self.send(to, PeerMessage::Copy(Box::new(CopyMessage::Ask(*ask))));
+                }
+                TransferAction::Compare(unit, round, marks) => {
+                    let request = UnitDisk::Compare { unit, marks };
+                    self.unit_disk(UnitPending::Compared(unit, round), request);
+                }
+                TransferAction::Merge(unit, round, entries) => {
+                    // What is left of dropped tables must not come back behind the sweep.
+                    let stays = |entry: &CopyEntry| !state.is_dropped(entry.place.table);
+                    let entries = entries.into_iter().filter(stays).collect();
+                    let request = UnitDisk::Merge { unit, entries };
+                    self.unit_disk(UnitPending::Merged(unit, round), request);
+                }
+                TransferAction::Save(unit, record) => self.save_fill(unit, record),
+            }
+        }
+    }
+
+    /// Makes durable how far a unit is. Whoever is complete for a new entry begins a new tenure: it
+    /// gives no name in causal tables under one that others may know more of.
+    fn save_fill(&mut self, unit: Unit, record: FillRecord) {
+        let is_complete = record.stage == FillStage::Complete;
+        let is_causal = self.state.as_ref().is_some_and(|state| {
+            let mut tables = state.tables.iter().filter(|table| table.class == unit.class);
+            tables.any(|table| table.kind == TableKind::Causal)
+        });
+        let tenure = (is_complete && is_causal).then(|| Tenure(self.causal.rng.u64(1..)));
+        let mut records = vec![MetaRecord::Fill(unit, record.clone())];
+        records.extend(tenure.map(MetaRecord::Tenure));
+        if is_complete && crate::mutant!("complete-before-durable") {
+            self.set_record(unit, record.clone());
+        }
+        let pending = Pending::Unit(UnitPending::Saved(unit, record, tenure));
+        self.disk(pending, DiskRequest::Persist(records));
+    }
+
+    pub(super) fn on_fill_saved(
+        &mut self,
+        now: Now,
+        unit: Unit,
+        (record, tenure): (FillRecord, Option<Tenure>),
+        result: &Result<UnitDone, DiskError>,
+    ) {
+        if result.is_ok() {
+            let is_complete = record.stage == FillStage::Complete;
+            let is_current = self.own_entry(unit) == Some(record.entry);
+            self.causal.tenure = tenure.unwrap_or(self.causal.tenure);
+            self.set_record(unit, record);
+            if is_complete {
+                crate::sometimes!("transfer: a unit is complete");
+                self.fills.transfers.forget(unit);
+                if is_current {
+                    self.note(Level::Info, None, format!("has all of unit {unit}"));
+                    self.members.probe_soon(now);
+                    self.look_at_moves(now);
+                }
+            }
+        }
+        let is_done = result.is_ok();
+        self.transfer_step(now, |transfers, around| transfers.on_saved(unit, is_done, around));
+    }
+
+    pub(super) fn on_compared(
+        &mut self,
+        now: Now,
+        about: (Unit, RoundId),
+        result: Result<UnitDone, DiskError>,
+    ) {
+        let wanted = match result {
+            Ok(UnitDone::Wanted(wanted)) => Some(wanted),
+            _ => None,
+        };
+        self.transfer_step(now, |transfers, around| transfers.on_compared(about, wanted, around));
+    }
+
+    pub(super) fn on_copy_merged(
+        &mut self,
+        now: Now,
+        about: (Unit, RoundId),
+        result: Result<UnitDone, DiskError>,
+    ) {
+        let is_done = result.is_ok();
+        self.transfer_step(now, |transfers, around| transfers.on_merged(about, is_done, around));
+    }
+
+    pub(super) fn on_copy(&mut self, now: Now, from: NodeId, message: CopyMessage) {
+        match message {
+            CopyMessage::Ask(ask) => self.on_copy_ask(now, from, ask),
+            answer => {
+                self.transfer_step(now, |transfers, around| {
+                    transfers.on_message(from, answer, around);
+                });
+            }
+        }
+    }
+
+    fn on_copy_ask(&mut self, now: Now, from: NodeId, ask: CopyAsk) {
+        let is_ahead = self.fills.giving.paced.since(now.mono) > AHEAD_MAX;
+        let is_full = self.fills.giving.pages >= limits::COPY_PAGES_GIVEN_MAX || is_ahead;
+        let judged = self.judge_copy(now, from, &ask);
+        match judged {
+            Err(why) => self.refuse_copy(from, ask.round, why),
+            Ok(()) if is_full => self.refuse_copy(from, ask.round, CopyRefusal::Busy),
+            Ok(()) => {
+                self.fills.giving.pages += 1;
+                let request = UnitDisk::Page { unit: ask.unit, what: ask.what.clone() };
+                self.unit_disk(UnitPending::Given(from, Box::new(ask)), request);
+            }
+        }
+    }
+
+    /// Whether this node may be a source: it has everything itself, and lets nothing in any more that
+    /// the target would not be told of.
+    fn judge_copy(&mut self, now: Now, from: NodeId, ask: &CopyAsk) -> Result<(), CopyRefusal> {
+        let Some(state) = self.state.clone().filter(|_| self.is_serving()) else {
+            return Err(CopyRefusal::Incomplete);
+        };
+        let changed_at = state.changed_at(ask.unit);
+        if ask.changed_at > changed_at {
+            self.ask_state(now, from);
+            return Err(CopyRefusal::NotAcknowledged);
+        }
+        if state.entry(ask.unit, from) != Some(ask.entry) {
+            self.push_state(now, from);
+            return Err(CopyRefusal::OtherEntry);
+        }
+        if ask.changed_at < changed_at {
+            self.push_state(now, from);
+            return Err(CopyRefusal::Fenced);
+        }
+        if self.topology.acknowledged() < ask.entry && !crate::mutant!("source-before-ack") {
+            crate::sometimes!("transfer: a source has yet to acknowledge");
+            return Err(CopyRefusal::NotAcknowledged);
+        }
+        if !state.owners(ask.unit).contains(&self.me) || !self.is_complete(ask.unit) {
+            return Err(CopyRefusal::Incomplete);
+        }
+        Ok(())
+    }
+
+    fn refuse_copy(&mut self, to: NodeId, round: RoundId, why: CopyRefusal) {
+        self.send(to, PeerMessage::Copy(Box::new(CopyMessage::Refused { round, why })));
+    }
+
+    pub(super) fn on_page_read(
+        &mut self,
+        now: Now,
+        to: NodeId,
+        ask: &CopyAsk,
+        result: Result<UnitDone, DiskError>,
+    ) {
+        let giving = &mut self.fills.giving;
+        giving.pages -= 1;
+        let page = match result {
+            Ok(UnitDone::Page(page)) => page,
+            Ok(_) => return self.refuse_copy(to, ask.round, CopyRefusal::Busy),
+            Err(error @ DiskError::Corruption(_)) => {
+                let unit = ask.unit;
+                self.note(Level::Error, None, format!("unit {unit} cannot be copied: {error}"));
+                return self.refuse_copy(to, ask.round, CopyRefusal::Incomplete);
+            }
+            Err(_) => return self.refuse_copy(to, ask.round, CopyRefusal::Busy),
+        };
+        // Looked at again: what it was read from may have been deleted meanwhile.
+        if let Err(why) = self.judge_copy(now, to, ask) {
+            return self.refuse_copy(to, ask.round, why);
+        }
+        let bytes = u64::try_from(page.bytes()).unwrap_or(u64::MAX);
+        let rate = self.config.transfer_rate;
+        let cost = bytes.saturating_mul(1_000_000_000).checked_div(rate).unwrap_or(0);
+        let giving = &mut self.fills.giving;
+        giving.paced = giving.paced.max(now.mono).plus(Duration::from_nanos(cost));
+        let (round, pages) = (ask.round, page.parts());
+        let parts = u16::try_from(pages.len()).unwrap_or(u16::MAX);
+        for (part, page) in (0..parts).zip(pages) {
+            let message = CopyMessage::Page { round, part, parts, page };
+            self.send(to, PeerMessage::Copy(Box::new(message)));
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! Copies: round trips, and foreign bytes that must never do more than fail.
+
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use prost::Message;
+
+use super::copy::{copy_from_wire, copy_to_wire};
+use super::proto::peer as pb;
+use crate::causality::Acceptor;
+use crate::message::{
+    CopyAsk, CopyContent, CopyEntry, CopyMark, CopyMessage, CopyPage, CopyPlace, CopyRecord,
+    CopyRefusal, CopyWhat, RoundId,
+};
+use crate::types::{ClassId, Epoch, Key, Partition, Record, Stamp, TableId, Unit, Value, WallTime};
+
+fn place() -> impl Strategy<Value = CopyPlace> {
+    (any::<u32>(), vec(any::<u8>(), 1..20))
+        .prop_map(|(table, key)| CopyPlace { table: TableId(table), key: Key::new(key).unwrap() })
+}
+
+fn places() -> impl Strategy<Value = Vec<CopyPlace>> {
+    proptest::collection::btree_set(place(), 1..6).prop_map(|places| places.into_iter().collect())
+}
+
+fn stamp() -> impl Strategy<Value = Stamp> {
+    any::<[u8; 16]>().prop_map(Stamp::from_bytes)
+}
+
+fn record() -> impl Strategy<Value = CopyRecord> {
+    let version = (stamp(), option::of(any::<u64>()), option::of(vec(any::<u8>(), 0..50)));
+    let version = version.prop_map(|(stamp, expiry, value)| {
+        let value = value.map(|value| Value::new(value).unwrap());
+        CopyRecord::Version(Record { stamp, expiry: expiry.map(WallTime), value })
+    });
+    let acceptor = stamp().prop_map(|ballot| {
+        let mut acceptor = Acceptor::default();
+        acceptor.promise(ballot).unwrap();
+        CopyRecord::Register(acceptor)
+    });
+    prop_oneof![version, acceptor]
+}
+
+fn message() -> impl Strategy<Value = CopyMessage> {
+    let round = any::<(u64, u32)>().prop_map(|(op, round)| RoundId { op, round });
+    let what = prop_oneof![
+        option::of(place()).prop_map(CopyWhat::All),
+        option::of(place()).prop_map(CopyWhat::Marks),
+        places().prop_map(CopyWhat::Keys),
+    ];
+    let ask = (round.clone(), any::<(u16, u16, u64, u64)>(), what).prop_map(
+        |(round, (class, partition, entry, changed_at), what)| {
+            let unit = Unit { class: ClassId(class), partition: Partition(partition) };
+            let (entry, changed_at) = (Epoch(entry), Epoch(changed_at));
+            CopyMessage::Ask(CopyAsk { round, unit, entry, changed_at, what })
+        },
+    );
+    let records = (places(), record()).prop_map(|(places, record)| {
+        let entry = |place| CopyEntry { place, record: record.clone() };
+        CopyContent::Records(places.into_iter().map(entry).collect())
+    });
+    let marks = (places(), stamp(), any::<u128>()).prop_map(|(places, stamp, print)| {
+        let mark = |place| CopyMark { place, stamp, print };
+        CopyContent::Marks(places.into_iter().map(mark).collect())
+    });
+    let page = (round.clone(), prop_oneof![records, marks], option::of(place()), 0..9_u16);
+    let page = page.prop_map(|(round, content, next, part)| {
+        let page = CopyPage { content, next };
+        CopyMessage::Page { round, part, parts: part + 1, page }
+    });
+    let why = prop_oneof![
+        Just(CopyRefusal::Incomplete),
+        Just(CopyRefusal::NotAcknowledged),
+        Just(CopyRefusal::OtherEntry),
+        Just(CopyRefusal::Fenced),
+        Just(CopyRefusal::Busy),
+    ];
+    let refused = (round, why).prop_map(|(round, why)| CopyMessage::Refused { round, why });
+    prop_oneof![ask, page, refused]
+}
+
+proptest! {
+    #[test]
+    fn copies_read_back(message in message()) {
+        prop_assert_eq!(copy_from_wire(copy_to_wire(message.clone())), Ok(message));
+    }
+
+    #[test]
+    fn foreign_bytes_never_panic(bytes in vec(any::<u8>(), 0..300)) {
+        if let Ok(message) = pb::Copy::decode(bytes.as_slice()) {
+            let _told = copy_from_wire(message);
+        }
+    }
+}
+
+#[test]
+fn what_is_out_of_order_or_out_of_bounds_is_refused() {
+    let round = Some(pb::Round { op: 1, round: 1 });
+    let of = |body| copy_from_wire(pb::Copy { round, body: Some(body) });
+    let page = pb::copy::Page { part: 1, parts: 1, ..pb::copy::Page::default() };
+    assert!(of(pb::copy::Body::Page(page)).is_err());
+    assert!(of(pb::copy::Body::Refused(0)).is_err() && of(pb::copy::Body::Refused(77)).is_err());
+    let key = |text: &'static str| pb::CopyPlace { table: 1, key: text.into() };
+    let keys = |places| {
+        let keys = pb::copy::ask::What::Keys(pb::copy::Keys { places });
+        let unit = Some(pb::Unit { class: 0, partition: 0 });
+        of(pb::copy::Body::Ask(pb::copy::Ask { unit, what: Some(keys), ..Default::default() }))
+    };
+    assert!(keys(vec![key("a"), key("b")]).is_ok());
+    assert!(keys(vec![key("b"), key("a")]).is_err());
+    assert!(keys(Vec::new()).is_err());
+}
