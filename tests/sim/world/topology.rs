@@ -105,11 +105,14 @@ impl World {
     /// The next newcomer asks to be taken in. One after the other: so their ids are those of their
     /// machines.
     pub(super) fn apply_to_join(&mut self) {
-        if self.stage != Stage::Turmoil {
-            return;
-        }
         let next = (0..self.hosts.len()).find(|host| self.hosts[*host].absent);
         let Some(newcomer) = next.filter(|next| !self.topology.gone.contains(next)) else { return };
+        // One that was admitted and has not heard of it goes on asking: a plan may wait for it.
+        let name = &self.plan.configs[newcomer].name;
+        let admitted = self.state().is_some_and(|state| state.member_named(name).is_some());
+        if self.stage > Stage::Verifying || self.stage > Stage::Turmoil && !admitted {
+            return;
+        }
         let wait = exponential(&mut self.topology.rng, 700 * MS) + 50 * MS;
         self.later(wait, Happening::Apply);
         let zones: Vec<_> = self
