@@ -117,7 +117,6 @@ impl Node {
                 crate::sometimes!("transfer: a unit is complete");
                 self.fills.transfers.forget(unit);
                 if is_current {
-                    self.note(Level::Info, None, format!("has all of unit {unit}"));
                     self.members.probe_soon(now);
                     self.look_at_moves(now);
                 }
