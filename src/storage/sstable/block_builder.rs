@@ -76,7 +76,7 @@ impl BlockBuilder {
             let (suffix, value);
             (suffix, suffixes) = suffixes.split_at(entry.suffix);
             (value, values) = values.split_at(entry.value);
-            rows.add(lead(entry.shared, entry.kind), entry.batch - base, suffix, value, *tag);
+            rows.add(lead(entry.shared, entry.kind), entry.batch - base, (suffix, value), *tag);
         }
         rows.finish(self.shape, Seqno(base))
     }

@@ -81,7 +81,7 @@ pub(super) fn to_rows(body: &[u8]) -> Option<Vec<u8>> {
             0
         };
         let value = values.bytes(entry.value)?;
-        rows.add(lead(entry.shared, entry.kind), entry.batch, suffix, value, tag);
+        rows.add(lead(entry.shared, entry.kind), entry.batch, (suffix, value), tag);
     }
     values.is_empty().then(|| rows.finish(shape, base))
 }

@@ -40,7 +40,7 @@ impl Rows {
     }
 
     /// Adds an entry; `batch` is what its batch is above the lowest of the block.
-    pub(super) fn add(&mut self, lead: u64, batch: u64, suffix: &[u8], value: &[u8], tag: u8) {
+    pub(super) fn add(&mut self, lead: u64, batch: u64, (suffix, value): (&[u8], &[u8]), tag: u8) {
         self.offsets.push(length_u32(self.body.len()));
         self.tags.push(tag);
         put_varint(&mut self.body, lead);

@@ -38,7 +38,7 @@ impl Vfs for RealVfs {
     }
 
     fn open_to_read(&self, path: &Path) -> io::Result<Arc<dyn VfsFile>> {
-        Ok(Arc::new(RealFile(File::open(path)?)))
+        Ok(Arc::new(RealFile(to_read(path)?)))
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
@@ -92,6 +92,10 @@ impl Vfs for RealVfs {
     }
 }
 
+fn to_read(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).open(path)
+}
+
 fn may_only_read(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
 }
@@ -99,8 +103,8 @@ fn may_only_read(error: &io::Error) -> bool {
 /// The file that carries the lock, opened without the right to write it. Where there is none, whoever
 /// may write has never locked the directory, and the directory itself will do.
 fn lock_file_to_read(path: &Path, dir: &Path) -> io::Result<File> {
-    match File::open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => File::open(dir),
+    match to_read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => to_read(dir),
         opened => opened,
     }
 }
