@@ -45,14 +45,14 @@ async fn a_cluster_grows_and_shrinks_under_load_and_no_request_fails() {
     // Zones a and b have two members each now, and zone c one.
     let grown = copies(&cluster).await;
     let expected = |name: &str| if name == "n3" { 64 } else { 32 };
-    assert!(grown.iter().all(|(name, owned)| *owned == expected(name)), "{grown:?}");
+    assert!(grown.iter().all(|(name, owned)| owned.abs_diff(expected(name)) <= 3), "{grown:?}");
     traffic.advances(200).await;
     kvctl(&cluster, "node leave n5").await;
     carry_out(&cluster).await;
     let left = copies(&cluster).await;
     assert_eq!(left.len(), 4, "{left:?}");
     let expected = |name: &str| if matches!(name, "n1" | "n4") { 32 } else { 64 };
-    assert!(left.iter().all(|(name, owned)| *owned == expected(name)), "{left:?}");
+    assert!(left.iter().all(|(name, owned)| owned.abs_diff(expected(name)) <= 3), "{left:?}");
     traffic.advances(200).await;
     let seen = traffic.stop().await;
     assert_eq!(seen.failed.len(), 0, "{:?}", seen.failed);
@@ -108,7 +108,7 @@ async fn a_plan_survives_the_kill_of_all_nodes() {
     cluster.kvctl(&["wait", "--for", "settled", "--timeout", "60s"]).await.succeeded();
     let owned = copies(&cluster).await;
     let expected = |name: &str| if matches!(name, "n1" | "n4") { 128 } else { 256 };
-    assert!(owned.iter().all(|(name, owned)| *owned == expected(name)), "{owned:?}");
+    assert!(owned.iter().all(|(name, owned)| owned.abs_diff(expected(name)) <= 3), "{owned:?}");
     for number in 0..200 {
         let value = cluster.client().get(format!("key-{number}")).await.unwrap().value;
         assert_eq!(value.as_deref(), Some(format!("value-{number}").as_bytes()));
