@@ -5,8 +5,8 @@
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::types::{
-    Charter, ClusterState, Move, MovePhase, PlanStatus, Planned, Role, Sloppy, Staged, Table,
-    TableKind, Topology,
+    Begun, Charter, ClusterState, Move, MovePhase, PlanStatus, Planned, Role, Sloppy, Staged,
+    Table, TableKind, Topology,
 };
 
 /// Hash of what is fixed at birth. Founders whose lists or settings differ see it here.
@@ -102,13 +102,16 @@ fn write_topology(out: &mut Writer, topology: &Topology) {
             PlanStatus::RollingBack => 2,
         });
         out.list(plan.ring.iter().map(|id| u64::from(id.0)));
-        for list in [&plan.queue, &plan.begun] {
-            out.number(list.len() as u64);
-            for Planned { unit, to } in list {
-                out.number(u64::from(unit.class.0));
-                out.number(u64::from(unit.partition.0));
-                out.list(to.iter().map(|id| u64::from(id.0)));
-            }
+        out.number(plan.queue.len() as u64);
+        for Planned { unit, to } in &plan.queue {
+            out.list([u64::from(unit.class.0), u64::from(unit.partition.0)].into_iter());
+            out.list(to.iter().map(|id| u64::from(id.0)));
+        }
+        out.number(plan.begun.len() as u64);
+        for Begun { unit, from, to } in &plan.begun {
+            out.list([u64::from(unit.class.0), u64::from(unit.partition.0)].into_iter());
+            out.list(from.iter().map(|id| u64::from(id.0)));
+            out.list(to.iter().map(|id| u64::from(id.0)));
         }
         out.number(u64::from(plan.total));
         out.number(plan.before.len() as u64);

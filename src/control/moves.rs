@@ -3,9 +3,7 @@
 //! top of any other it is not made, so that whoever proposes late, or twice, changes nothing.
 
 use crate::message::{ErrorCode, OpError};
-use crate::types::{
-    ClassId, ClusterState, Epoch, Move, MovePhase, NodeId, Partition, PlanStatus, Planned, Unit,
-};
+use crate::types::{Begun, ClassId, ClusterState, Epoch, Move, MovePhase, NodeId, Partition, Unit};
 
 use super::plan;
 
@@ -78,7 +76,7 @@ fn make(next: &mut ClusterState, step: &Step) -> bool {
             let (partition, other) = (unit.partition, to.clone());
             let begun = Move { partition, phase, other, entries, was_read: false };
             insert(next, unit.class, begun);
-            note_begun(next, *unit);
+            note_begun(next, *unit, to);
         }
         (StepKind::Exchange(to), Some(moving)) if moving.phase == MovePhase::ReadOld => {
             if to.len() != moving.other.len() || is_same(&moving.other, to) {
@@ -186,13 +184,12 @@ fn remove(next: &mut ClusterState, class: ClassId, partition: Partition) {
 }
 
 /// Takes a unit from the queue of the plan, and remembers whose it was.
-fn note_begun(next: &mut ClusterState, unit: Unit) {
-    let before = next.owners(unit).to_vec();
+fn note_begun(next: &mut ClusterState, unit: Unit, to: &[NodeId]) {
+    let from = next.owners(unit).to_vec();
     let Some(plan) = &mut next.topology.plan else { return };
     plan.queue.retain(|planned| planned.unit != unit);
-    let known = plan.begun.iter().any(|planned| planned.unit == unit);
-    if !known && plan.status != PlanStatus::RollingBack {
-        plan.begun.push(Planned { unit, to: before });
+    if !plan.begun.iter().any(|begun| begun.unit == unit) {
+        plan.begun.push(Begun { unit, from, to: to.to_vec() });
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::*;
 use crate::control::schema::tests::state;
 use crate::control::{Change, Heard, steps};
-use crate::types::{ClassId, RequestId};
+use crate::types::{ClassId, PlanStatus, RequestId};
 
 const UNIT: Unit = Unit { class: ClassId(0), partition: Partition(3) };
 const NEW: NodeId = NodeId(4);
@@ -137,7 +137,7 @@ fn what_was_read_is_dropped_only_behind_its_barrier() {
         status: PlanStatus::RollingBack,
         ring: undoing.ring.clone(),
         queue: Vec::new(),
-        begun: vec![Planned { unit: UNIT, to: new }],
+        begun: vec![Begun { unit: UNIT, to: old.clone(), from: new }],
         total: 1,
         before: Vec::new(),
         ring_before: undoing.ring.clone(),

@@ -185,7 +185,7 @@ pub(super) fn apply(next: &mut ClusterState, change: &PlanChange) -> Result<(), 
         }
         PlanChange::Commit(hash) => commit(next, *hash),
         PlanChange::Pause => set_status(next, PlanStatus::Running, PlanStatus::Paused),
-        PlanChange::Resume => set_status(next, PlanStatus::Paused, PlanStatus::Running),
+        PlanChange::Resume => resume(next),
         PlanChange::RollBack => roll_back(next),
     }
 }
@@ -303,6 +303,17 @@ fn commit(next: &mut ClusterState, hash: u128) -> Result<(), OpError> {
     Ok(())
 }
 
+/// Goes on with a plan that was paused, or forward again with one that is rolled back: whom it would go
+/// back to may be gone for good.
+fn resume(next: &mut ClusterState) -> Result<(), OpError> {
+    let rolls_back = |plan: &Plan| plan.status == PlanStatus::RollingBack;
+    let from = match next.topology.plan.as_ref().is_some_and(rolls_back) {
+        true => PlanStatus::RollingBack,
+        false => PlanStatus::Paused,
+    };
+    set_status(next, from, PlanStatus::Running)
+}
+
 fn set_status(next: &mut ClusterState, from: PlanStatus, to: PlanStatus) -> Result<(), OpError> {
     let Some(plan) = &mut next.topology.plan else {
         return Err(OpError::new(ErrorCode::PlanConflict, "no plan is carried out"));
@@ -326,7 +337,6 @@ fn roll_back(next: &mut ClusterState) -> Result<(), OpError> {
         return Err(OpError::new(ErrorCode::PlanConflict, "no plan is carried out"));
     };
     plan.status = PlanStatus::RollingBack;
-    plan.queue.clear();
     Ok(())
 }
 
@@ -334,15 +344,18 @@ fn roll_back(next: &mut ClusterState) -> Result<(), OpError> {
 /// whether it did.
 pub(super) fn end(next: &mut ClusterState) -> bool {
     let moving = next.classes.iter().any(|class| !class.moves.is_empty());
-    let Some(plan) = next.topology.plan.clone().filter(|plan| plan.queue.is_empty() && !moving)
-    else {
-        return false;
-    };
-    if plan.status == PlanStatus::RollingBack {
-        let back = |begun: &Planned| is_same(next.owners(begun.unit), &begun.to);
-        if !plan.begun.iter().all(back) {
-            return false;
+    let Some(plan) = next.topology.plan.clone().filter(|_| !moving) else { return false };
+    let is_at = |unit: Unit, owners: &[NodeId]| is_same(next.owners(unit), owners);
+    let is_over = match plan.status {
+        PlanStatus::RollingBack => plan.begun.iter().all(|begun| is_at(begun.unit, &begun.from)),
+        PlanStatus::Running | PlanStatus::Paused => {
+            plan.queue.is_empty() && plan.begun.iter().all(|begun| is_at(begun.unit, &begun.to))
         }
+    };
+    if !is_over {
+        return false;
+    }
+    if plan.status == PlanStatus::RollingBack {
         next.ring = plan.ring_before;
         for before in plan.before {
             let Ok(member) = find(&mut next.members, before.id) else { continue };

@@ -184,8 +184,10 @@ pub(super) fn weight(state: &ClusterState) -> usize {
         64 + owners + class.owners.len() + epochs + moves
     };
     let plan = state.topology.plan.iter().map(|plan| {
-        let moves = plan.queue.iter().chain(&plan.begun);
-        let moves: usize = moves.map(|planned| 12 + planned.to.iter().map(id).sum::<usize>()).sum();
+        let ids = |ids: &[NodeId]| ids.iter().map(id).sum::<usize>();
+        let queued: usize = plan.queue.iter().map(|planned| 12 + ids(&planned.to)).sum();
+        let begun = plan.begun.iter().map(|begun| 14 + ids(&begun.from) + ids(&begun.to));
+        let moves = queued + begun.sum::<usize>();
         let ring = plan.ring.iter().chain(&plan.ring_before);
         64 + moves + ring.map(id).sum::<usize>() + 80 * plan.before.len()
     });

@@ -3,7 +3,9 @@
 
 use std::collections::BTreeSet;
 
-use crate::types::{Class, ClusterState, Epoch, Move, MovePhase, NodeId, PlanStatus, Unit, limits};
+use crate::types::{
+    Begun, Class, ClusterState, Epoch, Move, MovePhase, NodeId, Plan, PlanStatus, Unit, limits,
+};
 
 use super::moves::{Step, StepKind, is_same};
 
@@ -56,20 +58,24 @@ fn of_move(
     }
 }
 
-/// Whether the plan is rolled back, and this move leads away from where it began.
+/// Whether this move leads elsewhere than the plan wants the unit to go now: one that is rolled back, to
+/// the owners that the unit had.
 fn goes_back(state: &ClusterState, moving: &Move, unit: Unit) -> bool {
     let Some(plan) = &state.topology.plan else { return false };
-    if plan.status != PlanStatus::RollingBack {
-        return false;
+    let Some(begun) = plan.begun.iter().find(|begun| begun.unit == unit) else { return false };
+    let aim = match moving.phase {
+        MovePhase::ReadOld => &moving.other[..],
+        MovePhase::ReadNew => state.owners(unit),
+    };
+    !is_same(aim, wanted(plan, begun))
+}
+
+/// The owners that the plan wants a unit to have.
+fn wanted<'a>(plan: &Plan, begun: &'a Begun) -> &'a [NodeId] {
+    match plan.status {
+        PlanStatus::RollingBack => &begun.from,
+        PlanStatus::Running | PlanStatus::Paused => &begun.to,
     }
-    let begun = plan.begun.iter().find(|planned| planned.unit == unit);
-    begun.is_some_and(|planned| {
-        let aim = match moving.phase {
-            MovePhase::ReadOld => &moving.other[..],
-            MovePhase::ReadNew => state.owners(unit),
-        };
-        !is_same(aim, &planned.to)
-    })
 }
 
 /// Whether the other set of a first phase may go: nobody has read it, or nobody can any more.
@@ -131,18 +137,16 @@ fn of_plan(state: &ClusterState, heard: &impl Heard) -> Vec<Step> {
     let Some(plan) = &state.topology.plan else { return Vec::new() };
     let under_way: usize = state.classes.iter().map(|class| class.moves.len()).sum();
     let room = limits::MOVES_MAX.saturating_sub(under_way);
-    let waiting: Vec<(Unit, Vec<NodeId>)> = match plan.status {
-        PlanStatus::Running | PlanStatus::Paused => {
-            plan.queue.iter().map(|planned| (planned.unit, planned.to.clone())).collect()
-        }
-        PlanStatus::RollingBack => plan
-            .begun
-            .iter()
-            .filter(|planned| state.moving(planned.unit).is_none())
-            .filter(|planned| !is_same(state.owners(planned.unit), &planned.to))
-            .map(|planned| (planned.unit, planned.to.clone()))
-            .collect(),
-    };
+    // Those of a plan whose direction has changed: they are where they should not stay.
+    let astray = plan.begun.iter().filter(|begun| {
+        let owners = state.owners(begun.unit);
+        state.moving(begun.unit).is_none() && !is_same(owners, wanted(plan, begun))
+    });
+    let mut waiting: Vec<(Unit, &[NodeId])> =
+        astray.map(|begun| (begun.unit, wanted(plan, begun))).collect();
+    if plan.status != PlanStatus::RollingBack {
+        waiting.extend(plan.queue.iter().map(|planned| (planned.unit, &planned.to[..])));
+    }
     if waiting.is_empty() && under_way == 0 {
         let (unit, fence) = (Unit::default(), Epoch(0));
         return vec![Step { unit, fence, kind: StepKind::EndPlan }];
@@ -152,12 +156,16 @@ fn of_plan(state: &ClusterState, heard: &impl Heard) -> Vec<Step> {
     }
     let up: BTreeSet<NodeId> =
         state.members.iter().map(|member| member.id).filter(|id| heard.is_up(*id)).collect();
-    let can_begin = |(unit, to): &(Unit, Vec<NodeId>)| {
+    let can_begin = |(unit, to): &(Unit, &[NodeId])| {
         let owners = state.owners(*unit);
         to.iter().all(|id| owners.contains(id) || up.contains(id))
     };
     let begins = waiting.into_iter().filter(can_begin).take(room);
     begins
-        .map(|(unit, to)| Step { unit, fence: state.changed_at(unit), kind: StepKind::Begin(to) })
+        .map(|(unit, to)| Step {
+            unit,
+            fence: state.changed_at(unit),
+            kind: StepKind::Begin(to.to_vec()),
+        })
         .collect()
 }

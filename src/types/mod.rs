@@ -28,4 +28,6 @@ pub use register::{RecentId, RecentIds, RegisterState};
 pub use stamp::Stamp;
 pub use table::{Sloppy, Table, TableKind, TableName};
 pub use time::{Now, Time, WallTime};
-pub use topology::{MemberBefore, Move, MovePhase, Plan, PlanStatus, Planned, Staged, Topology};
+pub use topology::{
+    Begun, MemberBefore, Move, MovePhase, Plan, PlanStatus, Planned, Staged, Topology,
+};

@@ -69,6 +69,17 @@ pub struct Planned {
     pub to: Vec<NodeId>,
 }
 
+/// A move that a plan has begun.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Begun {
+    /// The unit.
+    pub unit: Unit,
+    /// The owners it had: what a rollback goes back to.
+    pub from: Vec<NodeId>,
+    /// Its owners afterwards, in preference order.
+    pub to: Vec<NodeId>,
+}
+
 /// What a member was before a plan changed it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemberBefore {
@@ -104,9 +115,8 @@ pub struct Plan {
     pub ring: Vec<NodeId>,
     /// Moves that have not begun, in the order in which they will.
     pub queue: Vec<Planned>,
-    /// Units whose moves have begun or are done, with the owners they had: what a rollback goes back
-    /// to.
-    pub begun: Vec<Planned>,
+    /// Moves that have begun or are done.
+    pub begun: Vec<Begun>,
     /// Moves in all.
     pub total: u32,
     /// The members it changed, as they were.
@@ -141,9 +151,9 @@ impl ClusterState {
             let owners = self.owners(*unit);
             gaining.extend(to.iter().filter(|id| !owners.contains(id)));
         }
-        for Planned { unit, to: before } in &plan.begun {
+        for Begun { unit, from, .. } in &plan.begun {
             let writers = self.writers(*unit);
-            gaining.extend(writers.iter().filter(|id| !before.contains(id)));
+            gaining.extend(writers.iter().filter(|id| !from.contains(id)));
         }
         let active = |id: &NodeId| self.member(*id).is_some_and(|m| m.role == Role::Active);
         gaining.retain(active);

@@ -17,10 +17,10 @@ use crate::message::{
     ScanAsk, Unwell, UnwellLink, WriteAnswer, WriteAsk, WriteOutcome,
 };
 use crate::types::{
-    Addresses, Class, ClassId, ClusterId, ClusterState, Epoch, Key, Lineage, Member, MemberBefore,
-    Move, MovePhase, NodeId, NodeName, Nonce, Partition, Plan, PlanStatus, Planned, Record,
-    RequestId, Role, Settings, Sloppy, Staged, Stamp, Table, TableId, TableKind, TableName, Time,
-    Topology, Unit, Value, WallTime, Zone, limits,
+    Addresses, Begun, Class, ClassId, ClusterId, ClusterState, Epoch, Key, Lineage, Member,
+    MemberBefore, Move, MovePhase, NodeId, NodeName, Nonce, Partition, Plan, PlanStatus, Planned,
+    Record, RequestId, Role, Settings, Sloppy, Staged, Stamp, Table, TableId, TableKind, TableName,
+    Time, Topology, Unit, Value, WallTime, Zone, limits,
 };
 
 fn key() -> impl Strategy<Value = Key> {
@@ -350,7 +350,11 @@ fn topology() -> Topology {
             status: PlanStatus::Paused,
             ring: vec![NodeId(3); 8],
             queue: vec![planned(1)],
-            begun: vec![planned(2), planned(1)],
+            begun: vec![Begun {
+                unit,
+                from: vec![NodeId(1), NodeId(2)],
+                to: vec![NodeId(2), NodeId(3)],
+            }],
             total: 3,
             before: vec![before],
             ring_before: vec![NodeId(1); 8],

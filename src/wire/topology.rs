@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use crate::types::{
-    Class, ClusterState, Epoch, MemberBefore, Move, MovePhase, NodeId, Nonce, Partition, Plan,
-    PlanStatus, Planned, Staged, Topology, Unit, Zone, limits,
+    Begun, Class, ClusterState, Epoch, MemberBefore, Move, MovePhase, NodeId, Nonce, Partition,
+    Plan, PlanStatus, Planned, Staged, Topology, Unit, Zone, limits,
 };
 
 use super::peer::{Malformed, narrow, required, wide, wide_bytes};
@@ -61,7 +61,9 @@ pub(super) fn check(state: &ClusterState, ids: &BTreeSet<NodeId>) -> Result<(), 
     if plan.ring.len() != places || plan.ring_before.len() != places {
         return Err(Malformed::new("the ring of the plan does not cover the ring"));
     }
-    for Planned { unit, to } in plan.queue.iter().chain(&plan.begun) {
+    let queued = plan.queue.iter().map(|planned| (planned.unit, &planned.to));
+    let begun = plan.begun.iter().flat_map(|b| [(b.unit, &b.from), (b.unit, &b.to)]);
+    for (unit, to) in queued.chain(begun) {
         let class = state.class(unit.class);
         let fits = class.is_some_and(|class| {
             to.len() == usize::from(class.n) && usize::from(unit.partition.0) < class.owners.len()
@@ -194,7 +196,7 @@ fn plan_to_wire(plan: &Plan) -> pb::Plan {
         status: status.into(),
         ring: plan.ring.iter().map(|id| id.0).collect(),
         queue: plan.queue.iter().map(planned_to_wire).collect(),
-        begun: plan.begun.iter().map(planned_to_wire).collect(),
+        begun: plan.begun.iter().map(begun_to_wire).collect(),
         total: plan.total,
         before: plan.before.iter().map(before).collect(),
         ring_before: plan.ring_before.iter().map(|id| id.0).collect(),
@@ -222,11 +224,26 @@ fn plan_from_wire(wire: pb::Plan) -> Result<Plan, Malformed> {
         status,
         ring: wire.ring.into_iter().map(NodeId).collect(),
         queue: wire.queue.into_iter().map(planned_from_wire).collect::<Result<_, _>>()?,
-        begun: wire.begun.into_iter().map(planned_from_wire).collect::<Result<_, _>>()?,
+        begun: wire.begun.into_iter().map(begun_from_wire).collect::<Result<_, _>>()?,
         total: wire.total,
         before: wire.before.into_iter().map(before).collect::<Result<_, Malformed>>()?,
         ring_before: wire.ring_before.into_iter().map(NodeId).collect(),
     })
+}
+
+fn begun_to_wire(begun: &Begun) -> pb::Begun {
+    pb::Begun {
+        class: begun.unit.class.0.into(),
+        partition: begun.unit.partition.0.into(),
+        from: begun.from.iter().map(|id| id.0).collect(),
+        to: begun.to.iter().map(|id| id.0).collect(),
+    }
+}
+
+fn begun_from_wire(wire: pb::Begun) -> Result<Begun, Malformed> {
+    let (class, partition) = (wire.class, wire.partition);
+    let Planned { unit, to } = planned_from_wire(pb::Planned { class, partition, to: wire.to })?;
+    Ok(Begun { unit, from: wire.from.into_iter().map(NodeId).collect(), to })
 }
 
 fn planned_to_wire(planned: &Planned) -> pb::Planned {

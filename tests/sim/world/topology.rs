@@ -11,7 +11,7 @@ use roundtable::message::{
 };
 use roundtable::node::NodeConfig;
 use roundtable::types::{
-    Addresses, ClusterState, NodeName, Nonce, PlanStatus, RequestId, Role, limits,
+    Addresses, ClusterState, NodeId, NodeName, Nonce, PlanStatus, RequestId, Role, limits,
 };
 
 use crate::judge::Checker;
@@ -222,7 +222,13 @@ impl World {
             self.topology.running = Some(running.hash);
             let meddles = self.topology.plan.map_or(0.0, |plan| plan.meddles);
             let draw = self.topology.rng.f64();
+            let lost = self.lost_by_plan();
             let change = match running.status {
+                // Nobody waits for a disk that does not come back.
+                PlanStatus::Running | PlanStatus::Paused if lost == Some(true) => {
+                    PlanChange::RollBack
+                }
+                PlanStatus::RollingBack if lost == Some(false) => PlanChange::Resume,
                 PlanStatus::Paused if calm || draw < 0.6 => PlanChange::Resume,
                 PlanStatus::Running if !calm && draw < meddles / 2.0 => PlanChange::Pause,
                 PlanStatus::Running | PlanStatus::Paused if !calm && draw < meddles => {
@@ -254,6 +260,30 @@ impl World {
                 }
             }
         }
+    }
+
+    /// Whether the plan that is carried out needs a member that is lost for good, as one that is to
+    /// come (true), or as one to go back to (false).
+    fn lost_by_plan(&self) -> Option<bool> {
+        let state = self.state()?;
+        let plan = state.topology.plan.as_ref()?;
+        let lost = |id: &NodeId| self.hosts[machine(*id)].doomed.is_some();
+        let comes = plan.queue.iter().flat_map(|planned| {
+            let owners = state.owners(planned.unit);
+            planned.to.iter().filter(|id| !owners.contains(id))
+        });
+        let came = plan
+            .begun
+            .iter()
+            .flat_map(|begun| begun.to.iter().filter(|id| !begun.from.contains(id)));
+        if comes.chain(came).any(lost) {
+            return Some(true);
+        }
+        let mut went = plan
+            .begun
+            .iter()
+            .flat_map(|begun| begun.from.iter().filter(|id| !begun.to.contains(id)));
+        went.any(lost).then_some(false)
     }
 
     fn draw_order(&mut self, reply: &TopologyReply) -> Option<StageOrder> {
