@@ -476,7 +476,9 @@ fn is_removed_early(kept: &Kept) -> bool {
 }
 
 /// To whom a hint for `target` goes now; to nobody while it has to wait. The target itself while it
-/// owns the unit, else all owners there are: the hint may be all that is left of a write.
+/// owns the unit, else all owners there are: the hint may be all that is left of a write. Whoever is
+/// being filled gets it as well: it may have pulled from the target already, and the write may have
+/// counted stand-ins, so that no other source has it.
 fn route(target: NodeId, hint: &Hint, around: &Around<'_>) -> Vec<NodeId> {
     if around.state.table(hint.table).is_none() {
         // Dropped: the sweep deletes it. Or not heard of yet.
@@ -484,7 +486,9 @@ fn route(target: NodeId, hint: &Hint, around: &Around<'_>) -> Vec<NodeId> {
     }
     let owners = around.state.writers(hint.unit);
     let to = if owners.contains(&target) || crate::mutant!("hint-not-rerouted") {
-        vec![target]
+        let filled = around.state.filling(hint.unit);
+        let others = filled.into_iter().filter(|id| *id != target);
+        [target].into_iter().chain(others).collect()
     } else {
         crate::sometimes!("handoff: goes to other owners");
         owners

@@ -4,8 +4,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ClassId, ClusterId, Epoch, Lineage, Move, NodeId, NodeName, Nonce, Partition, RequestId, Table,
-    TableId, TableName, Topology, Unit, Zone, limits,
+    ClassId, ClusterId, Epoch, Lineage, Move, MovePhase, NodeId, NodeName, Nonce, Partition,
+    RequestId, Table, TableId, TableName, Topology, Unit, Zone, limits,
 };
 
 /// Where a member listens.
@@ -224,6 +224,16 @@ impl ClusterState {
         let mut writers = read.to_vec();
         writers.extend(self.other_owners(unit).iter().filter(|id| !read.contains(id)));
         writers
+    }
+
+    /// Members of `unit` that are being filled: those of the other write set, before it is read.
+    pub fn filling(&self, unit: Unit) -> Vec<NodeId> {
+        let Some(moving) = self.moving(unit) else { return Vec::new() };
+        if moving.phase != MovePhase::ReadOld {
+            return Vec::new();
+        }
+        let read = self.owners(unit);
+        moving.other.iter().filter(|id| !read.contains(id)).copied().collect()
     }
 
     /// Whether `member` takes writes of `unit`.
