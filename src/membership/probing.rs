@@ -170,8 +170,6 @@ impl Members {
         if *count == 0 {
             *since = now.mono;
         }
-        let silent = now.mono.since(*since) >= self.timing.down_after;
-        peer.mute |= *count >= UNANSWERED_MIN && silent;
         *count = count.saturating_add(1);
         self.seq += 1;
         self.timed.insert(self.seq, (to, now.mono));
@@ -183,6 +181,7 @@ impl Members {
         let lasts = self.timing.suspect_after.saturating_mul(patience);
         let open: Vec<NodeId> = self.rounds.keys().copied().collect();
         for id in open {
+            self.judge_way(now, id);
             let Some(round) = self.rounds.get_mut(&id) else { continue };
             if now.mono.since(round.since) >= lasts {
                 self.end_round(id);
@@ -192,6 +191,17 @@ impl Members {
                 self.ask_relays(now, id);
             }
         }
+    }
+
+    /// Whether the way to a member works, whoever else may hear it.
+    fn judge_way(&mut self, now: Now, id: NodeId) {
+        let small = self.is_small();
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        let (count, since) = peer.unanswered;
+        // Where many are there, a member may say nothing to this one for long, and be well.
+        let since = if small { peer.heard } else { since };
+        let silent = now.mono.since(since) >= self.timing.down_after;
+        peer.mute |= count >= UNANSWERED_MIN && silent;
     }
 
     /// Others are asked to probe a member which does not answer: the way to it may be what fails.
