@@ -70,7 +70,8 @@ impl Fleet {
         let https = ports.iter().map(|[.., http]| *http).collect();
         let fleet = Fleet { system, endpoints, https, children, _dir: dir };
         for endpoint in &fleet.endpoints {
-            let client = Client::builder().endpoints([endpoint]).connect_lazy().expect("addresses");
+            let client = Client::builder().endpoints([endpoint]).follow_ring(false);
+            let client = client.connect_lazy().expect("addresses");
             let serves = async { while client.put("warm", "up").await.is_err() {} };
             tokio::time::timeout(PATIENCE, serves).await.expect("the servers serve");
         }

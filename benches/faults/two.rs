@@ -112,7 +112,8 @@ async fn strict(cluster: &Cluster, keys: &[Key], time: Duration) -> Strict {
     let there = (0..NODES).filter(|node| !VICTIMS.contains(node));
     let endpoints: Vec<String> = there.map(|node| cluster.nodes[node].client.to_string()).collect();
     let client = Client::builder().endpoints(endpoints).attempts(1).lane(Lane::Unary);
-    let client = client.timeout(PATIENCE).connect_lazy().expect("the addresses are addresses");
+    let client = client.timeout(PATIENCE).follow_ring(false).connect_lazy();
+    let client = client.expect("the addresses are addresses");
     let (begin, mut strict) = (clock::now(), Strict::default());
     for key in keys.iter().cycle() {
         if begin.elapsed() >= time {

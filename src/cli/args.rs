@@ -150,6 +150,8 @@ pub(crate) enum Command {
     Export(super::export::ExportArgs),
     /// Show the cluster
     Status,
+    /// Show the ring: who holds how much, what is on the move; draw it
+    Ring(super::ring::RingArgs),
     /// Show where a key lives
     Locate(super::locate::LocateArgs),
     /// Show what each replica of a key holds, and why they differ

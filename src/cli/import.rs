@@ -93,6 +93,7 @@ pub(crate) async fn run(
         .endpoints(&context.global.endpoints)
         .timeout(context.timeout())
         .attempts(ATTEMPTS)
+        .follow_ring(false)
         .connect_lazy()?;
     let (mut chunks, size) = lines::open(&args.file)?;
     let clock = Clock::start();

@@ -25,6 +25,7 @@ mod output;
 mod plan;
 mod put;
 mod resolve;
+mod ring;
 mod scan;
 mod status;
 mod stores;
@@ -108,6 +109,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Import(args) => import::run(&context, args, &mut output).await,
         Command::Export(args) => export::run(&context, args, &mut output).await,
         Command::Status => status::run(&context, &mut output).await,
+        Command::Ring(args) => ring::run(&context, args, &mut output).await,
         Command::Locate(args) => locate::run(&context, args, &mut output).await,
         Command::Explain(args) => explain::run(&context, args, &mut output).await,
         Command::Table(command) => table::run(&context, command, &mut output).await,
@@ -148,7 +150,9 @@ impl Context<'_> {
         &self,
         endpoints: impl IntoIterator<Item = &'e String>,
     ) -> Result<Client, Failure> {
+        // Whoever names an address means it, and a command is over before the ring has helped it.
         let builder = Client::builder().endpoints(endpoints).timeout(self.timeout());
+        let builder = builder.follow_ring(false);
         Ok(builder.connect_lazy()?)
     }
 

@@ -103,6 +103,21 @@ pub struct Location {
     pub stand_ins: Vec<String>,
 }
 
+#[cfg(test)]
+impl Location {
+    /// One of the first class, for tests of how it is shown.
+    pub(crate) fn of<const N: usize, const M: usize>(
+        token: u64,
+        partition: u32,
+        owners: [&str; N],
+        stand_ins: [&str; M],
+    ) -> Location {
+        let owners = owners.map(str::to_owned).to_vec();
+        let stand_ins = stand_ins.map(str::to_owned).to_vec();
+        Location { token, class: 0, partition, owners, stand_ins }
+    }
+}
+
 /// A node's build.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]

@@ -7,8 +7,10 @@ use crate::message::ErrorCode;
 
 use super::budget::Budget;
 use super::call::{Core, Counters};
-use super::endpoint::{Endpoint, Pool};
+use super::endpoint::Endpoint;
 use super::patience::Patience;
+use super::pool::Pool;
+use super::ring::Follower;
 use super::server_time::ServerTime;
 use super::{Client, Clock, Entropy, Error, Lane};
 
@@ -26,6 +28,7 @@ pub struct ClientBuilder {
     retry_burst: u16,
     retry_percent: u8,
     lane: Lane,
+    follow_ring: bool,
 }
 
 impl Default for ClientBuilder {
@@ -37,13 +40,14 @@ impl Default for ClientBuilder {
             retry_burst: RETRY_BURST,
             retry_percent: RETRY_PERCENT,
             lane: Lane::default(),
+            follow_ring: true,
         }
     }
 }
 
 impl ClientBuilder {
     /// Adds addresses of the cluster: `host:port`, with `http://` in front or not. Any node will
-    /// do; several let the client go on when one is down.
+    /// do; several let the client find the others when one is down.
     pub fn endpoints<S: Into<String>>(mut self, endpoints: impl IntoIterator<Item = S>) -> Self {
         self.endpoints.extend(endpoints.into_iter().map(Into::into));
         self
@@ -76,6 +80,15 @@ impl ClientBuilder {
         self
     }
 
+    /// Sets whether the client follows the ring: whether it asks members by the addresses they have
+    /// told, owners of a key first, and takes in those that join. The default is true. Without, it asks
+    /// nobody but the addresses it was given: where members cannot be reached by their own, or one
+    /// certain node is meant.
+    pub fn follow_ring(mut self, follow_ring: bool) -> Self {
+        self.follow_ring = follow_ring;
+        self
+    }
+
     /// Makes the client. Connections are opened by the first requests that need them. Must be
     /// called within a tokio runtime.
     ///
@@ -96,7 +109,8 @@ impl ClientBuilder {
         let endpoints = addresses.into_iter().map(|address| Endpoint::new(address));
         let endpoints = endpoints.collect::<Result<Vec<_>, _>>().map_err(refuse)?;
         let core = Core {
-            pool: Pool::new(endpoints),
+            pool: Arc::new(Pool::new(endpoints)),
+            follower: Follower::new(self.follow_ring),
             clock: Clock::start(),
             entropy: Entropy::default(),
             server_time: ServerTime::default(),

@@ -2,6 +2,7 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
+use std::sync::Arc;
 
 use tokio::time::timeout_at;
 
@@ -10,8 +11,10 @@ use crate::types::Time;
 
 use super::attempt::{Attempts, Named};
 use super::budget::Budget;
-use super::endpoint::{Endpoint, Pool};
+use super::endpoint::Endpoint;
 use super::patience::{Patience, half_of};
+use super::pool::{Place, Pool};
+use super::ring::Follower;
 use super::server_time::ServerTime;
 use super::{Clock, Entropy, Error, Lane};
 
@@ -22,7 +25,8 @@ const PAUSE_MAX: Duration = Duration::from_millis(500);
 /// What all requests of a client share.
 #[derive(Debug)]
 pub(crate) struct Core {
-    pub(crate) pool: Pool,
+    pub(crate) pool: Arc<Pool>,
+    pub(crate) follower: Follower,
     pub(crate) clock: Clock,
     pub(crate) entropy: Entropy,
     pub(crate) server_time: ServerTime,
@@ -94,6 +98,11 @@ pub(crate) trait Operation: Sync {
         false
     }
 
+    /// What it is about, as far as that says whom to ask.
+    fn place(&self) -> Place<'_> {
+        Place::Given
+    }
+
     /// The name it was given, if it has one already.
     fn named(&self) -> Option<&Named> {
         None
@@ -122,6 +131,11 @@ struct Failed {
 }
 
 impl Core {
+    /// Starts to follow the ring, if that has not been begun.
+    pub(super) fn follow(&self) {
+        self.follower.start(&self.pool);
+    }
+
     /// Runs `operation` until it succeeds, fails for good, or `timeout` has passed.
     ///
     /// # Errors
@@ -131,6 +145,9 @@ impl Core {
         operation: &O,
         timeout: Option<Duration>,
     ) -> Result<O::Answer, Error> {
+        if self.follower.routes && operation.place() != Place::Given {
+            self.follow();
+        }
         let deadline = self.clock.now().plus(timeout.unwrap_or(self.timeout));
         let mut attempts = match operation.named() {
             Some(named) => Attempts::named(named, self.server_time.estimate(self.clock.now())),
@@ -142,7 +159,7 @@ impl Core {
         self.counts.requests.fetch_add(1, Ordering::Relaxed);
         for number in 1..=self.attempts_max {
             // Ask everybody once before anybody twice.
-            if avoid.len() >= self.pool.len() {
+            if avoid.len() >= self.pool.len(operation.place()) {
                 avoid.clear();
             }
             let final_one = number == self.attempts_max;
@@ -185,13 +202,14 @@ impl Core {
         self.counts.attempts.fetch_add(1, Ordering::Relaxed);
         let now = self.clock.now();
         let remaining = deadline.since(now);
-        let endpoint = self.pool.pick(avoid, now, &self.entropy);
+        let place = operation.place();
+        let endpoint = self.pool.pick(place, avoid, now, &self.entropy);
         let attempt = attempts.begin(self.server_time.estimate(now));
         let attempt = operation.is_write().then_some(attempt);
         let windowless = operation.is_write()
             && !operation.is_known_by_id()
             && !attempts.may_follow(Applied::Unknown);
-        let patient = final_one || self.pool.len() == 1 || windowless;
+        let patient = final_one || self.pool.len(place) == 1 || windowless;
         let until = now.plus(if patient { remaining } else { self.patience(operation, remaining) });
         let this = Try { remaining: server_share(remaining), attempt, lane: self.lane };
         let mut sent = core::pin::pin!(operation.send(&endpoint, this));

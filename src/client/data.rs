@@ -16,6 +16,7 @@ use super::attempt::Named;
 use super::call::{Core, Operation, Try};
 use super::causal::{Context, SiblingsRequest};
 use super::endpoint::Endpoint;
+use super::pool::Place;
 use super::status_error::from_status;
 use super::{Error, Lane, convert};
 
@@ -318,6 +319,17 @@ impl Operation for Data {
 
     fn is_write(&self) -> bool {
         is_write(&self.body)
+    }
+
+    fn place(&self) -> Place<'_> {
+        let key = match &self.body {
+            op::Op::Get(get) => &get.key,
+            op::Op::Put(put) => &put.key,
+            op::Op::Delete(delete) => &delete.key,
+            op::Op::Cas(cas) => &cas.key,
+            op::Op::GetOutcome(ask) => &ask.key,
+        };
+        Place::Key { table: &self.common.table, key }
     }
 
     fn named(&self) -> Option<&Named> {

@@ -1,6 +1,4 @@
-//! The endpoints and who is asked next: the less busy of two drawn at random, among those that
-//! are in good health. tonic's own balancer neither ejects nor tells, so each endpoint has a lazy
-//! channel of its own.
+//! One address of the cluster: a lazy channel, a session, and what is known of its health.
 
 use core::time::Duration;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,8 +12,7 @@ use crate::types::limits::MESSAGE_BYTES_MAX;
 use crate::wire::proto::admin::admin_client::AdminClient;
 use crate::wire::proto::v1::{kv_client::KvClient, tables_client::TablesClient};
 
-use super::Entropy;
-use super::health::{Health, Standing};
+use super::health::Health;
 use super::session::Session;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -30,7 +27,7 @@ pub(crate) struct Endpoint {
     channel: Channel,
     session: OnceLock<Session>,
     open: AtomicUsize,
-    health: Mutex<Health>,
+    pub(super) health: Mutex<Health>,
 }
 
 impl Endpoint {
@@ -83,6 +80,11 @@ impl Endpoint {
         self.session.get_or_init(|| Session::start(self.kv()))
     }
 
+    /// Requests in flight on it.
+    pub(super) fn open(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+
     /// It answered, be it with an error.
     pub(crate) fn answered(&self) {
         self.health.lock().answered();
@@ -100,6 +102,19 @@ pub(crate) struct Lease {
     endpoint: Arc<Endpoint>,
 }
 
+impl Lease {
+    /// Counts one more request on `endpoint`.
+    pub(super) fn of(endpoint: &Arc<Endpoint>) -> Lease {
+        endpoint.open.fetch_add(1, Ordering::Relaxed);
+        Lease { endpoint: endpoint.clone() }
+    }
+
+    /// The endpoint, without counting on it.
+    pub(super) fn endpoint(&self) -> Arc<Endpoint> {
+        self.endpoint.clone()
+    }
+}
+
 impl core::ops::Deref for Lease {
     type Target = Endpoint;
     fn deref(&self) -> &Endpoint {
@@ -113,122 +128,14 @@ impl Drop for Lease {
     }
 }
 
-/// All endpoints. At least one.
-#[derive(Debug)]
-pub(crate) struct Pool {
-    endpoints: Vec<Arc<Endpoint>>,
-}
-
-impl Pool {
-    /// A pool over `endpoints`; there must be one.
-    pub(crate) fn new(endpoints: Vec<Endpoint>) -> Pool {
-        assert!(!endpoints.is_empty(), "a pool has an endpoint");
-        Pool { endpoints: endpoints.into_iter().map(Arc::new).collect() }
-    }
-
-    /// How many there are.
-    pub(crate) fn len(&self) -> usize {
-        self.endpoints.len()
-    }
-
-    /// Chooses whom to ask at `now`, but not those in `avoid`, unless there are no others.
-    pub(crate) fn pick(&self, avoid: &[String], now: Time, entropy: &Entropy) -> Lease {
-        let mut fit = Vec::with_capacity(self.endpoints.len());
-        let mut soonest: Option<(Time, &Arc<Endpoint>)> = None;
-        for endpoint in &self.endpoints {
-            if avoid.len() < self.endpoints.len() && avoid.contains(&endpoint.address) {
-                continue;
-            }
-            let mut health = endpoint.health.lock();
-            match health.standing(now) {
-                Standing::In => fit.push(endpoint),
-                Standing::Trial => {
-                    health.begin_trial(now);
-                    return lease(endpoint);
-                }
-                Standing::Out(until) => {
-                    if soonest.is_none_or(|(known, _)| until < known) {
-                        soonest = Some((until, endpoint));
-                    }
-                }
-            }
-        }
-        // With everybody out, asking is still better than giving up unasked.
-        let fallback = || soonest.map_or_else(|| self.endpoints.first(), |(_, one)| Some(one));
-        let chosen = less_busy(&fit, entropy).or_else(fallback).expect("a pool has an endpoint");
-        lease(chosen)
-    }
-}
-
-/// The power of two choices (Mitzenmacher, 2001).
-fn less_busy<'a>(fit: &[&'a Arc<Endpoint>], entropy: &Entropy) -> Option<&'a Arc<Endpoint>> {
-    let one_idx = entropy.below(fit.len());
-    let one = *fit.get(one_idx)?;
-    let other_idx = (one_idx + 1 + entropy.below(fit.len() - 1)) % fit.len();
-    let other = *fit.get(other_idx)?;
-    let open = |endpoint: &Endpoint| endpoint.open.load(Ordering::Relaxed);
-    Some(if open(other) < open(one) { other } else { one })
-}
-
-fn lease(endpoint: &Arc<Endpoint>) -> Lease {
-    endpoint.open.fetch_add(1, Ordering::Relaxed);
-    Lease { endpoint: endpoint.clone() }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn pool(n: usize) -> Pool {
-        let address = |i| Endpoint::new(&format!("host-{i}:7450")).unwrap();
-        Pool::new((0..n).map(address).collect())
-    }
 
     #[test]
     fn addresses_need_a_port_and_plain_http() {
         for bad in ["", "host", "https://host:1", "ho st:1"] {
             assert!(Endpoint::new(bad).is_err(), "{bad:?}");
         }
-    }
-
-    #[tokio::test]
-    async fn the_busier_of_two_is_passed_over() {
-        let (pool, entropy) = (pool(2), Entropy::default());
-        let first = pool.pick(&[], Time(0), &entropy);
-        let second = pool.pick(&[], Time(0), &entropy);
-        assert_ne!(first.address, second.address);
-    }
-
-    #[tokio::test]
-    async fn one_that_has_just_failed_is_avoided_unless_it_is_the_only_one() {
-        let entropy = Entropy::default();
-        let avoid = ["host-0:7450".to_owned()];
-        let two = pool(2);
-        assert_eq!(two.pick(&avoid, Time(0), &entropy).address, "host-1:7450");
-        let one = pool(1);
-        assert_eq!(one.pick(&avoid, Time(0), &entropy).address, "host-0:7450");
-    }
-
-    #[tokio::test]
-    async fn an_ejected_endpoint_rests_and_is_then_tried_by_one_request() {
-        let (pool, entropy) = (pool(2), Entropy::default());
-        let bad = pool.endpoints[0].clone();
-        bad.failed(Time(0));
-        bad.failed(Time(0));
-        let leases = (0..20).map(|_| pool.pick(&[], Time(1), &entropy)).collect::<Vec<_>>();
-        assert!(leases.iter().all(|lease| lease.address == "host-1:7450"));
-        let later = Time(0).plus(Duration::from_secs(1));
-        assert_eq!(pool.pick(&[], later, &entropy).address, "host-0:7450");
-        assert_eq!(pool.pick(&[], later, &entropy).address, "host-1:7450");
-    }
-
-    #[tokio::test]
-    async fn with_everybody_out_somebody_is_asked_all_the_same() {
-        let (pool, entropy) = (pool(2), Entropy::default());
-        for endpoint in &pool.endpoints {
-            endpoint.failed(Time(0));
-            endpoint.failed(Time(0));
-        }
-        pool.pick(&[], Time(1), &entropy);
     }
 }

@@ -31,9 +31,14 @@
 //! a request's future removes a map entry and leaves the connection alone. [`Lane::Unary`] makes
 //! each request a call of its own instead.
 //!
+//! # The ring
+//! Any node coordinates any request; an owner of the key does it with a hop less. With its first request
+//! for data a client begins to follow the ring: from then on it asks members by the addresses they have
+//! told, owners first, takes in those that join and forgets those that leave. The addresses it was given
+//! stay for when no member can be asked. [`ClientBuilder::follow_ring`] turns it off.
+//!
 //! # What this module does not know
-//! The server side: it speaks the published protocol only. It places no keys: any node coordinates
-//! any request.
+//! The server side: it speaks the published protocol only.
 
 mod admin;
 mod attempt;
@@ -52,7 +57,9 @@ mod health;
 mod hints;
 mod patience;
 mod plan;
+mod pool;
 mod register;
+mod ring;
 mod scan;
 mod server_time;
 mod session;
@@ -63,7 +70,10 @@ mod write;
 use std::sync::Arc;
 
 pub use crate::message::{Applied, ErrorCode, Facts, QuorumMode, Receipt};
-pub use crate::message::{DraftReply, LinkLine, MoveLine, MoveProgress, PlanProgress, ShareLine};
+pub use crate::message::{
+    DraftReply, LinkLine, Liveness, MoveLine, MoveProgress, PlacedClass, PlacedMove, Placement,
+    PlanProgress, RingMember, RingView, ShareLine,
+};
 pub use crate::types::{
     Epoch, MovePhase, NodeId, NodeName, PlanStatus, Quorum, Sloppy, Stamp, TableId, TableKind,
     TraceId, Unit, WallTime, Zone,
@@ -84,6 +94,7 @@ pub use explain::{
 pub use hints::{DirtyMark, HintLine, HintTotals, Hints, HintsRequest};
 pub use plan::{ChangePlanRequest, MemberInfo, Plans, Topology, TopologyRequest};
 pub use register::{CasReply, CasRequest, FoundVersion, Outcome, OutcomeRequest, WriteId};
+pub use ring::{RingRequest, RingWatch};
 pub use scan::{Entries, Entry, Page, Pages, ScanRequest};
 pub use tables::{
     AlterTableRequest, CreateTableRequest, DescribeTableRequest, DropTableRequest,
@@ -243,6 +254,26 @@ impl Client {
     /// Asks about members and plans, and changes them.
     pub fn plans(&self) -> Plans {
         Plans::new(self.core.clone())
+    }
+
+    /// Asks one node for the ring as it sees it: members, who owns what, and what is on the move.
+    pub fn ring(&self) -> RingRequest {
+        RingRequest::new(self.core.clone())
+    }
+
+    /// Follows the ring.
+    ///
+    /// ```no_run
+    /// # async fn example(kv: roundtable::client::Client) {
+    /// let mut watch = kv.watch_ring();
+    /// loop {
+    ///     let ring = watch.next().await;
+    ///     println!("epoch {}, {} members", ring.epoch, ring.members.len());
+    /// }
+    /// # }
+    /// ```
+    pub fn watch_ring(&self) -> RingWatch {
+        RingWatch::new(self.core.clone())
     }
 
     /// Asks one node how it sees the cluster.

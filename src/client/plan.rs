@@ -18,6 +18,7 @@ use super::Error;
 use super::call::{Core, Operation, Try};
 use super::convert::{id_bytes, malformed};
 use super::endpoint::Endpoint;
+use super::pool::Place;
 use super::status_error::from_status;
 
 /// Members, and what is planned for them.
@@ -179,6 +180,10 @@ pub struct ChangePlanRequest {
 impl Operation for TopologyRequest {
     type Answer = Topology;
 
+    fn place(&self) -> Place<'_> {
+        Place::Anywhere
+    }
+
     async fn send(&self, endpoint: &Endpoint, this: Try) -> Result<Topology, Error> {
         let mut request = Request::new(admin::TopologyRequest {});
         request.set_timeout(this.remaining);
@@ -189,6 +194,10 @@ impl Operation for TopologyRequest {
 
 impl Operation for ChangePlanRequest {
     type Answer = Topology;
+
+    fn place(&self) -> Place<'_> {
+        Place::Anywhere
+    }
 
     fn is_write(&self) -> bool {
         true

@@ -18,6 +18,7 @@ use crate::wire::proto::v1;
 use super::call::{Core, Operation, Try};
 use super::data::{Common, checked_key, common_options};
 use super::endpoint::Endpoint;
+use super::pool::Place;
 use super::status_error::from_status;
 use super::{Error, convert};
 
@@ -176,6 +177,10 @@ impl ScanRequest {
 
 impl Operation for ScanRequest {
     type Answer = (v1::ScanResponse, Receipt);
+
+    fn place(&self) -> Place<'_> {
+        Place::Anywhere
+    }
 
     fn receipt((_, receipt): &Self::Answer) -> Option<&Receipt> {
         Some(receipt)

@@ -16,6 +16,7 @@ use super::Error;
 use super::call::{Core, Operation, Try};
 use super::convert::malformed;
 use super::endpoint::Endpoint;
+use super::pool::Place;
 use super::status_error::from_status;
 
 /// One table.
@@ -97,6 +98,10 @@ macro_rules! table_request {
 
         impl Operation for $name {
             type Answer = $answer;
+
+            fn place(&self) -> Place<'_> {
+                Place::Anywhere
+            }
 
             fn is_write(&self) -> bool {
                 $changes

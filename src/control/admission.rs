@@ -132,6 +132,7 @@ mod tests {
         View {
             phase: Phase::Founding(String::new()),
             hello: hello(1, 0),
+            client_address: String::new(),
             state: None,
             members: vec![member(2), member(3)],
             serving_since: None,

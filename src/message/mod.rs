@@ -14,6 +14,7 @@ mod hello;
 mod hint;
 mod peer;
 mod register;
+mod ring;
 mod tables;
 mod topology;
 mod trace;
@@ -57,6 +58,7 @@ pub use register::{
     Cas, CasReply, Expectation, Fate, OutcomeAsk, OutcomeReply, RegisterDisk, RegisterMessage,
     RegisterSaid, RegisterTask,
 };
+pub use ring::{PlacedClass, PlacedMove, Placement, RING_ROLES, RingMember, RingView};
 pub use tables::{TableAlteration, TableChange, TableReply, TableRequest, TableSpec, TablesReply};
 pub use topology::{
     Applicant, DraftReply, LinkLine, MemberChange, MoveLine, MoveProgress, PlanChange,

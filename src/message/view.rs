@@ -21,6 +21,10 @@ pub enum Liveness {
 }
 
 impl Liveness {
+    /// Every value.
+    pub const ALL: [Liveness; 4] =
+        [Liveness::Alive, Liveness::Suspect, Liveness::Down, Liveness::Left];
+
     /// As scripts read it.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -115,6 +119,8 @@ pub struct View {
     pub phase: Phase,
     /// Its greeting, but for `to`: what it opens streams with and judges others' by.
     pub hello: Hello,
+    /// Where it listens for clients.
+    pub client_address: String,
     /// The newest state in force; `None` before birth.
     pub state: Option<Arc<ClusterState>>,
     /// All others it may talk to: members, or founders before birth.

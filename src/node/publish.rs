@@ -43,6 +43,7 @@ impl Node {
         let view = View {
             phase: self.phase.clone(),
             hello: self.hello(),
+            client_address: self.config.client_address.clone(),
             state: self.state.clone(),
             members: self.members.ids().filter_map(|id| self.member_view(id)).collect(),
             serving_since: self.serving_since,

@@ -7,7 +7,7 @@ mod ring;
 mod svg;
 
 pub use plot::{Line, Plot, plot_svg};
-pub use ring::{KeyMarker, PictureMember, RingPicture, ring_svg};
+pub use ring::{KeyMarker, PictureMember, PictureMove, RingPicture, ring_svg};
 
 #[cfg(test)]
 mod ring_tests;

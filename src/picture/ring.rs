@@ -1,5 +1,6 @@
-//! The ring: an outer band with the owner of each virtual node, an inner band with their zones,
-//! who is down in hatched grey, and, for one key, where it stands and who answers for it.
+//! The ring: a band with the owner of each virtual node by colour, hatched where the owner is down, an
+//! inner band with their zones, an outer one with the partitions on the move, in the colour of who gets
+//! them; and, for one key, where it stands and who answers for it.
 
 use core::fmt::Write as _;
 
@@ -15,8 +16,19 @@ pub struct RingPicture {
     pub spots: Vec<NodeId>,
     /// Who the owners are. Owners that are missing here are drawn by number.
     pub members: Vec<PictureMember>,
+    /// Partitions on the move.
+    pub moving: Vec<PictureMove>,
     /// A key and its preference list.
     pub marker: Option<KeyMarker>,
+}
+
+/// A partition on the move.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PictureMove {
+    /// Its place on the ring.
+    pub partition: u32,
+    /// Who gets it, or has just got it; at least one.
+    pub to: Vec<NodeId>,
 }
 
 /// A member as it is drawn.
@@ -50,6 +62,8 @@ const OUTER: f64 = 200.0;
 const INNER: f64 = 152.0;
 const ZONE_OUTER: f64 = 147.0;
 const ZONE_INNER: f64 = 137.0;
+const MOVE_INNER: f64 = 204.0;
+const MOVE_OUTER: f64 = 213.0;
 
 /// More arcs than this cannot be told apart on a screen: longer rings are drawn by every k-th spot.
 const ARCS_MAX: usize = 1024;
@@ -75,6 +89,7 @@ pub fn ring_svg(picture: &RingPicture) -> String {
     let mut drawing = Drawing::new(picture);
     drawing.head();
     drawing.arcs();
+    drawing.moves();
     drawing.middle();
     drawing.marker();
     let below = drawing.legend();
@@ -85,7 +100,7 @@ pub fn ring_svg(picture: &RingPicture) -> String {
 
 struct Drawing<'a> {
     picture: &'a RingPicture,
-    /// The members that own something, by id.
+    /// The members that own something, or get it, by id.
     owners: Vec<NodeId>,
     /// Their zones, sorted.
     zones: Vec<&'a str>,
@@ -95,6 +110,7 @@ struct Drawing<'a> {
 impl<'a> Drawing<'a> {
     fn new(picture: &'a RingPicture) -> Drawing<'a> {
         let mut owners = picture.spots.clone();
+        owners.extend(picture.moving.iter().flat_map(|moving| &moving.to));
         owners.sort_unstable();
         owners.dedup();
         let is_owner = |member: &&PictureMember| owners.binary_search(&member.id).is_ok();
@@ -141,8 +157,9 @@ impl<'a> Drawing<'a> {
              \n<title id=\"ring-title\">{}</title>\n<desc id=\"ring-desc\">A ring of {} virtual nodes \
              owned by {} members in {} zones.</desc>\n<style>{STYLE}</style>\n\
              <defs><pattern id=\"down\" width=\"6\" height=\"6\" patternUnits=\"userSpaceOnUse\" \
-             patternTransform=\"rotate(45)\"><rect width=\"6\" height=\"6\" fill=\"#c3ccd5\"/>\
-             <rect width=\"2.4\" height=\"6\" fill=\"#7b8794\"/></pattern></defs>\n",
+             patternTransform=\"rotate(45)\"><rect width=\"6\" height=\"6\" fill=\"#e4e9ee\" \
+             fill-opacity=\".55\"/><rect width=\"2.4\" height=\"6\" fill=\"#3e4c59\" \
+             fill-opacity=\".75\"/></pattern></defs>\n",
             Escaped(&cut(&self.picture.title)),
             self.picture.spots.len(),
             self.owners.len(),
@@ -173,7 +190,7 @@ impl<'a> Drawing<'a> {
     }
 
     fn arc(&mut self, owner: NodeId, from: f64, to: f64, range: &str) {
-        let fill = if self.is_down(owner) { "url(#down)" } else { self.colour(owner) };
+        let fill = self.colour(owner);
         let zone = self.member(owner).map_or(String::new(), |m| format!(", zone {}", cut(&m.zone)));
         let down = if self.is_down(owner) { ", down" } else { "" };
         self.add(format_args!(
@@ -182,10 +199,37 @@ impl<'a> Drawing<'a> {
             Escaped(&self.name(owner)),
             Escaped(&zone),
         ));
+        if self.is_down(owner) {
+            let hatched = CENTRE.sector(from, to, INNER, OUTER);
+            self.add(format_args!(
+                "<path fill=\"url(#down)\" pointer-events=\"none\" d=\"{hatched}\"/>\n"
+            ));
+        }
         if self.zones.len() > 1 {
             let colour = zone_colour(self.zone_index(owner));
             let band = CENTRE.sector(from, to, ZONE_INNER, ZONE_OUTER);
             self.add(format_args!("<path fill=\"{colour}\" d=\"{band}\"/>\n"));
+        }
+    }
+
+    /// A mark outside each partition on the move, in the colours of those who get it. On rings that are
+    /// drawn by every k-th spot marks of the same k-th part lie upon each other.
+    fn moves(&mut self) {
+        let whole = to_float(self.picture.spots.len().max(1));
+        for moving in self.picture.moving.iter().take(ARCS_MAX) {
+            // A mark of less than this is not seen.
+            let width = (1.0 / whole).max(0.002) / to_float(moving.to.len().max(1));
+            let names: Vec<String> = moving.to.iter().map(|id| self.name(*id)).collect();
+            let title = format!("partition {} moves to {}", moving.partition, names.join(", "));
+            for (index, member) in moving.to.iter().enumerate() {
+                let from = f64::from(moving.partition) / whole + width * to_float(index);
+                let sector = CENTRE.sector(from, from + width, MOVE_INNER, MOVE_OUTER);
+                let fill = self.colour(*member);
+                self.add(format_args!(
+                    "<path fill=\"{fill}\" d=\"{sector}\"><title>{}</title></path>\n",
+                    Escaped(&title),
+                ));
+            }
         }
     }
 
@@ -201,6 +245,10 @@ impl<'a> Drawing<'a> {
         }
         if down > 0 {
             lines.push(("13", "", format!("{down} down")));
+        }
+        if !self.picture.moving.is_empty() {
+            let moving = counted(self.picture.moving.len(), "partition");
+            lines.push(("13", "", format!("{moving} on the move")));
         }
         let mut y = CENTRE.y - 10.0 * to_float(lines.len() - 1);
         for (size, class, text) in lines {
@@ -293,7 +341,7 @@ impl<'a> Drawing<'a> {
         let owners: Vec<NodeId> = self.owners.iter().copied().take(LEGEND_ROWS_MAX).collect();
         let mut y = 56;
         for id in owners {
-            let fill = if self.is_down(id) { "url(#down)" } else { self.colour(id) };
+            let fill = self.colour(id);
             let count = self.picture.spots.iter().filter(|spot| **spot == id).count();
             let percent = to_float(count) * 100.0 / to_float(self.picture.spots.len().max(1));
             let zone = self.member(id).map_or("", |member| member.zone.as_str());
@@ -308,6 +356,12 @@ impl<'a> Drawing<'a> {
                 y - 12,
                 Escaped(&short(&self.name(id))),
             ));
+            if self.is_down(id) {
+                self.add(format_args!(
+                    "<rect x=\"520\" y=\"{}\" width=\"14\" height=\"14\" rx=\"3\" fill=\"url(#down)\"/>",
+                    y - 12,
+                ));
+            }
             if !zone.is_empty() {
                 self.add(format_args!(
                     "<circle cx=\"670\" cy=\"{}\" r=\"5\" fill=\"{swatch}\"/>\

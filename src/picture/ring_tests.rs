@@ -1,6 +1,6 @@
 //! Tests of the ring's picture.
 
-use super::{KeyMarker, PictureMember, RingPicture, ring_svg};
+use super::{KeyMarker, PictureMember, PictureMove, RingPicture, ring_svg};
 use crate::types::NodeId;
 
 fn member(id: u32, zone: &str, is_down: bool) -> PictureMember {
@@ -16,7 +16,9 @@ fn picture() -> RingPicture {
             member(2, "b", true),
             member(3, "c", false),
             member(4, "a", false),
+            member(5, "b", false),
         ],
+        moving: vec![PictureMove { partition: 7, to: vec![NodeId(5)] }],
         marker: Some(KeyMarker {
             label: "user:1".to_owned(),
             token: 0x3b57_7afd_7fed_9501,
@@ -51,6 +53,29 @@ fn every_arc_says_who_owns_it() {
     );
     assert!(svg.contains("<title>partition 1: n2, zone b, down</title>"));
     assert_eq!(svg.matches("url(#down)").count(), 4 + 1, "four arcs and one legend entry");
+}
+
+#[test]
+fn partitions_on_the_move_are_marked_in_the_colour_of_who_gets_them() {
+    let svg = ring_svg(&picture());
+    assert!(svg.contains("<title>partition 7 moves to n5</title>"));
+    assert!(svg.contains("1 partition on the move"));
+    let still = ring_svg(&RingPicture { moving: Vec::new(), ..picture() });
+    assert!(!still.contains("moves to") && !still.contains("n5"));
+    let mut many = picture();
+    let to = vec![NodeId(1), NodeId(2)];
+    many.moving = (0..5000).map(|partition| PictureMove { partition, to: to.clone() }).collect();
+    let svg = ring_svg(&many);
+    assert_well_formed(&svg);
+    assert!(svg.len() < 600 << 10, "{} bytes", svg.len());
+}
+
+/// How it looks is pinned. Whoever means to change it looks at the new one first.
+#[test]
+fn the_picture_of_a_known_ring_does_not_change_unseen() {
+    let (svg, golden) = (ring_svg(&picture()), include_str!("ring_golden.svg"));
+    let differ = svg.lines().zip(golden.lines()).find(|(now, then)| now != then);
+    assert!(svg == golden, "first line that differs, now and then: {differ:?}\n{svg}");
 }
 
 #[test]

@@ -16,17 +16,21 @@ use crate::wire::error::status_of;
 use crate::wire::proto::v1 as pb;
 use crate::wire::proto::v1::kv_server::Kv;
 
+use super::ring::RingService;
 use super::session;
 use super::{call, principal};
 
 /// The data plane.
 pub(super) struct KvService {
     handle: Handle,
+    ring: RingService,
 }
 
 impl KvService {
-    pub(super) fn new(handle: Handle) -> KvService {
-        KvService { handle }
+    /// The service, and the task that follows the ring for it.
+    pub(super) fn start(handle: Handle) -> KvService {
+        let ring = RingService::start(&handle);
+        KvService { handle, ring }
     }
 
     async fn run<T>(
@@ -48,6 +52,7 @@ fn unexpected<T>(_: T) -> Status {
 #[tonic::async_trait]
 impl Kv for KvService {
     type SessionStream = Pin<Box<dyn Stream<Item = Result<pb::SessionResponse, Status>> + Send>>;
+    type WatchRingStream = Pin<Box<dyn Stream<Item = Result<pb::RingUpdate, Status>> + Send>>;
 
     async fn get(
         &self,
@@ -125,5 +130,11 @@ impl Kv for KvService {
         let principal = principal(&request);
         let answers = session::open(self.handle.clone(), principal, request.into_inner());
         Ok(Response::new(Box::pin(answers)))
+    }
+    async fn watch_ring(
+        &self,
+        _: Request<pb::WatchRingRequest>,
+    ) -> Result<Response<Self::WatchRingStream>, Status> {
+        Ok(Response::new(Box::pin(self.ring.watch()?)))
     }
 }

@@ -4,6 +4,7 @@
 mod admin;
 mod health;
 mod kv;
+mod ring;
 mod session;
 mod tables;
 
@@ -46,7 +47,7 @@ pub async fn serve_clients(
     closing: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
     let most = limits::MESSAGE_BYTES_MAX;
-    let kv = KvServer::new(KvService::new(handle.clone()))
+    let kv = KvServer::new(KvService::start(handle.clone()))
         .max_decoding_message_size(most)
         .max_encoding_message_size(most);
     let admin = AdminServer::new(AdminService::new(handle.clone()))

@@ -1,12 +1,12 @@
 //! The page a person sees on the HTTP port: what this node is, whom it knows, and who owns how much
 //! of the ring. Plain HTML that works without scripts; says what the node knows and nothing more.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
-use crate::message::{Liveness, MemberView, Phase, View};
-use crate::picture::{PictureMember, RingPicture, ring_svg};
-use crate::types::{ClusterState, NodeId};
+use crate::message::{Liveness, MemberView, Phase, Placement, View};
+use crate::picture::{PictureMember, PictureMove, RingPicture, ring_svg};
+use crate::types::{ClusterState, NodeId, Partition};
 
 /// What the node says about how far it has come.
 pub fn phase_text(phase: &Phase) -> (&'static str, &str) {
@@ -120,8 +120,18 @@ fn ring(view: &View, state: &ClusterState) -> RingPicture {
         title: format!("{}, epoch {}", state.settings.name, state.epoch),
         spots: state.ring.clone(),
         members: members.collect(),
+        moving: moving(state),
         marker: None,
     }
+}
+
+fn moving(state: &ClusterState) -> Vec<PictureMove> {
+    let arrivals = Placement::of(state).arrivals().into_iter();
+    let one = |(partition, to): (Partition, BTreeSet<NodeId>)| PictureMove {
+        partition: partition.0.into(),
+        to: to.into_iter().collect(),
+    };
+    arrivals.map(one).collect()
 }
 
 /// What this node sees of another; nothing of itself.

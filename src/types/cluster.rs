@@ -37,6 +37,11 @@ impl Role {
             Role::Leaving => "leaving",
         }
     }
+
+    /// As scripts read it of a member to whom the plan that is carried out gives units, or not.
+    pub fn as_told(self, gains: bool) -> &'static str {
+        if gains && self == Role::Active { "joining" } else { self.as_str() }
+    }
 }
 
 /// One member of the cluster.

@@ -3,7 +3,7 @@
 use crate::message::{
     AdminRequest, Locate, LocateReply, NodeStatus, OpError, StatusReply, UnwellBy,
 };
-use crate::types::{Role, limits};
+use crate::types::limits;
 
 use super::client::{key_from_wire, table_from_wire};
 use super::proto::admin as pb;
@@ -51,7 +51,7 @@ fn node_to_wire(node: NodeStatus) -> pb::status_response::Node {
         peer_address: node.peer_address,
         zone: node.zone.into(),
         state: node.liveness.as_str().to_owned(),
-        role: role_text(node.role, node.joining).to_owned(),
+        role: node.role.as_told(node.joining).to_owned(),
         partitions: node.partitions,
         replica_partitions: node.replica_partitions,
         disk_bytes: node.disk_bytes,
@@ -60,11 +60,6 @@ fn node_to_wire(node: NodeStatus) -> pb::status_response::Node {
         serving: node.serving,
         unwell: node.unwell.into_iter().map(unwell_to_wire).collect(),
     }
-}
-
-/// What a member is there for, as scripts read it.
-pub(super) fn role_text(role: Role, joining: bool) -> &'static str {
-    if joining && role == Role::Active { "joining" } else { role.as_str() }
 }
 
 fn unwell_to_wire(unwell: UnwellBy) -> pb::status_response::Unwell {

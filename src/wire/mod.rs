@@ -25,6 +25,7 @@ mod key_facts;
 pub mod peer;
 pub mod plan;
 mod probe;
+pub mod ring;
 mod state;
 pub mod tables;
 #[cfg(test)]

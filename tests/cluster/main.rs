@@ -29,6 +29,7 @@ mod options;
 mod peers;
 mod quorum;
 mod register;
+mod ring;
 mod sloppy;
 mod slow;
 mod tables;

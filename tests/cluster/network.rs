@@ -38,7 +38,7 @@ async fn answers_that_get_lost_on_the_way_to_the_client_leave_honest_outcomes() 
     let lossy = proxy.address.to_string();
 
     // A client that knows only this way: the write happens, and the client cannot know.
-    let alone = Client::builder().endpoints([&lossy]).connect_lazy().unwrap();
+    let alone = Client::builder().endpoints([&lossy]).follow_ring(false).connect_lazy().unwrap();
     alone.put("key", "before").await.unwrap();
     proxy.set(Fault::AnswersLost);
     let lost = alone.put("key", "after").timeout(Duration::from_millis(500)).await.unwrap_err();
@@ -50,7 +50,7 @@ async fn answers_that_get_lost_on_the_way_to_the_client_leave_honest_outcomes() 
     proxy.set(Fault::None);
     let others = cluster.nodes[1..].iter().map(|node| node.client.to_string());
     let client = Client::builder().endpoints([lossy.clone()].into_iter().chain(others));
-    let client = client.connect_lazy().unwrap();
+    let client = client.follow_ring(false).connect_lazy().unwrap();
     let traffic = Traffic::start(&client, 8);
     for _ in 0..3 {
         traffic.advances(100).await;

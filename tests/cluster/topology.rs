@@ -1,8 +1,13 @@
 //! Members and plans as operators see them: what is staged, what it would move, who is refused.
 
+use std::time::Duration;
+
+use roundtable::client::Liveness;
 use serde_json::{Value as Json, json};
 
-use crate::fixture::{Cluster, Plan, kvctl::Done};
+use crate::fixture::clock::until;
+use crate::fixture::kvctl::{Done, run};
+use crate::fixture::{Cluster, Plan};
 
 async fn ctl(cluster: &Cluster, line: &str) -> Done {
     let words: Vec<&str> = ["-o", "json"].into_iter().chain(line.split(' ')).collect();
@@ -119,6 +124,39 @@ async fn one_of_four_may_leave_and_the_plan_says_what_moves() {
         let text = cluster.kvctl(&["-o", format, "plan", "show"]).await.succeeded();
         assert!(text.text().contains("n4"), "{format}: {}", text.text());
     }
+}
+
+#[tokio::test]
+async fn the_ring_is_shown_and_drawn_and_what_a_death_would_put_at_risk() {
+    let mut cluster = Cluster::start().await;
+    let ring = ctl(&cluster, "ring --key user:1").await.succeeded().json();
+    assert_eq!((&ring["partitions"], &ring["moving"]), (&64.into(), &json!([])));
+    let members = ring["members"].as_array().unwrap();
+    let all = |field: &str| members.iter().map(|m| m[field].as_u64().unwrap()).sum::<u64>();
+    assert_eq!((members.len(), all("partitions"), all("copies")), (3, 64, 192));
+    let owners = ctl(&cluster, "locate user:1").await.succeeded().json()["owners"].clone();
+    assert_eq!(ring["key"]["owners"], owners);
+    let file = cluster.dir().join("ring.svg");
+    let args = ["ring", "--key", "user:1", "--svg", file.to_str().unwrap()];
+    cluster.kvctl(&args).await.succeeded();
+    let svg = std::fs::read_to_string(file).unwrap();
+    assert!(svg.starts_with("<svg") && svg.contains("user:1, token") && svg.contains("zone b"));
+
+    let risk = ctl(&cluster, "plan show --risk n2").await.succeeded().json();
+    assert_eq!((&risk["units"], &risk["at_risk"]), (&64.into(), &json!([])));
+    assert_eq!(ctl(&cluster, "plan show --risk n9").await.code, Some(2));
+    cluster.nodes[2].kill();
+    let client = cluster.client_of(0);
+    until("n3 is not alive", Duration::from_secs(10), async || {
+        let ring = client.ring().await.ok()?;
+        (ring.members[2].liveness != Liveness::Alive).then_some(())
+    })
+    .await;
+    let endpoint = cluster.nodes[0].client.to_string();
+    let args = ["-e", &endpoint, "-o", "json", "plan", "show", "--risk", "n2"];
+    let risk = run(&args, b"").await.succeeded().json();
+    let units = risk["at_risk"].as_array().unwrap();
+    assert!(units.len() == 64 && units.iter().all(|u| u["reads"] == true && u["writes"] == true));
 }
 
 #[tokio::test]

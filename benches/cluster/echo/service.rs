@@ -131,6 +131,14 @@ impl EchoKv {
 #[tonic::async_trait]
 impl Kv for EchoKv {
     type SessionStream = Boxed<pb::SessionResponse>;
+    type WatchRingStream = Boxed<pb::RingUpdate>;
+
+    async fn watch_ring(
+        &self,
+        _: Request<pb::WatchRingRequest>,
+    ) -> Result<Response<Self::WatchRingStream>, Status> {
+        Err(Status::unimplemented("the echo has no ring"))
+    }
 
     async fn get(
         &self,

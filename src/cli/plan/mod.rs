@@ -1,6 +1,7 @@
 //! `kvctl plan`: shows what is staged and what it would do, commits it by its hash, and shows, pauses
 //! and undoes the plan that is carried out.
 
+mod risk;
 mod show;
 mod status;
 
@@ -20,8 +21,8 @@ const HASH_DIGITS: usize = 32;
 /// `kvctl plan`
 #[derive(Debug, Subcommand)]
 pub(crate) enum PlanCommand {
-    /// Show what is staged, and what it would move
-    Show,
+    /// Show what is staged, and what it would move; or what is at risk if a node dies now
+    Show(ShowArgs),
     /// Carry out what is staged, as it was shown
     Commit(CommitArgs),
     /// Show how far the plan is that is carried out
@@ -34,6 +35,14 @@ pub(crate) enum PlanCommand {
     Rollback,
     /// Forget all that is staged
     Clear,
+}
+
+/// `kvctl plan show`
+#[derive(Args, Debug)]
+pub(crate) struct ShowArgs {
+    /// Instead: which units could not be read or written if this node died now
+    #[arg(long, value_name = "NODE")]
+    risk: Option<String>,
 }
 
 /// `kvctl plan commit`
@@ -83,9 +92,13 @@ pub(crate) async fn run(
     command: PlanCommand,
     output: &mut Output,
 ) -> Result<(), Failure> {
-    let plans = context.client()?.plans();
+    let client = context.client()?;
+    let plans = client.plans();
     match command {
-        PlanCommand::Show => show::show(&plans.show().await?, output),
+        PlanCommand::Show(ShowArgs { risk: Some(node) }) => {
+            risk::show(&client.ring().await?, &node, output)
+        }
+        PlanCommand::Show(ShowArgs { risk: None }) => show::show(&plans.show().await?, output),
         PlanCommand::Commit(args) => commit(&plans, &args.hash, output).await,
         PlanCommand::Status(StatusArgs { watch: true }) => status::watch(context, output).await,
         PlanCommand::Status(StatusArgs { watch: false }) => {

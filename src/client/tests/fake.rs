@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_stream::Stream;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::{Request, Response, Status, Streaming};
@@ -48,6 +48,7 @@ struct State {
     unavailable: Vec<u32>,
     topology: VecDeque<admin::TopologyResponse>,
     changes: Vec<admin::ChangePlanRequest>,
+    ring: Option<watch::Receiver<v1::RingUpdate>>,
     silent: bool,
 }
 
@@ -129,6 +130,11 @@ impl Fake {
     /// What it answers about members and plans, one after the other; the last one for ever.
     pub(crate) fn set_topology(&self, answers: impl IntoIterator<Item = admin::TopologyResponse>) {
         self.state.lock().topology = answers.into_iter().collect();
+    }
+
+    /// What it tells of the ring; nothing without.
+    pub(crate) fn set_ring(&self, ring: watch::Receiver<v1::RingUpdate>) {
+        self.state.lock().ring = Some(ring);
     }
 
     /// The changes of plans it was asked for.
@@ -291,6 +297,28 @@ fn stamp_bytes(counter: u64) -> Bytes {
 impl v1::kv_server::Kv for Fake {
     type SessionStream =
         Pin<Box<dyn Stream<Item = Result<v1::SessionResponse, Status>> + Send + 'static>>;
+
+    type WatchRingStream =
+        Pin<Box<dyn Stream<Item = Result<v1::RingUpdate, Status>> + Send + 'static>>;
+
+    async fn watch_ring(
+        &self,
+        _: Request<v1::WatchRingRequest>,
+    ) -> Result<Response<Self::WatchRingStream>, Status> {
+        let Some(mut updates) = self.state.lock().ring.clone() else {
+            return Err(Status::unimplemented("not in this version"));
+        };
+        let (sender, stream) = mpsc::channel(1);
+        tokio::spawn(async move {
+            loop {
+                let update = updates.borrow_and_update().clone();
+                if sender.send(Ok(update)).await.is_err() || updates.changed().await.is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
+    }
 
     async fn get(&self, r: Request<v1::GetRequest>) -> Result<Response<v1::GetResponse>, Status> {
         match self.unary(Op::Get(r.into_inner())).await? {

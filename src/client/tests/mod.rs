@@ -10,6 +10,7 @@ use tokio_stream::StreamExt;
 use super::{Applied, Client, Clock, ErrorKind, Lane, Outcome, OwnCopy};
 use crate::types::Time;
 use crate::types::limits::ATTEMPT_WINDOW;
+use crate::wire::proto::v1;
 
 use fake::{Act, Fake};
 
@@ -340,4 +341,80 @@ async fn a_change_of_a_plan_is_sent_again_under_the_same_id() {
     let [first, second] = &fake.changes()[..] else { panic!("two attempts") };
     assert_eq!((first.request_id.len(), &first.request_id), (16, &second.request_id));
     assert_eq!(first.change, second.change);
+}
+
+/// A ring of these nodes, each partition owned by one of them.
+fn told(epoch: u64, members: &[&str], owner: u32) -> v1::RingUpdate {
+    use v1::ring_update::{Class, Member, Members, Placement, Table};
+    let member = |(id, address): (u32, &&str)| Member {
+        id,
+        name: format!("n{id}"),
+        address: (*address).to_owned(),
+        zone: "a".to_owned(),
+        state: "alive".to_owned(),
+        role: "active".to_owned(),
+        serving: true,
+    };
+    let class = Class {
+        n: 1,
+        r_min: 1,
+        w_min: 1,
+        owner_counts: vec![1, 1],
+        owners: vec![owner, owner],
+        moving: Vec::new(),
+    };
+    let placement = Placement {
+        cluster_id: vec![7; 16].into(),
+        cluster_name: "fake".to_owned(),
+        ring: vec![owner, owner],
+        classes: vec![class],
+        tables: vec![Table { name: "default".to_owned(), class: 0 }],
+    };
+    let list = (1..).zip(members).map(member).collect();
+    let members = Some(Members { list });
+    v1::RingUpdate { epoch, members, placement: Some(placement), units: Vec::new() }
+}
+
+#[tokio::test]
+async fn requests_follow_the_owner_as_the_ring_changes() {
+    for lane in LANES {
+        let (one, two) = (Fake::start(CLOCK_NS, []).await, Fake::start(CLOCK_NS, []).await);
+        let members = [one.address.as_str(), two.address.as_str()];
+        let (teller, updates) = tokio::sync::watch::channel(told(1, &members, 2));
+        one.set_ring(updates.clone());
+        two.set_ring(updates);
+        let kv = client(&[&one.address], lane);
+        let mut watch = kv.watch_ring();
+        assert_eq!(watch.next().await.epoch.0, 1);
+        for number in 0..10 {
+            kv.put(format!("a{number}"), "v").await.unwrap();
+        }
+        assert_eq!((one.pairs().len(), two.pairs().len()), (0, 10));
+        teller.send(told(2, &members, 1)).unwrap();
+        assert_eq!(watch.next().await.epoch.0, 2);
+        kv.put("b", "v").await.unwrap();
+        assert_eq!((one.pairs().len(), two.pairs().len()), (1, 10));
+        // What is up to one node is asked of the address that was given.
+        kv.flush().await.unwrap();
+        assert_eq!((one.flushes(), two.flushes()), (1, 0));
+        assert_eq!(kv.ring().await.unwrap().epoch.0, 2);
+        // An owner that has gone is worked around.
+        teller.send(told(3, &[&one.address, &Fake::nobody().await], 2)).unwrap();
+        assert_eq!(watch.next().await.epoch.0, 3);
+        kv.put("c", "v").await.unwrap();
+        assert_eq!(one.pairs().len(), 2);
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_follow_the_ring_asks_the_addresses_it_was_given() {
+    let (one, two) = (Fake::start(CLOCK_NS, []).await, Fake::start(CLOCK_NS, []).await);
+    let members = [one.address.as_str(), two.address.as_str()];
+    let (_teller, updates) = tokio::sync::watch::channel(told(1, &members, 2));
+    one.set_ring(updates);
+    let builder = Client::builder().endpoints([&one.address]).follow_ring(false);
+    let kv = builder.connect_lazy().unwrap();
+    assert_eq!(kv.watch_ring().next().await.members.len(), 2);
+    kv.put("k", "v").await.unwrap();
+    assert_eq!((one.pairs().len(), two.pairs().len()), (1, 0));
 }
