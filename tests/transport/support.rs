@@ -93,6 +93,7 @@ pub(crate) fn view(me: u32, peers: &[(u32, &str)]) -> Arc<View> {
         left_out: None,
     };
     Arc::new(View {
+        client_address: String::new(),
         phase: Phase::Serving,
         hello: hello(me, 0),
         hints: HintGauges::default(),

@@ -270,5 +270,6 @@ fn view(phase: Phase, state: Option<Arc<ClusterState>>, id: u32, boot: u128) -> 
     };
     let hints = roundtable::message::HintGauges::default();
     let (members, serving_since, links_left_out) = (Vec::new(), None, 0);
-    View { phase, hello, state, members, serving_since, hints, links_left_out }
+    let client_address = String::new();
+    View { phase, hello, state, members, serving_since, hints, links_left_out, client_address }
 }
