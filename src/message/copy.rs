@@ -1,10 +1,13 @@
 //! Copies: how an owner is filled. What a target durably knows of a unit it has entered, what it asks
 //! its sources, and what both ask their disks. `docs/protocol/transfer.md`.
 
+use std::sync::Arc;
+
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::causality::{Acceptor, SiblingSet};
-use crate::types::{Epoch, Key, NodeId, Record, Stamp, TableId, Unit, limits};
+use crate::types::{ClusterState, Epoch, Key, NodeId, Record, Stamp, TableId, Unit, limits};
 
 use super::RoundId;
 
@@ -127,6 +130,41 @@ pub enum CopyWhat {
     Marks(Option<CopyPlace>),
     /// These keys, in order.
     Keys(Vec<CopyPlace>),
+    /// The unit as files, and which. A source that would rather not gives the first page of
+    /// [`CopyWhat::All`].
+    Files,
+    /// What is in the file of this name from this offset on.
+    Chunk(String, u64),
+    /// Nothing: the files are not wanted any more. There is no answer.
+    Ended,
+}
+
+/// A file of a unit: a table of the storage engine, or a file of long values that tables refer to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CopyFile {
+    /// Its name, which is one: letters, digits, `-` and `_`, then `.sst` or `.blob`.
+    pub name: String,
+    /// Its length.
+    pub bytes: u64,
+}
+
+impl CopyFile {
+    /// Whether a name can be that of a file of a unit: foreign ones must not name any other.
+    pub fn is_name(name: &str) -> bool {
+        let stem = name.strip_suffix(".sst").or_else(|| name.strip_suffix(".blob"));
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+        name.len() <= limits::COPY_FILE_NAME_BYTES_MAX
+            && stem.is_some_and(|stem| !stem.is_empty() && stem.bytes().all(is_plain))
+    }
+}
+
+/// A stretch of a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CopyChunk {
+    /// The bytes.
+    pub bytes: Bytes,
+    /// Their xxh3-64.
+    pub sum: u64,
 }
 
 /// A target asks a source.
@@ -160,6 +198,10 @@ pub enum CopyContent {
     Records(Vec<CopyEntry>),
     /// To [`CopyWhat::Marks`].
     Marks(Vec<CopyMark>),
+    /// To [`CopyWhat::Files`].
+    Files(Vec<CopyFile>),
+    /// To [`CopyWhat::Chunk`].
+    Chunk(CopyChunk),
 }
 
 /// Why a source gives nothing.
@@ -173,6 +215,8 @@ pub enum CopyRefusal {
     OtherEntry,
     /// It knows of a later change of the unit's owners. Its state follows.
     Fenced,
+    /// The files it was asked for are not there any more.
+    Gone,
     /// It gives as much as it can already, or its disk could not.
     Busy,
 }
@@ -210,6 +254,8 @@ impl CopyMessage {
             CopyMessage::Ask(CopyAsk { what, .. }) => match what {
                 CopyWhat::All(after) | CopyWhat::Marks(after) => place(after),
                 CopyWhat::Keys(keys) => keys.iter().map(CopyPlace::bytes).sum(),
+                CopyWhat::Files | CopyWhat::Ended => 0,
+                CopyWhat::Chunk(name, _) => name.len(),
             },
             CopyMessage::Page { page, .. } => page.bytes(),
             CopyMessage::Refused { .. } => 0,
@@ -223,6 +269,8 @@ impl CopyPage {
         let content: usize = match &self.content {
             CopyContent::Records(entries) => entries.iter().map(CopyEntry::bytes).sum(),
             CopyContent::Marks(marks) => marks.iter().map(|mark| 32 + mark.place.bytes()).sum(),
+            CopyContent::Files(files) => files.iter().map(|file| 8 + file.name.len()).sum(),
+            CopyContent::Chunk(chunk) => 8 + chunk.bytes.len(),
         };
         content + self.next.as_ref().map_or(0, CopyPlace::bytes)
     }
@@ -273,6 +321,8 @@ pub enum UnitDisk {
         unit: Unit,
         /// What.
         what: CopyWhat,
+        /// For whom, and its entry: whose files they are.
+        to: (NodeId, Epoch),
     },
     /// Which keys another replica has more of.
     Compare {
@@ -288,15 +338,58 @@ pub enum UnitDisk {
         /// What it has.
         entries: Vec<CopyEntry>,
     },
+    /// Throws away what was staged of a unit's files.
+    Clear {
+        /// The unit.
+        unit: Unit,
+    },
+    /// Puts a chunk of a unit's file where it waits for the rest.
+    Stage {
+        /// The unit.
+        unit: Unit,
+        /// The name of the file.
+        file: String,
+        /// Where in it.
+        offset: u64,
+        /// What.
+        chunk: CopyChunk,
+    },
+    /// Takes staged files into the unit's range, of which all else is deleted, and stores what is then
+    /// known of the unit. May take minutes.
+    TakeIn {
+        /// The unit.
+        unit: Unit,
+        /// All of its files.
+        files: Vec<CopyFile>,
+        /// What is then known of it.
+        record: FillRecord,
+        /// Says which tables are dropped: what the files have of them goes.
+        state: Arc<ClusterState>,
+    },
+    /// Merges a piece of a unit's overlay into its range. When nothing is left the overlay is over, and
+    /// the record is stored.
+    Drain {
+        /// The unit.
+        unit: Unit,
+        /// What is known of it when nothing is left.
+        record: FillRecord,
+    },
 }
 
 impl UnitDisk {
     /// Whether it may write, or waits for the log.
     pub fn may_write(&self) -> bool {
         match self {
-            UnitDisk::Held { .. } | UnitDisk::Compare { .. } => false,
+            UnitDisk::Held { .. }
+            | UnitDisk::Compare { .. }
+            | UnitDisk::Clear { .. }
+            | UnitDisk::Stage { .. } => false,
             // A page waits until what it shows is durable.
-            UnitDisk::Empty { .. } | UnitDisk::Page { .. } | UnitDisk::Merge { .. } => true,
+            UnitDisk::Empty { .. }
+            | UnitDisk::Page { .. }
+            | UnitDisk::Merge { .. }
+            | UnitDisk::TakeIn { .. }
+            | UnitDisk::Drain { .. } => true,
         }
     }
 }
@@ -312,6 +405,9 @@ pub enum UnitDone {
     Page(CopyPage),
     /// To [`UnitDisk::Compare`]: the keys.
     Wanted(Vec<CopyPlace>),
-    /// To [`UnitDisk::Merge`], once it is as durable as a write.
+    /// To [`UnitDisk::Merge`], once it is as durable as a write; and to [`UnitDisk::Clear`],
+    /// [`UnitDisk::Stage`] and [`UnitDisk::TakeIn`].
     Merged,
+    /// To [`UnitDisk::Drain`]: whether the overlay is over, durably.
+    Drained(bool),
 }

@@ -29,8 +29,9 @@ pub use client::{
     ScanReply, StatusReply, TimeToLive, UnwellBy,
 };
 pub use copy::{
-    CopyAsk, CopyContent, CopyEntry, CopyMark, CopyMessage, CopyPage, CopyPlace, CopyRecord,
-    CopyRefusal, CopyWhat, FillProgress, FillRecord, FillStage, Overlay, UnitDisk, UnitDone,
+    CopyAsk, CopyChunk, CopyContent, CopyEntry, CopyFile, CopyMark, CopyMessage, CopyPage,
+    CopyPlace, CopyRecord, CopyRefusal, CopyWhat, FillProgress, FillRecord, FillStage, Overlay,
+    UnitDisk, UnitDone,
 };
 pub use decree::{AcceptedState, Ballot, DecreeMessage, DecreeRecord, Instance};
 pub use disk::{

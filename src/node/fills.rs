@@ -14,7 +14,7 @@ use super::{Node, NodeConfig};
 use crate::handoff::{Pace, Transfers};
 use crate::message::{
     CopyAsk, DiskAnswer, DiskError, DiskRequest, FillNews, FillProgress, FillRecord, FillStage,
-    FillState, Level, RoundId, UnitDisk, UnitDone,
+    FillState, Level, Overlay, RoundId, UnitDisk, UnitDone,
 };
 use crate::types::{Class, ClusterState, Epoch, NodeId, Now, Tenure, Unit, limits};
 
@@ -63,6 +63,12 @@ pub(super) enum UnitPending {
     Compared(Unit, RoundId),
     /// What a source has given.
     Merged(Unit, RoundId),
+    /// What was staged of a source's files.
+    Staged(Unit, RoundId),
+    /// The files of a source, and what is then on record.
+    TakenIn(Unit, FillRecord),
+    /// A piece of an overlay, and what is on record when nothing is left of it.
+    Drained(Unit, FillRecord),
     /// How far a unit is; and the tenure that begins with it.
     Saved(Unit, FillRecord, Option<Tenure>),
 }
@@ -75,13 +81,23 @@ impl UnitPending {
             UnitPending::Emptied(unit, _)
             | UnitPending::Compared(unit, _)
             | UnitPending::Merged(unit, _)
+            | UnitPending::Staged(unit, _)
+            | UnitPending::TakenIn(unit, _)
+            | UnitPending::Drained(unit, _)
             | UnitPending::Saved(unit, ..) => Some(*unit),
         }
     }
 
     /// Whether it changes what is there of a unit, or on record.
     fn is_write(&self) -> bool {
-        matches!(self, UnitPending::Merged(..) | UnitPending::Saved(..))
+        matches!(
+            self,
+            UnitPending::Merged(..)
+                | UnitPending::Staged(..)
+                | UnitPending::TakenIn(..)
+                | UnitPending::Drained(..)
+                | UnitPending::Saved(..)
+        )
     }
 }
 
@@ -216,7 +232,11 @@ impl Node {
             UnitPending::Emptied(unit, record) => self.on_emptied(now, (unit, record), result),
             UnitPending::Given(to, ask) => self.on_page_read(now, to, &ask, result),
             UnitPending::Compared(unit, round) => self.on_compared(now, (unit, round), result),
-            UnitPending::Merged(unit, round) => self.on_copy_merged(now, (unit, round), result),
+            UnitPending::Merged(unit, round) | UnitPending::Staged(unit, round) => {
+                self.on_copy_merged(now, (unit, round), result);
+            }
+            UnitPending::TakenIn(unit, record) => self.on_taken_in(now, (unit, record), &result),
+            UnitPending::Drained(unit, record) => self.on_drained(now, (unit, record), &result),
             UnitPending::Saved(unit, record, tenure) => {
                 self.on_fill_saved(now, unit, (record, tenure), &result);
             }
@@ -254,7 +274,9 @@ impl Node {
             .collect();
         for unit in ready {
             let record = self.own_entry(unit).map(|entry| {
-                let stage = FillStage::Filling(FillProgress::default());
+                // Files can be taken in only beside what is written meanwhile.
+                let overlay = Overlay::Files;
+                let stage = FillStage::Filling(FillProgress { overlay, ..FillProgress::default() });
                 FillRecord { entry, stage }
             });
             if let Some(due) = self.fills.due.get_mut(&unit) {
@@ -267,12 +289,18 @@ impl Node {
 
     /// Whether something is under way that was let in before: it must not land in what is deleted.
     fn is_written(&self, unit: Unit, before: u64) -> bool {
-        let copies = |pending: &Pending| match pending {
-            Pending::Unit(pending) => pending.is_write() && pending.unit() == Some(unit),
+        self.is_copied(Some(unit), before)
+            || self.writes_before(before) && !crate::mutant!("delete-early")
+    }
+
+    /// Whether copies of a unit, or of any, are under way that the disk was asked for before this token.
+    pub(super) fn is_copied(&self, unit: Option<Unit>, before: u64) -> bool {
+        self.pending.range(..before).any(|(_, pending)| match pending {
+            Pending::Unit(pending) if pending.is_write() => {
+                unit.is_none_or(|unit| pending.unit() == Some(unit))
+            }
             _ => false,
-        };
-        let copied = self.pending.range(..before).any(|(_, pending)| copies(pending));
-        copied || self.writes_before(before) && !crate::mutant!("delete-early")
+        })
     }
 
     /// The same after some time, for what the store could not do before.
@@ -281,6 +309,7 @@ impl Node {
             self.walk_units(after);
         }
         self.fills_on();
+        self.drop_exports();
     }
 
     fn on_emptied(

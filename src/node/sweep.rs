@@ -54,7 +54,8 @@ impl Node {
     pub(super) fn sweep_on(&mut self) {
         let Some(work) = self.sweep.work.as_ref().filter(|work| !work.running) else { return };
         let after = work.after;
-        if self.writes_before(after) && !crate::mutant!("sweep-does-not-wait") {
+        let writes = self.writes_before(after) || self.is_copied(None, after);
+        if writes && !crate::mutant!("sweep-does-not-wait") {
             return;
         }
         let Some(work) = self.sweep.work.as_mut() else { return };

@@ -2,19 +2,22 @@
 //! `handoff`'s and `docs/protocol/transfer.md`'s; here they are fed, and their wishes carried out.
 
 use core::time::Duration;
+use std::collections::BTreeMap;
 
 use super::Node;
 use super::disk::Pending;
 use super::fills::UnitPending;
 use crate::handoff::{Surroundings, TransferAction, Transfers};
 use crate::message::{
-    CopyAsk, CopyEntry, CopyMessage, CopyRefusal, DiskError, DiskRequest, FillRecord, FillStage,
-    Level, MetaRecord, PeerMessage, Phase, RoundId, UnitDisk, UnitDone,
+    CopyAsk, CopyEntry, CopyMessage, CopyRefusal, CopyWhat, DiskError, DiskRequest, FillRecord,
+    FillStage, Level, MetaRecord, PeerMessage, Phase, RoundId, UnitDisk, UnitDone,
 };
-use crate::types::{NodeId, Now, TableKind, Tenure, Time, Unit, limits};
+use crate::types::{Epoch, NodeId, Now, TableKind, Tenure, Time, Unit, limits};
 
 /// How far ahead of its pace a source may be before it puts targets off.
 const AHEAD_MAX: Duration = Duration::from_millis(500);
+/// How long files are kept that nobody asks for.
+const EXPORT_IDLE_MAX: Duration = Duration::from_secs(120);
 /// Pressure of the store's write path from which on copies give way, in thousandths.
 const PRESSURE_MAX: u16 = 700;
 
@@ -25,6 +28,8 @@ pub(super) struct Giving {
     pages: usize,
     /// Where its pace is.
     paced: Time,
+    /// Units that are given as files: to whom, for which entry, and when they were last asked for.
+    exports: BTreeMap<(Unit, NodeId), (Epoch, Time)>,
 }
 
 impl Node {
@@ -77,6 +82,22 @@ impl Node {
                     let entries = entries.into_iter().filter(stays).collect();
                     let request = UnitDisk::Merge { unit, entries };
                     self.unit_disk(UnitPending::Merged(unit, round), request);
+                }
+                TransferAction::Clear(unit, round) => {
+                    self.unit_disk(UnitPending::Staged(unit, round), UnitDisk::Clear { unit });
+                }
+                TransferAction::Stage(unit, round, file, offset, chunk) => {
+                    let request = UnitDisk::Stage { unit, file, offset, chunk };
+                    self.unit_disk(UnitPending::Staged(unit, round), request);
+                }
+                TransferAction::TakeIn(unit, files, record) => {
+                    let pending = UnitPending::TakenIn(unit, record.clone());
+                    let state = state.clone();
+                    self.unit_disk(pending, UnitDisk::TakeIn { unit, files, record, state });
+                }
+                TransferAction::Drain(unit, record) => {
+                    let pending = UnitPending::Drained(unit, record.clone());
+                    self.unit_disk(pending, UnitDisk::Drain { unit, record });
                 }
                 TransferAction::Save(unit, record) => self.save_fill(unit, record),
             }
@@ -149,6 +170,39 @@ impl Node {
         self.transfer_step(now, |transfers, around| transfers.on_merged(about, is_done, around));
     }
 
+    pub(super) fn on_taken_in(
+        &mut self,
+        now: Now,
+        (unit, record): (Unit, FillRecord),
+        result: &Result<UnitDone, DiskError>,
+    ) {
+        match result {
+            Ok(_) => self.set_record(unit, record),
+            Err(error) => {
+                let text = format!("files of unit {unit} could not be taken in: {error}");
+                self.note(Level::Warn, None, text);
+            }
+        }
+        let is_done = result.is_ok();
+        self.transfer_step(now, |transfers, around| transfers.on_taken(unit, is_done, around));
+    }
+
+    pub(super) fn on_drained(
+        &mut self,
+        now: Now,
+        (unit, record): (Unit, FillRecord),
+        result: &Result<UnitDone, DiskError>,
+    ) {
+        let over = match result {
+            Ok(UnitDone::Drained(is_over)) => Some(*is_over),
+            _ => None,
+        };
+        if over == Some(true) {
+            self.set_record(unit, record);
+        }
+        self.transfer_step(now, |transfers, around| transfers.on_drained(unit, over, around));
+    }
+
     pub(super) fn on_copy(&mut self, now: Now, from: NodeId, message: CopyMessage) {
         match message {
             CopyMessage::Ask(ask) => self.on_copy_ask(now, from, ask),
@@ -164,14 +218,41 @@ impl Node {
         let is_ahead = self.fills.giving.paced.since(now.mono) > AHEAD_MAX;
         let is_full = self.fills.giving.pages >= limits::COPY_PAGES_GIVEN_MAX || is_ahead;
         let judged = self.judge_copy(now, from, &ask);
+        let (unit, to) = (ask.unit, (from, ask.entry));
+        match ask.what {
+            CopyWhat::Ended => return self.end_export(unit, to),
+            CopyWhat::Files | CopyWhat::Chunk(..) if judged.is_ok() => {
+                self.fills.giving.exports.insert((unit, from), (ask.entry, now.mono));
+            }
+            _ => {}
+        }
         match judged {
             Err(why) => self.refuse_copy(from, ask.round, why),
             Ok(()) if is_full => self.refuse_copy(from, ask.round, CopyRefusal::Busy),
             Ok(()) => {
                 self.fills.giving.pages += 1;
-                let request = UnitDisk::Page { unit: ask.unit, what: ask.what.clone() };
+                let request = UnitDisk::Page { unit, what: ask.what.clone(), to };
                 self.unit_disk(UnitPending::Given(from, Box::new(ask)), request);
             }
+        }
+    }
+
+    fn end_export(&mut self, unit: Unit, to: (NodeId, Epoch)) {
+        self.fills.giving.exports.remove(&(unit, to.0));
+        let request = UnitDisk::Page { unit, what: CopyWhat::Ended, to };
+        self.disk(Pending::Housekeeping, DiskRequest::Unit(Box::new(request)));
+    }
+
+    /// Files that nobody has asked for in a while take room on this disk.
+    pub(super) fn drop_exports(&mut self) {
+        let now = self.now;
+        let Some(state) = self.state.clone() else { return };
+        let idle = self.fills.giving.exports.iter().filter(|((unit, to), (entry, asked))| {
+            now.since(*asked) > EXPORT_IDLE_MAX || state.entry(*unit, *to) != Some(*entry)
+        });
+        let idle: Vec<_> = idle.map(|((unit, to), (entry, _))| (*unit, (*to, *entry))).collect();
+        for (unit, to) in idle {
+            self.end_export(unit, to);
         }
     }
 
@@ -220,6 +301,9 @@ impl Node {
         let page = match result {
             Ok(UnitDone::Page(page)) => page,
             Ok(_) => return self.refuse_copy(to, ask.round, CopyRefusal::Busy),
+            Err(_) if matches!(ask.what, CopyWhat::Chunk(..)) => {
+                return self.refuse_copy(to, ask.round, CopyRefusal::Gone);
+            }
             Err(error @ DiskError::Corruption(_)) => {
                 let unit = ask.unit;
                 self.note(Level::Error, None, format!("unit {unit} cannot be copied: {error}"));

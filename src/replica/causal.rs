@@ -8,6 +8,7 @@
 use bytes::{Buf, Bytes};
 
 use super::execute::{Undone, submit};
+use super::keyspace::DATA;
 use super::{Done, Shared, disk_error, hints, keyspace};
 use crate::causality::{Actor, Applied, Dot, Payload, SiblingSet};
 use crate::message::{CausalDisk, CausalDone, CausalTask, Changed, DiskAnswer, DiskError};
@@ -28,6 +29,7 @@ pub(super) fn try_execute(
         return Some((disk, done));
     }
     let Some(guard) = shared.stripe(&head_key).try_lock() else { return Some((disk, done)) };
+    let head_key = shared.overlays.placed(disk.unit, head_key);
     let before = Undone::now(shared);
     let (head, of) = match shared.engine.try_get(&head_key) {
         TryGet::Found(bytes, of) => (decode(bytes), of),
@@ -53,6 +55,7 @@ pub(super) fn execute(shared: &Shared, disk: CausalDisk, done: Done) {
     }
     let head_key = keyspace::data_key(disk.unit, disk.table, &disk.key);
     let _guard = shared.stripe(&head_key).lock();
+    let head_key = shared.overlays.placed(disk.unit, head_key);
     let before = Undone::now(shared);
     match load(shared, &disk, &head_key) {
         Ok(stored) => perform(shared, &head_key, disk, (stored, before), done),
@@ -97,6 +100,11 @@ pub(super) fn apart(set: &SiblingSet) -> Vec<Dot> {
     away.map(|(dot, _)| dot).collect()
 }
 
+/// Values stand in the space of their head.
+fn space_of(head_key: &[u8]) -> u8 {
+    head_key.first().copied().unwrap_or(DATA)
+}
+
 /// The set as it is stored, with all its values unless it is only to be merged into.
 fn load(shared: &Shared, disk: &CausalDisk, head_key: &[u8]) -> Result<Stored, DiskError> {
     let head = shared.engine.get(head_key).map_err(|error| disk_error(&error))?;
@@ -108,7 +116,8 @@ fn load(shared: &Shared, disk: &CausalDisk, head_key: &[u8]) -> Result<Stored, D
     }
     let Stored { set, apart, .. } = &mut stored;
     fetch(set, apart, |dot| {
-        let key = keyspace::sibling_key(disk.unit, disk.table, &disk.key, dot);
+        let place = (disk.unit, disk.table, &disk.key);
+        let key = keyspace::sibling_key(space_of(head_key), place, dot);
         let found = shared.engine.get(&key).map_err(|error| disk_error(&error))?;
         Ok(found.map(|(bytes, _)| bytes))
     })?;
@@ -182,7 +191,8 @@ fn perform(
         }
     };
     let is_change = matches!(answer, CausalDone::Changed(_));
-    let place = |dot| keyspace::sibling_key(unit, table, &key, dot);
+    let space = space_of(head_key);
+    let place = |dot| keyspace::sibling_key(space, (unit, table, &key), dot);
     for set in [&mut before, &mut after] {
         put_away(set, &apart);
     }
@@ -215,22 +225,32 @@ pub(super) fn merge_into(
     after.join(set);
     put_away(&mut after, &apart);
     if after != before {
-        let place = |dot| keyspace::sibling_key(unit, table, key, dot);
+        let place = |dot| keyspace::sibling_key(DATA, (unit, table, key), dot);
         store(batch, &head_key, place, &apart, after);
     }
     Ok(())
 }
 
+/// The writes of what is stored under a head whose values have records of their own.
+pub(super) fn apart_of(value: &Bytes) -> Result<Vec<Dot>, DiskError> {
+    if value.first() == Some(&HEAD) {
+        decode(value.clone()).map(|set| apart(&set))
+    } else {
+        Ok(Vec::new())
+    }
+}
+
 /// The set as it is stored, with all its values.
 pub(super) fn whole(
     engine: &Snapshot,
-    (unit, table, key): (Unit, TableId, &Key),
+    space: u8,
+    place: (Unit, TableId, &Key),
     head: Bytes,
 ) -> Result<SiblingSet, DiskError> {
     let mut set = decode(head)?;
     let away = apart(&set);
     fetch(&mut set, &away, |dot| {
-        let key = keyspace::sibling_key(unit, table, key, dot);
+        let key = keyspace::sibling_key(space, place, dot);
         let found = engine.get(&key).map_err(|error| disk_error(&error))?;
         Ok(found.map(|(bytes, _)| bytes))
     })?;

@@ -6,11 +6,11 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::execute::{Undone, submit};
-use super::keyspace::{self, DATA, PREFIX_BYTES, data_key, is_sibling, unit_prefix};
+use super::keyspace::{self, DATA, PREFIX_BYTES, data_key, is_sibling, unit_prefix, user_key};
 use super::{Done, Shared, causal, disk_error, record, register};
 use crate::causality::{Accepted, Acceptor, Merge, merge};
 use crate::message::{
@@ -22,6 +22,8 @@ use crate::types::{Key, Record, Stamp, Unit, limits};
 
 /// Keys that are merged in one batch. Their stripes are held together for so long.
 const BATCH_KEYS_MAX: usize = 64;
+/// A unit that has fewer bytes is given as records: files would cost more.
+const SMALL_BYTES: usize = 512 << 10;
 /// Bytes of records from which on a batch takes no more.
 const BATCH_BYTES_MAX: usize = 1 << 20;
 
@@ -31,6 +33,9 @@ pub(super) fn page(shared: &Shared, unit: Unit, what: CopyWhat, done: Done) {
     let before = Undone::now(shared);
     let snapshot = shared.engine.snapshot();
     let page = match what {
+        CopyWhat::Files | CopyWhat::Chunk(..) | CopyWhat::Ended => {
+            unreachable!("of files, see `files`")
+        }
         CopyWhat::All(after) => entries(&snapshot, unit, after.as_ref()),
         CopyWhat::Marks(after) => marks(&snapshot, unit, after.as_ref()),
         CopyWhat::Keys(places) => these(&snapshot, unit, places),
@@ -44,16 +49,27 @@ pub(super) fn page(shared: &Shared, unit: Unit, what: CopyWhat, done: Done) {
     }
 }
 
+/// The first page of a unit, if that is all of it; else nothing.
+pub(super) fn is_small(shared: &Shared, unit: Unit) -> Result<bool, DiskError> {
+    let (mut bytes, mut keys) = (0, 0);
+    let next = walk(&shared.engine.snapshot(), DATA, unit, None, |place, value| {
+        (bytes, keys) = (bytes + place.bytes() + value.len(), keys + 1);
+        Ok(bytes < SMALL_BYTES && keys < limits::COPY_PAGE_ENTRIES_MAX)
+    })?;
+    Ok(next.is_none())
+}
+
 /// Walks the keys of a unit behind `after`, until `take` has enough. Returns the last one taken, unless
 /// all were.
-fn walk(
+pub(super) fn walk(
     snapshot: &Snapshot,
+    space: u8,
     unit: Unit,
     after: Option<&CopyPlace>,
     mut take: impl FnMut(CopyPlace, Bytes) -> Result<bool, DiskError>,
 ) -> Result<Option<CopyPlace>, DiskError> {
-    let range = KeyRange::prefix(&unit_prefix(DATA, unit));
-    let behind = after.map(|place| data_key(unit, place.table, &place.key));
+    let range = KeyRange::prefix(&unit_prefix(space, unit));
+    let behind = after.map(|place| user_key(space, unit, place.table, &place.key));
     let start = behind
         .as_ref()
         .map_or(Bound::Included(range.start()), |key| Bound::Excluded(key.as_slice()));
@@ -86,7 +102,7 @@ fn entries(
     after: Option<&CopyPlace>,
 ) -> Result<CopyPage, DiskError> {
     let (mut entries, mut bytes, mut keys) = (Vec::new(), 0, 0);
-    let next = walk(snapshot, unit, after, |place, value| {
+    let next = walk(snapshot, DATA, unit, after, |place, value| {
         (bytes, keys) = (bytes + add(snapshot, unit, (place, value), &mut entries)?, keys + 1);
         Ok(bytes < limits::COPY_PAGE_BYTES_MAX && keys < limits::COPY_PAGE_ENTRIES_MAX)
     })?;
@@ -99,7 +115,7 @@ fn marks(
     after: Option<&CopyPlace>,
 ) -> Result<CopyPage, DiskError> {
     let (mut marks, mut bytes) = (Vec::new(), 0);
-    let next = walk(snapshot, unit, after, |place, value| {
+    let next = walk(snapshot, DATA, unit, after, |place, value| {
         let (stamp, print) = mark(value)?;
         bytes += place.bytes() + 32;
         marks.push(CopyMark { place, stamp, print });
@@ -132,13 +148,9 @@ fn add(
     (place, value): (CopyPlace, Bytes),
     entries: &mut Vec<CopyEntry>,
 ) -> Result<usize, DiskError> {
-    let records = match value.first() {
-        Some(&causal::HEAD) => {
-            let set = causal::whole(snapshot, (unit, place.table, &place.key), value)?;
-            set.pieces().into_iter().map(CopyRecord::Siblings).collect()
-        }
-        Some(&register::ACCEPTOR) => vec![CopyRecord::Register(register::decode(value)?)],
-        _ => vec![CopyRecord::Version(version(Bytes::copy_from_slice(&value))?)],
+    let records = match read(snapshot, DATA, (unit, &place), value)? {
+        CopyRecord::Siblings(set) => set.pieces().into_iter().map(CopyRecord::Siblings).collect(),
+        record => vec![record],
     };
     let mut bytes = 0;
     for record in records {
@@ -147,6 +159,24 @@ fn add(
         entries.push(entry);
     }
     Ok(bytes)
+}
+
+/// What is there of a key.
+pub(super) fn read(
+    snapshot: &Snapshot,
+    space: u8,
+    (unit, place): (Unit, &CopyPlace),
+    value: Bytes,
+) -> Result<CopyRecord, DiskError> {
+    Ok(match value.first() {
+        Some(&causal::HEAD) => {
+            let place = (unit, place.table, &place.key);
+            CopyRecord::Siblings(causal::whole(snapshot, space, place, value)?)
+        }
+        Some(&register::ACCEPTOR) => CopyRecord::Register(register::decode(value)?),
+        // A copy: it must not pin the block it was read from.
+        _ => CopyRecord::Version(version(Bytes::copy_from_slice(&value))?),
+    })
 }
 
 fn version(bytes: Bytes) -> Result<Record, DiskError> {
@@ -233,27 +263,10 @@ fn merge_some(
     entries: Vec<CopyEntry>,
     failed: &Arc<Mutex<Option<DiskError>>>,
 ) -> Result<(), DiskError> {
-    let place = |entry: &CopyEntry| data_key(unit, entry.place.table, &entry.place.key);
-    let mut stripes: Vec<usize> =
-        entries.iter().map(|entry| shared.stripe_index(&place(entry))).collect();
-    stripes.sort_unstable();
-    stripes.dedup();
-    // In order: nobody else holds several but those who take all of them, in this order.
-    let _guards: Vec<_> =
-        stripes.iter().filter_map(|stripe| Some(shared.stripes.get(*stripe)?.lock())).collect();
+    let _guards = lock_all(shared, unit, entries.iter().map(|entry| &entry.place));
     let mut batch = Batch::new();
-    for entry in entries {
-        let key = place(&entry);
-        let CopyPlace { table, key: user } = entry.place;
-        match entry.record {
-            CopyRecord::Version(arriving) => merge_version(shared, &mut batch, &key, &arriving)?,
-            CopyRecord::Register(copied) => {
-                register::merge_into(shared, &mut batch, &key, copied)?;
-            }
-            CopyRecord::Siblings(set) => {
-                causal::merge_into(shared, &mut batch, (unit, table, &user), set)?;
-            }
-        }
+    for CopyEntry { place, record } in entries {
+        merge_into(shared, &mut batch, (unit, &place), record)?;
     }
     if batch.is_empty() {
         return Ok(());
@@ -266,6 +279,35 @@ fn merge_some(
     });
     let submitted = shared.engine.submit_quietly(batch, Durability::Default, on_done);
     submitted.map(drop).map_err(|(error, _)| disk_error(&error))
+}
+
+/// Locks the stripes of these keys, in order: nobody else holds several but those who take all of them,
+/// in this order.
+pub(super) fn lock_all<'a, 'b>(
+    shared: &'a Shared,
+    unit: Unit,
+    places: impl Iterator<Item = &'b CopyPlace>,
+) -> Vec<MutexGuard<'a, ()>> {
+    let index = |place: &CopyPlace| shared.stripe_index(&data_key(unit, place.table, &place.key));
+    let mut stripes: Vec<usize> = places.map(index).collect();
+    stripes.sort_unstable();
+    stripes.dedup();
+    stripes.iter().filter_map(|stripe| Some(shared.stripes.get(*stripe)?.lock())).collect()
+}
+
+/// Merges a record into what is there of its key in the range; the caller holds the key's stripe.
+pub(super) fn merge_into(
+    shared: &Shared,
+    batch: &mut Batch,
+    (unit, CopyPlace { table, key: user }): (Unit, &CopyPlace),
+    record: CopyRecord,
+) -> Result<(), DiskError> {
+    let key = data_key(unit, *table, user);
+    match record {
+        CopyRecord::Version(arriving) => merge_version(shared, batch, &key, &arriving),
+        CopyRecord::Register(copied) => register::merge_into(shared, batch, &key, copied),
+        CopyRecord::Siblings(set) => causal::merge_into(shared, batch, (unit, *table, user), set),
+    }
 }
 
 fn merge_version(

@@ -14,11 +14,12 @@ use crate::message::{
 use crate::storage::{MemoryVfs, ThreadMode};
 use crate::testing::arm_mutant;
 use crate::types::{
-    ClassId, Key, NodeId, Partition, Record, RegisterState, RequestId, Stamp, TableId, Tenure,
-    Unit, Value, WallTime,
+    ClassId, Epoch, Key, NodeId, Partition, Record, RegisterState, RequestId, Stamp, TableId,
+    Tenure, Unit, Value, WallTime,
 };
 
 const UNIT: Unit = Unit { class: ClassId(0), partition: Partition(3) };
+const TO: (NodeId, Epoch) = (NodeId(4), Epoch(7));
 const PLAIN: TableId = TableId(1);
 const CAUSAL: TableId = TableId(2);
 const LINEAR: TableId = TableId(3);
@@ -43,7 +44,7 @@ fn on_unit(replica: &Replica, disk: UnitDisk) -> UnitDone {
 }
 
 fn page(replica: &Replica, what: CopyWhat) -> CopyPage {
-    let UnitDone::Page(page) = on_unit(replica, UnitDisk::Page { unit: UNIT, what }) else {
+    let UnitDone::Page(page) = on_unit(replica, UnitDisk::Page { unit: UNIT, what, to: TO }) else {
         panic!()
     };
     page

@@ -29,6 +29,7 @@ pub(super) fn try_execute(
         DiskRequest::Write { unit, table, key, record } => {
             let key = keyspace::data_key(*unit, *table, key);
             let Some(guard) = shared.stripe(&key).try_lock() else { return Some((request, done)) };
+            let key = shared.overlays.placed(*unit, key);
             let before = Undone::now(shared);
             let present = match shared.engine.try_get(&key) {
                 TryGet::Found(value, _) => Ok(Some(value)),
@@ -94,6 +95,7 @@ pub(super) fn execute(shared: &Arc<Shared>, request: DiskRequest, done: Done) {
         DiskRequest::Write { unit, table, key, record } => {
             let key = keyspace::data_key(unit, table, &key);
             let _guard = shared.stripe(&key).lock();
+            let key = shared.overlays.placed(unit, key);
             let before = Undone::now(shared);
             match shared.engine.get(&key) {
                 Ok(present) => {

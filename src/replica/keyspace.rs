@@ -11,7 +11,7 @@ use crate::types::{ClassId, Key, NodeId, Partition, TableId, Unit, WallTime};
 pub(super) const META: u8 = 0x00;
 /// Versions of users' keys.
 pub(super) const DATA: u8 = 0x01;
-/// Reserved: versions that arrive for a unit while it is being filled, laid out like [`DATA`].
+/// Versions that arrive for a unit while it is being filled, laid out like [`DATA`].
 pub(super) const OVERLAY: u8 = 0x02;
 /// Hints, by target and the key they are for.
 pub(super) const HINT: u8 = 0x03;
@@ -53,8 +53,13 @@ pub(super) fn unit_of(key: &[u8]) -> Option<Unit> {
 
 /// The engine's key of a user's key.
 pub(super) fn data_key(unit: Unit, table: TableId, key: &Key) -> Vec<u8> {
+    user_key(DATA, unit, table, key)
+}
+
+/// The same in [`DATA`] or [`OVERLAY`].
+pub(super) fn user_key(space: u8, unit: Unit, table: TableId, key: &Key) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(PREFIX_BYTES + key.as_bytes().len());
-    bytes.extend_from_slice(&table_prefix(DATA, unit, table));
+    bytes.extend_from_slice(&table_prefix(space, unit, table));
     bytes.extend_from_slice(key.as_bytes());
     bytes
 }
@@ -63,10 +68,14 @@ pub(super) fn data_key(unit: Unit, table: TableId, key: &Key) -> Vec<u8> {
 /// where no scan of the table meets them. Table ids are given one by one and stay far below.
 const SIBLINGS: u32 = 1 << 31;
 
-/// The engine's key of the value of one sibling.
-pub(super) fn sibling_key(unit: Unit, table: TableId, key: &Key, dot: Dot) -> Vec<u8> {
+/// The engine's key of the value of one sibling, in the space of its head.
+pub(super) fn sibling_key(
+    space: u8,
+    (unit, table, key): (Unit, TableId, &Key),
+    dot: Dot,
+) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(PREFIX_BYTES + key.as_bytes().len() + Dot::BYTES);
-    bytes.extend_from_slice(&table_prefix(DATA, unit, TableId(table.0 | SIBLINGS)));
+    bytes.extend_from_slice(&table_prefix(space, unit, TableId(table.0 | SIBLINGS)));
     bytes.extend_from_slice(key.as_bytes());
     bytes.extend_from_slice(&dot.to_bytes());
     bytes
@@ -178,7 +187,8 @@ mod tests {
         assert_eq!(table_of(&ordered[2][..8]), None);
         let actor = Actor { node: NodeId(1), tenure: Tenure(2) };
         let dot = Dot { actor, tick: Tick { time: WallTime(3), counter: 4 } };
-        let sibling = sibling_key(unit(0, 0), TableId(2), &Key::new("a".to_owned()).unwrap(), dot);
+        let a = Key::new("a".to_owned()).unwrap();
+        let sibling = sibling_key(DATA, (unit(0, 0), TableId(2), &a), dot);
         assert!(ordered[2] < sibling && sibling < ordered[3]);
         assert_eq!(table_of(&sibling), Some(TableId(2)));
         assert_eq!(sibling.len(), PREFIX_BYTES + 1 + 24);

@@ -9,9 +9,11 @@
 mod causal;
 mod copy;
 mod execute;
+mod files;
 mod hints;
 mod kept;
 mod keyspace;
+mod overlay;
 mod record;
 mod register;
 mod restore;
@@ -69,6 +71,15 @@ struct Shared {
     unsynced: register::Unsynced,
     /// Nothing runs by itself: a simulator steps the engine.
     inline: bool,
+    /// Units whose writes go beside their range.
+    overlays: overlay::Overlays,
+    /// Units that are given as files.
+    exports: files::Exports,
+    /// Units that are taken as files.
+    stages: files::Stages,
+    /// For files of units; the engine's own are the engine's.
+    vfs: Arc<dyn Vfs>,
+    dir: PathBuf,
     /// Somebody has asked for all tables to be merged, and it is being done.
     compacting: AtomicBool,
 }
@@ -85,7 +96,7 @@ impl Replica {
     ) -> Result<(Replica, Restored), ReplicaError> {
         let inline = options.threads == ThreadMode::Inline;
         let keeps_writes = options.sync == SyncMode::Always;
-        let (engine, recovery) = Engine::open(vfs, dir, options)?;
+        let (engine, recovery) = Engine::open(vfs.clone(), dir, options)?;
         restore::note_damage(&engine, &recovery)?;
         let mut restored = restore::restore(&engine, dir)?;
         if !keeps_writes {
@@ -98,7 +109,24 @@ impl Replica {
         let stripes = (0..STRIPES).map(|_| Mutex::new(())).collect();
         let compacting = AtomicBool::new(false);
         let unsynced = register::Unsynced::new(STRIPES);
-        let shared = Shared { engine, stripes, unsynced, inline, compacting };
+        let overlays = overlay::Overlays::default();
+        restored.fills.iter().for_each(|(unit, record)| overlays.set(*unit, Some(record)));
+        let (exports, stages) = (files::Exports::default(), files::Stages::default());
+        let dir = dir.to_path_buf();
+        let shared = Shared {
+            engine,
+            stripes,
+            unsynced,
+            inline,
+            overlays,
+            exports,
+            stages,
+            vfs,
+            dir,
+            compacting,
+        };
+        // What an earlier boot was given or gave is begun anew.
+        files::clear_all(&shared);
         Ok((Replica { shared: Arc::new(shared) }, restored))
     }
 
@@ -178,6 +206,8 @@ fn disk_error(error: &storage::Error) -> DiskError {
 mod causal_tests;
 #[cfg(test)]
 mod copy_tests;
+#[cfg(test)]
+mod file_tests;
 #[cfg(test)]
 mod register_tests;
 #[cfg(test)]

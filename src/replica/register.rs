@@ -41,6 +41,7 @@ pub(super) fn try_execute(
 ) -> Option<(Box<RegisterDisk>, Done)> {
     let key = keyspace::data_key(disk.unit, disk.table, &disk.key);
     let Some(guard) = shared.stripe(&key).try_lock() else { return Some((disk, done)) };
+    let key = shared.overlays.placed(disk.unit, key);
     let before = Undone::now(shared);
     let acceptor = match shared.engine.try_get(&key) {
         TryGet::Found(bytes, _) => decode(bytes),
@@ -59,6 +60,7 @@ pub(super) fn try_execute(
 pub(super) fn execute(shared: &Shared, disk: RegisterDisk, done: Done) {
     let key = keyspace::data_key(disk.unit, disk.table, &disk.key);
     let _guard = shared.stripe(&key).lock();
+    let key = shared.overlays.placed(disk.unit, key);
     let before = Undone::now(shared);
     let found = shared.engine.get(&key).map_err(|error| disk_error(&error));
     let acceptor =

@@ -9,11 +9,11 @@ use std::ops::Bound;
 use bytes::Bytes;
 
 use super::hints::{self, Swept};
-use super::keyspace::{DATA, HINT_AGE, PREFIX_BYTES, table_of};
+use super::keyspace::{DATA, HINT_AGE, OVERLAY, PREFIX_BYTES, table_of, unit_prefix};
 use super::{Shared, disk_error};
 use crate::message::DiskError;
 use crate::storage::{Batch, Direction, KeyRange};
-use crate::types::ClusterState;
+use crate::types::{ClusterState, Unit};
 
 /// Places looked at in one piece.
 const SEEKS_MAX: usize = 64;
@@ -32,6 +32,31 @@ pub(super) fn piece(
     Ok((batch, Some(next), BTreeMap::new()))
 }
 
+/// The deletions of what there is of dropped tables in one unit.
+pub(super) fn dropped_in(
+    shared: &Shared,
+    state: &ClusterState,
+    unit: Unit,
+) -> Result<Batch, DiskError> {
+    let range = KeyRange::prefix(&unit_prefix(DATA, unit));
+    let snapshot = shared.engine.snapshot();
+    let (mut batch, mut place) = (Batch::new(), range.start().to_vec());
+    loop {
+        let end = range.end().map_or(Bound::Unbounded, Bound::Excluded);
+        let mut keys = snapshot.range(Bound::Included(&place[..]), end, Direction::Forward);
+        let first = keys.next_key().map_err(|error| disk_error(&error))?;
+        let found = first.and_then(|(key, _)| Some((table_of(key)?, key.get(..PREFIX_BYTES)?)));
+        let Some((table, prefix)) = found else { return Ok(batch) };
+        if state.is_dropped(table) {
+            batch.delete_range(&KeyRange::prefix(prefix));
+        }
+        match after(prefix.to_vec()) {
+            Some(next) => place = next,
+            None => return Ok(batch),
+        }
+    }
+}
+
 fn versions(
     shared: &Shared,
     state: &ClusterState,
@@ -41,7 +66,8 @@ fn versions(
     let mut batch = Batch::new();
     let mut place = if from.is_empty() { vec![DATA] } else { from.to_vec() };
     for _ in 0..SEEKS_MAX {
-        let end = [DATA + 1];
+        // What arrives for units that are being filled stands behind.
+        let end = [OVERLAY + 1];
         let bounds = (Bound::Included(&place[..]), Bound::Excluded(&end[..]));
         let mut keys = snapshot.range(bounds.0, bounds.1, Direction::Forward);
         let first = keys.next_key().map_err(|error| disk_error(&error))?;

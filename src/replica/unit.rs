@@ -2,11 +2,12 @@
 //! who owns what.
 
 use std::ops::Bound;
+use std::sync::Arc;
 
 use super::execute::submit;
 use super::keyspace::{DATA, OVERLAY, unit_of, unit_prefix};
-use super::{Done, Shared, copy, disk_error, restore};
-use crate::message::{DiskAnswer, DiskError, FillRecord, MetaRecord, UnitDisk, UnitDone};
+use super::{Done, Shared, copy, disk_error, files, overlay, restore};
+use crate::message::{CopyWhat, DiskAnswer, DiskError, FillRecord, MetaRecord, UnitDisk, UnitDone};
 use crate::storage::{Batch, Direction, Durability, Engine, KeyRange, Snapshot};
 use crate::types::Unit;
 
@@ -14,11 +15,32 @@ use crate::types::Unit;
 const UNITS_MAX: usize = 64;
 
 /// Carries a request out.
-pub(super) fn execute(shared: &Shared, disk: UnitDisk, done: Done) {
+pub(super) fn execute(shared: &Arc<Shared>, disk: UnitDisk, done: Done) {
     match disk {
         UnitDisk::Held { after } => done(held(&shared.engine, after).map(DiskAnswer::Unit)),
         UnitDisk::Empty { unit, record } => empty(shared, unit, record, done),
-        UnitDisk::Page { unit, what } => copy::page(shared, unit, what, done),
+        UnitDisk::Page { unit, what, to } => match what {
+            CopyWhat::Files => files::export(shared, unit, to, done),
+            CopyWhat::Chunk(file, offset) => {
+                done(files::chunk(shared, unit, to, (&file, offset)).map(DiskAnswer::Unit));
+            }
+            CopyWhat::Ended => {
+                shared.exports.end(shared, unit, to.0);
+                done(Ok(DiskAnswer::Unit(UnitDone::Merged)));
+            }
+            what => copy::page(shared, unit, what, done),
+        },
+        UnitDisk::Stage { unit, file, offset, chunk } => {
+            done(files::stage(shared, unit, (&file, offset), &chunk).map(DiskAnswer::Unit));
+        }
+        UnitDisk::Clear { unit } => {
+            shared.stages.free(shared, unit);
+            done(Ok(DiskAnswer::Unit(UnitDone::Merged)));
+        }
+        UnitDisk::TakeIn { unit, files, record, state } => {
+            files::take_in(shared, (unit, files), record, state, done);
+        }
+        UnitDisk::Drain { unit, record } => overlay::drain(shared, unit, record, done),
         UnitDisk::Compare { unit, marks } => {
             let wanted = copy::wanted(&shared.engine, unit, marks);
             done(wanted.map(|wanted| DiskAnswer::Unit(UnitDone::Wanted(wanted))));
@@ -60,6 +82,8 @@ fn next(snapshot: &Snapshot, space: u8, after: Option<Unit>) -> Result<Option<Un
 /// Deletes all there is of a unit, and says in the same batch what is known of it from now on: a
 /// crash leaves both or neither. The caller sees to it that nobody writes into it meanwhile.
 fn empty(shared: &Shared, unit: Unit, record: Option<FillRecord>, done: Done) {
+    shared.overlays.set(unit, record.as_ref());
+    shared.stages.free(shared, unit);
     let mut batch = Batch::new();
     let snapshot = shared.engine.snapshot();
     for space in [DATA, OVERLAY] {
@@ -82,7 +106,7 @@ fn empty(shared: &Shared, unit: Unit, record: Option<FillRecord>, done: Done) {
     submit(shared, batch, Durability::Synced, DiskAnswer::Unit(UnitDone::Emptied), done);
 }
 
-fn holds(snapshot: &Snapshot, range: &KeyRange) -> Result<bool, DiskError> {
+pub(super) fn holds(snapshot: &Snapshot, range: &KeyRange) -> Result<bool, DiskError> {
     let end = range.end().map_or(Bound::Unbounded, Bound::Excluded);
     let mut keys = snapshot.range(Bound::Included(range.start()), end, Direction::Forward);
     Ok(keys.next_key().map_err(|error| disk_error(&error))?.is_some())

@@ -110,6 +110,12 @@ pub const ACCUSERS_MAX: usize = 4;
 pub const COPY_PAGE_ENTRIES_MAX: usize = 4096;
 /// Bytes in one page of a copy; a page ends when it is reached.
 pub const COPY_PAGE_BYTES_MAX: usize = 1 << 20;
+/// Bytes of one chunk of a file of a unit.
+pub const COPY_CHUNK_BYTES: usize = 1 << 20;
+/// Files of a unit.
+pub const COPY_FILES_MAX: usize = 16_384;
+/// Longest name of a file of a unit.
+pub const COPY_FILE_NAME_BYTES_MAX: usize = 64;
 /// Pages of copies that a source reads for others at once.
 pub const COPY_PAGES_GIVEN_MAX: usize = 8;
 /// Units that a node fills at once.

@@ -1,11 +1,12 @@
 //! Copies of units, between `message` and `proto/peer.proto`.
 
 use bytes::Bytes;
+use std::collections::BTreeSet;
 
 use crate::causality::{Acceptor, SiblingSet};
 use crate::message::{
-    CopyAsk, CopyContent, CopyEntry, CopyMark, CopyMessage, CopyPage, CopyPlace, CopyRecord,
-    CopyRefusal, CopyWhat, RoundId,
+    CopyAsk, CopyChunk, CopyContent, CopyEntry, CopyFile, CopyMark, CopyMessage, CopyPage,
+    CopyPlace, CopyRecord, CopyRefusal, CopyWhat, RoundId,
 };
 use crate::types::{Epoch, TableId, limits};
 
@@ -14,7 +15,7 @@ use super::peer::{
     round_to_wire, stamp_from_wire, stamp_to_wire, unit_from_wire, unit_to_wire, wide, wide_bytes,
 };
 use super::proto::peer as pb;
-use pb::copy::{Body, Everything, Keys, ask::What, entry::Record as WireRecord};
+use pb::copy::{Body, Everything, From, Keys, ask::What, entry::Record as WireRecord};
 
 /// A message as it travels.
 pub(super) fn copy_to_wire(message: CopyMessage) -> pb::Copy {
@@ -64,6 +65,9 @@ fn ask_to_wire(ask: CopyAsk) -> pb::copy::Ask {
             CopyWhat::Keys(places) => {
                 What::Keys(Keys { places: places.into_iter().map(place_to_wire).collect() })
             }
+            CopyWhat::Files => What::Files(true),
+            CopyWhat::Chunk(file, offset) => What::Chunk(From { file, offset }),
+            CopyWhat::Ended => What::Ended(true),
         }),
     }
 }
@@ -84,6 +88,9 @@ fn ask_from_wire(round: RoundId, ask: pb::copy::Ask) -> Result<CopyAsk, Malforme
             }
             CopyWhat::Keys(places)
         }
+        What::Files(_) => CopyWhat::Files,
+        What::Chunk(From { file, offset }) => CopyWhat::Chunk(file_name(file)?, offset),
+        What::Ended(_) => CopyWhat::Ended,
     };
     let (entry, changed_at) = (Epoch(ask.entry), Epoch(ask.changed_at));
     Ok(CopyAsk { round, unit: unit_from_wire(ask.unit)?, entry, changed_at, what })
@@ -104,12 +111,23 @@ fn page_to_wire((part, parts): (u16, u16), page: CopyPage) -> pb::copy::Page {
             wire.of_marks = true;
             wire.marks = marks.into_iter().map(mark_to_wire).collect();
         }
+        CopyContent::Files(files) => {
+            let file = |CopyFile { name, bytes }| pb::copy::File { name, bytes };
+            wire.files = Some(pb::copy::Files { files: files.into_iter().map(file).collect() });
+        }
+        CopyContent::Chunk(CopyChunk { bytes, sum }) => {
+            wire.chunk = Some(pb::copy::Chunk { bytes, sum });
+        }
     }
     wire
 }
 
 fn page_from_wire(page: pb::copy::Page) -> Result<CopyPage, Malformed> {
-    let content = if page.of_marks {
+    let content = if let Some(files) = page.files {
+        CopyContent::Files(files_from_wire(files.files)?)
+    } else if let Some(pb::copy::Chunk { bytes, sum }) = page.chunk {
+        CopyContent::Chunk(CopyChunk { bytes, sum })
+    } else if page.of_marks {
         let marks = page.marks.into_iter().map(mark_from_wire);
         let marks: Vec<CopyMark> = marks.collect::<Result<_, _>>()?;
         if !marks.is_sorted_by(|a, b| a.place < b.place) {
@@ -126,6 +144,26 @@ fn page_from_wire(page: pb::copy::Page) -> Result<CopyPage, Malformed> {
         CopyContent::Records(entries)
     };
     Ok(CopyPage { content, next: page.next.map(place_from_wire).transpose()? })
+}
+
+/// What is to be the name of a file here, and is chosen elsewhere.
+fn file_name(name: String) -> Result<String, Malformed> {
+    if CopyFile::is_name(&name) { Ok(name) } else { Err(Malformed::new("no name of a file")) }
+}
+
+fn files_from_wire(files: Vec<pb::copy::File>) -> Result<Vec<CopyFile>, Malformed> {
+    if files.len() > limits::COPY_FILES_MAX {
+        return Err(Malformed::new(format!("{} files", files.len())));
+    }
+    let mut checked = Vec::with_capacity(files.len());
+    for pb::copy::File { name, bytes } in files {
+        checked.push(CopyFile { name: file_name(name)?, bytes });
+    }
+    let names: BTreeSet<&str> = checked.iter().map(|file| file.name.as_str()).collect();
+    if names.len() < checked.len() || checked.iter().any(|file| file.bytes == 0) {
+        return Err(Malformed::new("files that are empty, or have one name"));
+    }
+    Ok(checked)
 }
 
 fn entry_to_wire(CopyEntry { place, record }: CopyEntry) -> pb::copy::Entry {
@@ -177,6 +215,7 @@ fn refusal_to_wire(why: CopyRefusal) -> pb::copy::Refusal {
         CopyRefusal::NotAcknowledged => pb::copy::Refusal::NotAcknowledged,
         CopyRefusal::OtherEntry => pb::copy::Refusal::OtherEntry,
         CopyRefusal::Fenced => pb::copy::Refusal::Fenced,
+        CopyRefusal::Gone => pb::copy::Refusal::Gone,
         CopyRefusal::Busy => pb::copy::Refusal::Busy,
     }
 }
@@ -187,6 +226,7 @@ fn refusal_from_wire(why: i32) -> Result<CopyRefusal, Malformed> {
         Ok(pb::copy::Refusal::NotAcknowledged) => Ok(CopyRefusal::NotAcknowledged),
         Ok(pb::copy::Refusal::OtherEntry) => Ok(CopyRefusal::OtherEntry),
         Ok(pb::copy::Refusal::Fenced) => Ok(CopyRefusal::Fenced),
+        Ok(pb::copy::Refusal::Gone) => Ok(CopyRefusal::Gone),
         Ok(pb::copy::Refusal::Busy) => Ok(CopyRefusal::Busy),
         Ok(pb::copy::Refusal::None) | Err(_) => Err(Malformed::new("an unknown refusal")),
     }

@@ -9,8 +9,8 @@ use super::copy::{copy_from_wire, copy_to_wire};
 use super::proto::peer as pb;
 use crate::causality::Acceptor;
 use crate::message::{
-    CopyAsk, CopyContent, CopyEntry, CopyMark, CopyMessage, CopyPage, CopyPlace, CopyRecord,
-    CopyRefusal, CopyWhat, RoundId,
+    CopyAsk, CopyChunk, CopyContent, CopyEntry, CopyFile, CopyMark, CopyMessage, CopyPage,
+    CopyPlace, CopyRecord, CopyRefusal, CopyWhat, RoundId,
 };
 use crate::types::{ClassId, Epoch, Key, Partition, Record, Stamp, TableId, Unit, Value, WallTime};
 
@@ -47,6 +47,9 @@ fn message() -> impl Strategy<Value = CopyMessage> {
         option::of(place()).prop_map(CopyWhat::All),
         option::of(place()).prop_map(CopyWhat::Marks),
         places().prop_map(CopyWhat::Keys),
+        Just(CopyWhat::Files),
+        Just(CopyWhat::Ended),
+        any::<u64>().prop_map(|offset| CopyWhat::Chunk("12.sst".to_owned(), offset)),
     ];
     let ask = (round.clone(), any::<(u16, u16, u64, u64)>(), what).prop_map(
         |(round, (class, partition, entry, changed_at), what)| {
@@ -63,7 +66,15 @@ fn message() -> impl Strategy<Value = CopyMessage> {
         let mark = |place| CopyMark { place, stamp, print };
         CopyContent::Marks(places.into_iter().map(mark).collect())
     });
-    let page = (round.clone(), prop_oneof![records, marks], option::of(place()), 0..9_u16);
+    let chunk = (vec(any::<u8>(), 0..50), any::<u64>())
+        .prop_map(|(bytes, sum)| CopyContent::Chunk(CopyChunk { bytes: bytes.into(), sum }));
+    let files = proptest::collection::btree_map(0..99_u8, 1..=u64::MAX, 0..5);
+    let files = files.prop_map(|files| {
+        let file = |(number, bytes)| CopyFile { name: format!("{number}-a_b.blob"), bytes };
+        CopyContent::Files(files.into_iter().map(file).collect())
+    });
+    let content = prop_oneof![records, marks, chunk, files];
+    let page = (round.clone(), content, option::of(place()), 0..9_u16);
     let page = page.prop_map(|(round, content, next, part)| {
         let page = CopyPage { content, next };
         CopyMessage::Page { round, part, parts: part + 1, page }
@@ -74,6 +85,7 @@ fn message() -> impl Strategy<Value = CopyMessage> {
         Just(CopyRefusal::OtherEntry),
         Just(CopyRefusal::Fenced),
         Just(CopyRefusal::Busy),
+        Just(CopyRefusal::Gone),
     ];
     let refused = (round, why).prop_map(|(round, why)| CopyMessage::Refused { round, why });
     prop_oneof![ask, page, refused]
@@ -109,4 +121,17 @@ fn what_is_out_of_order_or_out_of_bounds_is_refused() {
     assert!(keys(vec![key("a"), key("b")]).is_ok());
     assert!(keys(vec![key("b"), key("a")]).is_err());
     assert!(keys(Vec::new()).is_err());
+    for name in ["../x.sst", "", ".sst", "a/b.sst", "x.log", "a.b.sst", "LOCK", "x.sst\0"] {
+        assert!(!CopyFile::is_name(name), "{name:?}");
+    }
+    assert!(CopyFile::is_name("000012.sst") && CopyFile::is_name("7.blob"));
+    let file = |name: &str, bytes| pb::copy::File { name: name.to_owned(), bytes };
+    let files = |files: Vec<pb::copy::File>| {
+        let files = Some(pb::copy::Files { files });
+        let page = pb::copy::Page { parts: 1, files, ..pb::copy::Page::default() };
+        of(pb::copy::Body::Page(page))
+    };
+    assert!(files(vec![file("1.sst", 1), file("2.sst", 1)]).is_ok());
+    assert!(files(vec![file("1.sst", 1), file("1.sst", 1)]).is_err());
+    assert!(files(vec![file("1.sst", 0)]).is_err() && files(vec![file("../1.sst", 1)]).is_err());
 }

@@ -11,15 +11,17 @@ use core::time::Duration;
 use std::collections::BTreeMap;
 
 use crate::message::{
-    CopyAsk, CopyEntry, CopyMark, CopyMessage, CopyPlace, CopyRefusal, FillProgress, FillRecord,
-    FillStage, RoundId,
+    CopyAsk, CopyChunk, CopyEntry, CopyFile, CopyMark, CopyMessage, CopyPlace, CopyRefusal,
+    CopyWhat, FillProgress, FillRecord, FillStage, Overlay, RoundId,
 };
 use crate::types::{ClassId, ClusterState, Epoch, NodeId, TableKind, Time, Unit, limits};
 
-use pull::{Got, Pull};
+use pull::{Begin, Got, Pull};
 
 /// How often a question is asked before its source counts as lost.
 const TRIES_MAX: u32 = 3;
+/// What the first source makes of the whole, in thousandths.
+const FIRST_SHARE: u64 = 900;
 /// Bytes pulled after which progress is stored.
 const SAVE_BYTES: u64 = 16 << 20;
 
@@ -62,6 +64,14 @@ pub enum TransferAction {
     Compare(Unit, RoundId, Vec<CopyMark>),
     /// Merge these.
     Merge(Unit, RoundId, Vec<CopyEntry>),
+    /// Throw away what was staged of a unit's files.
+    Clear(Unit, RoundId),
+    /// Put a chunk of a file to those that are staged.
+    Stage(Unit, RoundId, String, u64, CopyChunk),
+    /// Take staged files into the unit's range, which is emptied before.
+    TakeIn(Unit, Vec<CopyFile>, FillRecord),
+    /// Merge a piece of the overlay into the range, and end it when nothing is left.
+    Drain(Unit, FillRecord),
     /// Make it durable how far a unit is; complete ones too.
     Save(Unit, FillRecord),
 }
@@ -88,6 +98,8 @@ struct Fill {
     saving: bool,
     /// Something has come to be since the last one.
     unsaved: bool,
+    /// Files are being taken in.
+    taking: bool,
 }
 
 impl Fill {
@@ -149,7 +161,8 @@ impl Transfers {
         }
         // INVARIANT: all that is under way for another entry was forgotten, see `forget`.
         let (waits, pull) = (BTreeMap::new(), None);
-        let fill = Fill { entry, progress, pull, waits, saving: false, unsaved: false };
+        let (saving, unsaved, taking) = (false, false, false);
+        let fill = Fill { entry, progress, pull, waits, saving, unsaved, taking };
         self.fills.insert(unit, fill);
         self.look_at = Time(0);
     }
@@ -161,9 +174,18 @@ impl Transfers {
 
     /// How far a unit is, in thousandths.
     pub fn done_milli(&self, unit: Unit, state: &ClusterState) -> u16 {
-        let pulled = self.fills.get(&unit).map_or(0, |fill| fill.progress.pulled.len());
-        let wanted = sources_wanted(state, unit).max(1);
-        u16::try_from(1000 * pulled.min(wanted) / wanted).unwrap_or(1000)
+        let Some(fill) = self.fills.get(&unit) else { return 0 };
+        let (pulled, wanted) = (fill.progress.pulled.len(), sources_wanted(state, unit).max(1));
+        if pulled == 0 {
+            // The first source brings nearly everything, and what differs from the others is little.
+            let first = fill.pull.as_ref().map_or(0, Pull::done_milli);
+            return u16::try_from(first * FIRST_SHARE / 1000).unwrap_or(1000);
+        }
+        let rest = 1000 - FIRST_SHARE;
+        let others = u64::try_from(pulled.min(wanted) - 1).unwrap_or(0);
+        let of_others = u64::try_from(wanted - 1).unwrap_or(0);
+        let done = (rest * others).checked_div(of_others).unwrap_or(rest);
+        u16::try_from(FIRST_SHARE + done).unwrap_or(1000)
     }
 
     /// When [`Transfers::on_time`] is next wanted.
@@ -185,7 +207,7 @@ impl Transfers {
             let Some(pull) = &mut fill.pull else { continue };
             let Some(asked) = &pull.asked else { continue };
             if !(around.reachable)(pull.source) {
-                fail(fill, around.now.plus(self.pace.pause));
+                fail(*unit, fill, around.now.plus(self.pace.pause), around);
                 continue;
             }
             if around.now.since(asked.since) < self.pace.answer_within {
@@ -193,7 +215,7 @@ impl Transfers {
             }
             if asked.tries >= TRIES_MAX {
                 crate::sometimes!("transfer: a source is lost");
-                fail(fill, around.now.plus(self.pace.answer_within));
+                fail(*unit, fill, around.now.plus(self.pace.answer_within), around);
             } else {
                 ask(*unit, fill.entry, pull, around);
             }
@@ -238,8 +260,19 @@ impl Transfers {
                         let round = RoundId { op: pull.op, round: number };
                         around.out.push(TransferAction::Merge(unit, round, entries));
                     }
+                    Got::Clear(number) => {
+                        let round = RoundId { op: pull.op, round: number };
+                        around.out.push(TransferAction::Clear(unit, round));
+                    }
+                    Got::Stage(number, name, offset, chunk) => {
+                        let round = RoundId { op: pull.op, round: number };
+                        let stage = TransferAction::Stage(unit, round, name, offset, chunk);
+                        around.out.push(stage);
+                    }
                     Got::Nothing => {}
-                    Got::Nonsense => fail(fill, now.plus(self.pace.answer_within)),
+                    Got::Nonsense => {
+                        fail(unit, fill, now.plus(self.pace.answer_within), around);
+                    }
                 }
             }
             CopyMessage::Refused { why: CopyRefusal::Busy, .. } => {
@@ -253,7 +286,7 @@ impl Transfers {
                     CopyRefusal::Incomplete => self.pace.answer_within,
                     _ => self.pace.pause,
                 };
-                fail(fill, now.plus(patience));
+                fail(unit, fill, now.plus(patience), around);
             }
             CopyMessage::Ask(_) => {}
         }
@@ -271,7 +304,7 @@ impl Transfers {
         let Some(pull) = fill.pull.as_mut().filter(|pull| pull.op == round.op) else { return };
         match wanted {
             Some(wanted) => pull.on_compared(round.round, wanted),
-            None => fail(fill, around.now.plus(self.pace.pause)),
+            None => fail(unit, fill, around.now.plus(self.pace.pause), around),
         }
         self.go_on(around);
     }
@@ -288,9 +321,40 @@ impl Transfers {
         if is_done {
             pull.on_merged(round.round);
         } else {
-            fail(fill, around.now.plus(self.pace.pause));
+            fail(unit, fill, around.now.plus(self.pace.pause), around);
         }
         self.go_on(around);
+    }
+
+    /// The files of a unit are in its range, durably, or could not be taken in.
+    pub fn on_taken(&mut self, unit: Unit, is_done: bool, around: &mut Surroundings<'_>) {
+        let Some(fill) = self.fills.get_mut(&unit).filter(|fill| fill.taking) else { return };
+        (fill.taking, fill.saving) = (false, false);
+        if !is_done {
+            fail(unit, fill, around.now.plus(self.pace.pause), around);
+        } else if let Some(pull) = fill.pull.take() {
+            fill.progress = taken(&fill.progress, pull.source);
+            let round = RoundId { op: pull.op, round: 0 };
+            let (entry, changed_at) = (fill.entry, around.state.changed_at(unit));
+            let ask = CopyAsk { round, unit, entry, changed_at, what: CopyWhat::Ended };
+            around.out.push(TransferAction::Ask(pull.source, Box::new(ask)));
+        }
+        self.go_on(around);
+    }
+
+    /// A piece of the overlay is in the range: whether it is over, durably. `None`: it could not.
+    pub fn on_drained(&mut self, unit: Unit, over: Option<bool>, around: &mut Surroundings<'_>) {
+        let Some(fill) = self.fills.get_mut(&unit) else { return };
+        fill.saving = false;
+        match over {
+            Some(is_over) => {
+                if is_over {
+                    fill.progress.overlay = Overlay::Unused;
+                }
+                self.go_on(around);
+            }
+            None => self.look_at = around.now.plus(self.pace.pause),
+        }
     }
 
     /// A record is durable, or could not be made so: it is tried again.
@@ -307,9 +371,9 @@ impl Transfers {
 
     /// A member cannot be reached any more.
     pub fn on_unreachable(&mut self, member: NodeId, around: &mut Surroundings<'_>) {
-        for fill in self.fills.values_mut() {
+        for (unit, fill) in &mut self.fills {
             if fill.pull.as_ref().is_some_and(|pull| pull.source == member) {
-                fail(fill, around.now.plus(self.pace.pause));
+                fail(*unit, fill, around.now.plus(self.pace.pause), around);
             }
         }
         self.go_on(around);
@@ -321,12 +385,21 @@ impl Transfers {
         let mut wanted = BTreeMap::<ClassId, usize>::new();
         let mut under_way = self.fills.values().filter(|fill| fill.pull.is_some()).count();
         for (unit, fill) in &mut self.fills {
-            if fill.pull.as_ref().is_some_and(Pull::is_done) {
-                end_source(fill);
-                under_way -= 1;
+            if fill.pull.as_ref().is_some_and(Pull::is_done) && !fill.taking {
+                end_source(*unit, fill, around);
+                under_way -= usize::from(fill.pull.is_none());
+            }
+            if fill.pull.is_none() && !fill.saving && fill.progress.overlay == Overlay::Merging {
+                fill.saving = true;
+                fill.unsaved = false;
+                let progress = FillProgress { overlay: Overlay::Unused, ..fill.progress.clone() };
+                let stage = FillStage::Filling(progress);
+                let record = FillRecord { entry: fill.entry, stage };
+                around.out.push(TransferAction::Drain(*unit, record));
             }
             let wanted = wanted.entry(unit.class).or_insert_with(|| sources_wanted(state, *unit));
-            let is_enough = fill.progress.pulled.len() >= *wanted;
+            let is_enough =
+                fill.progress.pulled.len() >= *wanted && fill.progress.overlay == Overlay::Unused;
             save(*unit, fill, is_enough, around);
             if fill.pull.is_none() && !is_enough && under_way < limits::FILLS_UNDER_WAY_MAX {
                 begin_source(*unit, fill, around);
@@ -358,9 +431,17 @@ fn ask(unit: Unit, entry: Epoch, pull: &mut Pull, around: &mut Surroundings<'_>)
     }
 }
 
-/// The source is left alone for a while; what it has given stays.
-fn fail(fill: &mut Fill, until: Time) {
+/// The source is left alone for a while; what it has given stays, but for files, which are nothing
+/// before all of them are there.
+fn fail(unit: Unit, fill: &mut Fill, until: Time, around: &mut Surroundings<'_>) {
+    if fill.taking {
+        // Its part is done.
+        return;
+    }
     let Some(pull) = fill.pull.take() else { return };
+    if pull.files().is_some() {
+        around.out.push(TransferAction::Clear(unit, RoundId::default()));
+    }
     fill.waits.insert(pull.source, until);
     if let Some(place) = pull.through() {
         fill.progress.current = Some((pull.source, place.clone()));
@@ -368,6 +449,9 @@ fn fail(fill: &mut Fill, until: Time) {
 }
 
 fn begin_source(unit: Unit, fill: &mut Fill, around: &mut Surroundings<'_>) {
+    if fill.progress.overlay == Overlay::Merging {
+        return;
+    }
     let Some(source) = fill.pick(unit, around) else { return };
     let op = *around.next_operation;
     *around.next_operation += 1;
@@ -375,18 +459,39 @@ fn begin_source(unit: Unit, fill: &mut Fill, around: &mut Surroundings<'_>) {
     // What an earlier source has given may make a difference small.
     let is_empty = fill.progress.pulled.is_empty()
         && current.as_ref().is_none_or(|(earlier, _)| *earlier == source);
+    let begin = match (is_empty, &current) {
+        (false, _) => Begin::Compare,
+        (true, None) if fill.progress.overlay == Overlay::Files => Begin::Files,
+        (true, _) => Begin::Straight,
+    };
     let through = current.filter(|(earlier, _)| *earlier == source).map(|(_, place)| place);
-    fill.pull = Some(Pull::new(op, source, is_empty, through));
+    fill.pull = Some(Pull::new(op, source, begin, through));
 }
 
-/// Everything has been pulled from the source.
-fn end_source(fill: &mut Fill) {
-    if let Some(pull) = fill.pull.take() {
-        crate::sometimes!("transfer: a source has been pulled");
-        fill.progress.pulled.push(pull.source);
-        fill.progress.current = None;
-        fill.unsaved = true;
+/// What has been pulled once everything of `source` is in the range.
+fn taken(progress: &FillProgress, source: NodeId) -> FillProgress {
+    let mut progress = FillProgress { current: None, ..progress.clone() };
+    progress.pulled.push(source);
+    if progress.overlay == Overlay::Files {
+        progress.overlay = Overlay::Merging;
     }
+    progress
+}
+
+/// Everything has come from the source.
+fn end_source(unit: Unit, fill: &mut Fill, around: &mut Surroundings<'_>) {
+    let Some(pull) = &fill.pull else { return };
+    let progress = taken(&fill.progress, pull.source);
+    if let Some(files) = pull.files() {
+        if !fill.saving {
+            (fill.taking, fill.saving, fill.unsaved) = (true, true, false);
+            let record = FillRecord { entry: fill.entry, stage: FillStage::Filling(progress) };
+            around.out.push(TransferAction::TakeIn(unit, files.to_vec(), record));
+        }
+        return;
+    }
+    crate::sometimes!("transfer: a source has been pulled");
+    (fill.progress, fill.pull, fill.unsaved) = (progress, None, true);
 }
 
 /// Makes durable what has come to be, one record at a time.

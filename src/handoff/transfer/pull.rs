@@ -1,10 +1,12 @@
-//! Pulling one source: one question at a time, its answer merged. What has come of an empty target's
-//! first source is merged while the next page is on its way.
+//! Pulling one source: one question at a time, its answer merged, or a chunk of a file put to others.
+//! What has come of an empty target's first source is merged while the next page is on its way.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use super::compare::Comparison;
-use crate::message::{CopyContent, CopyEntry, CopyMark, CopyPage, CopyPlace, CopyWhat};
+use crate::message::{
+    CopyChunk, CopyContent, CopyEntry, CopyFile, CopyMark, CopyPage, CopyPlace, CopyWhat,
+};
 use crate::types::{NodeId, Time};
 
 /// Pages that are being merged while the next is on its way.
@@ -36,6 +38,51 @@ enum Way {
         through: Option<CopyPlace>,
     },
     Compare(Comparison),
+    Files(Files),
+}
+
+/// The source's files of the unit, put together one after another.
+#[derive(Debug, Default)]
+struct Files {
+    /// `None` until the source has told them.
+    files: Option<Vec<CopyFile>>,
+    /// What was staged before is gone.
+    is_clear: bool,
+    /// Which is next, and from where on.
+    at: usize,
+    offset: u64,
+}
+
+impl Files {
+    fn question(&self) -> Option<CopyWhat> {
+        let Some(files) = &self.files else { return Some(CopyWhat::Files) };
+        let file = files.get(self.at).filter(|_| self.is_clear)?;
+        Some(CopyWhat::Chunk(file.name.clone(), self.offset))
+    }
+
+    /// A chunk has come; whether it can be one of the file.
+    fn advance(&mut self, bytes: usize) -> bool {
+        let file = self.files.as_ref().and_then(|files| files.get(self.at));
+        let Some(file) = file.filter(|_| bytes > 0) else { return false };
+        self.offset += u64::try_from(bytes).unwrap_or(u64::MAX);
+        if self.offset < file.bytes {
+            return true;
+        }
+        let fits = self.offset == file.bytes;
+        (self.at, self.offset) = (self.at + 1, 0);
+        fits
+    }
+
+    fn is_done(&self) -> bool {
+        self.is_clear && self.files.as_ref().is_some_and(|files| self.at >= files.len())
+    }
+
+    fn done_milli(&self) -> u64 {
+        let files = self.files.as_deref().unwrap_or_default();
+        let all: u64 = files.iter().map(|file| file.bytes).sum();
+        let done: u64 = files.iter().take(self.at).map(|file| file.bytes).sum();
+        (done + self.offset).saturating_mul(1000).checked_div(all).unwrap_or(0)
+    }
 }
 
 /// A question on its way.
@@ -60,18 +107,32 @@ struct Merging {
 pub(super) enum Got {
     Compare(u32, Vec<CopyMark>),
     Merge(u32, Vec<CopyEntry>),
+    /// What was staged before is to go.
+    Clear(u32),
+    Stage(u32, String, u64, CopyChunk),
     /// Nothing yet, or nothing at all.
     Nothing,
     /// It is no answer to the question.
     Nonsense,
 }
 
+/// How a pull begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Begin {
+    /// Everything, as files; the range holds nothing.
+    Files,
+    /// Everything behind a place.
+    Straight,
+    /// What differs behind a place.
+    Compare,
+}
+
 impl Pull {
-    pub(super) fn new(op: u64, source: NodeId, straight: bool, through: Option<CopyPlace>) -> Pull {
-        let way = if straight {
-            Way::Straight { next: Some(through.clone()), through }
-        } else {
-            Way::Compare(Comparison::behind(through))
+    pub(super) fn new(op: u64, source: NodeId, begin: Begin, through: Option<CopyPlace>) -> Pull {
+        let way = match begin {
+            Begin::Files => Way::Files(Files::default()),
+            Begin::Straight => Way::Straight { next: Some(through.clone()), through },
+            Begin::Compare => Way::Compare(Comparison::behind(through)),
         };
         Pull {
             op,
@@ -94,6 +155,7 @@ impl Pull {
         match &self.way {
             Way::Straight { next, .. } => next.is_some() && self.merging.len() < MERGING_MAX,
             Way::Compare(comparison) => self.merging.is_empty() && comparison.question().is_some(),
+            Way::Files(files) => files.question().is_some() && self.merging.len() < MERGING_MAX,
         }
     }
 
@@ -105,6 +167,7 @@ impl Pull {
                 let what = match &self.way {
                     Way::Straight { next, .. } => CopyWhat::All(next.clone()?),
                     Way::Compare(comparison) => comparison.question()?,
+                    Way::Files(files) => files.question()?,
                 };
                 (what, 0)
             }
@@ -129,39 +192,70 @@ impl Pull {
             return Got::Nothing;
         }
         let Some(Asked { round, what, parts, .. }) = self.asked.take() else { return Got::Nothing };
-        let (mut entries, mut marks, mut next) = (Vec::new(), None, None);
+        let (mut content, mut next) = (CopyContent::Records(Vec::new()), None);
         for page in parts.into_values() {
             next = page.next;
-            match page.content {
-                CopyContent::Records(some) => entries.extend(some),
-                CopyContent::Marks(some) => marks = Some(some),
+            match (&mut content, page.content) {
+                (CopyContent::Records(all), CopyContent::Records(some)) => all.extend(some),
+                (_, other) => content = other,
             }
         }
-        match (&mut self.way, what, marks) {
-            (Way::Compare(_), CopyWhat::Marks(after), Some(marks)) => {
-                if next.is_some() && next <= after {
-                    return Got::Nonsense;
-                }
+        self.on_page((round, what), content, next)
+    }
+
+    fn on_page(
+        &mut self,
+        (round, what): (u32, CopyWhat),
+        content: CopyContent,
+        next: Option<CopyPlace>,
+    ) -> Got {
+        let goes_on = |after: &Option<CopyPlace>| next.is_none() || next > *after;
+        match (&mut self.way, what, content) {
+            (Way::Compare(_), CopyWhat::Marks(after), CopyContent::Marks(marks))
+                if goes_on(&after) =>
+            {
                 self.comparing = Some((round, next));
                 Got::Compare(round, marks)
             }
-            (Way::Straight { next: from, .. }, CopyWhat::All(after), None) => {
-                if next.is_some() && next <= after {
-                    return Got::Nonsense;
-                }
+            (
+                Way::Straight { next: from, .. },
+                CopyWhat::All(after),
+                CopyContent::Records(some),
+            ) if goes_on(&after) => {
                 *from = next.clone().map(Some);
-                self.merging.push_back(Merging { round, next, is_done: false });
-                Got::Merge(round, entries)
+                self.begin_merge(round, next);
+                Got::Merge(round, some)
             }
-            (Way::Compare(_), CopyWhat::Keys(keys), None) => {
-                if next.as_ref().is_some_and(|next| keys.first() > Some(next)) {
+            (Way::Compare(_), CopyWhat::Keys(keys), CopyContent::Records(some))
+                if next.is_none() || next.as_ref() >= keys.first() =>
+            {
+                self.begin_merge(round, next);
+                Got::Merge(round, some)
+            }
+            (way @ Way::Files(_), CopyWhat::Files, CopyContent::Records(some)) => {
+                // The source would rather give records.
+                *way = Way::Straight { next: next.clone().map(Some), through: None };
+                self.begin_merge(round, next);
+                Got::Merge(round, some)
+            }
+            (Way::Files(files), CopyWhat::Files, CopyContent::Files(all)) => {
+                files.files = Some(all);
+                self.begin_merge(round, None);
+                Got::Clear(round)
+            }
+            (Way::Files(files), CopyWhat::Chunk(name, offset), CopyContent::Chunk(chunk)) => {
+                if !files.advance(chunk.bytes.len()) {
                     return Got::Nonsense;
                 }
-                self.merging.push_back(Merging { round, next, is_done: false });
-                Got::Merge(round, entries)
+                self.begin_merge(round, None);
+                Got::Stage(round, name, offset, chunk)
             }
             _ => Got::Nonsense,
         }
+    }
+
+    fn begin_merge(&mut self, round: u32, next: Option<CopyPlace>) {
+        self.merging.push_back(Merging { round, next, is_done: false });
     }
 
     pub(super) fn on_compared(&mut self, round: u32, wanted: Vec<CopyPlace>) {
@@ -182,6 +276,7 @@ impl Pull {
             match &mut self.way {
                 Way::Straight { through, .. } => *through = merged.next.or(through.take()),
                 Way::Compare(comparison) => comparison.on_brought(merged.next.as_ref()),
+                Way::Files(files) => files.is_clear = true,
             }
         }
     }
@@ -191,6 +286,23 @@ impl Pull {
         match &self.way {
             Way::Straight { through, .. } => through.as_ref(),
             Way::Compare(comparison) => comparison.through(),
+            Way::Files(_) => None,
+        }
+    }
+
+    /// All files, if it is files that are pulled.
+    pub(super) fn files(&self) -> Option<&[CopyFile]> {
+        match &self.way {
+            Way::Files(files) => Some(files.files.as_deref().unwrap_or_default()),
+            Way::Straight { .. } | Way::Compare(_) => None,
+        }
+    }
+
+    /// How far it is, in thousandths, where that can be told.
+    pub(super) fn done_milli(&self) -> u64 {
+        match &self.way {
+            Way::Files(files) => files.done_milli(),
+            Way::Straight { .. } | Way::Compare(_) => 0,
         }
     }
 
@@ -199,6 +311,7 @@ impl Pull {
         let is_through = match &self.way {
             Way::Straight { next, .. } => next.is_none(),
             Way::Compare(comparison) => comparison.question().is_none(),
+            Way::Files(files) => files.is_done(),
         };
         is_through && self.merging.is_empty() && self.asked.is_none() && self.comparing.is_none()
     }

@@ -331,3 +331,131 @@ fn copies_keep_to_their_pace_and_give_way_to_users() {
     stage.pass(200);
     assert_eq!(stage.question().1.what, CopyWhat::All(Some(place("d"))));
 }
+
+fn chunk(text: &'static str) -> CopyContent {
+    CopyContent::Chunk(CopyChunk { bytes: text.into(), sum: 7 })
+}
+
+fn files(all: &[(&str, u64)]) -> CopyContent {
+    let file = |(name, bytes): &(&str, u64)| CopyFile { name: (*name).to_owned(), bytes: *bytes };
+    CopyContent::Files(all.iter().map(file).collect())
+}
+
+fn beside() -> FillProgress {
+    FillProgress { overlay: Overlay::Files, ..FillProgress::default() }
+}
+
+impl Stage {
+    /// What was to be staged or thrown away since this was looked at is.
+    fn staged(&mut self) -> Vec<(String, u64)> {
+        let mut staged = Vec::new();
+        for action in core::mem::take(&mut self.actions) {
+            let (unit, round) = match action {
+                TransferAction::Clear(unit, round) => (unit, round),
+                TransferAction::Stage(unit, round, name, offset, _) => {
+                    staged.push((name, offset));
+                    (unit, round)
+                }
+                other => {
+                    self.actions.push(other);
+                    continue;
+                }
+            };
+            self.step(|transfers, around| transfers.on_merged((unit, round), true, around));
+        }
+        staged
+    }
+
+    /// The last question of those that were asked since this was looked at.
+    fn last_question(&mut self) -> (NodeId, CopyAsk) {
+        let asks = self.actions.iter().rev().find_map(|it| match it {
+            TransferAction::Ask(to, ask) => Some((*to, (**ask).clone())),
+            _ => None,
+        });
+        self.actions.retain(|it| !matches!(it, TransferAction::Ask(..)));
+        asks.expect("a question")
+    }
+}
+
+fn merging(sources: &[u32], overlay: Overlay) -> FillStage {
+    let pulled = sources.iter().map(|id| NodeId(*id)).collect();
+    FillStage::Filling(FillProgress { pulled, overlay, ..FillProgress::default() })
+}
+
+#[test]
+fn files_come_chunk_by_chunk_are_taken_in_and_what_came_beside_is_merged_before_others_are_asked() {
+    let mut stage = Stage::begun(beside());
+    let first = stage.question();
+    assert_eq!(first.1.what, CopyWhat::Files);
+    stage.answer(&first, files(&[("1.sst", 5), ("2.blob", 2)]), None);
+    assert!(stage.staged().is_empty(), "first all else is thrown away");
+    for (name, offset, text) in [("1.sst", 0, "abc"), ("1.sst", 3, "de"), ("2.blob", 0, "fg")] {
+        let ask = stage.last_question();
+        assert_eq!(ask.1.what, CopyWhat::Chunk(name.to_owned(), offset));
+        stage.answer(&ask, chunk(text), None);
+        assert_eq!(stage.staged(), [(name.to_owned(), offset)]);
+        assert!(stage.transfers.done_milli(UNIT, &stage.state) <= 900);
+    }
+    let Some(TransferAction::TakeIn(_, all, record)) = stage.actions.pop() else {
+        panic!("{:?}", stage.actions)
+    };
+    assert_eq!((all.len(), record.stage), (2, merging(&[1], Overlay::Merging)));
+    stage.pass(5000);
+    stage.step(|transfers, around| transfers.on_unreachable(NodeId(1), around));
+    assert!(stage.actions.is_empty(), "however long it takes");
+    stage.step(|transfers, around| transfers.on_taken(UNIT, true, around));
+    let Some(TransferAction::Drain(_, record)) = stage.actions.pop() else { panic!() };
+    assert_eq!(record.stage, pulled(&[1]));
+    let ended = stage.question();
+    assert_eq!((ended.0, ended.1.what), (NodeId(1), CopyWhat::Ended));
+    stage.step(|transfers, around| transfers.on_drained(UNIT, Some(false), around));
+    let Some(TransferAction::Drain(..)) = stage.actions.pop() else { panic!() };
+    stage.step(|transfers, around| transfers.on_drained(UNIT, Some(true), around));
+    let second = stage.question();
+    assert_eq!((second.0, second.1.what), (NodeId(2), CopyWhat::Marks(None)));
+}
+
+#[test]
+fn a_chunk_that_was_lost_is_asked_for_again_and_files_that_are_gone_are_begun_anew() {
+    let mut stage = Stage::begun(beside());
+    let first = stage.question();
+    stage.answer(&first, files(&[("1.sst", 5)]), None);
+    stage.staged();
+    let ask = stage.last_question();
+    stage.pass(1000);
+    let again = stage.question();
+    assert_eq!(again.1.what, ask.1.what);
+    stage.refuse(&again, CopyRefusal::Gone);
+    let anew = stage.last_question();
+    assert_eq!((anew.0, &anew.1.what), (NodeId(2), &CopyWhat::Files));
+    stage.staged();
+    stage.answer(&anew, files(&[("7.sst", 2)]), None);
+    stage.staged();
+    let ask = stage.last_question();
+    stage.answer(&ask, chunk("abc"), None);
+    stage.staged();
+    let other = stage.last_question();
+    assert_eq!(other.0, NodeId(3), "more bytes than the file has");
+}
+
+#[test]
+fn a_source_may_give_records_in_the_place_of_files() {
+    let mut stage = Stage::begun(beside());
+    let first = stage.question();
+    stage.answer(&first, records(&["a"]), Some("a"));
+    let next = stage.last_question();
+    assert_eq!(next.1.what, CopyWhat::All(Some(place("a"))));
+    stage.merge();
+    stage.answer(&next, records(&["b"]), None);
+    stage.merge();
+    let drains = stage.actions.iter().filter(|it| matches!(it, TransferAction::Drain(..)));
+    assert_eq!(drains.count(), 1, "{:?}", stage.actions);
+}
+
+#[test]
+fn an_overlay_that_was_being_merged_at_a_crash_is_merged_on() {
+    let pulled = vec![NodeId(1)];
+    let progress = FillProgress { pulled, overlay: Overlay::Merging, current: None };
+    let stage = Stage::begun(progress);
+    let [TransferAction::Drain(..)] = &stage.actions[..] else { panic!("{:?}", stage.actions) };
+}

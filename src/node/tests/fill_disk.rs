@@ -38,7 +38,8 @@ impl Disk {
         match ask {
             UnitDisk::Held { .. } => self.units_held(),
             UnitDisk::Empty { unit, record } => self.empty_unit(unit, record),
-            UnitDisk::Page { unit, what } => UnitDone::Page(self.copy_page(unit, what)),
+            UnitDisk::Page { what: CopyWhat::Ended, .. } => UnitDone::Merged,
+            UnitDisk::Page { unit, what, .. } => UnitDone::Page(self.copy_page(unit, what)),
             UnitDisk::Compare { unit, marks } => {
                 let own: BTreeMap<CopyPlace, CopyRecord> = self.records_of(unit);
                 let lacks = |theirs: &CopyMark| {
@@ -49,6 +50,12 @@ impl Disk {
                 };
                 let wanted = marks.into_iter().filter(lacks).map(|mark| mark.place);
                 UnitDone::Wanted(wanted.collect())
+            }
+            UnitDisk::Clear { .. } => UnitDone::Merged,
+            UnitDisk::Stage { .. } | UnitDisk::TakeIn { .. } => unreachable!("no files are given"),
+            UnitDisk::Drain { unit, record } => {
+                self.meta.push(MetaRecord::Fill(unit, record));
+                UnitDone::Drained(true)
             }
             UnitDisk::Merge { unit, entries } => {
                 entries.into_iter().for_each(|entry| self.merge_copy(unit, entry));
@@ -86,6 +93,9 @@ impl Disk {
             record: record.clone(),
         };
         let (content, next) = match what {
+            CopyWhat::Chunk(..) | CopyWhat::Ended => unreachable!("no files are given"),
+            // This disk would rather give records.
+            CopyWhat::Files => return self.copy_page(unit, CopyWhat::All(None)),
             CopyWhat::All(after) => {
                 let (some, next) = behind(after);
                 (CopyContent::Records(some.into_iter().map(entry).collect()), next)

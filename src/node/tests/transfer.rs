@@ -89,7 +89,9 @@ fn a_target_pulls_everything_from_one_source_and_what_differs_from_another() {
     let expected = bench.host(owners[1]).disk.records_of(unit);
     assert_eq!(bench.host(target).disk.records_of(unit), expected);
     let asked = asked(&bench, target);
-    let whole: Vec<_> = asked.iter().filter(|(_, what)| matches!(what, CopyWhat::All(_))).collect();
+    let is_whole = |what: &CopyWhat| matches!(what, CopyWhat::Files | CopyWhat::All(_));
+    let whole: Vec<_> = asked.iter().filter(|(_, what)| is_whole(what)).collect();
+    assert_eq!(whole[0].1, CopyWhat::Files);
     assert!(whole.len() >= 4 && whole.iter().all(|(to, _)| *to == whole[0].0));
     assert!(
         asked.iter().any(|(to, what)| { matches!(what, CopyWhat::Marks(_)) && *to != whole[0].0 })
@@ -186,7 +188,8 @@ fn sources_that_have_been_pulled_are_not_asked_again_after_a_crash() {
     pass(&mut bench, 500);
     assert!(until_complete(&mut bench, target, unit));
     let asked = asked(&bench, target);
-    assert!(asked.iter().all(|(to, what)| *to != first && !matches!(what, CopyWhat::All(_))));
+    let is_whole = |what: &CopyWhat| matches!(what, CopyWhat::Files | CopyWhat::All(_));
+    assert!(asked.iter().all(|(to, what)| *to != first && !is_whole(what)));
 }
 
 #[test]
