@@ -12,7 +12,7 @@ use roundtable::message::{DecreeMessage, DecreeRecord, PeerMessage, TableChange,
 use roundtable::wire::peer::message_to_wire;
 
 use crate::state::{state, timed};
-use crate::types::{ClusterState, NodeId, OpId, RequestId, TableKind, TableName, Time};
+use crate::types::{ClusterState, Epoch, NodeId, OpId, RequestId, TableKind, TableName, Time};
 
 /// Of the ring that is decided about.
 const PARTITIONS: u32 = 16_384;
@@ -118,10 +118,48 @@ impl Room {
 
     fn settle(&mut self) {
         let all: Vec<NodeId> = self.decrees.keys().copied().collect();
-        all.into_iter().for_each(|id| self.turn(id, |_| {}));
+        all.iter().for_each(|id| self.turn(*id, |_| {}));
+        self.deliver();
+        // Then probes tell of epochs: who holds the state acts by it, who does not pulls it.
+        let newest = self.in_force.iter().max_by_key(|(_, state)| state.epoch);
+        let Some((from, state)) = newest.map(|(id, state)| (*id, state.clone())) else { return };
+        for id in all {
+            self.turn(id, |decree| decree.on_epochs(from, state.epoch, state.epoch));
+            self.deliver();
+            if self.in_force.get(&id).is_some_and(|held| held.epoch < state.epoch) {
+                self.count(PeerMessage::StateAsk { epoch: Epoch(1) });
+                self.tell(id, state.clone());
+            }
+        }
+        self.deliver();
+    }
+
+    fn deliver(&mut self) {
         while let Some((from, to, message)) = self.mail.pop_front() {
             self.turn(to, |decree| decree.on_message(Time(2), from, message));
         }
+    }
+
+    /// The whole state goes to a member, which acts by it.
+    fn tell(&mut self, to: NodeId, state: Arc<ClusterState>) {
+        self.count(PeerMessage::StateNews(state.clone()));
+        if self.in_force.get(&to).is_some_and(|held| held.epoch < state.epoch) {
+            self.in_force.insert(to, state.clone());
+            self.turn(to, |decree| decree.on_state(Time(2), state));
+        }
+    }
+
+    fn count(&mut self, message: PeerMessage) {
+        let is_state = match &message {
+            PeerMessage::StateNews(_) => true,
+            PeerMessage::Decree(message) => {
+                matches!(**message, DecreeMessage::Accept { .. } | DecreeMessage::Decided(_))
+            }
+            _ => false,
+        };
+        self.states += u64::from(is_state);
+        self.messages += 1;
+        self.bytes += message_to_wire(message).encoded_len() as u64;
     }
 
     /// One member takes a step, and does what comes of it.
@@ -129,6 +167,7 @@ impl Room {
         let Some(decree) = self.decrees.get_mut(&id) else { return };
         let mut sent = Vec::new();
         let mut in_force = None;
+        let mut told = Vec::new();
         let ((), took) = timed(|| {
             step(decree);
             while let Some(action) = decree.poll_action() {
@@ -143,8 +182,8 @@ impl Room {
                             in_force = Some(state);
                         }
                     }
-                    DecreeAction::TellState(_)
-                    | DecreeAction::AskState(_)
+                    DecreeAction::TellState(to) => told.push(to),
+                    DecreeAction::AskState(_)
                     | DecreeAction::Outcome(..)
                     | DecreeAction::Checked(_)
                     | DecreeAction::Contradiction(..) => {}
@@ -155,14 +194,12 @@ impl Room {
         self.in_force.extend(in_force.map(|state| (id, state)));
         for (to, message) in sent {
             if to != id {
-                let is_state =
-                    matches!(message, DecreeMessage::Accept { .. } | DecreeMessage::Decided(_));
-                self.states += u64::from(is_state);
-                self.messages += 1;
-                let op = message_to_wire(PeerMessage::Decree(Box::new(message.clone())));
-                self.bytes += op.encoded_len() as u64;
+                self.count(PeerMessage::Decree(Box::new(message.clone())));
             }
             self.mail.push_back((id, to, message));
+        }
+        if let Some(state) = self.in_force.get(&id).cloned() {
+            told.into_iter().filter(|to| *to != id).for_each(|to| self.tell(to, state.clone()));
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use core::cmp::Reverse;
 use core::time::Duration;
-use std::collections::{BTreeSet, BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 
 use fastrand::Rng;
 
@@ -62,7 +62,7 @@ pub(crate) struct World {
     timing: Timing,
     hosts: Vec<Host>,
     queue: BinaryHeap<Reverse<(u64, u64)>>,
-    jobs: std::collections::HashMap<u64, Job>,
+    jobs: BTreeMap<u64, Job>,
     order: u64,
 }
 
@@ -93,7 +93,7 @@ impl World {
             timing: timing(),
             hosts: Vec::new(),
             queue: BinaryHeap::new(),
-            jobs: std::collections::HashMap::new(),
+            jobs: BTreeMap::new(),
             order: 0,
         };
         for number in 1..=count {

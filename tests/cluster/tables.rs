@@ -102,10 +102,10 @@ async fn the_schema_changes_with_one_member_of_the_council_down_and_not_with_two
     cluster.nodes[2].kill();
     let short = Duration::from_secs(2);
     let error = client.tables().create("two-down").timeout(short).await.unwrap_err();
-    assert_eq!((error.code(), error.applied()), ("QUORUM_NOT_REACHED", Applied::No));
+    assert_eq!((error.code(), error.applied()), ("QUORUM_NOT_REACHED", Applied::No), "{error}");
     // Nor can it tell whether a table it does not know exists.
     let error = client.get("k").table("elsewhere").timeout(short).await.unwrap_err();
-    assert_eq!(error.code(), "QUORUM_NOT_REACHED");
+    assert_eq!(error.code(), "QUORUM_NOT_REACHED", "{error}");
     let list = client.tables().list().await.unwrap();
     assert!(!list.confirmed && list.tables.len() == 2);
     cluster.nodes[1].start();
