@@ -12,9 +12,9 @@ use crate::world::{Found, MS, S, Sent, World, id};
 /// The period of probes.
 const ROUND: f64 = 500.0;
 /// Runs of a failure for each size, of which the middle and the worst are shown.
-const RUNS: usize = 5;
+const RUNS: usize = 3;
 /// How long a network loses messages, in seconds.
-const LOSSY: u64 = 60;
+const LOSSY: u64 = 30;
 
 /// What was measured of one size.
 struct Row {
