@@ -8,7 +8,7 @@ use prost::Message;
 use super::*;
 use crate::types::NodeName;
 
-const PARTITIONS: usize = 8;
+const PARTITIONS: u8 = 8;
 
 fn owners() -> impl Strategy<Value = Vec<NodeId>> {
     vec((1..6_u32).prop_map(NodeId), 1..4)
@@ -20,18 +20,14 @@ fn moves() -> impl Strategy<Value = PlacedMove> {
 }
 
 fn class() -> impl Strategy<Value = PlacedClass> {
-    let moving = btree_map((0..PARTITIONS as u16).prop_map(Partition), moves(), 0..3);
-    (vec(owners(), PARTITIONS), moving, 1..4_u8).prop_map(|(owners, moving, n)| PlacedClass {
-        n,
-        r_min: n / 2 + 1,
-        w_min: n / 2 + 1,
-        owners,
-        moving,
+    let moving = btree_map((0..u16::from(PARTITIONS)).prop_map(Partition), moves(), 0..3);
+    (vec(owners(), usize::from(PARTITIONS)), moving, 1..4_u8).prop_map(|(owners, moving, n)| {
+        PlacedClass { n, r_min: n / 2 + 1, w_min: n / 2 + 1, owners, moving }
     })
 }
 
 fn placement() -> impl Strategy<Value = Placement> {
-    let ring = vec((1..6_u32).prop_map(NodeId), PARTITIONS);
+    let ring = vec((1..6_u32).prop_map(NodeId), usize::from(PARTITIONS));
     let names = btree_map("[a-z]{1,4}", 0..2_u16, 0..3);
     (ring, vec(class(), 2), names, 0..2_u128).prop_map(|(ring, classes, names, id)| Placement {
         id: ClusterId(id),
@@ -110,7 +106,7 @@ proptest! {
     #[test]
     fn steps_of_moves_are_told_by_unit(
         one in ring(),
-        steps in vec((0..2_u8, 0..PARTITIONS as u8, owners(), moves()), 0..4),
+        steps in vec((0..2_u8, 0..PARTITIONS, owners(), moves()), 0..4),
     ) {
         let count = steps.len();
         let next = stepped(&one, steps);
@@ -139,7 +135,7 @@ proptest! {
             |placement| placement.cluster_id.clear(),
             |placement| placement.tables.push(wire::Table { name: "t".to_owned(), class: 2 }),
             |placement| placement.classes[0].moving.push(wire::Unit {
-                partition: PARTITIONS as u32,
+                partition: PARTITIONS.into(),
                 ..Default::default()
             }),
         ];
