@@ -10,7 +10,7 @@ use crate::message::{DecreeMessage, DiskRequest, Level, MetaRecord, PeerMessage,
 use crate::types::{ClusterState, NodeId, Now};
 
 /// The periods of the decree, from those of the node.
-pub(super) fn timing(config: &NodeConfig) -> DecreeTiming {
+fn timing(config: &NodeConfig) -> DecreeTiming {
     DecreeTiming {
         retry: config.retry_interval,
         back_off: config.retry_interval / 8,
@@ -20,15 +20,17 @@ pub(super) fn timing(config: &NodeConfig) -> DecreeTiming {
 
 /// This boot's part in decisions, on what the store held.
 pub(super) fn begin(
-    timing: &DecreeTiming,
+    config: &NodeConfig,
     who: (NodeId, u64),
     restored: &Restored,
-    rng: fastrand::Rng,
+    seed: u64,
 ) -> Decree {
+    // A generator of its own, so that what it draws changes no other choice.
+    let rng = fastrand::Rng::with_seed(seed ^ 0x6465_6372_6565_2121);
     let in_force = restored.state.as_ref().map(|state| (state.lineage, state.epoch));
     let newer = |held: &Arc<ClusterState>| Some((held.lineage, held.epoch)) > in_force;
     let decided = restored.decided.clone().filter(newer);
-    Decree::new(who, *timing, restored.decree.clone(), decided, rng)
+    Decree::new(who, timing(config), restored.decree.clone(), decided, rng)
 }
 
 impl Node {

@@ -14,7 +14,7 @@ use super::{Node, NodeConfig};
 use crate::handoff::{Pace, Transfers};
 use crate::message::{
     CopyAsk, DiskAnswer, DiskError, DiskRequest, FillNews, FillProgress, FillRecord, FillStage,
-    FillState, Level, Overlay, RoundId, UnitDisk, UnitDone,
+    FillState, Level, Overlay, Restored, RoundId, UnitDisk, UnitDone,
 };
 use crate::types::{Class, ClusterState, Epoch, NodeId, Now, Tenure, Unit, limits};
 
@@ -102,7 +102,7 @@ impl UnitPending {
 }
 
 impl Fills {
-    pub(super) fn new(config: &NodeConfig, records: BTreeMap<Unit, FillRecord>) -> Fills {
+    pub(super) fn new(config: &NodeConfig, restored: &Restored) -> Fills {
         let pace = Pace {
             bytes_per_second: config.transfer_rate,
             pause: config.retry_interval,
@@ -111,7 +111,7 @@ impl Fills {
         Fills {
             transfers: Transfers::new(pace),
             giving: Giving::default(),
-            records,
+            records: restored.fills.clone(),
             due: BTreeMap::new(),
             walking: false,
             walk_failed: None,

@@ -154,11 +154,10 @@ impl Node {
         let boot = lifecycle::next_boot(&restored, id, boot_nonce);
         let patience = config.probe_interval.saturating_mul(2);
         // A generator of its own, so that what it draws changes no other choice.
-        let decree_rng = fastrand::Rng::with_seed(seed ^ 0x6465_6372_6565_2121);
         let members_rng = fastrand::Rng::with_seed(seed ^ 0x6d65_6d62_6572_7321);
         let members = Members::new(now, members::timing(&config), (id, boot.number), members_rng);
-        let config_timing = decree::timing(&config);
-        let fills = Fills::new(&config, restored.fills.clone());
+        let decree = decree::begin(&config, (id, boot.number), &restored, seed);
+        let fills = Fills::new(&config, &restored);
         let hints = Hints::new(&config, &restored, (now, seed));
         let mut node = Node {
             config,
@@ -174,7 +173,7 @@ impl Node {
             ceiling_failed: false,
             state: None,
             adopting: Epoch(0),
-            decree: decree::begin(&config_timing, (id, boot.number), &restored, decree_rng),
+            decree,
             tables: Tables::default(),
             topology: Topology::new(restored.acknowledged),
             behind: Behind::default(),

@@ -221,7 +221,7 @@ pub(super) fn wanted(
         let found = snapshot.get(&key).map_err(|error| disk_error(&error))?;
         let own = found.map(|(value, _)| mark(value)).transpose()?;
         let lacks = own.is_none_or(|(stamp, print)| {
-            stamp < theirs.stamp || (stamp == theirs.stamp && theirs.print != print)
+            stamp < theirs.stamp || (stamp == theirs.stamp && print.ne(&theirs.print))
         });
         if lacks {
             wanted.push(theirs.place);

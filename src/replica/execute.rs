@@ -97,13 +97,9 @@ pub(super) fn execute(shared: &Arc<Shared>, request: DiskRequest, done: Done) {
             let _guard = shared.stripe(&key).lock();
             let key = shared.overlays.placed(unit, key);
             let before = Undone::now(shared);
-            match shared.engine.get(&key) {
-                Ok(present) => {
-                    let present = Ok(present.map(|(value, _)| value));
-                    write(shared, &key, (present, before), &record, done);
-                }
-                Err(error) => done(Err(disk_error(&error))),
-            }
+            let present = shared.engine.get(&key).map_err(|error| disk_error(&error));
+            let present = present.map(|present| present.map(|(value, _)| value));
+            write(shared, &key, (present, before), &record, done);
         }
         DiskRequest::Read { unit, table, key, durable } => {
             let before = durable.then(|| Undone::now(shared));
