@@ -2,6 +2,7 @@
 //! committed by the hash of its *inputs*: if they are the same, so is the plan, since the claim is a
 //! pure function of them. Only one plan is carried out at a time.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use xxhash_rust::xxh3::xxh3_128;
@@ -117,17 +118,19 @@ fn place(state: &ClusterState, draft: &mut Draft) -> Result<(), String> {
     let mut placed: BTreeMap<u8, Vec<Vec<NodeId>>> = BTreeMap::new();
     let mut moves = Vec::new();
     for class in &state.classes {
-        if !placed.contains_key(&class.n) {
-            let before = Before { ring: &state.ring, owners: &class.owners };
-            let claimed = claim(&players, partitions, class.n, Some(before));
-            let claimed = claimed.map_err(|error| not_placed(state, class.n, &error))?;
-            if class.id.0 == 0 {
-                draft.ring = claimed.ring;
+        let owners = match placed.entry(class.n) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(vacant) => {
+                let before = Before { ring: &state.ring, owners: &class.owners };
+                let claimed = claim(&players, partitions, class.n, Some(before));
+                let claimed = claimed.map_err(|error| not_placed(state, class.n, &error))?;
+                if class.id.0 == 0 {
+                    draft.ring = claimed.ring;
+                }
+                vacant.insert(claimed.owners)
             }
-            placed.insert(class.n, claimed.owners);
-        }
-        let Some(owners) = placed.get(&class.n) else { continue };
-        for ((partition, to), from) in state.partitions().zip(owners).zip(&class.owners) {
+        };
+        for ((partition, to), from) in state.partitions().zip(&*owners).zip(&class.owners) {
             if !is_same(from, to) {
                 let unit = Unit { class: class.id, partition };
                 moves.push(Planned { unit, to: to.clone() });

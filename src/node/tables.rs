@@ -141,7 +141,7 @@ impl Node {
         let change = Change::Table(change);
         let table = change.table().and_then(|name| state.table_named(name));
         let class = table.map(|table| table.class);
-        self.propose_for(now, (op, deadline), id, change, class);
+        self.propose_for(now, (op, deadline), (id, change), class);
     }
 
     /// Proposes a change that an operator waits for.
@@ -149,8 +149,7 @@ impl Node {
         &mut self,
         now: Now,
         (op, deadline): (OpId, Time),
-        id: RequestId,
-        change: Change,
+        (id, change): (RequestId, Change),
         class: Option<ClassId>,
     ) {
         match self.decree.propose(now.mono, op, id, change.clone()) {

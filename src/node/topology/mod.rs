@@ -289,7 +289,7 @@ impl Node {
                 if let Err(error) = self.serving_state() {
                     return self.refuse_op(op, error);
                 }
-                self.propose_for(now, (op, deadline), id, Change::Plan(change), None);
+                self.propose_for(now, (op, deadline), (id, Change::Plan(change)), None);
             }
         }
     }
@@ -308,7 +308,7 @@ impl Node {
         // By its birth a repeated application is found among the recent changes.
         let id = RequestId(applicant.birth.0);
         let change = Change::Member(MemberChange::Admit(applicant));
-        self.propose_for(now, (op, deadline), id, change, None);
+        self.propose_for(now, (op, deadline), (id, change), None);
     }
 
     fn refuse_op(&mut self, op: OpId, error: OpError) {

@@ -171,11 +171,11 @@ impl World {
     /// A node has answered.
     pub(super) fn topology_answered(&mut self, asked: TopologyAsk, result: &ClientResult) {
         match (asked, result) {
-            (TopologyAsk::Join { newcomer }, Ok(Reply::Joined(state))) => {
-                // Some answers get lost: the newcomer asks again, and gets the same id.
-                if self.topology.rng.u8(..4) != 0 {
-                    self.take_in(newcomer, state);
-                }
+            // Some answers get lost: the newcomer asks again, and gets the same id.
+            (TopologyAsk::Join { newcomer }, Ok(Reply::Joined(state)))
+                if self.topology.rng.u8(..4) != 0 =>
+            {
+                self.take_in(newcomer, state);
             }
             (TopologyAsk::Show, Ok(Reply::Topology(reply))) => self.operate(reply),
             (TopologyAsk::Change(PlanChange::Commit(_)), Ok(Reply::Topology(reply))) => {

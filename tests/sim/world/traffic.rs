@@ -310,25 +310,7 @@ impl World {
 
     fn succeed(&mut self, id: usize, reply: Reply) {
         let now = self.now;
-        let receipt = match &reply {
-            Reply::Get(reply) => reply.receipt,
-            Reply::Put(reply) => reply.receipt,
-            Reply::Scan(reply) => reply.receipt,
-            Reply::Status(_)
-            | Reply::Locate(_)
-            | Reply::Traced(_)
-            | Reply::Flushed
-            | Reply::Compacted
-            | Reply::Table(_)
-            | Reply::Tables(_)
-            | Reply::Hints(_)
-            | Reply::Topology(_)
-            | Reply::Joined(_)
-            | Reply::Causal(_)
-            | Reply::Cas(_)
-            | Reply::Outcome(_)
-            | Reply::Explain(_) => return,
-        };
+        let Some(receipt) = receipt_of(&reply) else { return };
         self.clients[id].hear(receipt.server_time, now);
         let Some(operation) = self.clients[id].current.take() else { return };
         // Whatever says that it may miss something demands nothing, and what rests on stand-ins is
@@ -462,6 +444,16 @@ impl World {
         let all = owners.iter().all(|owner| self.hosts[*owner].doomed.is_none());
         let fatal = self.plan.has(Fault::Wipe) || self.plan.has(Fault::OldCopy);
         if all && (!fatal || !owners.is_empty()) { Quorum::All } else { Quorum::Majority }
+    }
+}
+
+/// The receipt of an answer to a client.
+fn receipt_of(reply: &Reply) -> Option<Receipt> {
+    match reply {
+        Reply::Get(reply) => Some(reply.receipt),
+        Reply::Put(reply) => Some(reply.receipt),
+        Reply::Scan(reply) => Some(reply.receipt),
+        _ => None,
     }
 }
 
