@@ -133,6 +133,8 @@ pub(super) struct Bench {
     pub(super) cut: BTreeSet<(NodeId, NodeId)>,
     /// Probes and their answers are lost.
     pub(super) drop_probes: bool,
+    /// So is all that targets and sources say: nobody is filled.
+    pub(super) drop_copies: bool,
     pub(super) replies: BTreeMap<OpId, ClientResult>,
     pub(super) seen: Vec<(NodeId, NodeId, PeerMessage)>,
     mono: u64,
@@ -181,6 +183,7 @@ impl Bench {
             queue: VecDeque::new(),
             cut: BTreeSet::new(),
             drop_probes: false,
+            drop_copies: false,
             replies: BTreeMap::new(),
             seen: Vec::new(),
             mono: 0,
@@ -317,7 +320,8 @@ impl Bench {
                     | PeerMessage::News(_)
                     | PeerMessage::MemberSync(_)
             );
-            let dropped = probe && self.drop_probes;
+            let copy = matches!(message, PeerMessage::Copy(_));
+            let dropped = probe && self.drop_probes || copy && self.drop_copies;
             if !self.cut.contains(&(from, to)) && !dropped {
                 self.event(to, Event::Peer { from, message });
             }

@@ -40,6 +40,7 @@ impl Moving {
         let mut spares = (1..=5).map(NodeId).filter(|id| !owners.contains(id));
         let spares = [spares.next().unwrap(), spares.next().unwrap()];
         bench.drop_probes = true;
+        bench.drop_copies = true;
         Moving { bench, state, unit, owners, spares }
     }
 
