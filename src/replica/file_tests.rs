@@ -1,16 +1,16 @@
 //! A unit as files, from one replica to another, on disks in memory; and what is written meanwhile.
 
+use core::time::Duration;
 use std::path::Path;
-use std::sync::Arc;
-
-use parking_lot::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 
 use super::*;
 use crate::message::{
     CopyChunk, CopyContent, CopyEntry, CopyFile, CopyPlace, CopyWhat, DiskAnswer, DiskRequest,
     FillProgress, FillRecord, FillStage, Overlay, UnitDisk, UnitDone,
 };
-use crate::storage::{FaultyVfs, ThreadMode};
+use crate::storage::{FaultyVfs, RealVfs, SyncMode, ThreadMode};
 use crate::testing::arm_mutant;
 use crate::types::{
     ClassId, ClusterId, ClusterState, Epoch, Key, Lineage, NodeId, Partition, Record, Settings,
@@ -48,11 +48,7 @@ impl Host {
     }
 
     fn run(&self, request: DiskRequest) -> Result<DiskAnswer, DiskError> {
-        let slot = Arc::new(Mutex::new(None));
-        let filled = slot.clone();
-        self.replica.execute(request, Box::new(move |outcome| *filled.lock() = Some(outcome)));
-        while self.replica.step() {}
-        slot.lock().take().expect("answered")
+        run(&self.replica, request)
     }
 
     fn unit(&self, disk: UnitDisk) -> Result<UnitDone, DiskError> {
@@ -83,14 +79,15 @@ impl Host {
         }
     }
 
+    /// With threads of its own, on a real disk.
+    fn threaded(dir: &Path) -> Host {
+        let options = Options { sync: SyncMode::None, ..Options::default() };
+        let (replica, _) = Replica::open(Arc::new(RealVfs), dir, options).unwrap();
+        Host { vfs: Arc::new(FaultyVfs::new(0)), replica }
+    }
+
     fn write(&self, name: &str, time: u64, bytes: usize) {
-        let request = DiskRequest::Write {
-            unit: UNIT,
-            table: TABLE,
-            key: key(name),
-            record: record(time, bytes),
-        };
-        self.run(request).unwrap();
+        self.run(write(name, record(time, bytes))).unwrap();
     }
 
     fn enter(&self) {
@@ -159,8 +156,19 @@ impl Host {
     }
 }
 
+fn run(replica: &Replica, request: DiskRequest) -> Result<DiskAnswer, DiskError> {
+    let (sender, receiver) = mpsc::sync_channel(1);
+    replica.execute(request, Box::new(move |outcome| sender.send(outcome).unwrap()));
+    while replica.step() {}
+    receiver.recv_timeout(Duration::from_secs(60)).expect("answered")
+}
+
 fn key(name: &str) -> Key {
     Key::new(name.to_owned()).unwrap()
+}
+
+fn write(name: &str, record: Record) -> DiskRequest {
+    DiskRequest::Write { unit: UNIT, table: TABLE, key: key(name), record }
 }
 
 fn record(time: u64, bytes: usize) -> Record {
@@ -309,4 +317,52 @@ fn a_small_unit_is_given_as_records() {
     source.write("a", 1, 100);
     let CopyContent::Records(entries) = source.give(CopyWhat::Files).unwrap() else { panic!() };
     assert_eq!(entries[0].place, CopyPlace { table: TABLE, key: key("a") });
+}
+
+#[test]
+fn writes_that_go_on_while_files_are_taken_in_all_end_in_the_range() {
+    let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (source, target) = (Host::threaded(one.path()), Host::threaded(other.path()));
+    for number in 0..2000 {
+        source.write(&format!("k{number:04}"), 10, 2000);
+    }
+    target.enter();
+    let is_over = Arc::new(AtomicBool::new(false));
+    let writers: Vec<_> = (0..2)
+        .map(|writer| {
+            let (replica, is_over) = (target.replica.clone(), is_over.clone());
+            let write_on = move || {
+                let mut time = 100;
+                while !is_over.load(Ordering::SeqCst) {
+                    for number in (writer..300).step_by(2) {
+                        run(&replica, write(&format!("k{number:04}"), record(time, 10))).unwrap();
+                    }
+                    time += 1;
+                }
+                time - 1
+            };
+            let thread = std::thread::Builder::new().name("writer".to_owned());
+            thread.spawn(write_on).unwrap()
+        })
+        .collect();
+    let files = target.stage(&source);
+    target.take_in(files, state()).unwrap();
+    for _ in 0..1000 {
+        let record = filling(Overlay::Unused, &[1]);
+        let done = target.unit(UnitDisk::Drain { unit: UNIT, record }).unwrap();
+        if matches!(done, UnitDone::Drained(true)) {
+            break;
+        }
+    }
+    is_over.store(true, Ordering::SeqCst);
+    let last: Vec<u64> = writers.into_iter().map(|writer| writer.join().unwrap()).collect();
+    let all = target.all();
+    assert_eq!(all.len(), 2000);
+    for (number, entry) in all.into_iter().enumerate() {
+        let crate::message::CopyRecord::Version(version) = entry.record else { panic!() };
+        let expected = if number < 300 { last[number % 2] } else { 10 };
+        assert_eq!(version.stamp.time.0, expected, "{number}");
+    }
+    source.replica.close().unwrap();
+    target.replica.close().unwrap();
 }

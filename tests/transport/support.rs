@@ -113,7 +113,10 @@ pub(crate) fn view(me: u32, peers: &[(u32, &str)]) -> Arc<View> {
             table_id_max: TableId(0),
             dropped_at: Epoch(0),
             recent_changes: Vec::new(),
-            topology: Default::default(),
+            topology: roundtable::types::Topology {
+                member_id_max: NodeId(3),
+                ..Default::default()
+            },
         })),
         members: peers.iter().map(seen).collect(),
         serving_since: None,
