@@ -42,6 +42,20 @@ async fn members(cluster: &Cluster, count: usize) -> Vec<(String, u64)> {
     .await
 }
 
+/// Waits until each of so many members owns so many copies, within a virtual node.
+async fn shared(cluster: &Cluster, count: usize, expected: impl Fn(&str) -> u64) {
+    crate::fixture::clock::until(
+        "all have shares",
+        std::time::Duration::from_secs(10),
+        async || {
+            let copies = copies(cluster).await;
+            let fair = copies.iter().all(|(name, owned)| owned.abs_diff(expected(name)) <= 3);
+            (fair && copies.len() == count).then_some(())
+        },
+    )
+    .await;
+}
+
 #[tokio::test]
 async fn a_cluster_grows_and_shrinks_under_load_and_no_request_fails() {
     let mut cluster = Cluster::start().await;
@@ -53,15 +67,13 @@ async fn a_cluster_grows_and_shrinks_under_load_and_no_request_fails() {
     kvctl(&cluster, "node join n5").await;
     carry_out(&cluster).await;
     // Zones a and b have two members each now, and zone c one.
-    let grown = copies(&cluster).await;
     let expected = |name: &str| if name == "n3" { 64 } else { 32 };
-    assert!(grown.iter().all(|(name, owned)| owned.abs_diff(expected(name)) <= 3), "{grown:?}");
+    shared(&cluster, 5, expected).await;
     traffic.advances(200).await;
     kvctl(&cluster, "node leave n5").await;
     carry_out(&cluster).await;
-    let left = members(&cluster, 4).await;
     let expected = |name: &str| if matches!(name, "n1" | "n4") { 32 } else { 64 };
-    assert!(left.iter().all(|(name, owned)| owned.abs_diff(expected(name)) <= 3), "{left:?}");
+    shared(&cluster, 4, expected).await;
     traffic.advances(200).await;
     let seen = traffic.stop().await;
     assert_eq!(seen.failed.len(), 0, "{:?}", seen.failed);
@@ -115,9 +127,8 @@ async fn a_plan_survives_the_kill_of_all_nodes() {
     }
     cluster.ready().await;
     cluster.kvctl(&["wait", "--for", "settled", "--timeout", "60s"]).await.succeeded();
-    let owned = copies(&cluster).await;
     let expected = |name: &str| if matches!(name, "n1" | "n4") { 128 } else { 256 };
-    assert!(owned.iter().all(|(name, owned)| owned.abs_diff(expected(name)) <= 3), "{owned:?}");
+    shared(&cluster, 4, expected).await;
     for number in 0..200 {
         let value = cluster.client().get(format!("key-{number}")).await.unwrap().value;
         assert_eq!(value.as_deref(), Some(format!("value-{number}").as_bytes()));
