@@ -34,6 +34,10 @@ impl Heard for Said {
     fn is_up(&self, _: NodeId) -> bool {
         true
     }
+
+    fn has_custody(&self, _: NodeId) -> bool {
+        false
+    }
 }
 
 impl Said {
@@ -93,6 +97,20 @@ fn completeness_of_another_entry_moves_nothing() {
     let mut said = Said::default();
     said.complete.insert((NEW, UNIT, Epoch(begun.epoch.0 - 1)));
     assert_eq!(steps(&begun, &said), []);
+}
+
+#[test]
+fn an_owner_that_stays_and_is_silent_holds_no_move() {
+    let (mut state, old, new) = first();
+    // It has entered later than the unit was made, was complete, and died for good.
+    state.classes[0].entries[3] = vec![Epoch(1), Epoch(1), Epoch(1)];
+    state.classes[0].entries[3][1] = Epoch(1 << 20);
+    let begun = make_step(&state, StepKind::Begin(new));
+    let mut said = Said::default();
+    assert_eq!(steps(&begun, &said), []);
+    said.complete.insert((NEW, UNIT, begun.epoch));
+    let kinds: Vec<StepKind> = steps(&begun, &said).into_iter().map(|step| step.kind).collect();
+    assert_eq!(kinds, [StepKind::ReadNew], "{old:?}");
 }
 
 #[test]

@@ -46,6 +46,47 @@ impl Heard for All {
     fn is_up(&self, _: NodeId) -> bool {
         true
     }
+    fn has_custody(&self, _: NodeId) -> bool {
+        false
+    }
+}
+
+/// The same, and one member keeps something for others.
+struct AllBut(NodeId);
+
+impl Heard for AllBut {
+    fn acknowledged(&self, member: NodeId) -> Epoch {
+        All.acknowledged(member)
+    }
+    fn is_complete(&self, member: NodeId, unit: Unit, entry: Epoch) -> bool {
+        All.is_complete(member, unit, entry)
+    }
+    fn lost(&self) -> Vec<(NodeId, Unit, Epoch)> {
+        Vec::new()
+    }
+    fn is_up(&self, _: NodeId) -> bool {
+        true
+    }
+    fn has_custody(&self, member: NodeId) -> bool {
+        member == self.0
+    }
+}
+
+#[test]
+fn who_leaves_stays_a_member_until_what_it_keeps_for_others_is_home() {
+    let three = admit(&state(3, 1), "n4");
+    let order = StageOrder::Replace { old: name("n2"), new: name("n4") };
+    let mut state = commit(&staged(&three, order));
+    loop {
+        let found = steps(&state, &AllBut(NodeId(2)));
+        if found.is_empty() {
+            break;
+        }
+        state = Change::Steps(found).after(&state, RequestId(0)).unwrap();
+    }
+    assert_eq!(copies(&state, NodeId(2)), 0, "all moves are done");
+    assert!(state.topology.plan.is_some() && state.member(NodeId(2)).is_some());
+    assert_eq!(run(state).member(NodeId(2)), None);
 }
 
 /// Takes every step there is until none is left. No unit ever has a copy less, or twice on a member.

@@ -4,7 +4,8 @@
 use std::collections::BTreeSet;
 
 use crate::types::{
-    Begun, Class, ClusterState, Epoch, Move, MovePhase, NodeId, Plan, PlanStatus, Unit, limits,
+    Begun, Class, ClusterState, Epoch, Member, Move, MovePhase, NodeId, Plan, PlanStatus, Role,
+    Unit, limits,
 };
 
 use super::moves::{Step, StepKind, is_same};
@@ -19,6 +20,8 @@ pub trait Heard {
     fn lost(&self) -> Vec<(NodeId, Unit, Epoch)>;
     /// Whether it answers and serves.
     fn is_up(&self, member: NodeId) -> bool;
+    /// Whether it keeps writes that have counted in the place of an owner.
+    fn has_custody(&self, member: NodeId) -> bool;
 }
 
 /// The steps that may be made on top of `state`, of all moves and the plan.
@@ -105,7 +108,8 @@ fn read_floor(state: &ClusterState, class: &Class) -> u8 {
     if linearizable { class.r_min.min(majority) } else { class.r_min }
 }
 
-/// New owners that are not complete yet.
+/// New owners that are not complete yet. Who is read, or has been, was complete for its entry before it
+/// was: it need not say so again, and may be dead for good.
 pub fn waits_for_fill(
     state: &ClusterState,
     moving: &Move,
@@ -116,7 +120,12 @@ pub fn waits_for_fill(
         let entry = state.entry(unit, *id).unwrap_or_default();
         heard.is_complete(*id, unit, entry)
     };
-    moving.other.iter().filter(|id| !is_complete(id)).copied().collect()
+    if moving.was_read {
+        return Vec::new();
+    }
+    let read = state.owners(unit);
+    let new = moving.other.iter().filter(|id| !read.contains(id));
+    new.filter(|id| !is_complete(id)).copied().collect()
 }
 
 /// Owners that have lost what they had: each needs an entry of its own to be filled from.
@@ -146,6 +155,15 @@ fn of_plan(state: &ClusterState, heard: &impl Heard) -> Vec<Step> {
         astray.map(|begun| (begun.unit, wanted(plan, begun))).collect();
     if plan.status != PlanStatus::RollingBack {
         waiting.extend(plan.queue.iter().map(|planned| (planned.unit, &planned.to[..])));
+    }
+    let rolls_back = plan.status == PlanStatus::RollingBack;
+    let keeps = |member: &Member| {
+        let leaves = member.role == Role::Leaving && !rolls_back;
+        leaves && heard.is_up(member.id) && heard.has_custody(member.id)
+    };
+    if waiting.is_empty() && under_way == 0 && state.members.iter().any(keeps) {
+        // What it keeps may be all that is left of a write: it goes home first.
+        return Vec::new();
     }
     if waiting.is_empty() && under_way == 0 {
         let (unit, fence) = (Unit::default(), Epoch(0));

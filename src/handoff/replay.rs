@@ -485,6 +485,10 @@ fn route(target: NodeId, hint: &Hint, around: &Around<'_>) -> Vec<NodeId> {
         return Vec::new();
     }
     let owners = around.state.writers(hint.unit);
+    let up = |id: &NodeId| *id == around.me || (around.reachable)(*id);
+    if hint.custody && owners.contains(&target) && around.state.has_moved(hint.unit) {
+        return everybody(target, owners, up, hint, around);
+    }
     let to = if owners.contains(&target) || crate::mutant!("hint-not-rerouted") {
         let filled = around.state.filling(hint.unit);
         let others = filled.into_iter().filter(|id| *id != target);
@@ -493,8 +497,25 @@ fn route(target: NodeId, hint: &Hint, around: &Around<'_>) -> Vec<NodeId> {
         crate::sometimes!("handoff: goes to other owners");
         owners
     };
-    let up = |id: &NodeId| *id == around.me || (around.reachable)(*id);
     if to.iter().all(up) { to } else { Vec::new() }
+}
+
+/// What counted in the place of an owner is on none of the sources that an owner which came since may
+/// have been filled from: so it goes to all who are there, if they are as many as a write needs.
+fn everybody(
+    target: NodeId,
+    owners: Vec<NodeId>,
+    up: impl Fn(&NodeId) -> bool,
+    hint: &Hint,
+    around: &Around<'_>,
+) -> Vec<NodeId> {
+    crate::sometimes!("handoff: goes to owners that came since");
+    let there: Vec<NodeId> = owners.into_iter().filter(up).collect();
+    let needed = around.state.class(hint.unit.class).map_or(u8::MAX, |class| class.w_min);
+    let read = around.state.owners(hint.unit);
+    let counted = there.iter().filter(|id| read.contains(id)).count();
+    let enough = counted >= usize::from(needed) && there.contains(&target);
+    if enough { there } else { Vec::new() }
 }
 
 #[cfg(test)]

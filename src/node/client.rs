@@ -13,8 +13,8 @@ use crate::message::{
 };
 use crate::ring;
 use crate::types::{
-    ClusterState, Key, NodeId, Now, OpId, Quorum, RequestId, Sloppy, Table, TableKind, TableName,
-    Time, TraceId, Unit, Value, WallTime, limits,
+    ClusterState, Key, NodeId, Now, OpId, Quorum, RequestId, Role, Sloppy, Table, TableKind,
+    TableName, Time, TraceId, Unit, Value, WallTime, limits,
 };
 
 /// How far down the walk stand-ins are looked for.
@@ -259,7 +259,12 @@ impl Node {
         let Some(ring) = &self.ring else { return Vec::new() };
         let (partition, most) = (target.unit.partition, STAND_INS_ASKED_MAX);
         let walk = ring.stand_ins(partition, &target.owners, most);
-        let up = |id: &NodeId| *id == self.me || self.members.is_reachable(*id);
+        // Who leaves takes nothing more into custody: it would have to be home before it goes.
+        let stays = |id: &NodeId| {
+            let member = self.state.as_ref().and_then(|state| state.member(*id));
+            member.is_some_and(|member| member.role != Role::Leaving)
+        };
+        let up = |id: &NodeId| stays(id) && (*id == self.me || self.members.is_reachable(*id));
         walk.into_iter().filter(up).take(usize::from(limits::REPLICAS_MAX)).collect()
     }
 

@@ -241,6 +241,12 @@ impl ClusterState {
         moving.other.iter().filter(|id| !read.contains(id)).copied().collect()
     }
 
+    /// Whether the owners of `unit` have ever changed.
+    pub fn has_moved(&self, unit: Unit) -> bool {
+        let created = self.class(unit.class).map(|class| class.created);
+        created.is_some_and(|created| self.changed_at(unit) != created)
+    }
+
     /// Whether `member` takes writes of `unit`.
     pub fn is_writer(&self, unit: Unit, member: NodeId) -> bool {
         self.owners(unit).contains(&member) || self.other_owners(unit).contains(&member)

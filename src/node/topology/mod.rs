@@ -124,6 +124,16 @@ impl Heard for HeardBy<'_> {
         members.flat_map(of_member).collect()
     }
 
+    fn has_custody(&self, member: NodeId) -> bool {
+        let known = self.0.members.facts(member).and_then(|known| known.facts);
+        let custody = match known {
+            _ if member == self.0.me => self.0.hints.books.news(),
+            Some(facts) => facts.custody.clone(),
+            None => return false,
+        };
+        custody.others || !custody.targets.is_empty()
+    }
+
     fn is_up(&self, member: NodeId) -> bool {
         member == self.0.me
             || (self.0.members.is_reachable(member) && self.0.members.serves(member))
