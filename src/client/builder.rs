@@ -3,6 +3,8 @@
 use core::time::Duration;
 use std::sync::Arc;
 
+use tokio::sync::Mutex;
+
 use crate::message::ErrorCode;
 
 use super::budget::Budget;
@@ -114,6 +116,7 @@ impl ClientBuilder {
             clock: Clock::start(),
             entropy: Entropy::default(),
             server_time: ServerTime::default(),
+            learning_time: Mutex::default(),
             budget: Budget::new(self.retry_burst, self.retry_percent),
             reads: Patience::default(),
             writes: Patience::default(),

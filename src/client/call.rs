@@ -4,7 +4,8 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 use std::sync::Arc;
 
-use tokio::time::timeout_at;
+use tokio::sync::Mutex;
+use tokio::time::{timeout, timeout_at};
 
 use crate::message::{Applied, Attempt, ErrorCode, Receipt};
 use crate::types::Time;
@@ -14,7 +15,7 @@ use super::budget::Budget;
 use super::endpoint::Endpoint;
 use super::patience::{Patience, half_of};
 use super::pool::{Place, Pool};
-use super::ring::Follower;
+use super::ring::{Follower, ask_time};
 use super::server_time::ServerTime;
 use super::{Clock, Entropy, Error, Lane};
 
@@ -30,6 +31,7 @@ pub(crate) struct Core {
     pub(crate) clock: Clock,
     pub(crate) entropy: Entropy,
     pub(crate) server_time: ServerTime,
+    pub(crate) learning_time: Mutex<()>,
     pub(crate) budget: Budget,
     /// With reads of a key.
     pub(crate) reads: Patience,
@@ -149,6 +151,9 @@ impl Core {
             self.follow();
         }
         let deadline = self.clock.now().plus(timeout.unwrap_or(self.timeout));
+        if operation.is_write() {
+            self.learn_time(deadline).await;
+        }
         let mut attempts = match operation.named() {
             Some(named) => Attempts::named(named, self.server_time.estimate(self.clock.now())),
             None => Attempts::new(self.entropy.request_id()),
@@ -189,6 +194,39 @@ impl Core {
         }
         let error = told.unwrap_or_else(Error::deadline).with_applied(attempts.applied());
         Err(if operation.is_write() { error.of_write(attempts.write()) } else { error })
+    }
+
+    /// Asks what the servers' time is, unless that is known. A write that is sent without has no
+    /// window, so nothing may follow an attempt of which nothing is known; a question may be
+    /// repeated, so the first write of a client survives the loss of a node like any other. Without
+    /// an answer in a quarter of the time the write is sent all the same.
+    async fn learn_time(&self, deadline: Time) {
+        let known = || self.server_time.estimate(self.clock.now()).is_some();
+        if known() {
+            return;
+        }
+        let start = self.clock.now();
+        let share = deadline.since(start) / 4;
+        let ask = async {
+            // Writes that begin together wait for one answer.
+            let _turn = self.learning_time.lock().await;
+            let mut avoid = Vec::new();
+            while !known() && avoid.len() < self.pool.len(Place::Anywhere) {
+                let now = self.clock.now();
+                let endpoint = self.pool.pick(Place::Anywhere, &avoid, now, &self.entropy);
+                match timeout(share / 2, ask_time(&endpoint)).await {
+                    Ok(Ok(time)) => {
+                        endpoint.answered();
+                        self.server_time.learn(time.unwrap_or_default(), self.clock.now());
+                        return;
+                    }
+                    Ok(Err(error)) if serves(&error) => endpoint.answered(),
+                    Ok(Err(_)) | Err(_) => endpoint.failed(self.clock.now()),
+                }
+                avoid.push(endpoint.address.clone());
+            }
+        };
+        let _ = timeout_at(self.clock.instant(start.plus(share)), ask).await;
     }
 
     /// One attempt. When it returns, it has been given up or is over: a late answer finds nobody.

@@ -14,6 +14,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tonic::{Request, Streaming};
 
 use crate::message::{ErrorCode, RingView};
+use crate::types::WallTime;
 use crate::wire::Malformed;
 use crate::wire::proto::v1::{RingUpdate, WatchRingRequest};
 use crate::wire::ring::learn;
@@ -195,6 +196,23 @@ async fn follow_one(endpoint: &Endpoint, mut heard: impl FnMut(RingView)) -> Err
             }
             Ok(Err(error)) | Err(error) => return error,
         }
+    }
+}
+
+/// What time it is there, by the node at `endpoint`; `None` when it is of a version that does not say.
+///
+/// # Errors
+/// It cannot be reached, or does not serve.
+pub(super) async fn ask_time(endpoint: &Endpoint) -> Result<Option<WallTime>, Error> {
+    let opened = endpoint.kv().watch_ring(WatchRingRequest {}).await;
+    let first = match opened {
+        Ok(response) => response.into_inner().message().await,
+        Err(status) => Err(status),
+    };
+    match first.map_err(|status| from_status(&status, false)) {
+        Ok(update) => Ok(update.map(|update| WallTime(update.server_time_ns))),
+        Err(error) if error.code() == ErrorCode::NotAvailableYet.as_str() => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

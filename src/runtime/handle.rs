@@ -13,7 +13,7 @@ use crate::message::{
 };
 use crate::telemetry::Telemetry;
 use crate::transport::ViewReceiver;
-use crate::types::{OpId, Time};
+use crate::types::{OpId, Time, WallTime};
 
 use super::clock::Clock;
 use super::mailbox::Mailbox;
@@ -168,6 +168,11 @@ impl Handle {
     /// The moment, by the clock that deadlines are measured with.
     pub fn now(&self) -> Time {
         self.0.clock.mono()
+    }
+
+    /// The wall clock of this machine.
+    pub fn wall(&self) -> WallTime {
+        self.0.clock.now().wall
     }
 
     /// The deadline of requests that name none.

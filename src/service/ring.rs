@@ -8,7 +8,6 @@ use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::Status;
 
@@ -31,8 +30,8 @@ type Ring = Option<Arc<RingView>>;
 /// What is told, and who may still be told.
 pub(super) struct RingService {
     ring: watch::Receiver<Ring>,
+    handle: Handle,
     room: Arc<Semaphore>,
-    draining: CancellationToken,
     _follower: AbortOnDropHandle<()>,
 }
 
@@ -43,8 +42,8 @@ impl RingService {
         let follower = tokio::spawn(follow(handle.view(), publish));
         RingService {
             ring,
+            handle: handle.clone(),
             room: Arc::new(Semaphore::new(WATCHERS_MAX)),
-            draining: handle.draining().clone(),
             _follower: AbortOnDropHandle::new(follower),
         }
     }
@@ -62,7 +61,7 @@ impl RingService {
             return Err(not_ready());
         }
         let (sender, updates) = mpsc::channel(1);
-        tokio::spawn(tell_all((self.ring.clone(), self.draining.clone()), sender, room));
+        tokio::spawn(tell_all((self.ring.clone(), self.handle.clone()), sender, room));
         Ok(ReceiverStream::new(updates))
     }
 }
@@ -94,11 +93,13 @@ async fn follow(mut view: ViewReceiver, publish: watch::Sender<Ring>) {
 
 /// Tells one client, as long as it listens.
 async fn tell_all(
-    (mut ring, draining): (watch::Receiver<Ring>, CancellationToken),
+    (mut ring, handle): (watch::Receiver<Ring>, Handle),
     client: mpsc::Sender<Result<pb::RingUpdate, Status>>,
     _room: OwnedSemaphorePermit,
 ) {
     let mut told: Ring = None;
+    let draining = handle.draining();
+    let timed = |update| pb::RingUpdate { server_time_ns: handle.wall().0, ..update };
     loop {
         let now = ring.borrow_and_update().clone();
         let Some(now) = now.filter(|_| !draining.is_cancelled()) else {
@@ -106,7 +107,7 @@ async fn tell_all(
             return;
         };
         if let Some(update) = tell(told.as_deref(), &now)
-            && client.send(Ok(update)).await.is_err()
+            && client.send(Ok(timed(update))).await.is_err()
         {
             return;
         }
@@ -122,7 +123,7 @@ async fn tell_all(
             () = client.closed() => return,
             () = tokio::time::sleep(SIGN_OF_LIFE) => {
                 let alive = pb::RingUpdate { epoch, ..Default::default() };
-                if client.send(Ok(alive)).await.is_err() {
+                if client.send(Ok(timed(alive))).await.is_err() {
                     return;
                 }
             }

@@ -15,7 +15,8 @@ use super::peer::{Malformed, narrow, node_name, required, wide, wide_bytes};
 use super::proto::v1 as pb;
 use super::proto::v1::ring_update as wire;
 
-/// What is to be told of `now` to somebody who knows `before`; `None` when that is nothing.
+/// What is to be told of `now` to somebody who knows `before`, but for the time; `None` when that is
+/// nothing.
 pub fn tell(before: Option<&RingView>, now: &RingView) -> Option<pb::RingUpdate> {
     let epoch = now.epoch.0;
     let members = before.is_none_or(|before| before.members != now.members);
@@ -33,7 +34,7 @@ pub fn tell(before: Option<&RingView>, now: &RingView) -> Option<pb::RingUpdate>
     if same && members.is_none() && placement.is_none() && units.is_empty() {
         return None;
     }
-    Some(pb::RingUpdate { epoch, members, placement, units })
+    Some(pb::RingUpdate { epoch, members, placement, units, server_time_ns: 0 })
 }
 
 /// Whether nothing but owners of units has changed.

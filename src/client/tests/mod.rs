@@ -155,6 +155,19 @@ async fn before_server_time_is_known_only_a_write_without_effect_is_retried() {
 }
 
 #[tokio::test]
+async fn the_first_write_of_a_client_asks_for_the_time_so_that_another_attempt_may_follow() {
+    for lane in LANES {
+        let fake = Fake::start(CLOCK_NS, [Act::Break]).await;
+        let now = v1::RingUpdate { server_time_ns: CLOCK_NS, ..told(1, &[&fake.address], 1) };
+        let (_teller, updates) = tokio::sync::watch::channel(now);
+        fake.set_ring(updates);
+        client(&[&Fake::nobody().await, &fake.address], lane).put("k", "v").await.unwrap();
+        let [first, second] = &fake.attempts()[..] else { panic!("two attempts") };
+        assert!(first.upper_ns > CLOCK_NS && second.lower_ns == first.upper_ns, "{lane:?}");
+    }
+}
+
+#[tokio::test]
 async fn an_outcome_once_unknown_stays_unknown_when_the_last_attempt_had_no_effect() {
     let fake = Fake::start(CLOCK_NS, []).await;
     let kv = acquainted(&fake, Lane::Session).await;
@@ -372,7 +385,13 @@ fn told(epoch: u64, members: &[&str], owner: u32) -> v1::RingUpdate {
     };
     let list = (1..).zip(members).map(member).collect();
     let members = Some(Members { list });
-    v1::RingUpdate { epoch, members, placement: Some(placement), units: Vec::new() }
+    v1::RingUpdate {
+        epoch,
+        members,
+        placement: Some(placement),
+        units: Vec::new(),
+        server_time_ns: 0,
+    }
 }
 
 #[tokio::test]
