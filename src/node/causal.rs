@@ -228,7 +228,11 @@ impl Node {
                 }
                 self.note_answer(now, round.op, from, &result);
                 if self.is_fenced(now, (round.op, from), &result) {
-                    return;
+                    return self.step(now, round.op, |machine, step| {
+                        if let Machine::CausalForward(forward) = machine {
+                            forward.on_fenced(round, step);
+                        }
+                    });
                 }
                 self.step(now, round.op, |machine, step| match machine {
                     Machine::CausalWrite(write) => write.on_told(from, round, result, step),
@@ -273,9 +277,9 @@ impl Node {
             return self.wait_for_state(now, from, Early::Causal(Box::new(message)));
         }
         if matches!(judged, Err(Refusal::Fenced { .. })) {
-            // Whoever asked is sent the state, and begins again by it.
+            // Whoever asked is sent the state, and sends it on anew by that.
             crate::sometimes!("causal put: was sent on under an older fence");
-            return;
+            return self.refuse_fenced(from, round);
         }
         // One that was refused is not made either: whoever asked has been told that it was not.
         if !self.causal.forwarded.note(from, round) && !crate::mutant!("forwarded-put-made-twice") {
@@ -290,6 +294,13 @@ impl Node {
             let result = Err(Box::new(error));
             self.say_causal(from, CausalMessage::PutAnswer { round, result });
         }
+    }
+
+    /// A put that was sent here is not made, and will not be: another owner may make it.
+    pub(super) fn refuse_fenced(&mut self, from: NodeId, round: RoundId) {
+        self.causal.forwarded.note(from, round);
+        let refusal = Refusal::Fenced { epoch: self.epoch() };
+        self.answer_merge(from, round, Err(refusal));
     }
 
     fn begin_forwarded(
@@ -431,11 +442,15 @@ impl Node {
         result: Result<CausalDone, Refusal>,
     ) {
         self.note_answer(now, round.op, self.me, &result);
-        self.step(now, round.op, |machine, step| {
-            if let Machine::CausalWrite(write) = machine {
-                write.on_changed(round, result, step);
-            }
+        let late = self.rests_on_former_owners(round.op);
+        self.step(now, round.op, |machine, step| match machine {
+            Machine::CausalWrite(write) if late => write.on_changed_late(round, result, step),
+            Machine::CausalWrite(write) => write.on_changed(round, result, step),
+            _ => {}
         });
+        if late && let Some(state) = self.state.clone() {
+            self.go_on_under(now, round.op, &state);
+        }
     }
 
     pub(super) fn on_causal_disk_done(

@@ -127,8 +127,60 @@ impl Node {
             .filter(|(id, operation)| waits(id) && operation.machine.is_fenced(state));
         let fenced: Vec<u64> = fenced.map(|(id, _)| *id).collect();
         for id in fenced {
+            self.go_on_under(now, id, state);
+        }
+    }
+
+    /// Whether an operation that waits rests on owners that are those no more.
+    pub(super) fn rests_on_former_owners(&self, id: u64) -> bool {
+        let (Some(state), Some(operation)) = (&self.state, self.operations.get(&id)) else {
+            return false;
+        };
+        !self.lingering.contains(&id) && operation.machine.is_fenced(state)
+    }
+
+    /// Goes on with an operation by the owners of `state`. What may have been made of a causal put is
+    /// never made once more: a write that saw it may have taken its place.
+    pub(super) fn go_on_under(&mut self, now: Now, id: u64, state: &Arc<ClusterState>) {
+        if self.lingering.contains(&id) {
+            return;
+        }
+        let made = match self.operations.get(&id).map(|operation| &operation.machine) {
+            // Its disk's answer tells what there is.
+            Some(Machine::CausalWrite(write)) if write.is_changing() => return,
+            Some(Machine::CausalWrite(write)) => write.is_telling(),
+            Some(Machine::CausalForward(_)) => true,
+            _ => false,
+        };
+        if !made || crate::mutant!("moved-put-made-again") || !self.move_causal(now, id, state) {
             self.restart(now, id, state);
         }
+    }
+
+    /// Lets a causal put go on as what it is, by the owners of `state`; says whether it can.
+    fn move_causal(&mut self, now: Now, id: u64, state: &Arc<ClusterState>) -> bool {
+        let Some(operation) = self.operations.get(&id) else { return false };
+        let (place, sloppy) = match &operation.machine {
+            Machine::CausalWrite(write) => (write.target(), write.is_sloppy()),
+            Machine::CausalForward(forward) => (forward.target(), forward.is_sloppy()),
+            _ => return false,
+        };
+        let (table, key) = (place.table, place.key.clone());
+        let Some(table) = state.table(table) else { return false };
+        let target = self.target(state, table, key);
+        let stand_ins = self.stand_ins(sloppy, &target);
+        crate::sometimes!("operation: a causal put moves to other owners");
+        match self.operations.get_mut(&id).map(|operation| &mut operation.machine) {
+            Some(Machine::CausalWrite(write)) => write.move_to(target, stand_ins),
+            Some(Machine::CausalForward(forward)) => forward.move_to(target, stand_ins),
+            _ => return false,
+        }
+        self.step(now, id, |machine, step| match machine {
+            Machine::CausalWrite(write) => write.tell_anew(step),
+            Machine::CausalForward(forward) => forward.go_on(step),
+            _ => {}
+        });
+        true
     }
 
     fn restart(&mut self, now: Now, id: u64, state: &Arc<ClusterState>) {
@@ -137,9 +189,10 @@ impl Node {
         let (request, waterfall) = (operation.request.take(), operation.waterfall.take());
         let (left, client) = (operation.left.after(&operation.machine), operation.holder.client);
         self.forget(id);
-        if let Some((from, _)) = forwarded {
+        if let Some((from, round)) = forwarded {
             // It begins again where it came from, and may go to another owner.
-            return self.push_state(now, from);
+            self.push_state(now, from);
+            return self.refuse_fenced(from, round);
         }
         // Else its client has gone.
         let (Some(op), Some(request)) = (op, request) else { return };

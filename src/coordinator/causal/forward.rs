@@ -11,7 +11,7 @@ use crate::coordinator::{Action, Ask, Step, Target};
 use crate::message::{
     Applied, CausalMessage, CausalPut, CausalReply, ErrorCode, OpError, Reply, RoundId,
 };
-use crate::types::{NodeId, Time};
+use crate::types::{Epoch, NodeId, Time};
 
 /// A put on its way.
 #[derive(Clone, Debug)]
@@ -29,6 +29,8 @@ pub struct CausalForward {
     /// The question has been asked of this owner before: an owner that has started anew meanwhile may
     /// have done what it does not know.
     resent: bool,
+    /// The fence under which the last one was asked.
+    fence: Epoch,
     retry_at: Time,
     /// Why the last one that was asked did not.
     refused: Option<OpError>,
@@ -64,6 +66,7 @@ impl CausalForward {
             asked,
             round: 0,
             resent: false,
+            fence: Epoch(0),
             retry_at,
             refused: None,
         };
@@ -125,6 +128,49 @@ impl CausalForward {
         }
     }
 
+    /// Whoever was asked knows other owners, has not made the put, and never will as it was sent: by the
+    /// owners this node knows now it is sent on anew. Where they are not known yet, they are waited for.
+    pub fn on_fenced(&mut self, round: RoundId, step: &mut Step<'_>) {
+        if round.round != self.round || self.asked.is_none() {
+            return;
+        }
+        if self.is_in_doubt() {
+            let message = "the owner that was asked again knows other owners of the key";
+            let error = self.error(ErrorCode::NotReady, message, Applied::Unknown, step);
+            return self.finish(Err(error), step);
+        }
+        crate::sometimes!("causal put: an owner knows other owners");
+        self.asked = None;
+        self.retry_at = step.now.mono.plus(self.order.retry_interval);
+        if self.fence < self.target.changed_at {
+            self.go_on(step);
+        }
+    }
+
+    /// Whether stand-ins may coordinate.
+    pub fn is_sloppy(&self) -> bool {
+        self.order.put.sloppy
+    }
+
+    /// The key has other owners now. Whoever was asked may have made the put, and goes on with it by itself:
+    /// only its answer can tell. Sent to another one it could be made twice.
+    pub fn move_to(&mut self, target: Target, mut stand_ins: Vec<NodeId>) {
+        self.target = Target { op: self.target.op, ..target };
+        stand_ins.truncate(15);
+        self.order.stand_ins = stand_ins;
+    }
+
+    /// Goes on by the owners it was moved to: at once, where nobody may have made it.
+    pub fn go_on(&mut self, step: &mut Step<'_>) {
+        let asked = self.asked.and_then(|asked| self.target.index(asked));
+        self.left = step.reachable & self.target.sets.read & !asked.map_or(0, |asked| 1 << asked);
+        self.stand_ins_left = (1 << self.order.stand_ins.len()) - 1;
+        self.owners_there = false;
+        if self.asked.is_none() {
+            self.ask_next(step);
+        }
+    }
+
     /// A member cannot be reached any more; what it was asked may have arrived.
     pub fn on_unreachable(&mut self, member: NodeId, step: &mut Step<'_>) {
         if let Some(index) = self.target.index(member) {
@@ -144,9 +190,9 @@ impl CausalForward {
             let applied = self.applied();
             let error = self.error(ErrorCode::DeadlineExceeded, message, applied, step);
             self.finish(Err(error), step);
-        } else if step.now.mono >= self.retry_at
-            && let Some(owner) = self.asked
-        {
+        } else if step.now.mono >= self.retry_at {
+            // Without the state that it waits for it is refused once more, and the state sent once more.
+            let Some(owner) = self.asked else { return self.go_on(step) };
             crate::sometimes!("causal put: sent on again");
             self.resent = true;
             self.send(owner, step);
@@ -204,6 +250,7 @@ impl CausalForward {
 
     fn send(&mut self, owner: NodeId, step: &mut Step<'_>) {
         self.retry_at = step.now.mono.plus(self.order.retry_interval);
+        self.fence = self.target.changed_at;
         let ask = CausalMessage::Put {
             round: RoundId { op: self.target.op, round: self.round },
             place: self.target.place(),

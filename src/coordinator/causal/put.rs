@@ -6,6 +6,8 @@
 //! it gave it: what it tells of itself later says "all my writes up to here", and would have the
 //! others drop a write that it had lost.
 
+mod moved;
+
 use core::time::Duration;
 
 use crate::causality::{Change, Dot, Payload, Refused, SiblingSet, Write};
@@ -244,9 +246,7 @@ impl CausalWrite {
                 self.finish(error.with_applied(Applied::Unknown), step);
             }
             Err(refusal) => {
-                // A store that failed while writing may have kept the change.
-                let kept =
-                    matches!(refusal, Refusal::ReadOnly | Refusal::DiskFull | Refusal::Storage(_));
+                let kept = may_have_kept(&refusal);
                 self.seats.leave(self.order.own.sitter(), Some(&refusal));
                 self.failures = Failures::default();
                 self.failures.refused(self.order.own.node, refusal);
@@ -583,4 +583,9 @@ impl CausalWrite {
             self.end(step);
         }
     }
+}
+
+/// Whether a store that refused may have kept the change: it may have failed while writing.
+fn may_have_kept(refusal: &Refusal) -> bool {
+    matches!(refusal, Refusal::ReadOnly | Refusal::DiskFull | Refusal::Storage(_))
 }

@@ -4,10 +4,12 @@
 mod bench;
 mod birth;
 mod causal;
+mod causal_moves;
 mod client_time;
 mod custody;
 mod data;
 mod explain;
+mod fences;
 mod fill;
 mod fill_disk;
 mod hint_disk;

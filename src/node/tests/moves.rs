@@ -15,23 +15,23 @@ use crate::node::client::unit_of;
 use crate::testing::arm_mutant;
 use crate::types::{ClusterState, Epoch, Key, Move, MovePhase, NodeId, OpId, Unit};
 
-fn ms(count: u64) -> Duration {
+pub(super) fn ms(count: u64) -> Duration {
     Duration::from_millis(count)
 }
 
 /// A cluster in which the owners of the unit of `k` change.
-struct Moving {
-    bench: Bench,
-    state: Arc<ClusterState>,
-    unit: Unit,
+pub(super) struct Moving {
+    pub(super) bench: Bench,
+    pub(super) state: Arc<ClusterState>,
+    pub(super) unit: Unit,
     /// Its owners.
-    owners: [NodeId; 3],
+    pub(super) owners: [NodeId; 3],
     /// Two that own nothing of it.
-    spares: [NodeId; 2],
+    pub(super) spares: [NodeId; 2],
 }
 
 impl Moving {
-    fn of(bench: Bench, table: &str) -> Moving {
+    pub(super) fn of(bench: Bench, table: &str) -> Moving {
         let mut bench = bench;
         let state = bench.host(node(1)).node.as_ref().unwrap().state.clone().unwrap();
         let table = state.table_named(&name(table)).unwrap();
@@ -44,12 +44,12 @@ impl Moving {
         Moving { bench, state, unit, owners, spares }
     }
 
-    fn new() -> Moving {
+    pub(super) fn new() -> Moving {
         Moving::of(Bench::serving(5), "default")
     }
 
     /// Makes the next state: the fence of the unit rises.
-    fn change(&mut self, change: impl FnOnce(&mut ClusterState, usize, usize)) {
+    pub(super) fn change(&mut self, change: impl FnOnce(&mut ClusterState, usize, usize)) {
         let mut next = (*self.state).clone();
         next.epoch = Epoch(next.epoch.0 + 1);
         let (class, partition) =
@@ -60,7 +60,7 @@ impl Moving {
     }
 
     /// The last owner is to give way to the first spare.
-    fn begin(&mut self) {
+    pub(super) fn begin(&mut self) {
         let ([a, b, _], [d, _], unit) = (self.owners, self.spares, self.unit);
         self.change(|next, class, _| {
             let (epoch, class) = (next.epoch, &mut next.classes[class]);
@@ -75,7 +75,7 @@ impl Moving {
     }
 
     /// The new owners are read; as if all of them had always been owners.
-    fn read_new(&mut self) {
+    pub(super) fn read_new(&mut self) {
         self.change(|next, class, partition| {
             let class = &mut next.classes[class];
             let moving = class.moves.first_mut().unwrap();
@@ -87,35 +87,35 @@ impl Moving {
     }
 
     /// The new owners alone are left.
-    fn end(&mut self) {
+    pub(super) fn end(&mut self) {
         self.change(|next, class, _| next.classes[class].moves.clear());
     }
 
     /// Owner `place` is filled again.
-    fn refill(&mut self, place: usize) {
+    pub(super) fn refill(&mut self, place: usize) {
         self.change(|next, class, partition| {
             next.classes[class].entries[partition][place] = next.epoch;
         });
     }
 
-    fn install(&mut self, at: NodeId) {
+    pub(super) fn install(&mut self, at: NodeId) {
         let from = self.spares[usize::from(at == self.spares[0])];
         let message = PeerMessage::StateNews(self.state.clone());
         self.bench.event(at, Event::Peer { from, message });
     }
 
-    fn install_everywhere(&mut self) {
+    pub(super) fn install_everywhere(&mut self) {
         (1..=5).for_each(|id| self.install(node(id)));
         self.bench.settle();
         self.bench.seen.clear();
     }
 
     /// Nothing reaches these from `from`.
-    fn cut(&mut self, from: NodeId, to: &[NodeId]) {
+    pub(super) fn cut(&mut self, from: NodeId, to: &[NodeId]) {
         self.bench.cut.extend(to.iter().map(|to| (from, *to)));
     }
 
-    fn succeeds(&mut self, op: OpId) -> bool {
+    pub(super) fn succeeds(&mut self, op: OpId) -> bool {
         match self.bench.reply(op) {
             Some(result) => result.is_ok(),
             None => false,
