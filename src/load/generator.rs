@@ -5,6 +5,7 @@
 //! latency counts from when an operation was due. In a closed loop each worker asks as soon as it
 //! has been answered: good for finding the highest throughput, blind to what users would feel.
 
+use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -58,6 +59,9 @@ pub struct Plan {
     pub workers: u32,
     /// No operation starts, or falls due, after this.
     pub duration: Duration,
+    /// Once it is set no further operation starts or falls due, for runs whose end is an event. What
+    /// workers have taken on by then is still done: in an open loop, the next `workers` operations.
+    pub stop: Option<Arc<AtomicBool>>,
     /// No more than this many operations in all, if there is such a number.
     pub operations_max: Option<u64>,
     /// Bytes of a value; values are unique, so they have at least some 20.
@@ -86,6 +90,7 @@ impl Plan {
             pace: Pace::Closed,
             workers: 16,
             duration: Duration::from_secs(10),
+            stop: None,
             operations_max: None,
             value_bytes: 100,
             table: String::new(),
@@ -159,6 +164,7 @@ pub(crate) struct Dispenser {
     schedule: Option<Schedule>,
     left: Option<u64>,
     duration: Duration,
+    stop: Option<Arc<AtomicBool>>,
 }
 
 /// The next operation of a worker.
@@ -176,7 +182,8 @@ impl Dispenser {
             Pace::Open { rate, spacing } => Some(Schedule::new(rate, spacing, plan.seed)),
             Pace::Closed => None,
         };
-        Dispenser { schedule, left: plan.operations_max, duration: plan.duration }
+        let (left, stop) = (plan.operations_max, plan.stop.clone());
+        Dispenser { schedule, left, duration: plan.duration, stop }
     }
 
     /// The next operation; `None` when the run is over. `elapsed` is the time since its start. What
@@ -189,6 +196,9 @@ impl Dispenser {
         mut skip: impl FnMut(Duration),
     ) -> Option<Due> {
         loop {
+            if self.stop.as_ref().is_some_and(|stop| stop.load(Ordering::Relaxed)) {
+                return None;
+            }
             let due = match &mut self.schedule {
                 Some(schedule) => Due::At(schedule.next().filter(|at| *at < self.duration)?),
                 None if elapsed < self.duration => Due::Now,
@@ -209,11 +219,13 @@ impl Dispenser {
 pub async fn run(client: &Client, plan: &Plan) -> Report {
     let plan = Arc::new(plan.clone());
     let dispenser = Arc::new(Mutex::new(Dispenser::new(&plan)));
+    let all = (0..plan.workers.max(1)).map(|n| Worker::new(client.clone(), plan.clone(), n));
+    let all: Vec<Worker> = all.collect();
+    // Making a thousand workers takes a while, which no user waits for.
     let clock = Clock::start();
     let mut workers = JoinSet::new();
-    for number in 0..plan.workers.max(1) {
-        let worker = Worker::new(client.clone(), plan.clone(), clock, number);
-        workers.spawn(worker.run(dispenser.clone()));
+    for worker in all {
+        workers.spawn(worker.run(clock, dispenser.clone()));
     }
     let mut report = Report::default();
     while let Some(finished) = workers.join_next().await {
@@ -260,6 +272,19 @@ mod tests {
         let mut dispenser = Dispenser::new(&plan(Pace::Closed, None));
         assert_eq!(ask(&mut dispenser, 999), Some(Due::Now));
         assert_eq!(ask(&mut dispenser, 1000), None);
+    }
+
+    #[test]
+    fn a_run_that_is_told_to_stop_hands_out_nothing_more() {
+        let open = Pace::Open { rate: 10.0, spacing: Spacing::Even };
+        for pace in [Pace::Closed, open] {
+            let stop = Arc::<AtomicBool>::default();
+            let plan = Plan { stop: Some(stop.clone()), ..plan(pace, None) };
+            let mut dispenser = Dispenser::new(&plan);
+            assert!(dispenser.next(Duration::ZERO, None, |_| ()).is_some());
+            stop.store(true, Ordering::Relaxed);
+            assert_eq!(dispenser.next(Duration::ZERO, None, |_| ()), None);
+        }
     }
 
     async fn drive(pace: Pace, script: Vec<Act>) -> (Report, History) {

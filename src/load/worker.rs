@@ -25,13 +25,16 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    pub(crate) fn new(client: Client, plan: Arc<Plan>, clock: Clock, number: u32) -> Worker {
+    pub(crate) fn new(client: Client, plan: Arc<Plan>, number: u32) -> Worker {
+        let clock = Clock::start();
         let rng = fastrand::Rng::with_seed(plan.seed ^ (u64::from(number) << 32));
         let report = Report::default();
         Worker { client, plan, clock, number, written: 0, rng, process: None, report }
     }
 
-    pub(crate) async fn run(mut self, dispenser: Arc<Mutex<Dispenser>>) -> Report {
+    /// Does its part of a run that began when `clock` did.
+    pub(crate) async fn run(mut self, clock: Clock, dispenser: Arc<Mutex<Dispenser>>) -> Report {
+        self.clock = clock;
         loop {
             let elapsed = self.clock.now().since(Time(0));
             let mut skipped = Vec::new();
@@ -195,7 +198,7 @@ mod tests {
         let keys = Keys::new("k", 1, Distribution::Uniform).unwrap();
         let client = Client::builder().endpoints(["host:1"]).connect_lazy().unwrap();
         let plan = Arc::new(Plan { value_bytes: 64, ..Plan::new(keys) });
-        let worker = |n| Worker::new(client.clone(), plan.clone(), Clock::start(), n);
+        let worker = |n| Worker::new(client.clone(), plan.clone(), n);
         let (mut one, mut other) = (worker(1), worker(2));
         let values = [one.value(), one.value(), other.value()];
         assert!(values.iter().all(|value| value.as_bytes().len() == 64));
@@ -211,9 +214,9 @@ mod tests {
         let pace = Pace::Open { rate: 1e6, spacing: Spacing::Even };
         let duration = Duration::from_micros(20);
         let plan = Arc::new(Plan { patience, pace, duration, ..Plan::new(keys) });
-        let worker = Worker::new(client, plan.clone(), Clock::start(), 0);
+        let (worker, clock) = (Worker::new(client, plan.clone(), 0), Clock::start());
         tokio::time::sleep(Duration::from_millis(20)).await;
-        let report = worker.run(Arc::new(Mutex::new(Dispenser::new(&plan)))).await;
+        let report = worker.run(clock, Arc::new(Mutex::new(Dispenser::new(&plan)))).await;
         let late = |outcomes: &Outcomes| outcomes.errors.get(LATE).copied().unwrap_or(0);
         assert_eq!(report.outcomes.values().map(late).sum::<u64>(), 20);
         assert_eq!(report.outcomes.values().map(Outcomes::failed).sum::<u64>(), 20);
