@@ -60,10 +60,15 @@ struct Worker {
 impl Traffic {
     /// Starts `workers` workers that share `client`.
     pub(crate) fn start(client: &Client, workers: usize) -> Traffic {
+        Traffic::through(core::slice::from_ref(client), workers)
+    }
+
+    /// Starts `workers` workers, who have the clients in turn.
+    pub(crate) fn through(clients: &[Client], workers: usize) -> Traffic {
         let (books, stop) = (Arc::<Mutex<Books>>::default(), Arc::<AtomicBool>::default());
         let start = clock::now();
         let mut tasks = JoinSet::new();
-        for number in 0..workers {
+        for (number, client) in clients.iter().cycle().take(workers).enumerate() {
             let mut worker = Worker {
                 client: client.clone(),
                 books: books.clone(),
