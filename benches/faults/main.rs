@@ -1,8 +1,11 @@
-//! What users feel while owners fail: an open loop of requests through a kill, a stall, the loss of
-//! two owners of three and an overload, beside a run in which nothing happens.
+//! What users feel while owners fail and members change: an open loop of requests through a kill, a
+//! stall, the loss of two owners of three, an overload, a cluster that grows and shrinks, a node
+//! that is replaced and a restart of all nodes in turn, beside a run in which nothing happens. And
+//! how fast data moves when nobody asks for anything.
 //!
-//! `cargo bench --bench faults` takes about seven minutes; `-- --quick` two; `-- --only kill` (or
-//! `quiet`, `stop`, `two`, `overload`, `flood`) runs one scenario; `-- --save` writes the table and the plots to
+//! `cargo bench --bench faults` takes about fifteen minutes; `-- --quick` five; `-- --only kill` (or
+//! `quiet`, `stop`, `two`, `overload`, `flood`, `grow`, `replace`, `rolling`, `transfer`, and
+//! `changes` for the last four) runs one scenario; `-- --save` writes the table and the plots to
 //! `docs/figures/` as well. A request counts as failed when it has no right answer within one
 //! second, all its attempts included. Every operation is written down, and the checker of the
 //! simulator judges at the end whether an acknowledged write was lost.
@@ -13,16 +16,21 @@
     reason = "a benchmark that cannot go on panics, and it prints its table"
 )]
 
+mod change;
+mod fill;
 #[path = "../../tests/cluster/fixture/mod.rs"]
 #[allow(dead_code, reason = "shared with the tests, which use all of it")]
 mod fixture;
 mod overload;
+mod phases;
 mod report;
 mod scenario;
+mod transfer;
 mod two;
 
 use std::time::Duration;
 
+use change::Change;
 use scenario::Fault;
 
 /// What the command line asks for.
@@ -35,6 +43,11 @@ pub(crate) struct Options {
 impl Options {
     fn wants(&self, name: &str) -> bool {
         self.only.as_ref().is_none_or(|only| only == name)
+    }
+
+    /// The same of one of the scenarios in which members change.
+    fn wants_change(&self, name: &str) -> bool {
+        self.wants(name) || self.wants("changes")
     }
 
     /// A third of a run: before the fault, during it, after it.
@@ -53,7 +66,8 @@ fn main() {
     let text = runtime.expect("a runtime").block_on(run(&options));
     println!("{text}");
     if options.save {
-        println!("written to {}", report::save("txt", &text).display());
+        let file = report::save_text(options.only.as_deref(), &text);
+        println!("written to {}", file.display());
     }
 }
 
@@ -81,6 +95,18 @@ async fn run(options: &Options) -> String {
                 report::save(&format!("{name}.svg"), &run.plot());
             }
         }
+    }
+    for change in Change::ALL {
+        if options.wants_change(change.name()) {
+            let run = change::run(options, change).await;
+            lines.push(run.to_string());
+            if options.save {
+                report::save(&format!("{}.svg", change.name()), &run.plot());
+            }
+        }
+    }
+    if options.wants_change("transfer") {
+        lines.push(transfer::run(options).await.to_string());
     }
     lines.join("\n")
 }

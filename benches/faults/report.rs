@@ -26,12 +26,25 @@ fn output(program: &str, args: &[&str]) -> String {
     )
 }
 
+/// Writes the table beside the documents; that of one scenario under its name, so that the table of
+/// all stays.
+pub(crate) fn save_text(only: Option<&str>, text: &str) -> PathBuf {
+    let scenario = only.map_or(String::new(), |only| format!("{only}-"));
+    write(&format!("faults-{scenario}{}.txt", date()), text)
+}
+
 /// Writes a figure beside the documents.
 pub(crate) fn save(ending: &str, text: &str) -> PathBuf {
+    write(&format!("faults-{}-{ending}", date()), text)
+}
+
+fn date() -> String {
+    output("date", &["-u", "+%Y-%m-%d"])
+}
+
+fn write(name: &str, text: &str) -> PathBuf {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("docs/figures");
-    let date = output("date", &["-u", "+%Y-%m-%d"]);
-    let dot = if ending == "txt" { "." } else { "-" };
-    let file = folder.join(format!("faults-{date}{dot}{ending}"));
+    let file = folder.join(name);
     std::fs::create_dir_all(&folder).expect("the folder can be made");
     std::fs::write(&file, format!("{}\n", text.trim_end())).expect("the file can be written");
     file

@@ -85,7 +85,7 @@ pub(crate) async fn run(options: &Options) -> Two {
     cluster.ready().await;
     let home = if hints == 0 { None } else { home };
     let acknowledged = acknowledged(&history.lock());
-    let lost = lost(&client, &acknowledged).await;
+    let lost = lost(&client, TABLE, &acknowledged).await;
     let (timeline, acknowledged) = (timeline.lock().clone(), acknowledged.len());
     Two { third, report, timeline, strict, hints, home, acknowledged, lost }
 }
@@ -157,7 +157,7 @@ async fn home(cluster: &Cluster) -> Option<Duration> {
 }
 
 /// The highest stamp that was acknowledged for each key.
-fn acknowledged(history: &History) -> BTreeMap<Key, Stamp> {
+pub(crate) fn acknowledged(history: &History) -> BTreeMap<Key, Stamp> {
     let mut all: BTreeMap<Key, Stamp> = BTreeMap::new();
     for operation in history.operations() {
         if let Outcome::Written { stamp, .. } = operation.outcome {
@@ -169,10 +169,14 @@ fn acknowledged(history: &History) -> BTreeMap<Key, Stamp> {
 }
 
 /// Keys of which a strict read shows less than was acknowledged.
-async fn lost(client: &Client, acknowledged: &BTreeMap<Key, Stamp>) -> usize {
+pub(crate) async fn lost(
+    client: &Client,
+    table: &str,
+    acknowledged: &BTreeMap<Key, Stamp>,
+) -> usize {
     let mut lost = 0;
     for (key, newest) in acknowledged {
-        let reply = client.get(key.bytes().clone()).table(TABLE).strict().await;
+        let reply = client.get(key.bytes().clone()).table(table).strict().await;
         lost += usize::from(reply.expect("all owners are there").receipt.stamp < *newest);
     }
     lost
