@@ -72,7 +72,7 @@ use std::sync::Arc;
 pub use crate::message::{Applied, ErrorCode, Facts, QuorumMode, Receipt};
 pub use crate::message::{
     DraftReply, LinkLine, Liveness, MoveLine, MoveProgress, PlacedClass, PlacedMove, Placement,
-    PlanProgress, RingMember, RingView, ShareLine,
+    PlanProgress, RingMember, RingView, ShareLine, StuckLine,
 };
 pub use crate::types::{
     Epoch, MovePhase, NodeId, NodeName, PlanStatus, Quorum, Sloppy, Stamp, TableId, TableKind,

@@ -8,10 +8,10 @@ use std::sync::Arc;
 
 use tonic::Request;
 
-use crate::message::{DraftReply, PlanChange, PlanProgress, StageOrder};
-use crate::types::{Epoch, NodeId, NodeName, Zone, limits};
+use crate::message::{DraftReply, PlanChange, PlanProgress, StageOrder, StuckLine};
+use crate::types::{Epoch, NodeId, NodeName, Unit, Zone, limits};
 use crate::wire::Malformed;
-use crate::wire::plan::{change_to_wire, draft_from_wire, progress_from_wire};
+use crate::wire::plan::{change_to_wire, draft_from_wire, progress_from_wire, stuck_from_wire};
 use crate::wire::proto::admin;
 
 use super::Error;
@@ -35,6 +35,11 @@ pub struct Topology {
     pub draft: Option<DraftReply>,
     /// The plan that is carried out.
     pub running: Option<PlanProgress>,
+    /// Units that do not go on by themselves, and on whom they wait.
+    pub stuck: Vec<StuckLine>,
+    /// Members that leave and keep writes for others who do not answer, in words: they hold the end of
+    /// the plan.
+    pub custody: Vec<String>,
 }
 
 #[cfg(test)]
@@ -46,7 +51,8 @@ impl Topology {
         draft: Option<DraftReply>,
         running: Option<PlanProgress>,
     ) -> Topology {
-        Topology { epoch, members: Vec::new(), staged, draft, running }
+        let (members, stuck, custody) = (Vec::new(), Vec::new(), Vec::new());
+        Topology { epoch, members, staged, draft, running, stuck, custody }
     }
 }
 
@@ -152,6 +158,15 @@ impl Plans {
     /// Moves back what was moved, and ends the plan.
     pub fn roll_back(&self) -> ChangePlanRequest {
         self.change(PlanChange::RollBack)
+    }
+
+    /// Goes on with units without copies that are gone for good: 1 to 1024 units that are told in
+    /// [`Topology::stuck`], and the members that never come back. **Acknowledged writes that only they
+    /// held are lost.** Errors: `MEMBER_UNKNOWN`; `PLAN_INVALID` when one of the members is not down, or
+    /// a unit waits for nobody, or for somebody else too; `PLAN_CONFLICT` when the units have changed
+    /// meanwhile.
+    pub fn accept_loss(&self, units: Vec<Unit>, gone: Vec<NodeName>) -> ChangePlanRequest {
+        self.change(PlanChange::AcceptLoss { units, gone })
     }
 
     fn change(&self, change: PlanChange) -> ChangePlanRequest {
@@ -261,5 +276,12 @@ fn topology(response: admin::TopologyResponse) -> Result<Topology, Error> {
         staged: response.staged,
         draft: response.draft.map(draft_from_wire).transpose().map_err(bad)?,
         running: response.running.map(progress_from_wire).transpose().map_err(bad)?,
+        stuck: response
+            .stuck
+            .into_iter()
+            .map(stuck_from_wire)
+            .collect::<Result<_, _>>()
+            .map_err(bad)?,
+        custody: response.custody,
     })
 }

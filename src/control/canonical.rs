@@ -5,7 +5,7 @@
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::types::{
-    Begun, Charter, ClusterState, Move, MovePhase, PlanStatus, Planned, Role, Sloppy, Staged,
+    Begun, Charter, ClusterState, Loss, Move, MovePhase, PlanStatus, Planned, Role, Sloppy, Staged,
     Table, TableKind, Topology,
 };
 
@@ -127,6 +127,11 @@ fn write_topology(out: &mut Writer, topology: &Topology) {
     for (id, birth) in &topology.gone {
         out.number(u64::from(id.0));
         out.wide(birth.0);
+    }
+    out.number(topology.losses.len() as u64);
+    for Loss { unit, epoch, gone } in &topology.losses {
+        out.list([u64::from(unit.class.0), u64::from(unit.partition.0), epoch.0].into_iter());
+        out.list(gone.iter().map(|id| u64::from(id.0)));
     }
 }
 

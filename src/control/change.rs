@@ -4,8 +4,9 @@
 use crate::message::{ErrorCode, MemberChange, OpError, PlanChange, TableChange};
 use crate::types::{ClusterState, Epoch, RequestId, TableName, limits};
 
+use super::loss::LossOrder;
 use super::moves::Step;
-use super::{canonical, members, moves, plan, schema};
+use super::{canonical, loss, members, moves, plan, schema};
 
 /// A change of the cluster state.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +19,8 @@ pub enum Change {
     Plan(PlanChange),
     /// Of moves under way, and of the plan that they belong to.
     Steps(Vec<Step>),
+    /// Of units that have lost more copies than they can do without.
+    Losses(Vec<LossOrder>),
 }
 
 impl Change {
@@ -37,6 +40,7 @@ impl Change {
             Change::Member(change) => members::apply(&mut next, change)?,
             Change::Plan(change) => plan::apply(&mut next, change)?,
             Change::Steps(steps) => moves::apply(&mut next, steps)?,
+            Change::Losses(orders) => loss::apply(&mut next, orders)?,
         }
         next.note_change(id);
         let bytes = schema::weight(&next);
@@ -54,7 +58,7 @@ impl Change {
             Change::Table(TableChange::Create(spec)) => Some(&spec.name),
             Change::Table(TableChange::Alter(alteration)) => Some(&alteration.name),
             Change::Table(TableChange::Drop(name)) => Some(name),
-            Change::Member(_) | Change::Plan(_) | Change::Steps(_) => None,
+            Change::Member(_) | Change::Plan(_) | Change::Steps(_) | Change::Losses(_) => None,
         }
     }
 }

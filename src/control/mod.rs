@@ -10,6 +10,7 @@ mod change;
 mod decree;
 mod founding;
 mod lives;
+mod loss;
 mod members;
 mod moves;
 mod plan;
@@ -22,10 +23,11 @@ pub use change::Change;
 pub use decree::{Decree, DecreeAction, DecreeTiming};
 pub use founding::{FoundingError, found};
 pub use lives::{Ceilings, Lives, LivesAction, judge_life};
+pub use loss::{Lacks, LossOrder, Stuck, accept, stuck};
 pub use members::council_wanted;
 pub use moves::{Step, StepKind};
 pub use plan::{Draft, draft};
-pub use steps::{Heard, steps, waits_for_fill};
+pub use steps::{Heard, behind, steps, waits_for_fill};
 
 /// The member id of founder `index` of the list: its place, from 1.
 pub fn founder_id(index: usize) -> crate::types::NodeId {

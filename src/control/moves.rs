@@ -5,7 +5,7 @@
 use crate::message::{ErrorCode, OpError};
 use crate::types::{Begun, ClassId, ClusterState, Epoch, Move, MovePhase, NodeId, Partition, Unit};
 
-use super::plan;
+use super::{loss, plan};
 
 /// One step.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +34,8 @@ pub enum StepKind {
     RollBack,
     /// An owner has lost data: it is filled again.
     FillAgain(NodeId),
+    /// An owner that was given up has come back, and has been filled: it counts again.
+    Returned(NodeId),
     /// The plan has come to its end. Names no unit of its own.
     EndPlan,
 }
@@ -112,6 +114,8 @@ fn make(next: &mut ClusterState, step: &Step) -> bool {
             insert(next, unit.class, moving);
             return true;
         }
+        // Nobody's part in reads and writes changes, and so the fence stays.
+        (StepKind::Returned(owner), _) => return loss::forget(next, *unit, *owner),
         (StepKind::FillAgain(owner), _) => {
             if !fill_again(next, *unit, *owner) {
                 return false;
@@ -136,7 +140,7 @@ fn entries_of(next: &ClusterState, unit: Unit, to: &[NodeId], anew: &[NodeId]) -
     to.iter().map(entry).collect()
 }
 
-fn fill_again(next: &mut ClusterState, unit: Unit, owner: NodeId) -> bool {
+pub(super) fn fill_again(next: &mut ClusterState, unit: Unit, owner: NodeId) -> bool {
     if !next.is_writer(unit, owner) {
         return false;
     }
@@ -165,7 +169,7 @@ pub(super) fn is_same(a: &[NodeId], b: &[NodeId]) -> bool {
     a.len() == b.len() && a.iter().all(|id| b.contains(id))
 }
 
-fn class_mut(next: &mut ClusterState, id: ClassId) -> Option<&mut crate::types::Class> {
+pub(super) fn class_mut(next: &mut ClusterState, id: ClassId) -> Option<&mut crate::types::Class> {
     next.classes.get_mut(usize::from(id.0))
 }
 
@@ -178,9 +182,10 @@ fn insert(next: &mut ClusterState, class: ClassId, moving: Move) {
 }
 
 fn remove(next: &mut ClusterState, class: ClassId, partition: Partition) {
-    if let Some(class) = class_mut(next, class) {
-        class.moves.retain(|moving| moving.partition != partition);
+    if let Some(known) = class_mut(next, class) {
+        known.moves.retain(|moving| moving.partition != partition);
     }
+    loss::prune(next, Unit { class, partition });
 }
 
 /// Takes a unit from the queue of the plan, and remembers whose it was.
@@ -195,4 +200,4 @@ fn note_begun(next: &mut ClusterState, unit: Unit, to: &[NodeId]) {
 
 #[cfg(test)]
 #[path = "moves_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -7,15 +7,19 @@ use crate::control::schema::tests::state;
 use crate::control::{Change, Heard, steps};
 use crate::types::{ClassId, PlanStatus, RequestId};
 
-const UNIT: Unit = Unit { class: ClassId(0), partition: Partition(3) };
-const NEW: NodeId = NodeId(4);
+pub(in crate::control) const UNIT: Unit = Unit { class: ClassId(0), partition: Partition(3) };
+pub(in crate::control) const NEW: NodeId = NodeId(4);
 
 /// What a test lets be heard.
 #[derive(Default)]
-struct Said {
-    acknowledged: BTreeMap<NodeId, Epoch>,
-    complete: BTreeSet<(NodeId, Unit, Epoch)>,
-    lost: Vec<(NodeId, Unit, Epoch)>,
+pub(in crate::control) struct Said {
+    pub(in crate::control) acknowledged: BTreeMap<NodeId, Epoch>,
+    pub(in crate::control) complete: BTreeSet<(NodeId, Unit, Epoch)>,
+    pub(in crate::control) lost: Vec<(NodeId, Unit, Epoch)>,
+    pub(in crate::control) lacks: Vec<(NodeId, Unit, Epoch)>,
+    pub(in crate::control) down: BTreeSet<NodeId>,
+    /// Who does not answer, and may again.
+    pub(in crate::control) silent: BTreeSet<NodeId>,
 }
 
 impl Heard for Said {
@@ -31,8 +35,20 @@ impl Heard for Said {
         self.lost.clone()
     }
 
-    fn is_up(&self, _: NodeId) -> bool {
-        true
+    fn is_up(&self, member: NodeId) -> bool {
+        !self.down.contains(&member) && !self.silent.contains(&member)
+    }
+
+    fn is_down(&self, member: NodeId) -> bool {
+        self.down.contains(&member)
+    }
+
+    fn lacks(&self, member: NodeId, unit: Unit, entry: Epoch) -> bool {
+        self.lacks.contains(&(member, unit, entry)) || self.lost.contains(&(member, unit, entry))
+    }
+
+    fn filled(&self) -> Vec<(NodeId, Unit, Epoch)> {
+        self.lacks.clone()
     }
 
     fn has_custody(&self, _: NodeId) -> bool {
@@ -41,18 +57,18 @@ impl Heard for Said {
 }
 
 impl Said {
-    fn acknowledge(&mut self, members: &[NodeId], epoch: Epoch) {
+    pub(in crate::control) fn acknowledge(&mut self, members: &[NodeId], epoch: Epoch) {
         self.acknowledged.extend(members.iter().map(|id| (*id, epoch)));
     }
 }
 
-fn make_step(state: &ClusterState, kind: StepKind) -> ClusterState {
+pub(in crate::control) fn make_step(state: &ClusterState, kind: StepKind) -> ClusterState {
     let step = Step { unit: UNIT, fence: state.changed_at(UNIT), kind };
     Change::Steps(vec![step]).after(state, RequestId(0)).unwrap()
 }
 
 /// Four members, and a unit of which the first three are owners.
-fn first() -> (ClusterState, Vec<NodeId>, Vec<NodeId>) {
+pub(in crate::control) fn first() -> (ClusterState, Vec<NodeId>, Vec<NodeId>) {
     let mut state = state(4, 1);
     let old: Vec<NodeId> = (1..=3).map(NodeId).collect();
     state.classes[0].owners[3].clone_from(&old);

@@ -190,6 +190,8 @@ pub(super) fn apply(next: &mut ClusterState, change: &PlanChange) -> Result<(), 
         PlanChange::Pause => set_status(next, PlanStatus::Running, PlanStatus::Paused),
         PlanChange::Resume => resume(next),
         PlanChange::RollBack => roll_back(next),
+        // A node makes orders of it, by what it has heard: what is stuck is no property of a state.
+        PlanChange::AcceptLoss { .. } => Err(invalid("which owners are gone has not been judged")),
     }
 }
 

@@ -49,6 +49,15 @@ impl Heard for All {
     fn has_custody(&self, _: NodeId) -> bool {
         false
     }
+    fn is_down(&self, _: NodeId) -> bool {
+        false
+    }
+    fn lacks(&self, _: NodeId, _: Unit, _: Epoch) -> bool {
+        false
+    }
+    fn filled(&self) -> Vec<(NodeId, Unit, Epoch)> {
+        Vec::new()
+    }
 }
 
 /// The same, and one member keeps something for others.
@@ -66,6 +75,15 @@ impl Heard for AllBut {
     }
     fn is_up(&self, _: NodeId) -> bool {
         true
+    }
+    fn is_down(&self, _: NodeId) -> bool {
+        false
+    }
+    fn lacks(&self, _: NodeId, _: Unit, _: Epoch) -> bool {
+        false
+    }
+    fn filled(&self) -> Vec<(NodeId, Unit, Epoch)> {
+        Vec::new()
     }
     fn has_custody(&self, member: NodeId) -> bool {
         member == self.0

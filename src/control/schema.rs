@@ -196,7 +196,8 @@ pub(super) fn weight(state: &ClusterState) -> usize {
     let ring: usize = state.ring.iter().map(id).sum();
     let tables: usize = state.tables.iter().map(|table| 64 + table.name.as_str().len()).sum();
     let staged = 80 * state.topology.staged.len() + 24 * state.topology.gone.len();
-    let topology = staged + plan.sum::<usize>();
+    let losses = state.topology.losses.iter().map(|loss| 24 + 5 * loss.gone.len());
+    let topology = staged + plan.sum::<usize>() + losses.sum::<usize>();
     256 + members + classes + ring + tables + topology + 32 * state.recent_changes.len()
 }
 

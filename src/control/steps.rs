@@ -8,6 +8,7 @@ use crate::types::{
     Unit, limits,
 };
 
+use super::loss;
 use super::moves::{Step, StepKind, is_same};
 
 /// What a node has heard of the others.
@@ -20,6 +21,12 @@ pub trait Heard {
     fn lost(&self) -> Vec<(NodeId, Unit, Epoch)>;
     /// Whether it answers and serves.
     fn is_up(&self, member: NodeId) -> bool;
+    /// Whether it is held to be dead, and not only silent.
+    fn is_down(&self, member: NodeId) -> bool;
+    /// Whether it says that it is being filled for this entry, or has lost what it had.
+    fn lacks(&self, member: NodeId, unit: Unit, entry: Epoch) -> bool;
+    /// Who says that it is being filled, of which units, for which entry.
+    fn filled(&self) -> Vec<(NodeId, Unit, Epoch)>;
     /// Whether it keeps writes that have counted in the place of an owner.
     fn has_custody(&self, member: NodeId) -> bool;
 }
@@ -36,6 +43,7 @@ pub fn steps(state: &ClusterState, heard: &impl Heard) -> Vec<Step> {
         }
     }
     steps.extend(lost(state, heard));
+    steps.extend(loss::returned(state, heard));
     steps.extend(of_plan(state, heard));
     steps
 }
@@ -63,7 +71,7 @@ fn of_move(
 
 /// Whether this move leads elsewhere than the plan wants the unit to go now: one that is rolled back, to
 /// the owners that the unit had.
-fn goes_back(state: &ClusterState, moving: &Move, unit: Unit) -> bool {
+pub(super) fn goes_back(state: &ClusterState, moving: &Move, unit: Unit) -> bool {
     let Some(plan) = &state.topology.plan else { return false };
     let Some(begun) = plan.begun.iter().find(|begun| begun.unit == unit) else { return false };
     let aim = match moving.phase {
@@ -94,13 +102,21 @@ fn last_barrier(
     (class, moving, unit): (&Class, &Move, Unit),
     heard: &impl Heard,
 ) -> bool {
-    let fence = state.changed_at(unit);
-    let behind = moving.other.iter().filter(|id| heard.acknowledged(**id) < fence).count();
+    let behind = behind(state, moving, unit, heard).len();
     behind < usize::from(read_floor(state, class)) || crate::mutant!("last-barrier-skipped")
 }
 
+/// Who may still answer a read of the set that is to go. An owner that was given up, and does not
+/// answer, would come back without anything to answer with: its entry is a later one.
+pub fn behind(state: &ClusterState, moving: &Move, unit: Unit, heard: &impl Heard) -> Vec<NodeId> {
+    let fence = state.changed_at(unit);
+    let is_gone = |id: NodeId| state.is_given_up(unit, id) && !heard.is_up(id);
+    let may_answer = |id: &&NodeId| heard.acknowledged(**id) < fence && !is_gone(**id);
+    moving.other.iter().filter(may_answer).copied().collect()
+}
+
 /// Answers without which nothing is read in a class. Rounds of registers need no more than a majority.
-fn read_floor(state: &ClusterState, class: &Class) -> u8 {
+pub(super) fn read_floor(state: &ClusterState, class: &Class) -> u8 {
     let linearizable = state.tables.iter().any(|table| {
         table.class == class.id && table.kind == crate::types::TableKind::Linearizable
     });
@@ -128,11 +144,19 @@ pub fn waits_for_fill(
     new.filter(|id| !is_complete(id)).copied().collect()
 }
 
-/// Owners that have lost what they had: each needs an entry of its own to be filled from.
+/// Owners that have lost what they had: each needs an entry of its own to be filled from. Not before
+/// there is enough to fill it from: it is emptied first, and what it has left may be all there is.
 fn lost(state: &ClusterState, heard: &impl Heard) -> Vec<Step> {
     let of_entry =
         |(member, unit, entry): &(NodeId, Unit, Epoch)| state.entry(*unit, *member) == Some(*entry);
-    let found = heard.lost().into_iter().filter(of_entry);
+    let can_be_filled = |(member, unit, _): &(NodeId, Unit, Epoch)| {
+        let sources = loss::sources(state, *unit, *member, heard).len();
+        sources >= state.sources_wanted(*unit) || crate::mutant!("lost-emptied-early")
+    };
+    // One of a unit at a time: the next one may be what this one is filled from.
+    let mut units = BTreeSet::new();
+    let found = heard.lost().into_iter().filter(of_entry).filter(can_be_filled);
+    let found = found.filter(|(_, unit, _)| units.insert(*unit)).collect::<Vec<_>>().into_iter();
     let step = |(member, unit, _)| Step {
         unit,
         fence: state.changed_at(unit),

@@ -63,7 +63,7 @@ pub use ring::{PlacedClass, PlacedMove, Placement, RING_ROLES, RingMember, RingV
 pub use tables::{TableAlteration, TableChange, TableReply, TableRequest, TableSpec, TablesReply};
 pub use topology::{
     Applicant, DraftReply, LinkLine, MemberChange, MoveLine, MoveProgress, PlanChange,
-    PlanProgress, ShareLine, StageOrder, TopologyReply, TopologyRequest,
+    PlanProgress, ShareLine, StageOrder, StuckLine, TopologyReply, TopologyRequest,
 };
 pub use trace::{Trace, TraceEvent, TraceStep, Traced};
 pub use view::{Liveness, MemberView, Phase, Unwell, UnwellLink, View};

@@ -46,6 +46,13 @@ pub enum PlanChange {
     Resume,
     /// Move back what was moved.
     RollBack,
+    /// Go on without copies that are gone for good.
+    AcceptLoss {
+        /// The units.
+        units: Vec<Unit>,
+        /// Members that do not answer and never will: nobody else is given up.
+        gone: Vec<NodeName>,
+    },
 }
 
 /// A change of who is a member.
@@ -113,6 +120,23 @@ pub struct TopologyReply {
     pub draft: Option<DraftReply>,
     /// The plan that is carried out.
     pub running: Option<PlanProgress>,
+    /// Units that do not go on by themselves before somebody comes back.
+    pub stuck: Vec<StuckLine>,
+    /// Writes that counted in the place of an owner, and that hold the end of the plan, in words.
+    pub custody: Vec<String>,
+}
+
+/// A unit that waits for owners who do not answer, or that have lost what they had.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StuckLine {
+    /// The unit.
+    pub unit: Unit,
+    /// What it waits for, in words.
+    pub why: String,
+    /// Whom it waits for.
+    pub waits_for: Vec<NodeName>,
+    /// Those of them that are held to be dead.
+    pub down: Vec<NodeName>,
 }
 
 /// What a plan would do, as of the state it was made on.

@@ -362,7 +362,11 @@ impl Node {
         let news = self.fills.records.iter().filter_map(|(unit, record)| {
             let (unit, entry) = (*unit, record.entry);
             let told = match &record.stage {
-                FillStage::Complete if state.moving(unit).is_none() => return None,
+                FillStage::Complete
+                    if state.moving(unit).is_none() && state.loss(unit).is_none() =>
+                {
+                    return None;
+                }
                 FillStage::Complete => FillState::Complete,
                 FillStage::Filling(_) => {
                     let done_milli = self.fills.transfers.done_milli(unit, state);

@@ -198,6 +198,7 @@ impl Node {
             None,
             format!("cluster {} is at epoch {}", state.cluster, state.epoch),
         );
+        self.note_losses(&state, self.state.as_ref().map(|before| before.epoch));
         let before = self.state.replace(state.clone());
         self.adopting = self.adopting.max(state.epoch);
         let actions = self.lives.on_state(now.mono, &state);

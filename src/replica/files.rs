@@ -311,6 +311,9 @@ pub(super) fn take_in(
 }
 
 fn take(shared: &Shared, unit: Unit, files: &[CopyFile]) -> Result<(), DiskError> {
+    if files.is_empty() {
+        return Ok(());
+    }
     let dir = stage_dir(shared, shared.stages.slot(unit)?);
     let paths: Vec<PathBuf> = files.iter().map(|file| dir.join(&file.name)).collect();
     for (file, path) in files.iter().zip(&paths) {

@@ -130,6 +130,10 @@ pub const MOVES_MAX: usize = 32;
 pub const PLAN_LINES_MAX: usize = 1 << 16;
 /// Changes of members that may be staged for one plan.
 pub const STAGED_MAX: usize = 256;
+/// Units of which copies were given up and not all owners have changed since.
+pub const LOSSES_MAX: usize = 1 << 16;
+/// Units that one request gives up copies of.
+pub const LOSS_UNITS_MAX: usize = 1024;
 /// Members that have gone, and are remembered to tell a disk that comes back.
 pub const GONE_MAX: usize = 256;
 

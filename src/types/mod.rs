@@ -29,5 +29,5 @@ pub use stamp::Stamp;
 pub use table::{Sloppy, Table, TableKind, TableName};
 pub use time::{Now, Time, WallTime};
 pub use topology::{
-    Begun, MemberBefore, Move, MovePhase, Plan, PlanStatus, Planned, Staged, Topology,
+    Begun, Loss, MemberBefore, Move, MovePhase, Plan, PlanStatus, Planned, Staged, Topology,
 };

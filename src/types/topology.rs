@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ClusterState, Epoch, NodeId, Nonce, Partition, Role, Unit, Zone};
+use super::{ClusterState, Epoch, NodeId, Nonce, Partition, Role, TableKind, Unit, Zone};
 
 /// Where a move stands. Both write sets are written in both phases; which one is read is told by
 /// [`Class::owners`](super::Class::owners), the read set.
@@ -125,6 +125,18 @@ pub struct Plan {
     pub ring_before: Vec<NodeId>,
 }
 
+/// What an operator has given up of a unit: owners whose copies are counted on no more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Loss {
+    /// The unit.
+    pub unit: Unit,
+    /// The epoch in which it was given up. Owners that had entered by then are filled from whoever is
+    /// left.
+    pub epoch: Epoch,
+    /// Owners that nobody waits for any more, in the order of their ids; never empty.
+    pub gone: Vec<NodeId>,
+}
+
 /// Who may come, and what is on its way.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Topology {
@@ -136,9 +148,56 @@ pub struct Topology {
     pub plan: Option<Plan>,
     /// Births of members that have gone, latest last: a disk that comes back is told so.
     pub gone: Vec<(NodeId, Nonce)>,
+    /// Units of which copies were given up, in their order; one of each at most, and only as long as
+    /// somebody who was given up is an owner of it.
+    pub losses: Vec<Loss>,
 }
 
 impl ClusterState {
+    /// What was given up of `unit`.
+    pub fn loss(&self, unit: Unit) -> Option<&Loss> {
+        let losses = &self.topology.losses;
+        let place = losses.binary_search_by_key(&unit, |loss| loss.unit).ok()?;
+        losses.get(place)
+    }
+
+    /// Whether `member` was given up as an owner of `unit`.
+    pub fn is_given_up(&self, unit: Unit, member: NodeId) -> bool {
+        self.loss(unit).is_some_and(|loss| loss.gone.contains(&member))
+    }
+
+    /// How many other owners of the read set an owner is filled from: of any so many, one has each write
+    /// that was acknowledged by owners which had yet to acknowledge the entry.
+    pub fn sources_wanted(&self, unit: Unit) -> usize {
+        let Some(class) = self.class(unit.class) else { return 0 };
+        let is_linearizable = self
+            .tables
+            .iter()
+            .any(|table| table.class == unit.class && table.kind == TableKind::Linearizable);
+        // Rounds need no more than a majority.
+        let majority = class.n / 2 + 1;
+        let w = if is_linearizable { class.w_min.min(majority) } else { class.w_min };
+        usize::from((class.n + 1).saturating_sub(w))
+    }
+
+    /// Whether `member`, an owner since `entry`, has all there is once it has pulled everything of
+    /// `pulled`: as many as it takes, or everybody who was not given up since it entered.
+    pub fn is_enough(
+        &self,
+        (unit, member, entry): (Unit, NodeId, Epoch),
+        pulled: &[NodeId],
+    ) -> bool {
+        if pulled.len() >= self.sources_wanted(unit) {
+            return true;
+        }
+        // INVARIANT: what was given up before the entry says nothing of what was written between.
+        let since = |loss: &&Loss| loss.epoch >= entry || crate::mutant!("loss-outlives-entry");
+        self.loss(unit).filter(since).is_some_and(|loss| {
+            let mut owners = self.owners(unit).iter().filter(|id| **id != member);
+            owners.all(|id| loss.gone.contains(id) || pulled.contains(id))
+        })
+    }
+
     /// Active members to whom the plan that is carried out gives units which they did not own before
     /// it. None while a plan is rolled back.
     pub fn gaining(&self) -> BTreeSet<NodeId> {

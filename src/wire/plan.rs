@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use crate::message::{
     AdminRequest, DraftReply, LinkLine, MoveLine, MoveProgress, OpError, PlanChange, PlanProgress,
-    ShareLine, StageOrder, TopologyReply, TopologyRequest,
+    ShareLine, StageOrder, StuckLine, TopologyReply, TopologyRequest,
 };
 use crate::types::{
     ClassId, Member, MovePhase, NodeName, Partition, PlanStatus, RequestId, Time, Unit, Zone,
@@ -49,8 +49,27 @@ pub fn change_from_wire(
             Ok(Verb::RollBack) => Ok(PlanChange::RollBack),
             Ok(Verb::Unspecified) | Err(_) => Err(malformed(format!("verb is {verb}"))),
         },
+        Change::AcceptLoss(loss) => loss_from_wire(loss),
     }?;
     Ok((deadline, AdminRequest::Topology(Box::new(TopologyRequest::Change { id, change }))))
+}
+
+fn loss_from_wire(loss: pb::change_plan_request::AcceptLoss) -> Result<PlanChange, OpError> {
+    let (count, most) = (loss.units.len(), limits::LOSS_UNITS_MAX);
+    if count == 0 || count > most {
+        return Err(malformed(format!("units has {count} units; it has 1..={most}")));
+    }
+    if loss.gone.len() > limits::MEMBERS_MAX {
+        let most = limits::MEMBERS_MAX;
+        return Err(malformed(format!("gone has {} names; at most {most}", loss.gone.len())));
+    }
+    let at = |at: pb::change_plan_request::At| {
+        unit(at.class, at.partition).map_err(|Malformed(what)| malformed(what))
+    };
+    Ok(PlanChange::AcceptLoss {
+        units: loss.units.into_iter().map(at).collect::<Result<_, _>>()?,
+        gone: loss.gone.into_iter().map(named).collect::<Result<_, _>>()?,
+    })
 }
 
 fn set_from_wire(set: pb::change_plan_request::Set) -> Result<StageOrder, OpError> {
@@ -68,7 +87,7 @@ fn named(name: String) -> Result<NodeName, OpError> {
 
 /// A change as a client asks for it; the attempt adds its id and its time.
 pub fn change_to_wire(change: &PlanChange) -> pb::ChangePlanRequest {
-    use pb::change_plan_request::{Change, Replace, Set, Verb};
+    use pb::change_plan_request::{AcceptLoss, At, Change, Replace, Set, Verb};
     let change = match change {
         PlanChange::Stage(StageOrder::Join(name)) => Change::Join(name.to_string()),
         PlanChange::Stage(StageOrder::Leave(name)) => Change::Leave(name.to_string()),
@@ -85,6 +104,13 @@ pub fn change_to_wire(change: &PlanChange) -> pb::ChangePlanRequest {
         PlanChange::Pause => Change::Verb(Verb::Pause.into()),
         PlanChange::Resume => Change::Verb(Verb::Resume.into()),
         PlanChange::RollBack => Change::Verb(Verb::RollBack.into()),
+        PlanChange::AcceptLoss { units, gone } => Change::AcceptLoss(AcceptLoss {
+            units: units
+                .iter()
+                .map(|unit| At { class: unit.class.0.into(), partition: unit.partition.0.into() })
+                .collect(),
+            gone: gone.iter().map(ToString::to_string).collect(),
+        }),
     };
     pb::ChangePlanRequest { change: Some(change), ..Default::default() }
 }
@@ -97,7 +123,34 @@ pub fn topology_to_wire(reply: TopologyReply) -> pb::TopologyResponse {
         staged: reply.staged,
         draft: reply.draft.map(draft_to_wire),
         running: reply.running.map(progress_to_wire),
+        stuck: reply.stuck.into_iter().map(stuck_to_wire).collect(),
+        custody: reply.custody,
     }
+}
+
+fn stuck_to_wire(line: StuckLine) -> pb::topology_response::Stuck {
+    let texts = |names: Vec<NodeName>| names.into_iter().map(String::from).collect();
+    pb::topology_response::Stuck {
+        class: line.unit.class.0.into(),
+        partition: line.unit.partition.0.into(),
+        why: line.why,
+        waits_for: texts(line.waits_for),
+        down: texts(line.down),
+    }
+}
+
+/// A unit that waits for somebody who does not answer, as a server tells it.
+///
+/// # Errors
+/// [`Malformed`]: a part is outside its bounds.
+pub fn stuck_from_wire(wire: pb::topology_response::Stuck) -> Result<StuckLine, Malformed> {
+    let all = |names: Vec<String>| names.into_iter().map(node_name).collect::<Result<_, _>>();
+    Ok(StuckLine {
+        unit: unit(wire.class, wire.partition)?,
+        why: wire.why,
+        waits_for: all(wire.waits_for)?,
+        down: all(wire.down)?,
+    })
 }
 
 fn member_to_wire(member: Member) -> pb::topology_response::Member {

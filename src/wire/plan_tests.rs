@@ -39,6 +39,8 @@ fn change() -> impl Strategy<Value = PlanChange> {
     prop_oneof![
         order.prop_map(PlanChange::Stage),
         any::<u128>().prop_map(PlanChange::Commit),
+        (vec(units(), 1..4), names())
+            .prop_map(|(units, gone)| PlanChange::AcceptLoss { units, gone }),
         prop::sample::select(vec![
             PlanChange::Clear,
             PlanChange::Pause,
@@ -126,15 +128,28 @@ proptest! {
     }
 
     #[test]
-    fn drafts_and_progress_survive_the_wire(draft in draft(), progress in progress()) {
+    fn drafts_and_progress_survive_the_wire(
+        draft in draft(),
+        progress in progress(),
+        stuck in vec((units(), "[ -~]{0,40}", names(), names()), 0..3),
+    ) {
+        let stuck: Vec<StuckLine> = stuck
+            .into_iter()
+            .map(|(unit, why, waits_for, down)| StuckLine { unit, why, waits_for, down })
+            .collect();
         let reply = TopologyReply {
             epoch: Epoch(7),
             members: Vec::new(),
             staged: vec!["n4 joins".to_owned()],
             draft: Some(draft.clone()),
             running: Some(progress.clone()),
+            stuck: stuck.clone(),
+            custody: vec!["n3 keeps 1 writes".to_owned()],
         };
         let wire = again(topology_to_wire(reply));
+        let told = wire.stuck.into_iter().map(stuck_from_wire).collect::<Result<Vec<_>, _>>();
+        prop_assert_eq!(told, Ok(stuck));
+        prop_assert_eq!(wire.custody, ["n3 keeps 1 writes"]);
         prop_assert_eq!((wire.epoch, wire.staged.len()), (7, 1));
         prop_assert_eq!(draft_from_wire(wire.draft.unwrap()), Ok(draft));
         prop_assert_eq!(progress_from_wire(wire.running.unwrap()), Ok(progress));
@@ -148,13 +163,14 @@ proptest! {
         if let Ok(reply) = pb::TopologyResponse::decode(&bytes[..]) {
             let _ = reply.draft.map(draft_from_wire);
             let _ = reply.running.map(progress_from_wire);
+            let _ = reply.stuck.into_iter().map(stuck_from_wire).collect::<Vec<_>>();
         }
     }
 }
 
 #[test]
 fn what_is_wrong_with_a_change_is_named() {
-    use pb::change_plan_request::{Change, Set};
+    use pb::change_plan_request::{AcceptLoss, At, Change, Set};
     let ask = |change| pb::ChangePlanRequest { change, ..Default::default() };
     let set = |weight_milli: u32, zone: &str| {
         let zone = Some(zone.to_owned());
@@ -164,7 +180,14 @@ fn what_is_wrong_with_a_change_is_named() {
         request_id: Bytes::from_static(b"short"),
         ..change_to_wire(&PlanChange::Clear)
     };
+    let loss = |partition: Option<u32>, gone: &str| {
+        let units = partition.into_iter().map(|partition| At { class: 0, partition }).collect();
+        Some(Change::AcceptLoss(AcceptLoss { units, gone: vec![gone.to_owned()] }))
+    };
     for (bad, what) in [
+        (ask(loss(None, "n1")), "units has 0 units"),
+        (ask(loss(Some(1 << 16), "n1")), "partition"),
+        (ask(loss(Some(3), "N 1")), "node name"),
         (ask(None), "change is missing"),
         (ask(Some(Change::Join("N 4".to_owned()))), "node name"),
         (ask(Some(Change::Commit(Bytes::from_static(b"abc")))), "3 bytes"),
@@ -215,7 +238,9 @@ fn what_proves_a_members_identity_is_not_told() {
     };
     let (epoch, staged) = (Epoch(1), Vec::new());
     let members = vec![member];
-    let reply = TopologyReply { epoch, members, staged, draft: None, running: None };
+    let (stuck, custody) = (Vec::new(), Vec::new());
+    let (draft, running) = (None, None);
+    let reply = TopologyReply { epoch, members, staged, draft, running, stuck, custody };
     let wire = topology_to_wire(reply);
     assert_eq!((wire.members[0].role.as_str(), wire.members[0].id), ("reserved", 4));
     assert!(!wire.encode_to_vec().windows(16).any(|bytes| bytes == [0xff; 16]));

@@ -17,7 +17,7 @@ use crate::message::{
     ScanAsk, Unwell, UnwellLink, WriteAnswer, WriteAsk, WriteOutcome,
 };
 use crate::types::{
-    Addresses, Begun, Class, ClassId, ClusterId, ClusterState, Epoch, Key, Lineage, Member,
+    Addresses, Begun, Class, ClassId, ClusterId, ClusterState, Epoch, Key, Lineage, Loss, Member,
     MemberBefore, Move, MovePhase, NodeId, NodeName, Nonce, Partition, Plan, PlanStatus, Planned,
     Record, RequestId, Role, Settings, Sloppy, Staged, Stamp, Table, TableId, TableKind, TableName,
     Time, Topology, Unit, Value, WallTime, Zone, limits,
@@ -360,6 +360,7 @@ fn topology() -> Topology {
             ring_before: vec![NodeId(1); 8],
         }),
         gone: vec![(NodeId(4), Nonce(1 << 99))],
+        losses: vec![Loss { unit, epoch: Epoch(2), gone: vec![NodeId(1), NodeId(2)] }],
     }
 }
 

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use crate::types::{
-    Begun, Class, ClusterState, Epoch, MemberBefore, Move, MovePhase, NodeId, Nonce, Partition,
-    Plan, PlanStatus, Planned, Staged, Topology, Unit, Zone, limits,
+    Begun, Class, ClusterState, Epoch, Loss, MemberBefore, Move, MovePhase, NodeId, Nonce,
+    Partition, Plan, PlanStatus, Planned, Staged, Topology, Unit, Zone, limits,
 };
 
 use super::peer::{Malformed, narrow, required, wide, wide_bytes};
@@ -21,6 +21,7 @@ pub(super) fn topology_to_wire(topology: &Topology) -> pb::Topology {
             .iter()
             .map(|(id, birth)| pb::Gone { id: id.0, birth: wide_bytes(birth.0) })
             .collect(),
+        losses: topology.losses.iter().map(loss_to_wire).collect(),
     }
 }
 
@@ -43,7 +44,26 @@ pub(super) fn topology_from_wire(wire: pb::Topology) -> Result<Topology, Malform
             .into_iter()
             .map(|gone| Ok((NodeId(gone.id), Nonce(wide(&gone.birth, "birth")?))))
             .collect::<Result<_, _>>()?,
+        losses: wire.losses.into_iter().map(loss_from_wire).collect::<Result<_, _>>()?,
     })
+}
+
+fn loss_to_wire(loss: &Loss) -> pb::Loss {
+    pb::Loss {
+        class: loss.unit.class.0.into(),
+        partition: loss.unit.partition.0.into(),
+        epoch: loss.epoch.0,
+        gone: loss.gone.iter().map(|id| id.0).collect(),
+    }
+}
+
+fn loss_from_wire(wire: pb::Loss) -> Result<Loss, Malformed> {
+    let unit = Unit {
+        class: crate::types::ClassId(narrow(wire.class, "class")?),
+        partition: Partition(narrow(wire.partition, "partition")?),
+    };
+    let gone = wire.gone.into_iter().map(NodeId).collect();
+    Ok(Loss { unit, epoch: Epoch(wire.epoch), gone })
 }
 
 /// What must hold between the moves, the plan and the rest of the state.
@@ -55,6 +75,16 @@ pub(super) fn check(state: &ClusterState, ids: &BTreeSet<NodeId>) -> Result<(), 
     let others = state.classes.iter().flat_map(|class| &class.moves).flat_map(|m| &m.other);
     if let Some(stranger) = others.into_iter().find(|id| !ids.contains(id)) {
         return Err(Malformed::new(format!("{stranger} is moved to but is no member")));
+    }
+    for loss in &topology.losses {
+        let known = state.class(loss.unit.class).is_some()
+            && usize::from(loss.unit.partition.0) < state.ring.len();
+        if !known || loss.gone.is_empty() || !loss.gone.iter().all(|id| ids.contains(id)) {
+            return Err(Malformed::new(format!("a loss of {}", loss.unit)));
+        }
+    }
+    if !topology.losses.is_sorted_by(|a, b| a.unit < b.unit) {
+        return Err(Malformed::new("losses are not in the order of units"));
     }
     let Some(plan) = &topology.plan else { return Ok(()) };
     let places = state.ring.len();

@@ -24,6 +24,7 @@ mod import;
 mod input;
 mod lab;
 mod load;
+mod loss;
 mod network;
 mod observe;
 mod options;

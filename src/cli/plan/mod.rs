@@ -1,6 +1,7 @@
 //! `kvctl plan`: shows what is staged and what it would do, commits it by its hash, and shows, pauses
 //! and undoes the plan that is carried out.
 
+mod loss;
 mod risk;
 mod show;
 mod status;
@@ -35,6 +36,8 @@ pub(crate) enum PlanCommand {
     Rollback,
     /// Forget all that is staged
     Clear,
+    /// Go on with units without copies that are gone for good
+    AcceptLoss(loss::LossArgs),
 }
 
 /// `kvctl plan show`
@@ -104,6 +107,7 @@ pub(crate) async fn run(
         PlanCommand::Status(StatusArgs { watch: false }) => {
             status::status(&plans.show().await?, output)
         }
+        PlanCommand::AcceptLoss(args) => loss::run(context, args, output).await,
         PlanCommand::Pause => changed("paused", &plans.pause().await?, output),
         PlanCommand::Resume => changed("resumed", &plans.resume().await?, output),
         PlanCommand::Rollback => changed("rolling back", &plans.roll_back().await?, output),

@@ -6,7 +6,7 @@ use core::time::Duration;
 use comfy_table::Cell;
 use serde_json::{Value as Json, json};
 
-use crate::client::{MovePhase, MoveProgress, PlanProgress, Topology};
+use crate::client::{MovePhase, MoveProgress, NodeName, PlanProgress, StuckLine, Topology};
 
 use super::super::Context;
 use super::super::args::Format;
@@ -19,6 +19,8 @@ use super::{hash_text, status_text};
 const NONE: &str = "no plan is carried out";
 const BAR_WIDTH: u64 = 32;
 const INTERVAL: Duration = Duration::from_millis(500);
+/// Stuck units that people are shown.
+const STUCK_SHOWN: usize = 32;
 /// Questions in a row without an answer after which watching is given up.
 const FAILURES_MAX: u32 = 5;
 
@@ -31,14 +33,56 @@ pub(super) fn status(topology: &Topology, output: &mut Output) -> Result<(), Fai
                 0 => String::new(),
                 count => format!("; {count} changes are staged"),
             };
-            output.line(&format!("{NONE}{staged}"))
+            output.line(&format!("{NONE}{staged}"))?;
+            waits(topology, output)
         }
         (Format::Plain, Some(plan)) => as_lines(plan, output),
         (Format::Table, Some(plan)) => {
             let text = as_text(plan, output.color());
-            output.bytes(text.as_bytes())
+            output.bytes(text.as_bytes())?;
+            waits(topology, output)
         }
     }
+}
+
+/// What does not go on by itself, and what would help.
+fn waits(topology: &Topology, output: &mut Output) -> Result<(), Failure> {
+    let text = stuck_text(topology, output.color());
+    output.bytes(text.as_bytes())
+}
+
+/// Empty when everything goes on.
+fn stuck_text(topology: &Topology, color: bool) -> String {
+    let mut text = String::new();
+    let stuck = &topology.stuck;
+    if !stuck.is_empty() {
+        let list =
+            |names: &[NodeName]| names.iter().map(NodeName::as_str).collect::<Vec<_>>().join(", ");
+        let row = |line: &StuckLine| {
+            let cells = [line.unit.to_string(), list(&line.waits_for), list(&line.down)];
+            cells.into_iter().chain([line.why.clone()]).map(Cell::new).collect()
+        };
+        let _ = write!(text, "\n{} units do not go on by themselves:\n\n", stuck.len());
+        let heads = ["UNIT", "WAITS FOR", "DOWN", "WHY"];
+        let rows = stuck.iter().take(STUCK_SHOWN).map(row).collect();
+        text.push_str(&grid(&heads, heads.len(), rows, color));
+        let mut down: Vec<NodeName> = stuck.iter().flat_map(|line| line.down.clone()).collect();
+        down.sort();
+        down.dedup();
+        if !down.is_empty() {
+            let _ = write!(
+                text,
+                "\nStart {} again. What is gone for good, with all it alone held, is given up with\n\
+                 kvctl plan accept-loss --all --gone {}\n",
+                list(&down),
+                list(&down).replace(", ", ","),
+            );
+        }
+    }
+    for line in &topology.custody {
+        let _ = write!(text, "\n{line}\n");
+    }
+    text
 }
 
 /// Shows it until it has ended: bars where somebody watches, a line for each change elsewhere.
@@ -130,7 +174,24 @@ fn as_json(topology: &Topology) -> Json {
             "under_way": plan.under_way.iter().map(line).collect::<Vec<_>>(),
         })
     });
-    json!({ "epoch": topology.epoch.0, "plan": plan, "staged": topology.staged })
+    let texts = |names: &[NodeName]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let stuck = topology.stuck.iter().map(|line| {
+        json!({
+            "unit": line.unit.to_string(),
+            "class": line.unit.class.0,
+            "partition": line.unit.partition.0,
+            "waits_for": texts(&line.waits_for),
+            "down": texts(&line.down),
+            "why": line.why,
+        })
+    });
+    json!({
+        "epoch": topology.epoch.0,
+        "plan": plan,
+        "staged": topology.staged,
+        "stuck": stuck.collect::<Vec<_>>(),
+        "custody": topology.custody,
+    })
 }
 
 fn phase(line: &MoveProgress) -> &'static str {

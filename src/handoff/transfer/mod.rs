@@ -14,7 +14,7 @@ use crate::message::{
     CopyAsk, CopyChunk, CopyEntry, CopyFile, CopyMark, CopyMessage, CopyPlace, CopyRefusal,
     CopyWhat, FillProgress, FillRecord, FillStage, Overlay, RoundId,
 };
-use crate::types::{ClassId, ClusterState, Epoch, NodeId, TableKind, Time, Unit, limits};
+use crate::types::{ClassId, ClusterState, Epoch, NodeId, Time, Unit, limits};
 
 use pull::{Begin, Got, Pull};
 
@@ -131,21 +131,9 @@ impl Fill {
     }
 }
 
-/// How many other owners of the read set have to be pulled: of any so many, one has each write that was
-/// acknowledged by owners which had yet to acknowledge the entry.
+/// How many other owners of the read set have to be pulled.
 fn sources_wanted(state: &ClusterState, unit: Unit) -> usize {
-    let Some(class) = state.class(unit.class) else { return 0 };
-    let is_linearizable = state
-        .tables
-        .iter()
-        .any(|table| table.class == unit.class && table.kind == TableKind::Linearizable);
-    // Rounds need no more than a majority.
-    let majority = class.n / 2 + 1;
-    let w = if is_linearizable { class.w_min.min(majority) } else { class.w_min };
-    if crate::mutant!("copy-from-one-source") {
-        return 1;
-    }
-    usize::from((class.n + 1).saturating_sub(w))
+    if crate::mutant!("copy-from-one-source") { 1 } else { state.sources_wanted(unit) }
 }
 
 impl Transfers {
@@ -332,6 +320,9 @@ impl Transfers {
         (fill.taking, fill.saving) = (false, false);
         if !is_done {
             fail(unit, fill, around.now.plus(self.pace.pause), around);
+        } else if fill.pull.is_none() {
+            // There was nobody to take them from.
+            fill.progress.overlay = Overlay::Merging;
         } else if let Some(pull) = fill.pull.take() {
             fill.progress = taken(&fill.progress, pull.source);
             let round = RoundId { op: pull.op, round: 0 };
@@ -398,10 +389,15 @@ impl Transfers {
                 around.out.push(TransferAction::Drain(*unit, record));
             }
             let wanted = wanted.entry(unit.class).or_insert_with(|| sources_wanted(state, *unit));
-            let is_enough =
-                fill.progress.pulled.len() >= *wanted && fill.progress.overlay == Overlay::Unused;
+            let pulled = &fill.progress.pulled;
+            let is_pulled =
+                pulled.len() >= *wanted || state.is_enough((*unit, around.me, fill.entry), pulled);
+            if is_pulled && fill.progress.overlay == Overlay::Files {
+                end_without_files(*unit, fill, around);
+            }
+            let is_enough = is_pulled && fill.progress.overlay == Overlay::Unused;
             save(*unit, fill, is_enough, around);
-            if fill.pull.is_none() && !is_enough && under_way < limits::FILLS_UNDER_WAY_MAX {
+            if fill.pull.is_none() && !is_pulled && under_way < limits::FILLS_UNDER_WAY_MAX {
                 begin_source(*unit, fill, around);
                 under_way += usize::from(fill.pull.is_some());
             }
@@ -492,6 +488,19 @@ fn end_source(unit: Unit, fill: &mut Fill, around: &mut Surroundings<'_>) {
     }
     crate::sometimes!("transfer: a source has been pulled");
     (fill.progress, fill.pull, fill.unsaved) = (progress, None, true);
+}
+
+/// Nobody is left to give files: the range stays as empty as it is, and what was written meanwhile comes
+/// into it.
+fn end_without_files(unit: Unit, fill: &mut Fill, around: &mut Surroundings<'_>) {
+    if fill.pull.is_some() || fill.taking || fill.saving {
+        return;
+    }
+    crate::sometimes!("transfer: a unit begins with nothing");
+    (fill.taking, fill.saving, fill.unsaved) = (true, true, false);
+    let progress = FillProgress { overlay: Overlay::Merging, ..fill.progress.clone() };
+    let record = FillRecord { entry: fill.entry, stage: FillStage::Filling(progress) };
+    around.out.push(TransferAction::TakeIn(unit, Vec::new(), record));
 }
 
 /// Makes durable what has come to be, one record at a time.

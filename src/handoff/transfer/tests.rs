@@ -459,3 +459,65 @@ fn an_overlay_that_was_being_merged_at_a_crash_is_merged_on() {
     let stage = Stage::begun(progress);
     let [TransferAction::Drain(..)] = &stage.actions[..] else { panic!("{:?}", stage.actions) };
 }
+
+fn give_up(stage: &mut Stage, gone: &[u32], epoch: Epoch) {
+    let gone = gone.iter().map(|id| NodeId(*id)).collect();
+    stage.state.topology.losses = vec![crate::types::Loss { unit: UNIT, epoch, gone }];
+}
+
+#[test]
+fn without_those_who_were_given_up_everybody_else_is_pulled_and_nobody_is_waited_for() {
+    let mut stage = Stage::new(state(3, 2), 0);
+    stage.away.extend([NodeId(2), NodeId(3)]);
+    stage.transfers.begin(UNIT, ENTRY, FillProgress::default());
+    stage.pass(1);
+    let only = stage.question();
+    stage.answer(&only, records(&["a"]), None);
+    stage.merge();
+    assert_eq!(stage.saved(), [pulled(&[1])]);
+    stage.pass(5000);
+    assert!(stage.saved().is_empty() && stage.actions.is_empty(), "one source is not enough");
+    // Of what was given up before it entered it may not speak: it was written to since.
+    give_up(&mut stage, &[2, 3], Epoch(ENTRY.0 - 1));
+    stage.pass(5000);
+    assert!(stage.saved().is_empty());
+    {
+        let _armed = arm_mutant("loss-outlives-entry");
+        stage.pass(5000);
+        assert_eq!(stage.saved(), [FillStage::Complete]);
+    }
+    stage.transfers.forget(UNIT);
+    stage.actions.clear();
+    give_up(&mut stage, &[3], Epoch(ENTRY.0));
+    let progress = FillProgress { pulled: vec![NodeId(1)], ..FillProgress::default() };
+    stage.transfers.begin(UNIT, ENTRY, progress);
+    stage.pass(5000);
+    assert!(stage.saved().is_empty(), "another one may come back");
+    give_up(&mut stage, &[2, 3], Epoch(ENTRY.0));
+    stage.pass(5000);
+    assert_eq!(stage.saved(), [FillStage::Complete]);
+}
+
+#[test]
+fn a_unit_of_which_nothing_is_left_begins_with_what_is_written_since() {
+    let mut stage = Stage::new(state(3, 2), 0);
+    stage.away.extend([1, 2, 3].map(NodeId));
+    stage.transfers.begin(UNIT, ENTRY, beside());
+    stage.pass(1);
+    assert!(stage.actions.is_empty());
+    give_up(&mut stage, &[1, 2, 3], Epoch(ENTRY.0));
+    stage.pass(5000);
+    let Some(TransferAction::TakeIn(_, files, record)) = stage.actions.pop() else {
+        panic!("{:?}", stage.actions)
+    };
+    assert_eq!((files.len(), record.stage), (0, merging(&[], Overlay::Merging)));
+    stage.pass(5000);
+    assert!(stage.actions.is_empty(), "once");
+    stage.step(|transfers, around| transfers.on_taken(UNIT, true, around));
+    let Some(TransferAction::Drain(_, record)) = stage.actions.pop() else {
+        panic!("{:?}", stage.actions)
+    };
+    assert_eq!(record.stage, pulled(&[]));
+    stage.step(|transfers, around| transfers.on_drained(UNIT, Some(true), around));
+    assert_eq!(stage.saved(), [FillStage::Complete]);
+}

@@ -52,6 +52,10 @@ impl Disk {
                 UnitDone::Wanted(wanted.collect())
             }
             UnitDisk::Clear { .. } => UnitDone::Merged,
+            UnitDisk::TakeIn { unit, files, record, .. } if files.is_empty() => {
+                self.meta.push(MetaRecord::Fill(unit, record));
+                UnitDone::Merged
+            }
             UnitDisk::Stage { .. } | UnitDisk::TakeIn { .. } => unreachable!("no files are given"),
             UnitDisk::Drain { unit, record } => {
                 self.meta.push(MetaRecord::Fill(unit, record));

@@ -4,10 +4,10 @@ use core::time::Duration;
 use std::collections::BTreeMap;
 
 use super::HeardBy;
-use crate::control::{self, Draft, Heard};
+use crate::control::{self, Draft, Heard, Lacks, Stuck};
 use crate::message::{
     ClientResult, DraftReply, FillState, LinkLine, MoveLine, MoveProgress, PlanProgress,
-    ReplicaFacts, Reply, ShareLine, TopologyReply,
+    ReplicaFacts, Reply, ShareLine, StuckLine, TopologyReply,
 };
 use crate::node::Node;
 use crate::types::{
@@ -23,7 +23,56 @@ impl Node {
         let draft = (!staged.is_empty()).then(|| self.draft_reply(&state));
         let running = state.topology.plan.as_ref().map(|plan| self.progress(&state, plan));
         let members = state.members.clone();
-        Ok(Reply::Topology(Box::new(TopologyReply { epoch, members, staged, draft, running })))
+        let (stuck, custody) = (self.stuck_lines(&state), self.custody_lines(&state));
+        let reply = TopologyReply { epoch, members, staged, draft, running, stuck, custody };
+        Ok(Reply::Topology(Box::new(reply)))
+    }
+
+    /// The units that do not go on by themselves, and on whom each waits.
+    fn stuck_lines(&self, state: &ClusterState) -> Vec<StuckLine> {
+        let heard = HeardBy(self);
+        let line = |stuck: Stuck| {
+            let Stuck { unit, lacks, wanted, have, missing } = stuck;
+            let down: Vec<NodeId> =
+                missing.iter().copied().filter(|id| heard.is_down(*id)).collect();
+            let why = match lacks {
+                Lacks::Copies => {
+                    format!(
+                        "to fill an owner takes {wanted} others that are complete: {have} answer"
+                    )
+                }
+                Lacks::Acknowledgements => format!(
+                    "{wanted} of the old owners must say that they are read no more: {have} can"
+                ),
+            };
+            let (waits_for, down) = (names(state, &missing), names(state, &down));
+            StuckLine { unit, why, waits_for, down }
+        };
+        let stuck = control::stuck(state, &heard).into_iter();
+        stuck.take(crate::types::limits::PLAN_LINES_MAX).map(line).collect()
+    }
+
+    /// Members that are to go, and keep writes for others who do not answer.
+    fn custody_lines(&self, state: &ClusterState) -> Vec<String> {
+        let heard = HeardBy(self);
+        if state.topology.plan.is_none() {
+            return Vec::new();
+        }
+        let leaving = state.members.iter().filter(|m| m.role == Role::Leaving && heard.is_up(m.id));
+        let of_keeper = |keeper: &crate::types::Member| {
+            let targets = heard.custody(keeper.id).targets.into_iter();
+            let away = targets.filter(|(target, _)| !heard.is_up(*target));
+            let line = |(target, count): (NodeId, u64)| {
+                let (keeper, target) = (&keeper.name, name(state, target));
+                format!(
+                    "{keeper} keeps {count} writes for {target}, which does not answer, and stays \
+                     until it has handed them over: start {target} again, or give them up with \
+                     kvctl hints drop --node {keeper} --target {target}"
+                )
+            };
+            away.map(line).collect::<Vec<_>>()
+        };
+        leaving.flat_map(of_keeper).collect()
     }
 
     fn draft_reply(&self, state: &ClusterState) -> DraftReply {
@@ -220,13 +269,9 @@ impl Node {
             MovePhase::ReadOld => fills.map(fill).collect(),
             MovePhase::ReadNew => Vec::new(),
         };
-        let fence = state.changed_at(unit);
         let waits: Vec<NodeId> = match moving.phase {
             MovePhase::ReadOld => control::waits_for_fill(state, moving, unit, &heard),
-            MovePhase::ReadNew => {
-                let behind = |id: &&NodeId| heard.acknowledged(**id) < fence;
-                moving.other.iter().filter(behind).copied().collect()
-            }
+            MovePhase::ReadNew => control::behind(state, moving, unit, &heard),
         };
         let who: Vec<String> = names(state, &waits).iter().map(ToString::to_string).collect();
         let what = match moving.phase {

@@ -11,15 +11,17 @@ use super::Node;
 use super::disk::Pending;
 use crate::control::{self, Change, Heard, Step};
 use crate::message::{
-    AdminRequest, Applicant, DiskRequest, Effect, FillNews, FillState, Level, Liveness,
-    MemberChange, MetaRecord, OpError, Reply, TopologyRequest,
+    AdminRequest, Applicant, CustodyNews, DiskRequest, Effect, FillNews, FillState, Level,
+    Liveness, MemberChange, MetaRecord, OpError, PlanChange, Reply, TopologyRequest,
 };
-use crate::types::{Addresses, Epoch, NodeId, Now, OpId, RequestId, Time, Unit};
+use crate::types::{Addresses, ClusterState, Epoch, NodeId, Now, OpId, RequestId, Time, Unit};
 
 /// A council seat whose member is down for so long is given to another.
 const SEAT_LOST_AFTER: Duration = Duration::from_secs(60);
 /// Who is not first in turn waits so long for each who is, after the last epoch.
 const TURN: Duration = Duration::from_secs(2);
+/// Units that have been given up and are named in the log, of those of one state.
+const LOSSES_NOTED: usize = 64;
 /// Operations of this node's own, far above those that a driver numbers.
 const OWN: u64 = 1 << 63;
 
@@ -91,6 +93,24 @@ impl HeardBy<'_> {
         known.map_or_else(Vec::new, |facts| facts.fills.clone())
     }
 
+    /// What a member keeps that has counted in the place of owners.
+    fn custody(&self, member: NodeId) -> CustodyNews {
+        if member == self.0.me {
+            return self.0.hints.books.news();
+        }
+        let known = self.0.members.facts(member).and_then(|known| known.facts);
+        known.map_or_else(CustodyNews::default, |facts| facts.custody.clone())
+    }
+
+    fn who_says(&self, wanted: impl Fn(FillState) -> bool) -> Vec<(NodeId, Unit, Epoch)> {
+        let members = self.0.members.ids().chain([self.0.me]);
+        let of_member = |member| {
+            let fills = self.fills(member).into_iter().filter(|news| wanted(news.state));
+            fills.map(move |news| (member, news.unit, news.entry)).collect::<Vec<_>>()
+        };
+        members.flat_map(of_member).collect()
+    }
+
     fn says(&self, member: NodeId, unit: Unit, entry: Epoch, state: FillState) -> bool {
         self.fills(member).contains(&FillNews { unit, entry, state })
     }
@@ -115,22 +135,26 @@ impl Heard for HeardBy<'_> {
     }
 
     fn lost(&self) -> Vec<(NodeId, Unit, Epoch)> {
-        let members = self.0.members.ids().chain([self.0.me]);
-        let of_member = |member| {
-            let fills = self.fills(member).into_iter();
-            let lost = fills.filter(|news| news.state == FillState::Lost);
-            lost.map(move |news| (member, news.unit, news.entry)).collect::<Vec<_>>()
-        };
-        members.flat_map(of_member).collect()
+        self.who_says(|state| state == FillState::Lost)
+    }
+
+    fn filled(&self) -> Vec<(NodeId, Unit, Epoch)> {
+        self.who_says(|state| matches!(state, FillState::Filling { .. }))
+    }
+
+    fn lacks(&self, member: NodeId, unit: Unit, entry: Epoch) -> bool {
+        let fills = self.fills(member);
+        let mut of_entry = fills.iter().filter(|news| news.unit == unit && news.entry == entry);
+        of_entry.any(|news| news.state != FillState::Complete)
+    }
+
+    fn is_down(&self, member: NodeId) -> bool {
+        let known = self.0.members.facts(member);
+        member != self.0.me && known.is_some_and(|known| known.liveness == Liveness::Down)
     }
 
     fn has_custody(&self, member: NodeId) -> bool {
-        let known = self.0.members.facts(member).and_then(|known| known.facts);
-        let custody = match known {
-            _ if member == self.0.me => self.0.hints.books.news(),
-            Some(facts) => facts.custody.clone(),
-            None => return false,
-        };
+        let custody = self.custody(member);
         custody.others || !custody.targets.is_empty()
     }
 
@@ -202,6 +226,7 @@ impl Node {
             return self.propose_own(now, change);
         }
         let busy = state.topology.plan.is_some()
+            || !state.topology.losses.is_empty()
             || state.classes.iter().any(|class| !class.moves.is_empty());
         let lost = |id| self.is_seat_lost(now, id);
         let council = control::council_wanted(&state, lost);
@@ -282,6 +307,27 @@ impl Node {
         }
     }
 
+    /// A state is in force that gives up copies: people are to find it in every node's log.
+    pub(super) fn note_losses(&mut self, state: &ClusterState, before: Option<Epoch>) {
+        let new =
+            state.topology.losses.iter().filter(|loss| before.is_some_and(|at| loss.epoch > at));
+        let mut texts: Vec<String> = Vec::new();
+        for loss in new.clone().take(LOSSES_NOTED) {
+            let gone = loss.gone.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            texts.push(format!(
+                "an operator has accepted the loss of what members {gone} alone held of unit {}",
+                loss.unit
+            ));
+        }
+        let rest = new.count().saturating_sub(LOSSES_NOTED);
+        if rest > 0 {
+            texts.push(format!("and of {rest} units more"));
+        }
+        for text in texts {
+            self.note(Level::Warn, None, text);
+        }
+    }
+
     /// Operators ask about members and plans.
     pub(super) fn on_topology_request(
         &mut self,
@@ -296,10 +342,21 @@ impl Node {
                 self.ask_confirmed(now, op, deadline, request);
             }
             TopologyRequest::Change { id, change } => {
-                if let Err(error) = self.serving_state() {
-                    return self.refuse_op(op, error);
-                }
-                self.propose_for(now, (op, deadline), (id, Change::Plan(change)), None);
+                let state = match self.serving_state() {
+                    Ok(state) => state,
+                    Err(error) => return self.refuse_op(op, error),
+                };
+                let change = match change {
+                    // One that was made already waits for nobody any more.
+                    PlanChange::AcceptLoss { units, gone } if state.epoch_of(id).is_none() => {
+                        match control::accept(&state, &HeardBy(self), &units, &gone) {
+                            Ok(orders) => Change::Losses(orders),
+                            Err(error) => return self.refuse_op(op, error),
+                        }
+                    }
+                    change => Change::Plan(change),
+                };
+                self.propose_for(now, (op, deadline), (id, change), None);
             }
         }
     }
