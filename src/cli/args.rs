@@ -168,6 +168,9 @@ pub(crate) enum Command {
     /// Show, commit, follow, pause and undo plans
     #[command(subcommand, arg_required_else_help = true)]
     Plan(super::plan::PlanCommand),
+    /// Begin a new history when the majority of the council is gone for good
+    #[command(subcommand, arg_required_else_help = true)]
+    Lineage(super::lineage::LineageCommand),
     /// Wait until the cluster is as wanted
     Wait(super::wait::WaitArgs),
     /// Write memtables out, on all nodes or one

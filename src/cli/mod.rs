@@ -18,6 +18,7 @@ mod import;
 mod item;
 mod later;
 mod line;
+mod lineage;
 mod lines;
 mod locate;
 mod node;
@@ -115,6 +116,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Table(command) => table::run(&context, command, &mut output).await,
         Command::Node(command) => node::run(&context, command, &mut output).await,
         Command::Plan(command) => plan::run(&context, command, &mut output).await,
+        Command::Lineage(command) => lineage::run(&context, command, &mut output).await,
         Command::Wait(args) => wait::run(&context, args, &mut output).await,
         Command::Hints(command) => hints::run(&context, command, &mut output).await,
         Command::Flush(args) => stores::run(&context, Task::Flush, args, &mut output).await,

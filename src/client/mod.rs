@@ -55,6 +55,7 @@ mod error;
 mod explain;
 mod health;
 mod hints;
+mod lineage;
 mod patience;
 mod plan;
 mod pool;
@@ -92,6 +93,7 @@ pub use explain::{
     ExplainRequest, Explanation, HeldVersion, OwnCopy, OwnerCopy, RegisterFacts, SiblingVersion,
 };
 pub use hints::{DirtyMark, HintLine, HintTotals, Hints, HintsRequest};
+pub use lineage::{ForceLineageRequest, Lineage};
 pub use plan::{ChangePlanRequest, MemberInfo, Plans, Topology, TopologyRequest};
 pub use register::{CasReply, CasRequest, FoundVersion, Outcome, OutcomeRequest, WriteId};
 pub use ring::{RingRequest, RingWatch};
@@ -254,6 +256,18 @@ impl Client {
     /// Asks about members and plans, and changes them.
     pub fn plans(&self) -> Plans {
         Plans::new(self.core.clone())
+    }
+
+    /// Has one node begin a new lineage of the cluster of this name, without members that are gone for good
+    /// and never accepted again: for when the majority of the council is among them. **Do it at one node
+    /// only.** Errors: `MEMBER_UNKNOWN`; `PLAN_INVALID` when one of them is not down, the rest of the council
+    /// can decide, or somebody who answers knows a newer epoch.
+    pub fn force_lineage(
+        &self,
+        cluster: impl Into<String>,
+        gone: Vec<NodeName>,
+    ) -> ForceLineageRequest {
+        ForceLineageRequest::new(self.core.clone(), cluster.into(), gone)
     }
 
     /// Asks one node for the ring as it sees it: members, who owns what, and what is on the move.

@@ -43,7 +43,13 @@ pub fn judge(view: &View, hello: &Hello) -> Result<(), HelloRefusal> {
             });
         }
         (Some(_), Some(_)) if hello.lineage != ours.lineage => {
-            return Err(HelloRefusal::Lineage { theirs: hello.lineage.0, ours: ours.lineage.0 });
+            let state = view.state.clone().filter(|_| ours.lineage > hello.lineage);
+            let (theirs, ours) = (hello.lineage.0, ours.lineage.0);
+            return Err(HelloRefusal::Lineage { theirs, ours, state });
+        }
+        (Some(_), Some(_)) if hello.origin != ours.origin && !crate::mutant!("rivals-talk") => {
+            let (lineage, theirs, ours) = (ours.lineage.0, hello.origin, ours.origin);
+            return Err(HelloRefusal::Rival { lineage, theirs, ours });
         }
         // Founders that disagree about the list number each other differently, so this comes
         // before any comparison of ids.
@@ -59,7 +65,7 @@ pub fn judge(view: &View, hello: &Hello) -> Result<(), HelloRefusal> {
         return Err(stranger(hello, HINT_DOUBLE));
     }
     let known = match &view.state {
-        Some(state) => is_member(state, hello),
+        Some(state) => is_member(state, hello) && !state.is_gone(hello.id, hello.birth),
         // A born node may tell an unborn one about the cluster, whoever it is.
         None if hello.cluster.is_some() => true,
         None => view.members.iter().any(|other| other.id == hello.id && other.name == hello.name),
@@ -71,9 +77,7 @@ pub fn judge(view: &View, hello: &Hello) -> Result<(), HelloRefusal> {
 fn unknown(view: &View, hello: &Hello) -> HelloRefusal {
     let (name, id) = (hello.name.clone(), hello.id);
     match &view.state {
-        Some(state) if state.topology.gone.contains(&(id, hello.birth)) => {
-            HelloRefusal::Gone { name, id }
-        }
+        Some(state) if state.is_gone(id, hello.birth) => HelloRefusal::Gone { name, id },
         // It shows the cluster's id, and a number that this node has not heard to have been given.
         Some(state) if hello.cluster.is_some() && id > state.topology.member_id_max => {
             HelloRefusal::Unheard { name, id }
@@ -109,6 +113,7 @@ mod tests {
             founders: 7,
             cluster: None,
             lineage: Lineage(0),
+            origin: 0,
             feature_level: 1,
             id: NodeId(id),
             name: format!("n{id}").parse().unwrap(),
@@ -212,7 +217,18 @@ mod tests {
         let id = |hello: &mut Hello| hello.cluster = Some(ClusterId(6));
         assert!(matches!(verdict(&born(), id), Err(Cluster { .. })));
         let lineage = |hello: &mut Hello| hello.lineage = Lineage(1);
-        assert!(matches!(verdict(&born(), lineage), Err(Line { theirs: 1, ours: 0 })));
+        assert!(matches!(verdict(&born(), lineage), Err(Line { theirs: 1, ours: 0, state: None })));
+        let mut later = born();
+        later.hello.lineage = Lineage(1);
+        let told = verdict(&later, |_| ());
+        assert!(matches!(told, Err(Line { theirs: 0, ours: 1, state: Some(_) })), "{told:?}");
+        let rival = |hello: &mut Hello| hello.origin = 9;
+        let told = verdict(&born(), rival);
+        assert_eq!(told, Err(HelloRefusal::Rival { lineage: 0, theirs: 9, ours: 0 }));
+        {
+            let _armed = crate::testing::arm_mutant("rivals-talk");
+            assert_eq!(verdict(&born(), rival), Ok(()));
+        }
         let founders = |hello: &mut Hello| (hello.founders, hello.to) = (8, NodeId(3));
         assert!(matches!(verdict(&unborn(), founders), Err(Founders { .. })));
         let to = |hello: &mut Hello| hello.to = NodeId(3);
@@ -228,6 +244,11 @@ mod tests {
         view.state = Some(Arc::new(state));
         let gone = |hello: &mut Hello| (hello.id, hello.birth) = (NodeId(3), Nonce(33));
         assert!(matches!(verdict(&view, gone), Err(HelloRefusal::Gone { .. })));
+        // One that was left out by force stays an owner, and a stranger, until a plan has replaced it.
+        let mut state = ClusterState::clone(born().state.as_ref().unwrap());
+        state.topology.gone = vec![(NodeId(2), Nonce(2))];
+        let left_out = View { state: Some(Arc::new(state)), ..born() };
+        assert!(matches!(verdict(&left_out, |_| ()), Err(HelloRefusal::Gone { .. })));
         let other = |hello: &mut Hello| hello.id = NodeId(3);
         assert!(matches!(verdict(&view, other), Err(Stranger { .. })));
         assert!(matches!(verdict(&unborn(), nobody), Err(Stranger { .. })));

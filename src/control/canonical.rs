@@ -133,6 +133,8 @@ fn write_topology(out: &mut Writer, topology: &Topology) {
         out.list([u64::from(unit.class.0), u64::from(unit.partition.0), epoch.0].into_iter());
         out.list(gone.iter().map(|id| u64::from(id.0)));
     }
+    out.number(topology.origins.len() as u64);
+    topology.origins.iter().for_each(|origin| out.wide(*origin));
 }
 
 fn write_staged(out: &mut Writer, staged: &[Staged]) {

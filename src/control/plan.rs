@@ -382,6 +382,7 @@ pub(super) fn end(next: &mut ClusterState) -> bool {
         next.members.iter().filter(|m| goes(m)).map(|m| (m.id, m.birth)).collect();
     if !gone.is_empty() {
         next.members.retain(|member| gone.iter().all(|(id, _)| *id != member.id));
+        next.topology.gone.retain(|known| !gone.contains(known));
         next.topology.gone.extend(gone);
         let over = next.topology.gone.len().saturating_sub(limits::GONE_MAX);
         next.topology.gone.drain(..over);

@@ -195,7 +195,9 @@ pub(super) fn weight(state: &ClusterState) -> usize {
     let classes: usize = state.classes.iter().map(class).sum();
     let ring: usize = state.ring.iter().map(id).sum();
     let tables: usize = state.tables.iter().map(|table| 64 + table.name.as_str().len()).sum();
-    let staged = 80 * state.topology.staged.len() + 24 * state.topology.gone.len();
+    let staged = 80 * state.topology.staged.len()
+        + 24 * state.topology.gone.len()
+        + 16 * state.topology.origins.len();
     let losses = state.topology.losses.iter().map(|loss| 24 + 5 * loss.gone.len());
     let topology = staged + plan.sum::<usize>() + losses.sum::<usize>();
     256 + members + classes + ring + tables + topology + 32 * state.recent_changes.len()

@@ -5,8 +5,8 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use crate::types::{
-    ClusterState, Epoch, Key, NodeId, NodeName, Partition, Quorum, Record, RequestId, Role, Stamp,
-    TableName, Time, TraceId, Unit, Value, WallTime, Zone,
+    ClusterState, Epoch, Key, Lineage, NodeId, NodeName, Partition, Quorum, Record, RequestId,
+    Role, Stamp, TableName, Time, TraceId, Unit, Value, WallTime, Zone,
 };
 
 use super::{
@@ -314,6 +314,28 @@ pub enum AdminRequest {
     Topology(Box<TopologyRequest>),
     /// Of a node that wants to be a member.
     Join(Box<Applicant>),
+    /// Begin a new lineage at this node.
+    Force(Box<ForceOrder>),
+}
+
+/// Begins a new lineage: the majority of the council is gone for good.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ForceOrder {
+    /// The name of the cluster that is meant.
+    pub cluster: String,
+    /// Members that never come back, and are never accepted again.
+    pub gone: Vec<NodeName>,
+}
+
+/// The lineage that a node is in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LineageReply {
+    /// Its number.
+    pub lineage: Lineage,
+    /// The epoch in force.
+    pub epoch: Epoch,
+    /// Who decides the next one.
+    pub council: Vec<NodeName>,
 }
 
 /// Asks where a key lives.
@@ -436,6 +458,8 @@ pub enum Reply {
     Hints(Box<HintsReply>),
     /// To [`AdminRequest::Topology`].
     Topology(Box<TopologyReply>),
+    /// To [`AdminRequest::Force`].
+    Forced(Box<LineageReply>),
     /// To [`AdminRequest::Join`]: a state in which the node is a member.
     Joined(Arc<ClusterState>),
     /// To [`ClientBody::Get`] and [`ClientBody::Put`] of a causal table.

@@ -1,6 +1,8 @@
 //! The handshake that opens every stream between nodes, and why one is refused.
 
-use crate::types::{ClusterId, Lineage, NodeId, NodeName, Nonce};
+use std::sync::Arc;
+
+use crate::types::{ClusterId, ClusterState, Lineage, NodeId, NodeName, Nonce};
 
 use super::BootRecord;
 
@@ -19,6 +21,8 @@ pub struct Hello {
     pub cluster: Option<ClusterId>,
     /// The history.
     pub lineage: Lineage,
+    /// What the history is told by, beside its number; 0 in the first.
+    pub origin: u128,
     /// The highest feature level the sender supports.
     pub feature_level: u32,
     /// Who sends.
@@ -76,6 +80,21 @@ pub enum HelloRefusal {
         theirs: u32,
         /// The refuser's.
         ours: u32,
+        /// The refuser's state, when its history is the later one.
+        state: Option<Arc<ClusterState>>,
+    },
+    /// Another history of the same number: both were forced.
+    #[error(
+        "another lineage {lineage}: {theirs:032x}, not {ours:032x}. Two were forced, and one of them has \
+         to go: docs/operating.md"
+    )]
+    Rival {
+        /// The number of both.
+        lineage: u32,
+        /// The opener's.
+        theirs: u128,
+        /// The refuser's.
+        ours: u128,
     },
     /// The address leads to somebody else than was meant.
     #[error("this address belongs to {refuser}, not to member {meant}")]

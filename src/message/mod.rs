@@ -24,9 +24,9 @@ pub use causal::{
     CausalDisk, CausalDone, CausalMessage, CausalPut, CausalReply, CausalTask, Changed, Sibling,
 };
 pub use client::{
-    AdminRequest, Attempt, ClientBody, ClientRequest, ClientResult, Get, GetReply, Locate,
-    LocateReply, NodeStatus, Principal, Put, PutReply, QuorumMode, Receipt, Reply, Scan, ScanEntry,
-    ScanReply, StatusReply, TimeToLive, UnwellBy,
+    AdminRequest, Attempt, ClientBody, ClientRequest, ClientResult, ForceOrder, Get, GetReply,
+    LineageReply, Locate, LocateReply, NodeStatus, Principal, Put, PutReply, QuorumMode, Receipt,
+    Reply, Scan, ScanEntry, ScanReply, StatusReply, TimeToLive, UnwellBy,
 };
 pub use copy::{
     CopyAsk, CopyChunk, CopyContent, CopyEntry, CopyFile, CopyMark, CopyMessage, CopyPage,

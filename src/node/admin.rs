@@ -34,6 +34,7 @@ impl Node {
                 AdminRequest::Join(applicant) => {
                     return self.on_join(now, op, deadline, *applicant);
                 }
+                AdminRequest::Force(order) => return self.on_force(op, *order),
                 AdminRequest::Hints(request) => {
                     return self.on_hint_request(now, op, &request);
                 }

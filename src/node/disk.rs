@@ -36,6 +36,8 @@ pub(super) enum Pending {
     /// Without which a life cannot go on, and what it is.
     Own(OwnStep, Vec<MetaRecord>),
     StatePersisted(Arc<ClusterState>),
+    /// The first state of a lineage that an operator forces here.
+    Forced(OpId, Arc<ClusterState>),
     LifePersisted(NodeId, LifeRecord),
     CeilingPersisted,
     Housekeeping,
@@ -217,7 +219,10 @@ impl Node {
             if let Pending::Acknowledged(epoch) = pending {
                 self.on_acknowledged(now, epoch, false);
             }
-            if matches!(pending, Pending::StatePersisted(_)) {
+            if let Pending::Forced(op, _) = &pending {
+                self.on_not_forced(*op, result);
+            }
+            if matches!(pending, Pending::StatePersisted(_) | Pending::Forced(..)) {
                 self.adopting = self.epoch();
                 if let Some(birth) = &mut self.birth {
                     birth.on_state_not_stored();
@@ -230,6 +235,7 @@ impl Node {
             Pending::Own(OwnStep::Registration, _) => self.on_registration_persisted(now),
             Pending::Own(OwnStep::Pledge, _) => self.on_pledge_persisted(),
             Pending::StatePersisted(state) => self.install(now, state),
+            Pending::Forced(op, state) => self.on_forced(now, op, state),
             Pending::LifePersisted(member, life) => self.on_life_persisted(member, life),
             Pending::DecreePersisted(to, answer) => {
                 if !crate::mutant!("decree-answers-before-durable") {

@@ -174,7 +174,7 @@ impl Node {
             return;
         }
         crate::sometimes!("node: installs a state");
-        if state.member(self.me).is_none() {
+        if state.member(self.me).is_none() || state.is_gone(self.me, self.birth_nonce) {
             self.state = Some(state);
             self.refuse(GONE.to_owned());
             return self.publish();
@@ -222,9 +222,12 @@ impl Node {
             return;
         }
         if let Some(own) = &self.state {
-            let same = own.cluster == state.cluster && own.lineage == state.lineage;
+            let lineage = |state: &ClusterState| (state.cluster, state.lineage, state.origin());
+            let same = lineage(own) == lineage(state);
             if same && state.epoch > own.epoch {
                 self.adopt(state.clone());
+            } else if state.lineage > own.lineage {
+                self.on_later_lineage(state);
             }
             return;
         }
@@ -367,6 +370,11 @@ impl Node {
         } else if about_us && self.state.is_none() {
             self.refuse(format!("member {peer} refuses this node: {reason}"));
             self.publish();
+        } else if let HelloRefusal::Lineage { state: Some(state), .. } = reason
+            && self.state.as_ref().is_some_and(|own| own.lineage < state.lineage)
+        {
+            let state = state.clone();
+            self.on_later_lineage(&state);
         } else {
             self.note(Level::Warn, Some(peer), format!("stream refused: {reason}"));
             if let Some(birth) = &mut self.birth {

@@ -24,6 +24,7 @@ mod explain;
 mod fills;
 mod hints;
 mod lifecycle;
+mod lineage;
 mod links;
 mod members;
 mod operation;

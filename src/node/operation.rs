@@ -267,6 +267,7 @@ impl Node {
                 | Reply::Tables(_)
                 | Reply::Hints(_)
                 | Reply::Topology(_)
+                | Reply::Forced(_)
                 | Reply::Joined(_)
                 | Reply::Causal(_),
             )

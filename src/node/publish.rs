@@ -65,6 +65,7 @@ impl Node {
             founders: if self.state.is_some() { 0 } else { founders_hash(charter) },
             cluster: self.state.as_ref().map(|state| state.cluster),
             lineage: self.state.as_ref().map_or(Lineage(0), |state| state.lineage),
+            origin: self.state.as_ref().map_or(0, |state| state.origin()),
             feature_level: limits::FEATURE_LEVEL,
             id: self.me,
             name: self.config.name.clone(),

@@ -325,6 +325,7 @@ impl Node {
             AdminRequest::Hints(_) => Ok(Reply::Hints(Box::default())),
             AdminRequest::Topology(_) => self.topology_reply(epoch),
             AdminRequest::Join(_) => Ok(Reply::Joined(state)),
+            AdminRequest::Force(_) => Ok(Reply::Forced(Box::new(self.lineage_reply(&state)))),
         }
     }
 

@@ -205,7 +205,10 @@ impl Handle {
     /// As [`Handle::submit`]; [`ErrorCode::DeadlineExceeded`] when a disk takes too long.
     pub async fn admin(&self, deadline: Time, request: AdminRequest) -> ClientResult {
         let op = self.next();
-        let changes = matches!(&request, AdminRequest::Table(_) | AdminRequest::Topology(_));
+        let changes = matches!(
+            &request,
+            AdminRequest::Table(_) | AdminRequest::Topology(_) | AdminRequest::Force(_)
+        );
         let applied = if changes { Applied::Unknown } else { Applied::No };
         let call = self.call(op, Event::Admin { op, deadline, request });
         // What the node itself says at the deadline tells more.

@@ -5,7 +5,10 @@ use tonic::{Request, Response, Status};
 
 use crate::message::{AdminRequest, OpError, Reply, TopologyRequest};
 use crate::runtime::Handle;
-use crate::wire::admin::{locate_from_wire, locate_to_wire, status_to_wire, version_to_wire};
+use crate::wire::admin::{
+    force_from_wire, forced_to_wire, locate_from_wire, locate_to_wire, status_to_wire,
+    version_to_wire,
+};
 use crate::wire::client::mismatched;
 use crate::wire::error::status_of;
 use crate::wire::explain::{explain_from_wire, explain_to_wire};
@@ -147,6 +150,18 @@ impl Admin for AdminService {
         let (deadline, ask) = asked.map_err(|error| status_of(&error))?;
         match self.handle.admin(deadline, ask).await.map_err(|error| status_of(&error))? {
             Reply::Topology(reply) => Ok(Response::new(topology_to_wire(*reply))),
+            _ => Err(status_of(&mismatched())),
+        }
+    }
+
+    async fn force_lineage(
+        &self,
+        request: Request<pb::ForceLineageRequest>,
+    ) -> Result<Response<pb::ForceLineageResponse>, Status> {
+        let (metadata, _, ask) = request.into_parts();
+        let ask = force_from_wire(ask).map_err(|error| status_of(&error))?;
+        match self.run(&metadata, ask).await? {
+            Reply::Forced(reply) => Ok(Response::new(forced_to_wire(*reply))),
             _ => Err(status_of(&mismatched())),
         }
     }

@@ -5,8 +5,8 @@ use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::time::{sleep, timeout};
 use tonic::Streaming;
 
-use crate::message::{Hello, HelloRefusal, Lane};
-use crate::types::{NodeId, limits};
+use crate::message::{Hello, HelloRefusal, Lane, View};
+use crate::types::{Lineage, NodeId, limits};
 use crate::wire::hello::{HelloAnswer, answer_from_wire, hello_batch};
 use crate::wire::proto::peer as pb;
 use crate::wire::proto::peer::peer_client::PeerClient;
@@ -62,7 +62,10 @@ impl Link {
             if let Ended::Refused(reason) = ended
                 && !matches!(reason, HelloRefusal::Unheard { .. })
             {
-                backoff.exhaust();
+                // Who has been told of a later lineage greets anew once it goes on with it.
+                if !matches!(reason, HelloRefusal::Lineage { state: Some(_), .. }) {
+                    backoff.exhaust();
+                }
                 self.inbox.rejected(self.peer, reason).await;
             }
             let pause = backoff.fail();
@@ -106,8 +109,14 @@ impl Link {
             "stream open"
         );
         // Nothing more comes on this half but its end, or a refusal that came later.
+        let greeted = (hello.lineage, hello.origin);
         loop {
-            answer(&mut answers).await?;
+            tokio::select! {
+                word = answer(&mut answers) => word?,
+                () = another_history(&mut self.view, greeted) => {
+                    return Err(unreachable("this node goes on in another lineage"));
+                }
+            }
         }
     }
 
@@ -116,6 +125,18 @@ impl Link {
         let view = self.view.wait_for(Option::is_some).await.map_err(unreachable)?;
         let hello = view.as_ref().map(|view| Hello { to: self.peer, ..view.hello.clone() });
         hello.ok_or_else(|| unreachable("no view"))
+    }
+}
+
+/// Waits until this node has another history than the one it has greeted with: what it says belongs to
+/// that one then.
+async fn another_history(view: &mut ViewReceiver, greeted: (Lineage, u128)) {
+    let is_other = |view: &Option<Arc<View>>| {
+        view.as_ref().is_some_and(|view| (view.hello.lineage, view.hello.origin) != greeted)
+    };
+    if view.wait_for(is_other).await.is_err() {
+        // The node is going; the stream ends with the task.
+        core::future::pending::<()>().await;
     }
 }
 

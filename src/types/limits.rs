@@ -134,6 +134,11 @@ pub const STAGED_MAX: usize = 256;
 pub const LOSSES_MAX: usize = 1 << 16;
 /// Units that one request gives up copies of.
 pub const LOSS_UNITS_MAX: usize = 1024;
+/// Lineages that can be forced.
+pub const LINEAGES_MAX: usize = 256;
+/// How many epochs a forced lineage begins above the state it is made of: more than may have been decided
+/// unheard.
+pub const FORCED_EPOCHS: u64 = 1_000_000;
 /// Members that have gone, and are remembered to tell a disk that comes back.
 pub const GONE_MAX: usize = 256;
 

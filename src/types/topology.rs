@@ -151,9 +151,23 @@ pub struct Topology {
     /// Units of which copies were given up, in their order; one of each at most, and only as long as
     /// somebody who was given up is an owner of it.
     pub losses: Vec<Loss>,
+    /// What each lineage that was forced is told by, in their order: the last is this one's. None in the
+    /// first lineage.
+    pub origins: Vec<u128>,
 }
 
 impl ClusterState {
+    /// What its lineage is told by, beside its number; 0 in the first.
+    pub fn origin(&self) -> u128 {
+        self.topology.origins.last().copied().unwrap_or(0)
+    }
+
+    /// Whether the member born so was a member, and is never to be one again. It may still be named as an
+    /// owner, until a plan gives to others what it owned.
+    pub fn is_gone(&self, id: NodeId, birth: Nonce) -> bool {
+        self.topology.gone.contains(&(id, birth))
+    }
+
     /// What was given up of `unit`.
     pub fn loss(&self, unit: Unit) -> Option<&Loss> {
         let losses = &self.topology.losses;

@@ -1,11 +1,12 @@
 //! The operators' plane between `message` and `proto/admin.proto`.
 
 use crate::message::{
-    AdminRequest, Locate, LocateReply, NodeStatus, OpError, StatusReply, UnwellBy,
+    AdminRequest, ForceOrder, LineageReply, Locate, LocateReply, NodeStatus, OpError, StatusReply,
+    UnwellBy,
 };
-use crate::types::limits;
+use crate::types::{NodeName, limits};
 
-use super::client::{key_from_wire, table_from_wire};
+use super::client::{key_from_wire, malformed, table_from_wire};
 use super::proto::admin as pb;
 
 /// Where a key lives: the question, checked.
@@ -25,6 +26,29 @@ pub fn locate_to_wire(reply: LocateReply) -> pb::LocateResponse {
         partition: reply.unit.partition.0.into(),
         owners: reply.owners.into_iter().map(String::from).collect(),
         stand_ins: reply.stand_ins.into_iter().map(String::from).collect(),
+    }
+}
+
+/// Who is never accepted again in a new lineage: the order, checked.
+///
+/// # Errors
+/// The first field that is outside its bounds.
+pub fn force_from_wire(ask: pb::ForceLineageRequest) -> Result<AdminRequest, OpError> {
+    let (count, most) = (ask.gone.len(), limits::MEMBERS_MAX);
+    if count > most {
+        return Err(malformed(format!("gone has {count} names; at most {most}")));
+    }
+    let names = ask.gone.into_iter().map(|name| NodeName::try_from(name).map_err(malformed));
+    let gone = names.collect::<Result<_, _>>()?;
+    Ok(AdminRequest::Force(Box::new(ForceOrder { cluster: ask.cluster, gone })))
+}
+
+/// The lineage a node is in.
+pub fn forced_to_wire(reply: LineageReply) -> pb::ForceLineageResponse {
+    pb::ForceLineageResponse {
+        lineage: reply.lineage.0,
+        epoch: reply.epoch.0,
+        council: reply.council.into_iter().map(String::from).collect(),
     }
 }
 

@@ -469,6 +469,7 @@ pub fn session_answer(
             | Reply::Tables(_)
             | Reply::Hints(_)
             | Reply::Topology(_)
+            | Reply::Forced(_)
             | Reply::Joined(_)
             | Reply::Traced(_),
         ) => Answer::Error(error_detail(&mismatched())),

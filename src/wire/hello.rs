@@ -1,5 +1,7 @@
 //! The greeting that opens a stream between nodes, and its answers.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use crate::message::{Hello, HelloRefusal, Lane};
@@ -10,6 +12,7 @@ use super::peer::{
     wide_bytes,
 };
 use super::proto::peer as pb;
+use super::state::{state_from_wire, state_to_wire};
 
 /// Longest free text a node accepts from another.
 const TEXT_BYTES_MAX: usize = 1024;
@@ -23,6 +26,10 @@ pub fn hello_batch(hello: &Hello, lane: Lane) -> pb::PeerBatch {
         founders: wide_bytes(hello.founders),
         cluster: hello.cluster.map_or_else(Bytes::new, |cluster| wide_bytes(cluster.0)),
         lineage: hello.lineage.0,
+        origin: match hello.origin {
+            0 => Bytes::new(),
+            origin => wide_bytes(origin),
+        },
         feature_level: hello.feature_level,
         id: hello.id.0,
         name: hello.name.as_str().to_owned(),
@@ -60,6 +67,7 @@ pub fn hello_from_wire(batch: pb::PeerBatch) -> Result<(Hello, Lane), Malformed>
         founders,
         cluster: cluster.transpose()?.map(ClusterId),
         lineage: Lineage(hello.lineage),
+        origin: if hello.origin.is_empty() { 0 } else { wide(&hello.origin, "origin")? },
         feature_level: hello.feature_level,
         id: NodeId(hello.id),
         name: node_name(hello.name)?,
@@ -135,7 +143,7 @@ fn text(text: String) -> Result<String, Malformed> {
 
 fn refusal_to_wire(refusal: HelloRefusal) -> pb::HelloRefusal {
     use pb::hello_refusal::{
-        Founders, Lineages, Misdirected, Newcomer, Other, Protocol, Reason, Stranger,
+        Founders, Lineages, Misdirected, Newcomer, Other, Protocol, Reason, Rivals, Stranger,
     };
     let reason = match refusal {
         HelloRefusal::Protocol { theirs_min, theirs_max, ours_min, ours_max } => {
@@ -143,7 +151,14 @@ fn refusal_to_wire(refusal: HelloRefusal) -> pb::HelloRefusal {
         }
         HelloRefusal::Cluster { theirs, ours } => Reason::Cluster(Other { theirs, ours }),
         HelloRefusal::Founders { refuser } => Reason::Founders(Founders { refuser }),
-        HelloRefusal::Lineage { theirs, ours } => Reason::Lineage(Lineages { theirs, ours }),
+        HelloRefusal::Lineage { theirs, ours, state } => {
+            let state = state.as_deref().map(state_to_wire);
+            Reason::Lineage(Lineages { theirs, ours, state })
+        }
+        HelloRefusal::Rival { lineage, theirs, ours } => {
+            let (theirs, ours) = (wide_bytes(theirs), wide_bytes(ours));
+            Reason::Rivals(Rivals { lineage, theirs, ours })
+        }
         HelloRefusal::Misdirected { refuser, meant } => {
             Reason::Misdirected(Misdirected { refuser, meant: meant.0 })
         }
@@ -171,7 +186,16 @@ fn refusal_from_wire(refusal: pb::HelloRefusal) -> Result<HelloRefusal, Malforme
             HelloRefusal::Cluster { theirs: text(other.theirs)?, ours: text(other.ours)? }
         }
         Reason::Founders(founders) => HelloRefusal::Founders { refuser: text(founders.refuser)? },
-        Reason::Lineage(l) => HelloRefusal::Lineage { theirs: l.theirs, ours: l.ours },
+        Reason::Lineage(l) => HelloRefusal::Lineage {
+            theirs: l.theirs,
+            ours: l.ours,
+            state: l.state.map(state_from_wire).transpose()?.map(Arc::new),
+        },
+        Reason::Rivals(rivals) => HelloRefusal::Rival {
+            lineage: rivals.lineage,
+            theirs: wide(&rivals.theirs, "origin")?,
+            ours: wide(&rivals.ours, "origin")?,
+        },
         Reason::Misdirected(m) => {
             HelloRefusal::Misdirected { refuser: text(m.refuser)?, meant: NodeId(m.meant) }
         }

@@ -361,6 +361,7 @@ fn topology() -> Topology {
         }),
         gone: vec![(NodeId(4), Nonce(1 << 99))],
         losses: vec![Loss { unit, epoch: Epoch(2), gone: vec![NodeId(1), NodeId(2)] }],
+        origins: vec![5 << 80],
     }
 }
 
@@ -372,6 +373,7 @@ fn greeting() -> Hello {
         founders: 5,
         cluster: Some(ClusterId(6)),
         lineage: Lineage(7),
+        origin: 6 << 70,
         feature_level: 1,
         id: NodeId(2),
         name: "n2".parse().unwrap(),
@@ -446,7 +448,9 @@ fn a_greeting_and_its_answers_survive_the_wire() {
         HelloRefusal::Protocol { theirs_min: 1, theirs_max: 2, ours_min: 3, ours_max: 4 },
         HelloRefusal::Cluster { theirs: text(), ours: text() },
         HelloRefusal::Founders { refuser: text() },
-        HelloRefusal::Lineage { theirs: 1, ours: 2 },
+        HelloRefusal::Lineage { theirs: 1, ours: 2, state: Some(Arc::new(state(Epoch(9)))) },
+        HelloRefusal::Lineage { theirs: 2, ours: 1, state: None },
+        HelloRefusal::Rival { lineage: 3, theirs: 1 << 90, ours: 7 },
         HelloRefusal::Misdirected { refuser: text(), meant: NodeId(3) },
         HelloRefusal::Stranger { name: "n2".parse().unwrap(), id: NodeId(2), hint: text() },
         HelloRefusal::Unheard { name: "n2".parse().unwrap(), id: NodeId(2) },

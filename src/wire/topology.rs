@@ -22,6 +22,7 @@ pub(super) fn topology_to_wire(topology: &Topology) -> pb::Topology {
             .map(|(id, birth)| pb::Gone { id: id.0, birth: wide_bytes(birth.0) })
             .collect(),
         losses: topology.losses.iter().map(loss_to_wire).collect(),
+        origins: topology.origins.iter().map(|origin| wide_bytes(*origin)).collect(),
     }
 }
 
@@ -29,6 +30,8 @@ pub(super) fn topology_from_wire(wire: pb::Topology) -> Result<Topology, Malform
     let counts = [
         ("staged changes", wire.staged.len(), limits::STAGED_MAX),
         ("members that have gone", wire.gone.len(), limits::GONE_MAX),
+        ("losses", wire.losses.len(), limits::LOSSES_MAX),
+        ("lineages", wire.origins.len(), limits::LINEAGES_MAX),
     ];
     for (what, count, most) in counts {
         if count > most {
@@ -45,6 +48,11 @@ pub(super) fn topology_from_wire(wire: pb::Topology) -> Result<Topology, Malform
             .map(|gone| Ok((NodeId(gone.id), Nonce(wide(&gone.birth, "birth")?))))
             .collect::<Result<_, _>>()?,
         losses: wire.losses.into_iter().map(loss_from_wire).collect::<Result<_, _>>()?,
+        origins: wire
+            .origins
+            .iter()
+            .map(|origin| wide(origin, "origin"))
+            .collect::<Result<_, _>>()?,
     })
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value as Json, json};
 
 use crate::fixture::clock::until;
-use crate::fixture::kvctl::Done;
+use crate::fixture::kvctl::{Done, run};
 use crate::fixture::{Cluster, Plan};
 
 async fn ctl(cluster: &Cluster, line: &str) -> Done {
@@ -87,4 +87,93 @@ async fn units_that_have_lost_their_quorum_are_named_and_go_on_when_the_loss_is_
     assert!(
         cluster.nodes[2].log().contains("has accepted the loss of what members 1, 2 alone held")
     );
+}
+
+/// A lineage is forced at node `at`.
+async fn force(cluster: &Cluster, at: usize, gone: &str, name: &str) -> Done {
+    let endpoint = cluster.nodes[at].client.to_string();
+    let words = ["-e", &endpoint, "-o", "json", "lineage", "force", "--gone", gone];
+    run(&[&words[..], &["--cluster", name]].concat(), b"").await
+}
+
+#[tokio::test]
+async fn without_a_majority_of_the_council_one_node_goes_on_in_a_new_lineage() {
+    let mut cluster = Cluster::start().await;
+    let name = cluster.client().status().await.unwrap().cluster_name;
+    write_all(&cluster, 100).await;
+    let early = force(&cluster, 0, "n2", &name).await;
+    assert!(early.error()["message"].as_str().unwrap().contains("n2 is not down"), "{early:?}");
+    for node in [1, 2] {
+        cluster.nodes[node].kill();
+    }
+    // It could not even serve if it were started again.
+    cluster.nodes[0].kill();
+    cluster.nodes[0].start();
+    let forced = until("the others are down", Duration::from_secs(20), async || {
+        let done = force(&cluster, 0, "n2,n3", &name).await;
+        (done.code == Some(0)).then(|| done.json())
+    })
+    .await;
+    assert_eq!((&forced["lineage"], &forced["council"]), (&1.into(), &json!(["n1"])), "{forced}");
+    cluster.nodes[0].ready().await;
+    let again = force(&cluster, 0, "n2,n3", &name).await.succeeded().json();
+    assert_eq!(again, forced, "once");
+    let other = force(&cluster, 0, "n2,n3", "another").await;
+    assert_eq!(other.error()["code"], "REQUEST_MALFORMED");
+
+    // Who was left out is told, and stays out: also when nobody is there to tell it again.
+    cluster.nodes[1].start();
+    cluster.nodes[1].refuses("has left the cluster").await;
+    cluster.nodes[1].kill();
+    let endpoints = cluster.nodes[0].client.to_string();
+    let ctl = async |line: &str| {
+        let words: Vec<&str> =
+            ["-e", &endpoints, "-o", "json"].into_iter().chain(line.split(' ')).collect();
+        run(&words, b"").await
+    };
+    for name in ["n4", "n5"] {
+        cluster.add(name).await;
+        ctl(&format!("node join {name}")).await.succeeded();
+    }
+    let shown = ctl("plan show").await.succeeded().json();
+    let hash = shown["hash"].as_str().unwrap();
+    ctl(&format!("plan commit {hash}")).await.succeeded();
+    let line = "plan accept-loss --all --gone n2,n3 --follow --yes --timeout 100s";
+    let done = ctl(line).await.succeeded().json();
+    assert!(done["accepted"].as_u64().unwrap() >= 64, "{done}");
+    ctl("wait --for settled --timeout 60s").await.succeeded();
+    let status = ctl("status").await.succeeded().json();
+    let nodes = status["nodes"].as_array().unwrap();
+    let names: Vec<&Json> = nodes.iter().map(|node| &node["name"]).collect();
+    assert_eq!(names, ["n1", "n4", "n5"]);
+    read_all(&cluster, 100, &[0, 3, 4]).await;
+    cluster.client_of(3).put("new", "writes").await.unwrap();
+    cluster.nodes[2].start();
+    cluster.nodes[2].refuses("has left the cluster").await;
+    cluster.nodes[1].start();
+    cluster.nodes[1].refuses("has left the cluster").await;
+}
+
+#[tokio::test]
+async fn members_that_live_follow_a_forced_lineage() {
+    let mut cluster = Plan::new().of(5).start().await;
+    let name = cluster.client().status().await.unwrap().cluster_name;
+    for node in [0, 1, 2, 4] {
+        cluster.nodes[node].kill();
+    }
+    let forced = async |at: usize| {
+        until("a lineage is forced", Duration::from_secs(20), async || {
+            let done = force(&cluster, at, "n1,n2,n3", &name).await;
+            (done.code == Some(0)).then(|| done.json())
+        })
+        .await
+    };
+    let first = forced(3).await;
+    assert_eq!(first["lineage"], 1);
+    // The other one that lives hears of it, and goes on with it.
+    cluster.nodes[4].start();
+    cluster.nodes[4].ready().await;
+    assert!(cluster.nodes[4].log().contains("goes on in lineage 1"), "{}", cluster.nodes[4].log());
+    let told = force(&cluster, 4, "n1,n2,n3", &name).await.succeeded().json();
+    assert_eq!(told["lineage"], 1, "{told}");
 }

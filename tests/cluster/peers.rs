@@ -46,6 +46,7 @@ async fn greeting(cluster: &Cluster) -> pb::Hello {
         founders: Bytes::new(),
         cluster: Bytes::copy_from_slice(&cluster_id.to_be_bytes()),
         lineage: 0,
+        origin: Bytes::new(),
         feature_level: 1,
         id: id("n2").0,
         name: "n2".to_owned(),

@@ -62,6 +62,7 @@ pub(crate) fn hello(id: u32, to: u32) -> Hello {
         founders: 0,
         cluster: Some(ClusterId(5)),
         lineage: Lineage(0),
+        origin: 0,
         feature_level: 1,
         id: NodeId(id),
         name: format!("n{id}").parse().unwrap(),

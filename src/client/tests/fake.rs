@@ -578,6 +578,13 @@ impl admin::admin_server::Admin for Fake {
         Ok(Response::new(Fake::topology(self)))
     }
 
+    async fn force_lineage(
+        &self,
+        _: Request<admin::ForceLineageRequest>,
+    ) -> Result<Response<admin::ForceLineageResponse>, Status> {
+        Err(Status::unimplemented("nobody forces anything here"))
+    }
+
     async fn version(
         &self,
         _: Request<admin::VersionRequest>,

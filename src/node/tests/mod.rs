@@ -15,6 +15,7 @@ mod fill_disk;
 mod hint_disk;
 mod hints;
 mod key_disk;
+mod lineage;
 mod links;
 mod monotonic;
 mod moves;

@@ -260,6 +260,7 @@ fn view(phase: Phase, state: Option<Arc<ClusterState>>, id: u32, boot: u128) -> 
         founders: 0,
         cluster: None,
         lineage: roundtable::types::Lineage(0),
+        origin: 0,
         feature_level: 1,
         id: NodeId(id),
         name: format!("n{id}").parse().expect("a plain name"),
