@@ -44,6 +44,13 @@ pub(crate) struct ReplaceArgs {
     new: NodeName,
 }
 
+impl ReplaceArgs {
+    /// Who goes, and who comes.
+    pub(crate) fn into_names(self) -> (NodeName, NodeName) {
+        (self.old, self.new)
+    }
+}
+
 /// `kvctl node set`
 #[derive(Args, Debug)]
 pub(crate) struct SetArgs {

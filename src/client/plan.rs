@@ -160,6 +160,13 @@ impl Plans {
         self.change(PlanChange::RollBack)
     }
 
+    /// Has the plan that is carried out fill the reserved member `new` in the place of `old`, a member of
+    /// the same zone that it gives units to, and of which none is read yet. Errors: `MEMBER_UNKNOWN`,
+    /// `PLAN_INVALID`, `PLAN_CONFLICT`.
+    pub fn retarget(&self, old: NodeName, new: NodeName) -> ChangePlanRequest {
+        self.change(PlanChange::Retarget { old, new })
+    }
+
     /// Goes on with units without copies that are gone for good: 1 to 1024 units that are told in
     /// [`Topology::stuck`], and the members that never come back. **Acknowledged writes that only they
     /// held are lost.** Errors: `MEMBER_UNKNOWN`; `PLAN_INVALID` when one of the members is not down, or

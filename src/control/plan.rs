@@ -190,6 +190,7 @@ pub(super) fn apply(next: &mut ClusterState, change: &PlanChange) -> Result<(), 
         PlanChange::Pause => set_status(next, PlanStatus::Running, PlanStatus::Paused),
         PlanChange::Resume => resume(next),
         PlanChange::RollBack => roll_back(next),
+        PlanChange::Retarget { old, new } => retarget(next, old, new),
         // A node makes orders of it, by what it has heard: what is stuck is no property of a state.
         PlanChange::AcceptLoss { .. } => Err(invalid("which owners are gone has not been judged")),
     }
@@ -342,6 +343,60 @@ fn roll_back(next: &mut ClusterState) -> Result<(), OpError> {
         return Err(OpError::new(ErrorCode::PlanConflict, "no plan is carried out"));
     };
     plan.status = PlanStatus::RollingBack;
+    Ok(())
+}
+
+/// Another member takes the place of one that the plan gives units to. Moves to the old one are in their
+/// first phase, so they go back at once and begin anew.
+fn retarget(next: &mut ClusterState, old: &NodeName, new: &NodeName) -> Result<(), OpError> {
+    let (old, new) = (staying(next, old)?, reserved(next, new)?);
+    let owned = next.classes.iter().flat_map(|class| class.owners.iter().flatten());
+    if owned.into_iter().any(|id| *id == old.id) && !crate::mutant!("retarget-owner") {
+        let name = &old.name;
+        return Err(invalid(format!(
+            "units of {name} are read already: let the plan end, or roll it back, and replace {name} then"
+        )));
+    }
+    if old.zone != new.zone {
+        let (old, new) = ((&old.name, old.zone.as_str()), (&new.name, new.zone.as_str()));
+        return Err(invalid(format!(
+            "{} is in zone {:?} and {} in {:?}: the owners were chosen by zones",
+            old.0, old.1, new.0, new.1
+        )));
+    }
+    let Some(plan) = &mut next.topology.plan else {
+        return Err(OpError::new(ErrorCode::PlanConflict, "no plan is carried out"));
+    };
+    if plan.status == PlanStatus::RollingBack {
+        return Err(OpError::new(ErrorCode::PlanConflict, "the plan is being rolled back"));
+    }
+    let queued = plan.queue.iter_mut().map(|planned| &mut planned.to);
+    let begun = plan.begun.iter_mut().map(|begun| &mut begun.to);
+    let lists = queued.chain(begun).chain([&mut plan.ring]);
+    let mut named = 0;
+    for id in lists.flatten().filter(|id| **id == old.id) {
+        *id = new.id;
+        named += 1;
+    }
+    if named == 0 {
+        let name = &old.name;
+        return Err(invalid(format!(
+            "the plan gives {name} nothing: there is nothing to be replaced"
+        )));
+    }
+    plan.before.push(MemberBefore {
+        id: new.id,
+        role: new.role,
+        weight_milli: new.weight_milli,
+        zone: new.zone.clone(),
+    });
+    for member in &mut next.members {
+        if member.id == new.id {
+            (member.role, member.weight_milli) = (Role::Active, old.weight_milli);
+        } else if member.id == old.id {
+            member.role = Role::Leaving;
+        }
+    }
     Ok(())
 }
 

@@ -238,3 +238,71 @@ fn a_paused_plan_begins_nothing_and_a_rollback_brings_everything_back() {
 fn run_one(state: &ClusterState) -> ClusterState {
     Change::Steps(steps(state, &All)).after(state, RequestId(0)).unwrap()
 }
+
+/// A fifth and a sixth member, and a plan that gives the fifth its share.
+fn joining() -> ClusterState {
+    let state = admit(&admit(&state(4, 1), "n5"), "n6");
+    let state = staged(&state, StageOrder::Join(name("n5")));
+    plan(&state, PlanChange::Commit(draft(&state).hash)).unwrap()
+}
+
+fn retargeted(state: &ClusterState) -> Result<ClusterState, OpError> {
+    plan(state, PlanChange::Retarget { old: name("n5"), new: name("n6") })
+}
+
+/// Carries out all that may be, until nothing is left.
+fn carried_out(mut state: ClusterState) -> ClusterState {
+    for _ in 0..1000 {
+        let found = steps(&state, &All);
+        if found.is_empty() {
+            break;
+        }
+        state = Change::Steps(found).after(&state, RequestId(0)).unwrap();
+    }
+    state
+}
+
+#[test]
+fn a_new_owner_that_died_before_it_was_read_gives_its_place_to_another_and_the_plan_goes_on() {
+    let state = joining();
+    let begun = Change::Steps(steps(&state, &All)).after(&state, RequestId(0)).unwrap();
+    assert!(begun.classes[0].moves.iter().any(|moving| moving.other.contains(&NodeId(5))));
+    let next = retargeted(&begun).unwrap();
+    let plan = next.topology.plan.as_ref().unwrap();
+    assert!(!plan.ring.contains(&NodeId(5)) && plan.ring.contains(&NodeId(6)));
+    let done = carried_out(next);
+    assert_eq!(done.topology.plan, None);
+    let owns = |id: u32| done.classes[0].owners.iter().flatten().any(|known| known.0 == id);
+    assert!(owns(6) && !owns(5));
+    assert_eq!(done.member(NodeId(6)).unwrap().role, Role::Active);
+    assert_eq!(done.member(NodeId(5)), None, "it goes with the plan");
+    // Rolled back, both are what they were.
+    let back = Change::Plan(PlanChange::RollBack);
+    let back = carried_out(back.after(&retargeted(&begun).unwrap(), RequestId(0)).unwrap());
+    assert_eq!(back.classes[0].owners, state.classes[0].owners);
+    let roles = [5, 6].map(|id| back.member(NodeId(id)).unwrap().role);
+    assert_eq!(roles, [Role::Reserved, Role::Reserved]);
+}
+
+#[test]
+fn who_is_read_already_or_is_elsewhere_gives_its_place_to_nobody() {
+    let state = joining();
+    let refused = |state: &ClusterState| retargeted(state).unwrap_err().message;
+    let mut read = state.clone();
+    read.classes[0].owners[3][0] = NodeId(5);
+    assert!(refused(&read).contains("are read already"));
+    {
+        let _armed = crate::testing::arm_mutant("retarget-owner");
+        assert!(retargeted(&read).is_ok());
+    }
+    let mut elsewhere = state.clone();
+    elsewhere.members[5].zone = Zone::try_from("far".to_owned()).unwrap();
+    assert!(refused(&elsewhere).contains("zone"));
+    let mut idle = state.clone();
+    idle.topology.plan = None;
+    assert!(refused(&idle).contains("no plan"));
+    let active = plan(&state, PlanChange::Retarget { old: name("n5"), new: name("n1") });
+    assert!(active.unwrap_err().message.contains("reserved"));
+    let other = plan(&state, PlanChange::Retarget { old: name("n1"), new: name("n6") });
+    assert!(other.unwrap_err().message.contains("are read already"));
+}

@@ -46,6 +46,13 @@ pub enum PlanChange {
     Resume,
     /// Move back what was moved.
     RollBack,
+    /// Fill another member in the place of a new owner that is dead, where nobody has read it yet.
+    Retarget {
+        /// Whom the plan gives units to, and who does not answer.
+        old: NodeName,
+        /// A reserved member of the same zone.
+        new: NodeName,
+    },
     /// Go on without copies that are gone for good.
     AcceptLoss {
         /// The units.

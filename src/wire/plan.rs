@@ -50,6 +50,9 @@ pub fn change_from_wire(
             Ok(Verb::Unspecified) | Err(_) => Err(malformed(format!("verb is {verb}"))),
         },
         Change::AcceptLoss(loss) => loss_from_wire(loss),
+        Change::Retarget(replace) => {
+            Ok(PlanChange::Retarget { old: named(replace.old)?, new: named(replace.new)? })
+        }
     }?;
     Ok((deadline, AdminRequest::Topology(Box::new(TopologyRequest::Change { id, change }))))
 }
@@ -104,6 +107,9 @@ pub fn change_to_wire(change: &PlanChange) -> pb::ChangePlanRequest {
         PlanChange::Pause => Change::Verb(Verb::Pause.into()),
         PlanChange::Resume => Change::Verb(Verb::Resume.into()),
         PlanChange::RollBack => Change::Verb(Verb::RollBack.into()),
+        PlanChange::Retarget { old, new } => {
+            Change::Retarget(Replace { old: old.to_string(), new: new.to_string() })
+        }
         PlanChange::AcceptLoss { units, gone } => Change::AcceptLoss(AcceptLoss {
             units: units
                 .iter()

@@ -39,6 +39,7 @@ fn change() -> impl Strategy<Value = PlanChange> {
     prop_oneof![
         order.prop_map(PlanChange::Stage),
         any::<u128>().prop_map(PlanChange::Commit),
+        (name(), name()).prop_map(|(old, new)| PlanChange::Retarget { old, new }),
         (vec(units(), 1..4), names())
             .prop_map(|(units, gone)| PlanChange::AcceptLoss { units, gone }),
         prop::sample::select(vec![

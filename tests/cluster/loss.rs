@@ -8,6 +8,7 @@ use serde_json::{Value as Json, json};
 use crate::fixture::clock::until;
 use crate::fixture::kvctl::{Done, run};
 use crate::fixture::{Cluster, Plan};
+use crate::sloppy::down;
 
 async fn ctl(cluster: &Cluster, line: &str) -> Done {
     let words: Vec<&str> = ["-o", "json"].into_iter().chain(line.split(' ')).collect();
@@ -176,4 +177,36 @@ async fn members_that_live_follow_a_forced_lineage() {
     assert!(cluster.nodes[4].log().contains("goes on in lineage 1"), "{}", cluster.nodes[4].log());
     let told = force(&cluster, 4, "n1,n2,n3", &name).await.succeeded().json();
     assert_eq!(told["lineage"], 1, "{told}");
+}
+
+#[tokio::test]
+async fn a_plan_that_waits_for_custody_of_a_dead_member_says_so_and_ends_when_it_is_given_up() {
+    let mut cluster = Plan::new().of(4).and_reserved(1).start().await;
+    for seen_by in [0, 2, 3] {
+        down(&mut cluster, 1, seen_by).await;
+    }
+    // Every unit has n2 and n3, and n1 or n4; the other one of these two stands in for n2.
+    for number in 0..40 {
+        until("a sloppy put succeeds", Duration::from_secs(10), async || {
+            let key = format!("key-{number}");
+            let words = ["put", &key, "kept for n2", "-w", "all", "--sloppy"];
+            (cluster.kvctl(&words).await.code == Some(0)).then_some(())
+        })
+        .await;
+    }
+    ctl(&cluster, "node replace n4 n5").await.succeeded();
+    commit(&cluster).await;
+    until("the plan waits for n4 alone", Duration::from_secs(30), async || {
+        let status = ctl(&cluster, "plan status").await.succeeded().json();
+        let moves = status["plan"]["under_way"].as_array()?.len();
+        let line = status["custody"].as_array().unwrap().first()?.as_str().unwrap().to_owned();
+        let told = line.contains("n4 keeps") && line.contains("hints drop --node n4 --target n2");
+        (moves == 0 && status["plan"]["queued"] == 0 && told).then_some(())
+    })
+    .await;
+    ctl(&cluster, "hints drop --node n4 --target n2 --yes").await.succeeded();
+    ctl(&cluster, "wait --for settled --timeout 30s").await.succeeded();
+    let status = ctl(&cluster, "plan status").await.succeeded().json();
+    assert_eq!((&status["plan"], &status["custody"]), (&Json::Null, &json!([])), "{status}");
+    assert!(cluster.nodes[3].log().contains("of them in custody"));
 }

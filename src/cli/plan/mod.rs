@@ -36,6 +36,8 @@ pub(crate) enum PlanCommand {
     Rollback,
     /// Forget all that is staged
     Clear,
+    /// Fill another member in the place of one that the plan gives units to, and that is dead
+    Retarget(super::node::ReplaceArgs),
     /// Go on with units without copies that are gone for good
     AcceptLoss(loss::LossArgs),
 }
@@ -106,6 +108,10 @@ pub(crate) async fn run(
         PlanCommand::Status(StatusArgs { watch: true }) => status::watch(context, output).await,
         PlanCommand::Status(StatusArgs { watch: false }) => {
             status::status(&plans.show().await?, output)
+        }
+        PlanCommand::Retarget(args) => {
+            let (old, new) = args.into_names();
+            changed("goes on", &plans.retarget(old, new).await?, output)
         }
         PlanCommand::AcceptLoss(args) => loss::run(context, args, output).await,
         PlanCommand::Pause => changed("paused", &plans.pause().await?, output),
