@@ -83,6 +83,10 @@ impl Members {
         if let Some(held) = of_you {
             self.on_own(now, held);
         }
+        if let Some(peer) = self.peers.get_mut(&from) {
+            peer.is_older_self = version.incarnation.boot < peer.incarnation.boot
+                && !crate::mutant!("older-self-serves");
+        }
         self.on_facts(now, (from, from), (version, now.mono), facts);
         rumours.into_iter().for_each(|rumour| self.on_rumour(now, rumour));
         hearsay.into_iter().for_each(|hearsay| self.on_hearsay(now, from, hearsay));

@@ -213,9 +213,15 @@ impl Members {
         self.peers.get(&member).is_some_and(Peer::is_reachable)
     }
 
-    /// Whether `member` has last said that it serves.
+    /// Whether `member` has last said that it serves. An older copy of it, which answers in its place, does
+    /// not.
     pub fn serves(&self, member: NodeId) -> bool {
-        self.told(member).is_some_and(|facts| facts.serving)
+        !self.is_older_self(member) && self.told(member).is_some_and(|facts| facts.serving)
+    }
+
+    /// Whether an older copy of `member` answers in its place, which never serves again.
+    pub fn is_older_self(&self, member: NodeId) -> bool {
+        self.peers.get(&member).is_some_and(|peer| peer.is_older_self)
     }
 
     /// What is known of `member`.

@@ -426,6 +426,28 @@ fn custody_is_known_once_all_have_told_since_this_node_is_there() {
     assert!(members.custody_is_known());
 }
 
+/// Whether B is held to serve once an older boot of it answers, and once it answers itself again.
+fn older_self() -> (bool, bool) {
+    let mut members = members(timing());
+    let says = |boot, told| {
+        let facts = ProbeFacts { serving: true, ..ProbeFacts::default() };
+        Probe { facts: facts.into(), ..probe(0, (boot, 0), told) }
+    };
+    members.on_news(at(100), B, says(7, 1));
+    assert!(members.serves(B));
+    members.on_news(at(200), B, says(3, 2));
+    let by_older = members.serves(B);
+    members.on_news(at(300), B, says(8, 1));
+    (by_older, members.serves(B))
+}
+
+#[test]
+fn an_older_copy_of_a_member_does_not_serve_in_its_name() {
+    assert_eq!(older_self(), (false, true));
+    let _armed = arm_mutant("older-self-serves");
+    assert_eq!(older_self(), (true, true));
+}
+
 #[test]
 fn older_facts_do_not_replace_newer_ones() {
     let mut members = members(timing());

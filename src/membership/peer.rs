@@ -32,6 +32,9 @@ pub(super) struct Peer {
     /// Smoothed, of probes.
     pub(super) round_trip: Option<Duration>,
     pub(super) facts: Option<Facts>,
+    /// Who answers in its name has booted less often than it has: an older copy of its disk runs, and
+    /// may not serve. What it last said of itself says nothing of that one.
+    pub(super) is_older_self: bool,
     /// Its wall clock against ours, in nanoseconds.
     pub(super) clock_offset_ns: i64,
 }
@@ -62,6 +65,7 @@ impl Peer {
             told_at: None,
             round_trip: None,
             facts: None,
+            is_older_self: false,
             clock_offset_ns: 0,
         }
     }
