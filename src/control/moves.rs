@@ -29,13 +29,17 @@ pub enum StepKind {
     ReadNew,
     /// Write the read set alone: the other set goes.
     NewOnly,
-    /// Go back. In the first phase the other set goes; in the second this is the move back, in its
-    /// first phase.
+    /// Go back in the first phase: the other set goes.
     RollBack,
+    /// Go back in the second phase: this is the move back now, in its first phase. The fence stays, so this
+    /// is another step than the one above: made twice, it would let the old owners go without a barrier.
+    TurnBack,
     /// An owner has lost data: it is filled again.
     FillAgain(NodeId),
     /// An owner that was given up has come back, and has been filled: it counts again.
     Returned(NodeId),
+    /// It is rolled back no more: an owner that it had before is gone for good. It stays with those it has.
+    Stay,
     /// The plan has come to its end. Names no unit of its own.
     EndPlan,
 }
@@ -68,9 +72,14 @@ fn make(next: &mut ClusterState, step: &Step) -> bool {
     let moving = next.moving(*unit).cloned();
     let place = usize::from(unit.partition.0);
     match (kind, moving) {
+        // No owner changes, and so neither does the fence.
+        (StepKind::Stay, None) => return plan::leave_where_it_is(next, *unit),
         (StepKind::Begin(to), None) => {
             let owners = next.owners(*unit);
-            if to.len() != owners.len() || is_same(owners, to) {
+            // Chosen for another plan, or before the plan was turned round: it leads astray, to members that
+            // may have gone.
+            let wanted = plan::is_wanted(next, *unit, to) || crate::mutant!("late-begin-made");
+            if to.len() != owners.len() || is_same(owners, to) || !wanted {
                 return false;
             }
             let entries = entries_of(next, *unit, to, &[]);
@@ -107,7 +116,7 @@ fn make(next: &mut ClusterState, step: &Step) -> bool {
         (StepKind::RollBack, Some(moving)) if moving.phase == MovePhase::ReadOld => {
             remove(next, unit.class, unit.partition);
         }
-        (StepKind::RollBack, Some(mut moving)) => {
+        (StepKind::TurnBack, Some(mut moving)) if moving.phase == MovePhase::ReadNew => {
             // Read set and write sets stay, and so does the fence.
             moving.phase = MovePhase::ReadOld;
             moving.was_read = true;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::*;
 use crate::control::schema::tests::state;
 use crate::control::{Change, Heard, steps};
-use crate::types::{ClassId, PlanStatus, RequestId};
+use crate::types::{ClassId, PlanStatus, Planned, RequestId};
 
 pub(in crate::control) const UNIT: Unit = Unit { class: ClassId(0), partition: Partition(3) };
 pub(in crate::control) const NEW: NodeId = NodeId(4);
@@ -73,6 +73,16 @@ pub(in crate::control) fn first() -> (ClusterState, Vec<NodeId>, Vec<NodeId>) {
     let old: Vec<NodeId> = (1..=3).map(NodeId).collect();
     state.classes[0].owners[3].clone_from(&old);
     let new = vec![NodeId(1), NodeId(2), NEW];
+    state.topology.plan = Some(crate::types::Plan {
+        hash: 1,
+        status: PlanStatus::Running,
+        ring: state.ring.clone(),
+        queue: vec![Planned { unit: UNIT, to: new.clone() }],
+        begun: Vec::new(),
+        total: 1,
+        before: Vec::new(),
+        ring_before: state.ring.clone(),
+    });
     (state, old, new)
 }
 
@@ -137,6 +147,36 @@ fn a_step_that_was_chosen_at_another_fence_is_not_made() {
     assert_eq!(error.code, ErrorCode::PlanConflict);
 }
 
+/// Whether a move that somebody chose to begin is begun in `state`.
+fn is_begun(state: &ClusterState, to: &[NodeId]) -> bool {
+    let kind = StepKind::Begin(to.to_vec());
+    let step = Step { unit: UNIT, fence: state.changed_at(UNIT), kind };
+    Change::Steps(vec![step]).after(state, RequestId(0)).is_ok()
+}
+
+#[test]
+fn a_move_that_the_plan_does_not_want_any_more_is_not_begun() {
+    let (state, old, new) = first();
+    assert!(is_begun(&state, &new));
+    let done = {
+        let read = make_step(&make_step(&state, StepKind::Begin(new.clone())), StepKind::ReadNew);
+        make_step(&read, StepKind::NewOnly)
+    };
+    let with = |change: &dyn Fn(&mut crate::types::Plan)| {
+        let mut next = done.clone();
+        change(next.topology.plan.as_mut().unwrap());
+        next
+    };
+    let back = with(&|plan| plan.status = PlanStatus::RollingBack);
+    assert!(is_begun(&back, &old));
+    // Chosen while it was rolled back; then it went forward again, or came to its end.
+    let mut over = done.clone();
+    over.topology.plan = None;
+    assert!(!is_begun(&done, &old) && !is_begun(&over, &old));
+    let _armed = crate::testing::arm_mutant("late-begin-made");
+    assert!(is_begun(&done, &old) && is_begun(&over, &old));
+}
+
 #[test]
 fn a_rollback_keeps_the_read_set_and_undoing_it_takes_a_barrier() {
     let (state, old, new) = first();
@@ -146,7 +186,7 @@ fn a_rollback_keeps_the_read_set_and_undoing_it_takes_a_barrier() {
     assert_eq!(back.changed_at(UNIT), back.epoch);
 
     let read = make_step(&begun, StepKind::ReadNew);
-    let undoing = make_step(&read, StepKind::RollBack);
+    let mut undoing = make_step(&read, StepKind::TurnBack);
     assert_eq!(undoing.owners(UNIT), &new[..], "the read set stays");
     assert_eq!(undoing.changed_at(UNIT), read.changed_at(UNIT), "and so does the fence");
     let moving = undoing.moving(UNIT).unwrap();
@@ -154,6 +194,10 @@ fn a_rollback_keeps_the_read_set_and_undoing_it_takes_a_barrier() {
     // A step chosen before the rollback does not fit the phase any more.
     let stale = Step { unit: UNIT, fence: read.epoch, kind: StepKind::NewOnly };
     assert!(Change::Steps(vec![stale]).after(&undoing, RequestId(0)).is_err());
+    // Nor does the same once more, by somebody who has not heard of it: the fence has stayed.
+    let again = Step { unit: UNIT, fence: read.epoch, kind: StepKind::TurnBack };
+    assert!(Change::Steps(vec![again]).after(&undoing, RequestId(0)).is_err());
+    undoing.topology.plan = None;
     // The old owners have missed nothing: it goes on without filling anybody.
     let found = steps(&undoing, &Said::default());
     assert_eq!(found.first().map(|step| &step.kind), Some(&StepKind::ReadNew));
@@ -164,7 +208,7 @@ fn what_was_read_is_dropped_only_behind_its_barrier() {
     let (state, old, new) = first();
     let mut undoing =
         make_step(&make_step(&state, StepKind::Begin(new.clone())), StepKind::ReadNew);
-    undoing = make_step(&undoing, StepKind::RollBack);
+    undoing = make_step(&undoing, StepKind::TurnBack);
     // The plan is rolled back to `new`, as if it had begun there: the old set is to be dropped.
     undoing.topology.plan = Some(crate::types::Plan {
         hash: 1,
@@ -187,7 +231,8 @@ fn what_was_read_is_dropped_only_behind_its_barrier() {
 
 #[test]
 fn an_owner_that_has_lost_data_gets_a_new_entry_once() {
-    let (state, ..) = first();
+    let (mut state, ..) = first();
+    state.topology.plan = None;
     let said = Said { lost: vec![(NodeId(2), UNIT, Epoch(1))], ..Said::default() };
     let next = Change::Steps(steps(&state, &said)).after(&state, RequestId(0)).unwrap();
     assert_eq!(next.entry(UNIT, NodeId(2)), Some(next.epoch));

@@ -400,6 +400,26 @@ fn retarget(next: &mut ClusterState, old: &NodeName, new: &NodeName) -> Result<(
     Ok(())
 }
 
+/// Whether these are the owners to which the plan would move a unit now.
+pub(super) fn is_wanted(state: &ClusterState, unit: Unit, to: &[NodeId]) -> bool {
+    let Some(plan) = &state.topology.plan else { return false };
+    let forward = plan.status != PlanStatus::RollingBack;
+    let queued = plan.queue.iter().any(|planned| planned.unit == unit && planned.to == to);
+    let begun = plan.begun.iter().find(|begun| begun.unit == unit);
+    let aim = begun.map(|begun| if forward { &begun.to } else { &begun.from });
+    aim.map_or(forward && queued, |aim| aim == to)
+}
+
+/// Takes a unit out of what is rolled back. Returns whether it was in it.
+pub(super) fn leave_where_it_is(next: &mut ClusterState, unit: Unit) -> bool {
+    let Some(plan) = &mut next.topology.plan else { return false };
+    let known = plan.begun.len();
+    if plan.status == PlanStatus::RollingBack {
+        plan.begun.retain(|begun| begun.unit != unit);
+    }
+    plan.begun.len() < known
+}
+
 /// Ends the plan if there is nothing left to do. Members that leave and own nothing go. Returns
 /// whether it did.
 pub(super) fn end(next: &mut ClusterState) -> bool {
@@ -415,19 +435,23 @@ pub(super) fn end(next: &mut ClusterState) -> bool {
     if !is_over {
         return false;
     }
+    let named: BTreeSet<NodeId> =
+        next.classes.iter().flat_map(|class| class.owners.iter().flatten()).copied().collect();
     if plan.status == PlanStatus::RollingBack {
         next.ring = plan.ring_before;
         for before in plan.before {
             let Ok(member) = find(&mut next.members, before.id) else { continue };
-            (member.role, member.weight_milli) = (before.role, before.weight_milli);
+            member.weight_milli = before.weight_milli;
             member.zone = before.zone;
+            // One that was to come and has units which could not go back has come.
+            if before.role != Role::Reserved || !named.contains(&member.id) {
+                member.role = before.role;
+            }
         }
     } else {
         next.ring = plan.ring;
     }
     next.topology.plan = None;
-    let named: BTreeSet<NodeId> =
-        next.classes.iter().flat_map(|class| class.owners.iter().flatten()).copied().collect();
     let goes = |member: &Member| {
         member.role == Role::Leaving
             && !named.contains(&member.id)

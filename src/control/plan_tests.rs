@@ -306,3 +306,81 @@ fn who_is_read_already_or_is_elsewhere_gives_its_place_to_nobody() {
     let other = plan(&state, PlanChange::Retarget { old: name("n1"), new: name("n6") });
     assert!(other.unwrap_err().message.contains("are read already"));
 }
+
+/// One member is gone for good: it says nothing, and has been given up.
+struct GivenUp(NodeId);
+
+impl Heard for GivenUp {
+    fn acknowledged(&self, member: NodeId) -> Epoch {
+        if member == self.0 { Epoch(0) } else { Epoch(u64::MAX) }
+    }
+    fn is_complete(&self, member: NodeId, _: Unit, _: Epoch) -> bool {
+        member != self.0
+    }
+    fn lost(&self) -> Vec<(NodeId, Unit, Epoch)> {
+        Vec::new()
+    }
+    fn is_up(&self, member: NodeId) -> bool {
+        member != self.0
+    }
+    fn is_down(&self, member: NodeId) -> bool {
+        member == self.0
+    }
+    fn is_long_down(&self, member: NodeId) -> bool {
+        member == self.0
+    }
+    fn lacks(&self, _: NodeId, _: Unit, _: Epoch) -> bool {
+        false
+    }
+    fn filled(&self) -> Vec<(NodeId, Unit, Epoch)> {
+        Vec::new()
+    }
+    fn has_custody(&self, _: NodeId) -> bool {
+        false
+    }
+}
+
+/// Rolls a plan back that is all but over, when n2 has gone for good: before a unit is on its way back, or
+/// after that.
+fn rolled_back_without_n2(on_their_way: bool) -> ClusterState {
+    let three = admit(&state(3, 1), "n4");
+    let mut state = commit(&staged(&three, StageOrder::Join(name("n4"))));
+    let is_done = |state: &ClusterState| {
+        let plan = state.topology.plan.as_ref().unwrap();
+        plan.queue.is_empty() && state.classes[0].moves.is_empty()
+    };
+    while !is_done(&state) {
+        state = run_one(&state);
+    }
+    let left = three.units().filter(|unit| !state.owners(*unit).contains(&NodeId(2))).count();
+    assert_eq!(left, 16);
+    state = plan(&state, PlanChange::RollBack).unwrap();
+    if on_their_way {
+        state = run_one(&state);
+        assert_eq!(state.classes[0].moves.len(), limits::MOVES_MAX);
+    }
+    loop {
+        let found = steps(&state, &GivenUp(NodeId(2)));
+        if found.is_empty() {
+            return state;
+        }
+        state = Change::Steps(found).after(&state, RequestId(0)).unwrap();
+        assert!(state.epoch.0 < 1000, "the rollback does not end");
+    }
+}
+
+#[test]
+fn a_rollback_ends_although_a_former_owner_is_gone_for_good() {
+    for on_their_way in [false, true] {
+        let back = rolled_back_without_n2(on_their_way);
+        assert_eq!(back.topology.plan, None);
+        assert!(back.classes[0].moves.is_empty());
+        let stayed = back.units().filter(|unit| !back.owners(*unit).contains(&NodeId(2)));
+        let stayed: Vec<Unit> = stayed.collect();
+        assert!(stayed.iter().all(|unit| back.owners(*unit).contains(&NodeId(4))));
+        assert_eq!((stayed.len(), copies(&back, NodeId(4))), (16, 16));
+        let role = back.member(NodeId(4)).map(|member| member.role);
+        assert_eq!(role, Some(Role::Active), "it owns what could not go back");
+        assert_eq!(back.ring, state(3, 1).ring);
+    }
+}

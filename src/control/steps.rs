@@ -27,6 +27,10 @@ pub trait Heard {
     fn lacks(&self, member: NodeId, unit: Unit, entry: Epoch) -> bool;
     /// Who says that it is being filled, of which units, for which entry.
     fn filled(&self) -> Vec<(NodeId, Unit, Epoch)>;
+    /// Whether it has been down for so long that a plan is rolled back without it.
+    fn is_long_down(&self, _member: NodeId) -> bool {
+        false
+    }
     /// Whether it keeps writes that have counted in the place of an owner.
     fn has_custody(&self, member: NodeId) -> bool;
 }
@@ -59,7 +63,11 @@ fn of_move(
         MovePhase::ReadOld if back => {
             may_drop(state, (class, moving, unit), heard).then_some(StepKind::RollBack)
         }
-        MovePhase::ReadNew if back => Some(StepKind::RollBack),
+        MovePhase::ReadNew if back => Some(StepKind::TurnBack),
+        // Nobody will fill a former owner that is gone for good. Who has been read is filled.
+        MovePhase::ReadOld if !moving.was_read && is_beyond_reach(state, unit, heard) => {
+            Some(StepKind::RollBack)
+        }
         MovePhase::ReadOld => {
             waits_for_fill(state, moving, unit, heard).is_empty().then_some(StepKind::ReadNew)
         }
@@ -79,6 +87,17 @@ pub(super) fn goes_back(state: &ClusterState, moving: &Move, unit: Unit) -> bool
         MovePhase::ReadNew => state.owners(unit),
     };
     !is_same(aim, wanted(plan, begun))
+}
+
+/// Whether a unit would have to be rolled back to an owner that has been given up.
+fn is_beyond_reach(state: &ClusterState, unit: Unit, heard: &impl Heard) -> bool {
+    let Some(plan) = &state.topology.plan else { return false };
+    let begun = plan.begun.iter().find(|begun| begun.unit == unit);
+    let owners = state.owners(unit);
+    plan.status == PlanStatus::RollingBack
+        && begun.is_some_and(|begun| {
+            begun.from.iter().any(|id| !owners.contains(id) && heard.is_long_down(*id))
+        })
 }
 
 /// The owners that the plan wants a unit to have.
@@ -175,8 +194,17 @@ fn of_plan(state: &ClusterState, heard: &impl Heard) -> Vec<Step> {
         let owners = state.owners(begun.unit);
         state.moving(begun.unit).is_none() && !is_same(owners, wanted(plan, begun))
     });
+    let (left, astray): (Vec<&Begun>, Vec<&Begun>) =
+        astray.partition(|begun| is_beyond_reach(state, begun.unit, heard));
+    if !left.is_empty() {
+        let stay = |begun: &Begun| {
+            let (unit, fence) = (begun.unit, state.changed_at(begun.unit));
+            Step { unit, fence, kind: StepKind::Stay }
+        };
+        return left.into_iter().map(stay).collect();
+    }
     let mut waiting: Vec<(Unit, &[NodeId])> =
-        astray.map(|begun| (begun.unit, wanted(plan, begun))).collect();
+        astray.into_iter().map(|begun| (begun.unit, wanted(plan, begun))).collect();
     if plan.status != PlanStatus::RollingBack {
         waiting.extend(plan.queue.iter().map(|planned| (planned.unit, &planned.to[..])));
     }

@@ -16,8 +16,9 @@ use crate::message::{
 };
 use crate::types::{Addresses, ClusterState, Epoch, NodeId, Now, OpId, RequestId, Time, Unit};
 
-/// A council seat whose member is down for so long is given to another.
-const SEAT_LOST_AFTER: Duration = Duration::from_secs(60);
+/// A member that is down for so long is waited for no more: its council seat is given to another, and a
+/// plan is rolled back without it.
+const LOST_AFTER: Duration = Duration::from_secs(60);
 /// Who is not first in turn waits so long for each who is, after the last epoch.
 const TURN: Duration = Duration::from_secs(2);
 /// Units that have been given up and are named in the log, of those of one state.
@@ -162,6 +163,10 @@ impl Heard for HeardBy<'_> {
         member == self.0.me
             || (self.0.members.is_reachable(member) && self.0.members.serves(member))
     }
+
+    fn is_long_down(&self, member: NodeId) -> bool {
+        self.0.is_long_down(member)
+    }
 }
 
 impl Node {
@@ -228,7 +233,7 @@ impl Node {
         let busy = state.topology.plan.is_some()
             || !state.topology.losses.is_empty()
             || state.classes.iter().any(|class| !class.moves.is_empty());
-        let lost = |id| self.is_seat_lost(now, id);
+        let lost = |id| self.is_long_down(id);
         let council = control::council_wanted(&state, lost);
         if !busy && council.is_none() && HeardBy(self).lost().is_empty() {
             return;
@@ -259,10 +264,10 @@ impl Node {
         (since < wait).then(|| wait.saturating_sub(since))
     }
 
-    /// Whether a seat of the council has been empty for long.
-    fn is_seat_lost(&self, now: Now, member: NodeId) -> bool {
+    /// Whether a member has been down for long.
+    fn is_long_down(&self, member: NodeId) -> bool {
         let since = self.topology.down_since.get(&member);
-        since.is_some_and(|since| now.mono.since(*since) >= SEAT_LOST_AFTER)
+        since.is_some_and(|since| self.now.since(*since) >= LOST_AFTER)
     }
 
     /// Notes who is down since when.
@@ -270,6 +275,7 @@ impl Node {
         let ids: Vec<NodeId> = self.members.ids().collect();
         let down = |id: &NodeId| {
             self.members.facts(*id).is_some_and(|known| known.liveness == Liveness::Down)
+                || self.members.is_older_self(*id)
         };
         let down: Vec<NodeId> = ids.into_iter().filter(down).collect();
         self.topology.down_since.retain(|id, _| down.contains(id));
