@@ -75,19 +75,9 @@ fn make(next: &mut ClusterState, step: &Step) -> bool {
         // No owner changes, and so neither does the fence.
         (StepKind::Stay, None) => return plan::leave_where_it_is(next, *unit),
         (StepKind::Begin(to), None) => {
-            let owners = next.owners(*unit);
-            // Chosen for another plan, or before the plan was turned round: it leads astray, to members that
-            // may have gone.
-            let wanted = plan::is_wanted(next, *unit, to) || crate::mutant!("late-begin-made");
-            if to.len() != owners.len() || is_same(owners, to) || !wanted {
+            if !begin(next, *unit, to) {
                 return false;
             }
-            let entries = entries_of(next, *unit, to, &[]);
-            let phase = MovePhase::ReadOld;
-            let (partition, other) = (unit.partition, to.clone());
-            let begun = Move { partition, phase, other, entries, was_read: false };
-            insert(next, unit.class, begun);
-            note_begun(next, *unit, to);
         }
         (StepKind::Exchange(to), Some(moving)) if moving.phase == MovePhase::ReadOld => {
             if to.len() != moving.other.len() || is_same(&moving.other, to) {
@@ -137,6 +127,23 @@ fn make(next: &mut ClusterState, step: &Step) -> bool {
     {
         *changed = epoch;
     }
+    true
+}
+
+/// Begins to move a unit, if the plan wants it there. Returns whether it did.
+fn begin(next: &mut ClusterState, unit: Unit, to: &[NodeId]) -> bool {
+    let owners = next.owners(unit);
+    // Chosen for another plan, or before the plan was turned round, it leads astray: to members that may
+    // have gone.
+    let wanted = plan::is_wanted(next, unit, to) || crate::mutant!("late-begin-made");
+    if to.len() != owners.len() || is_same(owners, to) || !wanted {
+        return false;
+    }
+    let entries = entries_of(next, unit, to, &[]);
+    let (partition, other) = (unit.partition, to.to_vec());
+    let phase = MovePhase::ReadOld;
+    insert(next, unit.class, Move { partition, phase, other, entries, was_read: false });
+    note_begun(next, unit, to);
     true
 }
 

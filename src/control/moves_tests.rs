@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::*;
 use crate::control::schema::tests::state;
 use crate::control::{Change, Heard, steps};
+use crate::testing::arm_mutant;
 use crate::types::{ClassId, PlanStatus, Planned, RequestId};
 
 pub(in crate::control) const UNIT: Unit = Unit { class: ClassId(0), partition: Partition(3) };
@@ -173,7 +174,7 @@ fn a_move_that_the_plan_does_not_want_any_more_is_not_begun() {
     let mut over = done.clone();
     over.topology.plan = None;
     assert!(!is_begun(&done, &old) && !is_begun(&over, &old));
-    let _armed = crate::testing::arm_mutant("late-begin-made");
+    let _armed = arm_mutant("late-begin-made");
     assert!(is_begun(&done, &old) && is_begun(&over, &old));
 }
 

@@ -16,8 +16,8 @@ use crate::message::{
 };
 use crate::types::{Addresses, ClusterState, Epoch, NodeId, Now, OpId, RequestId, Time, Unit};
 
-/// A member that is down for so long is waited for no more: its council seat is given to another, and a
-/// plan is rolled back without it.
+/// A member that is down, or does not serve, for so long is waited for no more: its council seat is given
+/// to another, and a plan is rolled back without it.
 const LOST_AFTER: Duration = Duration::from_secs(60);
 /// Who is not first in turn waits so long for each who is, after the last epoch.
 const TURN: Duration = Duration::from_secs(2);
@@ -270,12 +270,13 @@ impl Node {
         since.is_some_and(|since| self.now.since(*since) >= LOST_AFTER)
     }
 
-    /// Notes who is down since when.
+    /// Notes who is down since when. Who answers and does not serve is: it may have been refused for good.
     pub(super) fn note_down(&mut self, now: Now) {
         let ids: Vec<NodeId> = self.members.ids().collect();
         let down = |id: &NodeId| {
-            self.members.facts(*id).is_some_and(|known| known.liveness == Liveness::Down)
-                || self.members.is_older_self(*id)
+            let known = self.members.facts(*id);
+            let (told, serves) = (self.members.told(*id).is_some(), self.members.serves(*id));
+            known.is_some_and(|known| known.liveness == Liveness::Down) || told && !serves
         };
         let down: Vec<NodeId> = ids.into_iter().filter(down).collect();
         self.topology.down_since.retain(|id, _| down.contains(id));
