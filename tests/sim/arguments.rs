@@ -1,5 +1,7 @@
 //! What the command line and the environment ask of the simulator.
 
+use crate::plan::Plan;
+
 /// What to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
@@ -24,6 +26,8 @@ pub(crate) struct Arguments {
     pub(crate) seeds: u64,
     /// The first fresh seed; drawn when absent.
     pub(crate) base: Option<u64>,
+    /// Run only those of the fresh seeds in which members change.
+    pub(crate) members: bool,
     /// Print the trace.
     pub(crate) trace: bool,
     /// Arm this planted bug.
@@ -49,6 +53,7 @@ impl Arguments {
             mode: number("KVD_SIM_SEED")?.map_or(Mode::Tests, Mode::One),
             seeds: number("KVD_SIM_SEEDS")?.unwrap_or(SEEDS),
             base: number("KVD_SIM_BASE")?,
+            members: false,
             trace: std::env::var("KVD_SIM_TRACE").is_ok_and(|text| text == "1"),
             mutant: None,
             filters: Vec::new(),
@@ -72,6 +77,7 @@ impl Arguments {
                 "--seeds" => self.seeds = parse(&next(&mut given, "--seeds")?, "--seeds")?,
                 "--base" => self.base = Some(parse(&next(&mut given, "--base")?, "--base")?),
                 "--trace" => self.trace = true,
+                "--members" => self.members = true,
                 "--mutant" => self.mutant = Some(next(&mut given, "--mutant")?),
                 "--search" => self.mode = Mode::Search(next(&mut given, "--search")?),
                 "--hash" => {
@@ -91,6 +97,13 @@ impl Arguments {
             }
         }
         Ok(())
+    }
+
+    /// The seeds from `base` on that were asked for.
+    pub(crate) fn fresh(&self, base: u64) -> impl Iterator<Item = u64> + use<> {
+        let members = self.members;
+        let wanted = move |seed: &u64| !members || Plan::draw(*seed).topology.is_some();
+        (base..base + self.seeds).filter(wanted)
     }
 
     /// Whether the test `name` was asked for.

@@ -271,7 +271,8 @@ pub(crate) fn keys(plan: &ClientPlan) -> Vec<Key> {
     keys
 }
 
-fn hot_key(i: usize) -> Key {
+/// A key that many operations are about; `i` is below `hot_keys`.
+pub(crate) fn hot_key(i: usize) -> Key {
     Key::new(format!("h{i}")).expect("a short key")
 }
 

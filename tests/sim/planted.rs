@@ -57,7 +57,7 @@ pub(crate) fn search(arguments: &Arguments, mutant: &str) -> ExitCode {
     let name: &'static str = mutant.to_owned().leak();
     let clock = Stopwatch::start();
     let found = Mutex::new((0u64, BTreeMap::<&str, Vec<(u64, f64)>>::new()));
-    run_all((base..base + arguments.seeds).collect(), Some(name), &|report| {
+    run_all(arguments.fresh(base).collect(), Some(name), &|report| {
         let mut found = found.lock();
         found.0 += 1;
         if let Some(finding) = report.findings.first() {

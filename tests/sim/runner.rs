@@ -110,7 +110,7 @@ pub(crate) fn seeds_hold(arguments: &Arguments) -> Result<String, String> {
     let base = arguments.base.unwrap_or_else(|| fastrand::u64(..1 << 40));
     println!("simulation: seeds {base}..{}", base + arguments.seeds);
     let mut seeds = kept()?;
-    seeds.extend(base..base + arguments.seeds);
+    seeds.extend(arguments.fresh(base));
     let clock = Stopwatch::start();
     let sums = Mutex::new((Totals::default(), Vec::new()));
     run_all(seeds, None, &|report| {

@@ -122,6 +122,10 @@ totals! {
     rollbacks,
     /// Changes that were told that others were faster.
     plan_conflicts,
+    /// Members of the council that died because a step was decided.
+    council_deaths,
+    /// Times that owners of a unit that moves were kept behind.
+    kept_behind,
     /// Floods of a node by one client.
     floods,
     /// Requests of floods that were refused because the client had its share.

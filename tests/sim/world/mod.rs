@@ -1,6 +1,7 @@
 //! The world of one seed: machines, a network, clients and a nemesis in one thread, with virtual
 //! time that jumps to whatever happens next. It interprets the same effects as the real driver.
 
+mod aim;
 mod causal;
 mod disk;
 mod finish;
@@ -24,7 +25,7 @@ use std::sync::Arc;
 use fastrand::Rng;
 use roundtable::load::history::History;
 use roundtable::message::{
-    ClientResult, DiskAnswer, DiskError, DiskToken, HelloRefusal, PeerMessage,
+    ClientResult, DiskAnswer, DiskError, DiskToken, HelloRefusal, PeerMessage, PlanChange,
 };
 use roundtable::types::{Key, OpId, Stamp, Time};
 
@@ -46,7 +47,7 @@ pub(crate) use sloppy::SloppyPlan;
 pub(crate) use topology::TopologyPlan;
 
 /// Longest time a seed may take to become a cluster, do its operations and settle.
-const PATIENCE: u64 = 120 * SECOND;
+const PATIENCE: u64 = 150 * SECOND;
 
 /// Something that happens at a moment.
 #[derive(Debug)]
@@ -72,6 +73,7 @@ pub(crate) enum Happening {
     UseTables,
     Apply,
     ChangeTopology,
+    TurnPlan(PlanChange),
     MakeCausal,
     CausalOutage,
     CausalThink { client: usize },
@@ -266,6 +268,7 @@ impl World {
             Happening::UseTables => self.use_tables(),
             Happening::Apply => self.apply_to_join(),
             Happening::ChangeTopology => self.change_topology(),
+            Happening::TurnPlan(change) => self.turn_plan(change),
             Happening::MakeCausal => self.make_causal(),
             Happening::CausalOutage => self.causal_outage(),
             Happening::CausalThink { client } => self.causal_think(client),

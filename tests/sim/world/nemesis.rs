@@ -42,6 +42,8 @@ pub(crate) enum Strike {
     RestoreCopy(usize),
     /// Empties a disk.
     Wipe(usize),
+    /// A member of the council crashes because a step was decided.
+    Die(usize),
 }
 
 impl World {
@@ -113,6 +115,7 @@ impl World {
             Strike::TakeCopy(host) => self.take_copy(host),
             Strike::RestoreCopy(host) => self.restore_copy(host),
             Strike::Wipe(host) => self.wipe(host),
+            Strike::Die(host) => self.die(host),
         }
     }
 

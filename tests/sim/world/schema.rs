@@ -16,7 +16,7 @@ use roundtable::types::{
 };
 
 use crate::judge::Checker;
-use crate::plan::{MS, SECOND, exponential};
+use crate::plan::{Fault, MS, SECOND, exponential};
 
 use super::life::Point;
 use super::{Happening, Stage, World};
@@ -112,7 +112,10 @@ impl World {
     fn draw_table(&mut self) -> TableChange {
         let name = format!("t{}", self.tables.names.len());
         let nodes = u8::try_from(self.hosts.len()).expect("a handful of machines");
-        let n = self.schema_rng.bool().then(|| self.schema_rng.u8(1..=nodes));
+        // Of a key with one owner nothing is left where its disk is lost: no plan can move it then.
+        let loses = self.plan.has(Fault::Wipe) || self.plan.has(Fault::OldCopy);
+        let least = if loses && self.members_change() { 2 } else { 1 };
+        let n = self.schema_rng.bool().then(|| self.schema_rng.u8(least..=nodes));
         self.tables.names.push((name.clone(), true));
         self.tables.histories.push(History::new());
         TableChange::Create(TableSpec {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use fastrand::Rng;
 use parking_lot::Mutex;
 use roundtable::message::{
-    DiskAnswer, DiskRequest, QuorumMode, Receipt, TableAlteration, TableChange,
+    DiskAnswer, DiskRequest, Hint, QuorumMode, Receipt, TableAlteration, TableChange,
 };
 use roundtable::node::NodeConfig;
 use roundtable::replica::Replica;
@@ -153,12 +153,22 @@ impl World {
         for holder in (0..self.hosts.len()).filter(|host| self.hosts[*host].serves()) {
             let Some(running) = &self.hosts[holder].running else { continue };
             for target in (0..self.hosts.len()).filter(|host| self.hosts[*host].serves()) {
-                if has_hints(&running.replica, member(target)) {
+                let owned = |hint: &Hint| self.may_come_home(target, hint);
+                if has_hints(&running.replica, member(target), &owned) {
                     left.push((holder, target));
                 }
             }
         }
         left
+    }
+
+    /// Whether all run that a hint has to be told to: its target, or the owners that came after it. It
+    /// waits for one whose disk is lost until that has been replaced.
+    fn may_come_home(&self, target: usize, hint: &Hint) -> bool {
+        let Some(state) = self.state() else { return true };
+        let owners = state.writers(hint.unit);
+        owners.contains(&member(target))
+            || owners.iter().all(|owner| self.hosts[machine(*owner)].doomed.is_none())
     }
 
     /// What was acknowledged with the help of stand-ins is on as many owners now.
@@ -185,23 +195,25 @@ impl World {
     }
 }
 
-fn has_hints(replica: &Replica, target: NodeId) -> bool {
+/// Whether a store keeps one of those hints for a target; of the first page of them.
+pub(super) fn has_hints(replica: &Replica, target: NodeId, those: &dyn Fn(&Hint) -> bool) -> bool {
     let found = Arc::new(Mutex::new(None));
     let answer = Arc::clone(&found);
     let done = Box::new(move |result| {
-        let there = match result {
+        let hints = match result {
             Ok(DiskAnswer::Hints(page)) => {
                 let page: roundtable::message::HintPage = page;
-                !page.hints.is_empty()
+                page.hints
             }
-            _ => false,
+            _ => Vec::new(),
         };
-        *answer.lock() = Some(there);
+        *answer.lock() = Some(hints);
     });
     replica.execute(DiskRequest::Hints { target, after: None }, done);
     // A page of sets is told once it is durable.
     while found.lock().is_none() && replica.step() {}
-    found.lock().unwrap_or(false)
+    let hints = found.lock().take();
+    hints.unwrap_or_default().iter().any(those)
 }
 
 /// What a store keeps for the owner on machine `owner` under a key.

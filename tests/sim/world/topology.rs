@@ -11,7 +11,7 @@ use roundtable::message::{
 };
 use roundtable::node::NodeConfig;
 use roundtable::types::{
-    Addresses, ClusterState, NodeId, NodeName, Nonce, PlanStatus, RequestId, Role, limits,
+    Addresses, ClusterState, Epoch, NodeId, NodeName, Nonce, PlanStatus, RequestId, Role, limits,
 };
 
 use crate::judge::Checker;
@@ -22,17 +22,19 @@ use super::schema::Asked;
 use super::{Happening, Stage, World};
 
 /// How long after faults have stopped a plan may take to its end.
-const ENDS_WITHIN: u64 = 60 * SECOND;
+const ENDS_WITHIN: u64 = 80 * SECOND;
 
 /// What operators do to the members of a run.
 #[derive(Debug)]
 pub(crate) struct TopologyUse {
-    plan: Option<TopologyPlan>,
-    rng: fastrand::Rng,
+    pub(super) plan: Option<TopologyPlan>,
+    pub(super) rng: fastrand::Rng,
     /// Machines whose members some state says have gone.
     pub(super) gone: BTreeSet<usize>,
     /// The last plan that was committed and seen to run.
     running: Option<u128>,
+    /// The last state that somebody has acted by.
+    pub(super) newest: Epoch,
 }
 
 /// How often members change.
@@ -42,8 +44,12 @@ pub(crate) struct TopologyPlan {
     pub(crate) newcomers: usize,
     /// Mean time between what operators do.
     pub(crate) every: u64,
-    /// Share of looks at a running plan that pause it or roll it back.
+    /// Share of looks at a running plan that pause it, roll it back, or let it go forward again.
     pub(crate) meddles: f64,
+    /// Share of the steps of plans at which a member of the council dies.
+    pub(crate) deaths: f64,
+    /// Share of the steps of plans at which owners are kept behind.
+    pub(crate) strays: f64,
 }
 
 /// What was asked, for whoever hears the answer.
@@ -58,16 +64,16 @@ pub(crate) enum TopologyAsk {
 }
 
 impl TopologyPlan {
-    /// A third of the seeds with three founders or more, where `KVD_SIM_MEMBERS` is set: such runs
-    /// still find plans that do not end (docs/testing.md). Drawn apart, so that the others stay what they
+    /// A third of the seeds with three founders or more. Drawn apart, so that the others stay what they
     /// are.
     pub(crate) fn draw(seed: u64, founders: usize) -> Option<TopologyPlan> {
-        std::env::var_os("KVD_SIM_MEMBERS")?;
         let mut rng = fastrand::Rng::with_seed(seed ^ 0x746f_706f_6c6f_6779);
         (founders >= 3 && rng.u8(..3) == 0).then(|| TopologyPlan {
             newcomers: rng.usize(1..=2),
             every: rng.u64(200 * MS..2 * SECOND),
             meddles: if rng.bool() { rng.f64() * 0.3 } else { 0.0 },
+            deaths: if rng.bool() { rng.f64() * 0.3 } else { 0.0 },
+            strays: if rng.bool() { rng.f64() * 0.3 } else { 0.0 },
         })
     }
 
@@ -86,7 +92,7 @@ impl TopologyPlan {
 impl TopologyUse {
     pub(super) fn new(seed: u64, plan: Option<TopologyPlan>) -> TopologyUse {
         let rng = fastrand::Rng::with_seed(seed ^ 0x6d65_6d62_6572_7321);
-        TopologyUse { plan, rng, gone: BTreeSet::new(), running: None }
+        TopologyUse { plan, rng, gone: BTreeSet::new(), running: None, newest: Epoch(0) }
     }
 }
 
@@ -163,7 +169,7 @@ impl World {
         });
     }
 
-    fn ask_plan(&mut self, change: PlanChange) {
+    pub(super) fn ask_plan(&mut self, change: PlanChange) {
         let id = RequestId(u128::from(self.topology.rng.u64(1..)));
         let request = TopologyRequest::Change { id, change: change.clone() };
         let asked = TopologyAsk::Change(change);
@@ -230,7 +236,13 @@ impl World {
                 PlanStatus::Running | PlanStatus::Paused if lost == Some(true) => {
                     PlanChange::RollBack
                 }
+                PlanStatus::Running | PlanStatus::Paused if self.waits_for_lost_target() => {
+                    PlanChange::RollBack
+                }
                 PlanStatus::RollingBack if lost == Some(false) => PlanChange::Resume,
+                PlanStatus::RollingBack if !calm && lost.is_none() && draw < meddles / 2.0 => {
+                    PlanChange::Resume
+                }
                 PlanStatus::Paused if calm || draw < 0.6 => PlanChange::Resume,
                 PlanStatus::Running if !calm && draw < meddles / 2.0 => PlanChange::Pause,
                 PlanStatus::Running | PlanStatus::Paused if !calm && draw < meddles => {
@@ -328,6 +340,7 @@ impl World {
         if !self.members_change() {
             return;
         }
+        self.aim(state);
         for class in &state.classes {
             let sets = class.owners.iter().chain(class.moves.iter().map(|moving| &moving.other));
             for owners in sets {
