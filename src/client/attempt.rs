@@ -83,6 +83,11 @@ impl Attempts {
         server_time.map_or(Duration::ZERO, |now| self.lower.ahead_of(now))
     }
 
+    /// How long the window of the attempt under way is open yet; nothing when it has no end.
+    pub(crate) fn open(&self, server_time: Option<WallTime>) -> Duration {
+        server_time.map_or(Duration::ZERO, |now| self.upper.ahead_of(now))
+    }
+
     /// Takes note of how the last attempt failed.
     pub(crate) fn failed(&mut self, applied: Applied) {
         if applied != Applied::No {

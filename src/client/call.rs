@@ -1,10 +1,12 @@
 //! One request over all its attempts: whom to ask, how long to wait, whether to ask again.
 
+use core::pin::Pin;
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 use std::sync::Arc;
 
 use tokio::sync::Mutex;
+use tokio::time::error::Elapsed;
 use tokio::time::{timeout, timeout_at};
 
 use crate::message::{Applied, Attempt, ErrorCode, Receipt};
@@ -185,7 +187,8 @@ impl Core {
             let may_follow = attempts.may_follow(applied)
                 || operation.is_known_by_id() && applied != Applied::Yes;
             let again = !final_one && failed.error.is_retryable() && may_follow;
-            let wake = self.wake(&attempts, deadline, self.pause(number, &failed.error));
+            let ahead = attempts.ahead(self.server_time.estimate(self.clock.now()));
+            let wake = self.wake(ahead, deadline, self.pause(number, &failed.error));
             avoid.push(failed.address);
             if !again || wake >= deadline || !(failed.is_paid || self.budget.withdraw()) {
                 break;
@@ -250,16 +253,9 @@ impl Core {
         let patient = final_one || self.pool.len(place) == 1 || windowless;
         let until = now.plus(if patient { remaining } else { self.patience(operation, remaining) });
         let this = Try { remaining: server_share(remaining), attempt, lane: self.lane };
-        let mut sent = core::pin::pin!(operation.send(&endpoint, this));
-        let mut answer = timeout_at(self.clock.instant(until), &mut sent).await;
-        // Giving up costs a retry. Without one, what is under way is all there is.
-        let mut is_paid = false;
-        if answer.is_err() && until < deadline {
-            is_paid = self.budget.withdraw();
-            if !is_paid {
-                answer = timeout_at(self.clock.instant(deadline), &mut sent).await;
-            }
-        }
+        let sent = core::pin::pin!(operation.send(&endpoint, this));
+        let about = (operation, &*attempts, &*endpoint);
+        let (answer, is_paid) = self.listen(about, sent, (until, deadline)).await;
         let error = match answer {
             Ok(Ok(answer)) => {
                 endpoint.answered();
@@ -281,16 +277,51 @@ impl Core {
                 error
             }
             Err(_) => {
-                endpoint.failed(self.clock.now());
-                if operation.is_quick() {
-                    self.estimate(operation).gave_up();
-                }
                 let lost = if operation.is_write() { Applied::Unknown } else { Applied::No };
                 Error::deadline().with_applied(lost)
             }
         };
         let address = endpoint.address.clone();
         Err(Failed { error: error.at(&address), address, is_paid })
+    }
+
+    /// Waits for an attempt until it is given up: after `until`, or at the deadline where there is no
+    /// token for another. Says whether the next one has its token.
+    ///
+    /// A write cannot be sent again before the window of its attempt is over. Until then the answer is
+    /// waited for after all: it comes sooner than that of the next attempt would.
+    async fn listen<O: Operation, T>(
+        &self,
+        (operation, attempts, endpoint): (&O, &Attempts, &Endpoint),
+        mut sent: Pin<&mut impl Future<Output = T>>,
+        (until, deadline): (Time, Time),
+    ) -> (Result<T, Elapsed>, bool) {
+        let mut answer = timeout_at(self.clock.instant(until), &mut sent).await;
+        if answer.is_ok() {
+            return (answer, false);
+        }
+        // Others are asked from now on.
+        endpoint.failed(self.clock.now());
+        if operation.is_quick() {
+            self.estimate(operation).gave_up();
+        }
+        if until >= deadline {
+            return (answer, false);
+        }
+        if operation.is_write() {
+            let open = attempts.open(self.server_time.estimate(self.clock.now()));
+            let over = self.wake(open, deadline, Duration::ZERO);
+            answer = timeout_at(self.clock.instant(over), &mut sent).await;
+            if answer.is_ok() {
+                return (answer, false);
+            }
+        }
+        // Giving up costs a retry. Without one, what is under way is all there is.
+        let is_paid = self.budget.withdraw();
+        if !is_paid {
+            answer = timeout_at(self.clock.instant(deadline), &mut sent).await;
+        }
+        (answer, is_paid)
     }
 
     fn estimate<O: Operation>(&self, operation: &O) -> &Patience {
@@ -306,11 +337,10 @@ impl Core {
         }
     }
 
-    /// When to try again: after `pause`, or once the last window is over, if that leaves half of the
-    /// time.
-    fn wake(&self, attempts: &Attempts, deadline: Time, pause: Duration) -> Time {
+    /// When to try again: after `pause`, or once the last window, which is open for `ahead` yet, is over,
+    /// if that leaves half of the time.
+    fn wake(&self, ahead: Duration, deadline: Time, pause: Duration) -> Time {
         let now = self.clock.now();
-        let ahead = attempts.ahead(self.server_time.estimate(now));
         let affordable = ahead <= deadline.since(now) / 2;
         now.plus(if affordable { pause.max(ahead) } else { pause })
     }

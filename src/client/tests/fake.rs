@@ -50,6 +50,7 @@ struct State {
     changes: Vec<admin::ChangePlanRequest>,
     ring: Option<watch::Receiver<v1::RingUpdate>>,
     silent: bool,
+    delay: core::time::Duration,
 }
 
 /// The server, and what it saw.
@@ -80,6 +81,11 @@ impl Fake {
     pub(crate) async fn nobody() -> String {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         listener.local_addr().unwrap().to_string()
+    }
+
+    /// Answers over sessions come so much later from now on.
+    pub(crate) fn dawdle(&self, delay: core::time::Duration) {
+        self.state.lock().delay = delay;
     }
 
     /// Appends to the script.
@@ -404,6 +410,8 @@ impl v1::kv_server::Kv for Fake {
                         }
                     }
                 }
+                let delay = fake.state.lock().delay;
+                tokio::time::sleep(delay).await;
                 if sender.send(Ok(v1::SessionResponse { answers })).await.is_err() {
                     return;
                 }

@@ -255,6 +255,30 @@ async fn an_endpoint_that_swallows_requests_does_not_cost_the_whole_timeout() {
 }
 
 #[tokio::test]
+async fn a_write_that_is_slow_is_waited_for_as_long_as_another_attempt_would_have_to() {
+    let fakes = [Fake::start(CLOCK_NS, []).await, Fake::start(CLOCK_NS, []).await];
+    let kv = client(&[&fakes[0].address, &fakes[1].address], Lane::Session);
+    // Answers come at once: an attempt that takes long is soon one too many.
+    for _ in 0..20 {
+        kv.put("k", "v").await.unwrap();
+    }
+    fakes.iter().for_each(|fake| fake.dawdle(ATTEMPT_WINDOW * 3 / 5));
+    let before = kv.counts();
+    kv.put("k", "w").await.unwrap();
+    assert_eq!(kv.counts().attempts - before.attempts, 1);
+    // One whose answer never comes is sent again when the window is over, elsewhere.
+    fakes.iter().for_each(|fake| fake.dawdle(Duration::ZERO));
+    for _ in 0..20 {
+        kv.put("k", "v").await.unwrap();
+    }
+    let (clock, before) = (Clock::start(), kv.counts());
+    fakes.iter().for_each(|fake| fake.dawdle(ATTEMPT_WINDOW * 2));
+    kv.put("k", "w").timeout(Duration::from_secs(10)).await.unwrap();
+    let took = clock.now().since(Time(0));
+    assert!(kv.counts().attempts - before.attempts > 1 && took >= ATTEMPT_WINDOW, "{took:?}");
+}
+
+#[tokio::test]
 async fn without_a_token_for_a_retry_the_attempt_under_way_is_waited_for() {
     let mute = [(); 2].map(|()| Fake::start(CLOCK_NS, vec![Act::Swallow; 9]));
     let [one, other] = mute;
