@@ -15,6 +15,7 @@ pub mod control;
 pub mod coordinator;
 pub mod handoff;
 pub mod membership;
+pub mod repair;
 
 pub mod node;
 
