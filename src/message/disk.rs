@@ -219,6 +219,8 @@ pub struct RangePage {
 pub struct ReplicaFacts {
     /// Bytes of all files.
     pub disk_bytes: u64,
+    /// Bytes that can still be written to its file system, where that is known.
+    pub free_bytes: Option<u64>,
     /// Bytes of memtables.
     pub memory_bytes: u64,
     /// About how many records it holds, deletes and older versions included.

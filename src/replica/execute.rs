@@ -207,6 +207,7 @@ impl Shared {
         let pressure_milli = (self.engine.pressure() * 1000.0) as u16;
         ReplicaFacts {
             disk_bytes: stats.disk_bytes,
+            free_bytes: self.vfs.free(&self.dir),
             memory_bytes: stats.memtable_bytes as u64,
             keys: stats.levels.iter().map(|level| level.entries).sum(),
             pressure_milli,

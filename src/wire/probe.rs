@@ -26,6 +26,7 @@ pub(super) fn facts_to_wire(facts: &ProbeFacts) -> pb::ProbeFacts {
         boot: Some(boot_to_wire(facts.boot)),
         client_address: facts.client_address.clone(),
         disk_bytes: facts.replica.disk_bytes,
+        free_bytes: facts.replica.free_bytes,
         memory_bytes: facts.replica.memory_bytes,
         keys: facts.replica.keys,
         pressure_milli: facts.replica.pressure_milli.into(),
@@ -63,6 +64,7 @@ pub(super) fn facts_from_wire(probe: pb::ProbeFacts) -> Result<ProbeFacts, Malfo
         client_address: probe.client_address,
         replica: ReplicaFacts {
             disk_bytes: probe.disk_bytes,
+            free_bytes: probe.free_bytes,
             memory_bytes: probe.memory_bytes,
             keys: probe.keys,
             pressure_milli: narrow(probe.pressure_milli, "pressure")?,

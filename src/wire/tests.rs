@@ -115,6 +115,7 @@ pub(super) fn facts() -> impl Strategy<Value = Box<ProbeFacts>> {
             stored: Epoch(epoch / 2),
             replica: ReplicaFacts {
                 disk_bytes: disk,
+                free_bytes: (disk % 3 != 0).then_some(disk / 2),
                 memory_bytes: memory,
                 keys: memory / 2,
                 pressure_milli: pressure,

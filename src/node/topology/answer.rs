@@ -105,10 +105,17 @@ impl Node {
             units,
             bytes,
         };
+        let shares = self.shares_of(state, &draft, &sizes);
+        let mut warnings = self.warnings(state, &draft);
+        let free = |name: &NodeName| {
+            let member = state.member_named(name)?;
+            self.replica_facts(member.id).free_bytes
+        };
+        warnings.extend(shares.iter().filter_map(|share| lacks_room(share, free(&share.node)?)));
         DraftReply {
             hash: draft.hash,
-            warnings: self.warnings(state, &draft),
-            shares: self.shares_of(state, &draft, &sizes),
+            warnings,
+            shares,
             duration: self.duration(&links),
             reasons: draft.reasons,
             move_count: u32::try_from(moves.len()).unwrap_or(u32::MAX),
@@ -287,6 +294,20 @@ impl Node {
     }
 }
 
+/// Says so when a member would be given more than its file system has room for. What comes is there before
+/// what goes is deleted.
+fn lacks_room(share: &ShareLine, free: u64) -> Option<String> {
+    let coming = share.bytes_peak.saturating_sub(share.bytes_before);
+    (coming > free).then(|| {
+        let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+        let (coming, free) = (mib(coming), free >> 20);
+        format!(
+            "{} is given about {coming} MiB, and has room for {free} MiB: its copies will wait for room",
+            share.node
+        )
+    })
+}
+
 fn copies<'a>(owners: impl Iterator<Item = &'a NodeId>) -> BTreeMap<NodeId, u32> {
     let mut copies = BTreeMap::new();
     for id in owners {
@@ -317,5 +338,25 @@ fn in_words(state: &ClusterState, staged: &Staged) -> String {
             let what: Vec<String> = weight.into_iter().chain(zone).collect();
             format!("{} gets {}", name(state, *member), what.join(" and "))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_given_more_than_it_has_room_for_is_named() {
+        let share = ShareLine {
+            node: "n4".parse().unwrap(),
+            before: 0,
+            after: 9,
+            bytes_before: 5 << 20,
+            bytes_after: 12 << 20,
+            bytes_peak: 15 << 20,
+        };
+        assert_eq!(lacks_room(&share, 10 << 20), None);
+        let text = lacks_room(&share, (10 << 20) - 1).unwrap();
+        assert!(text.contains("n4 is given about 10 MiB, and has room for 9 MiB"), "{text}");
     }
 }

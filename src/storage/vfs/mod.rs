@@ -86,6 +86,13 @@ pub trait Vfs: Debug + Send + Sync {
     /// What the file system says; the operations may or may not be durable then.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
 
+    /// How many bytes can still be written to the file system of `dir`; `None` where that is not known. By
+    /// itself it is not.
+    fn free(&self, dir: &Path) -> Option<u64> {
+        let _ = dir;
+        None
+    }
+
     /// Locks an existing directory against every other opener, in this process or another, until
     /// the guard is dropped or the process ends. A directory that may only be read is locked too.
     ///

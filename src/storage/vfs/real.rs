@@ -28,6 +28,12 @@ struct RealLock {
 impl DirLock for RealLock {}
 
 impl Vfs for RealVfs {
+    #[cfg(feature = "server")]
+    fn free(&self, dir: &Path) -> Option<u64> {
+        let found = rustix::fs::statvfs(dir).ok()?;
+        found.f_bavail.checked_mul(found.f_frsize)
+    }
+
     fn create(&self, path: &Path) -> io::Result<Arc<dyn VfsFile>> {
         let file = OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
         Ok(Arc::new(RealFile(file)))
