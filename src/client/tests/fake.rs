@@ -12,6 +12,7 @@ use tokio_stream::Stream;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::{Request, Response, Status, Streaming};
 
+use super::hints::{hints, kept};
 use crate::client::Applied;
 use crate::wire::proto::admin;
 use crate::wire::proto::v1::get_outcome_response::Fate;
@@ -418,27 +419,6 @@ impl v1::kv_server::Kv for Fake {
             }
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(answers))))
-    }
-}
-
-fn kept() -> admin::HintTotals {
-    admin::HintTotals { count: 7, bytes: 700, custody: 2, custody_bytes: 200 }
-}
-
-fn hints(touched: admin::HintTotals) -> admin::HintsResponse {
-    use admin::hints_response::{Dirty, Line};
-    let line = Line {
-        target: "n3".to_owned(),
-        totals: Some(kept()),
-        oldest_age_ms: 61_000,
-        replaying: false,
-    };
-    let mark = Dirty { class: 0, partition: 5, target: "n2".to_owned() };
-    admin::HintsResponse {
-        lines: vec![line],
-        dirty: vec![mark],
-        dirty_count: 1,
-        touched: Some(touched),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The client against a scripted server, over real sockets.
 
 pub(crate) mod fake;
+mod hints;
 
 use std::time::Duration;
 
