@@ -142,7 +142,8 @@ fn a_last_barrier_that_the_dead_hold_is_passed_without_them() {
 
 #[test]
 fn an_owner_that_has_lost_data_keeps_what_it_has_until_it_can_be_filled() {
-    let (state, ..) = first();
+    let (mut state, ..) = first();
+    state.topology.plan = None;
     let lost = (NodeId(2), UNIT, Epoch(1));
     let mut said = Said { lost: vec![lost], ..Said::default() };
     said.down.insert(NodeId(1));
