@@ -108,6 +108,10 @@ fn a_move_goes_through_its_phases_and_each_raises_the_fence() {
 
     said.acknowledge(&[NodeId(1)], read.epoch);
     assert_eq!(steps(&read, &said), [], "n - r + 1 of the old owners must acknowledge");
+    {
+        let _armed = arm_mutant("last-barrier-skipped");
+        assert_eq!(steps(&read, &said).first().map(|step| &step.kind), Some(&StepKind::NewOnly));
+    }
     said.acknowledge(&[NEW], read.epoch);
     assert_eq!(steps(&read, &said), [], "a new owner does not count");
     said.acknowledge(&[NodeId(3)], read.epoch);
@@ -223,6 +227,10 @@ fn what_was_read_is_dropped_only_behind_its_barrier() {
     });
     let mut said = Said::default();
     assert_eq!(steps(&undoing, &said), []);
+    {
+        let _armed = arm_mutant("roll-back-straight");
+        assert_eq!(steps(&undoing, &said).first().map(|s| &s.kind), Some(&StepKind::RollBack));
+    }
     said.acknowledge(&old[..1], undoing.changed_at(UNIT));
     assert_eq!(steps(&undoing, &said), []);
     said.acknowledge(&old[..2], undoing.changed_at(UNIT));
