@@ -54,10 +54,10 @@ pub fn all() -> Vec<Scenario> {
 /// Larger worlds, for a longer run.
 pub fn long() -> Vec<Scenario> {
     vec![
+        Scenario { name: "a mirror and an old disk", old_disk: true, mirror: true, ..PAIRS },
         Scenario { name: "an old disk, put again", last: AGAIN, old_disk: true, ..PLAIN },
         Scenario { name: "a mirror takes a place", mirror: true, ..PLAIN },
         Scenario { name: "a mirror and a hint", sloppy: true, mirror: true, ..PAIRS },
         Scenario { name: "a mirror, put again", last: AGAIN, mirror: true, ..PAIRS },
-        Scenario { name: "a mirror and an old disk", old_disk: true, mirror: true, ..PAIRS },
     ]
 }

@@ -32,6 +32,8 @@ pub struct Node {
     pub value: Version,
     /// It knows that all owners have vouched.
     pub agreed: bool,
+    /// It was filled by owners that did: it can say so to whom it fills.
+    pub bears: bool,
     /// It knows that all know it: the floor has risen here.
     pub floor: bool,
     /// It has vouched once: from outside nothing late comes in at or below the floor to be.

@@ -161,6 +161,7 @@ impl Purge {
             // What they have listed was kept beside it.
             node.value = (0..=node.value).rev().find(|v| node.listed >> v & 1 != 0).unwrap_or(0);
         }
+        node.bears |= settled && node.pulled != 0;
         node.complete = true;
         (node.pulled, node.settled, node.listed) = (0, 0, 0);
     }
@@ -172,7 +173,7 @@ impl Purge {
             if given.floor {
                 node.adopt();
             }
-            if given.agreed {
+            if given.agreed || given.bears {
                 node.gate = true;
                 node.settled |= 1 << source;
             }
