@@ -1,5 +1,8 @@
 //! A server that does what its script says: enough of the protocol to test the client against.
 
+#[path = "hints.rs"]
+mod hints;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -12,12 +15,12 @@ use tokio_stream::Stream;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::{Request, Response, Status, Streaming};
 
-use super::hints::{hints, kept};
 use crate::client::Applied;
 use crate::wire::proto::admin;
 use crate::wire::proto::v1::get_outcome_response::Fate;
 use crate::wire::proto::v1::session_response::answer::Answer as Body;
 use crate::wire::proto::v1::{self, session_request::op::Op, session_response::Answer};
+use hints::{hints, kept};
 
 /// What to do with the next operation; without a script, it is done.
 #[derive(Clone, Debug)]

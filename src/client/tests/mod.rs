@@ -1,7 +1,6 @@
 //! The client against a scripted server, over real sockets.
 
 pub(crate) mod fake;
-mod hints;
 
 use std::time::Duration;
 
