@@ -35,6 +35,8 @@ pub(super) struct Fills {
     /// Something was deleted: the store gives room back once it is flushed.
     deleted: bool,
     failed: bool,
+    /// The store could not empty a unit: nothing is asked of it before the next housekeeping.
+    held_up: bool,
     /// Who is asked for copies, and what for.
     pub(super) transfers: Transfers,
     /// What this node gives to others.
@@ -117,6 +119,7 @@ impl Fills {
             walk_failed: None,
             deleted: false,
             failed: false,
+            held_up: false,
         }
     }
 }
@@ -262,7 +265,7 @@ impl Node {
 
     /// Goes on with whatever nothing stands in the way of.
     pub(super) fn fills_on(&mut self) {
-        if self.fills.due.is_empty() {
+        if self.fills.due.is_empty() || self.fills.held_up {
             return;
         }
         let running = self.fills.due.values().filter(|due| due.running).count();
@@ -305,6 +308,7 @@ impl Node {
 
     /// The same after some time, for what the store could not do before.
     pub(super) fn fills_again(&mut self) {
+        self.fills.held_up = false;
         if let Some(after) = self.fills.walk_failed.take() {
             self.walk_units(after);
         }
@@ -319,7 +323,7 @@ impl Node {
         result: Result<UnitDone, DiskError>,
     ) {
         if let Err(error) = result {
-            // Tried again with the next housekeeping.
+            self.fills.held_up = true;
             if let Some(due) = self.fills.due.get_mut(&unit) {
                 due.running = false;
             }

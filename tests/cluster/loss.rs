@@ -23,13 +23,19 @@ async fn commit(cluster: &Cluster) {
     ctl(cluster, &format!("plan commit {hash}")).await.succeeded();
 }
 
-/// Waits until units are stuck, on these members. Returns one of them.
+/// Waits until every node that runs says that units are stuck, on these members. Returns one of them.
 async fn stuck_on(cluster: &Cluster, names: &[&str]) -> String {
     until("units are stuck", Duration::from_secs(30), async || {
-        let status = ctl(cluster, "plan status").await.succeeded().json();
-        let stuck = status["stuck"].as_array().unwrap().clone();
-        let on_them = |line: &&Json| line["down"] == json!(names);
-        stuck.iter().find(on_them).map(|line| line["unit"].as_str().unwrap().to_owned())
+        let mut unit = None;
+        for node in cluster.nodes.iter().filter(|node| node.runs()) {
+            let words = ["-e", &node.client.to_string(), "-o", "json", "plan", "status"];
+            let status = run(&words, b"").await.succeeded().json();
+            let stuck = status["stuck"].as_array().unwrap().clone();
+            let on_them = |line: &&Json| line["down"] == json!(names);
+            let found = stuck.iter().find(on_them)?;
+            unit = Some(found["unit"].as_str().unwrap().to_owned());
+        }
+        unit
     })
     .await
 }

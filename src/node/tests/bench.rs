@@ -8,7 +8,8 @@ use crate::causality::{Acceptor, Merge, SiblingSet, merge};
 use crate::message::{
     AdminRequest, Attempt, CausalTask, ClientBody, ClientRequest, ClientResult, DiskAnswer,
     DiskError, DiskRequest, DiskToken, Effect, Event, Get, Hint, MetaRecord, PeerMessage, Phase,
-    Principal, Put, QuorumMode, RangePage, Restored, Scan, TimeToLive, View, WriteOutcome,
+    Principal, Put, QuorumMode, RangePage, Restored, Scan, TimeToLive, UnitDisk, View,
+    WriteOutcome,
 };
 use crate::node::{Node, NodeConfig};
 use crate::types::{
@@ -72,6 +73,8 @@ pub(super) struct Host {
     /// How many more of the node's own records the disk refuses, of those `refuses` names.
     pub(super) refusals_left: u32,
     pub(super) refuses: fn(&MetaRecord) -> bool,
+    /// How often the disk has refused to empty a unit, if it does.
+    pub(super) emptyings_refused: Option<u32>,
     /// With what it refuses them.
     pub(super) refusal: DiskError,
     pub(super) wall_offset_ms: i64,
@@ -174,6 +177,7 @@ impl Bench {
             unsynced: VecDeque::new(),
             refusals_left: 0,
             refuses: |_| true,
+            emptyings_refused: None,
             refusal: DiskError::ReadOnly("a test".to_owned()),
             wall_offset_ms: 0,
         };
@@ -380,6 +384,15 @@ impl Bench {
             && records.iter().any(host.refuses)
         {
             host.refusals_left -= 1;
+            let result = Err(host.refusal.clone());
+            return self.event(id, Event::DiskDone { token, result });
+        }
+        let host = self.host(id);
+        if let (DiskRequest::Unit(ask), Some(count)) = (&request, &mut host.emptyings_refused)
+            && matches!(**ask, UnitDisk::Empty { .. })
+            && *count < 1000
+        {
+            *count += 1;
             let result = Err(host.refusal.clone());
             return self.event(id, Event::DiskDone { token, result });
         }

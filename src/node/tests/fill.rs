@@ -123,6 +123,19 @@ fn what_was_there_before_is_gone_before_the_first_write_is_taken() {
 }
 
 #[test]
+fn a_store_that_cannot_empty_a_unit_is_asked_again_now_and_then_and_not_at_once() {
+    let (mut bench, unit, outsider) = four();
+    bench.host(outsider).emptyings_refused = Some(0);
+    let entered = enter(&mut bench, &everybody(), unit, outsider);
+    bench.pass(Duration::from_secs(5));
+    let asked = bench.host(outsider).emptyings_refused.take().unwrap();
+    assert!((2..=20).contains(&asked), "asked {asked} times in 5 s");
+    assert!(!takes_writes(&mut bench, outsider, unit));
+    bench.pass(Duration::from_secs(3));
+    assert_eq!(filling(&mut bench, outsider, unit), Some(entered.epoch));
+}
+
+#[test]
 fn a_unit_that_is_left_is_deleted_after_the_writes_that_were_let_in() {
     let case = || {
         let (mut bench, unit, outsider) = four();
