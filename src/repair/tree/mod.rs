@@ -4,7 +4,7 @@
 //!
 //! Inner levels are not kept: they are sums of leaves, made when asked for. A new boundary cuts a leaf,
 //! for which the entries of one half have to be read. That is asked for ([`Tree::begin`]) and
-//! handed in ([`Tree::finish`]); what is written meanwhile is in the [`window`]. So is a tree built.
+//! handed in ([`Tree::finish`]); what is written meanwhile is in a *window*. So is a tree built.
 //!
 //! INVARIANT: whoever writes changes the store first, then the tree, then lets go of the key.
 
