@@ -43,11 +43,9 @@ pub struct Node {
     pub vouched: Set,
     /// It has all it should have.
     pub complete: bool,
-    /// The sources it has pulled while it is not; those of them that had agreed; and what they have
-    /// listed, a bit a version.
+    /// The sources it has pulled while it is not, and the first of them, if that had agreed.
     pub pulled: Set,
     pub settled: Set,
-    pub listed: u8,
 }
 
 /// How far C has been replaced by M.

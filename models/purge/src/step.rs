@@ -153,17 +153,11 @@ impl Purge {
         }
     }
 
-    /// Where all sources had agreed, what none of them has listed came late.
+    /// Where the first source had agreed, it is as good as one that has.
     fn complete(&self, node: &mut Node) {
-        let keeps = self.makes(Mistake::FillKeepsLate) || self.makes(Mistake::FillKeeps);
-        let settled = node.settled == node.pulled && !keeps;
-        if settled && node.below() > 0 && node.listed & 1 << node.value == 0 {
-            // What they have listed was kept beside it.
-            node.value = (0..=node.value).rev().find(|v| node.listed >> v & 1 != 0).unwrap_or(0);
-        }
-        node.bears |= settled && node.pulled != 0;
+        node.bears |= node.settled != 0;
         node.complete = true;
-        (node.pulled, node.settled, node.listed) = (0, 0, 0);
+        (node.pulled, node.settled) = (0, 0);
     }
 
     fn fill(&self, state: &mut State, source: usize, target: usize) {
@@ -175,14 +169,18 @@ impl Purge {
             }
             if given.agreed || given.bears {
                 node.gate = true;
-                node.settled |= 1 << source;
+                if node.pulled == 0 {
+                    node.settled |= 1 << source;
+                }
             }
         }
-        let replaces = node.floor && !self.makes(Mistake::FillKeeps);
+        let keeps = self.makes(Mistake::FillKeeps);
+        // What the first does not list came late, where it has agreed.
+        let first = node.settled == 1 << source && !self.makes(Mistake::FillKeepsLate);
+        let replaces = (node.floor || first) && !keeps;
         if replaces && node.below() > 0 && node.value != given.value {
             node.value = 0;
         }
-        node.listed |= 1 << given.value;
         if given.value > node.value {
             node.value = given.value;
             if node.floor {

@@ -35,9 +35,11 @@ impl Register {
             return false;
         };
         let serves = self.serves(state, a, epoch);
+        let last = state.acceptors[a].memory.accepted;
+        let older = self.rank(state, last) >= self.rank(state, ballot);
         let acceptor = &mut state.acceptors[a];
         let below = ballot < acceptor.memory.promised && !self.makes(Mistake::AcceptBelowPromise);
-        if !serves || below || acceptor.memory.accepted >= ballot {
+        if !serves || below || older {
             return false;
         }
         acceptor.epoch = acceptor.epoch.max(epoch);
@@ -107,9 +109,11 @@ impl Register {
         let given = state.acceptors[source].disk;
         let sources = state.acceptors.iter().filter(|acceptor| acceptor.gave).count();
         let needed = if self.makes(Mistake::OneSource) { 1 } else { 2 };
+        let own = state.acceptors[target].memory.accepted;
+        let newer = self.rank(state, given.accepted) > self.rank(state, own);
         let acceptor = &mut state.acceptors[target];
         acceptor.memory.promised = acceptor.memory.promised.max(given.promised);
-        acceptor.memory.accepted = acceptor.memory.accepted.max(given.accepted);
+        acceptor.memory.accepted = if newer { given.accepted } else { own };
         acceptor.disk = acceptor.memory;
         acceptor.complete = sources >= needed;
         if acceptor.complete {

@@ -3,10 +3,12 @@
 use crate::model::Register;
 use crate::state::{BALLOTS, Ballot, Change, Phase, Reply, State, What, at};
 
-/// The histories of decided ballots, lowest first: whatever proposers go by, a ballot is decided
+/// The histories of decided ballots, by epochs and then lowest first: whatever proposers go by, a ballot is decided
 /// by majorities of the sets that were written in its epoch.
 fn decided<'a>(model: &'a Register, state: &'a State) -> impl Iterator<Item = &'a [Change]> {
-    (1..=BALLOTS as Ballot).filter_map(|ballot| {
+    let mut ballots: Vec<Ballot> = (1..=BALLOTS as Ballot).collect();
+    ballots.sort_by_key(|ballot| (state.epoch_of(*ballot), *ballot));
+    ballots.into_iter().filter_map(|ballot| {
         let at = at(ballot)?;
         let proposal = state.proposals[at].as_ref()?;
         let accepted = |a: usize| state.acceptors[a].accepted[at];

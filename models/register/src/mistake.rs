@@ -50,6 +50,8 @@ pub enum Mistake {
     OneSetDecides,
     /// While both sets are written, a look is satisfied by the read set alone.
     OneSetLooked,
+    /// Of two states that with the higher ballot is the newer, whatever epochs they were accepted in.
+    BallotsAlone,
 }
 
 /// Every mistake, and the scenario that must find it.
@@ -62,6 +64,7 @@ pub fn all() -> Vec<(Mistake, &'static str)> {
     let later = "an owner is replaced, a reader after a writer";
     let replaced_read = "an owner is replaced, writer and readers";
     let refilled = "an owner is filled again";
+    let outlived = "an owner is replaced, a higher ballot before";
     vec![
         (Mistake::PromiseBeforeDurable, crash),
         (Mistake::AcceptBeforeDurable, crash),
@@ -86,5 +89,6 @@ pub fn all() -> Vec<(Mistake, &'static str)> {
         (Mistake::OneSource, later),
         (Mistake::OneSetDecides, replaced),
         (Mistake::OneSetLooked, replaced_read),
+        (Mistake::BallotsAlone, outlived),
     ]
 }

@@ -104,6 +104,12 @@ impl Register {
         }
     }
 
+    /// What makes one accepted ballot newer than another: the epoch it was proposed in, and then itself.
+    pub fn rank(&self, state: &State, ballot: Ballot) -> (u8, Ballot) {
+        let epoch = state.epoch_of(ballot);
+        (if self.makes(Mistake::BallotsAlone) { 0 } else { epoch }, ballot)
+    }
+
     fn actions_of_attempt(&self, state: &State, attempt: usize, actions: &mut Vec<Action>) {
         let phase = state.attempts[attempt];
         let oldest = if self.scenario.is_gated(attempt) { 0 } else { state.epoch };
@@ -118,6 +124,7 @@ impl Register {
                 actions.extend(epochs.map(|epoch| Action::Retry { attempt, epoch }));
             }
             Phase::Idle | Phase::Over | Phase::NotApplied => {}
+            Phase::Ready if state.epoch < self.scenario.not_before => {}
             _ => {
                 actions.extend(epochs.map(|epoch| Action::NextRound { attempt, epoch }));
             }
@@ -153,7 +160,9 @@ impl Register {
             if state.prepares[at].is_some() && memory.promised < ballot {
                 actions.push(Action::Prepare { acceptor, ballot });
             }
-            if state.proposals[at].is_some() && memory.accepted < ballot {
+            if state.proposals[at].is_some()
+                && self.rank(state, memory.accepted) < self.rank(state, ballot)
+            {
                 actions.push(Action::Accept { acceptor, ballot });
             }
         }

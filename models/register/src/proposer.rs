@@ -3,7 +3,7 @@
 use crate::mistake::Mistake;
 use crate::model::Register;
 use crate::spec::Op;
-use crate::state::{Ballot, Change, Phase, Proposal, Reply, State, What, at, value_of};
+use crate::state::{BALLOTS, Ballot, Change, Phase, Proposal, Reply, State, What, at, value_of};
 
 /// What follows from promises.
 enum Verdict {
@@ -33,7 +33,7 @@ impl Register {
         if !majority(self.scenario.read_set(epoch), |a| shown[a].is_some()) {
             return false;
         }
-        let newest = self.newest(epoch, &shown);
+        let newest = self.newest(state, epoch, &shown);
         match self.verdict(state, attempt, ballot, &newest) {
             Verdict::Tell(reply) => self.tell(state, attempt, reply),
             Verdict::Forgotten => state.attempts[attempt] = Phase::Over,
@@ -57,11 +57,12 @@ impl Register {
         (0..state.acceptors.len()).map(among).collect()
     }
 
-    fn newest(&self, epoch: u8, shown: &[Option<Ballot>]) -> Newest {
-        let all = shown.iter().flatten();
-        let last = all.clone().max().copied().unwrap_or(0);
-        let ballot = match all.min() {
-            Some(first) if self.makes(Mistake::NewestIgnored) => *first,
+    fn newest(&self, state: &State, epoch: u8, shown: &[Option<Ballot>]) -> Newest {
+        let all = shown.iter().flatten().copied();
+        let rank = |ballot: &Ballot| self.rank(state, *ballot);
+        let last = all.clone().max_by_key(rank).unwrap_or(0);
+        let ballot = match all.min_by_key(rank) {
+            Some(first) if self.makes(Mistake::NewestIgnored) => first,
             _ => last,
         };
         let sets = self.scenario.write_sets(epoch);
@@ -167,8 +168,8 @@ impl Register {
         if !majority(self.scenario.read_set(epoch), |a| shown[a].is_some()) {
             return false;
         }
-        let newest = self.newest(epoch, &shown);
-        let agreed = (0..=newest.ballot)
+        let newest = self.newest(state, epoch, &shown);
+        let agreed = (0..=BALLOTS as Ballot)
             .any(|ballot| majority(self.scenario.read_set(epoch), |a| shown[a] == Some(ballot)));
         let decided = newest.decided || self.makes(Mistake::MajorityOnOlder) && agreed;
         let value = value_of(state.state_of(newest.ballot));

@@ -39,6 +39,8 @@ pub struct Scenario {
     pub owners: Owners,
     /// Attempts that begin in any epoch; the others begin in the first, or when they may.
     pub late: &'static [usize],
+    /// The epoch before which those do not begin.
+    pub not_before: u8,
     /// The epoch it begins in; acceptors have heard of none.
     pub from: u8,
 }
@@ -103,6 +105,7 @@ fn scenario(name: &'static str, ops: &[Op], attempts: &[(u8, &[Ballot])]) -> Sce
         owners: Owners::Stay,
         from: 0,
         late: &[],
+        not_before: 0,
     }
 }
 
@@ -194,6 +197,17 @@ pub fn all() -> Vec<Scenario> {
                 "an owner is replaced, a reader after a writer",
                 &[put(1), Op::Read],
                 &[(0, &[1]), (1, &[2])],
+            )
+        },
+        Scenario {
+            owners: Owners::Replaced,
+            from: 1,
+            late: &[1],
+            not_before: 2,
+            ..scenario(
+                "an owner is replaced, a higher ballot before",
+                &[put(1), put(2)],
+                &[(0, &[2]), (1, &[1, 3])],
             )
         },
         Scenario {

@@ -164,6 +164,12 @@ pub struct State {
 }
 
 impl State {
+    /// The epoch that a ballot was proposed in; 0 for none.
+    pub fn epoch_of(&self, ballot: Ballot) -> u8 {
+        let proposal = at(ballot).and_then(|at| self.proposals[at].as_ref());
+        proposal.map_or(0, |proposal| proposal.epoch)
+    }
+
     /// The proposal of a ballot that was accepted; the empty history for none.
     pub fn state_of(&self, ballot: Ballot) -> &[Change] {
         match at(ballot).and_then(|at| self.proposals[at].as_ref()) {
