@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use roundtable::config::{ConfigError, DEFAULT_FILE, Sources, load};
+use roundtable::replica;
 use roundtable::server::run::{follow_parent, say_error};
 use roundtable::server::{Settings, dev, probe, run};
 use roundtable::storage::{self, RealVfs};
@@ -136,6 +137,12 @@ enum DataCommand {
         /// The store: a node's `data_dir`.
         dir: PathBuf,
     },
+    /// Make a store of what is left where files are missing: what they held is filled from the other
+    /// nodes when this one runs again.
+    Rebuild {
+        /// The store: the `data_dir` of a node that is stopped.
+        dir: PathBuf,
+    },
 }
 
 /// Exit code of a wrong command line or configuration.
@@ -160,6 +167,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Config(command) => config(command),
         Command::Health(args) => health(&args),
         Command::Data(DataCommand::Check { dir }) => check_data(&dir),
+        Command::Data(DataCommand::Rebuild { dir }) => rebuild_data(&dir),
         Command::Version => {
             let version = env!("CARGO_PKG_VERSION");
             let (low, high) = (limits::PROTOCOL_MIN, limits::PROTOCOL_MAX);
@@ -269,6 +277,22 @@ fn health(args: &HealthArgs) -> anyhow::Result<ExitCode> {
             say_error(&format!("{address}: {error}"));
             Ok(ExitCode::from(UNAVAILABLE))
         }
+    }
+}
+
+fn rebuild_data(dir: &Path) -> anyhow::Result<ExitCode> {
+    if !dir.is_dir() {
+        return Ok(usage(&format!("{} is no directory", dir.display())));
+    }
+    let missing = replica::rebuild(&RealVfs, dir)?;
+    for part in &missing {
+        say_error(&format!("{} was missing ({})", part.file.display(), part.lost));
+    }
+    match missing.len() {
+        0 => print("nothing is missing\n"),
+        count => print(&format!(
+            "{count} files were missing: start the node, which has what they held filled from others\n"
+        )),
     }
 }
 

@@ -11,6 +11,8 @@ mod imports;
 mod locks;
 #[path = "tidy/planted.rs"]
 mod planted;
+#[path = "tidy/protos.rs"]
+mod protos;
 #[path = "tidy/source.rs"]
 mod source;
 #[path = "tidy/tree.rs"]
@@ -59,6 +61,9 @@ pub(crate) fn check(files: Vec<File>) -> Vec<Finding> {
         }
         if file.path.ends_with(".md") {
             words::check_markdown(&file, &mut findings);
+        }
+        if file.path == "proto/kv.proto" {
+            protos::check(&file, &mut findings);
         }
         let is_ours = ["src/", "tests/", "benches/", "examples/", "build.rs"]
             .iter()

@@ -27,6 +27,8 @@ use crate::two;
 const LONGEST: Duration = Duration::from_secs(240);
 /// How long one change may take.
 const SETTLED: Duration = Duration::from_secs(100);
+/// How often it is looked whether one is over, as `kvctl plan status --watch` does.
+const LOOK: Duration = Duration::from_millis(250);
 /// Records of the fill that are read back: one in so many.
 const SAMPLE: u64 = 20;
 
@@ -210,6 +212,8 @@ pub(crate) async fn carry_out(client: &Client) {
     let hash = shown.draft.expect("something is staged").hash;
     client.plans().commit(hash).await.expect("the plan can be carried out");
     clock::until("the plan has ended", SETTLED, async || {
+        // What is told names each unit of the plan: to ask without a pause would be a load of its own.
+        tokio::time::sleep(LOOK).await;
         let shown = client.plans().show().await.ok()?;
         shown.running.is_none().then_some(())
     })

@@ -5,15 +5,28 @@
 
 use bytes::{Buf, Bytes};
 
-use crate::types::{RegisterState, Stamp};
+use crate::types::{Epoch, RegisterState, Stamp};
 
 /// A state that was accepted, and under which ballot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Accepted {
+    /// The fence of the unit it was accepted under: the epoch in which its owners last changed.
+    pub fence: Epoch,
     /// The ballot.
     pub ballot: Stamp,
     /// The state.
     pub state: RegisterState,
+}
+
+impl Accepted {
+    /// What makes one of two states the newer: the fence, then the ballot. Owners of a later fence build
+    /// on all that earlier ones have decided; of a ballot that a few earlier ones have accepted, and that was
+    /// never decided, they need not know, however high it is. (As configurations order ballots in Lamport,
+    /// Malkhi and Zhou, "Vertical Paxos and Primary-Backup Replication", 2009, section 3.)
+    pub fn rank(&self) -> (Epoch, Stamp) {
+        let fence = if crate::mutant!("ballots-outlive-owners") { Epoch(0) } else { self.fence };
+        (fence, self.ballot)
+    }
 }
 
 /// What one acceptor has promised and accepted. The default has done neither.
@@ -53,30 +66,38 @@ impl Acceptor {
         Ok(new)
     }
 
-    /// Accepts a state, promised or not, unless it has promised itself to a higher ballot. Says
-    /// whether that is new. INVARIANT: a ballot is given to one state.
+    /// Accepts a state, promised or not, unless it has promised itself to a higher ballot, or has accepted
+    /// one under a later fence. Says whether that is new. INVARIANT: a ballot is given to one state, under
+    /// one fence.
     ///
     /// # Errors
     /// It has promised itself to a higher one; nothing has changed.
-    pub fn accept(&mut self, ballot: Stamp, state: RegisterState) -> Result<bool, Outbid> {
-        if ballot < self.promised && !crate::mutant!("accept-below-promise") {
+    pub fn accept(&mut self, accepted: Accepted) -> Result<bool, Outbid> {
+        let below = accepted.ballot < self.promised && !crate::mutant!("accept-below-promise");
+        let last = self.accepted.as_ref();
+        if below || last.is_some_and(|last| last.fence > accepted.fence) {
             return Err(Outbid(self.promised));
         }
-        let known = self.accepted.as_ref().is_some_and(|last| last.ballot == ballot);
-        self.promised = self.promised.max(ballot);
-        self.accepted = Some(Accepted { ballot, state });
+        let known = last.is_some_and(|last| last.ballot == accepted.ballot);
+        self.promised = self.promised.max(accepted.ballot);
+        self.accepted = Some(accepted);
         Ok(!known)
     }
 
-    /// Takes the higher promise and the higher accepted state of two: what a copy of another acceptor
+    /// Forgets what it has accepted at or below a ballot, and keeps what it has promised.
+    pub fn forget_accepted(&mut self, bound: Stamp) {
+        self.accepted = self.accepted.take().filter(|accepted| accepted.ballot > bound);
+    }
+
+    /// Takes the higher promise and the newer accepted state of two: what a copy of another acceptor
     /// is merged by. Says whether that is new.
     pub fn join(&mut self, other: Acceptor) -> bool {
-        let ballot = |acceptor: &Acceptor| acceptor.accepted.as_ref().map(|it| it.ballot);
+        let rank = |acceptor: &Acceptor| acceptor.accepted.as_ref().map(Accepted::rank);
         let mut new = false;
         if other.promised > self.promised {
             (self.promised, new) = (other.promised, true);
         }
-        if ballot(&other) > ballot(self) {
+        if rank(&other) > rank(self) {
             (self.accepted, new) = (other.accepted, true);
         }
         new
@@ -85,7 +106,8 @@ impl Acceptor {
     /// Appends its bytes, see `docs/format/register.md`.
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.promised.to_bytes());
-        if let Some(Accepted { ballot, state }) = &self.accepted {
+        if let Some(Accepted { fence, ballot, state }) = &self.accepted {
+            out.extend_from_slice(&fence.0.to_be_bytes());
             out.extend_from_slice(&ballot.to_bytes());
             state.encode(out);
         }
@@ -99,11 +121,12 @@ impl Acceptor {
         if bytes.is_empty() {
             return Some(Acceptor { promised, accepted: None });
         }
+        let fence = Epoch(bytes.try_get_u64().ok()?);
         bytes.try_copy_to_slice(&mut raw).ok()?;
         let ballot = Stamp::from_bytes(raw);
         let state = RegisterState::decode(bytes)?;
         (ballot <= promised)
-            .then_some(Acceptor { promised, accepted: Some(Accepted { ballot, state }) })
+            .then_some(Acceptor { promised, accepted: Some(Accepted { fence, ballot, state }) })
     }
 }
 
@@ -124,16 +147,16 @@ impl Finding {
         shown: impl Iterator<Item = Option<&'a Accepted>> + Clone,
         majority: usize,
     ) -> Finding {
-        let ballot = |accepted: &Option<&Accepted>| accepted.map_or(Stamp::ZERO, |it| it.ballot);
+        let rank = |accepted: &Option<&Accepted>| accepted.map(Accepted::rank);
         let newest = if crate::mutant!("newest-by-majority") {
             let alike = |one: &Option<&Accepted>| {
-                shown.clone().filter(|other| ballot(one) == ballot(other)).count()
+                shown.clone().filter(|other| rank(one) == rank(other)).count()
             };
-            shown.clone().max_by_key(|one| (alike(one), ballot(one))).flatten()
+            shown.clone().max_by_key(|one| (alike(one), rank(one))).flatten()
         } else {
-            shown.clone().max_by_key(ballot).flatten()
+            shown.clone().max_by_key(rank).flatten()
         };
-        let alike = shown.filter(|one| ballot(one) == ballot(&newest)).count();
+        let alike = shown.filter(|one| rank(one) == rank(&newest)).count();
         let decided = alike >= majority || crate::mutant!("skip-write-back");
         Finding { newest: newest.cloned(), decided }
     }
@@ -155,7 +178,11 @@ mod tests {
     }
 
     fn accepted(ballot: u64, text: &str) -> Accepted {
-        Accepted { ballot: at(ballot), state: state(text) }
+        under(1, ballot, text)
+    }
+
+    fn under(fence: u64, ballot: u64, text: &str) -> Accepted {
+        Accepted { fence: Epoch(fence), ballot: at(ballot), state: state(text) }
     }
 
     #[test]
@@ -164,14 +191,14 @@ mod tests {
         assert_eq!(acceptor.promise(at(5)), Ok(true));
         assert_eq!(acceptor.promise(at(5)), Ok(false), "asked twice");
         assert_eq!(acceptor.promise(at(4)), Err(Outbid(at(5))));
-        assert_eq!(acceptor.accept(at(4), state("late")), Err(Outbid(at(5))));
+        assert_eq!(acceptor.accept(accepted(4, "late")), Err(Outbid(at(5))));
         assert_eq!(acceptor.accepted(), None);
         let armed = arm_mutant("accept-below-promise");
-        assert!(acceptor.clone().accept(at(4), state("late")).is_ok());
+        assert!(acceptor.clone().accept(accepted(4, "late")).is_ok());
         drop(armed);
-        assert_eq!(acceptor.accept(at(5), state("a")), Ok(true));
-        assert_eq!(acceptor.accept(at(5), state("a")), Ok(false), "asked twice");
-        assert_eq!(acceptor.accept(at(7), state("b")), Ok(true), "without a promise");
+        assert_eq!(acceptor.accept(accepted(5, "a")), Ok(true));
+        assert_eq!(acceptor.accept(accepted(5, "a")), Ok(false), "asked twice");
+        assert_eq!(acceptor.accept(accepted(7, "b")), Ok(true), "without a promise");
         assert_eq!(acceptor.promised(), at(7));
         assert_eq!(acceptor.promise(at(6)), Err(Outbid(at(7))));
     }
@@ -192,6 +219,32 @@ mod tests {
         let found = of(&[None, None]);
         assert_eq!((found.newest, found.decided), (None, true));
         assert!(!of(&[Some(&new)]).decided);
+    }
+
+    /// Seed 830000004366: old owners promise a high ballot and one that stays accepts it; the new ones decide
+    /// under a lower one.
+    #[test]
+    fn what_later_owners_decide_is_newer_whatever_ballots_earlier_ones_have_accepted() {
+        let (early, late) = (under(1, 9, "early"), under(2, 5, "late"));
+        let found = || Finding::of([Some(&early), Some(&late), Some(&late)].into_iter(), 2);
+        assert_eq!(found(), Finding { newest: Some(late.clone()), decided: true });
+        let holding = |accepted: &Accepted| {
+            let mut acceptor = Acceptor::default();
+            acceptor.accept(accepted.clone()).unwrap();
+            acceptor
+        };
+        let joined = || {
+            let mut acceptor = holding(&early);
+            (acceptor.join(holding(&late)), acceptor)
+        };
+        let (new, acceptor) = joined();
+        assert_eq!((new, acceptor.accepted()), (true, Some(&late)));
+        assert_eq!(acceptor.promised(), at(9), "the promise stays");
+        let mut acceptor = holding(&late);
+        assert_eq!(acceptor.accept(early.clone()), Err(Outbid(at(5))), "of an earlier fence");
+        let _armed = arm_mutant("ballots-outlive-owners");
+        assert_eq!(found().newest, Some(early.clone()));
+        assert!(!joined().0);
     }
 
     #[derive(Clone, Debug)]
@@ -216,7 +269,7 @@ mod tests {
                 let before = acceptor.clone();
                 let (ballot, result) = match ask {
                     Ask::Promise(n) => (at(n), acceptor.promise(at(n))),
-                    Ask::Accept(n) => (at(n), acceptor.accept(at(n), state(&n.to_string()))),
+                    Ask::Accept(n) => (at(n), acceptor.accept(accepted(n, &n.to_string()))),
                 };
                 match result {
                     Ok(_) => prop_assert!(ballot >= before.promised && acceptor.promised == ballot),

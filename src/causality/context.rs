@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::types::WallTime;
+use crate::types::{Stamp, WallTime};
 
 use super::{Actor, Dot, Tick};
 
@@ -114,6 +114,22 @@ impl CausalContext {
             };
             self.singles.remove(&oldest);
         }
+    }
+
+    /// Forgets what has been seen of an actor at or below a purge floor and above what the actor's own set
+    /// still knows: it was purged there, and nothing of it comes back.
+    pub fn forget_purged(&mut self, actor: Actor, known: Option<Tick>, floor: Stamp) {
+        if self.highest(actor) <= known {
+            return;
+        }
+        let is_purged = |tick: Tick| Some(tick) > known && Dot { actor, tick }.stamp() <= floor;
+        if self.marks.get(&actor).is_some_and(|mark| is_purged(*mark)) {
+            self.marks.remove(&actor);
+            if let Some(known) = known {
+                self.marks.insert(actor, known);
+            }
+        }
+        self.singles.retain(|dot| dot.actor != actor || !is_purged(dot.tick));
     }
 
     /// What has been seen of one actor alone.

@@ -12,7 +12,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::types::{RequestId, Value, WallTime, limits};
+use crate::types::{RequestId, Stamp, Value, WallTime, limits};
 
 use super::{Actor, CausalContext, Dot, Tick};
 
@@ -111,6 +111,12 @@ impl SiblingSet {
         &self.context
     }
 
+    /// The lowest stamp of all it has seen.
+    pub fn lowest(&self) -> Option<Stamp> {
+        let marks = self.context.marks().map(|(actor, tick)| Dot { actor, tick });
+        marks.chain(self.context.singles()).map(Dot::stamp).min()
+    }
+
     /// The writes that stand.
     pub fn writes(&self) -> impl ExactSizeIterator<Item = (Dot, &Write)> {
         self.writes.iter().map(|(dot, write)| (*dot, write))
@@ -189,6 +195,10 @@ impl SiblingSet {
         let mut after = self.clone();
         after.writes.retain(|dot, _| !seen.covers(*dot));
         after.context.join(&seen);
+        if write.is_none() && after != *self {
+            // It leaves its own tick, by which it is known how old the delete is.
+            after.context.mark(dot);
+        }
         let id = write.as_ref().map_or(RequestId(0), |write| write.id);
         let same = |(_, held): &(&Dot, &Write)| held.id == id && id != RequestId(0);
         let mut stands = after.writes.iter().find(same).map(|(standing, _)| *standing);

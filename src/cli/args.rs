@@ -144,6 +144,8 @@ pub(crate) enum Command {
     Resolve(super::resolve::ResolveArgs),
     /// List keys in byte order
     Scan(super::scan::ScanArgs),
+    /// Carry out many operations from lines of JSON: get, put and del
+    Batch(super::batch::BatchArgs),
     /// Write many keys from a file or stdin
     Import(super::import::ImportArgs),
     /// Write all keys to a file or stdout, sorted, as import reads them
@@ -162,6 +164,18 @@ pub(crate) enum Command {
     /// Show, hand back and give up what nodes keep for owners that were away
     #[command(subcommand, arg_required_else_help = true)]
     Hints(super::hints::HintsCommand),
+    /// Compare the replicas of units with each other now, and show how far that is
+    #[command(subcommand, arg_required_else_help = true)]
+    Repair(super::repair::RepairCommand),
+    /// Show what two nodes hold that differs
+    #[command(subcommand, arg_required_else_help = true)]
+    Tree(super::tree::TreeCommand),
+    /// Show deletes that wait to be purged, and who holds them back
+    #[command(subcommand, arg_required_else_help = true)]
+    Gc(super::gc::GcCommand),
+    /// Have nodes read everything on their disks, to find damage
+    #[command(subcommand, arg_required_else_help = true)]
+    Scrub(super::scrub::ScrubCommand),
     /// Stage changes of members for the next plan
     #[command(subcommand, arg_required_else_help = true)]
     Node(super::node::NodeCommand),

@@ -140,6 +140,29 @@ impl Failure {
         Failure::usage(text)
     }
 
+    /// Its code.
+    pub(crate) fn code(&self) -> &str {
+        &self.code
+    }
+
+    /// As an object, for those who ask for JSON.
+    pub(crate) fn json(&self) -> serde_json::Value {
+        let Failure { code, message, hint, retryable, applied, trace, .. } = self;
+        let applied = match applied {
+            Applied::No => "no",
+            Applied::Yes => "yes",
+            Applied::Unknown => "unknown",
+        };
+        let mut error = json!({
+            "code": code, "message": message, "hint": hint,
+            "retryable": retryable, "applied": applied,
+        });
+        if let (Some(trace), Some(error)) = (trace, error.as_object_mut()) {
+            error.insert("trace".to_owned(), waterfall::json(trace));
+        }
+        error
+    }
+
     /// What came of writing to stdout.
     pub(crate) fn from_stdout(error: &std::io::Error) -> Failure {
         let failure = Failure::internal(format!("cannot write to stdout: {error}"));
@@ -203,21 +226,9 @@ pub(crate) fn report(failure: &Failure, json: bool) -> ExitCode {
     if failure.silent {
         return ExitCode::SUCCESS;
     }
-    let Failure { code, message, hint, retryable, applied, trace, .. } = failure;
+    let Failure { message, hint, trace, .. } = failure;
     if json {
-        let applied = match applied {
-            Applied::No => "no",
-            Applied::Yes => "yes",
-            Applied::Unknown => "unknown",
-        };
-        let mut error = json!({
-            "code": code, "message": message, "hint": hint,
-            "retryable": retryable, "applied": applied,
-        });
-        if let (Some(trace), Some(error)) = (trace, error.as_object_mut()) {
-            error.insert("trace".to_owned(), waterfall::json(trace));
-        }
-        output::error_line(&json!({ "error": error }).to_string());
+        output::error_line(&json!({ "error": failure.json() }).to_string());
     } else {
         for line in trace.iter().flat_map(|trace| waterfall::lines(trace)) {
             output::error_line(&line);

@@ -17,15 +17,6 @@ pub(crate) struct Rest {
 /// Commands to come.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Later {
-    /// Run anti-entropy now (not available yet)
-    #[command(hide = true, disable_help_flag = true)]
-    Repair(Rest),
-    /// Show the purge floors (not available yet)
-    #[command(hide = true, disable_help_flag = true)]
-    Gc(Rest),
-    /// Verify checksums (not available yet)
-    #[command(hide = true, disable_help_flag = true)]
-    Scrub(Rest),
     /// Compute how many nodes to reserve (not available yet)
     #[command(hide = true, disable_help_flag = true)]
     Capacity(Rest),
@@ -37,14 +28,11 @@ pub(crate) enum Later {
 /// The truth about a command to come.
 pub(crate) fn refuse(command: &Later) -> Failure {
     let (name, rest) = match command {
-        Later::Repair(rest) => ("repair", rest),
-        Later::Gc(rest) => ("gc", rest),
-        Later::Scrub(rest) => ("scrub", rest),
         Later::Capacity(rest) => ("capacity", rest),
         Later::Bench(rest) => ("bench", rest),
     };
     // Name the subcommand too, but not a key or a value, which are none of an error's business.
-    let groups = ["repair", "gc", "scrub", "bench"];
+    let groups = ["bench"];
     let word = rest.words.first().and_then(|word| word.to_str());
     match word.filter(|word| groups.contains(&name) && !word.starts_with('-')) {
         Some(word) => Failure::not_available_yet(&format!("`kvctl {name} {word}`")),

@@ -53,7 +53,15 @@ pub(crate) fn parse(format: LineFormat, line: &[u8]) -> Result<(Bytes, Bytes), S
     Ok((key, value.into_bytes()))
 }
 
-fn field(name: &str, text: Option<String>, b64: Option<String>) -> Result<Vec<u8>, String> {
+/// One of a field's two forms.
+///
+/// # Errors
+/// There is none, or both, or it is no base64.
+pub(super) fn field(
+    name: &str,
+    text: Option<String>,
+    b64: Option<String>,
+) -> Result<Vec<u8>, String> {
     match (text, b64) {
         (Some(text), None) => Ok(text.into_bytes()),
         (None, Some(b64)) => text::from_base64(name, &b64),

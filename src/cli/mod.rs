@@ -6,11 +6,13 @@
 
 mod args;
 mod bars;
+mod batch;
 mod cas;
 mod del;
 mod exit;
 mod explain;
 mod export;
+mod gc;
 mod get;
 mod grid;
 mod hints;
@@ -25,13 +27,16 @@ mod node;
 mod output;
 mod plan;
 mod put;
+mod repair;
 mod resolve;
 mod ring;
 mod scan;
+mod scrub;
 mod status;
 mod stores;
 mod table;
 mod text;
+mod tree;
 mod version;
 mod wait;
 mod waterfall;
@@ -107,6 +112,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Outcome(args) => cas::outcome(&context, args, &mut output).await,
         Command::Resolve(args) => resolve::run(&context, args, &mut output).await,
         Command::Scan(args) => scan::run(&context, args, &mut output).await,
+        Command::Batch(args) => batch::run(&context, args, &mut output).await,
         Command::Import(args) => import::run(&context, args, &mut output).await,
         Command::Export(args) => export::run(&context, args, &mut output).await,
         Command::Status => status::run(&context, &mut output).await,
@@ -118,7 +124,11 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Plan(command) => plan::run(&context, command, &mut output).await,
         Command::Lineage(command) => lineage::run(&context, command, &mut output).await,
         Command::Wait(args) => wait::run(&context, args, &mut output).await,
+        Command::Gc(command) => gc::run(&context, command, &mut output).await,
         Command::Hints(command) => hints::run(&context, command, &mut output).await,
+        Command::Repair(command) => repair::run(&context, command, &mut output).await,
+        Command::Tree(command) => tree::run(&context, command, &mut output).await,
+        Command::Scrub(command) => scrub::run(&context, command, &mut output).await,
         Command::Flush(args) => stores::run(&context, Task::Flush, args, &mut output).await,
         Command::Compact(args) => stores::run(&context, Task::Compact, args, &mut output).await,
         Command::Version(args) => version::run(&context, &args, &mut output).await,

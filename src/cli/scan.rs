@@ -40,8 +40,8 @@ pub(crate) struct ScanArgs {
     /// Replicas that must answer: a number, one, quorum or all
     #[arg(short, value_name = "R", value_parser = quorum)]
     r: Option<Quorum>,
-    /// Not available yet
-    #[arg(long, hide = true)]
+    /// From the highest key down
+    #[arg(long)]
     reverse: bool,
 }
 
@@ -51,9 +51,6 @@ pub(crate) async fn run(
     args: ScanArgs,
     output: &mut Output,
 ) -> Result<(), Failure> {
-    if args.reverse {
-        return Err(Failure::not_available_yet("--reverse"));
-    }
     let mut scan = context.client()?.scan().table(context.table()).page_size(args.page_size);
     if let Some(prefix) = args.prefix {
         scan = scan.prefix(prefix);
@@ -69,6 +66,9 @@ pub(crate) async fn run(
     }
     if args.keys_only {
         scan = scan.keys_only();
+    }
+    if args.reverse {
+        scan = scan.reverse();
     }
     if let Some(r) = args.r {
         scan = scan.r(r);

@@ -45,6 +45,11 @@ fn as_json(status: &Status) -> Json {
             "partitions": node.partitions,
             "replica_partitions": node.replica_partitions,
             "disk_bytes": node.disk_bytes,
+            "trees": {
+                "bytes": node.tree_bytes,
+                "file_bytes": node.tree_file_bytes,
+                "leaves": node.tree_leaves,
+            },
             "hints": node.hints,
             "clock_offset_ns": node.clock_offset_ns,
             "serving": node.serving,

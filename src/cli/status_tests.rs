@@ -18,6 +18,9 @@ fn node(id: u32, state: &str, role: &str) -> NodeStatus {
         partitions: 128,
         replica_partitions: 256,
         disk_bytes: if state == "alive" { 412 << 20 } else { 0 },
+        tree_bytes: 160 << 10,
+        tree_file_bytes: 90 << 10,
+        tree_leaves: 2_000,
         hints: u64::from(id) * 1000,
         clock_offset_ns: 0,
         serving: state == "alive",
@@ -100,6 +103,9 @@ fn json_has_the_fields_scripts_rely_on() {
     }
     for field in ["id", "partitions", "replica_partitions", "disk_bytes", "hints"] {
         assert!(node[field].is_u64(), "{field}");
+    }
+    for (field, expected) in [("bytes", 160 << 10), ("file_bytes", 90 << 10), ("leaves", 2_000)] {
+        assert_eq!(node["trees"][field], expected, "{field}");
     }
     assert!(node["address"].is_string() && node["zone"].is_string());
 }

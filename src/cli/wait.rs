@@ -9,8 +9,8 @@ use crate::client::{Client, Clock, NodeStatus, Status};
 
 use super::Context;
 use super::exit::Failure;
-use super::hints;
 use super::output::Output;
+use super::{hints, repair};
 
 const TIMEOUT: Duration = Duration::from_secs(60);
 const INTERVAL: Duration = Duration::from_millis(200);
@@ -20,7 +20,8 @@ const ASK_TIMEOUT: Duration = Duration::from_secs(2);
 #[derive(Args, Debug)]
 pub(crate) struct WaitArgs {
     /// ready: every partition has a live quorum; nodes=N: at least N nodes serve; settled: no plan is
-    /// carried out; no-hints: every node says that it keeps nothing for others
+    /// carried out; no-hints: every node says that it keeps nothing for others; converged: all owners of
+    /// all units have been found equal since the command began
     #[arg(long = "for", value_name = "WHAT", value_parser = condition)]
     what: Condition,
 }
@@ -32,7 +33,7 @@ enum Condition {
     Nodes(usize),
     NoHints,
     Settled,
-    Later(&'static str),
+    Converged,
 }
 
 fn condition(text: &str) -> Result<Condition, String> {
@@ -40,7 +41,7 @@ fn condition(text: &str) -> Result<Condition, String> {
         "ready" => Ok(Condition::Ready),
         "settled" => Ok(Condition::Settled),
         "no-hints" => Ok(Condition::NoHints),
-        "converged" => Ok(Condition::Later("--for converged")),
+        "converged" => Ok(Condition::Converged),
         other => match other.strip_prefix("nodes=").map(str::parse) {
             Some(Ok(count)) => Ok(Condition::Nodes(count)),
             _ => Err("it is none of ready, settled, no-hints, converged, nodes=N".to_owned()),
@@ -62,9 +63,8 @@ impl Condition {
             }
             Condition::Nodes(wanted) if up >= wanted => Ok(()),
             Condition::Nodes(wanted) => Err(format!("{up} of {wanted} nodes serve")),
-            Condition::NoHints | Condition::Settled | Condition::Later(_) => {
-                Err("not available yet".to_owned())
-            }
+            // Asked in other ways.
+            Condition::NoHints | Condition::Settled | Condition::Converged => Ok(()),
         }
     }
 }
@@ -75,9 +75,6 @@ pub(crate) async fn run(
     args: WaitArgs,
     output: &mut Output,
 ) -> Result<(), Failure> {
-    if let Condition::Later(option) = args.what {
-        return Err(Failure::not_available_yet(option));
-    }
     let client = context.client()?;
     let clock = Clock::start();
     let limit = context.global.timeout.unwrap_or(TIMEOUT);
@@ -92,11 +89,13 @@ pub(crate) async fn run(
 }
 
 async fn poll(context: &Context<'_>, client: &Client, what: Condition, missing: &mut String) {
+    let mut runs = repair::Runs::default();
     loop {
         let holds = match what {
             Condition::NoHints => no_hints(context).await,
             Condition::Settled => settled(client).await,
-            Condition::Ready | Condition::Nodes(_) | Condition::Later(_) => {
+            Condition::Converged => runs.converged(context).await,
+            Condition::Ready | Condition::Nodes(_) => {
                 let status = client.status().timeout(ASK_TIMEOUT).await;
                 status.map_err(|error| error.to_string()).and_then(|status| what.holds(&status))
             }
@@ -138,7 +137,7 @@ mod tests {
         assert_eq!(condition("ready"), Ok(Condition::Ready));
         assert_eq!(condition("nodes=3"), Ok(Condition::Nodes(3)));
         assert_eq!(condition("settled"), Ok(Condition::Settled));
-        assert!(matches!(condition("converged"), Ok(Condition::Later(_))));
+        assert_eq!(condition("converged"), Ok(Condition::Converged));
         for bad in ["", "nodes=", "nodes=x", "nodes", "Ready"] {
             assert!(condition(bad).is_err(), "{bad}");
         }

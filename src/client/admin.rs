@@ -65,6 +65,12 @@ pub struct NodeStatus {
     pub replica_partitions: u32,
     /// Bytes its store uses.
     pub disk_bytes: u64,
+    /// Bytes of memory that the trees of its units take.
+    pub tree_bytes: u64,
+    /// Bytes of the file that they are kept in.
+    pub tree_file_bytes: u64,
+    /// Their leaves.
+    pub tree_leaves: u64,
     /// Hints it holds.
     pub hints: u64,
     /// Its clock against that of the node that answered; positive when it is ahead.
@@ -209,6 +215,52 @@ admin_request!(
     CompactRequest {} -> (),
     compact(|_| Ok(admin::CompactRequest {})), |_response| ()
 );
+/// How far the scrub of a node is, and what was found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ScrubStatus {
+    /// Whether everything is being read.
+    pub running: bool,
+    /// Bytes of tables that have been.
+    pub done_bytes: u64,
+    /// Bytes of all tables.
+    pub total_bytes: u64,
+    /// How long it takes yet, about; while it runs.
+    pub left: Option<Duration>,
+    /// When it began, nanoseconds since 1970 by the node's clock; while it runs.
+    pub begun_ns: Option<u64>,
+    /// When everything had been read the last time.
+    pub ended_ns: Option<u64>,
+    /// Places of damage found since the node started.
+    pub found: u64,
+    /// Units that have lost data and are not filled again yet.
+    pub lost_units: u32,
+    /// Units that have been filled again since the node started.
+    pub healed_units: u64,
+    /// The last places of damage.
+    pub places: Vec<String>,
+}
+
+fn scrub_status(response: admin::ScrubResponse) -> ScrubStatus {
+    let known = |nanos: u64| (nanos != 0).then_some(nanos);
+    ScrubStatus {
+        running: response.running,
+        done_bytes: response.done_bytes,
+        total_bytes: response.total_bytes,
+        left: response.left_ms.map(Duration::from_millis),
+        begun_ns: known(response.begun_ns),
+        ended_ns: known(response.ended_ns),
+        found: response.found,
+        lost_units: response.lost_units,
+        healed_units: response.healed_units,
+        places: response.places,
+    }
+}
+
+admin_request!(
+    /// Asks one node for its [`ScrubStatus`], or to begin: `.await` it. Harmless when repeated.
+    ScrubRequest { start: bool } -> ScrubStatus,
+    scrub(|this| Ok(admin::ScrubRequest { start: this.start })), |response| scrub_status(response)
+);
 admin_request!(
     /// Asks for a key's [`Location`]: `.await` it.
     LocateRequest { key: Bytes, table: String } -> Location,
@@ -250,6 +302,9 @@ fn status(response: admin::StatusResponse) -> Status {
         partitions: node.partitions,
         replica_partitions: node.replica_partitions,
         disk_bytes: node.disk_bytes,
+        tree_bytes: node.tree_bytes,
+        tree_file_bytes: node.tree_file_bytes,
+        tree_leaves: node.tree_leaves,
         hints: node.hints,
         clock_offset_ns: node.clock_offset_ns,
         serving: node.serving,

@@ -128,6 +128,8 @@ pub(crate) trait Operation: Sync {
 /// A failed attempt.
 struct Failed {
     error: Error,
+    /// It is what somebody answered, not that nobody did.
+    is_heard: bool,
     /// Whom not to ask next.
     address: String,
     /// The next attempt has its token of the retry budget already.
@@ -180,8 +182,8 @@ impl Core {
             }
             let applied = failed.error.applied();
             attempts.failed(applied);
-            // What a server said tells more than that another could not be reached.
-            if told.is_none() || failed.error.code() != Error::UNAVAILABLE {
+            // What a server said tells more than that another could not be reached, or did not answer.
+            if told.is_none() || failed.is_heard && failed.error.code() != Error::UNAVAILABLE {
                 told = Some(failed.error.clone());
             }
             let may_follow = attempts.may_follow(applied)
@@ -189,8 +191,14 @@ impl Core {
             let again = !final_one && failed.error.is_retryable() && may_follow;
             let ahead = attempts.ahead(self.server_time.estimate(self.clock.now()));
             let wake = self.wake(ahead, deadline, self.pause(number, &failed.error));
+            // To be sent on by a node that does not serve costs no token, once a node: the next one is
+            // asked for the first time, and no node is asked more than if this one were not known.
+            let is_free = applied == Applied::No
+                && !serves(&failed.error)
+                && !avoid.contains(&failed.address);
             avoid.push(failed.address);
-            if !again || wake >= deadline || !(failed.is_paid || self.budget.withdraw()) {
+            let is_paid = failed.is_paid || is_free;
+            if !again || wake >= deadline || !(is_paid || self.budget.withdraw()) {
                 break;
             }
             tokio::time::sleep_until(self.clock.instant(wake)).await;
@@ -256,6 +264,7 @@ impl Core {
         let sent = core::pin::pin!(operation.send(&endpoint, this));
         let about = (operation, &*attempts, &*endpoint);
         let (answer, is_paid) = self.listen(about, sent, (until, deadline)).await;
+        let is_heard = answer.is_ok();
         let error = match answer {
             Ok(Ok(answer)) => {
                 endpoint.answered();
@@ -282,7 +291,7 @@ impl Core {
             }
         };
         let address = endpoint.address.clone();
-        Err(Failed { error: error.at(&address), address, is_paid })
+        Err(Failed { error: error.at(&address), is_heard, address, is_paid })
     }
 
     /// Waits for an attempt until it is given up: after `until`, or at the deadline where there is no
@@ -362,7 +371,7 @@ fn serves(error: &Error) -> bool {
 }
 
 /// What of the time left the server is given: a little is kept for its answer to travel, so that
-/// its own words about the outcome arrive before we stop listening.
+/// its own words about the outcome arrive before we stop listening, also from a machine that is busy.
 fn server_share(remaining: Duration) -> Duration {
-    remaining - (remaining / 20).min(Duration::from_millis(20))
+    remaining - (remaining / 20).min(Duration::from_millis(100))
 }

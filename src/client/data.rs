@@ -144,6 +144,23 @@ macro_rules! common_options {
 }
 pub(crate) use common_options;
 
+macro_rules! batch_options {
+    () => {
+        /// Its table and its key.
+        pub(super) fn place(&self) -> (String, Bytes) {
+            (self.common.table.clone(), self.key.clone())
+        }
+
+        /// Lets it take no longer than `most`.
+        pub(super) fn within(mut self, most: Duration) -> Self {
+            let own = self.common.timeout.unwrap_or(self.common.core.timeout);
+            self.common.timeout = Some(own.min(most));
+            self
+        }
+    };
+}
+pub(super) use batch_options;
+
 macro_rules! write_options {
     () => {
         /// Sends the write under a name of [`Client::new_write`](crate::client::Client::new_write),
@@ -210,6 +227,7 @@ impl GetRequest {
 
     common_options!();
     mode_options!();
+    batch_options!();
 
     /// Sets how many replicas must answer; the table's r when left out.
     pub fn r(mut self, r: Quorum) -> Self {

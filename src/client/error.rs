@@ -197,6 +197,7 @@ fn kind_of(code: ErrorCode) -> ErrorKind {
         | ErrorCode::ContextInvalid
         | ErrorCode::KindMismatch
         | ErrorCode::TimeTooFar
+        | ErrorCode::TimeTooOld
         | ErrorCode::RequestMalformed => ErrorKind::InvalidArgument,
         ErrorCode::TableExists
         | ErrorCode::MemberExists

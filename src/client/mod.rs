@@ -42,6 +42,7 @@
 
 mod admin;
 mod attempt;
+mod batch;
 mod budget;
 mod builder;
 mod call;
@@ -53,6 +54,7 @@ mod endpoint;
 mod entropy;
 mod error;
 mod explain;
+mod gc;
 mod health;
 mod hints;
 mod lineage;
@@ -60,6 +62,7 @@ mod patience;
 mod plan;
 mod pool;
 mod register;
+mod repair;
 mod ring;
 mod scan;
 mod server_time;
@@ -81,10 +84,11 @@ pub use crate::types::{
 };
 
 pub use admin::{
-    CompactRequest, FlushRequest, LocateRequest, Location, NodeStatus, Status, StatusRequest,
-    UnwellBy,
+    CompactRequest, FlushRequest, LocateRequest, Location, NodeStatus, ScrubRequest, ScrubStatus,
+    Status, StatusRequest, UnwellBy,
 };
 pub use admin::{Version, VersionRequest};
+pub use batch::{BatchItem, BatchReply, BatchRequest, GetManyRequest};
 pub use builder::ClientBuilder;
 pub use causal::{Context, Sibling, Siblings, SiblingsRequest, Written, WrittenRequest};
 pub use data::{GetReply, GetRequest, Trace, TraceStep};
@@ -92,10 +96,15 @@ pub use error::{Error, ErrorKind};
 pub use explain::{
     ExplainRequest, Explanation, HeldVersion, OwnCopy, OwnerCopy, RegisterFacts, SiblingVersion,
 };
+pub use gc::{GcBlocker, GcRequest, GcStatus, GcUnit};
 pub use hints::{DirtyMark, HintLine, HintTotals, Hints, HintsRequest};
 pub use lineage::{ForceLineageRequest, Lineage};
 pub use plan::{ChangePlanRequest, MemberInfo, Plans, Topology, TopologyRequest};
 pub use register::{CasReply, CasRequest, FoundVersion, Outcome, OutcomeRequest, WriteId};
+pub use repair::{
+    KeyDifference, Repair, RepairGauges, RepairPair, RepairRequest, RunLine, UnitDifference,
+    UnitName,
+};
 pub use ring::{RingRequest, RingWatch};
 pub use scan::{Entries, Entry, Page, Pages, ScanRequest};
 pub use tables::{
@@ -172,6 +181,39 @@ impl Client {
     /// Deletes `key`. Deleting an absent key succeeds.
     pub fn delete(&self, key: impl Into<bytes::Bytes>) -> DeleteRequest {
         DeleteRequest::new(self.core.clone(), key.into())
+    }
+
+    /// Sends many requests at once, each with an outcome of its own: see [`BatchRequest`].
+    ///
+    /// ```no_run
+    /// # async fn example(kv: roundtable::client::Client) -> Result<(), roundtable::client::Error> {
+    /// let batch = kv.batch().with(kv.put("a", "1")).with(kv.put("b", "2")).with(kv.delete("c"));
+    /// for outcome in batch.await {
+    ///     outcome?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn batch(&self) -> BatchRequest {
+        BatchRequest::new(self.core.clone(), Vec::new())
+    }
+
+    /// Reads many keys at once: what each holds, in the order given.
+    ///
+    /// ```no_run
+    /// # async fn example(kv: roundtable::client::Client) -> Result<(), roundtable::client::Error> {
+    /// for found in kv.get_many(["user:41", "user:42"]).table("people").await {
+    ///     println!("{:?}", found?.value);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn get_many(
+        &self,
+        keys: impl IntoIterator<Item = impl Into<bytes::Bytes>>,
+    ) -> GetManyRequest {
+        let items = keys.into_iter().map(|key| self.get(key).into()).collect();
+        GetManyRequest::new(BatchRequest::new(self.core.clone(), items))
     }
 
     /// Writes `value` under `key` of a linearizable table if it holds what is expected: nothing,
@@ -318,6 +360,24 @@ impl Client {
         CompactRequest::new(self.core.clone())
     }
 
+    /// Asks one node what deletes it keeps, and who holds back that they are purged. Which node is up to
+    /// the picker, as with [`Client::flush`].
+    pub fn gc_status(&self) -> GcRequest {
+        GcRequest::new(self.core.clone())
+    }
+
+    /// Asks one node how far it is with reading everything that is on its disk. Which node is up to the
+    /// picker, as with [`Client::flush`].
+    pub fn scrub_status(&self) -> ScrubRequest {
+        ScrubRequest::new(self.core.clone(), false)
+    }
+
+    /// Asks one node to read everything that is on its disk now. Which node is up to the picker, as with
+    /// [`Client::flush`].
+    pub fn start_scrub(&self) -> ScrubRequest {
+        ScrubRequest::new(self.core.clone(), true)
+    }
+
     /// Asks one node what it keeps for owners that were away. Which node is up to the picker, as with
     /// [`Client::flush`].
     pub fn hints(&self) -> HintsRequest {
@@ -333,6 +393,26 @@ impl Client {
     /// acknowledged may be lost. Their units are marked dirty.
     pub fn drop_hints(&self, target: impl Into<String>) -> HintsRequest {
         HintsRequest::drop(self.core.clone(), target.into())
+    }
+
+    /// Asks one node how far it is with comparing itself with other owners.
+    pub fn repair_status(&self) -> RepairRequest {
+        RepairRequest::status(self.core.clone())
+    }
+
+    /// Has one node compare itself with other owners now, out of turn.
+    pub fn start_repair(&self) -> RepairRequest {
+        RepairRequest::start(self.core.clone())
+    }
+
+    /// Calls off what was started at one node. The schedule goes on.
+    pub fn cancel_repair(&self) -> RepairRequest {
+        RepairRequest::cancel(self.core.clone())
+    }
+
+    /// Asks one node what differs between it and the owner `peer`, and leaves it as it is.
+    pub fn repair_diff(&self, peer: impl Into<String>) -> RepairRequest {
+        RepairRequest::diff(self.core.clone(), peer.into())
     }
 
     /// Asks one node for its build.

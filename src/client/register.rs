@@ -14,8 +14,8 @@ use crate::wire::proto::v1::{self, cas_request, session_request::op};
 
 use super::call::Core;
 use super::data::{
-    Answered, Common, Data, Pending, Verdict, checked_key, checked_value, common_options, whole_ms,
-    write_options,
+    Answered, Common, Data, Pending, Verdict, batch_options, checked_key, checked_value,
+    common_options, whole_ms, write_options,
 };
 use super::{Error, convert};
 
@@ -103,6 +103,7 @@ impl CasRequest {
 
     common_options!();
     write_options!();
+    batch_options!();
 
     /// Expects no value: what is meant when nothing is said.
     pub fn expect_absent(mut self) -> Self {

@@ -45,7 +45,7 @@ pub struct Entry {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Page {
-    /// In byte order.
+    /// In byte order, or the reverse of it, as asked.
     pub entries: Vec<Entry>,
     /// What the page rests on.
     pub receipt: Receipt,
@@ -62,6 +62,9 @@ pub struct ScanRequest {
     limit: Option<u64>,
     page_size: u32,
     keys_only: bool,
+    reverse: bool,
+    /// Where the next page begins, once there was one.
+    place: Option<Bytes>,
     r: Option<Quorum>,
 }
 
@@ -75,6 +78,8 @@ impl ScanRequest {
             limit: None,
             page_size: 0,
             keys_only: false,
+            reverse: false,
+            place: None,
             r: None,
         }
     }
@@ -99,7 +104,7 @@ impl ScanRequest {
         self
     }
 
-    /// Only keys strictly below `key`.
+    /// Only keys strictly below `key`: also for going on where a reverse scan stopped.
     pub fn to(mut self, key: impl Into<Bytes>) -> Self {
         self.to = Some(key.into());
         self
@@ -123,6 +128,12 @@ impl ScanRequest {
         self
     }
 
+    /// From the highest key down.
+    pub fn reverse(mut self) -> Self {
+        self.reverse = true;
+        self
+    }
+
     /// Sets how many replicas must answer for each key; the table's r when left out.
     pub fn r(mut self, r: Quorum) -> Self {
         self.r = Some(r);
@@ -134,19 +145,46 @@ impl ScanRequest {
         Entries { pages: self.pages(), page: VecDeque::new() }
     }
 
-    /// The scan, page by page. A failed page ends it; go on with [`ScanRequest::after`].
+    /// The scan, page by page. A failed page ends it; go on with [`ScanRequest::after`], or in reverse with
+    /// [`ScanRequest::to`].
     pub fn pages(self) -> Pages {
-        Pages { state: State::Idle(self) }
+        Pages { state: State::Idle(Box::new(self)) }
+    }
+
+    /// Where the page at hand begins: strictly above this, in reverse strictly below; empty: at the end.
+    fn start(&self) -> Bytes {
+        let first = if self.reverse { self.to.as_ref() } else { Some(&self.after) };
+        self.place.as_ref().or(first).cloned().unwrap_or_default()
+    }
+
+    /// Whether a key is past what was asked for.
+    fn is_past(&self, key: &Bytes) -> bool {
+        if self.reverse {
+            !self.after.is_empty() && *key <= self.after
+        } else {
+            self.to.as_ref().is_some_and(|to| *to <= *key)
+        }
+    }
+
+    /// Whether a page that began at `start` can end at `resume`.
+    fn goes_on(&self, start: &Bytes, resume: &Bytes) -> bool {
+        if self.reverse {
+            !resume.is_empty() && (start.is_empty() || resume < start)
+        } else {
+            resume > start
+        }
     }
 
     /// Reads the next page and moves behind it; `None` when there is none.
     async fn next_page(&mut self) -> Result<Option<Page>, Error> {
-        let past_the_end = self.to.as_ref().is_some_and(|to| *to <= self.after);
-        if self.limit == Some(0) || past_the_end {
+        let start = self.start();
+        // No key is below the empty one, which is also how an open end is written.
+        let is_empty = self.to.as_ref().is_some_and(Bytes::is_empty);
+        if self.limit == Some(0) || is_empty || !start.is_empty() && self.is_past(&start) {
             return Ok(None);
         }
-        if !self.after.is_empty() {
-            checked_key(self.after.clone())?;
+        if !start.is_empty() {
+            checked_key(start.clone())?;
         }
         let core = self.common.core.clone();
         let answer = core.run(&*self, self.common.timeout).await?;
@@ -154,7 +192,7 @@ impl ScanRequest {
         let mut entries = Vec::with_capacity(response.entries.len());
         let mut ended = !response.more;
         for entry in response.entries {
-            if self.to.as_ref().is_some_and(|to| *to <= entry.key) || self.limit == Some(0) {
+            if self.is_past(&entry.key) || self.limit == Some(0) {
                 ended = true;
                 break;
             }
@@ -167,10 +205,10 @@ impl ScanRequest {
         }
         if ended {
             self.limit = Some(0);
-        } else if response.resume <= self.after {
+        } else if !self.goes_on(&start, &response.resume) {
             return Err(convert::malformed("a page that resumes before its start"));
         }
-        self.after = response.resume;
+        self.place = Some(response.resume);
         Ok(Some(Page { entries, receipt }))
     }
 }
@@ -196,9 +234,10 @@ impl Operation for ScanRequest {
         let mut request = Request::new(v1::ScanRequest {
             header: self.common.header(this.remaining),
             prefix: self.prefix.clone(),
-            after: self.after.clone(),
+            after: self.start(),
             limit,
             keys_only: self.keys_only,
+            reverse: self.reverse,
             r: self.r.map(convert::quorum),
         });
         request.set_timeout(this.remaining);
@@ -228,10 +267,11 @@ fn just_below(key: &[u8]) -> Bytes {
     }
 }
 
-type NextPage = Pin<Box<dyn Future<Output = (ScanRequest, Result<Option<Page>, Error>)> + Send>>;
+type NextPage =
+    Pin<Box<dyn Future<Output = (Box<ScanRequest>, Result<Option<Page>, Error>)> + Send>>;
 
 enum State {
-    Idle(ScanRequest),
+    Idle(Box<ScanRequest>),
     Reading(NextPage),
     Ended,
 }

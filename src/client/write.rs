@@ -13,8 +13,8 @@ use crate::wire::proto::v1::{self, session_request::op};
 use super::call::Core;
 use super::causal::{Context, Write, WrittenRequest};
 use super::data::{
-    Answered, Common, Data, Pending, checked_key, checked_value, common_options, mode_options,
-    whole_ms, write_options,
+    Answered, Common, Data, Pending, batch_options, checked_key, checked_value, common_options,
+    mode_options, whole_ms, write_options,
 };
 use super::{Error, convert};
 
@@ -45,6 +45,7 @@ impl PutRequest {
     common_options!();
     mode_options!();
     write_options!();
+    batch_options!();
 
     /// Sets how long the value lives, 100 ms to ten years, in whole milliseconds (rounded up);
     /// `None`: for ever. The table's default when left out. It counts from the stamp the write is
@@ -152,6 +153,7 @@ impl DeleteRequest {
     common_options!();
     mode_options!();
     write_options!();
+    batch_options!();
 
     /// Sets how many replicas must acknowledge; the table's w when left out.
     pub fn w(mut self, w: Quorum) -> Self {

@@ -35,6 +35,8 @@ pub struct Config {
     pub membership: MembershipSection,
     pub hints: HintsSection,
     pub transfer: TransferSection,
+    pub repair: RepairSection,
+    pub scrub: ScrubSection,
     pub storage: StorageSection,
     pub transport: TransportSection,
     pub log: LogSection,
@@ -137,7 +139,23 @@ section!(HintsSection {
 });
 section!(TransferSection {
     #[serde(with = "size")]
-    rate: usize = 64 << 20,
+    rate: usize = 256 << 20,
+});
+section!(RepairSection {
+    #[serde(with = "duration")]
+    interval: Duration = Duration::from_secs(600),
+    #[serde(with = "duration")]
+    settle: Duration = Duration::from_secs(10),
+    #[serde(with = "size")]
+    rate: usize = 16 << 20,
+    #[serde(with = "duration")]
+    purge_slack: Duration = Duration::from_secs(3600),
+});
+section!(ScrubSection {
+    #[serde(with = "duration")]
+    period: Duration = Duration::from_secs(14 * 24 * 3600),
+    #[serde(with = "size")]
+    rate: usize = 8 << 20,
 });
 section!(StorageSection {
     sync: Sync = Sync::Always,

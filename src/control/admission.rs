@@ -99,7 +99,7 @@ fn stranger(hello: &Hello, hint: &str) -> HelloRefusal {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::{BootRecord, HintGauges, Liveness, MemberView, Phase};
+    use crate::message::{BootRecord, HintGauges, Liveness, MemberView, Phase, RepairGauges};
     use crate::types::{
         Addresses, ClusterId, Epoch, Lineage, Member, NodeId, Nonce, Role, Settings, TableId, Zone,
     };
@@ -142,6 +142,8 @@ mod tests {
             members: vec![member(2), member(3)],
             serving_since: None,
             hints: HintGauges::default(),
+            repair: RepairGauges::default(),
+            health: Default::default(),
             links_left_out: 0,
         }
     }

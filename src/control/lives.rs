@@ -20,6 +20,8 @@ pub struct Lives {
     /// The epoch and council it registers with.
     epoch: Epoch,
     council: Vec<NodeId>,
+    /// All other members: who had a seat before may have seen a later boot.
+    others: Vec<NodeId>,
     noted: BTreeSet<NodeId>,
     registered: bool,
     /// How long a majority is not enough while others are silent.
@@ -31,7 +33,7 @@ pub struct Lives {
 /// What a registration yields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LivesAction {
-    /// Ask this council member to note the boot.
+    /// Ask this member to note the boot, if it is of the council, or to object.
     Ask(NodeId),
     /// A majority has noted it: the node may serve.
     Registered,
@@ -50,6 +52,7 @@ impl Lives {
             boot_durable: false,
             epoch: Epoch(0),
             council: Vec::new(),
+            others: Vec::new(),
             noted: BTreeSet::new(),
             registered: false,
             patience,
@@ -72,6 +75,9 @@ impl Lives {
     pub fn on_state(&mut self, now: Time, state: &ClusterState) -> Vec<LivesAction> {
         self.epoch = state.epoch;
         self.council.clone_from(&state.council);
+        let others = state.members.iter().map(|member| member.id);
+        let others = others.filter(|id| *id != self.me && !state.council.contains(id));
+        self.others = others.collect();
         self.advance(now)
     }
 
@@ -90,25 +96,31 @@ impl Lives {
     }
 
     fn ask(&self) -> Vec<LivesAction> {
-        self.waits_for().into_iter().map(LivesAction::Ask).collect()
+        let others: &[NodeId] = match self.registered || crate::mutant!("seats-alone-object") {
+            true => &[],
+            false => &self.others,
+        };
+        self.waits_for().iter().chain(others).copied().map(LivesAction::Ask).collect()
     }
 
-    /// A council member has answered.
+    /// A member has answered. Only who has a seat can note a boot; anybody can have seen a later one.
     pub fn on_answer(
         &mut self,
         now: Time,
         from: NodeId,
         (boot, answer): (BootRecord, &LifeAnswer),
     ) -> Vec<LivesAction> {
-        if boot != self.boot || !self.council.contains(&from) {
-            return Vec::new();
-        }
+        let is_seated = self.council.contains(&from);
         match answer {
-            LifeAnswer::Noted => {
+            _ if boot != self.boot => Vec::new(),
+            LifeAnswer::Noted if is_seated => {
                 self.noted.insert(from);
                 self.advance(now)
             }
-            LifeAnswer::Refused { seen } => vec![LivesAction::Refused(from, *seen)],
+            LifeAnswer::Refused { seen } if is_seated || self.others.contains(&from) => {
+                vec![LivesAction::Refused(from, *seen)]
+            }
+            LifeAnswer::Noted | LifeAnswer::Refused { .. } => Vec::new(),
         }
     }
 
@@ -266,5 +278,27 @@ mod tests {
         let refused = (boot, &LifeAnswer::Refused { seen });
         let refused = lives.on_answer(Time(201), NodeId(2), refused);
         assert_eq!(refused, [LivesAction::Refused(NodeId(2), seen)]);
+    }
+
+    #[test]
+    fn who_had_a_seat_before_can_object_and_cannot_note() {
+        let boot = life(1, 5, 0).boot;
+        let mut lives = Lives::new(NodeId(1), boot, Duration::from_nanos(100));
+        (lives.council, lives.others) = (vec![NodeId(1), NodeId(2), NodeId(3)], vec![NodeId(4)]);
+        assert!(lives.on_boot_durable(Time(0)).contains(&LivesAction::Ask(NodeId(4))));
+        for from in [NodeId(3), NodeId(4)] {
+            assert!(lives.on_answer(Time(1), from, (boot, &LifeAnswer::Noted)).is_empty());
+        }
+        assert_eq!(lives.waits_for(), [NodeId(2)]);
+        let seen = life(1, 4, 0);
+        let answer = LifeAnswer::Refused { seen };
+        let refused = lives.on_answer(Time(2), NodeId(4), (boot, &answer));
+        assert_eq!(refused, [LivesAction::Refused(NodeId(4), seen)]);
+        assert!(lives.on_answer(Time(2), NodeId(9), (boot, &answer)).is_empty(), "a stranger");
+        lives.registered = true;
+        assert_eq!(lives.on_time(Time(200)), [LivesAction::Ask(NodeId(2))]);
+        let _planted = crate::testing::arm_mutant("seats-alone-object");
+        lives.registered = false;
+        assert!(!lives.ask().contains(&LivesAction::Ask(NodeId(4))));
     }
 }

@@ -87,6 +87,7 @@ impl Reason {
             Reason::Refused(Refusal::ReadOnly) => ErrorCode::StorageReadOnly,
             Reason::Refused(Refusal::DiskFull) => ErrorCode::DiskFull,
             Reason::Refused(Refusal::ClockAhead { .. }) => ErrorCode::ClockAhead,
+            Reason::Refused(Refusal::Late { .. }) => ErrorCode::ClockBehind,
             Reason::Refused(Refusal::Storage(_)) => ErrorCode::Corruption,
             Reason::Refused(
                 Refusal::Fenced { .. }
@@ -117,6 +118,9 @@ impl core::fmt::Display for Reason {
             }
             Reason::Refused(Refusal::ClockAhead { .. }) => {
                 f.write_str("finds this coordinator's clock too far ahead")
+            }
+            Reason::Refused(Refusal::Late { bound }) => {
+                write!(f, "takes nothing any more that was written at or before {}", bound.time.0)
             }
             Reason::Refused(Refusal::Overloaded) => f.write_str("is overloaded"),
             Reason::Refused(Refusal::NotServing) => f.write_str("does not serve"),

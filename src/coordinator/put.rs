@@ -201,6 +201,14 @@ impl Put {
             return;
         }
         let Some(sitter) = self.seats.sitter(&self.target.owners, from) else { return };
+        let result = match result {
+            // As if it held something there: the put is stamped again, above it.
+            Err(Refusal::Late { bound }) if self.round == 1 && self.time.is_none() => {
+                crate::sometimes!("put: is at or below a gate");
+                Ok(WriteOutcome::Superseded(bound))
+            }
+            result => result,
+        };
         match result {
             Ok(outcome) => {
                 if let WriteOutcome::Superseded(by) = outcome {
@@ -417,6 +425,9 @@ impl Put {
         if self.time.is_some() && error.code == ErrorCode::ClockAhead {
             // No clock of a node: the client's is ahead of what owners take.
             error.code = ErrorCode::TimeTooFar;
+        }
+        if self.time.is_some() && error.code == ErrorCode::ClockBehind {
+            error.code = ErrorCode::TimeTooOld;
         }
         if self.seats.is_full() {
             // Whatever the owners are down with: there is no room to keep it for them.

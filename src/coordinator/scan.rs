@@ -1,6 +1,6 @@
 //! One page of a scan: every member reads its own units in byte order; the page is the merge of
-//! their answers up to the lowest key any of them has stopped at, once r owners of every unit
-//! have answered. Each key of the page so rests on r owners, like a get.
+//! their answers up to the lowest key any of them has stopped at, in reverse down to the highest, once r owners
+//! of every unit have answered. Each key of the page so rests on r owners, like a get.
 
 use bytes::Bytes;
 use core::time::Duration;
@@ -32,7 +32,7 @@ pub struct Scan {
     sets: BTreeMap<Key, SiblingSet>,
     /// Bytes of the answers so far.
     bytes: usize,
-    /// The lowest of the keys at which answers stopped.
+    /// The first, as it is read, of the keys at which answers stopped.
     frontier: Option<Key>,
     retry_at: Time,
 }
@@ -58,12 +58,14 @@ pub struct ScanOrder {
     pub returning: Vec<NodeId>,
     /// Keys that begin with this.
     pub prefix: Bytes,
-    /// Keys strictly above this.
+    /// Keys strictly above this, in reverse strictly below it; empty: all.
     pub after: Bytes,
     /// Most entries.
     pub limit: u32,
     /// Leave values out.
     pub keys_only: bool,
+    /// From the highest key down.
+    pub reverse: bool,
     /// The request's.
     pub trace: TraceId,
     /// When the answer is no longer wanted.
@@ -147,8 +149,8 @@ impl Scan {
                 self.failed.remove(&member);
                 self.answered.push(member);
                 if !complete && let Some((last, _)) = entries.last() {
-                    let lower = self.frontier.as_ref().is_none_or(|frontier| last < frontier);
-                    if lower {
+                    let frontier = self.frontier.as_ref();
+                    if frontier.is_none_or(|frontier| self.is_beyond(frontier, last)) {
                         self.frontier = Some(last.clone());
                     }
                 }
@@ -175,6 +177,15 @@ impl Scan {
                     self.fail(step);
                 }
             }
+        }
+    }
+
+    /// Whether a scan comes to `key` later than to `other`.
+    fn is_beyond(&self, key: &Key, other: &Key) -> bool {
+        if self.order.reverse && !crate::mutant!("scan-frontier-forward") {
+            key < other
+        } else {
+            key > other
         }
     }
 
@@ -234,6 +245,7 @@ impl Scan {
                 after: order.after.clone(),
                 limit: order.limit,
                 keys_only: order.keys_only,
+                reverse: order.reverse,
                 remaining: step.remaining(order.deadline),
             };
             step.out.push(Action::Ask(member, Ask::Scan(Box::new(ask))));
@@ -268,7 +280,8 @@ impl Scan {
         let mut entries = Vec::new();
         let (mut bytes, mut resume) = (0, self.frontier.clone());
         for entry in self.visible(step.now.wall) {
-            if self.frontier.as_ref().is_some_and(|frontier| entry.key > *frontier) {
+            let frontier = self.frontier.as_ref();
+            if frontier.is_some_and(|frontier| self.is_beyond(&entry.key, frontier)) {
                 break;
             }
             bytes += entry.key.as_bytes().len() + entry.record.bytes();
@@ -296,15 +309,20 @@ impl Scan {
         step.out.push(Action::Done);
     }
 
-    /// What is there to show, in key order.
+    /// What is there to show, in the order it is read.
     fn visible(&mut self, wall: WallTime) -> Vec<ScanEntry> {
-        if self.order.kind == TableKind::Causal {
+        let mut visible: Vec<ScanEntry> = if self.order.kind == TableKind::Causal {
             let sets = core::mem::take(&mut self.sets);
-            return sets.iter().filter_map(|(key, set)| Self::shown(key, set, wall)).collect();
+            sets.iter().filter_map(|(key, set)| Self::shown(key, set, wall)).collect()
+        } else {
+            let newest = core::mem::take(&mut self.newest).into_iter();
+            let visible = newest.filter(|(_, record)| record.is_visible(wall));
+            visible.map(|(key, record)| ScanEntry { key, record, siblings: 1 }).collect()
+        };
+        if self.order.reverse {
+            visible.reverse();
         }
-        let newest = core::mem::take(&mut self.newest).into_iter();
-        let visible = newest.filter(|(_, record)| record.is_visible(wall));
-        visible.map(|(key, record)| ScanEntry { key, record, siblings: 1 }).collect()
+        visible
     }
 
     fn fail(&mut self, step: &mut Step<'_>) {

@@ -171,6 +171,7 @@ pub(super) fn is_away(refusal: &Refusal) -> bool {
         | Refusal::Incomplete
         | Refusal::Dropped { .. }
         | Refusal::ClockAhead { .. }
+        | Refusal::Late { .. }
         | Refusal::Overloaded
         | Refusal::Expired => false,
     }

@@ -163,6 +163,12 @@ impl Books {
         self.of(target).totals.custody > 0
     }
 
+    /// Whether everything in custody was taken into it after this.
+    pub fn is_custody_after(&self, since: WallTime) -> bool {
+        let mut held = self.targets().filter(|(_, book)| book.totals.custody > 0);
+        held.all(|(_, book)| book.oldest.is_some_and(|oldest| oldest > since))
+    }
+
     /// The time before which plain hints are too old.
     pub fn too_old(&self, wall: WallTime) -> WallTime {
         let age = u64::try_from(self.bounds.age_max.as_nanos()).unwrap_or(u64::MAX);
@@ -183,6 +189,11 @@ impl Books {
     /// Marks a unit dirty for an owner. Returns whether it was not yet.
     pub fn mark_dirty(&mut self, unit: Unit, target: NodeId) -> bool {
         self.dirty.insert((unit, target))
+    }
+
+    /// The owner has been compared with all others since.
+    pub fn clear_dirty(&mut self, unit: Unit, target: NodeId) {
+        self.dirty.remove(&(unit, target));
     }
 
     /// All dirty marks.

@@ -6,10 +6,12 @@
 //! States, messages, bounds and invariants: `docs/protocol/handoff.md`, `docs/protocol/transfer.md`.
 
 mod books;
+mod governor;
 mod replay;
 mod transfer;
 mod window;
 
 pub use books::{Books, Bounds};
+pub use governor::{Felt, Governor};
 pub use replay::{Around, Delivered, Delivery, Replay, ReplayAction, Timing};
 pub use transfer::{Pace, Surroundings, TransferAction, Transfers};

@@ -10,9 +10,10 @@ use crate::types::{
 };
 
 use super::{
-    Applicant, Cas, CasReply, CausalReply, ExplainReply, HintRequest, HintsReply, Liveness,
-    OpError, OutcomeAsk, OutcomeReply, TableReply, TableRequest, TablesReply, TopologyReply,
-    TopologyRequest, Traced, Unwell,
+    Applicant, Cas, CasReply, CausalReply, ExplainReply, GcReply, HintRequest, HintsReply,
+    Liveness, OpError, OutcomeAsk, OutcomeReply, RepairReply, RepairRequest, ScrubReply,
+    ScrubRequest, TableReply, TableRequest, TablesReply, TopologyReply, TopologyRequest, Traced,
+    TreeSizes, Unwell,
 };
 
 /// Who asks. Anonymous until there are roles.
@@ -203,19 +204,21 @@ pub struct Attempt {
     pub since: WallTime,
 }
 
-/// A page of a scan, forward.
+/// A page of a scan.
 #[derive(Clone, Debug)]
 pub struct Scan {
     /// Where.
     pub table: TableName,
     /// Keys that begin with this.
     pub prefix: Bytes,
-    /// Keys strictly above this; empty for the first page.
+    /// Keys strictly above this, in reverse strictly below it; empty for the first page.
     pub after: Bytes,
     /// At most this many entries, 1..=[`SCAN_PAGE_ENTRIES_MAX`](crate::types::limits::SCAN_PAGE_ENTRIES_MAX).
     pub limit: u32,
     /// Leave values out.
     pub keys_only: bool,
+    /// From the highest key down.
+    pub reverse: bool,
     /// How many answers each key needs; the table's r when absent.
     pub r: Option<Quorum>,
 }
@@ -285,7 +288,7 @@ pub struct ScanEntry {
 /// The answer to a scan.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScanReply {
-    /// In byte order.
+    /// In byte order, or the reverse of it, as asked.
     pub entries: Vec<ScanEntry>,
     /// Where the next page starts (`after`); `None` when this was the last.
     pub resume: Option<Bytes>,
@@ -306,10 +309,16 @@ pub enum AdminRequest {
     Flush,
     /// Write this node's memtable out and merge all its tables.
     Compact,
+    /// About reading everything that is on this node's disk.
+    Scrub(ScrubRequest),
     /// About tables.
     Table(Box<TableRequest>),
     /// About hints.
     Hints(HintRequest),
+    /// About deletes that wait to be purged.
+    Gc,
+    /// About comparisons with other owners.
+    Repair(Box<RepairRequest>),
     /// About members and plans.
     Topology(Box<TopologyRequest>),
     /// Of a node that wants to be a member.
@@ -385,6 +394,8 @@ pub struct NodeStatus {
     pub replica_partitions: u32,
     /// Bytes its store uses; 0 until it has said so.
     pub disk_bytes: u64,
+    /// Its trees.
+    pub trees: TreeSizes,
     /// Hints it holds.
     pub hints: u64,
     /// Its clock against this node's, in nanoseconds; positive when it is ahead.
@@ -450,12 +461,18 @@ pub enum Reply {
     Flushed,
     /// To [`AdminRequest::Compact`].
     Compacted,
+    /// To [`AdminRequest::Scrub`].
+    Scrub(Box<ScrubReply>),
     /// To a change of tables, or a question about one.
     Table(Box<TableReply>),
     /// To a question about all tables.
     Tables(TablesReply),
     /// To [`AdminRequest::Hints`].
     Hints(Box<HintsReply>),
+    /// To [`AdminRequest::Gc`].
+    Gc(Box<GcReply>),
+    /// To [`AdminRequest::Repair`].
+    Repair(Box<RepairReply>),
     /// To [`AdminRequest::Topology`].
     Topology(Box<TopologyReply>),
     /// To [`AdminRequest::Force`].
@@ -468,6 +485,36 @@ pub enum Reply {
     Cas(CasReply),
     /// To [`ClientBody::Outcome`].
     Outcome(OutcomeReply),
+}
+
+impl Reply {
+    /// The time of the server that a read tells; none of all else.
+    pub fn server_time_mut(&mut self) -> Option<&mut WallTime> {
+        match self {
+            Reply::Get(reply) => Some(&mut reply.receipt.server_time),
+            Reply::Scan(reply) => Some(&mut reply.receipt.server_time),
+            Reply::Causal(reply) if !reply.wrote => Some(&mut reply.receipt.server_time),
+            Reply::Put(_)
+            | Reply::Cas(_)
+            | Reply::Outcome(_)
+            | Reply::Status(_)
+            | Reply::Gc(_)
+            | Reply::Locate(_)
+            | Reply::Traced(_)
+            | Reply::Explain(_)
+            | Reply::Flushed
+            | Reply::Compacted
+            | Reply::Scrub(_)
+            | Reply::Table(_)
+            | Reply::Tables(_)
+            | Reply::Hints(_)
+            | Reply::Repair(_)
+            | Reply::Topology(_)
+            | Reply::Forced(_)
+            | Reply::Joined(_)
+            | Reply::Causal(_) => None,
+        }
+    }
 }
 
 /// The outcome of any operation.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::causality::{Acceptor, SiblingSet};
 use crate::types::{ClusterState, Epoch, Key, NodeId, Record, Stamp, TableId, Unit, limits};
 
-use super::RoundId;
+use super::{MetaRecord, RoundId, ScrubMark, ScrubPiece};
 
 /// What a node durably holds of a unit of which it is an owner, but has not been from the unit's
 /// beginning.
@@ -28,6 +28,9 @@ pub enum FillStage {
     Filling(FillProgress),
     /// It has all it should have since its entry.
     Complete,
+    /// It has lost data that it had acknowledged since its entry: it takes writes, answers no read, and
+    /// waits for another entry, under which it is filled.
+    Lost,
 }
 
 /// What has been pulled.
@@ -83,6 +86,18 @@ impl CopyRecord {
                 let state = acceptor.accepted().map(|accepted| accepted.state.bytes());
                 2 * Stamp::BYTES + state.unwrap_or_default()
             }
+        }
+    }
+}
+
+impl CopyRecord {
+    /// The lowest stamp of what it brings; `None` of an acceptor, which is never brought, and of a set
+    /// that has seen nothing.
+    pub fn lowest(&self) -> Option<Stamp> {
+        match self {
+            CopyRecord::Version(record) => Some(record.stamp),
+            CopyRecord::Siblings(set) => set.lowest(),
+            CopyRecord::Register(_) => None,
         }
     }
 }
@@ -234,6 +249,10 @@ pub enum CopyMessage {
         part: u16,
         /// Of how many.
         parts: u16,
+        /// The purge floor of the unit at the source.
+        floor: Stamp,
+        /// Up to where the source knows that all owners have vouched; zero: nowhere.
+        agreed: Stamp,
         /// The page, as far as it is in this part.
         page: CopyPage,
     },
@@ -299,6 +318,42 @@ impl CopyPage {
     }
 }
 
+/// What a source says of the purge floor of a unit with what it gives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SourceFloor {
+    /// The floor.
+    pub floor: Stamp,
+    /// Up to where it knows that all owners have vouched.
+    pub agreed: Stamp,
+    /// It is the first source, of which everything comes: at or below where it has agreed the fill
+    /// replaces what came from elsewhere.
+    pub is_first: bool,
+}
+
+impl SourceFloor {
+    /// Whether there is anything to be known.
+    pub fn says_anything(self) -> bool {
+        self.floor > Stamp::ZERO || self.agreed > Stamp::ZERO
+    }
+}
+
+/// Keys that the store may have lost: where something is damaged, or was missing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LostKeys {
+    /// The file, the place and what is wrong.
+    pub what: String,
+    /// The first key of the store that may be lost; opaque to the node.
+    pub start: Bytes,
+    /// The first key above them; none: all from there on.
+    pub end: Option<Bytes>,
+    /// The first and the last unit that they may be of, if they may be of any.
+    pub units: Option<(Unit, Unit)>,
+    /// Whether hints may be among them.
+    pub hints: bool,
+    /// Whether records of the node itself may be.
+    pub own: bool,
+}
+
 /// What the disk is asked about whole units.
 #[derive(Clone, Debug)]
 pub enum UnitDisk {
@@ -331,7 +386,16 @@ pub enum UnitDisk {
         /// What it has.
         marks: Vec<CopyMark>,
     },
-    /// Merges what another replica has, record by record.
+    /// Merges what a source has, record by record, once its floor is known here.
+    Fill {
+        /// The unit.
+        unit: Unit,
+        /// What it has.
+        entries: Vec<CopyEntry>,
+        /// Its floor.
+        source: SourceFloor,
+    },
+    /// Merges what another complete owner has, record by record.
     Merge {
         /// The unit.
         unit: Unit,
@@ -361,10 +425,37 @@ pub enum UnitDisk {
         unit: Unit,
         /// All of its files.
         files: Vec<CopyFile>,
+        /// The floor of the source.
+        source: SourceFloor,
         /// What is then known of it.
         record: FillRecord,
         /// Says which tables are dropped: what the files have of them goes.
         state: Arc<ClusterState>,
+    },
+    /// Finds what is damaged: what reads, merges and openings have met, looked at once more.
+    Damage,
+    /// Reads what is on disk from a place on, to find damage: a bounded piece.
+    Scrub {
+        /// Where to begin.
+        from: ScrubMark,
+        /// About how many bytes.
+        bytes: u64,
+    },
+    /// Makes it durable that units have lost data, and that all of the log's damage is dealt with.
+    Lose {
+        /// What is then on record of them, and of the node.
+        records: Vec<MetaRecord>,
+        /// The damage of the log is dealt with: it is forgotten in the same moment.
+        log: bool,
+    },
+    /// Deletes what may be left of lost keys outside of some units, where nobody misses it.
+    Forgo {
+        /// The keys.
+        keys: LostKeys,
+        /// The units that are left alone: those that the node owns.
+        kept: Vec<Unit>,
+        /// What is on record with that.
+        records: Vec<MetaRecord>,
     },
     /// Merges a piece of a unit's overlay into its range. When nothing is left the overlay is over, and
     /// the record is stored.
@@ -377,16 +468,26 @@ pub enum UnitDisk {
 }
 
 impl UnitDisk {
+    /// Whether it moves many bytes. Emptying a unit is short, and writes of users wait for it.
+    pub fn is_bulk(&self) -> bool {
+        !matches!(self, UnitDisk::Empty { .. })
+    }
+
     /// Whether it may write, or waits for the log.
     pub fn may_write(&self) -> bool {
         match self {
             UnitDisk::Held { .. }
             | UnitDisk::Compare { .. }
+            | UnitDisk::Damage
+            | UnitDisk::Scrub { .. }
             | UnitDisk::Clear { .. }
             | UnitDisk::Stage { .. } => false,
             // A page waits until what it shows is durable.
             UnitDisk::Empty { .. }
             | UnitDisk::Page { .. }
+            | UnitDisk::Fill { .. }
+            | UnitDisk::Lose { .. }
+            | UnitDisk::Forgo { .. }
             | UnitDisk::Merge { .. }
             | UnitDisk::TakeIn { .. }
             | UnitDisk::Drain { .. } => true,
@@ -405,9 +506,14 @@ pub enum UnitDone {
     Page(CopyPage),
     /// To [`UnitDisk::Compare`]: the keys.
     Wanted(Vec<CopyPlace>),
-    /// To [`UnitDisk::Merge`], once it is as durable as a write; and to [`UnitDisk::Clear`],
-    /// [`UnitDisk::Stage`] and [`UnitDisk::TakeIn`].
+    /// To [`UnitDisk::Fill`] and [`UnitDisk::Merge`], once it is as durable as a write; and to [`UnitDisk::Clear`],
+    /// [`UnitDisk::Stage`] and [`UnitDisk::TakeIn`]; to [`UnitDisk::Lose`] and [`UnitDisk::Forgo`], once it
+    /// is durable.
     Merged,
+    /// To [`UnitDisk::Scrub`].
+    Scrubbed(ScrubPiece),
+    /// To [`UnitDisk::Damage`].
+    Damaged(Vec<LostKeys>),
     /// To [`UnitDisk::Drain`]: whether the overlay is over, durably.
     Drained(bool),
 }

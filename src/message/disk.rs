@@ -12,8 +12,9 @@ use crate::types::{
 };
 
 use super::{
-    CausalDisk, CausalDone, CustodyChange, DecreeRecord, FillRecord, Hint, HintBook, HintChange,
-    HintPage, HintPlace, HintTotals, HintsDropped, RegisterDisk, RegisterSaid, UnitDisk, UnitDone,
+    CausalDisk, CausalDone, CustodyChange, DecreeRecord, FillRecord, FloorDisk, FloorDone,
+    FloorRecord, Hint, HintBook, HintChange, HintPage, HintPlace, HintTotals, HintsDropped,
+    RegisterDisk, RegisterSaid, ScrubRecord, TreeDisk, TreeDone, UnitDisk, UnitDone,
 };
 
 /// Ties an answer to its request.
@@ -45,7 +46,7 @@ pub enum DiskRequest {
         /// Answer only when the version that is shown is as durable as an acknowledged one.
         durable: bool,
     },
-    /// Reads the keys of a table in byte order, over all given units, tombstones included.
+    /// Reads the keys of a table in byte order or the reverse of it, over all given units, tombstones included.
     Range {
         /// The units.
         units: Arc<Vec<Unit>>,
@@ -53,12 +54,14 @@ pub enum DiskRequest {
         table: TableId,
         /// Keys that begin with this.
         prefix: Bytes,
-        /// Keys strictly above this.
+        /// Keys strictly above this, in reverse strictly below it; empty: all.
         after: Bytes,
         /// Most entries.
         limit: u32,
         /// Leave values out (whether there is one is still told: an empty value stands for it).
         keys_only: bool,
+        /// From the highest key down.
+        reverse: bool,
     },
     /// Keeps a version for an owner, merged into what is kept for it already. A hint in custody stays
     /// in custody, and the age is that of the first.
@@ -116,6 +119,10 @@ pub enum DiskRequest {
     },
     /// About whole units.
     Unit(Box<UnitDisk>),
+    /// About the trees of units.
+    Tree(Box<TreeDisk>),
+    /// About the purge floors of units.
+    Floor(Box<FloorDisk>),
     /// About one key of a causal table.
     Causal(Box<CausalDisk>),
     /// About one key of a linearizable table; what it writes is always fsynced before it is answered.
@@ -131,6 +138,15 @@ pub enum DiskRequest {
 }
 
 impl DiskRequest {
+    /// Whether it is done for whole units, and nobody waits for it who must not wait long.
+    pub fn is_bulk(&self) -> bool {
+        match self {
+            DiskRequest::Unit(disk) => disk.is_bulk(),
+            DiskRequest::Tree(_) | DiskRequest::Sweep { .. } => true,
+            _ => false,
+        }
+    }
+
     /// Whether it may write to the log, which must then be told: what is written and not sent on its
     /// way is answered only when somebody else writes.
     pub fn may_write(&self) -> bool {
@@ -143,6 +159,7 @@ impl DiskRequest {
             | DiskRequest::RemoveHint { .. }
             | DiskRequest::DropHints { .. }
             | DiskRequest::Sweep { .. }
+            | DiskRequest::Floor(_)
             | DiskRequest::Causal(_)
             | DiskRequest::Register(_)
             | DiskRequest::Persist(_) => true,
@@ -151,6 +168,7 @@ impl DiskRequest {
             DiskRequest::Read { .. }
             | DiskRequest::Range { .. }
             | DiskRequest::ReadHint { .. }
+            | DiskRequest::Tree(_)
             | DiskRequest::Flush
             | DiskRequest::Compact
             | DiskRequest::Measure => false,
@@ -163,6 +181,14 @@ impl DiskRequest {
 pub enum DiskAnswer {
     /// To a write, once what the key now holds is durable.
     Written(WriteOutcome),
+    /// To a write, or to the merge of a set: it is lacking, is at or below the gate of the unit, and was
+    /// not taken.
+    Late {
+        /// The gate.
+        bound: Stamp,
+        /// It is at or below the floor: nobody who needs it has it, so that it counts as held.
+        purged: bool,
+    },
     /// To a read of a key, once what it shows is durable if that was asked, or of a hint.
     Read(Option<Record>),
     /// To a range read.
@@ -182,6 +208,10 @@ pub enum DiskAnswer {
     Swept(Option<Bytes>, BTreeMap<NodeId, HintTotals>),
     /// To [`DiskRequest::Unit`].
     Unit(UnitDone),
+    /// To [`DiskRequest::Tree`].
+    Tree(TreeDone),
+    /// To [`DiskRequest::Floor`].
+    Floor(FloorDone),
     /// To [`DiskRequest::Causal`].
     Causal(CausalDone),
     /// To [`DiskRequest::Register`].
@@ -214,6 +244,17 @@ pub struct RangePage {
     pub complete: bool,
 }
 
+/// Sizes of the trees of units.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TreeSizes {
+    /// Bytes of memory.
+    pub bytes: u64,
+    /// Bytes of the file that they are kept in.
+    pub file_bytes: u64,
+    /// Leaves.
+    pub leaves: u64,
+}
+
 /// Sizes of the store, for status and metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ReplicaFacts {
@@ -225,8 +266,12 @@ pub struct ReplicaFacts {
     pub memory_bytes: u64,
     /// About how many records it holds, deletes and older versions included.
     pub keys: u64,
+    /// Of its trees.
+    pub trees: TreeSizes,
     /// How full its write path is, 0 (idle) to 1000 (refusing).
     pub pressure_milli: u16,
+    /// Something could not be read: [`UnitDisk::Damage`] tells. Of the node's own store alone.
+    pub damaged: bool,
 }
 
 /// Why the disk could not.
@@ -279,6 +324,18 @@ pub enum MetaRecord {
     Acknowledged(Epoch),
     /// How far a unit is filled that the node has become an owner of.
     Fill(Unit, FillRecord),
+    /// Takes [`MetaRecord::Dirty`] back: the owner has been compared. It is not there itself.
+    Clean(Unit, NodeId),
+    /// What is known of the purge floor of a unit.
+    Floor(Unit, FloorRecord),
+    /// Nothing at or below this is taken into custody any more.
+    Custody(Stamp),
+    /// Up to this epoch the node decides nothing with others: what it had promised may be lost.
+    Abstain(Epoch),
+    /// How far everything on disk has been read.
+    Scrub(ScrubRecord),
+    /// Another member has seen a later life of this one: why it must never run as itself again.
+    Refused(String),
 }
 
 /// A founder's birth.
@@ -335,11 +392,22 @@ pub struct Restored {
     pub hints: BTreeMap<NodeId, HintBook>,
     /// See [`MetaRecord::Fill`].
     pub fills: BTreeMap<Unit, FillRecord>,
+    /// See [`MetaRecord::Floor`].
+    pub floors: BTreeMap<Unit, FloorRecord>,
+    /// See [`MetaRecord::Custody`].
+    pub custody: Stamp,
     /// See [`MetaRecord::Tenure`]. `None` as well when the store may have lost what the node wrote.
     pub tenure: Option<Tenure>,
     /// The store may lose what it was given: a tenure that begins on it must not outlive this boot.
     pub forgets: bool,
-    /// Damage found while opening, in words with file and offset: the node must not serve.
+    /// See [`MetaRecord::Abstain`].
+    pub abstain: Epoch,
+    /// See [`MetaRecord::Scrub`].
+    pub scrub: ScrubRecord,
+    /// See [`MetaRecord::Refused`].
+    pub refused: Option<String>,
+    /// Damage of the log, in words with file and offset: acknowledged writes and records of the node may
+    /// be missing. Nothing may be served before that is dealt with.
     pub damage: Vec<String>,
     /// Tables that cannot be read: keys in their range are answered with an error, never as absent.
     pub unreadable: Vec<String>,

@@ -99,6 +99,8 @@ codes! {
     ClockAhead = "CLOCK_AHEAD",
     /// The time a client gave for its write is further ahead than nodes take.
     TimeTooFar = "TIME_TOO_FAR",
+    /// The time a client gave for its write is older than what owners still take.
+    TimeTooOld = "TIME_TOO_OLD",
     /// The attempt's window of stamps has passed; nothing was written by this attempt's last round.
     AttemptExpired = "ATTEMPT_EXPIRED",
     /// A queue or budget is full; the facts say when to try again.

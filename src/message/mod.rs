@@ -3,18 +3,24 @@
 
 mod causal;
 mod client;
+mod comparing;
 mod copy;
 mod decree;
 mod disk;
 mod error;
 mod event;
 mod explain;
+mod floor;
+mod gc;
 mod gossip;
 mod hello;
 mod hint;
 mod peer;
 mod register;
+mod repair;
 mod ring;
+mod scrub;
+mod session;
 mod tables;
 mod topology;
 mod trace;
@@ -28,15 +34,19 @@ pub use client::{
     LineageReply, Locate, LocateReply, NodeStatus, Principal, Put, PutReply, QuorumMode, Receipt,
     Reply, Scan, ScanEntry, ScanReply, StatusReply, TimeToLive, UnwellBy,
 };
+pub use comparing::{
+    DiffFound, DiffKey, DiffLine, DiffSide, PairLine, RepairGauges, RepairReply, RepairRequest,
+    RepairScope, RunLine,
+};
 pub use copy::{
     CopyAsk, CopyChunk, CopyContent, CopyEntry, CopyFile, CopyMark, CopyMessage, CopyPage,
-    CopyPlace, CopyRecord, CopyRefusal, CopyWhat, FillProgress, FillRecord, FillStage, Overlay,
-    UnitDisk, UnitDone,
+    CopyPlace, CopyRecord, CopyRefusal, CopyWhat, FillProgress, FillRecord, FillStage, LostKeys,
+    Overlay, SourceFloor, UnitDisk, UnitDone,
 };
 pub use decree::{AcceptedState, Ballot, DecreeMessage, DecreeRecord, Instance};
 pub use disk::{
     BirthRecord, BootRecord, DiskAnswer, DiskError, DiskRequest, DiskToken, LifeRecord, MetaRecord,
-    RangePage, ReplicaFacts, Restored, WriteOutcome,
+    RangePage, ReplicaFacts, Restored, TreeSizes, WriteOutcome,
 };
 pub use error::{Applied, Bound, ErrorCode, Facts, OpError};
 pub use event::{Effect, Event, Level, Note};
@@ -44,6 +54,8 @@ pub use explain::{
     ExplainMessage, ExplainReply, HintFacts, KeptVersion, KeyFacts, OwnCopy, OwnerReply,
     RegisterFacts, SiblingFacts, Verdict, VersionFacts,
 };
+pub use floor::{FloorChange, FloorDisk, FloorDone, FloorNews, FloorRecord, FloorState};
+pub use gc::{GcBlocker, GcReply, GcUnit};
 pub use gossip::{FactsVersion, Hearsay, Held, Incarnation, MemberSync, Probe, Rumour};
 pub use hello::{Hello, HelloRefusal};
 pub use hint::{
@@ -59,7 +71,10 @@ pub use register::{
     Cas, CasReply, Expectation, Fate, OutcomeAsk, OutcomeReply, RegisterDisk, RegisterMessage,
     RegisterSaid, RegisterTask,
 };
+pub use repair::{TreeDisk, TreeDone};
 pub use ring::{PlacedClass, PlacedMove, Placement, RING_ROLES, RingMember, RingView};
+pub use scrub::{ScrubMark, ScrubPiece, ScrubRecord, ScrubReply, ScrubRequest, StoreHealth};
+pub use session::{RepairMessage, RepairRefusal, RootSaid, SessionAsk, SessionPlace, UnitRoot};
 pub use tables::{TableAlteration, TableChange, TableReply, TableRequest, TableSpec, TablesReply};
 pub use topology::{
     Applicant, DraftReply, LinkLine, MemberChange, MoveLine, MoveProgress, PlanChange,

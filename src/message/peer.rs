@@ -6,12 +6,12 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use crate::types::{
-    ClusterState, Epoch, Key, NodeId, NodeName, Nonce, Record, TableId, Unit, WallTime,
+    ClusterState, Epoch, Key, NodeId, NodeName, Nonce, Record, Stamp, TableId, Unit, WallTime,
 };
 
 use super::{
-    BootRecord, CausalMessage, CopyMessage, DecreeMessage, ExplainMessage, LifeRecord, MemberSync,
-    Probe, RegisterMessage, ReplicaFacts, UnwellLink, WriteOutcome,
+    BootRecord, CausalMessage, CopyMessage, DecreeMessage, ExplainMessage, FloorNews, LifeRecord,
+    MemberSync, Probe, RegisterMessage, RepairMessage, ReplicaFacts, UnwellLink, WriteOutcome,
 };
 
 /// Which stream carries a message: long answers must not delay short ones.
@@ -19,7 +19,7 @@ use super::{
 pub enum Lane {
     /// Reads and writes of single keys, probes, births and boots.
     Small,
-    /// Pages of scans, full syncs of membership; later transfers and repair.
+    /// Pages of scans, full syncs of membership, transfers, repair.
     Bulk,
 }
 
@@ -129,6 +129,8 @@ pub struct ScanAsk {
     pub limit: u32,
     /// Leave values out.
     pub keys_only: bool,
+    /// As in a client's scan.
+    pub reverse: bool,
     /// What is left of the deadline.
     pub remaining: Duration,
 }
@@ -173,6 +175,11 @@ pub enum Refusal {
     Overloaded,
     /// It does not serve yet, or no more.
     NotServing,
+    /// What was to be written is at or below what it takes from outside: its purge floor, or the gate.
+    Late {
+        /// Up to where.
+        bound: Stamp,
+    },
     /// The deadline had passed before it began.
     Expired,
     /// Its store is read-only.
@@ -228,13 +235,15 @@ pub struct ProbeFacts {
     /// How it is filled, in units it has become an owner of and that are on the move; at most
     /// [`FILL_NEWS_MAX`](crate::types::limits::FILL_NEWS_MAX).
     pub fills: Vec<FillNews>,
+    /// The sender holds nothing in custody at or below this, and takes no such thing into it.
+    pub custody_clear: Stamp,
 }
 
 impl ProbeFacts {
     /// About how many bytes they take.
     pub fn bytes(&self) -> usize {
         let lists = 8 * self.custody.targets.len() + 10 * self.unwell.len() + 14 * self.fills.len();
-        110 + self.client_address.len() + lists
+        126 + self.client_address.len() + lists
     }
 }
 
@@ -370,6 +379,11 @@ pub enum PeerMessage {
     Explain(Box<ExplainMessage>),
     /// About the copy of a unit.
     Copy(Box<CopyMessage>),
+    /// About what the owners of units lack of each other.
+    Repair(Box<RepairMessage>),
+    /// How far the floors of units are; at most
+    /// [`FLOOR_NEWS_MAX`](crate::types::limits::FLOOR_NEWS_MAX).
+    Floors(Vec<FloorNews>),
 }
 
 impl PeerMessage {
@@ -379,7 +393,9 @@ impl PeerMessage {
             PeerMessage::Scan(_)
             | PeerMessage::ScanAnswer(_)
             | PeerMessage::MemberSync(_)
-            | PeerMessage::Copy(_) => Lane::Bulk,
+            | PeerMessage::Copy(_)
+            | PeerMessage::Repair(_)
+            | PeerMessage::Floors(_) => Lane::Bulk,
             PeerMessage::Write(_)
             | PeerMessage::WriteAnswer(_)
             | PeerMessage::Read(_)

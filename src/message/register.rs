@@ -5,7 +5,7 @@ use core::time::Duration;
 
 use crate::causality::Accepted;
 use crate::types::{
-    Key, Record, RegisterState, RequestId, Stamp, TableId, TableName, Unit, Value, WallTime,
+    Epoch, Key, Record, RegisterState, RequestId, Stamp, TableId, TableName, Unit, Value, WallTime,
 };
 
 use super::{Attempt, KeyPlace, Receipt, Refusal, RoundId, TimeToLive};
@@ -112,8 +112,14 @@ pub enum RegisterTask {
 pub enum RegisterSaid {
     /// To a look.
     Looked(Option<Accepted>),
-    /// Promised; has accepted this before.
-    Promised(Option<Accepted>),
+    /// Promised.
+    Promised {
+        /// What it has accepted before.
+        accepted: Option<Accepted>,
+        /// Of an acceptor that holds nothing the purge floor: what was deleted at or below it may have been
+        /// purged, and what became of changes with it.
+        floor: Stamp,
+    },
     /// Accepted.
     Accepted,
     /// It has promised itself to this higher ballot, and has done nothing.
@@ -165,9 +171,10 @@ impl RegisterMessage {
                 place.key.as_bytes().len() + state
             }
             RegisterMessage::Answer { result, .. } => match result {
-                Ok(RegisterSaid::Looked(Some(shown)) | RegisterSaid::Promised(Some(shown))) => {
-                    shown.state.bytes()
-                }
+                Ok(
+                    RegisterSaid::Looked(Some(shown))
+                    | RegisterSaid::Promised { accepted: Some(shown), .. },
+                ) => shown.state.bytes(),
                 _ => 0,
             },
         }
@@ -183,6 +190,8 @@ pub struct RegisterDisk {
     pub table: TableId,
     /// The key.
     pub key: Key,
+    /// The fence that the question was admitted under.
+    pub fence: Epoch,
     /// What to do.
     pub task: RegisterTask,
 }

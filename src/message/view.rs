@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::types::{ClusterState, NodeId, NodeName, Time};
 
-use super::{Hello, HintGauges, ProbeFacts};
+use super::{Hello, HintGauges, ProbeFacts, RepairGauges, StoreHealth};
 
 /// What membership says of a member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -129,6 +129,10 @@ pub struct View {
     pub serving_since: Option<Time>,
     /// What it keeps for others.
     pub hints: HintGauges,
+    /// What comparisons with other owners have come to.
+    pub repair: RepairGauges,
+    /// What it has found of its disk.
+    pub health: StoreHealth,
     /// How often members have been left out of reads since the start, this one by itself included.
     pub links_left_out: u64,
 }

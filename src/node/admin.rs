@@ -38,6 +38,11 @@ impl Node {
                 AdminRequest::Hints(request) => {
                     return self.on_hint_request(now, op, &request);
                 }
+                AdminRequest::Repair(request) => {
+                    return self.on_repair_request(now, (op, deadline), *request);
+                }
+                AdminRequest::Gc => return self.on_gc_request(op),
+                AdminRequest::Scrub(request) => self.scrub_reply(now, request),
                 AdminRequest::Explain(locate) => {
                     match self.begin_explain(now, (op, deadline), locate) {
                         Ok(()) => return,
@@ -95,6 +100,7 @@ impl Node {
                 partitions: primaries.get(&member.id).copied().unwrap_or(0),
                 replica_partitions: copies.get(&member.id).copied().unwrap_or(0),
                 disk_bytes: facts.as_ref().map_or(0, |facts| facts.replica.disk_bytes),
+                trees: facts.as_ref().map(|facts| facts.replica.trees).unwrap_or_default(),
                 hints: facts.as_ref().map_or(0, |facts| facts.hints),
                 serving: facts.as_ref().is_some_and(|facts| facts.serving),
                 clock_offset_ns: known.map_or(0, |known| known.clock_offset_ns),

@@ -243,6 +243,7 @@ impl Node {
             after: scan.after,
             limit: scan.limit,
             keys_only: scan.keys_only,
+            reverse: scan.reverse,
             trace: TraceId::default(),
             deadline: Time(0),
             retry_interval: self.config.retry_interval,
@@ -353,6 +354,23 @@ impl Node {
         self.finish_step(now, out);
     }
 
+    /// Begins an operation of this node's own, for no client.
+    pub(super) fn begin_own(
+        &mut self,
+        now: Now,
+        target: Target,
+        make: impl FnOnce(Target, &mut Step<'_>) -> Machine,
+    ) {
+        let reachable = self.reachable(&target.owners);
+        let (mut out, stand_ins) = (Vec::with_capacity(4), 0);
+        let health = self.health(now, &target.owners);
+        let (clock, hedges) = (&mut self.clock, &mut self.hedges);
+        let step = &mut Step { now, clock, reachable, health, stand_ins, hedges, out: &mut out };
+        let machine = make(target, step);
+        self.insert(Operation::own(machine));
+        self.finish_step(now, out);
+    }
+
     fn begin_scan(&mut self, now: Now, asker: Asker, order: ScanOrder) {
         let mut out = Vec::new();
         let (members, me) = (&self.members, self.me);
@@ -369,7 +387,8 @@ impl Node {
         self.insert(Operation::new(asker, self.asker, machine));
     }
 
-    pub(super) fn insert(&mut self, operation: Operation) {
+    pub(super) fn insert(&mut self, mut operation: Operation) {
+        operation.since = self.now;
         let id = self.next_operation;
         self.next_operation += 1;
         self.operation_bytes += operation.bytes;

@@ -48,6 +48,18 @@ pub struct NodeConfig {
     pub hint_replay_rate: u64,
     /// Bytes of copies of units a second, that this node takes and that it gives; 0 is no bound.
     pub transfer_rate: u64,
+    /// Each pair of owners compares each unit at least once in this; zero: only when somebody asks for it.
+    pub repair_interval: Duration,
+    /// Differences younger than this are left alone: as a rule their writes are under way.
+    pub repair_settle: Duration,
+    /// Bytes a second that this node asks for and reads to compare; 0 is no bound.
+    pub repair_rate: u64,
+    /// How old deletes are at least that are purged: beyond all deadlines.
+    pub purge_slack: Duration,
+    /// Within this time each block on disk is read once, to find damage; zero: only when an operator asks.
+    pub scrub_period: Duration,
+    /// Bytes a second that reading takes at most.
+    pub scrub_rate: u64,
 }
 
 impl NodeConfig {
@@ -80,7 +92,13 @@ impl NodeConfig {
             hint_bytes_max: 1 << 30,
             hint_age_max: Duration::from_secs(3 * 3600),
             hint_replay_rate: 8 << 20,
-            transfer_rate: 64 << 20,
+            transfer_rate: 256 << 20,
+            repair_interval: Duration::from_secs(600),
+            repair_settle: Duration::from_secs(10),
+            repair_rate: 16 << 20,
+            purge_slack: Duration::from_secs(3600),
+            scrub_period: Duration::from_secs(14 * 24 * 3600),
+            scrub_rate: 8 << 20,
         }
     }
 }

@@ -30,12 +30,15 @@ pub(super) fn begin(
     let in_force = restored.state.as_ref().map(|state| (state.lineage, state.epoch));
     let newer = |held: &Arc<ClusterState>| Some((held.lineage, held.epoch)) > in_force;
     let decided = restored.decided.clone().filter(newer);
-    Decree::new(who, timing(config), restored.decree.clone(), decided, rng)
+    let mut decree = Decree::new(who, timing(config), restored.decree.clone(), decided, rng);
+    decree.abstain(restored.abstain);
+    decree
 }
 
 impl Node {
     pub(super) fn on_decree_message(&mut self, now: Now, from: NodeId, message: DecreeMessage) {
-        if self.is_serving() {
+        // One that has lost a part of its log asks before it serves.
+        if self.is_serving() || self.fills.losses.log_is_open() {
             self.decree.on_message(now.mono, from, message);
             self.run_decree(now);
         }

@@ -7,11 +7,15 @@ use super::Node;
 use super::causal::CausalPending;
 use super::explain::Looking;
 use super::fills::UnitPending;
+use super::floors::FloorPending;
 use super::hints::{Dropping, Keeping};
 use super::peer::Admitted;
+use super::repair::RepairPending;
+use crate::handoff::Felt;
 use crate::message::{
     ClientResult, DecreeMessage, DiskAnswer, DiskError, DiskRequest, DiskToken, Effect, ErrorCode,
     Level, LifeRecord, MetaRecord, OpError, ReadAnswer, Refusal, Reply, RoundId, ScanAnswer,
+    WriteOutcome,
 };
 use crate::types::{ClassId, ClusterState, Epoch, NodeId, Now, OpId, WallTime};
 
@@ -52,6 +56,9 @@ pub(super) enum Pending {
     SweptPersisted(Epoch),
     Acknowledged(Epoch),
     Unit(UnitPending),
+    /// About trees.
+    Repair(Box<RepairPending>),
+    Floor(FloorPending),
     Causal(CausalPending),
     Register(Admitted),
 }
@@ -127,17 +134,7 @@ impl Node {
         result: Result<DiskAnswer, DiskError>,
     ) {
         match pending {
-            Pending::Write(admitted) => {
-                self.replica_operations -= 1;
-                let result = match result {
-                    Ok(DiskAnswer::Written(outcome)) => Ok(outcome),
-                    other => Err(self.refusal(other)),
-                };
-                if !crate::mutant!("ack-before-durable") {
-                    self.answer_admitted_write(admitted, result);
-                }
-                self.sweep_on();
-            }
+            Pending::Write(admitted) => self.on_written(now, admitted, result),
             Pending::Read(admitted) => {
                 self.replica_operations -= 1;
                 let result = match result {
@@ -174,9 +171,14 @@ impl Node {
             }
             Pending::Swept(epoch) => self.on_swept(epoch, result),
             Pending::Unit(pending) => self.on_unit_disk_done(now, pending, result),
+            Pending::Repair(pending) => self.on_tree_disk_done(now, *pending, result),
+            Pending::Floor(pending) => self.on_floor_disk_done(now, pending, result),
             Pending::Measured => {
                 if let Ok(DiskAnswer::Measured(facts)) = result {
                     self.replica = facts;
+                    if facts.damaged {
+                        self.look_for_damage();
+                    }
                 }
             }
             Pending::CeilingPersisted => {
@@ -191,6 +193,23 @@ impl Node {
         self.fills_on();
     }
 
+    fn on_written(&mut self, now: Now, admitted: Admitted, result: Result<DiskAnswer, DiskError>) {
+        self.replica_operations -= 1;
+        self.governor.note(now.mono, Felt::Write, now.mono.since(admitted.since));
+        let result = match result {
+            Ok(DiskAnswer::Written(outcome)) => Ok(outcome),
+            // Whoever brings it late may forget it; a new one is never dropped.
+            Ok(DiskAnswer::Late { bound, purged: true }) if !admitted.fresh => {
+                Ok(WriteOutcome::Superseded(bound))
+            }
+            other => Err(self.refusal(other)),
+        };
+        if !crate::mutant!("ack-before-durable") {
+            self.answer_admitted_write(admitted, result);
+        }
+        self.sweep_on();
+    }
+
     /// A record of the node itself is durable, or could not be made so: then the node stays where
     /// it was, says so, and does not pretend.
     fn on_own_record(
@@ -200,36 +219,48 @@ impl Node {
         result: &Result<DiskAnswer, DiskError>,
     ) {
         if self.note_failure(result, "a record of the node itself") {
-            match (&pending, result) {
-                // A store that has just been opened may have to flush and merge first.
-                (Pending::Own(step, records), Err(DiskError::Overloaded))
-                    if !crate::mutant!("overloaded-store-refuses") =>
-                {
-                    self.own_again.push((*step, records.clone()));
-                    let soon = now.mono.plus(self.config.retry_interval);
-                    self.housekeeping_at = self.housekeeping_at.min(soon);
-                }
-                (Pending::Own(..), _) => {
-                    let why = "the store cannot be written: see the log; start again when it can";
-                    self.refuse(why.to_owned());
-                    self.publish();
-                }
-                _ => {}
-            }
-            if let Pending::Acknowledged(epoch) = pending {
-                self.on_acknowledged(now, epoch, false);
-            }
-            if let Pending::Forced(op, _) = &pending {
-                self.on_not_forced(*op, result);
-            }
-            if matches!(pending, Pending::StatePersisted(_) | Pending::Forced(..)) {
-                self.adopting = self.epoch();
-                if let Some(birth) = &mut self.birth {
-                    birth.on_state_not_stored();
-                }
-            }
-            return;
+            return self.on_own_record_lost(now, &pending, result);
         }
+        self.on_own_record_durable(now, pending);
+    }
+
+    fn on_own_record_lost(
+        &mut self,
+        now: Now,
+        pending: &Pending,
+        result: &Result<DiskAnswer, DiskError>,
+    ) {
+        match (pending, result) {
+            // A store that has just been opened may have to flush and merge first.
+            (Pending::Own(step, records), Err(DiskError::Overloaded))
+                if !crate::mutant!("overloaded-store-refuses") =>
+            {
+                self.own_again.push((*step, records.clone()));
+                let soon = now.mono.plus(self.config.retry_interval);
+                self.housekeeping_at = self.housekeeping_at.min(soon);
+            }
+            (Pending::Own(..), _) => {
+                let why = "the store cannot be written: see the log; start again when it can";
+                self.refuse(why.to_owned());
+                self.publish();
+            }
+            _ => {}
+        }
+        if let Pending::Acknowledged(epoch) = pending {
+            self.on_acknowledged(now, *epoch, false);
+        }
+        if let Pending::Forced(op, _) = pending {
+            self.on_not_forced(*op, result);
+        }
+        if matches!(pending, Pending::StatePersisted(_) | Pending::Forced(..)) {
+            self.adopting = self.epoch();
+            if let Some(birth) = &mut self.birth {
+                birth.on_state_not_stored();
+            }
+        }
+    }
+
+    fn on_own_record_durable(&mut self, now: Now, pending: Pending) {
         match pending {
             Pending::Own(OwnStep::Boot, _) => self.on_boot_persisted(now),
             Pending::Own(OwnStep::Registration, _) => self.on_registration_persisted(now),
@@ -260,6 +291,8 @@ impl Node {
             | Pending::Measured
             | Pending::Swept(_)
             | Pending::Unit(_)
+            | Pending::Repair(_)
+            | Pending::Floor(_)
             | Pending::Causal(_)
             | Pending::Register(_)
             | Pending::Explain(_)
@@ -286,10 +319,12 @@ impl Node {
             Err(DiskError::Overloaded) => Refusal::Overloaded,
             Err(DiskError::Corruption(what)) => {
                 crate::sometimes!("replica: reports corruption");
+                self.look_for_damage();
                 self.note(Level::Error, None, format!("corruption: {what}"));
                 Refusal::Storage(format!("corruption: {what}"))
             }
             Err(DiskError::Io(what)) => Refusal::Storage(what),
+            Ok(DiskAnswer::Late { bound, .. }) => Refusal::Late { bound },
             Ok(other) => Refusal::Storage(format!("the disk gave another answer: {other:?}")),
         }
     }

@@ -9,6 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::disk::Pending;
+use super::losses::Losses;
+use super::repair::Caller;
+use super::scrub::Scrub;
 use super::transfer::Giving;
 use super::{Node, NodeConfig};
 use crate::handoff::{Pace, Transfers};
@@ -37,6 +40,10 @@ pub(super) struct Fills {
     failed: bool,
     /// The store could not empty a unit: nothing is asked of it before the next housekeeping.
     held_up: bool,
+    /// How far everything on disk has been read.
+    pub(super) scrub: Scrub,
+    /// What this node has lost.
+    pub(super) losses: Losses,
     /// Who is asked for copies, and what for.
     pub(super) transfers: Transfers,
     /// What this node gives to others.
@@ -71,21 +78,47 @@ pub(super) enum UnitPending {
     TakenIn(Unit, FillRecord),
     /// A piece of an overlay, and what is on record when nothing is left of it.
     Drained(Unit, FillRecord),
+    /// What a session of this node gives to another owner.
+    Fetched(Unit, u64),
+    /// What another owner has given in a session of this node.
+    Brought(Unit, u64),
+    /// What another owner has asked for in a session of its.
+    Lent(Caller),
+    /// What another owner has brought in a session of its.
+    Taken(Caller),
     /// How far a unit is; and the tenure that begins with it.
     Saved(Unit, FillRecord, Option<Tenure>),
+    /// What is damaged.
+    Damage,
+    /// A piece of all that is on disk.
+    Scrubbed,
+    /// That a unit has lost data.
+    Lost(Unit, FillRecord),
+    /// That all units have, with records of the log.
+    LogLost(Vec<(Unit, FillRecord)>, Epoch),
+    /// What nobody misses of lost keys.
+    Forgone,
 }
 
 impl UnitPending {
     fn unit(&self) -> Option<Unit> {
         match self {
-            UnitPending::Held(_) => None,
+            UnitPending::Held(_)
+            | UnitPending::Damage
+            | UnitPending::Scrubbed
+            | UnitPending::LogLost(..)
+            | UnitPending::Forgone => None,
             UnitPending::Given(_, ask) => Some(ask.unit),
+            UnitPending::Lent(caller) | UnitPending::Taken(caller) => Some(caller.place.unit),
             UnitPending::Emptied(unit, _)
             | UnitPending::Compared(unit, _)
             | UnitPending::Merged(unit, _)
             | UnitPending::Staged(unit, _)
             | UnitPending::TakenIn(unit, _)
             | UnitPending::Drained(unit, _)
+            | UnitPending::Fetched(unit, _)
+            | UnitPending::Brought(unit, _)
+            | UnitPending::Lost(unit, _)
             | UnitPending::Saved(unit, ..) => Some(*unit),
         }
     }
@@ -98,13 +131,16 @@ impl UnitPending {
                 | UnitPending::Staged(..)
                 | UnitPending::TakenIn(..)
                 | UnitPending::Drained(..)
+                | UnitPending::Brought(..)
+                | UnitPending::Taken(_)
                 | UnitPending::Saved(..)
+                | UnitPending::Lost(..)
         )
     }
 }
 
 impl Fills {
-    pub(super) fn new(config: &NodeConfig, restored: &Restored) -> Fills {
+    pub(super) fn new(now: Now, config: &NodeConfig, restored: &Restored) -> Fills {
         let pace = Pace {
             bytes_per_second: config.transfer_rate,
             pause: config.retry_interval,
@@ -113,6 +149,8 @@ impl Fills {
         Fills {
             transfers: Transfers::new(pace),
             giving: Giving::default(),
+            scrub: Scrub::new(now, config, restored),
+            losses: Losses::new(restored),
             records: restored.fills.clone(),
             due: BTreeMap::new(),
             walking: false,
@@ -129,9 +167,13 @@ impl Node {
     /// and do its answers to writes tell what came before.
     pub(super) fn is_complete(&self, unit: Unit) -> bool {
         let Some(entry) = self.own_entry(unit) else { return false };
+        if self.fills.losses.has_lost(unit) {
+            return false;
+        }
         match self.fills.records.get(&unit) {
             None => self.is_original(unit),
             Some(FillRecord { stage: FillStage::Filling(_), .. }) => false,
+            Some(FillRecord { stage: FillStage::Lost, .. }) => crate::mutant!("lost-answers"),
             Some(record) => record.entry == entry || crate::mutant!("gap-ignored"),
         }
     }
@@ -179,6 +221,7 @@ impl Node {
     fn judge_unit(&mut self, unit: Unit, held: bool) {
         let entry = self.own_entry(unit);
         let known = self.fills.records.get(&unit);
+        let is_losing = self.fills.losses.has_lost(unit);
         let is_fine = match (entry, known) {
             (None, known) => known.is_none() && !held && !self.fills.due.contains_key(&unit),
             (Some(_), None) => self.is_original(unit),
@@ -193,7 +236,9 @@ impl Node {
             // INVARIANT: entries only rise, so what was to be emptied still is.
             Some(due) => due.after = due.after.max(self.next_token),
             None if is_fine => {
-                if let Some(FillRecord { entry, stage: FillStage::Filling(progress) }) = known {
+                if let Some(FillRecord { entry, stage: FillStage::Filling(progress) }) = known
+                    && !is_losing
+                {
                     self.fills.transfers.begin(unit, *entry, progress.clone());
                 }
             }
@@ -203,6 +248,22 @@ impl Node {
                 self.fills.due.insert(unit, due);
             }
         }
+    }
+
+    /// Judges all units once more.
+    pub(super) fn judge_all(&mut self) {
+        let Some(state) = self.state.clone() else { return };
+        let mut units: BTreeSet<Unit> = self.fills.records.keys().copied().collect();
+        units.extend(state.units().filter(|unit| state.is_writer(*unit, self.me)));
+        for unit in units {
+            self.judge_unit(unit, false);
+        }
+        self.fills_on();
+    }
+
+    /// Deleted ranges reach the tables: merges then leave out what they hide.
+    pub(super) fn flush_soon(&mut self) {
+        self.disk(Pending::Housekeeping, DiskRequest::Flush);
     }
 
     /// Looks for units the store holds something of.
@@ -240,6 +301,18 @@ impl Node {
             }
             UnitPending::TakenIn(unit, record) => self.on_taken_in(now, (unit, record), &result),
             UnitPending::Drained(unit, record) => self.on_drained(now, (unit, record), &result),
+            UnitPending::Fetched(_, session) | UnitPending::Brought(_, session) => {
+                self.on_session_disk(now, session, result);
+            }
+            UnitPending::Lent(caller) => self.on_lent(now, caller, result),
+            UnitPending::Taken(caller) => self.on_taken_up(now, caller, result),
+            UnitPending::Damage => self.on_damage_found(result),
+            UnitPending::Scrubbed => self.on_scrubbed(now, &result),
+            UnitPending::Lost(unit, record) => self.on_lost(now, (unit, record), &result),
+            UnitPending::LogLost(units, newest) => {
+                self.on_log_dealt_with(now, (units, newest), &result);
+            }
+            UnitPending::Forgone => self.on_forgone(&result),
             UnitPending::Saved(unit, record, tenure) => {
                 self.on_fill_saved(now, unit, (record, tenure), &result);
             }
@@ -265,7 +338,9 @@ impl Node {
 
     /// Goes on with whatever nothing stands in the way of.
     pub(super) fn fills_on(&mut self) {
-        if self.fills.due.is_empty() || self.fills.held_up {
+        self.losses_on();
+        // What was lost with the log must not pass for never having been there.
+        if self.fills.due.is_empty() || self.fills.held_up || self.fills.losses.log_is_open() {
             return;
         }
         let running = self.fills.due.values().filter(|due| due.running).count();
@@ -309,6 +384,7 @@ impl Node {
     /// The same after some time, for what the store could not do before.
     pub(super) fn fills_again(&mut self) {
         self.fills.held_up = false;
+        self.fills.losses.again();
         if let Some(after) = self.fills.walk_failed.take() {
             self.walk_units(after);
         }
@@ -334,6 +410,15 @@ impl Node {
         }
         self.fills.failed = false;
         self.fills.due.remove(&unit);
+        self.floors.forget(unit);
+        let was_lost = self.fills.losses.forget(unit) || self.is_on_record_lost(unit);
+        // Damage goes with the merges that come after.
+        self.fills.deleted |= was_lost;
+        match &record {
+            Some(_) if was_lost => self.fills.losses.begin_healing(unit),
+            Some(_) => {}
+            None => self.fills.losses.leave(unit),
+        }
         match record {
             Some(record) => {
                 crate::sometimes!("fills: has entered a unit");
@@ -355,6 +440,32 @@ impl Node {
         self.on_caught_up(now);
     }
 
+    fn is_on_record_lost(&self, unit: Unit) -> bool {
+        let known = self.fills.records.get(&unit);
+        known.is_some_and(|record| record.stage == FillStage::Lost)
+    }
+
+    /// What is on record of a unit.
+    pub(super) fn record(&self, unit: Unit) -> Option<&FillRecord> {
+        self.fills.records.get(&unit)
+    }
+
+    /// How many units have lost data and are not filled again yet.
+    pub(super) fn lost_units(&self) -> usize {
+        let lost = self.fills.records.iter().filter(|(_, it)| it.stage == FillStage::Lost);
+        lost.count() + self.fills.losses.open()
+    }
+
+    /// Whether a unit is about to be emptied.
+    pub(super) fn is_due(&self, unit: Unit) -> bool {
+        self.fills.due.contains_key(&unit)
+    }
+
+    /// A unit is not emptied under the entry it has.
+    pub(super) fn not_due(&mut self, unit: Unit) {
+        self.fills.due.remove(&unit);
+    }
+
     /// It is durable, or about to be, how far a unit is.
     pub(super) fn set_record(&mut self, unit: Unit, record: FillRecord) {
         self.fills.records.insert(unit, record);
@@ -372,6 +483,8 @@ impl Node {
                     return None;
                 }
                 FillStage::Complete => FillState::Complete,
+                FillStage::Lost if crate::mutant!("lost-not-said") => return None,
+                FillStage::Lost => FillState::Lost,
                 FillStage::Filling(_) => {
                     let done_milli = self.fills.transfers.done_milli(unit, state);
                     FillState::Filling { done_milli }
@@ -381,7 +494,11 @@ impl Node {
         });
         let mut news: Vec<FillNews> = news.collect();
         // Those that somebody waits for first.
-        news.sort_by_key(|news| news.state != FillState::Complete);
+        news.sort_by_key(|news| match news.state {
+            FillState::Complete => 0,
+            FillState::Lost => 1,
+            FillState::Filling { .. } => 2,
+        });
         news.truncate(limits::FILL_NEWS_MAX);
         news
     }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use super::Node;
 use super::disk::Pending;
 use super::operation::LocalAnswer;
+use crate::causality::Dot;
 use crate::handoff::{Around, Books, Bounds, Delivered, Delivery, Replay, ReplayAction, Timing};
 use crate::message::{
     CausalMessage, CustodyChange, DirtyMark, DiskAnswer, DiskError, DiskRequest, Effect, ErrorCode,
@@ -13,7 +14,7 @@ use crate::message::{
     Level, MetaRecord, OpError, PeerMessage, Phase, Refusal, Reply, Restored, RoundId, WriteAnswer,
     WriteAsk, WriteOutcome,
 };
-use crate::types::{NodeId, NodeName, Now, OpId, Time, Unit, WallTime, limits};
+use crate::types::{NodeId, NodeName, Now, OpId, Stamp, Time, Unit, WallTime, limits};
 
 /// What is kept for others, and its way back.
 #[derive(Debug)]
@@ -74,6 +75,14 @@ impl Asker {
     }
 }
 
+/// The stamp by which what is kept is told to be late.
+fn highest(kept: &Kept) -> Stamp {
+    match kept {
+        Kept::Version(record) => record.stamp,
+        Kept::Siblings(set) => set.context().last().map_or(Stamp::ZERO, Dot::stamp),
+    }
+}
+
 impl Hints {
     pub(super) fn new(
         config: &super::NodeConfig,
@@ -122,6 +131,10 @@ impl Node {
             Kept::Siblings(_) => Asker::Merge(from, round),
         };
         let (unit, bytes) = (hint.unit, hint.bytes());
+        if let Some(bound) = self.floors.custody_refuses(highest(&hint.kept)) {
+            crate::sometimes!("floor: custody refuses what is late");
+            return self.answer_kept(asker, Err(Refusal::Late { bound }));
+        }
         if !self.hints.books.admit(true, bytes) {
             crate::sometimes!("handoff: no room for custody");
             return self.answer_kept(asker, Err(Refusal::Overloaded));
@@ -137,6 +150,10 @@ impl Node {
     /// A put of this node, as a stand-in, makes its change in what is kept in custody.
     pub(super) fn change_custody(&mut self, round: RoundId, change: CustodyChange) {
         let (target, unit, bytes) = (change.target, change.unit, change.bytes());
+        if let Some(bound) = self.floors.custody_refuses(change.change.dot.stamp()) {
+            let late = Err(Refusal::Late { bound });
+            return self.local.push_back(LocalAnswer::Changed(round, late));
+        }
         if !self.hints.books.admit(true, bytes) {
             crate::sometimes!("handoff: no room for custody");
             let full = Err(Refusal::Overloaded);
@@ -177,7 +194,11 @@ impl Node {
 
     /// Durably notes that an owner may lack writes of a unit.
     pub(super) fn mark_dirty(&mut self, unit: Unit, target: NodeId) {
-        if target != self.me && self.hints.books.mark_dirty(unit, target) {
+        if target == self.me {
+            return;
+        }
+        self.note_mark(unit, target);
+        if self.hints.books.mark_dirty(unit, target) {
             let records = vec![MetaRecord::Dirty(unit, target)];
             self.disk(Pending::Housekeeping, DiskRequest::Persist(records));
         }
@@ -433,6 +454,7 @@ impl Node {
             Ok(DiskAnswer::HintsDropped(dropped)) => {
                 for unit in dropped.units {
                     self.hints.books.mark_dirty(unit, order.target);
+                    self.note_mark(unit, order.target);
                 }
                 self.hints.books.removed(order.target, dropped.dropped);
                 self.hints.dropped += dropped.dropped.count;

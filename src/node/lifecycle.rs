@@ -57,7 +57,10 @@ impl Node {
             let message = format!("{table} cannot be read: its keys are answered with an error");
             self.note(Level::Error, None, message);
         }
-        if !restored.damage.is_empty() {
+        if let Some(why) = restored.refused {
+            return self.refuse(why);
+        }
+        if !restored.damage.is_empty() && !Node::may_go_on_without_log(&restored) {
             return self.refuse(damage_reason(&restored.damage));
         }
         let birth = BirthRecord { nonce: self.birth_nonce };
@@ -212,6 +215,8 @@ impl Node {
         self.on_schema(now, before.as_ref());
         self.begin_acknowledging(now);
         self.on_owners(before.as_ref());
+        self.on_repair_state(now, &state);
+        self.on_floor_owners();
         self.restart_fenced(now, &state);
         self.on_caught_up(now);
         self.reroute_hints(now);
@@ -273,11 +278,20 @@ impl Node {
                     self.persist_own(OwnStep::Registration, records);
                 }
                 LivesAction::Refused(by, seen) => {
-                    self.refuse(format!(
+                    let why = format!(
                         "member {by} has seen boot {} of this node with a clock ceiling of {}, and \
                          this is boot {} with {}: the directory is empty, older or a copy; {RETURN_HINT}",
-                        seen.boot.number, seen.ceiling.0, self.boot.number, self.clock.ceiling().0
-                    ));
+                        seen.boot.number,
+                        seen.ceiling.0,
+                        self.boot.number,
+                        self.clock.ceiling().0
+                    );
+                    // Started again, it might meet only members that have not seen it.
+                    if !self.is_refused() && !crate::mutant!("refusal-forgotten") {
+                        let records = vec![MetaRecord::Refused(why.clone())];
+                        self.disk(Pending::Housekeeping, DiskRequest::Persist(records));
+                    }
+                    self.refuse(why);
                     self.publish();
                 }
             }
@@ -290,6 +304,12 @@ impl Node {
         if self.is_refused() || self.phase == Phase::Draining {
             return;
         }
+        if !self.waits_for_newest(now) {
+            self.begin_serving(now);
+        }
+    }
+
+    pub(super) fn begin_serving(&mut self, now: Now) {
         self.phase = Phase::Serving;
         self.serving_since = Some(now.mono);
         self.members.probe_soon(now);
@@ -317,12 +337,14 @@ impl Node {
         if epoch > self.epoch() {
             self.send(from, PeerMessage::StateAsk { epoch: self.epoch() });
         }
-        let seated = self.state.as_ref().is_some_and(|state| state.council.contains(&self.me));
-        if !seated || self.is_refused() {
+        if self.is_refused() {
             return;
         }
+        let seated = self.state.as_ref().is_some_and(|state| state.council.contains(&self.me));
         let boot = life.boot;
         match judge_life(self.seen.get(&from), &life) {
+            // Whoever had a seat before can only tell what it has seen.
+            Ok(_) if !seated => {}
             Ok(noted) if self.noted.get(&from) == Some(&noted) => {
                 let answer = LifeAnswer::Noted;
                 self.send(from, PeerMessage::Registered { boot, answer });
@@ -421,8 +443,11 @@ impl Node {
         }
         self.disk(Pending::Measured, DiskRequest::Measure);
         self.sweep_on();
+        self.deal_with_log_again();
         self.fills_again();
+        self.floors_on(now);
         self.drop_aged(now);
+        self.publish_repair();
     }
 
     pub(super) fn epoch(&self) -> Epoch {

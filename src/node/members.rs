@@ -2,12 +2,19 @@
 //! other machines what has been heard.
 
 use super::{Node, NodeConfig};
-use crate::membership::{MembersAction, Timing};
+use crate::membership::{Members, MembersAction, Timing};
 use crate::message::{LifeRecord, Liveness, PeerMessage, Phase, Probe, ProbeFacts};
 use crate::types::{NodeId, Now};
 
+/// The members of a node that has just started.
+pub(super) fn begin(now: Now, config: &NodeConfig, me: (NodeId, u64), seed: u64) -> Members {
+    // A generator of its own, so that what it draws changes no other choice.
+    let rng = fastrand::Rng::with_seed(seed ^ 0x6d65_6d62_6572_7321);
+    Members::new(now, timing(config), me, rng)
+}
+
 /// How members are probed.
-pub(super) fn timing(config: &NodeConfig) -> Timing {
+fn timing(config: &NodeConfig) -> Timing {
     Timing {
         probe_interval: config.probe_interval,
         suspect_after: config.suspect_after,
@@ -112,6 +119,7 @@ impl Node {
             unwell: self.members.links().told(now.mono),
             acknowledged: self.topology.acknowledged(),
             fills: self.fill_news(),
+            custody_clear: self.floors.custody_clear(),
         }
     }
 }

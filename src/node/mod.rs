@@ -11,7 +11,8 @@
 //! (what the disk answers), `decree` (who decides the next state), `tables` (what is asked about them),
 //! `topology` (members, plans, the steps of moves and the acknowledgement of epochs), `explain` (what is
 //! known of a key), `sweep` (what is left of dropped ones), `fills` (how far this node has what it
-//! owns), `transfer` (how that is copied), `admin`, `publish`.
+//! owns), `transfer` (how that is copied), `repair` (what owners lack of each other), `floors` (which
+//! deletes may be purged), `gc` (what waits for that), `admin`, `publish`.
 
 mod admin;
 mod behind;
@@ -22,16 +23,21 @@ mod decree;
 mod disk;
 mod explain;
 mod fills;
+mod floors;
+mod gc;
 mod hints;
 mod lifecycle;
 mod lineage;
 mod links;
+mod losses;
 mod members;
 mod operation;
 mod peer;
 mod publish;
 mod register;
+mod repair;
 mod restart;
+mod scrub;
 mod sweep;
 mod tables;
 #[cfg(test)]
@@ -46,6 +52,7 @@ use std::sync::Arc;
 
 use crate::control::{Birth, Ceilings, Decree, Lives};
 use crate::coordinator::{Clock, HedgeBudget, Shares};
+use crate::handoff::Governor;
 use crate::membership::Members;
 use crate::message::{
     BootRecord, Effect, Event, Level, LifeRecord, MetaRecord, Note, PeerMessage, Phase,
@@ -61,8 +68,10 @@ use causal::Causal;
 use disk::Pending;
 use explain::Gatherings;
 use fills::Fills;
+use floors::Floors;
 use hints::Hints;
 use operation::{LocalAnswer, Operation};
+use repair::Repair;
 use sweep::Sweep;
 use tables::Tables;
 use topology::Topology;
@@ -95,7 +104,10 @@ pub struct Node {
     behind: Behind,
     sweep: Sweep,
     fills: Fills,
+    floors: Floors,
+    governor: Governor,
     hints: Hints,
+    repair: Repair,
     explains: Gatherings,
     /// The ring of the state in force, for who stands in.
     ring: Option<crate::ring::Ring>,
@@ -148,26 +160,22 @@ impl Node {
     /// from its run. Two boots must not share a seed.
     pub fn new(now: Now, config: NodeConfig, restored: Restored, seed: u64) -> Node {
         let mut rng = fastrand::Rng::with_seed(seed);
-        let boot_nonce = Nonce(rng.u128(1..));
-        let birth_nonce = restored.birth.map_or(Nonce(rng.u128(1..)), |birth| birth.nonce);
+        let [boot_nonce, drawn] = [(); 2].map(|()| Nonce(rng.u128(1..)));
         let me = lifecycle::own_id(&config, restored.state.as_deref());
         let id = *me.as_ref().unwrap_or(&NodeId(0));
         let boot = lifecycle::next_boot(&restored, id, boot_nonce);
-        let patience = config.probe_interval.saturating_mul(2);
-        // A generator of its own, so that what it draws changes no other choice.
-        let members_rng = fastrand::Rng::with_seed(seed ^ 0x6d65_6d62_6572_7321);
-        let members = Members::new(now, members::timing(&config), (id, boot.number), members_rng);
+        let members = members::begin(now, &config, (id, boot.number), seed);
         let decree = decree::begin(&config, (id, boot.number), &restored, seed);
-        let fills = Fills::new(&config, &restored);
+        let (fills, repair) = (Fills::new(now, &config, &restored), Repair::new(id, &config));
         let hints = Hints::new(&config, &restored, (now, seed));
         let mut node = Node {
+            lives: Lives::new(id, boot, config.probe_interval.saturating_mul(2)),
             config,
             me: id,
             phase: Phase::Founding("starting".to_owned()),
             boot,
-            birth_nonce,
+            birth_nonce: restored.birth.map_or(drawn, |birth| birth.nonce),
             birth: None,
-            lives: Lives::new(id, boot, patience),
             seen: restored.lives.clone(),
             noted: restored.lives.clone(),
             ceilings: Ceilings::default(),
@@ -180,7 +188,10 @@ impl Node {
             behind: Behind::default(),
             sweep: Sweep::new(restored.swept),
             fills,
+            floors: Floors::new(&restored, now),
+            governor: Governor::default(),
             hints,
+            repair,
             explains: Gatherings::default(),
             ring: None,
             serving_since: None,
@@ -258,6 +269,8 @@ impl Node {
             self.explains.next_deadline(),
             self.hints_deadline(),
             self.transfers_deadline(),
+            self.repair_deadline(),
+            self.scrub_deadline(),
         ];
         others.into_iter().flatten().chain([housekeeping]).min()
     }
@@ -285,6 +298,8 @@ impl Node {
         self.on_behind_time(now);
         self.on_explain_time(now);
         self.on_transfers_time(now);
+        self.on_repair_time(now);
+        self.on_scrub_time(now);
         if self.hints_deadline().is_some_and(|at| at <= now.mono) {
             self.replay_on(now);
         }

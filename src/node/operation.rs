@@ -8,6 +8,7 @@ use crate::coordinator::{
     Action, Ask, CausalForward, CausalGet, CausalWrite, Get, Holder, Put, Register, Scan, Step,
     Target,
 };
+use crate::handoff::Felt;
 use crate::message::{
     Applied, CausalDone, CausalMessage, ClientRequest, ClientResult, DiskError, Effect, OpError,
     PeerMessage, ReadAnswer, Refusal, RegisterMessage, Reply, RoundId, ScanAnswer, TraceEvent,
@@ -23,6 +24,8 @@ const OPERATION_BYTES: usize = 512;
 pub(super) struct Operation {
     /// The client's; `None` once it has its answer, or has gone.
     pub(super) op: Option<OpId>,
+    /// When it began.
+    pub(super) since: Time,
     /// The node that sent it here, and its round; `None` as above.
     pub(super) forwarded: Option<(NodeId, RoundId)>,
     pub(super) machine: Machine,
@@ -71,7 +74,18 @@ impl Operation {
         let holder = Holder { table: machine.table(), client };
         let Asker { op, waterfall, request, left } = asker;
         let (op, forwarded, timer) = (Some(op), None, None);
-        Operation { op, forwarded, machine, timer, waterfall, bytes, holder, request, left }
+        Operation {
+            op,
+            since: Time(0),
+            forwarded,
+            machine,
+            timer,
+            waterfall,
+            bytes,
+            holder,
+            request,
+            left,
+        }
     }
 
     /// One that another node has sent here.
@@ -80,7 +94,24 @@ impl Operation {
         let holder = Holder { table: machine.table(), client: None };
         let (op, forwarded, timer, waterfall) = (None, Some(from), None, None);
         let (request, left) = (None, Left::default());
-        Operation { op, forwarded, machine, timer, waterfall, bytes, holder, request, left }
+        Operation {
+            op,
+            since: Time(0),
+            forwarded,
+            machine,
+            timer,
+            waterfall,
+            bytes,
+            holder,
+            request,
+            left,
+        }
+    }
+
+    /// One that nobody waits for but this node itself.
+    pub(super) fn own(machine: Machine) -> Operation {
+        let nobody = (NodeId::default(), RoundId::default());
+        Operation { forwarded: None, ..Operation::forwarded(nobody, machine) }
     }
 }
 
@@ -206,6 +237,8 @@ impl Node {
                     let Some(operation) = self.operations.get_mut(&id) else { continue };
                     let waterfall = operation.waterfall.take();
                     operation.request = None;
+                    let took = now.mono.since(operation.since);
+                    self.governor.note(now.mono, Felt::Operation, took);
                     let result = operation.left.tell(*result);
                     if self.lingering.insert(id) {
                         self.shares.answered(operation.holder);
@@ -217,6 +250,7 @@ impl Node {
                         let result = self.with_waterfall(now, (waterfall.as_ref(), id), result);
                         self.effects.push_back(Effect::Reply { op, result });
                     }
+                    self.end_round(id);
                 }
                 Action::Hint(owner, kept) => {
                     let target = self.operations.get(&id).and_then(|of| of.machine.target());
@@ -249,30 +283,8 @@ impl Node {
     fn bound_told_time(&self, now: Now, result: &mut ClientResult) {
         let Some((median, heard)) = self.others_clock else { return };
         let bound = median.plus(now.mono.since(heard)).plus(limits::CLOCK_AHEAD_MAX);
-        let told = match result {
-            Ok(Reply::Get(reply)) => &mut reply.receipt.server_time,
-            Ok(Reply::Scan(reply)) => &mut reply.receipt.server_time,
-            Ok(Reply::Causal(reply)) if !reply.wrote => &mut reply.receipt.server_time,
-            Ok(
-                Reply::Put(_)
-                | Reply::Cas(_)
-                | Reply::Outcome(_)
-                | Reply::Status(_)
-                | Reply::Locate(_)
-                | Reply::Traced(_)
-                | Reply::Explain(_)
-                | Reply::Flushed
-                | Reply::Compacted
-                | Reply::Table(_)
-                | Reply::Tables(_)
-                | Reply::Hints(_)
-                | Reply::Topology(_)
-                | Reply::Forced(_)
-                | Reply::Joined(_)
-                | Reply::Causal(_),
-            )
-            | Err(_) => return,
-        };
+        let told = result.as_mut().ok().and_then(Reply::server_time_mut);
+        let Some(told) = told else { return };
         *told = bound.min(*told);
     }
 
@@ -299,6 +311,7 @@ impl Node {
 
     pub(super) fn forget(&mut self, id: u64) {
         let Some(operation) = self.operations.remove(&id) else { return };
+        self.end_round(id);
         if let Machine::Register(register) = &operation.machine
             && register.is_change()
         {
@@ -476,6 +489,7 @@ impl Node {
         self.publish();
         self.on_target_lost(now, peer);
         self.on_source_lost(now, peer);
+        self.on_repair_lost(now, peer);
         self.explain_lost(now, peer);
         // A link with a full queue breaks and heals again and again: those that have noted its loss
         // before must cost next to nothing.

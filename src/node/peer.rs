@@ -11,7 +11,7 @@ use crate::message::{
     DiskRequest, Hint, Kept, PeerMessage, ReadAnswer, ReadAsk, Refusal, RoundId, ScanAnswer,
     ScanAsk, WriteAnswer, WriteAsk, WriteOutcome,
 };
-use crate::types::{ClassId, ClusterState, Epoch, NodeId, Now, TableId, Unit};
+use crate::types::{ClassId, ClusterState, Epoch, NodeId, Now, TableId, Time, Unit};
 
 /// A question that has been let in: who waits for the answer, and under which fence.
 #[derive(Clone, Copy, Debug)]
@@ -22,6 +22,10 @@ pub(super) struct Admitted {
     pub(super) fence: Epoch,
     /// This replica had all it should have of the unit then.
     pub(super) complete: bool,
+    /// It is a client's write on its first way in.
+    pub(super) fresh: bool,
+    /// When it was.
+    pub(super) since: Time,
 }
 
 impl Node {
@@ -59,6 +63,8 @@ impl Node {
             PeerMessage::Consensus(message) => self.on_consensus(now, from, *message),
             PeerMessage::Explain(message) => self.on_explain(now, from, *message),
             PeerMessage::Copy(message) => self.on_copy(now, from, *message),
+            PeerMessage::Repair(message) => self.on_repair(now, from, *message),
+            PeerMessage::Floors(news) => self.on_floor_news(now, from, &news),
         }
     }
 
@@ -80,8 +86,9 @@ impl Node {
             return self.keep_in_custody((from, round), target, hint);
         }
         self.replica_operations += 1;
-        let WriteAsk { unit, changed_at, table, key, record, .. } = ask;
+        let WriteAsk { unit, changed_at, table, key, record, fresh, .. } = ask;
         let admitted = self.admitted((from, round), (unit, changed_at));
+        let admitted = Admitted { fresh, ..admitted };
         if crate::mutant!("ack-before-durable") {
             self.answer_admitted_write(admitted, Ok(WriteOutcome::Stored));
         }
@@ -137,8 +144,8 @@ impl Node {
             self.units.clone()
         };
         self.replica_operations += 1;
-        let ScanAsk { table, changed_at, prefix, after, limit, keys_only, .. } = ask;
-        let request = DiskRequest::Range { units, table, prefix, after, limit, keys_only };
+        let ScanAsk { table, changed_at, prefix, after, limit, keys_only, reverse, .. } = ask;
+        let request = DiskRequest::Range { units, table, prefix, after, limit, keys_only, reverse };
         self.disk(Pending::Scan { from, round, class, fence: changed_at }, request);
     }
 
@@ -200,7 +207,8 @@ impl Node {
         (from, round): (NodeId, RoundId),
         (unit, fence): (Unit, Epoch),
     ) -> Admitted {
-        Admitted { from, round, unit, fence, complete: self.is_complete(unit) }
+        let (complete, since) = (self.is_complete(unit), self.now);
+        Admitted { from, round, unit, fence, complete, fresh: false, since }
     }
 
     /// Looks again before what was read is told: what was let in before the owners changed may have

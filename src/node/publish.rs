@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Node;
 use crate::control::founders_hash;
-use crate::message::{Effect, Hello, HintGauges, Liveness, MemberView, Unwell, View};
+use crate::message::{Effect, Hello, HintGauges, Liveness, MemberView, RepairGauges, Unwell, View};
 use crate::types::{Lineage, NodeId, limits};
 
 /// Counts and sizes for metrics; counts since the start.
@@ -24,6 +24,8 @@ pub struct Gauges {
     pub repairs: u64,
     /// What this node keeps for others.
     pub hints: HintGauges,
+    /// What comparisons have come to: counts alone, see [`View`] for the rest.
+    pub repair: RepairGauges,
 }
 
 impl Node {
@@ -48,6 +50,8 @@ impl Node {
             members: self.members.ids().filter_map(|id| self.member_view(id)).collect(),
             serving_since: self.serving_since,
             hints: self.hints.gauges(),
+            repair: self.repair_gauges(),
+            health: self.store_health(),
             links_left_out: self.members.links().ejections(),
         };
         self.effects.push_back(Effect::Publish(Arc::new(view)));

@@ -13,11 +13,13 @@ use super::peer::Admitted;
 use super::waterfall::Asker;
 use crate::coordinator::{Goal, NewValue, Register, RegisterOrder};
 use crate::message::{
-    Attempt, ClientBody, ClientRequest, DiskAnswer, DiskError, DiskRequest, ErrorCode, KeyPlace,
-    OpError, PeerMessage, Refusal, RegisterDisk, RegisterMessage, RegisterSaid, RegisterTask,
-    RoundId, TimeToLive,
+    Attempt, ClientBody, ClientRequest, CopyPlace, DiskAnswer, DiskError, DiskRequest, ErrorCode,
+    KeyPlace, OpError, PeerMessage, Refusal, RegisterDisk, RegisterMessage, RegisterSaid,
+    RegisterTask, RoundId, TimeToLive,
 };
-use crate::types::{ClusterState, Key, NodeId, Now, Quorum, RequestId, Table, TableId, Value};
+use crate::types::{
+    ClusterState, Key, NodeId, Now, Quorum, RequestId, Table, TableId, TraceId, Value,
+};
 
 /// Changes of one key that this node coordinates go one after the other: they would only outbid each
 /// other. Bounded by the operations in flight.
@@ -102,6 +104,41 @@ impl Node {
         Ok(())
     }
 
+    /// Has what a register holds decided again, so that all its owners that can be reached come to hold
+    /// it: two of them differ. Its round ends as `session`'s.
+    pub(super) fn begin_round(
+        &mut self,
+        now: Now,
+        state: &ClusterState,
+        session: u64,
+        place: CopyPlace,
+    ) {
+        let table = state.table(place.table);
+        let stamps = self.check_own_clock(now);
+        let (Some(table), Ok(())) = (table, stamps) else {
+            return self.repair.over.push(session);
+        };
+        self.raise_ceiling_early(now);
+        let target = self.target(state, table, place.key);
+        let order = RegisterOrder {
+            goal: Goal::Get,
+            attempt: Attempt::default(),
+            quorum: table.n / 2 + 1,
+            must_not_stamp: None,
+            trace: TraceId(0),
+            deadline: now.mono.plus(self.config.request_timeout),
+            retry_interval: self.config.retry_interval,
+            patience: self.config.hedge_after.max(Duration::from_millis(1)),
+            seed: self.causal.rng.u64(..),
+            sent: None,
+            waits: false,
+        };
+        self.repair.rounds.insert(target.op, session);
+        self.begin_own(now, target, |target, step| {
+            Machine::Register(Box::new(Register::begin_round(target, order, step)))
+        });
+    }
+
     /// Lets the next change of a key have its turn. Whether there was one.
     pub(super) fn run_turn(&mut self, now: Now) -> bool {
         let Some(id) = self.turns.due.pop_front() else { return false };
@@ -157,8 +194,8 @@ impl Node {
         self.replica_operations += 1;
         let KeyPlace { unit, changed_at, table, key } = place;
         let admitted = self.admitted((from, round), (unit, changed_at));
-        let request = DiskRequest::Register(Box::new(RegisterDisk { unit, table, key, task }));
-        self.disk(Pending::Register(admitted), request);
+        let disk = RegisterDisk { unit, table, key, fence: changed_at, task };
+        self.disk(Pending::Register(admitted), DiskRequest::Register(Box::new(disk)));
     }
 
     /// An acceptor that has not all it should have may have forgotten a promise, or a state: it makes
@@ -196,7 +233,7 @@ impl Node {
             Ok(DiskAnswer::Register(said)) => Ok(said),
             other => Err(self.refusal(other)),
         };
-        if let Ok(RegisterSaid::Looked(_) | RegisterSaid::Promised(_)) = result {
+        if let Ok(RegisterSaid::Looked(_) | RegisterSaid::Promised { .. }) = result {
             result = self.look_again(now, &admitted).and(result);
         }
         let complete = self.is_complete_still(&admitted);

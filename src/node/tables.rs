@@ -265,6 +265,7 @@ impl Node {
 
     /// The state in force here was the newest when the checks up to `number` began.
     pub(super) fn on_checked(&mut self, now: Now, number: u64) {
+        self.on_newest_known(number);
         let over = |wait: &Wait| match wait {
             Wait::Client(_, check) | Wait::Ask(_, check) => *check <= number,
             Wait::Change(_) => false,
@@ -322,7 +323,10 @@ impl Node {
             },
             AdminRequest::Flush => Ok(Reply::Flushed),
             AdminRequest::Compact => Ok(Reply::Compacted),
+            AdminRequest::Scrub(_) => Ok(Reply::Scrub(Box::default())),
             AdminRequest::Hints(_) => Ok(Reply::Hints(Box::default())),
+            AdminRequest::Gc => Ok(Reply::Gc(Box::default())),
+            AdminRequest::Repair(_) => Ok(Reply::Repair(Box::default())),
             AdminRequest::Topology(_) => self.topology_reply(epoch),
             AdminRequest::Join(_) => Ok(Reply::Joined(state)),
             AdminRequest::Force(_) => Ok(Reply::Forced(Box::new(self.lineage_reply(&state)))),

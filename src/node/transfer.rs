@@ -18,8 +18,6 @@ use crate::types::{Epoch, NodeId, Now, TableKind, Tenure, Time, Unit, limits};
 const AHEAD_MAX: Duration = Duration::from_millis(500);
 /// How long files are kept that nobody asks for.
 const EXPORT_IDLE_MAX: Duration = Duration::from_secs(120);
-/// Pressure of the store's write path from which on copies give way, in thousandths.
-const PRESSURE_MAX: u16 = 700;
 
 /// What a source gives.
 #[derive(Debug, Default)]
@@ -53,7 +51,7 @@ impl Node {
     fn transfer_step(&mut self, now: Now, run: impl FnOnce(&mut Transfers, &mut Surroundings<'_>)) {
         let serves = self.phase == Phase::Serving;
         let Some(state) = self.state.clone().filter(|_| serves) else { return };
-        let mut out = Vec::new();
+        let (mut out, busy) = (Vec::new(), self.users_are_busy());
         let members = &self.members;
         let reachable = |member: NodeId| members.is_reachable(member) && members.serves(member);
         let around = &mut Surroundings {
@@ -61,8 +59,8 @@ impl Node {
             me: self.me,
             state: &state,
             reachable: &reachable,
-            busy: self.replica_operations > self.config.replica_operations_max / 4
-                || self.replica.pressure_milli > PRESSURE_MAX,
+            busy,
+            governor: &mut self.governor,
             next_operation: &mut self.next_operation,
             out: &mut out,
         };
@@ -76,11 +74,11 @@ impl Node {
                     let request = UnitDisk::Compare { unit, marks };
                     self.unit_disk(UnitPending::Compared(unit, round), request);
                 }
-                TransferAction::Merge(unit, round, entries) => {
+                TransferAction::Merge(unit, round, entries, source) => {
                     // What is left of dropped tables must not come back behind the sweep.
                     let stays = |entry: &CopyEntry| !state.is_dropped(entry.place.table);
                     let entries = entries.into_iter().filter(stays).collect();
-                    let request = UnitDisk::Merge { unit, entries };
+                    let request = UnitDisk::Fill { unit, entries, source };
                     self.unit_disk(UnitPending::Merged(unit, round), request);
                 }
                 TransferAction::Clear(unit, round) => {
@@ -90,10 +88,13 @@ impl Node {
                     let request = UnitDisk::Stage { unit, file, offset, chunk };
                     self.unit_disk(UnitPending::Staged(unit, round), request);
                 }
-                TransferAction::TakeIn(unit, files, record) => {
+                TransferAction::TakeIn(unit, files, record, source) => {
                     let pending = UnitPending::TakenIn(unit, record.clone());
                     let state = state.clone();
-                    self.unit_disk(pending, UnitDisk::TakeIn { unit, files, record, state });
+                    self.unit_disk(
+                        pending,
+                        UnitDisk::TakeIn { unit, files, source, record, state },
+                    );
                 }
                 TransferAction::Drain(unit, record) => {
                     let pending = UnitPending::Drained(unit, record.clone());
@@ -137,6 +138,11 @@ impl Node {
             if is_complete {
                 crate::sometimes!("transfer: a unit is complete");
                 self.fills.transfers.forget(unit);
+                self.look_up_floor(now, unit);
+                if self.fills.losses.end_healing(unit) {
+                    crate::sometimes!("losses: a unit is whole again");
+                    self.note(Level::Info, None, format!("unit {unit} is whole again"));
+                }
                 if is_current {
                     self.members.probe_soon(now);
                     self.look_at_moves(now);
@@ -306,6 +312,7 @@ impl Node {
             }
             Err(error @ DiskError::Corruption(_)) => {
                 let unit = ask.unit;
+                self.look_for_damage();
                 self.note(Level::Error, None, format!("unit {unit} cannot be copied: {error}"));
                 return self.refuse_copy(to, ask.round, CopyRefusal::Incomplete);
             }
@@ -315,15 +322,16 @@ impl Node {
         if let Err(why) = self.judge_copy(now, to, ask) {
             return self.refuse_copy(to, ask.round, why);
         }
-        let bytes = u64::try_from(page.bytes()).unwrap_or(u64::MAX);
         let rate = self.config.transfer_rate;
-        let cost = bytes.saturating_mul(1_000_000_000).checked_div(rate).unwrap_or(0);
+        let cost = self.governor.cost(now.mono, page.bytes(), rate);
         let giving = &mut self.fills.giving;
-        giving.paced = giving.paced.max(now.mono).plus(Duration::from_nanos(cost));
+        giving.paced = giving.paced.max(now.mono).plus(cost);
+        // Read before the page was told, and never lower than when it was read.
+        let (floor, agreed) = self.floors.of_source(ask.unit);
         let (round, pages) = (ask.round, page.parts());
         let parts = u16::try_from(pages.len()).unwrap_or(u16::MAX);
         for (part, page) in (0..parts).zip(pages) {
-            let message = CopyMessage::Page { round, part, parts, page };
+            let message = CopyMessage::Page { round, part, parts, floor, agreed, page };
             self.send(to, PeerMessage::Copy(Box::new(message)));
         }
     }

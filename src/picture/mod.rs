@@ -2,10 +2,12 @@
 //! page. Decides how things look; knows no cluster, no network and no file. Every shape that means
 //! something carries a `<title>`, which browsers show as a tooltip and screen readers speak.
 
+mod heat;
 mod plot;
 mod ring;
 mod svg;
 
+pub use heat::{Heat, HeatPicture, HeatRow, heat_svg};
 pub use plot::{Line, Plot, plot_svg};
 pub use ring::{KeyMarker, PictureMember, PictureMove, RingPicture, ring_svg};
 

@@ -7,4 +7,7 @@
 //! chooses (Auvolat and Taïani, "Merkle Search Trees", 2019).
 
 pub mod exchange;
+pub mod floor;
+pub mod schedule;
+pub mod session;
 pub mod tree;

@@ -7,11 +7,16 @@
 
 use bytes::{Buf, Bytes};
 
+use super::copy::Giver;
 use super::execute::{Undone, submit};
 use super::keyspace::DATA;
+use super::trees::{self, Counted};
 use super::{Done, Shared, disk_error, hints, keyspace};
-use crate::causality::{Actor, Applied, Dot, Payload, SiblingSet};
-use crate::message::{CausalDisk, CausalDone, CausalTask, Changed, DiskAnswer, DiskError};
+use crate::causality::{Actor, Applied, Change, Dot, Payload, Refused, SiblingSet, Tick};
+use crate::message::{
+    CausalDisk, CausalDone, CausalTask, Changed, CopyPlace, DiskAnswer, DiskError,
+};
+use crate::repair::floor::{Bounds, From, Verdict, purged};
 use crate::storage::{Batch, Durability, Seqno, Snapshot, TryGet};
 use crate::types::{Key, NodeId, TableId, Unit, Value, limits};
 
@@ -178,17 +183,14 @@ fn perform(
             return shared.engine.wake_log();
         }
         CausalTask::ReadKept(_) => unreachable!("read by itself, above"),
-        CausalTask::Merge(set) => {
-            after.join(set);
-            CausalDone::Merged
-        }
-        CausalTask::Change(change) => {
-            let actor = change.dot.actor;
-            match after.apply(change) {
-                Err(refused) => CausalDone::Refused(refused),
-                Ok(applied) => CausalDone::Changed(Box::new(changed(&after, actor, &applied))),
+        CausalTask::Merge(set) => match join(&mut after, set, shared.floors.bounds(unit)) {
+            Ok(()) => CausalDone::Merged,
+            Err(late) => {
+                let done = undone.guard(done);
+                return submit(shared, Batch::new(), Durability::Default, late, done);
             }
-        }
+        },
+        CausalTask::Change(change) => make(&mut after, change, shared.floors.bounds(unit)),
     };
     let is_change = matches!(answer, CausalDone::Changed(_));
     let space = space_of(head_key);
@@ -197,38 +199,101 @@ fn perform(
         put_away(set, &apart);
     }
     let same = after == before;
-    let mut batch = Batch::new();
+    let mut counted = Counted::new(unit, &undone);
     if !same {
-        store(&mut batch, head_key, place, &apart, after);
+        counted.siblings(head_key, &before, &after);
+        store(&mut counted.batch, head_key, place, &apart, after);
     }
     let answer = DiskAnswer::Causal(answer);
     let done = undone.guard(done);
     if is_change && crate::mutant!("causal-ack-before-durable") {
         done(Ok(answer.clone()));
-        return submit(shared, batch, Durability::Default, answer, Box::new(|_| ()));
+        return trees::submit(shared, counted, Durability::Default, answer, Box::new(|_| ()));
     }
-    submit(shared, batch, Durability::Default, answer, done);
+    trees::submit(shared, counted, Durability::Default, answer, done);
+}
+
+/// Merges what has come from outside, or says that it is late.
+fn join(after: &mut SiblingSet, mut set: SiblingSet, bounds: Bounds) -> Result<(), DiskAnswer> {
+    match bounds.judge_set(after, &mut set, From::Outside) {
+        Verdict::Take | Verdict::TakeAndVoid => after.join(set),
+        // As if it were there.
+        Verdict::Drop => {}
+        Verdict::Refuse => {
+            crate::sometimes!("replica: a late set is refused");
+            return Err(DiskAnswer::Late { bound: bounds.gate, purged: false });
+        }
+    }
+    Ok(())
+}
+
+/// Makes a change of this node. What it writes is above the gate; and what its writer has seen of this
+/// node may have been purged, so that the set knows nothing of it any more.
+fn make(after: &mut SiblingSet, mut change: Change, bounds: Bounds) -> CausalDone {
+    let Bounds { floor, gate } = bounds;
+    if change.dot.stamp() <= gate {
+        let (time, counter) = (gate.time, gate.counter);
+        return CausalDone::Refused(Refused::Stale(Tick { time, counter }));
+    }
+    let actor = change.dot.actor;
+    change.seen.forget_purged(actor, after.context().highest(actor), floor);
+    match after.apply(change) {
+        Err(refused) => CausalDone::Refused(refused),
+        Ok(applied) => CausalDone::Changed(Box::new(changed(after, actor, &applied))),
+    }
 }
 
 /// Merges a copied set into what is there, in a batch with others; the caller holds the key's stripe.
+/// Says whether it has brought anything at or below the gate.
 pub(super) fn merge_into(
     shared: &Shared,
-    batch: &mut Batch,
-    (unit, table, key): (Unit, TableId, &Key),
-    set: SiblingSet,
-) -> Result<(), DiskError> {
+    counted: &mut Counted,
+    (table, key): (TableId, &Key),
+    mut set: SiblingSet,
+    giver: Giver,
+) -> Result<bool, DiskError> {
+    let unit = counted.unit();
     let head_key = keyspace::data_key(unit, table, key);
     let head = shared.engine.get(&head_key).map_err(|error| disk_error(&error))?;
     let before = head.map_or(Ok(SiblingSet::default()), |(bytes, _)| decode(bytes))?;
     let apart = apart(&before);
+    let bounds = giver.bounds(shared, unit);
+    let verdict = match giver {
+        Giver::Source => match purged(&set, shared.floors.bounds(unit).floor) {
+            Some(left) => {
+                set = left;
+                Verdict::Take
+            }
+            None => return Ok(false),
+        },
+        Giver::Owner => bounds.judge_set(&before, &mut set, From::Owner),
+        Giver::Overlay => bounds.judge_set(&before, &mut set, From::Outside),
+    };
+    if matches!(verdict, Verdict::Drop | Verdict::Refuse) {
+        return Ok(false);
+    }
     let mut after = before.clone();
     after.join(set);
     put_away(&mut after, &apart);
     if after != before {
         let place = |dot| keyspace::sibling_key(DATA, (unit, table, key), dot);
-        store(batch, &head_key, place, &apart, after);
+        counted.siblings(&head_key, &before, &after);
+        store(&mut counted.batch, &head_key, place, &apart, after);
     }
-    Ok(())
+    Ok(verdict == Verdict::TakeAndVoid)
+}
+
+/// Another set takes the place of one, which it was a part of; the caller holds the key's stripe.
+pub(super) fn replace(
+    counted: &mut Counted,
+    (place, head_key): (&CopyPlace, &[u8]),
+    before: &SiblingSet,
+    after: SiblingSet,
+) {
+    let unit = counted.unit();
+    let of = |dot| keyspace::sibling_key(DATA, (unit, place.table, &place.key), dot);
+    counted.siblings(head_key, before, &after);
+    store(&mut counted.batch, head_key, of, &apart(before), after);
 }
 
 /// The writes of what is stored under a head whose values have records of their own.

@@ -125,7 +125,8 @@ fn a_page_shows_one_entry_a_key_and_the_sweep_takes_all_of_it() {
         let units = Arc::new(vec![Unit { class: ClassId(0), partition: Partition(1) }]);
         let (prefix, after) = (bytes::Bytes::new(), bytes::Bytes::new());
         let (table, limit) = (TableId(3), 10);
-        let request = DiskRequest::Range { units, table, prefix, after, limit, keys_only };
+        let reverse = false;
+        let request = DiskRequest::Range { units, table, prefix, after, limit, keys_only, reverse };
         let slot = Slot::default();
         let filled = slot.clone();
         replica.execute(request, Box::new(move |outcome| *filled.lock() = Some(outcome)));

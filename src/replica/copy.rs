@@ -11,13 +11,15 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use super::execute::{Undone, submit};
 use super::keyspace::{self, DATA, PREFIX_BYTES, data_key, is_sibling, unit_prefix, user_key};
+use super::trees::{self, Counted};
 use super::{Done, Shared, causal, disk_error, record, register};
 use crate::causality::{Accepted, Acceptor, Merge, merge};
 use crate::message::{
     CopyContent, CopyEntry, CopyMark, CopyPage, CopyPlace, CopyRecord, CopyWhat, DiskAnswer,
     DiskError, UnitDone,
 };
-use crate::storage::{Batch, Direction, Durability, Engine, KeyRange, OnDone, Snapshot};
+use crate::repair::floor::{Bounds, From, Verdict, version_ends};
+use crate::storage::{Batch, Direction, Durability, Engine, KeyRange, Snapshot};
 use crate::types::{Key, Record, Stamp, Unit, limits};
 
 /// Keys that are merged in one batch. Their stripes are held together for so long.
@@ -208,19 +210,29 @@ fn mark(value: Bytes) -> Result<(Stamp, u128), DiskError> {
     })
 }
 
-/// The keys of which this replica lacks what another has.
+/// The keys of which this replica lacks what another has. Both are in key order: they are read side by
+/// side, which costs a fraction of looking each up.
 pub(super) fn wanted(
     engine: &Engine,
     unit: Unit,
     marks: Vec<CopyMark>,
 ) -> Result<Vec<CopyPlace>, DiskError> {
     let snapshot = engine.snapshot();
-    let mut wanted = Vec::new();
+    let key_of = |place: &CopyPlace| data_key(unit, place.table, &place.key);
+    let (Some(first), Some(last)) = (marks.first(), marks.last()) else { return Ok(Vec::new()) };
+    let (start, end) = (key_of(&first.place), key_of(&last.place));
+    let bounds = (Bound::Included(&start[..]), Bound::Included(&end[..]));
+    let mut pairs = snapshot.range(bounds.0, bounds.1, Direction::Forward);
+    let mut next_pair = || pairs.next().transpose().map_err(|error| disk_error(&error));
+    let (mut wanted, mut own) = (Vec::new(), next_pair()?);
     for theirs in marks {
-        let key = data_key(unit, theirs.place.table, &theirs.place.key);
-        let found = snapshot.get(&key).map_err(|error| disk_error(&error))?;
-        let own = found.map(|(value, _)| mark(value)).transpose()?;
-        let lacks = own.is_none_or(|(stamp, print)| {
+        let key = key_of(&theirs.place);
+        while own.as_ref().is_some_and(|(present, ..)| present[..] < key[..]) {
+            own = next_pair()?;
+        }
+        let present = own.as_ref().filter(|(present, ..)| present[..] == key[..]);
+        let present = present.map(|(_, value, _)| mark(value.clone())).transpose()?;
+        let lacks = present.is_none_or(|(stamp, print)| {
             stamp < theirs.stamp || (stamp == theirs.stamp && print.ne(&theirs.print))
         });
         if lacks {
@@ -230,8 +242,51 @@ pub(super) fn wanted(
     Ok(wanted)
 }
 
+/// From whom records come, and with it what is taken that is late.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Giver {
+    /// Another complete owner, to this one, which is complete too.
+    Owner,
+    /// A source of the fill.
+    Source,
+    /// What has come to this replica itself while it is filled, and stands beside.
+    Overlay,
+}
+
+impl Giver {
+    /// What is late.
+    pub(super) fn bounds(self, shared: &Shared, unit: Unit) -> Bounds {
+        match self {
+            Giver::Owner => shared.floors.bounds(unit),
+            Giver::Overlay if !crate::mutant!("fill-keeps-unlisted") => {
+                shared.floors.bounds_of_fill(unit)
+            }
+            Giver::Source | Giver::Overlay => Bounds::default(),
+        }
+    }
+
+    /// What is to be done with a version that is lacking.
+    fn judge(self, shared: &Shared, unit: Unit, arriving: &Record) -> Verdict {
+        let bounds = self.bounds(shared, unit);
+        match self {
+            Giver::Owner => bounds.judge(arriving.stamp, From::Owner),
+            Giver::Overlay => bounds.judge(arriving.stamp, From::Outside),
+            Giver::Source => {
+                let floor = shared.floors.bounds(unit).floor;
+                let is_purged = version_ends(arriving).is_some_and(|at| at <= floor);
+                if is_purged { Verdict::Drop } else { Verdict::Take }
+            }
+        }
+    }
+}
+
 /// Merges what another replica has, and answers once all of it is durable.
-pub(super) fn merge_all(shared: &Shared, unit: Unit, entries: Vec<CopyEntry>, done: Done) {
+pub(super) fn merge_all(
+    shared: &Shared,
+    (unit, giver): (Unit, Giver),
+    entries: Vec<CopyEntry>,
+    done: Done,
+) {
     let before = Undone::now(shared);
     // Batches are done in their order: the last one tells of all, unless an earlier one failed.
     let failed = Arc::new(Mutex::new(None));
@@ -245,7 +300,7 @@ pub(super) fn merge_all(shared: &Shared, unit: Unit, entries: Vec<CopyEntry>, do
             bytes += entry.bytes();
             some.push(entry);
         }
-        if let Err(error) = merge_some(shared, unit, some, &failed) {
+        if let Err(error) = merge_some(shared, (unit, giver), (some, &before), &failed) {
             return done(Err(error));
         }
     }
@@ -259,26 +314,29 @@ pub(super) fn merge_all(shared: &Shared, unit: Unit, entries: Vec<CopyEntry>, do
 
 fn merge_some(
     shared: &Shared,
-    unit: Unit,
-    entries: Vec<CopyEntry>,
+    (unit, giver): (Unit, Giver),
+    (entries, before): (Vec<CopyEntry>, &Undone),
     failed: &Arc<Mutex<Option<DiskError>>>,
 ) -> Result<(), DiskError> {
     let _guards = lock_all(shared, unit, entries.iter().map(|entry| &entry.place));
-    let mut batch = Batch::new();
+    let mut counted = Counted::new(unit, before);
+    let mut voids = false;
     for CopyEntry { place, record } in entries {
-        merge_into(shared, &mut batch, (unit, &place), record)?;
+        voids |= merge_into(shared, &mut counted, &place, record, giver)?;
     }
-    if batch.is_empty() {
+    if counted.batch.is_empty() {
         return Ok(());
     }
+    // Until the batch is in its place in the log.
+    let _floors = if voids { Some(shared.floors.void(unit, &mut counted.batch)?) } else { None };
     let failed = Arc::clone(failed);
-    let on_done: OnDone = Box::new(move |result| {
-        if let Err(error) = result {
-            failed.lock().get_or_insert(disk_error(&error));
+    let heard = Box::new(move |outcome: Result<(), DiskError>| {
+        if let Err(error) = outcome {
+            failed.lock().get_or_insert(error);
         }
     });
-    let submitted = shared.engine.submit_quietly(batch, Durability::Default, on_done);
-    submitted.map(drop).map_err(|(error, _)| disk_error(&error))
+    let handed = trees::hand_in(shared, counted, Durability::Default, heard);
+    handed.map_err(|(error, _)| disk_error(&error))
 }
 
 /// Locks the stripes of these keys, in order: nobody else holds several but those who take all of them,
@@ -295,31 +353,46 @@ pub(super) fn lock_all<'a, 'b>(
     stripes.iter().filter_map(|stripe| Some(shared.stripes.get(*stripe)?.lock())).collect()
 }
 
-/// Merges a record into what is there of its key in the range; the caller holds the key's stripe.
+/// Merges a record into what is there of its key in the range; the caller holds the key's stripe. Says
+/// whether it has brought anything at or below the gate.
 pub(super) fn merge_into(
     shared: &Shared,
-    batch: &mut Batch,
-    (unit, CopyPlace { table, key: user }): (Unit, &CopyPlace),
+    counted: &mut Counted,
+    CopyPlace { table, key: user }: &CopyPlace,
     record: CopyRecord,
-) -> Result<(), DiskError> {
+    giver: Giver,
+) -> Result<bool, DiskError> {
+    let unit = counted.unit();
     let key = data_key(unit, *table, user);
     match record {
-        CopyRecord::Version(arriving) => merge_version(shared, batch, &key, &arriving),
-        CopyRecord::Register(copied) => register::merge_into(shared, batch, &key, copied),
-        CopyRecord::Siblings(set) => causal::merge_into(shared, batch, (unit, *table, user), set),
+        CopyRecord::Version(arriving) => merge_version(shared, counted, &key, &arriving, giver),
+        CopyRecord::Register(copied) => {
+            register::merge_into(shared, counted, &key, copied, giver).map(|()| false)
+        }
+        CopyRecord::Siblings(set) => {
+            causal::merge_into(shared, counted, (*table, user), set, giver)
+        }
     }
 }
 
 fn merge_version(
     shared: &Shared,
-    batch: &mut Batch,
+    counted: &mut Counted,
     key: &[u8],
     arriving: &Record,
-) -> Result<(), DiskError> {
+    giver: Giver,
+) -> Result<bool, DiskError> {
     let present = shared.engine.get(key).map_err(|error| disk_error(&error))?;
     let present = present.map(|(bytes, _)| version(bytes)).transpose()?;
-    if merge(present.as_ref(), arriving) == Merge::Replace || crate::mutant!("copy-overwrites") {
-        batch.put(key, &record::encode(arriving));
+    if merge(present.as_ref(), arriving) != Merge::Replace && !crate::mutant!("copy-overwrites") {
+        return Ok(false);
     }
-    Ok(())
+    let verdict = giver.judge(shared, counted.unit(), arriving);
+    if matches!(verdict, Verdict::Drop | Verdict::Refuse) {
+        crate::sometimes!("replica: a late copy is dropped");
+        return Ok(false);
+    }
+    counted.batch.put(key, &record::encode(arriving));
+    counted.version(key, present.as_ref(), arriving);
+    Ok(verdict == Verdict::TakeAndVoid)
 }

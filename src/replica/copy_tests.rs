@@ -6,7 +6,9 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::*;
-use crate::causality::{Acceptor, Actor, CausalContext, Change, Dot, Payload, SiblingSet, Write};
+use crate::causality::{
+    Accepted, Acceptor, Actor, CausalContext, Change, Dot, Payload, SiblingSet, Write,
+};
 use crate::message::{
     CausalDisk, CausalDone, CausalTask, CopyContent, CopyEntry, CopyPage, CopyPlace, CopyRecord,
     CopyWhat, DiskAnswer, DiskRequest, RegisterDisk, RegisterTask, UnitDisk, UnitDone,
@@ -86,7 +88,7 @@ fn set_of(replica: &Replica) -> SiblingSet {
 }
 
 fn ask(replica: &Replica, task: RegisterTask) {
-    let disk = RegisterDisk { unit: UNIT, table: LINEAR, key: key("r"), task };
+    let disk = RegisterDisk { unit: UNIT, table: LINEAR, key: key("r"), fence: Epoch(1), task };
     run(replica, DiskRequest::Register(Box::new(disk)));
 }
 
@@ -193,7 +195,7 @@ fn only_what_is_lacking_or_older_is_asked_for_and_both_end_alike() {
     assert_eq!(set.writes().count(), 3, "no value of either is lost");
     assert!(set.writes().all(|(_, write)| matches!(write.payload, Payload::Here(_))));
     let mut expected = Acceptor::default();
-    expected.accept(at(4), state("x")).unwrap();
+    expected.accept(Accepted { fence: Epoch(1), ballot: at(4), state: state("x") }).unwrap();
     expected.promise(at(8)).unwrap();
     let found = all(&target).into_iter().find_map(|entry| match entry.record {
         CopyRecord::Register(acceptor) => Some(acceptor),

@@ -7,16 +7,19 @@ use parking_lot::Mutex;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::scan::{PageOrder, read_page};
+use super::trees::Counted;
 use super::{
-    Done, Shared, causal, disk_error, hints, keyspace, record, register, restore, sweep, unit,
+    Done, Shared, causal, disk_error, floors, hints, keyspace, record, register, restore, sweep,
+    trees, unit,
 };
 use crate::causality::{Merge, merge};
 use crate::message::{
     CustodyChange, DiskAnswer, DiskError, DiskRequest, Hint, HintPlace, MetaRecord, ReplicaFacts,
-    WriteOutcome,
+    TreeSizes, WriteOutcome,
 };
+use crate::repair::floor::{From, Verdict};
 use crate::storage::{Batch, Durability, OnDone, Seqno, TryGet};
-use crate::types::{NodeId, Record, Stamp};
+use crate::types::{NodeId, Record, Stamp, Unit};
 
 type Outcome = Result<DiskAnswer, DiskError>;
 
@@ -36,7 +39,7 @@ pub(super) fn try_execute(
                 TryGet::Absent => Ok(None),
                 TryGet::NeedsDisk => return Some((request, done)),
             };
-            write(shared, &key, (present, before), record, done);
+            write(shared, (*unit, &key), (present, before), record, done);
             drop(guard);
             None
         }
@@ -84,6 +87,8 @@ pub(super) fn try_execute(
         | DiskRequest::DropHints { .. }
         | DiskRequest::Sweep { .. }
         | DiskRequest::Unit(_)
+        | DiskRequest::Tree(_)
+        | DiskRequest::Floor(_)
         | DiskRequest::Flush
         | DiskRequest::Compact
         | DiskRequest::Measure => Some((request, done)),
@@ -99,7 +104,7 @@ pub(super) fn execute(shared: &Arc<Shared>, request: DiskRequest, done: Done) {
             let before = Undone::now(shared);
             let present = shared.engine.get(&key).map_err(|error| disk_error(&error));
             let present = present.map(|present| present.map(|(value, _)| value));
-            write(shared, &key, (present, before), &record, done);
+            write(shared, (unit, &key), (present, before), &record, done);
         }
         DiskRequest::Read { unit, table, key, durable } => {
             let before = durable.then(|| Undone::now(shared));
@@ -111,7 +116,7 @@ pub(super) fn execute(shared: &Arc<Shared>, request: DiskRequest, done: Done) {
         }
         DiskRequest::Causal(disk) => causal::execute(shared, *disk, done),
         DiskRequest::Register(disk) => register::execute(shared, *disk, done),
-        DiskRequest::Range { units, table, prefix, after, limit, keys_only } => {
+        DiskRequest::Range { units, table, prefix, after, limit, keys_only, reverse } => {
             let order = PageOrder {
                 units: &units,
                 table,
@@ -119,6 +124,7 @@ pub(super) fn execute(shared: &Arc<Shared>, request: DiskRequest, done: Done) {
                 after: &after,
                 limit,
                 keys_only,
+                reverse,
             };
             done(read_page(&shared.engine, &order).map(DiskAnswer::Range));
         }
@@ -142,14 +148,10 @@ pub(super) fn execute(shared: &Arc<Shared>, request: DiskRequest, done: Done) {
             let order = hints::DropOrder { target, before, custody, after };
             drop_hints(shared, &order, done);
         }
-        DiskRequest::Sweep { state, from } => match sweep::piece(shared, &state, &from) {
-            Ok((batch, next, hints)) => {
-                let answer = DiskAnswer::Swept(next, hints);
-                submit(shared, batch, Durability::Default, answer, done);
-            }
-            Err(error) => done(Err(error)),
-        },
+        DiskRequest::Sweep { state, from } => sweep::piece(shared, &state, &from, done),
         DiskRequest::Unit(disk) => unit::execute(shared, *disk, done),
+        DiskRequest::Tree(disk) => trees::execute(shared, *disk, done),
+        DiskRequest::Floor(disk) => floors::execute(shared, *disk, done),
         DiskRequest::Persist(records) => persist(shared, &records, done),
         DiskRequest::Flush => {
             let result = shared.engine.flush();
@@ -202,6 +204,7 @@ impl Shared {
 
     fn measure(&self) -> ReplicaFacts {
         let stats = self.engine.stats();
+        let (trees, [file_bytes, ..]) = (self.trees.facts(), self.keeper.figures());
         // Between 0 and 1000: fits.
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0..=1000")]
         let pressure_milli = (self.engine.pressure() * 1000.0) as u16;
@@ -209,8 +212,10 @@ impl Shared {
             disk_bytes: stats.disk_bytes,
             free_bytes: self.vfs.free(&self.dir),
             memory_bytes: stats.memtable_bytes as u64,
+            trees: TreeSizes { bytes: trees.bytes, file_bytes, leaves: trees.leaves },
             keys: stats.levels.iter().map(|level| level.entries).sum(),
             pressure_milli,
+            damaged: self.engine.may_have_damage(),
         }
     }
 }
@@ -227,6 +232,11 @@ impl Undone {
         let counter = shared.engine.undone();
         let seen = counter.load(Ordering::SeqCst);
         Undone { counter, seen }
+    }
+
+    /// The count itself.
+    pub(super) fn seen(&self) -> u64 {
+        self.seen
     }
 
     pub(super) fn has_risen(&self) -> bool {
@@ -261,7 +271,7 @@ fn show(shared: &Shared, (value, of): (bytes::Bytes, Seqno), before: Option<Undo
 /// Merges a version into what is there; the caller holds the key's stripe.
 fn write(
     shared: &Shared,
-    key: &[u8],
+    (unit, key): (Unit, &[u8]),
     (present, before): (Result<Option<bytes::Bytes>, DiskError>, Undone),
     arriving: &Record,
     done: Done,
@@ -270,10 +280,20 @@ fn write(
         Ok(present) => present,
         Err(error) => return done(Err(error)),
     };
-    let mut batch = Batch::new();
+    let mut counted = Counted::new(unit, &before);
     let outcome = match merge(present.as_ref(), arriving) {
         Merge::Replace => {
-            batch.put(key, &record::encode(arriving));
+            let bounds = shared.floors.bounds(unit);
+            let verdict = bounds.judge(arriving.stamp, From::Outside);
+            if matches!(verdict, Verdict::Drop | Verdict::Refuse) {
+                crate::sometimes!("replica: a late version is not taken");
+                let purged = verdict == Verdict::Drop;
+                let answer = DiskAnswer::Late { bound: bounds.gate, purged };
+                let done = before.guard(done);
+                return submit(shared, Batch::new(), Durability::Default, answer, done);
+            }
+            counted.batch.put(key, &record::encode(arriving));
+            counted.version(key, present.as_ref(), arriving);
             WriteOutcome::Stored
         }
         Merge::Same => WriteOutcome::Stored,
@@ -282,12 +302,13 @@ fn write(
         }
     };
     let answer = DiskAnswer::Written(outcome);
-    if batch.is_empty() && crate::mutant!("superseded-before-durable") {
+    let is_barrier = counted.batch.is_empty();
+    if is_barrier && crate::mutant!("superseded-before-durable") {
         return done(Ok(answer));
     }
     // An empty batch is a barrier: what is there may itself not be durable yet, or may never be.
-    let done = if batch.is_empty() { before.guard(done) } else { done };
-    submit(shared, batch, Durability::Default, answer, done);
+    let done = if is_barrier { before.guard(done) } else { done };
+    trees::submit(shared, counted, Durability::Default, answer, done);
 }
 
 /// Merges a hint into what is there; the caller holds the key's stripe.
@@ -343,7 +364,7 @@ fn remove_hint(shared: &Shared, target: NodeId, hint: &Hint, done: Done) {
     let _guard = shared.stripe(&key).lock();
     let present = shared.engine.get(&key).map_err(|error| disk_error(&error));
     let present = present.map(|present| present.map(|(value, _)| value));
-    match present.and_then(|present| hints::remove(target, hint, present)) {
+    match present.and_then(|present| hints::remove(&shared.engine, (target, hint), present)) {
         Ok((batch, gone)) => {
             submit(shared, batch, Durability::Default, DiskAnswer::HintRemoved(gone), done);
         }

@@ -121,6 +121,7 @@ fn run_apart(
     let (own, slot) = (Arc::clone(shared), Arc::new(Mutex::new(Some(done))));
     let handed = Arc::clone(&slot);
     let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+        super::give_way();
         let done = handed.lock().take();
         if let Some(done) = done {
             run(&own, done);
@@ -289,7 +290,11 @@ pub(super) fn take_in(
     done: Done,
 ) {
     run_apart(shared, "kvd-ingest", done, move |shared, done| {
-        if let Err(error) = take(shared, unit, &files) {
+        let untold = shared.trees.untold(unit, unit);
+        let taken = take(shared, unit, &files);
+        // Whatever is there now was told to nobody.
+        shared.trees.doubt(unit);
+        if let Err(error) = taken {
             return done(Err(error));
         }
         // What is left of dropped tables must not come back behind the sweep.
@@ -301,9 +306,12 @@ pub(super) fn take_in(
             Ok(batch) => {
                 crate::sometimes!("replica: files are taken in");
                 shared.overlays.set(unit, Some(&record));
+                shared.floors.refilled(unit);
                 shared.stages.free(shared, unit);
                 let answer = DiskAnswer::Unit(UnitDone::Merged);
                 submit(shared, batch, Durability::Synced, answer, done);
+                // Of dropped tables nothing is there any more.
+                drop(untold);
             }
             Err(error) => done(Err(error)),
         }

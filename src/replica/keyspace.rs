@@ -111,6 +111,28 @@ pub(super) fn hint_key(target: NodeId, unit: Unit, table: TableId, key: &Key) ->
     bytes
 }
 
+/// The target and place of a hint's key, with no age; `None` when it is none.
+pub(super) fn hint_place(key: &[u8]) -> Option<(NodeId, HintPlace)> {
+    let rest = key.strip_prefix(&[HINT])?;
+    let (target, rest) = rest.split_first_chunk::<4>()?;
+    Some((NodeId(u32::from_be_bytes(*target)), place_of(WallTime(0), rest)?))
+}
+
+fn place_of(created: WallTime, rest: &[u8]) -> Option<HintPlace> {
+    let (class, rest) = rest.split_first_chunk::<2>()?;
+    let (partition, rest) = rest.split_first_chunk::<2>()?;
+    let (table, rest) = rest.split_first_chunk::<4>()?;
+    Some(HintPlace {
+        created,
+        unit: Unit {
+            class: ClassId(u16::from_be_bytes(*class)),
+            partition: Partition(u16::from_be_bytes(*partition)),
+        },
+        table: TableId(u32::from_be_bytes(*table)),
+        key: Key::new(bytes::Bytes::copy_from_slice(rest)).ok()?,
+    })
+}
+
 /// `space, target u32, class, partition, table, length of the key u16, key, dot`: the length, because
 /// the key of one hint may begin with that of another.
 pub(super) fn hint_value_key(target: NodeId, place: &HintPlace, dot: Dot) -> Vec<u8> {
@@ -145,18 +167,7 @@ pub(super) fn hint_age_place(key: &[u8]) -> Option<(NodeId, HintPlace)> {
     let rest = key.strip_prefix(&[HINT_AGE])?;
     let (target, rest) = rest.split_first_chunk::<4>()?;
     let (created, rest) = rest.split_first_chunk::<8>()?;
-    let (class, rest) = rest.split_first_chunk::<2>()?;
-    let (partition, rest) = rest.split_first_chunk::<2>()?;
-    let (table, rest) = rest.split_first_chunk::<4>()?;
-    let place = HintPlace {
-        created: WallTime(u64::from_be_bytes(*created)),
-        unit: Unit {
-            class: ClassId(u16::from_be_bytes(*class)),
-            partition: Partition(u16::from_be_bytes(*partition)),
-        },
-        table: TableId(u32::from_be_bytes(*table)),
-        key: Key::new(bytes::Bytes::copy_from_slice(rest)).ok()?,
-    };
+    let place = place_of(WallTime(u64::from_be_bytes(*created)), rest)?;
     Some((NodeId(u32::from_be_bytes(*target)), place))
 }
 

@@ -6,10 +6,14 @@
 //! came before it is durable. Otherwise an acknowledgement could rest on a version that a crash
 //! still takes away.
 
+mod background;
 mod causal;
 mod copy;
+mod damage;
+mod deletes;
 mod execute;
 mod files;
+mod floors;
 mod hints;
 mod kept;
 mod keyspace;
@@ -19,7 +23,11 @@ mod register;
 mod restore;
 mod scan;
 mod sweep;
+mod trees;
 mod unit;
+
+pub(crate) use background::give_way;
+pub use trees::{TreeFacts, TreesChecked};
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -40,6 +48,9 @@ pub enum ReplicaError {
     /// The engine refuses; says which file and why.
     #[error("{0}")]
     Storage(#[from] storage::Error),
+    /// Files of the store are missing. Nothing has been changed.
+    #[error("{}", missing_text(.0))]
+    Missing(Vec<MissingPart>),
     /// A record of the node itself does not decode.
     #[error("{}: the node's own record {record:?} is damaged: {reason}", dir.display())]
     Meta {
@@ -52,12 +63,41 @@ pub enum ReplicaError {
     },
 }
 
+/// A file that is missing, and what may be lost with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MissingPart {
+    /// The file.
+    pub file: PathBuf,
+    /// What may be lost, in words.
+    pub lost: String,
+}
+
+fn missing_text(parts: &[MissingPart]) -> String {
+    let part = |part: &MissingPart| format!("{} is missing ({})", part.file.display(), part.lost);
+    let parts: Vec<String> = parts.iter().map(part).collect();
+    format!(
+        "{}. If it cannot be put back, `kvd data rebuild` makes a store of what is left, which is then \
+         filled from the other nodes (docs/operating.md, \"Files that are missing\")",
+        parts.join("; ")
+    )
+}
+
+/// Makes of a store with files missing one that opens and knows what it lacks; says what that is.
+///
+/// # Errors
+/// [`ReplicaError::Storage`]: in use, without a manifest, or the file system refuses.
+pub fn rebuild(vfs: &dyn Vfs, dir: &Path) -> Result<Vec<MissingPart>, ReplicaError> {
+    Ok(storage::rebuild(vfs, dir)?.iter().map(damage::missing).collect())
+}
+
 /// How many stripes of keys are locked apart from each other.
 const STRIPES: usize = 256;
 
 /// One node's store. A handle: clones share it.
 #[derive(Clone, Debug)]
 pub struct Replica {
+    /// Goes first: it ends what still reads.
+    builder: Arc<trees::Builder>,
     shared: Arc<Shared>,
 }
 
@@ -65,14 +105,20 @@ pub struct Replica {
 struct Shared {
     engine: Engine,
     /// Held over the read, the merge and the submission of one write, never over a sync.
-    stripes: Vec<Mutex<()>>,
+    stripes: Arc<Vec<Mutex<()>>>,
     /// Changes of causal tables by this node that are not durable yet.
     /// Promises and accepts of linearizable tables that are not known to be durable.
     unsynced: register::Unsynced,
     /// Nothing runs by itself: a simulator steps the engine.
     inline: bool,
+    /// What the units hold, told by every merge.
+    trees: Arc<trees::Trees>,
+    /// Puts them on file.
+    keeper: Arc<trees::Keeper>,
     /// Units whose writes go beside their range.
     overlays: overlay::Overlays,
+    /// How far deletes of units may be purged.
+    floors: floors::Floors,
     /// Units that are given as files.
     exports: files::Exports,
     /// Units that are taken as files.
@@ -96,7 +142,20 @@ impl Replica {
     ) -> Result<(Replica, Restored), ReplicaError> {
         let inline = options.threads == ThreadMode::Inline;
         let keeps_writes = options.sync == SyncMode::Always;
-        let (engine, recovery) = Engine::open(vfs.clone(), dir, options)?;
+        // What the node knows of itself cannot be had from others.
+        let options = Options { apart: Some(keyspace::META), holds_flushes: true, ..options };
+        let opened = Engine::open(vfs.clone(), dir, options);
+        let (engine, recovery) = opened.map_err(|error| match error {
+            storage::Error::Missing { .. } => match storage::missing(&*vfs, dir) {
+                Ok(all) => ReplicaError::Missing(all.iter().map(damage::missing).collect()),
+                Err(error) => error.into(),
+            },
+            error => error.into(),
+        })?;
+        if !recovery.corrupt.is_empty() {
+            // The damaged log is flushed away. No tree that was kept is of what is left.
+            engine.release_flushes();
+        }
         restore::note_damage(&engine, &recovery)?;
         let mut restored = restore::restore(&engine, dir)?;
         if !keeps_writes {
@@ -104,21 +163,29 @@ impl Replica {
             restored.tenure = None;
             restored.forgets = true;
         }
+        if !restored.damage.is_empty() {
+            restored.tenure = None;
+        }
         restored.unreadable =
             recovery.unreadable.iter().map(|table| table.display().to_string()).collect();
-        let stripes = (0..STRIPES).map(|_| Mutex::new(())).collect();
+        let stripes = Arc::new((0..STRIPES).map(|_| Mutex::new(())).collect::<Vec<_>>());
         let compacting = AtomicBool::new(false);
         let unsynced = register::Unsynced::new(STRIPES);
         let overlays = overlay::Overlays::default();
         restored.fills.iter().for_each(|(unit, record)| overlays.set(*unit, Some(record)));
+        let floors = floors::Floors::new(&restored);
         let (exports, stages) = (files::Exports::default(), files::Stages::default());
         let dir = dir.to_path_buf();
+        let (trees, keeper) = open_trees((&vfs, &dir), &engine, (&recovery, &stripes))?;
         let shared = Shared {
             engine,
+            trees,
+            keeper,
             stripes,
             unsynced,
             inline,
             overlays,
+            floors,
             exports,
             stages,
             vfs,
@@ -127,7 +194,10 @@ impl Replica {
         };
         // What an earlier boot was given or gave is begun anew.
         files::clear_all(&shared);
-        Ok((Replica { shared: Arc::new(shared) }, restored))
+        let shared = Arc::new(shared);
+        let builder = trees::Builder::start(&shared)
+            .map_err(|error| storage::Error::io("start a thread for", &shared.dir, error))?;
+        Ok((Replica { builder: Arc::new(builder), shared }, restored))
     }
 
     /// Carries out a request if memory can answer it, without ever waiting for a disk; hands it
@@ -167,7 +237,24 @@ impl Replica {
     /// Does one pending piece of work of an inline store, for simulators. Returns whether there
     /// was any.
     pub fn step(&self) -> bool {
-        self.shared.engine.step()
+        let more = self.shared.engine.step();
+        // For nothing: it is to change neither when nor how often a simulator's disk steps.
+        trees::step(&self.shared);
+        more
+    }
+
+    /// Compares the trees with what the store holds, for simulators and tests: nothing is written
+    /// meanwhile.
+    ///
+    /// # Errors
+    /// In words, which unit's tree is another one.
+    pub fn check_trees(&self) -> Result<TreesChecked, String> {
+        trees::check(&self.shared)
+    }
+
+    /// Reads for all trees until nothing is wanted, for simulators and tests of inline stores.
+    pub fn settle_trees(&self) {
+        while trees::step(&self.shared) {}
     }
 
     /// The interval of `SyncMode::Interval` is over, for simulators.
@@ -180,13 +267,43 @@ impl Replica {
         self.shared.engine.stats()
     }
 
+    /// Figures of the trees of units. Looks at each.
+    pub fn tree_facts(&self) -> TreeFacts {
+        let [file_bytes, file_written, file_failed] = self.shared.keeper.figures();
+        let facts = self.shared.trees.facts();
+        TreeFacts { file_bytes, file_written, file_failed, ..facts }
+    }
+
     /// Finishes what was begun, syncs the log, and unlocks the directory.
     ///
     /// # Errors
     /// When the engine had failed: what was not acknowledged may be lost.
     pub fn close(&self) -> Result<(), ReplicaError> {
-        Ok(self.shared.engine.close()?)
+        self.builder.end();
+        let closed = self.shared.engine.close();
+        if closed.is_ok() {
+            self.shared.keeper.close(self.shared.engine.snapshot().seqno());
+        }
+        Ok(closed?)
     }
+}
+
+/// The trees that are on file of a store that has just been opened, and what keeps them there.
+fn open_trees(
+    (vfs, dir): (&Arc<dyn Vfs>, &Path),
+    engine: &Engine,
+    (recovery, stripes): (&storage::Recovery, &Arc<Vec<Mutex<()>>>),
+) -> Result<(Arc<trees::Trees>, Arc<trees::Keeper>), ReplicaError> {
+    let taken = trees::take(&**vfs, dir, recovery);
+    let mut taken = taken.map_err(|error| storage::Error::io("take the trees of", dir, error))?;
+    let trees = trees::Trees::new(engine.undone(), &mut taken, engine.snapshot());
+    let trees = Arc::new(trees);
+    let place = (Arc::clone(vfs), dir.to_path_buf());
+    let keeper = trees::Keeper::new(place, Arc::clone(stripes), Arc::clone(&trees), &taken);
+    let keeper = Arc::new(keeper);
+    let flushing = Arc::clone(&keeper);
+    engine.before_flush(Box::new(move |moment| flushing.before_flush(moment)));
+    Ok((trees, keeper))
 }
 
 /// The error as the node knows it.
@@ -208,6 +325,8 @@ mod causal_tests;
 mod copy_tests;
 #[cfg(test)]
 mod file_tests;
+#[cfg(test)]
+mod floor_tests;
 #[cfg(test)]
 mod register_tests;
 #[cfg(test)]

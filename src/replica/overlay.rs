@@ -11,8 +11,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 
+use super::copy::Giver;
 use super::execute::{Undone, submit};
 use super::keyspace::{OVERLAY, data_key, sibling_key, unit_prefix, user_key};
+use super::trees::{self, Counted};
 use super::{Done, Shared, causal, copy, disk_error, restore, unit};
 use crate::message::{
     CopyPlace, DiskAnswer, DiskError, FillRecord, FillStage, MetaRecord, Overlay, UnitDone,
@@ -37,7 +39,7 @@ impl Overlays {
         let mut units = self.units.lock();
         let is_used = record.is_some_and(|record| match &record.stage {
             FillStage::Filling(progress) => progress.overlay != Overlay::Unused,
-            FillStage::Complete => false,
+            FillStage::Complete | FillStage::Lost => false,
         });
         if is_used {
             units.insert(unit);
@@ -62,7 +64,7 @@ impl Overlays {
 /// Merges a piece of the overlay into the range; when nothing is left, ends it, and stores what is then
 /// on record.
 pub(super) fn drain(shared: &Shared, unit: Unit, record: FillRecord, done: Done) {
-    let done = Undone::now(shared).guard(done);
+    let before = Undone::now(shared);
     let mut places = Vec::new();
     let walked = copy::walk(&shared.engine.snapshot(), OVERLAY, unit, None, |place, _| {
         places.push(place);
@@ -72,40 +74,44 @@ pub(super) fn drain(shared: &Shared, unit: Unit, record: FillRecord, done: Done)
         return done(Err(error));
     }
     if places.is_empty() {
-        return end(shared, unit, record, done);
+        return end(shared, unit, record, before.guard(done));
     }
     // Until the batch is in its place among the writes.
     let _guards = copy::lock_all(shared, unit, places.iter());
-    match merge(shared, unit, &places) {
-        Ok(batch) => {
+    let counted = Counted::new(unit, &before);
+    match merge(shared, counted, &places) {
+        Ok(counted) => {
             let answer = DiskAnswer::Unit(UnitDone::Drained(false));
-            submit(shared, batch, Durability::Default, answer, done);
+            trees::submit(shared, counted, Durability::Default, answer, before.guard(done));
         }
         Err(error) => done(Err(error)),
     }
 }
 
 /// Merges keys of the overlay into the range, and takes them out of it; the caller holds their stripes.
-fn merge(shared: &Shared, unit: Unit, places: &[CopyPlace]) -> Result<Batch, DiskError> {
-    let snapshot = shared.engine.snapshot();
-    let mut batch = Batch::new();
+fn merge(
+    shared: &Shared,
+    mut counted: Counted,
+    places: &[CopyPlace],
+) -> Result<Counted, DiskError> {
+    let (snapshot, unit) = (shared.engine.snapshot(), counted.unit());
     for place in places {
         let key = user_key(OVERLAY, unit, place.table, &place.key);
         let found = snapshot.get(&key).map_err(|error| disk_error(&error))?;
         let Some((value, _)) = found else { continue };
         for dot in causal::apart_of(&value)? {
             let place = (unit, place.table, &place.key);
-            batch.delete(&sibling_key(OVERLAY, place, dot));
+            counted.batch.delete(&sibling_key(OVERLAY, place, dot));
         }
         let record = copy::read(&snapshot, OVERLAY, (unit, place), value)?;
         let below = data_key(unit, place.table, &place.key);
         let is_below = snapshot.get(&below).map_err(|error| disk_error(&error))?.is_some();
         if !(is_below && crate::mutant!("overlay-shadowed")) {
-            copy::merge_into(shared, &mut batch, (unit, place), record)?;
+            copy::merge_into(shared, &mut counted, place, record, Giver::Overlay)?;
         }
-        batch.delete(&key);
+        counted.batch.delete(&key);
     }
-    Ok(batch)
+    Ok(counted)
 }
 
 /// Ends the overlay, unless something has come into it since it was looked at.

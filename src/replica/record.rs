@@ -37,6 +37,14 @@ pub(super) fn decode(mut bytes: Bytes) -> Option<Record> {
     Some(Record { stamp, expiry, value })
 }
 
+/// Decodes a version of which perhaps only the first bytes are given; an empty value stands for its own.
+/// `None` when they are not one's.
+pub(super) fn sketch(bytes: &[u8]) -> Option<Record> {
+    let (flags, stamp, expiry) = decode_head(bytes)?;
+    let value = (flags & TOMBSTONE == 0).then(|| Value::new(Bytes::new()).ok());
+    Some(Record { stamp, expiry, value: value.flatten() })
+}
+
 fn decode_head(bytes: &[u8]) -> Option<(u8, Stamp, Option<WallTime>)> {
     let (&flags, rest) = bytes.split_first()?;
     if flags & KIND_MASK != 0 || flags & !(TOMBSTONE | EXPIRES) != 0 {

@@ -10,14 +10,19 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::{Buf, Bytes};
 
+use super::copy::Giver;
 use super::execute::{Undone, submit};
-use super::{Done, Shared, disk_error, keyspace};
-use crate::causality::{Acceptor, Outbid};
+use super::trees::{self, Counted};
+use super::{Done, Shared, deletes, disk_error, keyspace};
+use crate::causality::{Accepted, Acceptor, Outbid};
 use crate::message::{DiskAnswer, DiskError, RegisterDisk, RegisterSaid, RegisterTask};
+use crate::repair::tree::Print;
 use crate::storage::{Batch, Durability, TryGet};
+use crate::types::Stamp;
 
-/// The first byte of an acceptor: its kind, in the bits that are 0 of a last-writer-wins register.
-pub(super) const ACCEPTOR: u8 = 0x20;
+/// The first byte of an acceptor: its kind, in the bits that are 0 of a last-writer-wins register, and in
+/// the lower ones its layout.
+pub(super) const ACCEPTOR: u8 = 0x21;
 
 /// Promises and accepts that are not durable yet, or may never be, by stripe.
 #[derive(Debug)]
@@ -49,7 +54,7 @@ pub(super) fn try_execute(
         TryGet::NeedsDisk => return Some((disk, done)),
     };
     match acceptor {
-        Ok(acceptor) => perform(shared, &key, disk.task, (acceptor, before), done),
+        Ok(acceptor) => perform(shared, (&disk, &key), (acceptor, before), done),
         Err(error) => done(Err(error)),
     }
     drop(guard);
@@ -66,7 +71,7 @@ pub(super) fn execute(shared: &Shared, disk: RegisterDisk, done: Done) {
     let acceptor =
         found.and_then(|found| found.map_or(Ok(Acceptor::default()), |(bytes, _)| decode(bytes)));
     match acceptor {
-        Ok(acceptor) => perform(shared, &key, disk.task, (acceptor, before), done),
+        Ok(acceptor) => perform(shared, (&disk, &key), (acceptor, before), done),
         Err(error) => done(Err(error)),
     }
 }
@@ -74,14 +79,26 @@ pub(super) fn execute(shared: &Shared, disk: RegisterDisk, done: Done) {
 /// Does what is asked with the acceptor; the caller holds the key's stripe.
 fn perform(
     shared: &Shared,
-    key: &[u8],
-    task: RegisterTask,
+    (disk, key): (&RegisterDisk, &[u8]),
     (mut acceptor, before): (Acceptor, Undone),
     done: Done,
 ) {
     let unsynced = shared.unsynced.of(shared.stripe_index(key));
+    let unit = disk.unit;
+    let mut counted = Counted::new(unit, &before);
+    let place = Counted::place(key);
+    let print = |of: &Acceptor| Print::register(place.as_ref()?, of);
+    let accepted = print(&acceptor);
+    let ends = deletes::of_acceptor(&acceptor);
+    let bounds = shared.floors.bounds(unit);
+    let bound = bounds.gate;
+    let is_late = |ballot: Stamp, acceptor: &Acceptor| {
+        // Asked again, it says the same again.
+        let is_known = acceptor.accepted().is_some_and(|accepted| accepted.ballot == ballot);
+        ballot <= bound && !is_known && !crate::mutant!("acceptor-forgets-floor")
+    };
     let done = before.guard(done);
-    let acted = match task {
+    let acted = match &disk.task {
         RegisterTask::Look => {
             let said = RegisterSaid::Looked(acceptor.accepted().cloned());
             let answer = DiskAnswer::Register(said);
@@ -92,12 +109,22 @@ fn perform(
             crate::sometimes!("replica: a look waits for what it shows");
             return submit(shared, Batch::new(), Durability::Synced, answer, done);
         }
-        RegisterTask::Prepare(ballot) => acceptor.promise(ballot).map(|new| {
-            let shown = acceptor.accepted().cloned();
-            (new, RegisterSaid::Promised(shown))
+        // An absent one counts as promised at the floor, and all do at the gate.
+        RegisterTask::Prepare(ballot) | RegisterTask::Accept(ballot, _)
+            if is_late(*ballot, &acceptor) =>
+        {
+            crate::sometimes!("replica: a late ballot is refused");
+            Err(Outbid(bound))
+        }
+        RegisterTask::Prepare(ballot) => acceptor.promise(*ballot).map(|new| {
+            let accepted = acceptor.accepted().cloned();
+            let floor = if accepted.is_none() { bounds.floor } else { Stamp::ZERO };
+            (new, RegisterSaid::Promised { accepted, floor })
         }),
         RegisterTask::Accept(ballot, state) => {
-            acceptor.accept(ballot, state).map(|new| (new, RegisterSaid::Accepted))
+            let (fence, ballot, state) = (disk.fence, *ballot, state.clone());
+            let accepted = Accepted { fence, ballot, state };
+            acceptor.accept(accepted).map(|new| (new, RegisterSaid::Accepted))
         }
     };
     let (new, said) = match acted {
@@ -105,35 +132,54 @@ fn perform(
         // Nothing rests on how long this holds: no disk need know it.
         Err(Outbid(by)) => return done(Ok(DiskAnswer::Register(RegisterSaid::Outbid(by)))),
     };
-    let mut batch = Batch::new();
     if new {
         let mut bytes = vec![ACCEPTOR];
         acceptor.encode(&mut bytes);
-        batch.put(key, &bytes);
+        counted.batch.put(key, &bytes);
+        counted.ends(key, (ends, deletes::of_acceptor(&acceptor)));
+        let now = print(&acceptor);
+        counted.change(place, accepted, now);
     }
     let answer = DiskAnswer::Register(said);
     if crate::mutant!("promise-not-durable") {
         done(Ok(answer.clone()));
-        return submit(shared, batch, Durability::Default, answer, Box::new(|_| ()));
+        return trees::submit(shared, counted, Durability::Default, answer, Box::new(|_| ()));
     }
     // An empty batch is a barrier: what is there may itself not be durable yet.
-    submit(shared, batch, Durability::Synced, answer, syncing(unsynced, done));
+    trees::submit(shared, counted, Durability::Synced, answer, syncing(unsynced, done));
 }
 
 /// Merges a copied acceptor into what is there, in a batch with others; the caller holds the key's
 /// stripe. It is told only by a complete owner, which is known to be one in a later, synced, batch.
 pub(super) fn merge_into(
     shared: &Shared,
-    batch: &mut Batch,
+    counted: &mut Counted,
     key: &[u8],
-    copied: Acceptor,
+    mut copied: Acceptor,
+    giver: Giver,
 ) -> Result<(), DiskError> {
+    let floor = shared.floors.bounds(counted.unit()).floor;
+    let is_purged = deletes::of_acceptor(&copied).is_some_and(|at| at <= floor);
+    if giver == Giver::Source && is_purged {
+        return Ok(());
+    }
+    if giver == Giver::Overlay {
+        // What the sources do not know of it was never decided.
+        copied.forget_accepted(giver.bounds(shared, counted.unit()).gate);
+    }
     let found = shared.engine.get(key).map_err(|error| disk_error(&error))?;
     let mut acceptor = found.map_or(Ok(Acceptor::default()), |(bytes, _)| decode(bytes))?;
+    let place = Counted::place(key);
+    let print = |of: &Acceptor| Print::register(place.as_ref()?, of);
+    let accepted = print(&acceptor);
+    let ends = deletes::of_acceptor(&acceptor);
     if acceptor.join(copied) {
         let mut bytes = vec![ACCEPTOR];
         acceptor.encode(&mut bytes);
-        batch.put(key, &bytes);
+        counted.batch.put(key, &bytes);
+        counted.ends(key, (ends, deletes::of_acceptor(&acceptor)));
+        let now = print(&acceptor);
+        counted.change(place, accepted, now);
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ use crate::message::{RegisterDisk, RegisterSaid, RegisterTask};
 use crate::storage::FaultyVfs;
 use crate::testing::arm_mutant;
 use crate::types::{
-    ClassId, Key, NodeId, Partition, RegisterState, Stamp, TableId, Unit, Value, WallTime,
+    ClassId, Epoch, Key, NodeId, Partition, RegisterState, Stamp, TableId, Unit, Value, WallTime,
 };
 
 type Slot = Arc<Mutex<Option<Result<DiskAnswer, DiskError>>>>;
@@ -34,7 +34,8 @@ fn accept(time: u64, text: &str) -> RegisterTask {
 fn begin(replica: &Replica, task: RegisterTask) -> Slot {
     let unit = Unit { class: ClassId(0), partition: Partition(1) };
     let (table, key) = (TableId(3), Key::new("k").unwrap());
-    let request = DiskRequest::Register(Box::new(RegisterDisk { unit, table, key, task }));
+    let disk = RegisterDisk { unit, table, key, fence: Epoch(1), task };
+    let request = DiskRequest::Register(Box::new(disk));
     let slot = Slot::default();
     let filled = slot.clone();
     let done: Done = Box::new(move |outcome| *filled.lock() = Some(outcome));
@@ -63,7 +64,7 @@ fn power_failure(vfs: &FaultyVfs, replica: Replica) -> Replica {
 
 fn shown(said: &RegisterSaid) -> Option<Stamp> {
     match said {
-        RegisterSaid::Looked(shown) | RegisterSaid::Promised(shown) => {
+        RegisterSaid::Looked(shown) | RegisterSaid::Promised { accepted: shown, .. } => {
             shown.as_ref().map(|accepted| accepted.ballot)
         }
         other => panic!("{other:?}"),
@@ -75,7 +76,8 @@ fn what_an_acceptor_said_holds_through_a_power_failure_whatever_the_sync_mode() 
     let holds = || {
         let vfs = FaultyVfs::new(3);
         let replica = open(&vfs);
-        assert_eq!(run(&replica, RegisterTask::Prepare(at(5))), RegisterSaid::Promised(None));
+        let nothing = RegisterSaid::Promised { accepted: None, floor: Stamp::ZERO };
+        assert_eq!(run(&replica, RegisterTask::Prepare(at(5))), nothing);
         let replica = power_failure(&vfs, replica);
         let bound = run(&replica, RegisterTask::Prepare(at(4)));
         assert_eq!(run(&replica, accept(6, "six")), RegisterSaid::Accepted);
@@ -148,9 +150,12 @@ fn the_bytes_of_an_acceptor_stay_what_they_are_and_other_bytes_are_corruption() 
     let key = [&[1, 0, 0, 0, 1, 0, 0, 0, 3][..], b"k"].concat();
     let (stored, _) = replica.shared.engine.get(&key).unwrap().unwrap();
     let (six, zero) = (at(6).to_bytes(), Stamp::ZERO.to_bytes());
-    assert_eq!(stored, [&[0x20], &six[..], &six, &[0], &zero, &[0], b"v"].concat());
+    assert_eq!(
+        stored,
+        [&[0x21], &six[..], &1u64.to_be_bytes(), &six, &[0], &zero, &[0], b"v"].concat()
+    );
     let mut batch = storage::Batch::new();
-    batch.put(&key, b"\x20short");
+    batch.put(&key, b"\x21short");
     let durability = storage::Durability::Default;
     replica.shared.engine.submit(batch, durability, Box::new(|_| ())).unwrap();
     while replica.step() {}

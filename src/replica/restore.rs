@@ -8,7 +8,7 @@ use super::keyspace::META;
 use super::{ReplicaError, hints};
 use crate::codec;
 use crate::message::{MetaRecord, Restored};
-use crate::storage::{self, Batch, Direction, Durability, Engine, Recovery};
+use crate::storage::{self, Batch, Direction, Durability, Engine, KeyRange, Recovery};
 use crate::types::Unit;
 
 const BIRTH: u8 = 1;
@@ -26,12 +26,22 @@ const TENURE: u8 = 16;
 const ACKNOWLEDGED: u8 = 17;
 /// How far a unit is filled.
 const FILL: u8 = 18;
+/// What is known of the purge floor of a unit.
+const FLOOR: u8 = 19;
+const CUSTODY: u8 = 20;
+const ABSTAIN: u8 = 24;
+const SCRUB: u8 = 25;
+const REFUSED: u8 = 26;
 /// Damage that was found in the log once: not forgotten when the log is.
 const DAMAGE: u8 = 7;
 
 /// Adds a record of the node itself to a batch.
 pub(super) fn put(batch: &mut Batch, record: &MetaRecord) -> Result<(), codec::CodecError> {
-    batch.put(&key(record), &codec::encode(record)?);
+    if let MetaRecord::Clean(..) = record {
+        batch.delete(&key(record));
+    } else {
+        batch.put(&key(record), &codec::encode(record)?);
+    }
     Ok(())
 }
 
@@ -50,7 +60,7 @@ fn key(record: &MetaRecord) -> Vec<u8> {
         MetaRecord::Decree(_) => key.push(DECREE),
         MetaRecord::Decided(_) => key.push(DECIDED),
         MetaRecord::Swept(_) => key.push(SWEPT),
-        MetaRecord::Dirty(unit, target) => {
+        MetaRecord::Dirty(unit, target) | MetaRecord::Clean(unit, target) => {
             key.push(DIRTY);
             key.extend_from_slice(&unit.class.0.to_be_bytes());
             key.extend_from_slice(&unit.partition.0.to_be_bytes());
@@ -58,16 +68,30 @@ fn key(record: &MetaRecord) -> Vec<u8> {
         }
         MetaRecord::Tenure(_) => key.push(TENURE),
         MetaRecord::Acknowledged(_) => key.push(ACKNOWLEDGED),
+        MetaRecord::Abstain(_) => key.push(ABSTAIN),
+        MetaRecord::Scrub(_) => key.push(SCRUB),
+        MetaRecord::Refused(_) => key.push(REFUSED),
         MetaRecord::Fill(unit, _) => return fill_key(*unit).to_vec(),
+        MetaRecord::Floor(unit, _) => return floor_key(*unit).to_vec(),
+        MetaRecord::Custody(_) => key.push(CUSTODY),
     }
     key
 }
 
 /// Where it stands how far a unit is filled.
 pub(super) fn fill_key(unit: Unit) -> [u8; 6] {
+    of_unit(FILL, unit)
+}
+
+/// Where what is known of the purge floor of a unit stands.
+pub(super) fn floor_key(unit: Unit) -> [u8; 6] {
+    of_unit(FLOOR, unit)
+}
+
+fn of_unit(kind: u8, unit: Unit) -> [u8; 6] {
     let [c0, c1] = unit.class.0.to_be_bytes();
     let [p0, p1] = unit.partition.0.to_be_bytes();
-    [META, FILL, c0, c1, p0, p1]
+    [META, kind, c0, c1, p0, p1]
 }
 
 /// Makes damage of the log durable, so that a node that once lost acknowledged writes does not
@@ -90,7 +114,14 @@ pub(super) fn note_damage(engine: &Engine, recovery: &Recovery) -> Result<(), st
     });
     engine.submit(batch, Durability::Synced, on_done)?;
     while engine.step() {}
-    receiver.recv().unwrap_or(Err(storage::Error::Closed)).map(drop)
+    receiver.recv().unwrap_or(Err(storage::Error::Closed))?;
+    // The damaged log goes, and with it the damage.
+    engine.forget_log_damage()
+}
+
+/// Takes out what was noted of damage of the log: it has been dealt with.
+pub(super) fn forget_damage(batch: &mut Batch) {
+    batch.delete_range(&KeyRange::prefix(&[META, DAMAGE]));
 }
 
 /// Reads the node's own records.
@@ -125,11 +156,21 @@ pub(super) fn restore(engine: &Engine, dir: &Path) -> Result<Restored, ReplicaEr
             MetaRecord::Dirty(unit, target) => {
                 restored.dirty.insert((unit, target));
             }
+            MetaRecord::Clean(unit, target) => {
+                restored.dirty.remove(&(unit, target));
+            }
             MetaRecord::Tenure(tenure) => restored.tenure = Some(tenure),
             MetaRecord::Acknowledged(epoch) => restored.acknowledged = epoch,
+            MetaRecord::Abstain(epoch) => restored.abstain = epoch,
+            MetaRecord::Scrub(record) => restored.scrub = record,
+            MetaRecord::Refused(why) => restored.refused = Some(why),
             MetaRecord::Fill(unit, record) => {
                 restored.fills.insert(unit, record);
             }
+            MetaRecord::Floor(unit, record) => {
+                restored.floors.insert(unit, record);
+            }
+            MetaRecord::Custody(bar) => restored.custody = bar,
         }
     }
     restored.hints = hints::count(engine)?;

@@ -1,6 +1,7 @@
-//! Reads a page of a table in key order over many units: a merge of one range of the engine each.
+//! Reads a page of a table in key order, or the reverse of it, over many units: a merge of one range of the
+//! engine each.
 
-use core::cmp::Reverse;
+use core::cmp::Ordering;
 use std::collections::BinaryHeap;
 use std::ops::Bound;
 
@@ -24,7 +25,37 @@ pub(super) struct PageOrder<'a> {
     pub(super) after: &'a [u8],
     pub(super) limit: u32,
     pub(super) keys_only: bool,
+    pub(super) reverse: bool,
 }
+
+/// What a source reads next. The greatest is the next of the page.
+struct Head {
+    key: Bytes,
+    value: Bytes,
+    source: usize,
+    reverse: bool,
+}
+
+impl Ord for Head {
+    fn cmp(&self, other: &Head) -> Ordering {
+        let order = (&self.key, self.source).cmp(&(&other.key, other.source));
+        if self.reverse { order } else { order.reverse() }
+    }
+}
+
+impl PartialOrd for Head {
+    fn partial_cmp(&self, other: &Head) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Head {
+    fn eq(&self, other: &Head) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Head {}
 
 /// One unit's range and what it reads next.
 struct Source {
@@ -50,20 +81,21 @@ pub(super) fn read_page(engine: &Engine, order: &PageOrder<'_>) -> Result<RangeP
     let snapshot = engine.snapshot();
     let mut sources = Vec::with_capacity(order.units.len());
     let mut heads = BinaryHeap::with_capacity(order.units.len());
+    let reverse = order.reverse;
+    let direction = if reverse { Direction::Reverse } else { Direction::Forward };
     for unit in order.units {
-        let (start, end) = bounds(*unit, order);
+        let Some((start, end)) = bounds(*unit, order) else { break };
         let end = end.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
         let start = start.as_ref().map(Vec::as_slice);
-        let iter = snapshot.range(start, end, Direction::Forward);
-        let mut source = Source { iter };
+        let mut source = Source { iter: snapshot.range(start, end, direction) };
         if let Some((key, value)) = source.next()? {
-            heads.push(Reverse((key, sources.len(), value)));
+            heads.push(Head { key, value, source: sources.len(), reverse });
         }
         sources.push(source);
     }
     let mut page = RangePage { entries: Vec::new(), complete: true };
     let mut bytes = 0;
-    while let Some(Reverse((key, index, value))) = heads.pop() {
+    while let Some(Head { key, value, source: index, .. }) = heads.pop() {
         bytes += key.len() + value.len();
         let full = page.entries.len() >= order.limit as usize
             || (bytes > limits::SCAN_PAGE_BYTES_MAX && !page.entries.is_empty());
@@ -75,7 +107,7 @@ pub(super) fn read_page(engine: &Engine, order: &PageOrder<'_>) -> Result<RangeP
         if let Some(source) = sources.get_mut(index)
             && let Some((key, value)) = source.next()?
         {
-            heads.push(Reverse((key, index, value)));
+            heads.push(Head { key, value, source: index, reverse });
         }
     }
     Ok(page)
@@ -107,20 +139,28 @@ fn siblings(head: Bytes, keys_only: bool) -> Result<Record, DiskError> {
     Ok(Record { stamp: last, expiry: None, value: Some(value) })
 }
 
-/// The range of one unit: keys with the prefix, strictly above `after`.
-fn bounds(unit: Unit, order: &PageOrder<'_>) -> (Bound<Vec<u8>>, Option<Vec<u8>>) {
+/// The range of one unit: keys with the prefix, strictly above `after`, or in reverse strictly below it. `None` where
+/// there can be none.
+fn bounds(unit: Unit, order: &PageOrder<'_>) -> Option<(Bound<Vec<u8>>, Option<Vec<u8>>)> {
     let base = table_prefix(DATA, unit, order.table);
     let place = |user: &[u8]| {
         let mut key = base.to_vec();
         key.extend_from_slice(user);
         key
     };
-    let start = if order.after.is_empty() || order.after < order.prefix {
-        Bound::Included(place(order.prefix))
-    } else {
-        Bound::Excluded(place(order.after))
-    };
-    (start, successor(place(order.prefix)))
+    let (first, end) = (Bound::Included(place(order.prefix)), successor(place(order.prefix)));
+    if order.after.is_empty() {
+        return Some((first, end));
+    }
+    if order.reverse {
+        let before = place(order.after);
+        let is_inside = end.as_ref().is_none_or(|end| before < *end);
+        return (order.after > order.prefix)
+            .then_some((first, if is_inside { Some(before) } else { end }));
+    }
+    let start =
+        if order.after < order.prefix { first } else { Bound::Excluded(place(order.after)) };
+    Some((start, end))
 }
 
 /// The first key above all that begin with `prefix`.

@@ -8,28 +8,37 @@ use std::ops::Bound;
 
 use bytes::Bytes;
 
-use super::hints::{self, Swept};
-use super::keyspace::{DATA, HINT_AGE, OVERLAY, PREFIX_BYTES, table_of, unit_prefix};
-use super::{Shared, disk_error};
-use crate::message::DiskError;
-use crate::storage::{Batch, Direction, KeyRange};
-use crate::types::{ClusterState, Unit};
+use super::execute::submit;
+use super::hints;
+use super::keyspace::{DATA, HINT_AGE, OVERLAY, PREFIX_BYTES, table_of, unit_of, unit_prefix};
+use super::trees::{self, Gone};
+use super::{Done, Shared, disk_error};
+use crate::message::{DiskAnswer, DiskError};
+use crate::storage::{Batch, Direction, Durability, KeyRange};
+use crate::types::{ClusterState, TableId, Unit};
 
 /// Places looked at in one piece.
 const SEEKS_MAX: usize = 64;
 
-/// The deletions of one piece, where the next begins, or nowhere, and the hints that go.
-pub(super) fn piece(
-    shared: &Shared,
-    state: &ClusterState,
-    from: &[u8],
-) -> Result<Swept, DiskError> {
+/// Deletes a piece, and answers where the next begins, or nowhere, and which hints are gone.
+pub(super) fn piece(shared: &Shared, state: &ClusterState, from: &[u8], done: Done) {
+    let default = Durability::Default;
     if from.first() == Some(&HINT_AGE) {
-        return hints::sweep(&shared.engine, state, from);
+        return match hints::sweep(&shared.engine, state, from) {
+            Ok((batch, next, hints)) => {
+                submit(shared, batch, default, DiskAnswer::Swept(next, hints), done);
+            }
+            Err(error) => done(Err(error)),
+        };
     }
-    let (batch, next) = versions(shared, state, from)?;
-    let next = next.unwrap_or_else(|| Bytes::from_static(&[HINT_AGE]));
-    Ok((batch, Some(next), BTreeMap::new()))
+    match versions(shared, state, from) {
+        Ok((batch, tables, next)) => {
+            let next = next.unwrap_or_else(|| Bytes::from_static(&[HINT_AGE]));
+            let answer = DiskAnswer::Swept(Some(next), BTreeMap::new());
+            trees::wipe(shared, (batch, Gone::Tables(tables)), default, answer, done);
+        }
+        Err(error) => done(Err(error)),
+    }
 }
 
 /// The deletions of what there is of dropped tables in one unit.
@@ -57,13 +66,12 @@ pub(super) fn dropped_in(
     }
 }
 
-fn versions(
-    shared: &Shared,
-    state: &ClusterState,
-    from: &[u8],
-) -> Result<(Batch, Option<Bytes>), DiskError> {
+/// What is deleted, of which tables, and where the next piece begins.
+type Versions = (Batch, Vec<(Unit, TableId)>, Option<Bytes>);
+
+fn versions(shared: &Shared, state: &ClusterState, from: &[u8]) -> Result<Versions, DiskError> {
     let snapshot = shared.engine.snapshot();
-    let mut batch = Batch::new();
+    let (mut batch, mut tables) = (Batch::new(), Vec::new());
     let mut place = if from.is_empty() { vec![DATA] } else { from.to_vec() };
     for _ in 0..SEEKS_MAX {
         // What arrives for units that are being filled stands behind.
@@ -71,20 +79,23 @@ fn versions(
         let bounds = (Bound::Included(&place[..]), Bound::Excluded(&end[..]));
         let mut keys = snapshot.range(bounds.0, bounds.1, Direction::Forward);
         let first = keys.next_key().map_err(|error| disk_error(&error))?;
-        let Some((first, _)) = first else { return Ok((batch, None)) };
-        let (Some(table), Some(prefix)) = (table_of(first), first.get(..PREFIX_BYTES)) else {
+        let Some((first, _)) = first else { return Ok((batch, tables, None)) };
+        let known = table_of(first).zip(unit_of(first)).zip(first.get(..PREFIX_BYTES));
+        let Some(((table, unit), prefix)) = known else {
             let what = format!("a key of {} bytes is none of ours", first.len());
             return Err(DiskError::Corruption(what));
         };
         if state.is_dropped(table) {
             batch.delete_range(&KeyRange::prefix(prefix));
+            // What is in an overlay is in no tree.
+            tables.extend((prefix.first() == Some(&DATA)).then_some((unit, table)));
         }
         match after(prefix.to_vec()) {
             Some(next) => place = next,
-            None => return Ok((batch, None)),
+            None => return Ok((batch, tables, None)),
         }
     }
-    Ok((batch, Some(Bytes::from(place))))
+    Ok((batch, tables, Some(Bytes::from(place))))
 }
 
 /// The first place behind all keys that begin with `prefix`.

@@ -191,14 +191,14 @@ fn a_page_merges_all_units_in_key_order_and_resumes_where_it_stopped() {
     run(&replica, write(2, "ac", record(1, None)));
     run(&replica, DiskRequest::Flush);
     run(&replica, write(1, "ad", record(1, Some("late"))));
-    let page = |after: &'static str, prefix: &'static str, limit, keys_only| {
+    let ask = |after: &'static str, prefix: &'static str, limit, keys_only, reverse| {
         let units = Arc::new([1, 2, 3].map(unit).to_vec());
-        let (prefix, after) = (prefix.into(), after.into());
-        let request =
-            DiskRequest::Range { units, table: TableId(1), prefix, after, limit, keys_only };
+        let (table, prefix, after) = (TableId(1), prefix.into(), after.into());
+        let request = DiskRequest::Range { units, table, prefix, after, limit, keys_only, reverse };
         let DiskAnswer::Range(page) = run(&replica, request) else { panic!() };
         page
     };
+    let page = |after, prefix, limit, keys_only| ask(after, prefix, limit, keys_only, false);
     let keys = |page: &RangePage| {
         let text = page.entries.iter().map(|(key, _)| key.as_bytes().escape_ascii().to_string());
         text.collect::<Vec<_>>().join(" ")
@@ -212,6 +212,16 @@ fn a_page_merges_all_units_in_key_order_and_resumes_where_it_stopped() {
     let rest = page("ab", "a", 2, true);
     assert_eq!((keys(&rest).as_str(), rest.complete), ("ac ad", true));
     assert_eq!(rest.entries[1].1.value, Some(Value::new("").unwrap()));
+    let back = |after, prefix, limit| {
+        let page = ask(after, prefix, limit, false, true);
+        (keys(&page), page.complete)
+    };
+    assert_eq!(back("", "", 100), ("d c b ad ac ab a".to_owned(), true));
+    assert_eq!(back("", "a", 2), ("ad ac".to_owned(), false));
+    assert_eq!(back("ac", "a", 2), ("ab a".to_owned(), true));
+    assert_eq!(back("b", "a", 9), ("ad ac ab a".to_owned(), true), "from above the prefix");
+    assert_eq!(back("a", "b", 9), (String::new(), true), "from below it");
+    assert_eq!(back("a", "", 9), (String::new(), true));
 }
 
 #[test]
@@ -314,8 +324,8 @@ fn keys_of_dropped_tables_go_in_bounded_pieces_and_those_of_others_stay() {
     let count = |table: u32| {
         let units = Arc::new((0..100).map(unit).collect());
         let (prefix, after, table) = (Bytes::new(), Bytes::new(), TableId(table));
-        let (limit, keys_only) = (1000, true);
-        let request = DiskRequest::Range { units, table, prefix, after, limit, keys_only };
+        let (limit, keys_only, reverse) = (1000, true, false);
+        let request = DiskRequest::Range { units, table, prefix, after, limit, keys_only, reverse };
         let DiskAnswer::Range(page) = run(&replica, request) else { panic!() };
         page.entries.len()
     };

@@ -4,11 +4,12 @@
 use std::ops::Bound;
 use std::sync::Arc;
 
-use super::execute::submit;
+use super::copy::Giver;
 use super::keyspace::{DATA, OVERLAY, unit_of, unit_prefix};
-use super::{Done, Shared, copy, disk_error, files, overlay, restore};
+use super::trees::{self, Gone};
+use super::{Done, Shared, copy, damage, disk_error, files, overlay, restore};
 use crate::message::{CopyWhat, DiskAnswer, DiskError, FillRecord, MetaRecord, UnitDisk, UnitDone};
-use crate::storage::{Batch, Direction, Durability, Engine, KeyRange, Snapshot};
+use crate::storage::{Batch, Direction, Durability, KeyRange, Snapshot};
 use crate::types::Unit;
 
 /// Units found at once.
@@ -17,7 +18,9 @@ const UNITS_MAX: usize = 64;
 /// Carries a request out.
 pub(super) fn execute(shared: &Arc<Shared>, disk: UnitDisk, done: Done) {
     match disk {
-        UnitDisk::Held { after } => done(held(&shared.engine, after).map(DiskAnswer::Unit)),
+        UnitDisk::Held { after } => {
+            done(held(&shared.engine.snapshot(), after).map(DiskAnswer::Unit))
+        }
         UnitDisk::Empty { unit, record } => empty(shared, unit, record, done),
         UnitDisk::Page { unit, what, to } => match what {
             CopyWhat::Files => files::export(shared, unit, to, done),
@@ -37,24 +40,46 @@ pub(super) fn execute(shared: &Arc<Shared>, disk: UnitDisk, done: Done) {
             shared.stages.free(shared, unit);
             done(Ok(DiskAnswer::Unit(UnitDone::Merged)));
         }
-        UnitDisk::TakeIn { unit, files, record, state } => {
+        UnitDisk::TakeIn { unit, files, source, record, state } => {
+            if let Err(error) = shared.floors.adopt(shared, unit, source) {
+                return done(Err(error));
+            }
             files::take_in(shared, (unit, files), record, state, done);
+        }
+        UnitDisk::Damage => {
+            let found = damage::find(&shared.engine);
+            done(Ok(DiskAnswer::Unit(UnitDone::Damaged(found))));
+        }
+        UnitDisk::Scrub { from, bytes } => {
+            let piece = damage::scrub(&shared.engine, from, bytes);
+            done(Ok(DiskAnswer::Unit(UnitDone::Scrubbed(piece))));
+        }
+        UnitDisk::Lose { records, log } => damage::lose(shared, &records, log, done),
+        UnitDisk::Forgo { keys, kept, records } => {
+            damage::forgo(shared, (&keys, &kept), &records, done);
         }
         UnitDisk::Drain { unit, record } => overlay::drain(shared, unit, record, done),
         UnitDisk::Compare { unit, marks } => {
             let wanted = copy::wanted(&shared.engine, unit, marks);
             done(wanted.map(|wanted| DiskAnswer::Unit(UnitDone::Wanted(wanted))));
         }
-        UnitDisk::Merge { unit, entries } => copy::merge_all(shared, unit, entries, done),
+        UnitDisk::Fill { unit, entries, source } => {
+            match shared.floors.adopt(shared, unit, source) {
+                Ok(()) => copy::merge_all(shared, (unit, Giver::Source), entries, done),
+                Err(error) => done(Err(error)),
+            }
+        }
+        UnitDisk::Merge { unit, entries } => {
+            copy::merge_all(shared, (unit, Giver::Owner), entries, done);
+        }
     }
 }
 
 /// The first units behind `after` of which the store holds anything, and whether there are no more.
-fn held(engine: &Engine, after: Option<Unit>) -> Result<UnitDone, DiskError> {
-    let snapshot = engine.snapshot();
+pub(super) fn held(snapshot: &Snapshot, after: Option<Unit>) -> Result<UnitDone, DiskError> {
     let (mut units, mut last) = (Vec::new(), after);
     while units.len() < UNITS_MAX {
-        let found = [next(&snapshot, DATA, last)?, next(&snapshot, OVERLAY, last)?];
+        let found = [next(snapshot, DATA, last)?, next(snapshot, OVERLAY, last)?];
         let Some(unit) = found.into_iter().flatten().min() else {
             return Ok(UnitDone::Held(units, true));
         };
@@ -84,14 +109,18 @@ fn next(snapshot: &Snapshot, space: u8, after: Option<Unit>) -> Result<Option<Un
 fn empty(shared: &Shared, unit: Unit, record: Option<FillRecord>, done: Done) {
     shared.overlays.set(unit, record.as_ref());
     shared.stages.free(shared, unit);
+    shared.floors.forget(unit);
     let mut batch = Batch::new();
+    // What was known of its floor was known of what goes.
+    batch.delete(&restore::floor_key(unit));
     let snapshot = shared.engine.snapshot();
     for space in [DATA, OVERLAY] {
         let range = KeyRange::prefix(&unit_prefix(space, unit));
         match holds(&snapshot, &range) {
             // Deleted ranges are kept in memory until a merge ends them: none without need.
             Ok(false) => {}
-            Ok(true) => batch.delete_range(&range),
+            // What cannot be read goes too.
+            Ok(true) | Err(DiskError::Corruption(_)) => batch.delete_range(&range),
             Err(error) => return done(Err(error)),
         }
     }
@@ -103,7 +132,8 @@ fn empty(shared: &Shared, unit: Unit, record: Option<FillRecord>, done: Done) {
         }
         None => batch.delete(&restore::fill_key(unit)),
     }
-    submit(shared, batch, Durability::Synced, DiskAnswer::Unit(UnitDone::Emptied), done);
+    let answer = DiskAnswer::Unit(UnitDone::Emptied);
+    trees::wipe(shared, (batch, Gone::Unit(unit)), Durability::Synced, answer, done);
 }
 
 pub(super) fn holds(snapshot: &Snapshot, range: &KeyRange) -> Result<bool, DiskError> {

@@ -45,6 +45,11 @@ async fn ready(State(handle): State<Handle>) -> Response {
         None => ("starting", ""),
     };
     let serving = view.as_ref().is_some_and(|view| matches!(view.phase, Phase::Serving));
+    readiness(serving, phase, why)
+}
+
+/// The answer of `/readyz`.
+pub(super) fn readiness(serving: bool, phase: &str, why: &str) -> Response {
     let reasons: Vec<&str> = Some(why).filter(|why| !why.is_empty()).into_iter().collect();
     let body = serde_json::json!({ "ready": serving, "phase": phase, "reasons": reasons });
     let status = if serving { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
@@ -52,8 +57,12 @@ async fn ready(State(handle): State<Handle>) -> Response {
 }
 
 async fn metrics(State(handle): State<Handle>) -> Response {
+    metrics_answer(telemetry::render(handle.telemetry(), newest(&handle)))
+}
+
+/// The answer of `/metrics`.
+pub(super) fn metrics_answer(text: String) -> Response {
     const FORMAT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    let text = telemetry::render(handle.telemetry(), newest(&handle));
     ([(header::CONTENT_TYPE, FORMAT)], text).into_response()
 }
 

@@ -20,6 +20,7 @@ use crate::types::{Addresses, ClusterState, Nonce, limits};
 use crate::wire::join::JoinCall;
 
 use super::Settings;
+use super::waiting::Waiting;
 
 /// Pause before asking again.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -27,11 +28,12 @@ const PAUSE: Duration = Duration::from_millis(500);
 const DECISION_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// Makes the node of `settings` a member, if it is none yet and is to join. Returns at once otherwise.
+/// What it waits for is said to `waiting`.
 ///
 /// # Errors
 /// The store does not open or cannot be written; or the cluster refuses for good: another cluster, a
 /// name that is taken.
-pub async fn become_member(settings: &Settings) -> anyhow::Result<()> {
+pub(super) async fn become_member(settings: &Settings, waiting: &Waiting) -> anyhow::Result<()> {
     let Some(wish) = &settings.join else { return Ok(()) };
     let (dir, options) = (&settings.data_dir, settings.storage.clone());
     let (replica, restored) = Replica::open(Arc::new(RealVfs), dir, options)?;
@@ -55,7 +57,8 @@ pub async fn become_member(settings: &Settings) -> anyhow::Result<()> {
                 feature_level: limits::FEATURE_LEVEL,
             },
         };
-        let state = ask(settings, &wish.address, &call).await?;
+        waiting.joins(&format!("{} is asked to let this node in", wish.address));
+        let state = ask((settings, waiting), &wish.address, &call).await?;
         let id = state.member_named(&settings.node.name).map(|member| member.id);
         let id = id.context("the state does not name this node")?;
         tracing::info!(cluster = %state.cluster, epoch = %state.epoch, %id, "joined");
@@ -97,7 +100,7 @@ fn persist(replica: &Replica, record: MetaRecord) -> anyhow::Result<()> {
 
 /// Asks until the cluster has said yes, or no for good.
 async fn ask(
-    settings: &Settings,
+    (settings, waiting): (&Settings, &Waiting),
     address: &str,
     call: &JoinCall,
 ) -> anyhow::Result<Arc<ClusterState>> {
@@ -110,6 +113,7 @@ async fn ask(
                 let text = error.to_string();
                 if told.as_ref() != Some(&text) {
                     tracing::warn!(member = address, why = %text, "waiting to join");
+                    waiting.joins(&format!("{address} has not let this node in: {text}"));
                     told = Some(text);
                 }
                 sleep(PAUSE).await;

@@ -8,6 +8,7 @@ mod pid_file;
 pub mod probe;
 pub mod run;
 mod settings;
+mod waiting;
 
 use core::time::Duration;
 use std::io;
@@ -156,6 +157,7 @@ impl Server {
             let page = http::serve(listener, handle.clone(), all_close.clone());
             other_tasks.push(spawn_port("http", page));
         }
+        other_tasks.push(tokio::spawn(tell_trees(replica.clone(), all_close.clone())));
         Ok(Server {
             addresses,
             handle,
@@ -233,7 +235,7 @@ impl Server {
 
 /// The store's figures, as metrics show them.
 fn store_facts(replica: &Replica) -> StoreFacts {
-    let stats = replica.stats();
+    let (stats, trees) = (replica.stats(), replica.tree_facts());
     let wide = |bytes: usize| u64::try_from(bytes).unwrap_or(u64::MAX);
     StoreFacts {
         disk_bytes: stats.disk_bytes,
@@ -243,8 +245,38 @@ fn store_facts(replica: &Replica) -> StoreFacts {
         batches: stats.batches,
         fsyncs: stats.fsyncs,
         flushes: stats.flushes,
+        tree_bytes: trees.bytes,
+        tree_leaves: trees.leaves,
+        tree_file_bytes: trees.file_bytes,
+        tree_file_written: trees.file_written,
+        tree_file_failed: trees.file_failed,
+        trees_building: trees.building,
+        tree_entries_read: trees.entries_read,
     }
 }
+
+/// Says once how the trees of units have come to be, when all are there.
+async fn tell_trees(replica: Replica, closing: CancellationToken) {
+    while replica.tree_facts().building > 0 {
+        tokio::select! {
+            () = sleep(TREES_POLL) => {}
+            () = closing.cancelled() => return,
+        }
+    }
+    let facts = replica.tree_facts();
+    tracing::info!(
+        trees = facts.units,
+        from_file = facts.taken,
+        replayed = facts.replayed,
+        built = facts.built,
+        bytes = facts.bytes,
+        leaves = facts.leaves,
+        "all trees are there: the units of this node can be compared"
+    );
+}
+
+/// How often it is looked whether all trees are there.
+const TREES_POLL: Duration = Duration::from_millis(100);
 
 /// How often a draining server looks whether all is answered.
 const DRAIN_POLL: Duration = Duration::from_millis(10);

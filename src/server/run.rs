@@ -14,6 +14,7 @@ use crate::config::LogFormat;
 use crate::telemetry::log;
 
 use super::pid_file::PidFile;
+use super::waiting::Waiting;
 use super::{Listeners, Server, Settings};
 
 /// What the watchdog allows beyond the drain timeout.
@@ -57,14 +58,18 @@ fn raise_file_limit() -> std::io::Result<()> {
 async fn serve(settings: &Settings) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::listen()?;
     let listeners = Listeners::bind(settings).await?;
+    // Until the node answers there for itself.
+    let waiting = Waiting::serve(listeners.http.as_ref())?;
     tokio::select! {
-        joined = super::join::become_member(settings) => joined?,
+        joined = super::join::become_member(settings, &waiting) => joined?,
         name = signals.next() => {
             tracing::info!(signal = name, "stopped before it was a member");
             return Ok(ExitCode::SUCCESS);
         }
     }
+    waiting.opens();
     let server = Server::start(settings, listeners)?;
+    drop(waiting);
     let at = server.addresses();
     tracing::info!(
         node = %settings.node.name, client = %at.client, peer = %at.peer, http = ?at.http,

@@ -220,8 +220,45 @@ fn node(config: &Config) -> Result<NodeConfig, ConfigError> {
         hint_bytes_max: hint_bytes(config)?,
         hint_replay_rate: replay_rate(config)?,
         transfer_rate: u64::try_from(config.transfer.rate).unwrap_or(u64::MAX),
+        repair_interval: repair_interval(config)?,
+        repair_settle: config.repair.settle,
+        repair_rate: u64::try_from(config.repair.rate).unwrap_or(u64::MAX),
+        purge_slack: purge_slack(config)?,
+        scrub_period: config.scrub.period,
+        scrub_rate: u64::try_from(at_least_one("scrub.rate", config.scrub.rate)?)
+            .unwrap_or(u64::MAX),
         ..NodeConfig::new(name, founders)
     })
+}
+
+/// Shorter ones would keep nodes busy with comparing.
+fn repair_interval(config: &Config) -> Result<Duration, ConfigError> {
+    let (interval, settle) = (config.repair.interval, config.repair.settle);
+    if interval.is_zero() {
+        return Ok(interval);
+    }
+    if interval < Duration::from_secs(1) {
+        let why = "it must be 1s or more, or 0s: then owners are compared only when somebody asks";
+        return refuse(format!("repair.interval is {interval:?}; {why}"));
+    }
+    if settle > interval {
+        return refuse(format!(
+            "repair.settle is {settle:?}; it must not be above repair.interval"
+        ));
+    }
+    Ok(interval)
+}
+
+/// It has to be beyond all deadlines, of clients' requests as of nodes'.
+fn purge_slack(config: &Config) -> Result<Duration, ConfigError> {
+    let slack = config.repair.purge_slack;
+    if slack < Duration::from_secs(1) || slack < config.request.timeout {
+        let least = config.request.timeout.max(Duration::from_secs(1));
+        return refuse(format!(
+            "repair.purge_slack is {slack:?}; it must be {least:?} or more, beyond all deadlines"
+        ));
+    }
+    Ok(slack)
 }
 
 /// Percent of something.

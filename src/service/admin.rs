@@ -10,14 +10,17 @@ use crate::wire::admin::{
     version_to_wire,
 };
 use crate::wire::client::mismatched;
+use crate::wire::comparing::{repair_from_wire, repair_to_wire};
 use crate::wire::error::status_of;
 use crate::wire::explain::{explain_from_wire, explain_to_wire};
+use crate::wire::gc::gc_to_wire;
 use crate::wire::hints::{
     drop_hints_from_wire, hints_to_wire, list_hints_from_wire, replay_hints_from_wire,
 };
 use crate::wire::plan::{change_from_wire, topology_to_wire};
 use crate::wire::proto::admin as pb;
 use crate::wire::proto::admin::admin_server::Admin;
+use crate::wire::scrub::{scrub_from_wire, scrub_to_wire};
 
 use super::call;
 
@@ -106,6 +109,27 @@ impl Admin for AdminService {
         }
     }
 
+    async fn gc_status(
+        &self,
+        request: Request<pb::GcStatusRequest>,
+    ) -> Result<Response<pb::GcStatusResponse>, Status> {
+        match self.run(request.metadata(), AdminRequest::Gc).await? {
+            Reply::Gc(reply) => Ok(Response::new(gc_to_wire(*reply))),
+            _ => Err(status_of(&mismatched())),
+        }
+    }
+
+    async fn scrub(
+        &self,
+        request: Request<pb::ScrubRequest>,
+    ) -> Result<Response<pb::ScrubResponse>, Status> {
+        let (metadata, _, ask) = request.into_parts();
+        match self.run(&metadata, scrub_from_wire(ask)).await? {
+            Reply::Scrub(reply) => Ok(Response::new(scrub_to_wire(*reply))),
+            _ => Err(status_of(&mismatched())),
+        }
+    }
+
     async fn list_hints(
         &self,
         request: Request<pb::ListHintsRequest>,
@@ -128,6 +152,18 @@ impl Admin for AdminService {
     ) -> Result<Response<pb::HintsResponse>, Status> {
         let (metadata, _, ask) = request.into_parts();
         self.hints(&metadata, drop_hints_from_wire(ask)).await
+    }
+
+    async fn repair(
+        &self,
+        request: Request<pb::RepairRequest>,
+    ) -> Result<Response<pb::RepairResponse>, Status> {
+        let (metadata, _, ask) = request.into_parts();
+        let ask = repair_from_wire(ask).map_err(|error| status_of(&error))?;
+        match self.run(&metadata, ask).await? {
+            Reply::Repair(reply) => Ok(Response::new(repair_to_wire(*reply))),
+            _ => Err(status_of(&mismatched())),
+        }
     }
 
     async fn topology(

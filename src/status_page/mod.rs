@@ -28,13 +28,25 @@ svg{max-width:100%;height:auto}";
 
 /// Renders the page.
 pub fn render(view: Option<&View>) -> String {
-    let mut page = String::from("<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">");
-    // Writing to a string does not fail, here and below.
-    let _ = write!(page, "<title>kvd</title><style>{STYLE}</style></head><body>");
-    match view {
-        Some(view) => body(&mut page, view),
+    framed(|page| match view {
+        Some(view) => body(page, view),
         None => page.push_str("<h1>kvd</h1><p>The node is starting.</p>"),
-    }
+    })
+}
+
+/// Renders the page of a process that has no node to ask yet: how far it has come, and what for it
+/// waits.
+pub fn render_waiting(phase: &str, why: &str) -> String {
+    framed(|page| {
+        // Writing to a string does not fail, here and below.
+        let _ = write!(page, "<h1>kvd</h1><p>{}: {}</p>", escape(phase), escape(why));
+    })
+}
+
+fn framed(content: impl FnOnce(&mut String)) -> String {
+    let mut page = String::from("<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">");
+    let _ = write!(page, "<title>kvd</title><style>{STYLE}</style></head><body>");
+    content(&mut page);
     page.push_str("<p><a href=\"/metrics\">metrics</a> · <a href=\"/readyz\">readiness</a></p>");
     page.push_str("</body></html>\n");
     page

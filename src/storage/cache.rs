@@ -21,6 +21,7 @@ use parking_lot::Mutex;
 use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{OptionsBuilder, Weighter};
 
+use super::bad_places::BadPlaces;
 use super::files::FileNo;
 use super::sstable::{Block, Filter, Index};
 
@@ -116,6 +117,8 @@ pub(crate) struct BlockCache {
     unpinned: AtomicU64,
     hits: AtomicU64,
     misses: AtomicU64,
+    /// What could not be read of the files whose blocks are kept here.
+    pub(crate) bad: BadPlaces,
 }
 
 impl std::fmt::Debug for BlockCache {
@@ -135,8 +138,8 @@ impl BlockCache {
             .build()
             .expect("both capacities are given");
         let cache = Cache::with_options(options, Weight, Mix, DefaultLifecycle::default());
-        let (pinned, none) = (Mutex::new(0), AtomicU64::default);
-        Self { cache, budget, pinned, unpinned: none(), hits: none(), misses: none() }
+        let (pinned, none, bad) = (Mutex::new(0), AtomicU64::default, BadPlaces::default());
+        Self { cache, budget, pinned, unpinned: none(), hits: none(), misses: none(), bad }
     }
 
     /// What is kept at a place.

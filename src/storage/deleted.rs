@@ -10,7 +10,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use parking_lot::RwLock;
@@ -137,6 +137,31 @@ impl Deleted {
         }
         false
     }
+
+    /// What of a range no batch has deleted after `last`, as a reader at `at` sees it.
+    fn uncovered(&self, range: &KeyRange, last: Seqno, at: Seqno) -> Vec<KeyRange> {
+        let (mut next, end) = owned(range);
+        let mut left = Vec::new();
+        let is_before_end = |key: &Bytes| end.as_ref().is_none_or(|end| key < end);
+        for fragment in self.fragments.iter().take_while(|fragment| is_before_end(&fragment.start))
+        {
+            let newer = fragment.seqnos.iter().any(|seqno| last < *seqno && *seqno <= at);
+            if !newer || fragment.end.as_ref().is_some_and(|end| *end <= next) {
+                continue;
+            }
+            if next < fragment.start {
+                left.push(KeyRange::new(next, Some(fragment.start.clone())));
+            }
+            match &fragment.end {
+                Some(end) => next = end.clone(),
+                None => return left,
+            }
+        }
+        if is_before_end(&next) {
+            left.push(KeyRange::new(next, end));
+        }
+        left
+    }
 }
 
 fn owned(range: &KeyRange) -> (Bytes, Option<Bytes>) {
@@ -191,11 +216,35 @@ impl DeletedInMemory {
 pub(crate) struct Covers {
     sets: Vec<Arc<Deleted>>,
     at: Seqno,
+    /// Blocks that could not be read, and were passed over because they hold nothing that is to be seen.
+    passed: AtomicU64,
 }
 
 impl Covers {
     pub(crate) fn new(sets: impl IntoIterator<Item = Arc<Deleted>>, at: Seqno) -> Self {
-        Self { sets: sets.into_iter().filter(|set| !set.is_empty()).collect(), at }
+        let sets = sets.into_iter().filter(|set| !set.is_empty()).collect();
+        Self { sets, at, passed: AtomicU64::new(0) }
+    }
+
+    /// What of a range may hold versions of batch `last` or earlier ones that are not hidden.
+    pub(crate) fn uncovered(&self, range: KeyRange, last: Seqno) -> Vec<KeyRange> {
+        self.sets.iter().fold(vec![range], |left, set| {
+            left.iter().flat_map(|range| set.uncovered(range, last, self.at)).collect()
+        })
+    }
+
+    /// Whether nothing of a range that was written by batch `last` or earlier is to be seen: what cannot
+    /// be read of it is then no loss. Counts it.
+    pub(crate) fn passes(&self, range: KeyRange, last: Seqno) -> bool {
+        let passes = !self.sets.is_empty() && self.uncovered(range, last).is_empty()
+            || crate::mutant!("storage-passes-over-damage");
+        self.passed.fetch_add(u64::from(passes), Ordering::Relaxed);
+        passes
+    }
+
+    /// How often it has said so.
+    pub(crate) fn passed(&self) -> u64 {
+        self.passed.load(Ordering::Relaxed)
     }
 
     /// Whether the version that batch `seqno` has written of `key` is hidden.

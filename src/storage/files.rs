@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 pub(crate) type FileNo = u32;
 
 pub(crate) const CURRENT: &str = "CURRENT";
+/// Says that a part of the log was missing, until that is noted elsewhere.
+pub(crate) const LOST: &str = "LOST";
 pub(crate) const CURRENT_NEXT: &str = "CURRENT.tmp";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,10 +4,12 @@
 //! left out.
 
 use std::ops::Bound;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::batch::{Kind, Seqno};
+use super::blob::Pointer;
 use super::deleted::Covers;
 use super::error::Error;
 use super::key_range::KeyRange;
@@ -114,7 +116,7 @@ pub type LentPair<'a> = (&'a [u8], &'a [u8], Seqno);
 #[derive(Debug)]
 pub struct Iter {
     merge: Merge,
-    covers: Covers,
+    covers: Arc<Covers>,
     bounds: Range,
     direction: Direction,
     state: State,
@@ -136,7 +138,7 @@ impl Iter {
     pub(crate) fn new(
         sources: Vec<Source>,
         bounds: Range,
-        covers: Covers,
+        covers: Arc<Covers>,
         direction: Direction,
     ) -> Self {
         let merge = Merge::new(sources, bounds.clone(), direction);
@@ -155,7 +157,7 @@ impl Iter {
     pub(crate) fn refused(error: Error, direction: Direction) -> Self {
         Self {
             refused: Some(error),
-            ..Self::new(Vec::new(), Range::all(), Covers::default(), direction)
+            ..Self::new(Vec::new(), Range::all(), Arc::default(), direction)
         }
     }
 
@@ -203,6 +205,30 @@ impl Iter {
             return Ok(None);
         }
         Ok(self.merge.entry().map(|entry| (entry.key, entry.seqno)))
+    }
+
+    /// The next key, its value, and the number of the batch that wrote it, lent until the iterator moves
+    /// on, and whether the value is all of it; `None` at the end. Values that stand in blob files are not
+    /// read: of them there are the first 64 bytes.
+    ///
+    /// # Errors
+    /// As for [`Iter::next_lent`].
+    pub fn next_head(&mut self) -> Result<Option<(LentPair<'_>, bool)>, Error> {
+        if !self.advance()? {
+            return Ok(None);
+        }
+        let pointer = self.merge.entry().filter(|entry| entry.kind == Kind::Pointer);
+        // One that is damaged is told as such.
+        let is_damaged = pointer.is_some_and(|entry| Pointer::decode(entry.value).is_none());
+        if is_damaged {
+            self.fetch()?;
+        }
+        let Some(entry) = self.merge.entry() else { return Ok(None) };
+        let pointer = (entry.kind == Kind::Pointer).then(|| Pointer::decode(entry.value)).flatten();
+        Ok(Some(match pointer {
+            Some(pointer) => ((entry.key, pointer.head, entry.seqno), false),
+            None => ((entry.key, entry.value, entry.seqno), true),
+        }))
     }
 
     /// Reads the value here if it stands in a blob file.

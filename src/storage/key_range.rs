@@ -101,6 +101,15 @@ impl KeyRange {
         Some(Self { start, end })
     }
 
+    /// Whether any key can be in it and in another.
+    pub(crate) fn overlaps(&self, other: &Self) -> bool {
+        let is_before = |start: &[u8], end: Option<&[u8]>| end.is_none_or(|end| start < end);
+        !self.is_empty()
+            && !other.is_empty()
+            && is_before(&self.start, other.end())
+            && is_before(&other.start, self.end())
+    }
+
     /// Whether any key from `smallest` to `largest` can be in it.
     pub(crate) fn meets(&self, smallest: &[u8], largest: &[u8]) -> bool {
         !self.is_empty() && *self.start <= *largest && self.is_before_end(smallest)
@@ -128,6 +137,10 @@ mod tests {
         assert!(range.holds(b"c", b"e") && !range.holds(b"c", b"f") && !range.holds(b"b", b"e"));
         assert!(range.meets(b"a", b"c") && range.meets(b"e", b"z") && range.meets(b"a", b"z"));
         assert!(!range.meets(b"a", b"b") && !range.meets(b"f", b"z"));
+        let overlaps = |start: &[u8], end: &[u8]| range.overlaps(&KeyRange::between(start, end));
+        assert!(overlaps(b"a", b"d") && overlaps(b"e", b"z") && overlaps(b"d", b"e"));
+        assert!(!overlaps(b"a", b"c") && !overlaps(b"f", b"z") && !overlaps(b"d", b"d"));
+        assert!(range.overlaps(&KeyRange::all()) && KeyRange::all().overlaps(&range));
         let empty = KeyRange::between(b"c", b"c");
         assert!(empty.is_empty() && !empty.contains(b"c") && !empty.meets(b"a", b"z"));
     }

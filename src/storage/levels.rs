@@ -13,7 +13,7 @@ use bytes::Bytes;
 
 use super::batch::Seqno;
 use super::blob::BlobFile;
-use super::deleted::{Deleted, RangeDelete};
+use super::deleted::{Covers, Deleted, RangeDelete};
 use super::entry::EntryRef;
 use super::error::Error;
 use super::files::FileNo;
@@ -351,11 +351,17 @@ pub(crate) struct LevelCursor {
     mode: ReadMode,
     at: usize,
     current: Option<TableCursor>,
+    covers: Option<Arc<Covers>>,
 }
 
 impl LevelCursor {
     pub(crate) fn new(tables: Arc<[Arc<Table>]>, direction: Direction, mode: ReadMode) -> Self {
-        Self { tables, direction, mode, at: 0, current: None }
+        Self { tables, direction, mode, at: 0, current: None, covers: None }
+    }
+
+    /// See [`TableCursor::heeding`].
+    pub(crate) fn heeding(self, covers: &Arc<Covers>) -> Self {
+        Self { covers: Some(Arc::clone(covers)), ..self }
     }
 
     /// Goes to the first entry inside `range`, from the side that the direction starts at.
@@ -394,6 +400,7 @@ impl LevelCursor {
                 }
             }
             let mut cursor = TableCursor::new(Arc::clone(table), self.direction, self.mode);
+            cursor = cursor.heeding(self.covers.clone());
             cursor.seek(range)?;
             self.at = at;
             if cursor.key().is_some() {

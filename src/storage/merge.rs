@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::deleted::Covers;
 use super::entry::{Entry, EntryRef};
 use super::error::Error;
 use super::iter::{Direction, Range};
@@ -27,6 +28,14 @@ impl Source {
     /// Tables that are disjoint and in key order.
     pub(crate) fn run(tables: &[Arc<Table>], direction: Direction, mode: ReadMode) -> Self {
         Self::Level(Box::new(LevelCursor::new(tables.into(), direction, mode)))
+    }
+
+    /// The same, passing over what cannot be read where these hide all that can stand there.
+    pub(crate) fn heeding(self, covers: &Arc<Covers>) -> Self {
+        match self {
+            Self::Memtable(_) => self,
+            Self::Level(cursor) => Self::Level(Box::new(cursor.heeding(covers))),
+        }
     }
 
     fn seek(&mut self, range: &Range) -> Result<(), Error> {

@@ -19,6 +19,7 @@
 //! # Ok::<(), roundtable::storage::Error>(())
 //! ```
 
+mod bad_places;
 mod batch;
 mod blob;
 mod cache;
@@ -43,6 +44,7 @@ mod memtable;
 mod memtable_cursor;
 mod merge;
 mod options;
+mod rebuild;
 mod sstable;
 mod table_writer;
 pub mod vfs;
@@ -52,8 +54,8 @@ pub use batch::{Batch, Seqno};
 pub use check::{Checked, check};
 pub use compaction::{CompactionFilter, SharedFilter};
 pub use engine::{
-    Checkpoint, CompactionBytes, CorruptRegion, Engine, Ingested, LevelStats, OnDone, Recovery,
-    Snapshot, Stats, TryGet, Verified,
+    BeforeFlush, Checkpoint, CompactionBytes, CorruptRegion, Damage, Engine, Ingested, LevelStats,
+    Moment, OnDone, Recovery, ScrubPlace, Scrubbed, Since, Snapshot, Stats, TryGet, Verified,
 };
 pub use error::Error;
 pub use export::{BlobPart, Export, TableFile};
@@ -63,5 +65,6 @@ pub use options::{
     BATCH_BYTES_MAX, Compression, Durability, ENGINE_KEY_BYTES_MAX, ENGINE_VALUE_BYTES_MAX,
     LEVEL_COUNT, Options, SYNC_INTERVAL_DEFAULT, SyncMode, ThreadMode,
 };
+pub use rebuild::{MissingFile, missing, rebuild};
 pub use table_writer::TableWriter;
 pub use vfs::{FaultyVfs, MemoryVfs, RealVfs, Vfs};

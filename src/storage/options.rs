@@ -124,6 +124,9 @@ pub struct Options {
     /// has a quarter of `table_bytes`, and in the last level always beside a unit as large as that.
     /// May differ between openings.
     pub unit_prefix_bytes: usize,
+    /// Keys that begin with this byte never share a table with others, so that damage of these costs
+    /// nothing of those; default none. May differ between openings.
+    pub apart: Option<u8>,
     /// Says which entries may be dropped for the caller's reasons; default none.
     pub filter: Option<SharedFilter>,
     /// How many compactions may run at the same time, in a thread each; default 0: one for every
@@ -139,6 +142,9 @@ pub struct Options {
     /// Flushes go first. The nearer [`Engine::pressure`](crate::storage::Engine::pressure) is to one
     /// half, the more they may write, and above it there is no bound. For threaded engines only.
     pub background_bytes_per_second: Option<u64>,
+    /// Whether nothing is flushed before [`Engine::before_flush`](crate::storage::Engine::before_flush) or
+    /// [`Engine::release_flushes`](crate::storage::Engine::release_flushes) was called; default false.
+    pub holds_flushes: bool,
     /// When a batch counts as done; default [`SyncMode::Always`].
     pub sync: SyncMode,
     /// Who does the work; default [`ThreadMode::Threaded`].
@@ -169,11 +175,13 @@ impl Default for Options {
             blob_file_bytes: 64 << 20,
             blob_garbage_percent: 30,
             unit_prefix_bytes: 0,
+            apart: None,
             filter: None,
             compaction_threads: 0,
             debt_bytes_max: 64 << 30,
             compaction_step_bytes: 256 << 10,
             background_bytes_per_second: None,
+            holds_flushes: false,
             sync: SyncMode::Always,
             threads: ThreadMode::Threaded,
         }

@@ -11,7 +11,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::message::{Bound, ErrorCode, HintGauges, MemberView, Phase, View};
+use crate::message::{
+    Bound, ErrorCode, HintGauges, MemberView, Phase, RepairGauges, StoreHealth, View,
+};
 use crate::transport::PeerStats;
 use crate::types::limits;
 
@@ -199,6 +201,8 @@ impl Snapshot {
         for (name, help, value) in [
             ("kv_store_disk", "Tables and log together", stats.disk_bytes),
             ("kv_store_memory", "Memtables", stats.memory_bytes),
+            ("kv_store_trees", "The trees of units, in memory", stats.tree_bytes),
+            ("kv_store_trees_file", "The file that trees are kept in", stats.tree_file_bytes),
             ("kv_store_pending", "Batches that wait for the log", stats.pending_bytes),
         ] {
             let samples = one(float(value));
@@ -208,9 +212,33 @@ impl Snapshot {
         let (name, help) = ("kv_store_read_only", "1 after a failed write or sync of the disk");
         gauges(encoder, Family { name, help, unit: None, samples: one(read_only) })?;
         for (name, help, value) in [
+            (
+                "kv_store_trees_building",
+                "Trees of units that are being built",
+                stats.trees_building,
+            ),
+            ("kv_store_tree_leaves", "Leaves of the trees of units", stats.tree_leaves),
+        ] {
+            gauges(encoder, Family { name, help, unit: None, samples: one(float(value)) })?;
+        }
+        let (name, help) =
+            ("kv_store_tree_file_written", "Written into the file that trees are kept in");
+        let samples = vec![(Labels::new(), stats.tree_file_written)];
+        counters(encoder, Family { name, help, unit: Some(&Unit::Bytes), samples })?;
+        for (name, help, value) in [
             ("kv_store_batches", "Batches submitted", stats.batches),
             ("kv_store_fsyncs", "Syncs of the log", stats.fsyncs),
             ("kv_store_flushes", "Memtables written out", stats.flushes),
+            (
+                "kv_store_tree_file_failed",
+                "How often trees could not be kept",
+                stats.tree_file_failed,
+            ),
+            (
+                "kv_store_tree_entries_read",
+                "Entries read to find what differs from other owners",
+                stats.tree_entries_read,
+            ),
         ] {
             let samples = vec![(Labels::new(), value)];
             counters(encoder, Family { name, help, unit: None, samples })?;
@@ -259,6 +287,38 @@ fn differences(cumulative: &[(f64, u64)]) -> Vec<(f64, u64)> {
         .collect()
 }
 
+fn repair(encoder: &mut DescriptorEncoder<'_>, repair: RepairGauges) -> fmt::Result {
+    for (name, help, value) in [
+        (
+            "kv_repair_verified",
+            "Comparisons of a unit with another owner that found both equal",
+            repair.verified,
+        ),
+        ("kv_repair_sessions", "Comparisons below the roots", repair.sessions),
+        ("kv_repair_keys", "Keys that differed", repair.lacks),
+        ("kv_repair_records_here", "Records brought here by comparisons", repair.here),
+        ("kv_repair_records_there", "Records brought to others by comparisons", repair.there),
+        ("kv_repair_rounds", "Rounds of registers that differed", repair.rounds),
+        ("kv_purged", "Deletes and expired versions purged", repair.purged),
+    ] {
+        let samples = vec![(Labels::new(), value)];
+        counters(encoder, Family { name, help, unit: None, samples })?;
+    }
+    let kind = |name: &str, value| (vec![("kind", name.to_owned())], value);
+    let samples = vec![kind("asked", repair.bytes), kind("answered", repair.answered_bytes)];
+    let (name, help) = ("kv_repair", "Bytes asked, answered and read to compare");
+    counters(encoder, Family { name, help, unit: Some(&Unit::Bytes), samples })?;
+    for (name, help, value) in [
+        ("kv_repair_pairs", "Units, each with each other owner, that are compared", repair.pairs),
+        ("kv_repair_unverified", "Those not found equal since the start", repair.unverified),
+    ] {
+        gauges(encoder, Family { name, help, unit: None, samples: one(float(value)) })?;
+    }
+    let samples = one(repair.oldest.as_secs_f64());
+    let (name, help) = ("kv_repair_oldest", "How long ago the last was found equal");
+    gauges(encoder, Family { name, help, unit: Some(&Unit::Seconds), samples })
+}
+
 fn hints(encoder: &mut DescriptorEncoder<'_>, hints: HintGauges) -> fmt::Result {
     let HintGauges { held, replayed, dropped, dirty } = hints;
     let kinds = |custody: u64, all: u64| {
@@ -283,6 +343,39 @@ fn hints(encoder: &mut DescriptorEncoder<'_>, hints: HintGauges) -> fmt::Result 
     Ok(())
 }
 
+fn health(encoder: &mut DescriptorEncoder<'_>, health: StoreHealth) -> fmt::Result {
+    for (name, help, value, unit) in [
+        (
+            "kv_scrub_done",
+            "Bytes of tables that the scrub has read in this pass",
+            health.scrubbed_bytes,
+            true,
+        ),
+        ("kv_scrub_tables", "Bytes of tables that it reads in a pass", health.scrub_bytes, true),
+        (
+            "kv_lost_units",
+            "Units that have lost data and are not filled again yet",
+            health.lost_units,
+            false,
+        ),
+    ] {
+        let (unit, samples) = (unit.then_some(&Unit::Bytes), one(float(value)));
+        gauges(encoder, Family { name, help, unit, samples })?;
+    }
+    for (name, help, value) in [
+        ("kv_damage_found", "Places of the store that could not be read", health.found),
+        (
+            "kv_units_healed",
+            "Units that had lost data and have been filled again",
+            health.healed_units,
+        ),
+    ] {
+        let samples = vec![(Labels::new(), value)];
+        counters(encoder, Family { name, help, unit: None, samples })?;
+    }
+    Ok(())
+}
+
 fn members(encoder: &mut DescriptorEncoder<'_>, view: &View) -> fmt::Result {
     let phase = match view.phase {
         Phase::Founding(_) => "founding",
@@ -300,6 +393,8 @@ fn members(encoder: &mut DescriptorEncoder<'_>, view: &View) -> fmt::Result {
     let (name, help) = ("kv_epoch", "The newest cluster state in force");
     gauges(encoder, Family { name, help, unit: None, samples: one(float(epoch)) })?;
     hints(encoder, view.hints)?;
+    repair(encoder, view.repair)?;
+    health(encoder, view.health)?;
     let label = |id: u32| vec![("peer", id.to_string())];
     let samples = view
         .members

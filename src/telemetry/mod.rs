@@ -134,6 +134,20 @@ pub struct StoreFacts {
     pub fsyncs: u64,
     /// Memtables written out since it was opened.
     pub flushes: u64,
+    /// Memory of the trees of units.
+    pub tree_bytes: u64,
+    /// Their leaves.
+    pub tree_leaves: u64,
+    /// The file that they are kept in.
+    pub tree_file_bytes: u64,
+    /// Bytes written into it since it was opened.
+    pub tree_file_written: u64,
+    /// How often that has failed since.
+    pub tree_file_failed: u64,
+    /// Trees that are being built: their units are not compared.
+    pub trees_building: u64,
+    /// Entries read since it was opened to find what differs from other owners.
+    pub tree_entries_read: u64,
 }
 
 /// The counters of one process; cheap to clone.

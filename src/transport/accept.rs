@@ -48,6 +48,8 @@ pub struct PeerService {
 
 /// Streams one connection may have open: two lanes, and those being replaced.
 const STREAMS_PER_CONNECTION: u32 = 16;
+/// Largest frame taken: chunks of files cross in a few of them, instead of 16 KiB at a time.
+const FRAME_BYTES_MAX: u32 = 256 << 10;
 /// Resets of streams by a peer that do not count as an attack. h2 closes the whole connection at 20.
 const RESETS_MAX: usize = 1_000_000;
 
@@ -71,6 +73,7 @@ pub async fn serve_peers(
         .http2_max_local_error_reset_streams(Some(RESETS_MAX))
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_frame_size(FRAME_BYTES_MAX)
         .max_concurrent_streams(STREAMS_PER_CONNECTION)
         .add_service(server)
         .serve_with_incoming_shutdown(incoming(listener), closing.cancelled_owned())

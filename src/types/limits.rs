@@ -118,8 +118,22 @@ pub const COPY_FILES_MAX: usize = 16_384;
 pub const COPY_FILE_NAME_BYTES_MAX: usize = 64;
 /// Pages of copies that a source reads for others at once.
 pub const COPY_PAGES_GIVEN_MAX: usize = 8;
+/// Units whose roots are compared with one message.
+pub const REPAIR_ROOTS_MAX: usize = 1024;
+/// Cells of a range that one question of a session asks about.
+pub const REPAIR_CELLS_MAX: usize = 8192;
+/// Keys that a session brings at once.
+pub const REPAIR_KEYS_MAX: usize = 512;
+/// Questions of sessions that a node answers at once.
+pub const REPAIR_ANSWERS_MAX: usize = 8;
+/// Sessions of its own that a node has at once.
+pub const REPAIR_SESSIONS_MAX: usize = 4;
 /// Units that a node fills at once.
 pub const FILLS_UNDER_WAY_MAX: usize = 4;
+/// Units that wait for a purge which an answer names.
+pub const GC_SHOWN_MAX: usize = 100;
+/// Units whose floors one message tells of.
+pub const FLOOR_NEWS_MAX: usize = 1024;
 /// Fills that a probe tells of.
 pub const FILL_NEWS_MAX: usize = 512;
 /// Largest weight of a member, in thousandths.

@@ -47,6 +47,13 @@ pub struct RecentIds {
 }
 
 impl RegisterState {
+    /// That of a key whose state, if it had any, was purged with all that it knew of changes up to the ballot
+    /// `forgotten`; of one that nobody has written if that is zero.
+    pub fn purged(forgotten: Stamp) -> RegisterState {
+        let ids = RecentIds { list: Vec::new(), forgotten };
+        RegisterState { ids, ..RegisterState::default() }
+    }
+
     /// Whether the time to live of its value is over at `wall`.
     pub fn is_expired(&self, wall: WallTime) -> bool {
         self.expiry.is_some_and(|expiry| expiry <= wall)
@@ -166,10 +173,10 @@ mod tests {
 
     fn states() -> impl Strategy<Value = RegisterState> {
         let value = proptest::option::of(proptest::collection::vec(any::<u8>(), 0..40));
-        (value, any::<Option<u64>>(), any::<[u8; 16]>(), 0..150u64).prop_map(
-            |(value, expiry, stamp, changes)| {
-                let mut ids = RecentIds::default();
-                for n in 1..=changes {
+        (value, any::<Option<u64>>(), any::<[u8; 16]>(), 0..150u64, 0..3u64).prop_map(
+            |(value, expiry, stamp, changes, purged)| {
+                let mut ids = RegisterState::purged(at(purged)).ids;
+                for n in purged + 1..=purged + changes {
                     ids.enter(RequestId(n.into()), at(n), n % 3 != 0);
                 }
                 RegisterState {
@@ -208,6 +215,10 @@ mod tests {
         assert!(ids.may_have_forgotten(WallTime(0)));
         assert!(!ids.may_have_forgotten(WallTime(1)), "what came after 1 is all here");
         assert!(!ids.find(RequestId(77)).unwrap().applied);
+        let purged = RegisterState::purged(at(9));
+        assert!(purged.ids.may_have_forgotten(WallTime(8)));
+        assert!(!purged.ids.may_have_forgotten(WallTime(9)));
+        assert_eq!(RegisterState::purged(Stamp::ZERO), RegisterState::default());
     }
 
     proptest! {

@@ -271,6 +271,7 @@ pub fn scan_from_wire(call: &Call, scan: pb::ScanRequest) -> Result<ClientReques
             after: scan.after,
             limit,
             keys_only: scan.keys_only,
+            reverse: scan.reverse,
             r: quorum_from_wire(scan.r, "r")?,
         }))
     })
@@ -465,9 +466,12 @@ pub fn session_answer(
             | Reply::Explain(_)
             | Reply::Flushed
             | Reply::Compacted
+            | Reply::Scrub(_)
             | Reply::Table(_)
             | Reply::Tables(_)
+            | Reply::Gc(_)
             | Reply::Hints(_)
+            | Reply::Repair(_)
             | Reply::Topology(_)
             | Reply::Forced(_)
             | Reply::Joined(_)

@@ -5,7 +5,7 @@ use bytes::Bytes;
 
 use crate::causality::Accepted;
 use crate::message::{RegisterMessage, RegisterSaid, RegisterTask};
-use crate::types::RegisterState;
+use crate::types::{Epoch, RegisterState, Stamp};
 
 use super::peer::{
     Malformed, micros, place_from_wire, place_to_wire, refusal_from_wire, refusal_to_wire,
@@ -22,9 +22,7 @@ pub(super) fn consensus_to_wire(message: RegisterMessage) -> pb::Consensus {
             let task = match task {
                 RegisterTask::Look => Task::Look(true),
                 RegisterTask::Prepare(ballot) => Task::Prepare(stamp_to_wire(ballot)),
-                RegisterTask::Accept(ballot, state) => {
-                    Task::Accept(accepted_to_wire(&Accepted { ballot, state }))
-                }
+                RegisterTask::Accept(ballot, state) => Task::Accept(state_to_wire(ballot, &state)),
             };
             let ask = pb::ConsensusAsk {
                 place: Some(place_to_wire(place)),
@@ -35,12 +33,13 @@ pub(super) fn consensus_to_wire(message: RegisterMessage) -> pb::Consensus {
         }
         RegisterMessage::Answer { round, complete, result } => {
             use pb::consensus_answer::Result as Wire;
-            let shown = |accepted: Option<Accepted>| pb::ConsensusShown {
-                accepted: accepted.as_ref().map(accepted_to_wire),
-            };
             let result = match result {
-                Ok(RegisterSaid::Looked(accepted)) => Wire::Looked(shown(accepted)),
-                Ok(RegisterSaid::Promised(accepted)) => Wire::Promised(shown(accepted)),
+                Ok(RegisterSaid::Looked(accepted)) => {
+                    Wire::Looked(shown_to_wire(accepted.as_ref(), Stamp::ZERO))
+                }
+                Ok(RegisterSaid::Promised { accepted, floor }) => {
+                    Wire::Promised(shown_to_wire(accepted.as_ref(), floor))
+                }
                 Ok(RegisterSaid::Accepted) => Wire::Accepted(true),
                 Ok(RegisterSaid::Outbid(by)) => Wire::Outbid(stamp_to_wire(by)),
                 Err(refusal) => Wire::Refusal(refusal_to_wire(refusal)),
@@ -63,7 +62,7 @@ pub(super) fn consensus_from_wire(message: pb::Consensus) -> Result<RegisterMess
                 Task::Look(_) => RegisterTask::Look,
                 Task::Prepare(ballot) => RegisterTask::Prepare(stamp_from_wire(ballot)),
                 Task::Accept(accepted) => {
-                    let Accepted { ballot, state } = accepted_from_wire(accepted)?;
+                    let (ballot, state) = state_from_wire(accepted)?;
                     RegisterTask::Accept(ballot, state)
                 }
             };
@@ -72,11 +71,12 @@ pub(super) fn consensus_from_wire(message: pb::Consensus) -> Result<RegisterMess
         }
         Body::Answer(answer) => {
             use pb::consensus_answer::Result as Wire;
-            let shown =
-                |shown: pb::ConsensusShown| shown.accepted.map(accepted_from_wire).transpose();
             let result = match required(answer.result, "result")? {
-                Wire::Looked(it) => Ok(RegisterSaid::Looked(shown(it)?)),
-                Wire::Promised(it) => Ok(RegisterSaid::Promised(shown(it)?)),
+                Wire::Looked(it) => Ok(RegisterSaid::Looked(shown_from_wire(it)?)),
+                Wire::Promised(it) => {
+                    let floor = it.floor.map_or(Stamp::ZERO, stamp_from_wire);
+                    Ok(RegisterSaid::Promised { accepted: shown_from_wire(it)?, floor })
+                }
                 Wire::Accepted(_) => Ok(RegisterSaid::Accepted),
                 Wire::Outbid(by) => Ok(RegisterSaid::Outbid(stamp_from_wire(by))),
                 Wire::Refusal(refusal) => Err(refusal_from_wire(refusal)?),
@@ -86,26 +86,38 @@ pub(super) fn consensus_from_wire(message: pb::Consensus) -> Result<RegisterMess
     })
 }
 
-fn accepted_to_wire(accepted: &Accepted) -> pb::ConsensusState {
-    let mut state = Vec::with_capacity(accepted.state.bytes());
-    accepted.state.encode(&mut state);
-    pb::ConsensusState { ballot: Some(stamp_to_wire(accepted.ballot)), state: Bytes::from(state) }
+fn state_to_wire(ballot: Stamp, state: &RegisterState) -> pb::ConsensusState {
+    let mut bytes = Vec::with_capacity(state.bytes());
+    state.encode(&mut bytes);
+    pb::ConsensusState { ballot: Some(stamp_to_wire(ballot)), state: Bytes::from(bytes) }
 }
 
-fn accepted_from_wire(accepted: pb::ConsensusState) -> Result<Accepted, Malformed> {
-    let ballot = stamp_from_wire(required(accepted.ballot, "ballot")?);
-    let state = RegisterState::decode(accepted.state)
+fn state_from_wire(wire: pb::ConsensusState) -> Result<(Stamp, RegisterState), Malformed> {
+    let ballot = stamp_from_wire(required(wire.ballot, "ballot")?);
+    let state = RegisterState::decode(wire.state)
         .ok_or_else(|| Malformed::new("a state of a register does not decode"))?;
-    Ok(Accepted { ballot, state })
+    Ok((ballot, state))
+}
+
+fn shown_to_wire(accepted: Option<&Accepted>, floor: Stamp) -> pb::ConsensusShown {
+    pb::ConsensusShown {
+        accepted: accepted.map(|it| state_to_wire(it.ballot, &it.state)),
+        fence: accepted.map_or(0, |it| it.fence.0),
+        floor: (floor != Stamp::ZERO).then(|| stamp_to_wire(floor)),
+    }
+}
+
+fn shown_from_wire(shown: pb::ConsensusShown) -> Result<Option<Accepted>, Malformed> {
+    let Some(accepted) = shown.accepted else { return Ok(None) };
+    let (ballot, state) = state_from_wire(accepted)?;
+    Ok(Some(Accepted { fence: Epoch(shown.fence), ballot, state }))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::message::{KeyPlace, PeerMessage, Refusal, RoundId};
-    use crate::types::{
-        ClassId, Epoch, Key, Partition, RequestId, Stamp, TableId, Unit, Value, WallTime,
-    };
+    use crate::types::{ClassId, Key, Partition, RequestId, TableId, Unit, Value, WallTime};
     use crate::wire::peer::{message_from_wire, message_to_wire};
     use core::time::Duration;
     use proptest::prelude::*;
@@ -116,14 +128,15 @@ mod tests {
 
     fn accepted() -> impl Strategy<Value = Accepted> {
         let parts = (stamps(), stamps(), any::<Option<Vec<u8>>>(), any::<Option<u64>>());
-        (parts, any::<Option<u128>>()).prop_map(|((ballot, stamp, value, expiry), id)| {
+        (parts, any::<Option<u128>>(), any::<u64>()).prop_map(|(parts, id, fence)| {
+            let (ballot, stamp, value, expiry) = parts;
             let expiry = expiry.filter(|_| value.is_some()).map(WallTime);
             let value = value.map(|value| Value::new(value).unwrap());
             let mut state = RegisterState { value, expiry, stamp, ..Default::default() };
             if let Some(id) = id.filter(|_| stamp > Stamp::ZERO) {
                 state.ids.enter(RequestId(id), stamp, id % 2 == 0);
             }
-            Accepted { ballot, state }
+            Accepted { fence: Epoch(fence), ballot, state }
         })
     }
 
@@ -135,7 +148,8 @@ mod tests {
         ];
         let said = prop_oneof![
             proptest::option::of(accepted()).prop_map(|it| Ok(RegisterSaid::Looked(it))),
-            proptest::option::of(accepted()).prop_map(|it| Ok(RegisterSaid::Promised(it))),
+            (proptest::option::of(accepted()), stamps())
+                .prop_map(|(accepted, floor)| Ok(RegisterSaid::Promised { accepted, floor })),
             Just(Ok(RegisterSaid::Accepted)),
             stamps().prop_map(|by| Ok(RegisterSaid::Outbid(by))),
             Just(Err(Refusal::NotOwner)),
@@ -182,11 +196,11 @@ mod tests {
         };
         assert!(refused(answer(None)));
         let state = pb::ConsensusState { ballot: None, state: Bytes::new() };
-        let shown = pb::ConsensusShown { accepted: Some(state.clone()) };
+        let shown = pb::ConsensusShown { accepted: Some(state), ..Default::default() };
         assert!(refused(answer(Some(pb::consensus_answer::Result::Looked(shown)))));
         let ballot = Some(stamp_to_wire(Stamp::ZERO));
         let damaged = pb::ConsensusState { ballot, state: Bytes::from_static(b"\xff") };
-        let shown = pb::ConsensusShown { accepted: Some(damaged) };
+        let shown = pb::ConsensusShown { accepted: Some(damaged), ..Default::default() };
         assert!(refused(answer(Some(pb::consensus_answer::Result::Promised(shown)))));
     }
 }

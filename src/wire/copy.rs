@@ -10,6 +10,7 @@ use crate::message::{
 };
 use crate::types::{Epoch, TableId, limits};
 
+use super::floor::{bound_from_wire, bound_to_wire};
 use super::peer::{
     Malformed, key_from_wire, narrow, record_from_wire, record_to_wire, required, round_from_wire,
     round_to_wire, stamp_from_wire, stamp_to_wire, unit_from_wire, unit_to_wire, wide, wide_bytes,
@@ -21,8 +22,10 @@ use pb::copy::{Body, Everything, From, Keys, ask::What, entry::Record as WireRec
 pub(super) fn copy_to_wire(message: CopyMessage) -> pb::Copy {
     let (round, body) = match message {
         CopyMessage::Ask(ask) => (ask.round, Body::Ask(ask_to_wire(ask))),
-        CopyMessage::Page { round, part, parts, page } => {
-            (round, Body::Page(page_to_wire((part, parts), page)))
+        CopyMessage::Page { round, part, parts, floor, agreed, page } => {
+            let (floor, agreed) = (bound_to_wire(floor), bound_to_wire(agreed));
+            let page = page_to_wire((part, parts), page);
+            (round, Body::Page(pb::copy::Page { floor, agreed, ..page }))
         }
         CopyMessage::Refused { round, why } => (round, Body::Refused(refusal_to_wire(why).into())),
     };
@@ -34,22 +37,24 @@ pub(super) fn copy_from_wire(message: pb::Copy) -> Result<CopyMessage, Malformed
     let round = round_from_wire(message.round)?;
     Ok(match required(message.body, "body")? {
         Body::Ask(ask) => CopyMessage::Ask(ask_from_wire(round, ask)?),
-        Body::Page(page) => {
+        Body::Page(mut page) => {
             let (part, parts) = (narrow(page.part, "part")?, narrow(page.parts, "parts")?);
             if part >= parts {
                 return Err(Malformed::new(format!("part {part} of {parts}")));
             }
-            CopyMessage::Page { round, part, parts, page: page_from_wire(page)? }
+            let floor = bound_from_wire(page.floor.take());
+            let agreed = bound_from_wire(page.agreed.take());
+            CopyMessage::Page { round, part, parts, floor, agreed, page: page_from_wire(page)? }
         }
         Body::Refused(why) => CopyMessage::Refused { round, why: refusal_from_wire(why)? },
     })
 }
 
-fn place_to_wire(place: CopyPlace) -> pb::CopyPlace {
+pub(super) fn place_to_wire(place: CopyPlace) -> pb::CopyPlace {
     pb::CopyPlace { table: place.table.0, key: place.key.bytes().clone() }
 }
 
-fn place_from_wire(place: pb::CopyPlace) -> Result<CopyPlace, Malformed> {
+pub(super) fn place_from_wire(place: pb::CopyPlace) -> Result<CopyPlace, Malformed> {
     Ok(CopyPlace { table: TableId(place.table), key: key_from_wire(place.key)? })
 }
 
@@ -96,7 +101,7 @@ fn ask_from_wire(round: RoundId, ask: pb::copy::Ask) -> Result<CopyAsk, Malforme
     Ok(CopyAsk { round, unit: unit_from_wire(ask.unit)?, entry, changed_at, what })
 }
 
-fn page_to_wire((part, parts): (u16, u16), page: CopyPage) -> pb::copy::Page {
+pub(super) fn page_to_wire((part, parts): (u16, u16), page: CopyPage) -> pb::copy::Page {
     let mut wire = pb::copy::Page {
         part: part.into(),
         parts: parts.into(),
@@ -122,7 +127,7 @@ fn page_to_wire((part, parts): (u16, u16), page: CopyPage) -> pb::copy::Page {
     wire
 }
 
-fn page_from_wire(page: pb::copy::Page) -> Result<CopyPage, Malformed> {
+pub(super) fn page_from_wire(page: pb::copy::Page) -> Result<CopyPage, Malformed> {
     let content = if let Some(files) = page.files {
         CopyContent::Files(files_from_wire(files.files)?)
     } else if let Some(pb::copy::Chunk { bytes, sum }) = page.chunk {
@@ -166,7 +171,7 @@ fn files_from_wire(files: Vec<pb::copy::File>) -> Result<Vec<CopyFile>, Malforme
     Ok(checked)
 }
 
-fn entry_to_wire(CopyEntry { place, record }: CopyEntry) -> pb::copy::Entry {
+pub(super) fn entry_to_wire(CopyEntry { place, record }: CopyEntry) -> pb::copy::Entry {
     let record = match record {
         CopyRecord::Version(record) => WireRecord::Version(record_to_wire(record)),
         CopyRecord::Siblings(set) => WireRecord::Siblings(set.encode().into()),
@@ -179,7 +184,7 @@ fn entry_to_wire(CopyEntry { place, record }: CopyEntry) -> pb::copy::Entry {
     pb::copy::Entry { place: Some(place_to_wire(place)), record: Some(record) }
 }
 
-fn entry_from_wire(entry: pb::copy::Entry) -> Result<CopyEntry, Malformed> {
+pub(super) fn entry_from_wire(entry: pb::copy::Entry) -> Result<CopyEntry, Malformed> {
     let damaged = |what: &str| Malformed::new(format!("{what} does not decode"));
     let set = |bytes: Bytes| SiblingSet::decode(bytes).ok_or_else(|| damaged("a set of siblings"));
     let record = match required(entry.record, "record")? {

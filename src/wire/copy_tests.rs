@@ -77,7 +77,8 @@ fn message() -> impl Strategy<Value = CopyMessage> {
     let page = (round.clone(), content, option::of(place()), 0..9_u16);
     let page = page.prop_map(|(round, content, next, part)| {
         let page = CopyPage { content, next };
-        CopyMessage::Page { round, part, parts: part + 1, page }
+        let floor = Stamp { time: WallTime(part.into()), ..Stamp::ZERO };
+        CopyMessage::Page { round, part, parts: part + 1, floor, agreed: floor, page }
     });
     let why = prop_oneof![
         Just(CopyRefusal::Incomplete),

@@ -32,6 +32,7 @@ pub fn grpc_code(code: ErrorCode) -> Code {
         | ErrorCode::TableInvalid
         | ErrorCode::ContextInvalid
         | ErrorCode::TimeTooFar
+        | ErrorCode::TimeTooOld
         | ErrorCode::RequestMalformed => Code::InvalidArgument,
         ErrorCode::TableUnknown | ErrorCode::MemberUnknown => Code::NotFound,
         ErrorCode::TableExists | ErrorCode::MemberExists => Code::AlreadyExists,

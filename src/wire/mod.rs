@@ -8,6 +8,7 @@ mod causal;
 #[cfg(test)]
 mod causal_tests;
 pub mod client;
+pub mod comparing;
 mod consensus;
 mod copy;
 #[cfg(test)]
@@ -15,6 +16,8 @@ mod copy_tests;
 mod decree;
 pub mod error;
 pub mod explain;
+mod floor;
+pub mod gc;
 mod gossip;
 #[cfg(test)]
 mod gossip_tests;
@@ -22,10 +25,15 @@ pub mod hello;
 pub mod hints;
 pub mod join;
 mod key_facts;
+mod packed;
 pub mod peer;
 pub mod plan;
 mod probe;
+mod repair;
+#[cfg(test)]
+mod repair_tests;
 pub mod ring;
+pub mod scrub;
 mod state;
 pub mod tables;
 #[cfg(test)]

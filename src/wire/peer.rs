@@ -19,9 +19,11 @@ use super::causal::{causal_from_wire, causal_to_wire};
 use super::consensus::{consensus_from_wire, consensus_to_wire};
 use super::copy::{copy_from_wire, copy_to_wire};
 use super::decree::{decree_from_wire, decree_to_wire};
+use super::floor::{floors_from_wire, floors_to_wire};
 use super::gossip::{probe_from_wire, probe_to_wire, sync_from_wire, sync_to_wire};
 use super::key_facts::{key_facts_from_wire, key_facts_to_wire};
 use super::proto::peer as pb;
+use super::repair::{repair_from_wire, repair_to_wire};
 use super::state::{state_from_wire, state_to_wire, state_weight};
 
 /// Why a foreign message is none.
@@ -98,6 +100,8 @@ pub fn message_to_wire(message: PeerMessage) -> pb::Op {
         PeerMessage::Consensus(message) => Op::Consensus(consensus_to_wire(*message)),
         PeerMessage::Explain(message) => Op::Explain(key_facts_to_wire(*message)),
         PeerMessage::Copy(message) => Op::Copy(copy_to_wire(*message)),
+        PeerMessage::Repair(message) => Op::Repair(repair_to_wire(*message)),
+        PeerMessage::Floors(news) => Op::Floors(floors_to_wire(news)),
     };
     pb::Op { op: Some(op) }
 }
@@ -144,6 +148,8 @@ pub fn message_from_wire(op: pb::Op) -> Result<PeerMessage, Malformed> {
         Op::Consensus(message) => PeerMessage::Consensus(Box::new(consensus_from_wire(message)?)),
         Op::Explain(message) => PeerMessage::Explain(Box::new(key_facts_from_wire(message)?)),
         Op::Copy(message) => PeerMessage::Copy(Box::new(copy_from_wire(message)?)),
+        Op::Repair(message) => PeerMessage::Repair(Box::new(repair_from_wire(message)?)),
+        Op::Floors(floors) => PeerMessage::Floors(floors_from_wire(floors)?),
     })
 }
 
@@ -167,6 +173,8 @@ pub fn message_weight(message: &PeerMessage) -> usize {
         PeerMessage::Consensus(message) => message.bytes(),
         PeerMessage::Explain(message) => message.bytes(),
         PeerMessage::Copy(message) => message.bytes(),
+        PeerMessage::Repair(message) => message.bytes(),
+        PeerMessage::Floors(news) => 80 * news.len(),
         PeerMessage::Birth(news) => 64 * (news.known.len() + 1),
         PeerMessage::StateNews(state) => state_weight(state),
         PeerMessage::Decree(message) => match message.as_ref() {
@@ -392,6 +400,7 @@ fn scan_to_wire(ask: ScanAsk) -> pb::Scan {
         after: ask.after,
         limit: ask.limit,
         keys_only: ask.keys_only,
+        reverse: ask.reverse,
         remaining_us: micros(ask.remaining),
     }
 }
@@ -413,6 +422,7 @@ fn scan_from_wire(ask: pb::Scan) -> Result<ScanAsk, Malformed> {
         after: ask.after,
         limit: ask.limit,
         keys_only: ask.keys_only,
+        reverse: ask.reverse,
         remaining: remaining(ask.remaining_us),
     })
 }
@@ -441,7 +451,9 @@ fn scan_answer_from_wire(answer: pb::ScanAnswer) -> Result<ScanAnswer, Malformed
                 let record = record_from_wire(required(entry.record, "record")?)?;
                 entries.push((key_from_wire(entry.key)?, record));
             }
-            if !entries.is_sorted_by(|(a, _), (b, _)| a < b) {
+            // As asked, up or down; whoever asked knows which.
+            let is_up = entries.is_sorted_by(|(a, _), (b, _)| a < b);
+            if !is_up && !entries.is_sorted_by(|(a, _), (b, _)| a > b) {
                 return Err(Malformed::new("a page is not in byte order"));
             }
             Ok((entries, page.complete))
@@ -462,6 +474,7 @@ pub(super) fn refusal_to_wire(refusal: Refusal) -> pb::Refusal {
         Refusal::ClockAhead { clock } => Reason::ClockAhead(clock.0),
         Refusal::Overloaded => Reason::Overloaded(true),
         Refusal::NotServing => Reason::NotServing(true),
+        Refusal::Late { bound } => Reason::Late(stamp_to_wire(bound)),
         Refusal::Expired => Reason::Expired(true),
         Refusal::ReadOnly => Reason::ReadOnly(true),
         Refusal::DiskFull => Reason::DiskFull(true),
@@ -481,6 +494,7 @@ pub(super) fn refusal_from_wire(refusal: pb::Refusal) -> Result<Refusal, Malform
         Reason::ClockAhead(clock) => Refusal::ClockAhead { clock: WallTime(clock) },
         Reason::Overloaded(_) => Refusal::Overloaded,
         Reason::NotServing(_) => Refusal::NotServing,
+        Reason::Late(bound) => Refusal::Late { bound: stamp_from_wire(bound) },
         Reason::Expired(_) => Refusal::Expired,
         Reason::ReadOnly(_) => Refusal::ReadOnly,
         Reason::DiskFull(_) => Refusal::DiskFull,

@@ -4,10 +4,11 @@
 use core::time::Duration;
 
 use crate::message::{
-    CustodyNews, FillNews, FillState, ProbeFacts, ReplicaFacts, Unwell, UnwellLink,
+    CustodyNews, FillNews, FillState, ProbeFacts, ReplicaFacts, TreeSizes, Unwell, UnwellLink,
 };
 use crate::types::{ClassId, Epoch, NodeId, Partition, Unit, WallTime, limits};
 
+use super::floor::{bound_from_wire, bound_to_wire};
 use super::peer::{ADDRESS_BYTES_MAX, Malformed, boot_from_wire, boot_to_wire, narrow, required};
 use super::proto::peer as pb;
 
@@ -29,6 +30,9 @@ pub(super) fn facts_to_wire(facts: &ProbeFacts) -> pb::ProbeFacts {
         free_bytes: facts.replica.free_bytes,
         memory_bytes: facts.replica.memory_bytes,
         keys: facts.replica.keys,
+        tree_bytes: facts.replica.trees.bytes,
+        tree_file_bytes: facts.replica.trees.file_bytes,
+        tree_leaves: facts.replica.trees.leaves,
         pressure_milli: facts.replica.pressure_milli.into(),
         hints: facts.hints,
         custody: facts.custody.targets.iter().map(custody).collect(),
@@ -36,6 +40,7 @@ pub(super) fn facts_to_wire(facts: &ProbeFacts) -> pb::ProbeFacts {
         unwell: facts.unwell.iter().map(unwell_to_wire).collect(),
         acknowledged: facts.acknowledged.0,
         fills: facts.fills.iter().map(fill_to_wire).collect(),
+        custody_clear: bound_to_wire(facts.custody_clear),
     }
 }
 
@@ -67,13 +72,21 @@ pub(super) fn facts_from_wire(probe: pb::ProbeFacts) -> Result<ProbeFacts, Malfo
             free_bytes: probe.free_bytes,
             memory_bytes: probe.memory_bytes,
             keys: probe.keys,
+            trees: TreeSizes {
+                bytes: probe.tree_bytes,
+                file_bytes: probe.tree_file_bytes,
+                leaves: probe.tree_leaves,
+            },
             pressure_milli: narrow(probe.pressure_milli, "pressure")?,
+            // Each node's own affair.
+            damaged: false,
         },
         hints: probe.hints,
         custody: CustodyNews { targets: targets.collect(), others: probe.custody_for_others },
         unwell: probe.unwell.into_iter().filter_map(unwell_from_wire).collect(),
         acknowledged: Epoch(probe.acknowledged),
         fills: probe.fills.into_iter().map(fill_from_wire).collect::<Result<_, _>>()?,
+        custody_clear: bound_from_wire(probe.custody_clear),
     })
 }
 

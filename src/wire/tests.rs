@@ -14,7 +14,7 @@ use crate::message::{
     Ballot, BirthNews, BootRecord, CustodyNews, DecreeMessage, ErrorCode, FillNews, FillState,
     FounderNonce, Hello, HelloRefusal, Instance, Lane, LifeAnswer, LifeRecord, PeerMessage,
     Principal, ProbeFacts, ReadAnswer, ReadAsk, Refusal, ReplicaFacts, RoundId, ScanAnswer,
-    ScanAsk, Unwell, UnwellLink, WriteAnswer, WriteAsk, WriteOutcome,
+    ScanAsk, TreeSizes, Unwell, UnwellLink, WriteAnswer, WriteAsk, WriteOutcome,
 };
 use crate::types::{
     Addresses, Begun, Class, ClassId, ClusterId, ClusterState, Epoch, Key, Lineage, Loss, Member,
@@ -71,6 +71,7 @@ fn refusal() -> impl Strategy<Value = Refusal> {
             Refusal::ReadOnly,
             Refusal::DiskFull,
         ]),
+        stamp().prop_map(|bound| Refusal::Late { bound }),
         "[a-z ]{0,20}".prop_map(Refusal::Storage),
     ]
 }
@@ -105,6 +106,7 @@ pub(super) fn facts() -> impl Strategy<Value = Box<ProbeFacts>> {
             unwell,
             acknowledged: Epoch(epoch / 3),
             fills: fills(epoch),
+            custody_clear: Stamp { time: WallTime(wall), counter: 1, node: NodeId(2) },
             epoch: Epoch(epoch),
             serving,
             wall: WallTime(wall),
@@ -118,7 +120,9 @@ pub(super) fn facts() -> impl Strategy<Value = Box<ProbeFacts>> {
                 free_bytes: (disk % 3 != 0).then_some(disk / 2),
                 memory_bytes: memory,
                 keys: memory / 2,
+                trees: TreeSizes { bytes: memory / 3, file_bytes: disk / 5, leaves: memory / 7 },
                 pressure_milli: pressure,
+                damaged: false,
             },
         })
     })
@@ -143,6 +147,25 @@ fn founder() -> impl Strategy<Value = FounderNonce> {
 
 fn page() -> impl Strategy<Value = Vec<(Key, Record)>> {
     prop::collection::btree_map(key(), record(), 0..5).prop_map(|map| map.into_iter().collect())
+}
+
+fn scan() -> impl Strategy<Value = PeerMessage> {
+    (round(), any::<(u64, u32, bool, bool)>(), vec(any::<u8>(), 0..9), 1..1000_u32, remaining())
+        .prop_map(|(round, (changed_at, table, keys_only, reverse), prefix, limit, remaining)| {
+            let (changed_at, table) = (Epoch(changed_at), TableId(table));
+            let (after, prefix) = (Bytes::new(), Bytes::from(prefix));
+            PeerMessage::Scan(Box::new(ScanAsk {
+                round,
+                changed_at,
+                table,
+                prefix,
+                after,
+                limit,
+                keys_only,
+                reverse,
+                remaining,
+            }))
+        })
 }
 
 fn data_message() -> impl Strategy<Value = PeerMessage> {
@@ -192,21 +215,7 @@ fn data_message() -> impl Strategy<Value = PeerMessage> {
         (round(), prop::result::maybe_err(option::of(record()), refusal())).prop_map(
             |(round, result)| PeerMessage::ReadAnswer(Box::new(ReadAnswer { round, result }))
         ),
-        (round(), any::<(u64, u32, bool)>(), vec(any::<u8>(), 0..9), 1..1000_u32, remaining())
-            .prop_map(|(round, (changed_at, table, keys_only), prefix, limit, remaining)| {
-                let (changed_at, table) = (Epoch(changed_at), TableId(table));
-                let (after, prefix) = (Bytes::new(), Bytes::from(prefix));
-                PeerMessage::Scan(Box::new(ScanAsk {
-                    round,
-                    changed_at,
-                    table,
-                    prefix,
-                    after,
-                    limit,
-                    keys_only,
-                    remaining,
-                }))
-            }),
+        scan(),
         (round(), prop::result::maybe_err((page(), any::<bool>()), refusal())).prop_map(
             |(round, result)| PeerMessage::ScanAnswer(Box::new(ScanAnswer { round, result }))
         ),

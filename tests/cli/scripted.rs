@@ -82,6 +82,10 @@ async fn scans_show_keys_in_byte_order_with_escapes() {
     assert_eq!(kvctl(at, "scan --page-size 1").stdout, "a\\tb\t1\\n\nb\t2\nc\t3\n");
     assert_eq!(kvctl(at, "scan --keys-only --from b --limit 1").stdout, "b\n");
     assert_eq!(kvctl(at, "scan --to b --keys-only").stdout, "a\\tb\n");
+    assert_eq!(kvctl(at, "scan --keys-only --reverse --page-size 1").stdout, "c\nb\na\\tb\n");
+    assert_eq!(kvctl(at, "scan --keys-only --reverse --from b --to c").stdout, "b\n");
+    assert_eq!(kvctl(at, "scan --keys-only --reverse --prefix a --limit 9").stdout, "a\\tb\n");
+    assert_eq!(kvctl(at, "scan --keys-only --reverse --from b --to a").stdout, "");
     let all = kvctl(at, "scan -o json").json();
     assert_eq!((all[1]["key"].as_str(), all[1]["value"].as_str()), (Some("b"), Some("2")));
     assert_eq!(kvctl(at, "scan -o json --prefix zz").stdout, "[]\n");
@@ -116,6 +120,44 @@ async fn what_is_exported_imports_into_the_same() {
         (Some(1000), Some(0))
     );
     assert_eq!(other.pairs(), fake.pairs());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_batch_answers_each_line_in_order_and_exits_8_when_some_fail() {
+    let fake = server([]).await;
+    let at = fake.address.as_str();
+    let lines = r#"{"op": "put", "key": "a\tb", "value": "1\n"}
+{"op": "put", "key_b64": "Yg==", "value_b64": "AP8=", "ttl": "1h"}
+
+{"op": "get", "key": "a\tb"}
+{"op": "del", "key": "a\tb"}
+{"op": "get", "key": "a\tb"}
+"#;
+    let ran = kvctl_with(at, &["batch"], lines.as_bytes());
+    let plain = "ok\tput\ta\\tb\t\nok\tput\tb\t\nok\tget\ta\\tb\t1\\n\n\
+                 ok\tdel\ta\\tb\t\nabsent\tget\ta\\tb\t\n";
+    assert_eq!((ran.code, ran.stdout.as_str()), (0, plain), "{}", ran.stderr);
+    assert_eq!(fake.pairs().get(&b"b"[..]).unwrap(), &b"\0\xff"[..]);
+
+    let wrong = "{\"op\": \"get\", \"key_b64\": \"Yg==\"}\nno json\n{\"op\": \"del\", \"key\": \"x\", \"ttl\": \"1h\"}\n\
+                 {\"op\": \"put\", \"key\": \"\", \"value\": \"\"}\n{\"op\": \"put\", \"key\": \"empty\", \"value\": \"\"}\n";
+    let ran = kvctl_with(at, &["batch", "-", "-o", "json"], wrong.as_bytes());
+    assert_eq!((ran.code, ran.error()["code"].as_str()), (8, Some("PARTIAL")));
+    let all: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(all.as_array().unwrap().len(), 5);
+    assert_eq!((&all[0]["found"], &all[0]["value_b64"]), (&true.into(), &"AP8=".into()));
+    for at in 1..4 {
+        assert_eq!(
+            (&all[at]["line"], &all[at]["error"]["code"]),
+            (&(at + 1).into(), &"USAGE".into())
+        );
+    }
+    assert!(all[4]["stamp"].is_string() && fake.pairs().get(&b"empty"[..]).unwrap().is_empty());
+
+    let nobody = Fake::nobody().await;
+    let ran =
+        kvctl_with(&nobody, &["batch", "-o", "jsonl", "--timeout", "300ms"], lines.as_bytes());
+    assert_eq!((ran.code, ran.stdout.lines().count()), (4, 5));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
@@ -177,6 +219,13 @@ async fn the_cluster_is_shown_waited_for_flushed_and_compacted() {
     assert_eq!(kvctl(at, "compact --node n9").code, 2);
     assert_eq!(kvctl(at, "compact -o json").json()["compacted"].as_array().unwrap().len(), 3);
     assert_eq!((fake.flushes(), fake.compactions()), (4, 4));
+    let scrub = kvctl(at, "-o table scrub status --node n2").stdout;
+    assert!(scrub.starts_with("n2 has read everything; 1 places of damage"), "{scrub}");
+    assert!(scrub.contains("  damage in 000007.sst at 4096"), "{scrub}");
+    let nodes = kvctl(at, "scrub start -o json").json()["nodes"].clone();
+    assert_eq!((nodes.as_array().unwrap().len(), &nodes[0]["running"]), (3, &true.into()));
+    assert_eq!(kvctl(at, "scrub status -o plain").stdout.lines().count(), 3);
+    assert_eq!(kvctl(at, "scrub start --node n9").code, 2);
     assert_eq!(kvctl(at, "version --server -o json").json()["server"]["version"], "9.9.9");
 }
 

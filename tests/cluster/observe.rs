@@ -8,7 +8,8 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
 use crate::fixture::clock::until;
-use crate::fixture::{Cluster, Plan, http, wire};
+use crate::fixture::node::Place;
+use crate::fixture::{Cluster, Plan, http, place, wire};
 
 /// Reads a text of metrics as Prometheus does; returns the samples.
 fn parse(text: &str) -> Vec<(String, f64)> {
@@ -75,6 +76,28 @@ async fn http_tells_life_readiness_and_metrics_that_count() {
         samples.iter().filter(|(name, _)| is_put(name)).map(|(_, value)| value).sum()
     };
     assert!(puts(&after) - puts(&before) >= 10.0, "{after:?}");
+}
+
+#[tokio::test]
+async fn a_process_that_waits_to_be_let_in_is_alive_and_says_what_it_waits_for() {
+    let mut cluster = Plan::new().prepare().await;
+    let late = cluster.ask_to_join("n4", 0, Place::on(place::address()));
+    let said = cluster.nodes[late].refuses("has not let this node in").await;
+    let json: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert_eq!((&json["ready"], &json["phase"]), (&false.into(), &"joining".into()));
+    let address = cluster.nodes[late].http;
+    let alive = http::get(address, "/healthz").await.unwrap();
+    assert_eq!((alive.status, alive.body.trim()), (200, "ok"));
+    assert!(!parse(&http::get(address, "/metrics").await.unwrap().body).is_empty());
+    let page = http::get(address, "/").await.unwrap();
+    assert!(page.status == 200 && page.body.contains("has not let this node in"), "{page:?}");
+    for node in 0..late {
+        cluster.nodes[node].start();
+    }
+    // The same port tells of the node as soon as there is one.
+    cluster.ready().await;
+    let page = http::get(address, "/").await.unwrap();
+    assert!(page.body.contains("<h1>n4</h1>"), "{page:?}");
 }
 
 #[tokio::test]

@@ -95,8 +95,5 @@ async fn kvctl_keeps_its_contract_on_a_running_cluster() {
     let place = cluster.kvctl(&["-o", "json", "locate", "user:1"]).await.succeeded().json();
     assert_eq!(place["owners"].as_array().unwrap().len(), 3);
     cluster.kvctl(&["wait", "--for", "ready"]).await.succeeded();
-    let later = cluster.kvctl(&["wait", "--for", "converged"]).await;
-    assert_eq!(later.code, Some(2));
-    assert!(later.stderr.contains("not available yet"), "{later:?}");
     cluster.kvctl(&["flush"]).await.succeeded();
 }

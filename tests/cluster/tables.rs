@@ -41,6 +41,13 @@ async fn a_table_made_on_one_node_is_served_by_every_other_at_once() {
     let entries = client.scan().table("few").entries();
     let entries: Vec<_> = tokio_stream::StreamExt::collect(entries).await;
     assert_eq!(entries.len(), 20);
+    let back = client.scan().table("few").reverse().page_size(3).entries();
+    let mut back: Vec<_> = tokio_stream::StreamExt::collect(back).await;
+    back.reverse();
+    let keys = |all: Vec<Result<roundtable::client::Entry, Error>>| {
+        all.into_iter().map(|entry| entry.unwrap().key).collect::<Vec<_>>()
+    };
+    assert_eq!(keys(back), keys(entries));
     let error = cluster.client_of(2).tables().create("t0").await.unwrap_err();
     assert_eq!((error.code(), error.applied()), ("TABLE_EXISTS", Applied::No));
     let error = cluster.client_of(2).get("k").table("nowhere").await.unwrap_err();

@@ -231,6 +231,7 @@ impl Client {
                 after: after.as_ref().map(|key| key.bytes().clone()).unwrap_or_default(),
                 limit: *limit,
                 keys_only: false,
+                reverse: false,
                 r: *r,
             }),
         };
@@ -246,6 +247,14 @@ impl Client {
 }
 
 impl Want {
+    /// Whether what it writes is a delete, or expires.
+    pub(crate) fn passes(&self) -> bool {
+        match self {
+            Want::Put { value, ttl, .. } => value.is_none() || matches!(ttl, TimeToLive::For(_)),
+            Want::Get { .. } | Want::Scan { .. } => false,
+        }
+    }
+
     /// The quorum that was asked for.
     pub(crate) fn quorum(&self) -> Option<Quorum> {
         match self {

@@ -9,7 +9,9 @@ use fastrand::Rng;
 use roundtable::node::NodeConfig;
 use roundtable::types::{Founder, NodeName, Role, Zone};
 
-use crate::world::{CausalPlan, FloodPlan, RegisterPlan, SchemaPlan, SloppyPlan, TopologyPlan};
+use crate::world::{
+    CausalPlan, FloodPlan, RegisterPlan, RepairPlan, SchemaPlan, SloppyPlan, TopologyPlan,
+};
 
 /// One millisecond of virtual time, in nanoseconds.
 pub(crate) const MS: u64 = 1_000_000;
@@ -61,6 +63,8 @@ pub(crate) enum Fault {
     Wipe,
     /// One node's disk is replaced by an older copy of itself.
     OldCopy,
+    /// Bytes of one node's disk rot: of tables, blob files and logs.
+    Rot,
 }
 
 /// Faults that need somebody to talk to.
@@ -87,6 +91,9 @@ const OF_ONE: [Fault; 7] = [
 ];
 /// Faults after which a node never returns as itself; a seed has at most one of them, once.
 const FATAL: [Fault; 2] = [Fault::Wipe, Fault::OldCopy];
+
+/// In seeds in which bytes rot, everything on disk is read once in this time.
+const ROT_PERIOD: Duration = Duration::from_secs(6);
 
 /// Everything one seed decides before it runs.
 #[derive(Debug)]
@@ -119,6 +126,8 @@ pub(crate) struct Plan {
     pub(crate) flood: Option<FloodPlan>,
     /// Whether and how often members come and go. Those who come are the last of `configs`.
     pub(crate) topology: Option<TopologyPlan>,
+    /// Whether and how owners compare themselves with each other.
+    pub(crate) repair: Option<RepairPlan>,
     /// How long faults last.
     pub(crate) turmoil: u64,
 }
@@ -220,13 +229,22 @@ impl Plan {
             60..80 => 4,
             _ => 5,
         };
-        let faults = draw_faults(&mut rng, nodes);
+        let mut faults = draw_faults(&mut rng, nodes);
         let sloppy = SloppyPlan::draw(seed);
         let expiring = draw_expiring(seed, &faults);
         let mut configs = draw_configs(&mut rng, nodes);
         let topology = TopologyPlan::draw(seed, nodes);
         configs.extend(topology.iter().flat_map(|plan| plan.configs(&configs)).collect::<Vec<_>>());
         configs.iter_mut().for_each(|config| sloppy.bound(config));
+        if sloppy.share.is_none() && rots(seed, &faults, nodes) {
+            faults.insert(Fault::Rot);
+            // What nobody reads is found too.
+            configs.iter_mut().for_each(|config| config.scrub_period = ROT_PERIOD);
+        } else {
+            configs.iter_mut().for_each(|config| config.scrub_period = Duration::ZERO);
+        }
+        let repair = RepairPlan::draw(seed);
+        configs.iter_mut().for_each(|config| RepairPlan::bound(repair, config));
         let flood = FloodPlan::draw(seed);
         configs.iter_mut().for_each(|config| flood.iter().for_each(|plan| plan.bound(config)));
         Plan {
@@ -243,6 +261,7 @@ impl Plan {
             sloppy: sloppy.share.is_some().then_some(sloppy),
             causal: CausalPlan::draw(seed),
             flood,
+            repair,
             turmoil: rng.u64(TURMOIL_MIN..TURMOIL_MIN + 8 * SECOND),
             faults,
         }
@@ -293,6 +312,14 @@ fn draw_faults(rng: &mut Rng, nodes: usize) -> BTreeSet<Fault> {
         faults.insert(FATAL[rng.usize(..FATAL.len())]);
     }
     faults
+}
+
+/// Whether bytes rot in this seed: where others have what they hold, and of one node alone. What a
+/// stand-in keeps nobody else has. Drawn beside everything else, so that no other choice changes.
+fn rots(seed: u64, faults: &BTreeSet<Fault>, nodes: usize) -> bool {
+    let mut rng = Rng::with_seed(seed ^ 0x0072_6f74_0072_6f74);
+    let fatal = FATAL.iter().any(|fault| faults.contains(fault));
+    nodes >= 3 && !fatal && rng.bool()
 }
 
 fn draw_configs(rng: &mut Rng, nodes: usize) -> Vec<NodeConfig> {

@@ -54,6 +54,8 @@ totals! {
     unknown,
     /// Further attempts of operations.
     retries,
+    /// Runs in which owners became equal by themselves.
+    converged,
     /// Runs in which a node served.
     founded,
     /// Boots.
@@ -84,6 +86,14 @@ totals! {
     wipes,
     /// Disks replaced by an older copy.
     old_copies,
+    /// Bytes that rotted in tables and blob files.
+    rots,
+    /// Those that were put right because the node's own records could not be read.
+    rots_undone,
+    /// Bytes that rotted in the middle of a log.
+    log_rots,
+    /// Units that had lost data and were filled again.
+    healed_units,
     /// Nodes that refused to run as themselves.
     refused,
     /// Changes of the schema that were asked for.
@@ -182,6 +192,10 @@ totals! {
     disk_steps,
     /// Acknowledged writes that were looked for on the disks.
     disk_looks,
+    /// Trees of units compared with what the store held, in between and at the end.
+    trees_compared,
+    /// Entries that these counted.
+    tree_entries,
     /// Keys compared on all their owners at the end.
     compared,
     /// Keys read back at the end, over all nodes.

@@ -36,7 +36,7 @@ pub(crate) const LAYERS: &[Layer] = &[
     layer("types", Pure, &[]),
     layer("causality", Pure, &["types"]),
     layer("ring", Pure, &["types", "causality"]),
-    layer("message", Pure, &["types", "causality", "ring"]),
+    layer("message", Pure, &["types", "causality", "ring", "repair::tree", "repair::exchange"]),
     layer("membership", Pure, BELOW_THE_FIVE),
     layer("control", Pure, BELOW_THE_FIVE),
     layer("coordinator", Pure, BELOW_THE_FIVE),
@@ -60,8 +60,12 @@ pub(crate) const LAYERS: &[Layer] = &[
     layer("picture", Pure, &["types"]),
     layer("codec", Sync, &["types"]),
     layer("storage", Sync, &["types::limits", "codec"]),
-    layer("replica", Sync, &["types", "causality", "message", "repair::tree", "storage", "codec"]),
-    layer("wire", Shell, &["types", "causality", "ring", "message"]),
+    layer("replica", Sync, &["types", "causality", "message", "repair", "storage", "codec"]),
+    layer(
+        "wire",
+        Shell,
+        &["types", "causality", "ring", "message", "repair::tree", "repair::exchange"],
+    ),
     layer("telemetry", Shell, &["types", "message", "replica", "transport"]),
     layer("config", Shell, &["types", "node", "storage", "transport", "telemetry"]),
     layer(

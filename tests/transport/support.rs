@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use roundtable::message::{
     Applicant, BootRecord, ErrorCode, Hello, HintGauges, Liveness, MemberView, OpError,
-    PeerMessage, Phase, View,
+    PeerMessage, Phase, RepairGauges, View,
 };
 use roundtable::transport::{
     Doorkeeper, Inbox, PeerInput, PeerInputs, PeerService, TransportConfig, serve_peers,
@@ -98,6 +98,8 @@ pub(crate) fn view(me: u32, peers: &[(u32, &str)]) -> Arc<View> {
         phase: Phase::Serving,
         hello: hello(me, 0),
         hints: HintGauges::default(),
+        repair: RepairGauges::default(),
+        health: Default::default(),
         links_left_out: 0,
         state: Some(Arc::new(ClusterState {
             epoch: Epoch(1),

@@ -378,9 +378,17 @@ impl v1::kv_server::Kv for Fake {
         let scan = r.into_inner();
         let state = self.state.lock();
         let limit = if scan.limit == 0 { 500 } else { scan.limit as usize };
-        let fits =
-            |key: &Bytes| *key > scan.after && key.starts_with(&scan.prefix) && !key.is_empty();
-        let mut left = state.data.iter().filter(|(key, _)| fits(key));
+        let beyond = |key: &Bytes| match (scan.reverse, scan.after.is_empty()) {
+            (true, true) => true,
+            (true, false) => *key < scan.after,
+            (false, _) => *key > scan.after,
+        };
+        let fits = |key: &Bytes| beyond(key) && key.starts_with(&scan.prefix) && !key.is_empty();
+        let mut found: Vec<_> = state.data.iter().filter(|(key, _)| fits(key)).collect();
+        if scan.reverse {
+            found.reverse();
+        }
+        let mut left = found.into_iter();
         let entry = |(key, (value, _)): (&Bytes, &(Bytes, u64))| v1::scan_response::Entry {
             key: key.clone(),
             value: if scan.keys_only { Bytes::new() } else { value.clone() },
@@ -425,12 +433,11 @@ impl v1::kv_server::Kv for Fake {
     }
 }
 
+type Told<T> = Result<Response<T>, Status>;
+
 #[tonic::async_trait]
 impl admin::admin_server::Admin for Fake {
-    async fn status(
-        &self,
-        _: Request<admin::StatusRequest>,
-    ) -> Result<Response<admin::StatusResponse>, Status> {
+    async fn status(&self, _: Request<admin::StatusRequest>) -> Told<admin::StatusResponse> {
         let node = |id: u32, state: &str| admin::status_response::Node {
             id,
             name: format!("n{id}"),
@@ -454,10 +461,7 @@ impl admin::admin_server::Admin for Fake {
         }))
     }
 
-    async fn locate(
-        &self,
-        _: Request<admin::LocateRequest>,
-    ) -> Result<Response<admin::LocateResponse>, Status> {
+    async fn locate(&self, _: Request<admin::LocateRequest>) -> Told<admin::LocateResponse> {
         Ok(Response::new(admin::LocateResponse {
             token: u64::MAX,
             class: 0,
@@ -467,10 +471,7 @@ impl admin::admin_server::Admin for Fake {
         }))
     }
 
-    async fn explain(
-        &self,
-        _: Request<admin::ExplainRequest>,
-    ) -> Result<Response<admin::ExplainResponse>, Status> {
+    async fn explain(&self, _: Request<admin::ExplainRequest>) -> Told<admin::ExplainResponse> {
         let version = |time: u8| admin::explain_response::Version {
             stamp: vec![time; 16].into(),
             bytes: 3,
@@ -511,20 +512,28 @@ impl admin::admin_server::Admin for Fake {
         }))
     }
 
-    async fn flush(
-        &self,
-        _: Request<admin::FlushRequest>,
-    ) -> Result<Response<admin::FlushResponse>, Status> {
+    async fn flush(&self, _: Request<admin::FlushRequest>) -> Told<admin::FlushResponse> {
         self.state.lock().flushes += 1;
         Ok(Response::new(admin::FlushResponse {}))
     }
 
-    async fn compact(
-        &self,
-        _: Request<admin::CompactRequest>,
-    ) -> Result<Response<admin::CompactResponse>, Status> {
+    async fn scrub(&self, ask: Request<admin::ScrubRequest>) -> Told<admin::ScrubResponse> {
+        let (running, places) = (ask.into_inner().start, vec!["000007.sst at 4096".to_owned()]);
+        let (ended_ns, found) = (1, 1);
+        let others = admin::ScrubResponse::default();
+        Ok(Response::new(admin::ScrubResponse { running, places, ended_ns, found, ..others }))
+    }
+
+    async fn compact(&self, _: Request<admin::CompactRequest>) -> Told<admin::CompactResponse> {
         self.state.lock().compactions += 1;
         Ok(Response::new(admin::CompactResponse {}))
+    }
+
+    async fn gc_status(
+        &self,
+        _: Request<admin::GcStatusRequest>,
+    ) -> Result<Response<admin::GcStatusResponse>, Status> {
+        Ok(Response::new(admin::GcStatusResponse { deletes: 7, units: 3, ..Default::default() }))
     }
 
     async fn list_hints(
@@ -547,6 +556,10 @@ impl admin::admin_server::Admin for Fake {
     ) -> Result<Response<admin::HintsResponse>, Status> {
         self.state.lock().hints_dropped.push(ask.into_inner().target);
         Ok(Response::new(hints(kept())))
+    }
+
+    async fn repair(&self, _: Request<admin::RepairRequest>) -> Told<admin::RepairResponse> {
+        Ok(Response::new(admin::RepairResponse { me: "n1".to_owned(), ..Default::default() }))
     }
 
     async fn topology(
@@ -576,15 +589,8 @@ impl admin::admin_server::Admin for Fake {
         Err(Status::unimplemented("nobody forces anything here"))
     }
 
-    async fn version(
-        &self,
-        _: Request<admin::VersionRequest>,
-    ) -> Result<Response<admin::VersionResponse>, Status> {
-        Ok(Response::new(admin::VersionResponse {
-            version: "9.9.9".to_owned(),
-            protocol_min: 1,
-            protocol_max: 2,
-            feature_level: 3,
-        }))
+    async fn version(&self, _: Request<admin::VersionRequest>) -> Told<admin::VersionResponse> {
+        let (version, protocol_min, protocol_max, feature_level) = ("9.9.9".to_owned(), 1, 2, 3);
+        Ok(admin::VersionResponse { version, protocol_min, protocol_max, feature_level }.into())
     }
 }

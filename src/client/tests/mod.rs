@@ -1,5 +1,6 @@
 //! The client against a scripted server, over real sockets.
 
+mod batch;
 pub(crate) mod fake;
 
 use std::time::Duration;
@@ -276,6 +277,25 @@ async fn a_write_that_is_slow_is_waited_for_as_long_as_another_attempt_would_hav
     kv.put("k", "w").timeout(Duration::from_secs(10)).await.unwrap();
     let took = clock.now().since(Time(0));
     assert!(kv.counts().attempts - before.attempts > 1 && took >= ATTEMPT_WINDOW, "{took:?}");
+}
+
+#[tokio::test]
+async fn a_node_that_does_not_serve_sends_a_burst_on_without_a_budget_for_it() {
+    for lane in LANES {
+        let refusals = (0..100).map(|_| Act::Refuse("NOT_READY", Applied::No));
+        let gone = Fake::start(CLOCK_NS, refusals).await;
+        let serves = Fake::start(CLOCK_NS, []).await;
+        let addresses = [gone.address.as_str(), serves.address.as_str()];
+        let builder = Client::builder().endpoints(addresses).lane(lane);
+        let kv = builder.retry_budget(0, 0).connect_lazy().unwrap();
+        let gets = (0..50).map(|i| {
+            let get = kv.get(format!("k{i}"));
+            tokio::spawn(async move { get.await.map(|_| ()) })
+        });
+        for get in gets.collect::<Vec<_>>() {
+            get.await.unwrap().expect("the other one serves");
+        }
+    }
 }
 
 #[tokio::test]

@@ -98,6 +98,8 @@ pub struct Decree {
     recovering: bool,
     recover_at: Option<Time>,
     newest: Newest,
+    /// Up to this epoch nothing is promised, and nothing said of what was.
+    abstains: Epoch,
     out: VecDeque<DecreeAction>,
 }
 
@@ -132,8 +134,15 @@ impl Decree {
             recover_at: None,
             newest: Newest::new(rng.u64(..1 << 62)),
             rng,
+            abstains: Epoch(0),
             out: VecDeque::new(),
         }
+    }
+
+    /// Takes no part as an acceptor in the decisions up to `epoch`: what this node had promised in them
+    /// may be lost.
+    pub fn abstain(&mut self, epoch: Epoch) {
+        self.abstains = epoch;
     }
 
     /// Takes one action out; `None` when there is none left.
@@ -283,6 +292,8 @@ impl Decree {
             }
             DecreeMessage::Decided(state) => self.on_decided(now, from, state),
             DecreeMessage::Stored(instance) => self.on_stored(from, instance),
+            // What it has accepted may be lost.
+            DecreeMessage::Newest { .. } if self.next_instance().epoch <= self.abstains => {}
             DecreeMessage::Newest { seq } => {
                 self.expect_decision(now);
                 let epoch = self.newest_known();
@@ -344,6 +355,11 @@ impl Decree {
     fn is_open(&mut self, from: NodeId, instance: Instance) -> bool {
         let Some(state) = &self.state else { return false };
         if instance.lineage != state.lineage {
+            return false;
+        }
+        let abstains = instance.epoch <= self.abstains && instance.epoch > state.epoch;
+        if abstains && !crate::mutant!("decree-forgets-loss") {
+            crate::sometimes!("decree: abstains after a loss");
             return false;
         }
         let held = self.held.as_ref().map(|held| held.state.clone());

@@ -171,3 +171,46 @@ fn a_check_ends_only_when_nothing_newer_can_have_been_decided_before_it() {
     assert_eq!(world.checked[&NodeId(3)], seq);
     assert_eq!(known(&world), Epoch(2));
 }
+
+/// What an acceptor that abstains says to a proposer of epoch 2, and of epoch 3 when 2 is in force; and to
+/// who asks for the newest epoch before.
+fn abstainer_says() -> (usize, usize, usize) {
+    let timing = DecreeTiming {
+        retry: Duration::from_millis(100),
+        back_off: Duration::from_millis(10),
+        recover: Duration::from_secs(1),
+    };
+    let rng = fastrand::Rng::with_seed(1);
+    let mut decree = Decree::new((NodeId(1), 1), timing, DecreeRecord::default(), None, rng);
+    decree.abstain(Epoch(2));
+    let now = Time(0);
+    let first = bench::first_state(3);
+    decree.on_state(now, first.clone());
+    decree.begin(now);
+    let said = |decree: &mut Decree, message: DecreeMessage| {
+        while decree.poll_action().is_some() {}
+        decree.on_message(now, NodeId(2), message);
+        let mut count = 0;
+        while let Some(action) = decree.poll_action() {
+            let tells = matches!(action, DecreeAction::Persist(..) | DecreeAction::Send(..));
+            count += usize::from(tells);
+        }
+        count
+    };
+    let prepare = |epoch: u64| DecreeMessage::Prepare {
+        instance: Instance { lineage: first.lineage, epoch: Epoch(epoch) },
+        ballot: Ballot { counter: 5, boot: 1, member: NodeId(2) },
+    };
+    let newest = said(&mut decree, DecreeMessage::Newest { seq: 1 });
+    let second = said(&mut decree, prepare(2));
+    let state = ClusterState { epoch: Epoch(2), ..(*first).clone() };
+    decree.on_state(now, Arc::new(state));
+    (newest, second, said(&mut decree, prepare(3)))
+}
+
+#[test]
+fn what_may_have_been_promised_before_a_loss_is_not_promised_again() {
+    assert_eq!(abstainer_says(), (0, 0, 1));
+    let _armed = crate::testing::arm_mutant("decree-forgets-loss");
+    assert_eq!(abstainer_says(), (0, 1, 1));
+}

@@ -56,6 +56,8 @@ pub(super) struct Basis {
     /// An earlier attempt of the same change, decided after this time, may have been made. `None`:
     /// there was no such attempt.
     pub(super) since: Option<WallTime>,
+    /// Where nobody shows a state: one may have been purged, with what it knew of changes up to here.
+    pub(super) floor: Stamp,
 }
 
 /// What to do.
@@ -88,7 +90,11 @@ pub(super) enum Answer {
 
 /// What a round with a ballot does.
 pub(super) fn decide(goal: &Goal, found: &Finding, basis: &Basis) -> Decision {
-    let newest = found.newest.as_ref().map(|accepted| accepted.state.clone()).unwrap_or_default();
+    let newest = found.newest.as_ref().map(|accepted| accepted.state.clone());
+    let newest = newest.unwrap_or_else(|| {
+        let forgets = !crate::mutant!("purged-register-denies");
+        RegisterState::purged(if forgets { basis.floor } else { Stamp::ZERO })
+    });
     let again = |state: &RegisterState, certain: bool| (!certain).then(|| state.clone());
     if let Some(entry) = newest.ids.find(basis.id)
         && !matches!(goal, Goal::Get)
@@ -164,7 +170,7 @@ fn holds(state: &RegisterState, expect: &Expectation) -> bool {
 mod tests {
     use super::*;
     use crate::causality::Accepted;
-    use crate::types::{NodeId, limits::RECENT_IDS_MAX};
+    use crate::types::{Epoch, NodeId, limits::RECENT_IDS_MAX};
 
     const ID: RequestId = RequestId(7);
 
@@ -185,11 +191,12 @@ mod tests {
     }
 
     fn found(state: RegisterState, decided: bool) -> Finding {
-        Finding { newest: Some(Accepted { ballot: at(50), state }), decided }
+        let fence = Epoch(1);
+        Finding { newest: Some(Accepted { fence, ballot: at(50), state }), decided }
     }
 
     fn basis() -> Basis {
-        Basis { id: ID, ballot: at(100), wall: WallTime(90), since: None }
+        Basis { id: ID, ballot: at(100), wall: WallTime(90), since: None, floor: Stamp::ZERO }
     }
 
     fn later() -> Basis {
@@ -303,6 +310,31 @@ mod tests {
             assert_ne!(decide(&goal, &found, &exact).answer, Answer::Forgotten);
         }
         assert_eq!(decide(&Goal::Put(new("x")), &found, &basis()).answer, Answer::Made(at(100)));
+    }
+
+    /// Seed 830000002284: a change, a delete, a purge, and then the question.
+    #[test]
+    fn what_was_purged_is_neither_made_again_nor_denied() {
+        let nothing = Finding { newest: None, decided: true };
+        let purged = Basis { floor: at(20), ..later() };
+        for goal in [Goal::Put(new("x")), expects("x"), Goal::Outcome] {
+            let unsure = decide(&goal, &nothing, &purged);
+            assert_eq!((unsure.answer, unsure.propose), (Answer::Forgotten, None));
+            let after = Basis { since: Some(WallTime(20)), ..purged };
+            assert_ne!(decide(&goal, &nothing, &after).answer, Answer::Forgotten);
+        }
+        // What comes next remembers how much was forgotten.
+        let made = decide(&Goal::Put(new("x")), &nothing, &Basis { since: None, ..purged });
+        assert_eq!(made.answer, Answer::Made(at(100)));
+        let asked = decide(
+            &Goal::Outcome,
+            &found(made.propose.unwrap(), true),
+            &Basis { id: RequestId(8), ..later() },
+        );
+        assert_eq!(asked.answer, Answer::Forgotten);
+        let _armed = crate::testing::arm_mutant("purged-register-denies");
+        let denied = decide(&Goal::Outcome, &nothing, &purged).answer;
+        assert_eq!(denied, Answer::Became(Fate::Cancelled));
     }
 
     #[test]

@@ -38,6 +38,8 @@ pub struct Register {
     failures: Failures,
     /// What owners have shown in this round, by their place.
     shown: Vec<Option<Option<Accepted>>>,
+    /// The highest purge floor of those who hold nothing.
+    floor: Stamp,
     looks: u32,
     ballot: Stamp,
     /// The next ballot must be above this.
@@ -103,9 +105,31 @@ pub struct RegisterOrder {
 impl Register {
     /// Begins an operation. INVARIANT: `order.quorum` is a majority of the owners, or more.
     pub fn begin(target: Target, order: RegisterOrder, step: &mut Step<'_>) -> Register {
-        let mut register = Register {
+        let mut register = Register::new(target, order, step);
+        match register.order.goal {
+            Goal::Get => register.look(step),
+            Goal::Put(_) | Goal::Cas(..) | Goal::Outcome => {
+                if !register.order.waits {
+                    register.bid(step);
+                }
+            }
+        }
+        register
+    }
+
+    /// Begins a read that has what it finds decided by a round of its own, whatever a look would say: so
+    /// all owners come to hold it. INVARIANT: as of [`Register::begin`].
+    pub fn begin_round(target: Target, order: RegisterOrder, step: &mut Step<'_>) -> Register {
+        let mut register = Register::new(target, order, step);
+        register.bid(step);
+        register
+    }
+
+    fn new(target: Target, order: RegisterOrder, step: &Step<'_>) -> Register {
+        Register {
             tally: Tally::new(target.sets, order.quorum),
             shown: Vec::new(),
+            floor: Stamp::ZERO,
             rng: fastrand::Rng::with_seed(order.seed),
             state: State::Waiting,
             round: 0,
@@ -121,16 +145,7 @@ impl Register {
             wake_at: Time(u64::MAX),
             target,
             order,
-        };
-        match register.order.goal {
-            Goal::Get => register.look(step),
-            Goal::Put(_) | Goal::Cas(..) | Goal::Outcome => {
-                if !register.order.waits {
-                    register.bid(step);
-                }
-            }
         }
-        register
     }
 
     /// This node has done with the change before it.
@@ -198,13 +213,14 @@ impl Register {
             return;
         }
         match (self.state, result) {
-            (State::Looking, Ok(RegisterSaid::Looked(accepted)))
-            | (State::Preparing, Ok(RegisterSaid::Promised(accepted))) => {
-                if let Some(slot) = self.shown.get_mut(usize::from(index)) {
-                    *slot = Some(accepted);
-                }
+            (State::Looking, Ok(RegisterSaid::Looked(accepted))) => {
+                self.show(index, accepted);
                 self.failures.cleared(owner);
-                self.tally.succeed(index);
+            }
+            (State::Preparing, Ok(RegisterSaid::Promised { accepted, floor })) => {
+                self.floor = self.floor.max(floor);
+                self.show(index, accepted);
+                self.failures.cleared(owner);
             }
             (State::Accepting, Ok(RegisterSaid::Accepted)) => {
                 self.failures.cleared(owner);
@@ -227,6 +243,13 @@ impl Register {
             _ => return,
         }
         self.settle(step);
+    }
+
+    fn show(&mut self, index: u8, accepted: Option<Accepted>) {
+        if let Some(slot) = self.shown.get_mut(usize::from(index)) {
+            *slot = Some(accepted);
+        }
+        self.tally.succeed(index);
     }
 
     /// An owner cannot be reached any more; what it was asked may have arrived.
@@ -331,6 +354,7 @@ impl Register {
         self.outbid = false;
         self.tally = self.tally_of(state);
         self.shown = vec![None; self.target.owners.len()];
+        self.floor = Stamp::ZERO;
         for index in bits(self.asked() & !step.reachable) {
             self.miss(index);
         }
@@ -429,7 +453,7 @@ impl Register {
         let sets = self.target.sets;
         let mut found = self.found_in(sets.all());
         if self.is_moving() {
-            let newest = |found: &Finding| found.newest.as_ref().map(|accepted| accepted.ballot);
+            let newest = |found: &Finding| found.newest.as_ref().map(Accepted::rank);
             let agreed = |set: u16| {
                 let of = self.found_in(set);
                 of.decided && newest(&of) == newest(&found)
@@ -456,7 +480,8 @@ impl Register {
             (Some(earlier), Some(own)) => Some(earlier.min(own)),
             (earlier, own) => earlier.or(own),
         };
-        let basis = Basis { id: attempt.id, ballot: self.ballot, wall: step.now.wall, since };
+        let (id, ballot, floor) = (attempt.id, self.ballot, self.floor);
+        let basis = Basis { id, ballot, wall: step.now.wall, since, floor };
         let Decision { propose, answer, changes } = decide(&self.order.goal, &found, &basis);
         let Some(state) = propose else { return self.answer(answer, step) };
         if changes && self.sent.is_none() && !crate::mutant!("register-no-too-early") {

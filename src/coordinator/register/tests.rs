@@ -42,7 +42,11 @@ fn value(text: &str) -> NewValue {
 fn holding(ballot: Stamp, text: &str) -> Option<Accepted> {
     let value = Value::new(text.to_owned()).ok();
     let state = RegisterState { value, stamp: ballot, ..RegisterState::default() };
-    Some(Accepted { ballot, state })
+    Some(Accepted { fence: Epoch(1), ballot, state })
+}
+
+fn promised(accepted: Option<Accepted>) -> RegisterSaid {
+    RegisterSaid::Promised { accepted, floor: Stamp::ZERO }
 }
 
 impl Bench {
@@ -156,7 +160,7 @@ impl Bench {
     }
 
     fn promise(&mut self, index: u8, shown: Option<Accepted>) {
-        self.answer(index, Ok(RegisterSaid::Promised(shown)));
+        self.answer(index, Ok(promised(shown)));
     }
 
     fn lose(&mut self, index: u8) {
@@ -208,8 +212,8 @@ fn answers_to_an_older_round_do_not_count() {
         assert!(bench.ballot() > at(1_001 * MS, 3), "the next ballot is above");
         assert!(bench.round() > first);
         // Promises that were made to the first ballot, and overtaken.
-        bench.answer_to(0, first, Ok(RegisterSaid::Promised(None)));
-        bench.answer_to(1, first, Ok(RegisterSaid::Promised(None)));
+        bench.answer_to(0, first, Ok(promised(None)));
+        bench.answer_to(1, first, Ok(promised(None)));
         matches!(bench.task(), RegisterTask::Accept(..))
     };
     assert!(!counted());

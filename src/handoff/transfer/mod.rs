@@ -10,9 +10,10 @@ mod pull;
 use core::time::Duration;
 use std::collections::BTreeMap;
 
+use super::Governor;
 use crate::message::{
     CopyAsk, CopyChunk, CopyEntry, CopyFile, CopyMark, CopyMessage, CopyPlace, CopyRefusal,
-    CopyWhat, FillProgress, FillRecord, FillStage, Overlay, RoundId,
+    CopyWhat, FillProgress, FillRecord, FillStage, Overlay, RoundId, SourceFloor,
 };
 use crate::types::{ClassId, ClusterState, Epoch, NodeId, Time, Unit, limits};
 
@@ -22,6 +23,9 @@ use pull::{Begin, Got, Pull};
 const TRIES_MAX: u32 = 3;
 /// What the first source makes of the whole, in thousandths.
 const FIRST_SHARE: u64 = 900;
+/// How often the time is halved for which a source is left alone at first that has yet to acknowledge an
+/// epoch: mostly it is about to.
+const HALVINGS: u32 = 5;
 /// Bytes pulled after which progress is stored.
 const SAVE_BYTES: u64 = 16 << 20;
 
@@ -49,6 +53,8 @@ pub struct Surroundings<'a> {
     pub reachable: &'a dyn Fn(NodeId) -> bool,
     /// Users keep the store busy: nothing is asked for.
     pub busy: bool,
+    /// What is left of the pace while others ask.
+    pub governor: &'a mut Governor,
     /// The next operation's number.
     pub next_operation: &'a mut u64,
     /// Where actions go.
@@ -62,14 +68,14 @@ pub enum TransferAction {
     Ask(NodeId, Box<CopyAsk>),
     /// Tell which of these this node lacks.
     Compare(Unit, RoundId, Vec<CopyMark>),
-    /// Merge these.
-    Merge(Unit, RoundId, Vec<CopyEntry>),
+    /// Merge these, of a source with this floor.
+    Merge(Unit, RoundId, Vec<CopyEntry>, SourceFloor),
     /// Throw away what was staged of a unit's files.
     Clear(Unit, RoundId),
     /// Put a chunk of a file to those that are staged.
     Stage(Unit, RoundId, String, u64, CopyChunk),
     /// Take staged files into the unit's range, which is emptied before.
-    TakeIn(Unit, Vec<CopyFile>, FillRecord),
+    TakeIn(Unit, Vec<CopyFile>, FillRecord, SourceFloor),
     /// Merge a piece of the overlay into the range, and end it when nothing is left.
     Drain(Unit, FillRecord),
     /// Make it durable how far a unit is; complete ones too.
@@ -94,15 +100,24 @@ struct Fill {
     pull: Option<Pull>,
     /// Sources that have refused or were lost, and until when they are left alone.
     waits: BTreeMap<NodeId, Time>,
+    /// How often in a row sources had yet to acknowledge.
+    early: u32,
     /// A record is on its way to the disk.
     saving: bool,
     /// Something has come to be since the last one.
     unsaved: bool,
     /// Files are being taken in.
     taking: bool,
+    /// The disk could not do what it was asked for: nothing is asked of it before.
+    held_until: Time,
 }
 
 impl Fill {
+    /// Whether something may be asked of the disk.
+    fn may_write(&self, now: Time) -> bool {
+        !self.saving && (self.held_until <= now || crate::mutant!("failed-asked-at-once"))
+    }
+
     fn record(&self, is_complete: bool) -> FillRecord {
         let stage = if is_complete {
             FillStage::Complete
@@ -133,7 +148,10 @@ impl Fill {
 
 /// How many other owners of the read set have to be pulled.
 fn sources_wanted(state: &ClusterState, unit: Unit) -> usize {
-    if crate::mutant!("copy-from-one-source") { 1 } else { state.sources_wanted(unit) }
+    if crate::mutant!("copy-from-one-source") || crate::mutant!("refill-from-one-source") {
+        return 1;
+    }
+    state.sources_wanted(unit)
 }
 
 impl Transfers {
@@ -149,8 +167,10 @@ impl Transfers {
         }
         // INVARIANT: all that is under way for another entry was forgotten, see `forget`.
         let (waits, pull) = (BTreeMap::new(), None);
-        let (saving, unsaved, taking) = (false, false, false);
-        let fill = Fill { entry, progress, pull, waits, saving, unsaved, taking };
+        let (early, saving, unsaved, taking) = (0, false, false, false);
+        let held_until = Time(0);
+        let fill =
+            Fill { entry, progress, pull, waits, early, saving, unsaved, taking, held_until };
         self.fills.insert(unit, fill);
         self.look_at = Time(0);
     }
@@ -232,35 +252,17 @@ impl Transfers {
         let Some((unit, fill)) = found else { return };
         let (unit, now) = (*unit, around.now);
         match message {
-            CopyMessage::Page { part, parts, page, .. } => {
+            CopyMessage::Page { part, parts, floor, agreed, page, .. } => {
                 let rate = self.pace.bytes_per_second;
-                let bytes = u64::try_from(page.bytes()).unwrap_or(u64::MAX);
-                let cost = bytes.saturating_mul(1_000_000_000).checked_div(rate).unwrap_or(0);
-                self.paced = self.paced.max(now).plus(Duration::from_nanos(cost));
+                let cost = around.governor.cost(now, page.bytes(), rate);
+                self.paced = self.paced.max(now).plus(cost);
+                fill.early = 0;
+                let is_first = fill.progress.pulled.is_empty();
                 let Some(pull) = &mut fill.pull else { return };
-                match pull.on_part((part, parts), page) {
-                    Got::Compare(number, marks) => {
-                        let round = RoundId { op: pull.op, round: number };
-                        around.out.push(TransferAction::Compare(unit, round, marks));
-                    }
-                    Got::Merge(number, entries) if entries.is_empty() => pull.on_merged(number),
-                    Got::Merge(number, entries) => {
-                        let round = RoundId { op: pull.op, round: number };
-                        around.out.push(TransferAction::Merge(unit, round, entries));
-                    }
-                    Got::Clear(number) => {
-                        let round = RoundId { op: pull.op, round: number };
-                        around.out.push(TransferAction::Clear(unit, round));
-                    }
-                    Got::Stage(number, name, offset, chunk) => {
-                        let round = RoundId { op: pull.op, round: number };
-                        let stage = TransferAction::Stage(unit, round, name, offset, chunk);
-                        around.out.push(stage);
-                    }
-                    Got::Nothing => {}
-                    Got::Nonsense => {
-                        fail(unit, fill, now.plus(self.pace.answer_within), around);
-                    }
+                pull.on_floor(floor, agreed, is_first);
+                let got = pull.on_part((part, parts), page);
+                if !carry_out(unit, pull, got, around) {
+                    fail(unit, fill, now.plus(self.pace.answer_within), around);
                 }
             }
             CopyMessage::Refused { why: CopyRefusal::Busy, .. } => {
@@ -272,6 +274,11 @@ impl Transfers {
                 crate::sometimes!("transfer: a source refuses");
                 let patience = match why {
                     CopyRefusal::Incomplete => self.pace.answer_within,
+                    CopyRefusal::NotAcknowledged => {
+                        let halvings = HALVINGS.saturating_sub(fill.early);
+                        fill.early += 1;
+                        self.pace.pause / (1 << halvings)
+                    }
                     _ => self.pace.pause,
                 };
                 fail(unit, fill, now.plus(patience), around);
@@ -319,7 +326,9 @@ impl Transfers {
         let Some(fill) = self.fills.get_mut(&unit).filter(|fill| fill.taking) else { return };
         (fill.taking, fill.saving) = (false, false);
         if !is_done {
-            fail(unit, fill, around.now.plus(self.pace.pause), around);
+            let until = around.now.plus(self.pace.pause);
+            fill.held_until = until;
+            fail(unit, fill, until, around);
         } else if fill.pull.is_none() {
             // There was nobody to take them from.
             fill.progress.overlay = Overlay::Merging;
@@ -344,7 +353,7 @@ impl Transfers {
                 }
                 self.go_on(around);
             }
-            None => self.look_at = around.now.plus(self.pace.pause),
+            None => self.hold(unit, around),
         }
     }
 
@@ -356,8 +365,17 @@ impl Transfers {
         if is_done {
             self.go_on(around);
         } else {
-            self.look_at = around.now.plus(self.pace.pause);
+            self.hold(unit, around);
         }
+    }
+
+    /// The disk could not do something for a unit: it is left alone for a while.
+    fn hold(&mut self, unit: Unit, around: &Surroundings<'_>) {
+        let until = around.now.plus(self.pace.pause);
+        if let Some(fill) = self.fills.get_mut(&unit) {
+            fill.held_until = until;
+        }
+        self.look_at = until;
     }
 
     /// A member cannot be reached any more.
@@ -371,7 +389,6 @@ impl Transfers {
     }
 
     fn go_on(&mut self, around: &mut Surroundings<'_>) {
-        self.look_at = around.now.plus(self.pace.pause);
         let state = around.state;
         let mut wanted = BTreeMap::<ClassId, usize>::new();
         let mut under_way = self.fills.values().filter(|fill| fill.pull.is_some()).count();
@@ -380,7 +397,10 @@ impl Transfers {
                 end_source(*unit, fill, around);
                 under_way -= usize::from(fill.pull.is_none());
             }
-            if fill.pull.is_none() && !fill.saving && fill.progress.overlay == Overlay::Merging {
+            if fill.pull.is_none()
+                && fill.may_write(around.now)
+                && fill.progress.overlay == Overlay::Merging
+            {
                 fill.saving = true;
                 fill.unsaved = false;
                 let progress = FillProgress { overlay: Overlay::Unused, ..fill.progress.clone() };
@@ -413,7 +433,37 @@ impl Transfers {
                 ask(*unit, fill.entry, pull, around);
             }
         }
+        let idle = self.fills.values().filter(|fill| fill.pull.is_none());
+        let waits = idle.flat_map(|fill| fill.waits.values().copied());
+        let first = waits.filter(|until| *until > around.now).min();
+        let latest = around.now.plus(self.pace.pause);
+        self.look_at = first.map_or(latest, |first| first.min(latest));
     }
+}
+
+/// Does what is to be done with an answer; says whether it is one.
+fn carry_out(unit: Unit, pull: &mut Pull, got: Got, around: &mut Surroundings<'_>) -> bool {
+    let (op, source) = (pull.op, pull.floor);
+    let round = |number| RoundId { op, round: number };
+    match got {
+        Got::Compare(number, marks) => {
+            around.out.push(TransferAction::Compare(unit, round(number), marks));
+        }
+        // A floor is to be known here, also where nothing is left above it.
+        Got::Merge(number, entries) if entries.is_empty() && !source.says_anything() => {
+            pull.on_merged(number);
+        }
+        Got::Merge(number, entries) => {
+            around.out.push(TransferAction::Merge(unit, round(number), entries, source));
+        }
+        Got::Clear(number) => around.out.push(TransferAction::Clear(unit, round(number))),
+        Got::Stage(number, name, offset, chunk) => {
+            around.out.push(TransferAction::Stage(unit, round(number), name, offset, chunk));
+        }
+        Got::Nothing => {}
+        Got::Nonsense => return false,
+    }
+    true
 }
 
 /// Sends the next question, or the last one again.
@@ -479,10 +529,11 @@ fn end_source(unit: Unit, fill: &mut Fill, around: &mut Surroundings<'_>) {
     let Some(pull) = &fill.pull else { return };
     let progress = taken(&fill.progress, pull.source);
     if let Some(files) = pull.files() {
-        if !fill.saving {
+        if fill.may_write(around.now) {
             (fill.taking, fill.saving, fill.unsaved) = (true, true, false);
             let record = FillRecord { entry: fill.entry, stage: FillStage::Filling(progress) };
-            around.out.push(TransferAction::TakeIn(unit, files.to_vec(), record));
+            let files = files.to_vec();
+            around.out.push(TransferAction::TakeIn(unit, files, record, pull.floor));
         }
         return;
     }
@@ -493,14 +544,15 @@ fn end_source(unit: Unit, fill: &mut Fill, around: &mut Surroundings<'_>) {
 /// Nobody is left to give files: the range stays as empty as it is, and what was written meanwhile comes
 /// into it.
 fn end_without_files(unit: Unit, fill: &mut Fill, around: &mut Surroundings<'_>) {
-    if fill.pull.is_some() || fill.taking || fill.saving {
+    if fill.pull.is_some() || fill.taking || !fill.may_write(around.now) {
         return;
     }
     crate::sometimes!("transfer: a unit begins with nothing");
     (fill.taking, fill.saving, fill.unsaved) = (true, true, false);
     let progress = FillProgress { overlay: Overlay::Merging, ..fill.progress.clone() };
     let record = FillRecord { entry: fill.entry, stage: FillStage::Filling(progress) };
-    around.out.push(TransferAction::TakeIn(unit, Vec::new(), record));
+    let nobody = SourceFloor::default();
+    around.out.push(TransferAction::TakeIn(unit, Vec::new(), record, nobody));
 }
 
 /// Makes durable what has come to be, one record at a time.
@@ -512,7 +564,7 @@ fn save(unit: Unit, fill: &mut Fill, is_complete: bool, around: &mut Surrounding
         pull.unsaved = 0;
         fill.unsaved = true;
     }
-    if (fill.unsaved || is_complete) && !fill.saving {
+    if (fill.unsaved || is_complete) && fill.may_write(around.now) {
         (fill.saving, fill.unsaved) = (true, false);
         around.out.push(TransferAction::Save(unit, fill.record(is_complete)));
     }

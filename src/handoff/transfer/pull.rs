@@ -6,8 +6,9 @@ use std::collections::{BTreeMap, VecDeque};
 use super::compare::Comparison;
 use crate::message::{
     CopyChunk, CopyContent, CopyEntry, CopyFile, CopyMark, CopyPage, CopyPlace, CopyWhat,
+    SourceFloor,
 };
-use crate::types::{NodeId, Time};
+use crate::types::{NodeId, Stamp, Time};
 
 /// Pages that are being merged while the next is on its way.
 const MERGING_MAX: usize = 2;
@@ -27,6 +28,8 @@ pub(super) struct Pull {
     pub(super) unsaved: u64,
     /// Nothing is asked before this.
     pub(super) held_until: Time,
+    /// What the source has said of the purge floor.
+    pub(super) floor: SourceFloor,
 }
 
 /// How the source is pulled.
@@ -144,7 +147,17 @@ impl Pull {
             merging: VecDeque::new(),
             unsaved: 0,
             held_until: Time(0),
+            floor: SourceFloor::default(),
         }
+    }
+
+    /// The source says its floor, and up to where it has agreed: neither ever goes back.
+    pub(super) fn on_floor(&mut self, floor: Stamp, agreed: Stamp, is_first: bool) {
+        self.floor = SourceFloor {
+            floor: self.floor.floor.max(floor),
+            agreed: self.floor.agreed.max(agreed),
+            is_first,
+        };
     }
 
     /// Whether there is something to ask, and room for the answer.

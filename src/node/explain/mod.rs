@@ -16,7 +16,8 @@ use crate::message::{
     RegisterTask, RoundId, SiblingFacts, VersionFacts,
 };
 use crate::types::{
-    ClusterState, Key, NodeId, Now, Record, Stamp, Table, TableId, TableKind, Time, Unit, limits,
+    ClusterState, Epoch, Key, NodeId, Now, Record, Stamp, Table, TableId, TableKind, Time, Unit,
+    limits,
 };
 
 pub(super) use gather::Gatherings;
@@ -137,8 +138,7 @@ impl Node {
                 DiskRequest::Causal(Box::new(CausalDisk { unit, table, key, task }))
             }
             TableKind::Linearizable => {
-                let task = RegisterTask::Look;
-                DiskRequest::Register(Box::new(RegisterDisk { unit, table, key, task }))
+                DiskRequest::Register(Box::new(asking(RegisterTask::Look, (unit, table, key))))
             }
         };
         self.disk(Pending::Explain(Box::new(looking)), request);
@@ -149,8 +149,7 @@ impl Node {
     fn look_at_promise(&mut self, mut looking: Looking) {
         looking.looking_for = Part::Promise;
         let (unit, table, key) = (looking.unit, looking.table, looking.key.clone());
-        let task = RegisterTask::Prepare(Stamp::ZERO);
-        let ask = RegisterDisk { unit, table, key, task };
+        let ask = asking(RegisterTask::Prepare(Stamp::ZERO), (unit, table, key));
         self.disk(Pending::Explain(Box::new(looking)), DiskRequest::Register(Box::new(ask)));
     }
 
@@ -246,8 +245,13 @@ impl Node {
     }
 }
 
+/// A question that has nothing accepted, and so needs no fence.
+fn asking(task: RegisterTask, (unit, table, key): (Unit, TableId, Key)) -> RegisterDisk {
+    RegisterDisk { unit, table, key, fence: Epoch(0), task }
+}
+
 fn register(shown: Option<&Accepted>) -> RegisterFacts {
-    let Some(Accepted { ballot, state }) = shown else { return RegisterFacts::default() };
+    let Some(Accepted { ballot, state, .. }) = shown else { return RegisterFacts::default() };
     let version = VersionFacts {
         stamp: state.stamp,
         bytes: state.value.as_ref().map_or(0, |value| bytes(value.as_bytes().len())),

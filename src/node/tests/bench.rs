@@ -8,8 +8,7 @@ use crate::causality::{Acceptor, Merge, SiblingSet, merge};
 use crate::message::{
     AdminRequest, Attempt, CausalTask, ClientBody, ClientRequest, ClientResult, DiskAnswer,
     DiskError, DiskRequest, DiskToken, Effect, Event, Get, Hint, MetaRecord, PeerMessage, Phase,
-    Principal, Put, QuorumMode, RangePage, Restored, Scan, TimeToLive, UnitDisk, View,
-    WriteOutcome,
+    Principal, Put, QuorumMode, Restored, Scan, TimeToLive, UnitDisk, View, WriteOutcome,
 };
 use crate::node::{Node, NodeConfig};
 use crate::types::{
@@ -31,28 +30,9 @@ pub(super) struct Disk {
     /// As whom a stand-in writes in a record of custody.
     pub(super) acting: BTreeMap<(NodeId, Unit, TableId, Key), Tenure>,
     pub(super) acceptors: BTreeMap<(Unit, TableId, Key), Acceptor>,
-}
-
-impl Disk {
-    fn range(
-        &self,
-        units: &[Unit],
-        table: TableId,
-        (prefix, after): (&[u8], &[u8]),
-        limit: usize,
-    ) -> RangePage {
-        let wanted = |(unit, of, key): &(Unit, TableId, Key)| {
-            let bytes = key.as_bytes();
-            units.contains(unit) && *of == table && bytes.starts_with(prefix) && bytes > after
-        };
-        let found = self.data.iter().filter(|(place, _)| wanted(place));
-        let mut entries: Vec<(Key, Record)> =
-            found.map(|((_, _, key), record)| (key.clone(), record.clone())).collect();
-        entries.sort_by(|a, b| a.0.cmp(&b.0));
-        let complete = entries.len() <= limit;
-        entries.truncate(limit);
-        RangePage { entries, complete }
-    }
+    pub(super) floors: BTreeMap<Unit, crate::message::FloorState>,
+    /// What is wrong with it.
+    pub(super) bad: super::fill_disk::Bad,
 }
 
 pub(super) struct Host {
@@ -221,7 +201,7 @@ impl Bench {
         self.host(id).view.clone().expect("a view is published at the start").phase.clone()
     }
 
-    fn now(&mut self, id: NodeId) -> Now {
+    pub(super) fn now(&mut self, id: NodeId) -> Now {
         let (mono, offset) = (self.mono, self.host(id).wall_offset_ms);
         let wall = (EPOCH + mono).saturating_add_signed(offset * MS as i64);
         Now { mono: Time(mono), wall: WallTime(wall) }
@@ -249,14 +229,24 @@ impl Bench {
                 MetaRecord::Dirty(unit, target) => {
                     restored.dirty.insert((unit, target));
                 }
+                MetaRecord::Clean(unit, target) => {
+                    restored.dirty.remove(&(unit, target));
+                }
                 MetaRecord::Tenure(tenure) => restored.tenure = Some(tenure),
                 MetaRecord::Acknowledged(epoch) => restored.acknowledged = epoch,
+                MetaRecord::Abstain(epoch) => restored.abstain = epoch,
+                MetaRecord::Scrub(record) => restored.scrub = record,
+                MetaRecord::Refused(why) => restored.refused = Some(why),
                 MetaRecord::Fill(unit, record) => {
                     restored.fills.insert(unit, record);
                 }
+                MetaRecord::Custody(bar) => restored.custody = bar,
+                MetaRecord::Floor(..) => {}
             }
         }
         restored.hints = self.host(id).disk.books();
+        restored.floors = self.host(id).disk.restored_floors();
+        restored.damage = self.host(id).disk.bad.log_damage.clone();
         self.seed += 1;
         let (now, config, seed) = (self.now(id), self.config(id).clone(), self.seed);
         let host = self.host(id);
@@ -401,23 +391,29 @@ impl Bench {
         let answer = match request {
             DiskRequest::Write { unit, table, key, record } => {
                 let slot = (unit, table, key);
-                DiskAnswer::Written(match merge(disk.data.get(&slot), &record) {
-                    Merge::Replace => {
-                        disk.data.insert(slot, record);
-                        WriteOutcome::Stored
-                    }
-                    Merge::Same => WriteOutcome::Stored,
-                    Merge::Keep => WriteOutcome::Superseded(disk.data[&slot].stamp),
+                let late = disk.late(&slot, &record);
+                late.unwrap_or_else(|| {
+                    DiskAnswer::Written(match merge(disk.data.get(&slot), &record) {
+                        Merge::Replace => {
+                            disk.data.insert(slot, record);
+                            WriteOutcome::Stored
+                        }
+                        Merge::Same => WriteOutcome::Stored,
+                        Merge::Keep => WriteOutcome::Superseded(disk.data[&slot].stamp),
+                    })
                 })
             }
             DiskRequest::Read { unit, table, key, durable: _ } => {
                 DiskAnswer::Read(disk.data.get(&(unit, table, key)).cloned())
             }
-            DiskRequest::Range { units, table, prefix, after, limit, .. } => {
-                DiskAnswer::Range(disk.range(&units, table, (&prefix, &after), limit as usize))
+            DiskRequest::Range { units, table, prefix, after, limit, reverse, .. } => {
+                let place = (&prefix[..], &after[..], reverse);
+                DiskAnswer::Range(disk.range(&units, table, place, limit as usize))
             }
             DiskRequest::Sweep { state, from: _ } => disk.sweep(&state),
             DiskRequest::Unit(ask) => DiskAnswer::Unit(disk.on_unit(*ask)),
+            DiskRequest::Tree(ask) => DiskAnswer::Tree(disk.on_tree(*ask)),
+            DiskRequest::Floor(ask) => DiskAnswer::Floor(disk.on_floor(*ask)),
             DiskRequest::KeepHint { target, hint } => disk.keep(target, hint),
             DiskRequest::ReadHint { targets, unit, table, key } => {
                 DiskAnswer::Read(disk.kept_version(&targets, (unit, table, &key)))
@@ -436,7 +432,7 @@ impl Bench {
             }
             DiskRequest::Flush => DiskAnswer::Flushed,
             DiskRequest::Compact => DiskAnswer::Compacted,
-            DiskRequest::Measure => DiskAnswer::Measured(crate::message::ReplicaFacts::default()),
+            DiskRequest::Measure => disk.measured(),
         };
         if waits {
             return self.host(id).unsynced.push_back((token, answer));
@@ -457,8 +453,15 @@ impl Bench {
             let request = DiskRequest::Write { unit, table, key, record };
             let fence = host.state.as_ref().map(|state| state.changed_at(unit)).unwrap_or_default();
             let from = at;
-            let admitted =
-                super::super::peer::Admitted { from, round, unit, fence, complete: true };
+            let admitted = super::super::peer::Admitted {
+                from,
+                round,
+                unit,
+                fence,
+                complete: true,
+                fresh: true,
+                since: host.now,
+            };
             host.disk(super::super::disk::Pending::Write(admitted), request);
             self.drain(at);
         }
@@ -569,6 +572,7 @@ pub(super) fn scan(prefix: &str, after: &str, limit: u32) -> ClientBody {
         after: after.to_owned().into(),
         limit,
         keys_only: false,
+        reverse: false,
         r: None,
     })
 }

@@ -81,6 +81,38 @@ fn a_directory_restored_from_a_copy_is_refused() {
     assert!(matches!(bench.phase(B), Phase::Refused(_)), "{:?}", bench.phase(B));
 }
 
+/// Of seed 810000000600: refused three times, it was started again while all that had seen its later life were away.
+#[test]
+fn a_directory_that_was_refused_stays_refused_whoever_is_away() {
+    let case = || {
+        let mut bench = Bench::serving(3);
+        bench.stop(B);
+        let copy = bench.host(B).disk.clone();
+        bench.start(B);
+        bench.pass(2 * second());
+        assert_eq!(bench.phase(B), Phase::Serving);
+        bench.stop(B);
+        bench.host(B).disk = copy;
+        bench.start(B);
+        bench.pass(2 * second());
+        assert!(matches!(bench.phase(B), Phase::Refused(_)));
+        bench.stop(B);
+        // Nobody has seen anything any more.
+        for id in [A, C] {
+            bench.stop(id);
+            bench.host(id).disk.meta.retain(|record| !matches!(record, MetaRecord::Life(B, _)));
+            bench.start(id);
+        }
+        bench.start(B);
+        bench.pass(2 * second());
+        bench.pass(Duration::from_secs(5));
+        bench.phase(B)
+    };
+    assert!(matches!(case(), Phase::Refused(_)));
+    let _planted = crate::testing::arm_mutant("refusal-forgotten");
+    assert_eq!(case(), Phase::Serving);
+}
+
 #[test]
 fn a_copy_taken_within_a_boot_is_known_by_its_clock() {
     let mut bench = Bench::serving(3);

@@ -3,7 +3,10 @@
 use core::time::Duration;
 
 use super::bench::{Bench, MS, get, put, put_with, scan};
-use crate::message::{Applied, Attempt, ErrorCode, Event, GetReply, PeerMessage, PutReply, Reply};
+use crate::message::{
+    self, Applied, Attempt, ClientBody, ErrorCode, Event, GetReply, PeerMessage, PutReply, Reply,
+};
+use crate::testing::arm_mutant;
 use crate::types::{NodeId, Quorum, RequestId, WallTime};
 
 const A: NodeId = NodeId(1);
@@ -254,14 +257,14 @@ fn a_deleted_key_is_gone_from_gets_and_scans() {
     }
     let op = bench.ask(
         B,
-        crate::message::ClientBody::Put(crate::message::Put {
+        ClientBody::Put(message::Put {
             table: "default".to_owned().try_into().unwrap(),
             key: crate::types::Key::new("a2").unwrap(),
             value: None,
-            ttl: crate::message::TimeToLive::Table,
+            ttl: message::TimeToLive::Table,
             w: None,
             r: None,
-            mode: crate::message::QuorumMode::ByTable,
+            mode: message::QuorumMode::ByTable,
             attempt: Attempt::default(),
             time: None,
             context: bytes::Bytes::new(),
@@ -286,6 +289,33 @@ fn a_deleted_key_is_gone_from_gets_and_scans() {
 }
 
 #[test]
+fn a_scan_in_reverse_shows_the_same_keys_the_other_way_round() {
+    let mut bench = Bench::serving(5);
+    let expected: Vec<String> = (0..40).map(|number| format!("k{number:02}")).collect();
+    for key in &expected {
+        put_ok(&mut bench, A, key, key);
+    }
+    let mut read = |reverse: bool| {
+        let (mut keys, mut after) = (Vec::new(), String::new());
+        for _ in 0..expected.len() {
+            let ClientBody::Scan(page) = scan("k", &after, 7) else { panic!() };
+            let op = bench.ask(C, ClientBody::Scan(message::Scan { reverse, ..page }));
+            let Some(Ok(Reply::Scan(page))) = bench.reply(op) else { panic!() };
+            let shown = page.entries.iter().map(|entry| entry.key.as_bytes().to_vec());
+            keys.extend(shown.map(|key| String::from_utf8(key).unwrap()));
+            let Some(resume) = page.resume else { break };
+            after = String::from_utf8(resume.to_vec()).unwrap();
+        }
+        keys
+    };
+    assert_eq!(read(false), expected);
+    let back: Vec<String> = expected.iter().rev().cloned().collect();
+    assert_eq!(read(true), back);
+    let _armed = arm_mutant("scan-frontier-forward");
+    assert_ne!(read(true), back);
+}
+
+#[test]
 fn the_node_stays_within_its_bounds_and_says_overloaded() {
     let mut bench = Bench::new(1);
     bench.config(A).operations_max = 4;
@@ -303,7 +333,7 @@ fn the_node_stays_within_its_bounds_and_says_overloaded() {
 #[test]
 fn operators_see_where_a_key_lives_and_who_is_down() {
     let mut bench = Bench::serving(5);
-    let locate = crate::message::AdminRequest::Locate(crate::message::Locate {
+    let locate = message::AdminRequest::Locate(message::Locate {
         table: "default".to_owned().try_into().unwrap(),
         key: crate::types::Key::new("k").unwrap(),
     });
@@ -312,15 +342,13 @@ fn operators_see_where_a_key_lives_and_who_is_down() {
     assert_eq!(bench.admin(C, locate), Ok(Reply::Locate(place)));
     bench.stop(B);
     bench.pass(Duration::from_secs(12));
-    let Ok(Reply::Status(status)) = bench.admin(A, crate::message::AdminRequest::Status) else {
-        panic!()
-    };
+    let Ok(Reply::Status(status)) = bench.admin(A, message::AdminRequest::Status) else { panic!() };
     let copies: u32 = status.nodes.iter().map(|node| node.replica_partitions).sum();
     assert_eq!(copies, 3 * 16);
     let down: Vec<NodeId> = status
         .nodes
         .iter()
-        .filter(|node| node.liveness == crate::message::Liveness::Down)
+        .filter(|node| node.liveness == message::Liveness::Down)
         .map(|node| node.id)
         .collect();
     assert_eq!(down, [B]);

@@ -7,7 +7,7 @@ use super::bench::Disk;
 use crate::causality::{Merge, merge};
 use crate::message::{
     CopyContent, CopyEntry, CopyMark, CopyPage, CopyPlace, CopyRecord, CopyWhat, DiskAnswer,
-    FillRecord, MetaRecord, UnitDisk, UnitDone,
+    FillRecord, LostKeys, MetaRecord, ReplicaFacts, ScrubMark, ScrubPiece, UnitDisk, UnitDone,
 };
 use crate::types::{ClusterState, Key, Stamp, TableId, Unit};
 
@@ -27,7 +27,27 @@ fn mark(record: &CopyRecord) -> (Stamp, u128) {
     }
 }
 
+/// What is wrong with a disk, and what a node has made of it.
+#[derive(Clone, Default)]
+pub(super) struct Bad {
+    /// What cannot be read.
+    pub(super) damage: Vec<LostKeys>,
+    /// What was noted as lost, ever.
+    pub(super) lost: Vec<Unit>,
+    /// Where pieces of a scrub began.
+    pub(super) scrubs: Vec<ScrubMark>,
+    /// What the log has lost, until it is dealt with.
+    pub(super) log_damage: Vec<String>,
+    /// Stretches of lost keys that were given up, and what was kept of them.
+    pub(super) forgone: Vec<(LostKeys, Vec<Unit>)>,
+}
+
 impl Disk {
+    pub(super) fn measured(&self) -> DiskAnswer {
+        let damaged = !self.bad.damage.is_empty();
+        DiskAnswer::Measured(ReplicaFacts { damaged, ..ReplicaFacts::default() })
+    }
+
     pub(super) fn sweep(&mut self, state: &ClusterState) -> DiskAnswer {
         self.data.retain(|(_, table, _), _| !state.is_dropped(*table));
         self.acceptors.retain(|(_, table, _), _| !state.is_dropped(*table));
@@ -52,6 +72,25 @@ impl Disk {
                 UnitDone::Wanted(wanted.collect())
             }
             UnitDisk::Clear { .. } => UnitDone::Merged,
+            UnitDisk::Scrub { from, .. } => UnitDone::Scrubbed(self.scrubbed(from)),
+            UnitDisk::Damage => UnitDone::Damaged(self.bad.damage.clone()),
+            UnitDisk::Lose { records, log } => {
+                let units = records.iter().filter_map(|record| match record {
+                    MetaRecord::Fill(unit, _) => Some(*unit),
+                    _ => None,
+                });
+                self.bad.lost.extend(units);
+                self.meta.extend(records);
+                if log {
+                    self.bad.log_damage.clear();
+                }
+                UnitDone::Merged
+            }
+            UnitDisk::Forgo { keys, kept, records } => {
+                self.meta.extend(records);
+                self.bad.forgone.push((keys, kept));
+                UnitDone::Merged
+            }
             UnitDisk::TakeIn { unit, files, record, .. } if files.is_empty() => {
                 self.meta.push(MetaRecord::Fill(unit, record));
                 UnitDone::Merged
@@ -61,11 +100,24 @@ impl Disk {
                 self.meta.push(MetaRecord::Fill(unit, record));
                 UnitDone::Drained(true)
             }
+            UnitDisk::Fill { unit, entries, source } => {
+                self.adopt(unit, source);
+                entries.into_iter().for_each(|entry| self.merge_copy(unit, entry));
+                UnitDone::Merged
+            }
             UnitDisk::Merge { unit, entries } => {
                 entries.into_iter().for_each(|entry| self.merge_copy(unit, entry));
                 UnitDone::Merged
             }
         }
+    }
+
+    /// Ten pieces.
+    fn scrubbed(&mut self, from: ScrubMark) -> ScrubPiece {
+        self.bad.scrubs.push(from);
+        let next = ScrubMark { file: from.file + 1, offset: 0 };
+        let (done, total, bytes) = (u64::from(next.file) << 20, 10 << 20, 1 << 20);
+        ScrubPiece { next: (next.file < 10).then_some(next), bytes, done, total }
     }
 
     pub(super) fn records_of(&self, unit: Unit) -> BTreeMap<CopyPlace, CopyRecord> {
@@ -151,6 +203,8 @@ impl Disk {
         self.sets.retain(|(of, ..), _| *of != unit);
         self.acceptors.retain(|(of, ..), _| *of != unit);
         self.meta.retain(|record| !matches!(record, MetaRecord::Fill(of, _) if *of == unit));
+        // What cannot be read is hidden from now on.
+        self.bad.damage.retain(|keys| keys.units != Some((unit, unit)));
         self.meta.extend(record.map(|record| MetaRecord::Fill(unit, record)));
         UnitDone::Emptied
     }

@@ -14,7 +14,7 @@ use crate::testing::arm_mutant;
 use crate::types::{NodeId, TableId, Unit};
 
 /// Four nodes, the owners of a unit, and the one that is not.
-fn filled_with(keys: u64) -> (Bench, Unit, [NodeId; 3], NodeId) {
+pub(super) fn filled_with(keys: u64) -> (Bench, Unit, [NodeId; 3], NodeId) {
     let (mut bench, unit, outsider) = four();
     let owners: [NodeId; 3] = state_of(&mut bench).owners(unit).try_into().unwrap();
     for owner in owners {
@@ -31,7 +31,7 @@ fn pass(bench: &mut Bench, ms: u64) {
 }
 
 /// Until the target is complete; whether it came to that.
-fn until_complete(bench: &mut Bench, target: NodeId, unit: Unit) -> bool {
+pub(super) fn until_complete(bench: &mut Bench, target: NodeId, unit: Unit) -> bool {
     for _ in 0..40 {
         if is_complete(bench, target, unit) {
             return true;

@@ -57,7 +57,13 @@ fn below(terms: &Terms, entries: &[Entry], cells: &[Cell]) -> Option<Sum> {
 
 /// The digests of the parts of a cell.
 pub(super) fn digests(terms: &Terms, entries: &[Entry], cell: Cell) -> Vec<u32> {
-    cell.parts().map(|part| terms.digest(inside(terms, entries, part).print)).collect()
+    let mut parts: Vec<(Cell, Sum)> = cell.parts().map(|part| (part, Sum::default())).collect();
+    for entry in entries {
+        let hash = entry.place.hash(terms.seed);
+        let holds = |(part, _): &&mut (Cell, Sum)| part.holds(hash);
+        parts.iter_mut().filter(holds).for_each(|(_, sum)| sum.add(entry.print));
+    }
+    parts.into_iter().map(|(_, sum)| terms.digest(sum.print)).collect()
 }
 
 /// What is in a cell.

@@ -171,6 +171,14 @@ impl Asker {
         self.now = Now::Reading(range, count.max(LEAF_ENTRIES));
     }
 
+    /// What differs is left as it is: it goes on with the next range, and is not verified.
+    pub fn leave(&mut self) {
+        if let Now::Bringing(..) = &self.now {
+            self.outcome.verified = false;
+            self.next_range();
+        }
+    }
+
     fn on_look(&mut self, mut leaf: Box<Leaf>, said: Said) {
         match leaf.on_said(said, &self.terms) {
             Found::Ask(ask) => self.now = Now::Looking(leaf, ask),

@@ -66,6 +66,16 @@ impl Cell {
         (bits <= CELL_BITS_MAX && path >> bits == 0).then_some(Cell { bits, path })
     }
 
+    /// How many bits of a hash name it.
+    pub fn bits(self) -> u8 {
+        self.bits
+    }
+
+    /// These bits.
+    pub fn path(self) -> u64 {
+        self.path
+    }
+
     /// Whether an entry of this hash is in it.
     pub(super) fn holds(self, hash: u64) -> bool {
         self.bits == 0 || hash >> (64 - u32::from(self.bits)) == self.path
@@ -164,6 +174,28 @@ impl Ask {
 }
 
 impl Said {
+    /// Whether it can be an answer to a question.
+    pub fn fits(&self, ask: &Ask) -> bool {
+        match (ask, self) {
+            (Ask::Root, Said::Root(_)) => true,
+            (Ask::Nodes(range), Said::Nodes(nodes)) => {
+                let first = nodes.first().is_some_and(|node| node.from == range.from);
+                let inside = nodes.iter().skip(1).all(|node| range.holds(&node.from));
+                first && inside && nodes.is_sorted_by(|a, b| a.from < b.from)
+            }
+            (Ask::Cells(_, cells), Said::Cells(below, digests)) => {
+                digests.len() == cells.len() << CELL_BITS
+                    && below.is_some() == (*cells == [Cell::ALL])
+            }
+            (Ask::Entries(_, cells), Said::Entries(below, of)) => {
+                of.len() == cells.len() && below.is_some() == (*cells == [Cell::ALL])
+            }
+            (Ask::Places(..), Said::Places(_)) => true,
+            (Ask::Cells(..) | Ask::Entries(..) | Ask::Places(..), Said::TooMany) => true,
+            _ => false,
+        }
+    }
+
     /// Bytes of the message, as it is laid out at its tightest.
     pub fn bytes(&self) -> usize {
         let sum = |sum: &Option<Sum>| sum.map_or(0, |_| Print::BYTES + 4);

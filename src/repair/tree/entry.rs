@@ -6,7 +6,7 @@
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::Place;
-use crate::causality::{Acceptor, Dot, SiblingSet};
+use crate::causality::{Acceptor, SiblingSet};
 use crate::types::{Record, Stamp};
 
 /// The fingerprint of an entry, or the sum of those of many.
@@ -57,6 +57,39 @@ impl Print {
     }
 }
 
+impl Print {
+    /// Of a version at a place.
+    pub fn version(place: &Place, record: &Record) -> Print {
+        let tombstone = u8::from(record.value.is_none());
+        let expires =
+            u8::from(record.expiry.is_some() && !crate::mutant!("fingerprint-without-expiry"));
+        let flags = tombstone | expires << 1;
+        let expiry = record.expiry.filter(|_| expires == 1).unwrap_or_default().0.to_be_bytes();
+        let stamp = record.stamp;
+        // Two writes whose times clients have given may have one stamp: then content decides.
+        let content = match &record.value {
+            Some(value) if stamp.is_of_client() => xxh3_128(value.as_bytes()).to_be_bytes(),
+            _ => [0; 16],
+        };
+        Print::of(&[&[0, flags], &stamp.to_bytes()[..], &expiry, &content, place.as_bytes()])
+    }
+
+    /// Of a set of siblings; of one that has seen nothing there is none.
+    pub fn siblings(place: &Place, set: &SiblingSet) -> Option<Print> {
+        set.lowest()?;
+        // Where values stand is each replica's own affair.
+        let sketch = set.sketch().encode();
+        let length = u16::try_from(place.as_bytes().len()).unwrap_or(u16::MAX).to_be_bytes();
+        Some(Print::of(&[&[1], &length, place.as_bytes(), &sketch]))
+    }
+
+    /// Of an acceptor; of one that has accepted nothing there is none: promises may differ.
+    pub fn register(place: &Place, acceptor: &Acceptor) -> Option<Print> {
+        let ballot = acceptor.accepted()?.ballot;
+        Some(Print::of(&[&[2], &ballot.to_bytes()[..], place.as_bytes()]))
+    }
+}
+
 /// What kind of record an entry is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -84,37 +117,21 @@ pub struct Entry {
 impl Entry {
     /// Of a version.
     pub fn version(place: Place, record: &Record) -> Entry {
-        let tombstone = u8::from(record.value.is_none());
-        let expires =
-            u8::from(record.expiry.is_some() && !crate::mutant!("fingerprint-without-expiry"));
-        let flags = tombstone | expires << 1;
-        let expiry = record.expiry.filter(|_| expires == 1).unwrap_or_default().0.to_be_bytes();
-        let stamp = record.stamp;
-        // Two writes whose times clients have given may have one stamp: then content decides.
-        let content = match &record.value {
-            Some(value) if stamp.is_of_client() => xxh3_128(value.as_bytes()).to_be_bytes(),
-            _ => [0; 16],
-        };
-        let parts = [&[0, flags], &stamp.to_bytes()[..], &expiry, &content, place.as_bytes()];
-        Entry { print: Print::of(&parts), place, stamp, kind: Kind::Version }
+        let print = Print::version(&place, record);
+        Entry { print, place, stamp: record.stamp, kind: Kind::Version }
     }
 
     /// Of a set of siblings; `None` of one that has seen nothing.
     pub fn siblings(place: Place, set: &SiblingSet) -> Option<Entry> {
-        let context = set.context();
-        let marks = context.marks().map(|(actor, tick)| Dot { actor, tick });
-        let lowest = marks.chain(context.singles()).map(Dot::stamp).min()?;
-        // Where values stand is each replica's own affair.
-        let sketch = set.sketch().encode();
-        let length = u16::try_from(place.as_bytes().len()).unwrap_or(u16::MAX).to_be_bytes();
-        let print = Print::of(&[&[1], &length, place.as_bytes(), &sketch]);
-        Some(Entry { print, place, stamp: lowest, kind: Kind::Siblings })
+        let stamp = set.lowest()?;
+        let print = Print::siblings(&place, set)?;
+        Some(Entry { print, place, stamp, kind: Kind::Siblings })
     }
 
     /// Of an acceptor; `None` of one that has accepted nothing: promises may differ.
     pub fn register(place: Place, acceptor: &Acceptor) -> Option<Entry> {
         let stamp = acceptor.accepted()?.ballot;
-        let print = Print::of(&[&[2], &stamp.to_bytes()[..], place.as_bytes()]);
+        let print = Print::register(&place, acceptor)?;
         Some(Entry { print, place, stamp, kind: Kind::Register })
     }
 }

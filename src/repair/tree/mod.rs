@@ -17,11 +17,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
 pub use checkpoint::CheckpointError;
+use checkpoint::Unfiled;
 pub use entry::{Entry, Kind, Print};
 pub use place::Place;
 use window::{Purpose, Window};
 
 use crate::types::TableId;
+
+/// The seed of hashes of places. All replicas of a unit have to use the same, before and after any of
+/// them was told anything: so it is the same everywhere. `docs/protocol/repair.md` says what that costs.
+pub const SEED: u64 = u64::from_be_bytes(*b"roundtab");
 
 /// Nodes that a range is divided into: not fewer, where it has so many boundaries.
 const NODES_MIN: usize = 8;
@@ -77,16 +82,29 @@ pub enum Wanted {
 }
 
 /// A leaf, or what is kept of it. Two words and a half: see [`Tree::memory_bytes`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 struct Leaf {
     print: Print,
     count: u32,
     level: u8,
+    /// [`CHANGED`], [`FILED`].
+    marks: u8,
 }
+
+/// A leaf is another one than when the tree was put on file last.
+const CHANGED: u8 = 1;
+/// A leaf of this boundary is on file.
+const FILED: u8 = 2;
 
 impl Leaf {
     fn sum(&self) -> Sum {
         Sum { count: u64::from(self.count), print: self.print }
+    }
+
+    fn mark(&mut self) {
+        if !crate::mutant!("tree-leaf-unmarked") {
+            self.marks |= CHANGED;
+        }
     }
 }
 
@@ -106,10 +124,11 @@ pub struct Tree {
     /// Bytes of all places in `leaves`.
     place_bytes: usize,
     is_doubtful: bool,
+    unfiled: Unfiled,
 }
 
 impl Tree {
-    /// The tree of a unit that holds nothing. `seed` is the cluster's.
+    /// The tree of a unit that holds nothing. `seed`: [`SEED`], but in tests.
     pub fn empty(seed: u64) -> Tree {
         Tree {
             seed,
@@ -120,12 +139,22 @@ impl Tree {
             built: None,
             place_bytes: 0,
             is_doubtful: false,
+            unfiled: Unfiled::default(),
         }
     }
 
     /// One that has yet to be built of what there is.
     pub fn unbuilt(seed: u64) -> Tree {
         Tree { built: Some(Place::first()), ..Tree::empty(seed) }
+    }
+
+    /// The tree of all entries there are, in order.
+    pub fn of(entries: Vec<(Place, Print)>, seed: u64) -> Tree {
+        let mut tree = Tree::unbuilt(seed);
+        if tree.begin().is_some() {
+            tree.finish(entries, true);
+        }
+        tree
     }
 
     /// Whether it is built: until then it says nothing.
@@ -136,6 +165,21 @@ impl Tree {
     /// Whether it cannot be right, and has to be built anew.
     pub fn is_doubtful(&self) -> bool {
         self.is_doubtful
+    }
+
+    /// Something has become of the store that the tree was not told: it cannot be right any more.
+    pub fn doubt(&mut self) {
+        self.is_doubtful = true;
+    }
+
+    /// Whether what it says can be told to others.
+    pub fn is_sound(&self) -> bool {
+        self.is_built() && !self.is_doubtful
+    }
+
+    /// Whether something has to be read for it, now or when what is being read is there.
+    pub fn is_wanting(&self) -> bool {
+        !self.is_built() || !self.uncut.is_empty()
     }
 
     /// All there is.
@@ -229,6 +273,7 @@ impl Tree {
             }
         }
         self.uncut.retain(|place| !all.holds(place));
+        self.unfiled.has_changed = true;
         self.window.iter_mut().for_each(|window| window.is_spoiled = true);
     }
 
@@ -301,6 +346,8 @@ impl Tree {
             return;
         }
         let (gone, come) = (before.unwrap_or_default(), after.unwrap_or_default());
+        leaf.mark();
+        self.unfiled.has_changed = true;
         leaf.count = leaf.count - u32::from(before.is_some()) + u32::from(after.is_some());
         leaf.print = leaf.print.minus(gone).plus(come);
         total.count = total.count - u64::from(before.is_some()) + u64::from(after.is_some());
@@ -311,12 +358,14 @@ impl Tree {
         let level = place.level(self.seed).unwrap_or(0);
         let count = u32::try_from(sum.count).unwrap_or(u32::MAX);
         self.place_bytes += place.as_bytes().len();
-        self.leaves.insert(place, Leaf { print: sum.print, count, level });
+        let marks = CHANGED | if self.unfiled.is_back(&place) { FILED } else { 0 };
+        self.leaves.insert(place, Leaf { print: sum.print, count, level, marks });
     }
 
     fn remove_leaf(&mut self, place: &Place) -> Option<Leaf> {
         let leaf = self.leaves.remove(place)?;
         self.place_bytes -= place.as_bytes().len();
+        self.unfiled.is_gone(place, &leaf);
         Some(leaf)
     }
 
@@ -324,6 +373,7 @@ impl Tree {
     fn join(&mut self, place: &Place) {
         let Some(leaf) = self.remove_leaf(place) else { return };
         if let Some((_, before)) = self.leaves.range_mut::<Place, _>(..place).next_back() {
+            before.mark();
             before.count += leaf.count;
             before.print = before.print.plus(leaf.print);
         }
@@ -352,8 +402,10 @@ impl Tree {
             self.is_doubtful = true;
             return false;
         };
+        leaf.mark();
         leaf.count -= u32::try_from(half.count).unwrap_or(0);
         leaf.print = leaf.print.minus(half.print);
+        self.unfiled.has_changed = true;
         self.uncut.remove(&from);
         self.insert_leaf(from, half);
         true

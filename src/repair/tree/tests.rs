@@ -106,6 +106,8 @@ enum Step {
     Begin,
     Finish,
     Drop(u32),
+    /// What has changed is put on file.
+    File,
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -115,8 +117,18 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => Just(Step::Begin),
         2 => Just(Step::Finish),
         1 => (1..4_u32).prop_map(Step::Drop),
+        2 => Just(Step::File),
     ];
     prop::collection::vec(step, 0..160)
+}
+
+/// Puts on file what has changed, and compares what is there then with the tree.
+fn file(tree: &mut Tree, filed: &mut Option<Tree>) -> Result<(), String> {
+    let Some((bytes, _)) = tree.record(false) else { return Ok(()) };
+    let read = Tree::filed(filed.take(), &bytes, SEED).map_err(|error| error.to_string())?;
+    let is_same = read == *tree && read.uncut == tree.uncut;
+    *filed = Some(read);
+    if is_same { Ok(()) } else { Err("another tree is on file".to_owned()) }
 }
 
 proptest! {
@@ -131,7 +143,7 @@ proptest! {
             let print = version(&place, 1).print;
             unit.write(&place, Some(print));
         }
-        let mut pending = None;
+        let (mut pending, mut filed) = (None, None);
         for step in steps {
             match step {
                 Step::Write(number, time) => {
@@ -152,6 +164,7 @@ proptest! {
                     unit.tree.drop_table(TableId(table));
                 }
                 Step::Begin => {}
+                Step::File => file(&mut unit.tree, &mut filed).map_err(TestCaseError::fail)?,
             }
             prop_assert!(!unit.tree.is_doubtful());
         }
@@ -162,8 +175,10 @@ proptest! {
         let all = unit.tree.sum(&Range::default());
         prop_assert_eq!(all, unit.tree.root());
         prop_assert_eq!(all.count, unit.store.len() as u64);
-        let bytes = unit.tree.encode().unwrap();
-        prop_assert!(Tree::decode(&bytes, SEED).as_ref() == Ok(&unit.tree));
+        file(&mut unit.tree, &mut filed).map_err(TestCaseError::fail)?;
+        prop_assert!(!unit.tree.has_changed());
+        let (bytes, leaves) = unit.tree.record(true).unwrap();
+        prop_assert!(leaves == unit.tree.leaves() && Tree::filed(None, &bytes, SEED).as_ref() == Ok(&unit.tree));
         let places: usize = unit.tree.leaves.keys().map(|place| place.as_bytes().len()).sum();
         prop_assert_eq!(unit.tree.place_bytes, places);
     }
@@ -200,9 +215,9 @@ proptest! {
     fn foreign_bytes_are_refused_and_never_panic(
         mut bytes in prop::collection::vec(any::<u8>(), 0..200), at: prop::sample::Index, bit in 0..8_u32,
     ) {
-        prop_assert!(Tree::decode(&bytes, SEED).is_err());
+        prop_assert!(Tree::filed(None, &bytes, SEED).is_err());
         let _armed = arm_mutant("tree-checksum-unchecked");
-        let _ = Tree::decode(&bytes, SEED);
+        let _ = Tree::filed(None, &bytes, SEED);
         let mut unit = Unit::new(Tree::empty(SEED));
         for number in 0..64 {
             let place = place(number);
@@ -210,17 +225,63 @@ proptest! {
             unit.write(&place, Some(print));
         }
         unit.settle();
-        bytes = unit.tree.encode().unwrap();
+        bytes = unit.tree.record(true).unwrap().0;
+        let before = unit.tree.clone();
+        unit.write(&place(64), Some(version(&place(64), 1).print));
+        let mut changes = unit.tree.record(false).unwrap().0;
+        let place = at.index(changes.len());
+        changes[place] ^= 1_u8 << bit;
+        if let Ok(tree) = Tree::filed(Some(before), &changes, SEED) {
+            prop_assert_eq!(tree.sum(&Range::default()), tree.root());
+        }
         let at = at.index(bytes.len());
         bytes[at] ^= 1_u8 << bit;
-        if let Ok(tree) = Tree::decode(&bytes, SEED) {
+        if let Ok(mut tree) = Tree::filed(None, &bytes, SEED) {
             // What is no tree is none, whatever the checksum says.
             prop_assert_eq!(tree.sum(&Range::default()), tree.root());
-            prop_assert_eq!(tree.encode().unwrap().len(), bytes.len());
+            prop_assert_eq!(tree.record(true).unwrap().0.len(), bytes.len());
         }
         bytes.truncate(at);
-        prop_assert!(Tree::decode(&bytes, SEED).is_err());
+        prop_assert!(Tree::filed(None, &bytes, SEED).is_err());
     }
+}
+
+/// A tree is put on file, one leaf of many changes, and so does what is on file.
+fn filed_after_one_change() -> (usize, Result<bool, CheckpointError>) {
+    let mut unit = Unit::new(Tree::empty(SEED));
+    for number in 0..96 {
+        unit.write(&place(number), Some(version(&place(number), 1).print));
+    }
+    unit.settle();
+    let (whole, all) = unit.tree.record(false).unwrap();
+    assert_eq!(all, unit.tree.leaves());
+    let filed = Tree::filed(None, &whole, SEED).unwrap();
+    unit.write(&place(5), Some(version(&place(5), 2).print));
+    assert!(unit.tree.has_changed());
+    let (changes, leaves) = unit.tree.record(false).unwrap();
+    assert!(changes.len() < 100 && changes.len() * 3 < whole.len());
+    // It says nothing by itself.
+    assert!(Tree::filed(None, &changes, SEED).is_err());
+    (leaves, Tree::filed(Some(filed), &changes, SEED).map(|filed| filed == unit.tree))
+}
+
+#[test]
+fn a_write_puts_one_leaf_on_file_and_a_leaf_that_is_not_marked_is_missed_by_the_sum() {
+    assert_eq!(filed_after_one_change(), (1, Ok(true)));
+    let _armed = arm_mutant("tree-leaf-unmarked");
+    let (leaves, filed) = filed_after_one_change();
+    assert_eq!(leaves, 0);
+    assert!(matches!(filed, Err(CheckpointError::Nonsense(_))));
+}
+
+#[test]
+fn a_tree_that_is_not_known_is_not_put_on_file() {
+    let mut tree = Tree::unbuilt(SEED);
+    assert!(tree.record(false).is_none());
+    assert!(tree.begin().is_some() && tree.finish(Vec::new(), true));
+    assert!(tree.record(false).is_some() && !tree.has_changed());
+    tree.doubt();
+    assert!(tree.record(true).is_none());
 }
 
 #[test]
@@ -268,7 +329,7 @@ fn a_leaf_that_is_not_updated_is_found_by_a_scan() {
 fn what_was_never_counted_puts_the_tree_in_doubt() {
     let mut tree = Tree::empty(SEED);
     tree.change(&place(1), Some(version(&place(1), 1).print), None);
-    assert!(tree.is_doubtful() && tree.encode().is_none());
+    assert!(tree.is_doubtful() && tree.record(true).is_none());
 }
 
 #[test]
@@ -279,16 +340,30 @@ fn the_bytes_of_a_checkpoint_stay_what_they_are() {
         let print = version(&place, 1).print;
         tree.change(&place, None, Some(print));
     }
-    let hex: String = tree.encode().unwrap().iter().map(|byte| format!("{byte:02x}")).collect();
+    let record = |tree: &mut Tree| -> String {
+        tree.record(false).unwrap().0.iter().map(|byte| format!("{byte:02x}")).collect()
+    };
     let parts = [
-        // Version, seed, one leaf.
-        "01000000000000000700000001",
+        // Version, a whole tree, seed, nothing gone, one leaf.
+        "020100000000000000070000000000000001",
         // Nothing shared, four bytes: the edge of table 1. Two entries, and their sum.
         "000000040000000100000002d694203e1a445a87e4d7031947bc8319",
-        // Nothing to cut; the checksum.
-        "00000000e4df7e6212bece7d",
+        // Nothing to cut; what it counts in all; the checksum.
+        "000000000000000000000002d694203e1a445a87e4d7031947bc8319",
+        "8ef13e7b30aa48ef",
     ];
-    assert_eq!(hex, parts.concat());
+    let whole = record(&mut tree);
+    assert_eq!(whole, parts.concat());
+    let place = Place::new(TableId(1), &Key::new("a").unwrap());
+    tree.change(&place, Some(version(&place, 1).print), None);
+    let parts = [
+        // Version, changes, seed, nothing gone, one leaf.
+        "020000000000000000070000000000000001",
+        // The same with one entry.
+        "000000040000000100000001",
+    ];
+    let changes = record(&mut tree);
+    assert!(changes.starts_with(&parts.concat()) && changes.len() == whole.len(), "{changes}");
 }
 
 #[test]

@@ -132,6 +132,53 @@ fn an_older_version_is_superseded_and_turns_a_hint_into_custody_all_the_same() {
     assert_eq!(record.stamp, newest);
 }
 
+/// Of seed 139848642384: a bad block went from a hint for one target to entries of the index, and with it
+/// the entry of a hint for another target, which nobody then found.
+fn what_is_left_of_hints_is_found_when_a_part_is_deleted(lost: [&[u8]; 2]) -> (usize, usize) {
+    let disk = FaultyVfs::new(11);
+    let (replica, _) = open(&disk);
+    let other = NodeId(4);
+    for key in ["a", "b"] {
+        keep(&replica, B, &hint(key, 20, true));
+        keep(&replica, other, &hint(key, 30, false));
+    }
+    let keys = crate::message::LostKeys {
+        what: String::new(),
+        start: Bytes::copy_from_slice(lost[0]),
+        end: Some(Bytes::copy_from_slice(lost[1])),
+        units: None,
+        hints: true,
+        own: false,
+    };
+    let unit = Unit { class: ClassId(0), partition: Partition(5) };
+    let records = vec![MetaRecord::Dirty(unit, B)];
+    let request = crate::message::UnitDisk::Forgo { keys, kept: Vec::new(), records };
+    ask(&replica, DiskRequest::Unit(Box::new(request)));
+    drop(replica);
+    disk.crash();
+    disk.restart();
+    let (replica, restored) = open(&disk);
+    assert!(restored.dirty.contains(&(unit, B)));
+    let left = (all(&replica, B).len(), all(&replica, other).len());
+    let counted = |target| restored.hints.get(&target).map_or(0, |book| book.totals.shown().count);
+    assert_eq!((counted(B), counted(other)), (left.0 as u64, left.1 as u64));
+    left
+}
+
+#[test]
+fn damage_takes_no_more_hints_than_it_may_hold() {
+    use what_is_left_of_hints_is_found_when_a_part_is_deleted as left;
+    // From the second hint for one to the index of the other: the index of both goes.
+    let second = key_of(NodeId(4), &hint("b", 30, false));
+    let index = hint_age_key(NodeId(4), &hint("b", 30, false).place());
+    assert_eq!(left([&second, &index]), (2, 1));
+    assert_eq!(left([&[HINT_AGE], &[HINT_AGE + 1]]), (2, 2), "the index alone");
+    let first = key_of(B, &hint("a", 20, true));
+    assert_eq!(left([&first, &key_of(B, &hint("b", 20, true))]), (1, 2), "a hint alone");
+    let _planted = crate::testing::arm_mutant("hint-entry-not-mended");
+    assert_eq!(left([&second, &index]), (0, 0));
+}
+
 #[test]
 fn hints_and_dirty_marks_are_there_after_a_crash() {
     let disk = FaultyVfs::new(3);

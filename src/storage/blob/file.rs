@@ -1,6 +1,7 @@
 //! An open blob file: one read for each value, checked, and kept in the cache if it is not too long.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
@@ -24,6 +25,8 @@ pub(crate) struct BlobFile {
     cache: Arc<BlockCache>,
     /// Length and number of records, once it is written to its end.
     totals: OnceLock<(u64, u64)>,
+    /// Something of it could not be read: what is left is written elsewhere.
+    bad: AtomicBool,
     /// Set once no table that is in force refers to it: the file goes with the last holder.
     retired: OnceLock<Arc<dyn Vfs>>,
 }
@@ -37,7 +40,7 @@ impl BlobFile {
         cache: Arc<BlockCache>,
     ) -> Self {
         let (totals, retired) = (OnceLock::new(), OnceLock::new());
-        Self { no, salt, file, path, cache, totals, retired }
+        Self { no, salt, file, path, cache, totals, bad: AtomicBool::new(false), retired }
     }
 
     /// Opens one that the manifest names. Reads nothing: what is known of each record stands in the
@@ -118,9 +121,13 @@ impl BlobFile {
             return Ok(value);
         }
         let value = self.stored(pointer, key)?.value();
-        let value = value.map_err(|what| Error::corrupt(&self.path, pointer.offset, what))?;
+        let value = value.map_err(|what| {
+            self.note_bad(pointer, key);
+            Error::corrupt(&self.path, pointer.offset, what)
+        })?;
         let begins = value.starts_with(pointer.head) && value.len() == pointer.length;
         if !begins {
+            self.note_bad(pointer, key);
             let what = "a record is not the one that is referred to";
             return Err(Error::corrupt(&self.path, pointer.offset, what));
         }
@@ -135,6 +142,26 @@ impl BlobFile {
     /// # Errors
     /// As for [`BlobFile::value`].
     pub(crate) fn stored(&self, pointer: &Pointer<'_>, key: &[u8]) -> Result<Stored, Error> {
+        self.read_stored(pointer, key).inspect_err(|_| self.note_bad(pointer, key))
+    }
+
+    /// The value of `key` could not be read: the engine is to look.
+    fn note_bad(&self, pointer: &Pointer<'_>, key: &[u8]) {
+        self.cache.bad.note(&self.path, pointer.offset, Some(key));
+        self.give_up();
+    }
+
+    /// The file is to go, once what can be read of it stands elsewhere.
+    pub(super) fn give_up(&self) {
+        self.bad.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it is.
+    pub(crate) fn is_given_up(&self) -> bool {
+        self.bad.load(Ordering::Relaxed)
+    }
+
+    fn read_stored(&self, pointer: &Pointer<'_>, key: &[u8]) -> Result<Stored, Error> {
         let bad = |what| Error::corrupt(&self.path, pointer.offset, what);
         let record = self.read(pointer.offset, pointer.bytes)?;
         let hash = Some(key_hash(key));

@@ -77,6 +77,9 @@ impl BlobFile {
     pub(crate) fn verify(&self) -> (u64, Option<Error>) {
         let mut records = 0;
         let found = self.verify_all(&mut records);
+        if found.is_err() {
+            self.give_up();
+        }
         (records, found.err())
     }
 

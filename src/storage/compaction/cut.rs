@@ -58,6 +58,9 @@ pub(crate) struct Cutter {
     /// The columns of a flush.
     columns: Option<Columns>,
     unit_prefix: usize,
+    /// Keys that begin with this share no table with others; and whether the last key did.
+    apart: Option<u8>,
+    is_apart: bool,
     /// Units that get tables of their own.
     own: BTreeSet<Bytes>,
     is_last: bool,
@@ -82,6 +85,8 @@ impl Cutter {
             overlap: 0,
             columns: None,
             unit_prefix: options.unit_prefix_bytes,
+            apart: options.apart,
+            is_apart: false,
             own: BTreeSet::new(),
             is_last,
             unit: Vec::new(),
@@ -134,8 +139,11 @@ impl Cutter {
             None => self.passes_edge(key),
         };
         let unit_ends = self.unit_prefix > 0 && *unit_of(key, self.unit_prefix) != *self.unit;
+        let is_apart = self.apart.is_some() && key.first() == self.apart.as_ref();
+        let leaves = std::mem::replace(&mut self.is_apart, is_apart) != is_apart;
         let cuts = bytes > 0
             && (bytes >= self.table_bytes
+                || leaves
                 || crosses && bytes >= self.edge_bytes
                 || self.overlap > self.table_bytes.saturating_mul(OVERLAP_TABLES_MAX)
                 || unit_ends && self.unit_is_cut(key, whole));

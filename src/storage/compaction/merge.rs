@@ -17,7 +17,7 @@ use super::filter::SharedFilter;
 use super::view::Job;
 use crate::storage::batch::{Kind, Seqno};
 use crate::storage::blob::{BlobFile, NewFiles, Separator, head_of};
-use crate::storage::deleted::Deleted;
+use crate::storage::deleted::{Covers, Deleted};
 use crate::storage::entry::EntryRef;
 use crate::storage::error::Error;
 use crate::storage::files::FileNo;
@@ -97,6 +97,8 @@ pub(crate) struct Merging {
     pub(crate) inputs: Vec<Arc<Table>>,
     /// The deleted ranges as they were when it began.
     deleted: Arc<Deleted>,
+    /// The same: blocks that cannot be read are left out where these hide all that can stand in them.
+    covers: Arc<Covers>,
     /// The first and last keys of the tables below the target that it meets, by level: they stay so
     /// until it ends. Not the tables themselves: their files would stay as long as it goes on.
     below: Vec<Vec<(Bytes, Bytes)>>,
@@ -193,7 +195,9 @@ impl Merging {
         // Tables of level 0 overlap, so each is a run of its own.
         let runs = upper.chunks(if job.from == 0 { 1 } else { upper.len().max(1) });
         let runs = runs.chain(std::iter::once(lower.as_slice()));
-        let source = |run| Source::run(run, Direction::Forward, ReadMode::Passing);
+        let deleted = Arc::clone(levels.deleted());
+        let covers = Arc::new(Covers::new([Arc::clone(&deleted)], Seqno(u64::MAX)));
+        let source = |run| Source::run(run, Direction::Forward, ReadMode::Passing).heeding(&covers);
         let merge = Merge::new(runs.map(source).collect(), Range::all(), Direction::Forward);
         let above = if job.from == job.to { &[][..] } else { &upper };
         let beside = levels.level(job.to).iter().chain(above).map(|table| &table.meta);
@@ -213,7 +217,8 @@ impl Merging {
         Self {
             job,
             inputs,
-            deleted: Arc::clone(levels.deleted()),
+            deleted,
+            covers,
             below,
             filter: options.filter.clone(),
             collected,
@@ -245,6 +250,7 @@ impl Merging {
                 self.output.end()?;
                 self.tally.values_written = self.output.separator.bytes();
                 self.tally.bytes_written = self.output.bytes + self.tally.values_written;
+                self.count_passed();
                 self.check()?;
                 return Ok(false);
             }
@@ -364,9 +370,30 @@ impl Merging {
             })
     }
 
+    /// What stood in blocks that could not be read and were passed over was hidden, all of it.
+    fn count_passed(&mut self) {
+        if self.covers.passed() == 0 {
+            return;
+        }
+        let (entries, values) = self.promised();
+        let lacking = entries.saturating_sub(self.tally.read);
+        self.tally.read += lacking;
+        self.tally.hidden += lacking;
+        let lacking = values.saturating_sub(self.tally.values_read);
+        self.tally.values_read += lacking;
+        self.tally.values_dropped += lacking;
+    }
+
+    /// How many entries the inputs have, and how many bytes of values they refer to.
+    fn promised(&self) -> (u64, u64) {
+        let uses = |table: &Arc<Table>| table.meta.blobs.iter().map(|one| one.bytes).sum::<u64>();
+        let entries = self.inputs.iter().map(|table| table.meta.entries).sum();
+        (entries, self.inputs.iter().map(uses).sum())
+    }
+
     /// Entries in are entries out and entries dropped.
     fn check(&self) -> Result<(), Error> {
-        let promised: u64 = self.inputs.iter().map(|table| table.meta.entries).sum();
+        let (promised, _) = self.promised();
         if let (true, Some(input)) = (promised != self.tally.read, self.inputs.first()) {
             let what = "tables to merge hold more or fewer entries than they say";
             return Err(Error::corrupt(input.path(), 0, what));
@@ -381,7 +408,7 @@ impl Merging {
     /// What the inputs refer to is referred to by the outputs, written anew or dropped.
     fn check_values(&self) -> Result<(), Error> {
         let uses = |table: &Table| table.meta.blobs.iter().map(|one| one.bytes).sum::<u64>();
-        let promised: u64 = self.inputs.iter().map(|table| uses(table)).sum();
+        let (_, promised) = self.promised();
         let Tally { values_read, values_left, values_moved, values_dropped, .. } = self.tally;
         if let (true, Some(input)) = (promised != values_read, self.inputs.first()) {
             let what = "tables to merge refer to more or fewer values than they say";

@@ -25,6 +25,9 @@ pub(crate) struct LevelsView<'a> {
     blobs: BTreeMap<FileNo, BlobShare>,
 }
 
+/// A blob file that is to go counts as so many times what is alive of it.
+const GIVEN_UP_SHARE: u64 = 1_000;
+
 /// How much of a blob file is alive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct BlobShare {
@@ -40,8 +43,15 @@ impl<'a> LevelsView<'a> {
         let view = Self::from_ordered(all, |table| {
             filter.map_or(0, |filter| filter.horizon(&table.smallest, &table.largest))
         });
-        let share =
-            |blob: &LiveBlob| BlobShare { total: blob.file.meta().record_bytes(), live: blob.live };
+        let share = |blob: &LiveBlob| {
+            let total = blob.file.meta().record_bytes();
+            // One that is to go counts as dead for the most part.
+            let total = match blob.file.is_given_up() {
+                true => total.max(blob.live.saturating_mul(GIVEN_UP_SHARE)),
+                false => total,
+            };
+            BlobShare { total, live: blob.live }
+        };
         view.with_blobs(levels.blobs().iter().map(|(no, blob)| (*no, share(blob))).collect())
     }
 

@@ -7,20 +7,21 @@
 //! inputs stay as they are: nothing is ever dropped because it could not be read.
 
 use std::collections::VecDeque;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::compacting::Progress;
 use super::core::{Commit, Core, DELETED_RANGES_MAX, View};
 use super::flush::FilesOf;
+use crate::storage::bad_places::file_of;
 use crate::storage::blob::{BlobFile, NewBlob};
 use crate::storage::compaction::{
     Asked, Avoid, CompactionFilter, Cutter, Job, LevelsView, Merging, Reason, debt, is_under_way,
     pick, pick_asked, pick_dense, pick_garbage, pick_idle, pick_purge, to_collect,
 };
 use crate::storage::error::Error;
-use crate::storage::files::{FileKind, FileNo, table_path};
+use crate::storage::files::{FileNo, table_path};
 use crate::storage::key_range::KeyRange;
 use crate::storage::levels::Levels;
 use crate::storage::manifest::{Edit, Manifest};
@@ -73,14 +74,6 @@ impl Outputs {
     }
 }
 
-/// The number of the table or blob file an error is about.
-fn file_of(path: &Path) -> Option<FileNo> {
-    match FileKind::of(path.file_name()?.to_str()?) {
-        FileKind::Table(no) | FileKind::Blob(no) => Some(no),
-        FileKind::Wal(_) | FileKind::Manifest(_) | FileKind::NextCurrent | FileKind::Other => None,
-    }
-}
-
 impl Core {
     /// Does one bounded piece of the merges in `slots`, after taking on another if there is one and
     /// they are fewer than `most`. Returns how many bytes it has written; `None` if there was nothing
@@ -122,12 +115,13 @@ impl Core {
     /// Takes on the next job, or books that there is none.
     fn begin(&self) -> Option<Running> {
         let _one_at_a_time = self.picking.lock();
-        let (avoid, asked, rest) = {
+        let (avoid, asked, rest, is_settled) = {
             let commit = self.commit.lock();
             let compacting = &commit.compacting;
             let written = self.counters.batch_bytes.load(Ordering::Relaxed);
             let rest = compacting.rest(written, self.quiet_bytes());
-            (compacting.avoid.clone(), compacting.asked.clone(), rest)
+            let is_settled = compacting.is_settled(self.view.load().levels.deleted().newest());
+            (compacting.avoid.clone(), compacting.asked.clone(), rest, is_settled)
         };
         // Loaded after the books: a job that is not in them any more is in the view.
         let view = self.view.load_full();
@@ -138,7 +132,7 @@ impl Core {
         let wanted = || asked.values().find_map(|one| pick_asked(&levels, options, &avoid, one));
         let job = urgent
             .or_else(|| pick(&levels, options, &avoid))
-            .or_else(purge)
+            .or_else(|| is_settled.then(purge).flatten())
             .or_else(wanted)
             .or_else(|| pick_dense(&levels, options, &avoid))
             .or_else(|| pick_garbage(&levels, options, &avoid))
@@ -408,6 +402,10 @@ impl Core {
         self.debt.store(debt, Ordering::Relaxed);
         self.view.store(Arc::clone(&new));
         commit.compacting.due = true;
+        if new.levels.deleted().newest() > old.levels.deleted().newest() {
+            // What could not be read may be hidden by now.
+            commit.compacting.forgive_damage();
+        }
         drop(commit);
         self.compact_wake.notify_one();
         self.note_drained(&old, &new);

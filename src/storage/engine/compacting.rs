@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::storage::batch::Seqno;
 use crate::storage::compaction::{Asked, Avoid, Job, Rest};
 use crate::storage::error::Error;
 use crate::storage::files::FileNo;
@@ -15,6 +16,11 @@ const QUIET_TICKS: u32 = 3;
 const LONG_TICKS: u32 = 480;
 /// How often it is looked for work in idle times.
 const LOOK_TICKS: u32 = 16;
+
+/// After so many ticks without another range being deleted tables that are hidden in part are
+/// rewritten: when units leave a store one after the other, a table has parts of many of them, and
+/// would be rewritten for each.
+const SETTLED_TICKS: u32 = 16;
 
 /// How far a job has come.
 #[derive(Debug, Clone, Copy)]
@@ -39,6 +45,8 @@ pub(super) struct Compacting {
     pub(super) progress: BTreeMap<u64, Progress>,
     numbers: u64,
     quiet_ticks: u32,
+    /// The newest deleted range at the last tick, and for how many ticks it has been.
+    deleted: Option<(Seqno, u32)>,
     /// Bytes of batches at the last tick.
     ticked_at: u64,
 }
@@ -55,6 +63,12 @@ impl Compacting {
         self.avoid.damaged.clear();
         self.avoid.futile.clear();
         self.due = true;
+    }
+
+    /// Lets tables that could not be read be tried again.
+    pub(super) fn forgive_damage(&mut self) {
+        self.damage = None;
+        self.avoid.damaged.clear();
     }
 
     /// Drops what is known of a table that is not there any more.
@@ -91,6 +105,20 @@ impl Compacting {
         self.asked.insert(number, asked);
         self.due = true;
         number
+    }
+
+    /// Books that a while has passed, and which deleted range is the newest.
+    pub(super) fn tick_deleted(&mut self, newest: Seqno) {
+        let same = self.deleted.filter(|(seqno, _)| *seqno == newest);
+        let ticks = same.map_or(0, |(_, ticks)| ticks.saturating_add(1));
+        self.deleted = Some((newest, ticks));
+        self.due |= ticks == SETTLED_TICKS;
+    }
+
+    /// Whether no range has been deleted for a while, `newest` being the newest. A store without ticks
+    /// waits for nothing.
+    pub(super) fn is_settled(&self, newest: Seqno) -> bool {
+        self.deleted.is_none_or(|(seqno, ticks)| seqno == newest && ticks >= SETTLED_TICKS)
     }
 
     /// Books that a while has passed in which `written` bytes of batches came in altogether.

@@ -7,14 +7,15 @@
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use parking_lot::{Condvar, Mutex};
 
 use super::compact::Running;
 use super::compacting::Compacting;
+use super::hook::BeforeFlush;
 use super::logs::Logs;
 use super::pace::Pace;
 use super::room::Room;
@@ -149,6 +150,8 @@ pub(super) struct Commit {
     pub(super) phase: Phase,
     /// Why nothing may be written any more.
     pub(super) latched: Option<Arc<str>>,
+    /// Nobody has said yet what is to be done before a flush.
+    pub(super) holds_flushes: bool,
     /// Why the last flush failed, if it may be tried again.
     pub(super) flush_blocked: Option<Error>,
     /// Something is to be done for the log in the background.
@@ -260,6 +263,8 @@ pub(super) struct Core {
     /// invisible.
     pub(super) undone: Arc<AtomicU64>,
     pub(super) lock: Mutex<Option<Box<dyn DirLock>>>,
+    /// What is to be done before a flush.
+    pub(super) hook: OnceLock<BeforeFlush>,
     /// Another engine may have the directory now: nothing more is read for new callers.
     pub(super) closed: AtomicBool,
 }

@@ -70,7 +70,7 @@ impl Core {
     /// can still be undone must not reach a table.
     fn flushable(&self) -> Option<Arc<Memtable>> {
         let commit = self.commit.lock();
-        if commit.latched.is_some() || commit.flush_blocked.is_some() {
+        if commit.latched.is_some() || commit.flush_blocked.is_some() || commit.holds_flushes {
             return None;
         }
         let oldest = self.view.load().sealed.last().cloned()?;
@@ -113,6 +113,9 @@ impl Core {
         let bytes = tables.iter().map(|table| table.meta.bytes).sum::<u64>() + values;
         let added: Vec<_> = tables.into_iter().map(|table| (0, Arc::new(table))).collect();
         let tables = || added.iter().map(|(_, table)| table);
+        if !crate::mutant!("storage-hook-after-flush") {
+            self.call_hook();
+        }
         let logs = {
             let mut manifest = self.manifest.lock();
             let next = self.view.load().levels.edited(&[], &added);
@@ -149,6 +152,9 @@ impl Core {
             });
             logs
         };
+        if crate::mutant!("storage-hook-after-flush") {
+            self.call_hook();
+        }
         self.counters.flush_bytes.fetch_add(bytes, Ordering::Relaxed);
         self.counters.blob_bytes.fetch_add(values, Ordering::Relaxed);
         self.remove_logs(&logs);

@@ -8,8 +8,10 @@ mod commit;
 mod compact;
 mod compacting;
 mod core;
+mod damage;
 mod export;
 mod flush;
+mod hook;
 mod ingest;
 mod logs;
 mod open;
@@ -17,16 +19,22 @@ mod pace;
 mod range;
 mod read;
 mod room;
+mod scrub;
+mod since;
 mod stats;
 mod threads;
 mod write;
 
 pub use self::core::OnDone;
 pub use checkpoint::Checkpoint;
+pub use damage::Damage;
+pub use hook::{BeforeFlush, Moment};
 pub use ingest::Ingested;
 pub(super) use open::blobs_of;
 pub use open::{CorruptRegion, Recovery};
 pub use read::{Snapshot, TryGet};
+pub use scrub::{ScrubPlace, Scrubbed};
+pub use since::Since;
 pub use stats::{CompactionBytes, LevelStats, Stats, Verified};
 
 use std::ops::Bound;
@@ -119,6 +127,7 @@ impl Engine {
         let threaded = options.threads == ThreadMode::Threaded;
         let (core, recovery) = open::open(vfs, dir, options)?;
         let core = Arc::new(core);
+        core.note_cut_blobs();
         let threads = if threaded { threads::start(&core)? } else { Vec::new() };
         let owner = Arc::new(Owner { core: Arc::clone(&core), threads: Mutex::new(threads) });
         Ok((Self { core, owner }, recovery))
@@ -362,6 +371,37 @@ impl Engine {
     /// levels.
     pub fn verify(&self) -> Verified {
         self.core.verify()
+    }
+
+    /// Damage that reads, merges and openings have met since the last call, each looked at once more:
+    /// what could be read then is none. What deleted ranges hide is none either, and merges leave it out.
+    /// So to get rid of damage, a caller who has noted what is lost deletes all of [`Damage::ranges`].
+    /// Until then damage that is met again is told again. Reads the disk.
+    pub fn damage(&self) -> Vec<Damage> {
+        self.core.damage()
+    }
+
+    /// Reads what is on disk from a place on, past all caches, until about `budget` bytes have been read;
+    /// a block, a value or a segment of the log is read whole. What does not check is for
+    /// [`Engine::damage`] to tell. Whoever goes on from [`Scrubbed::next`] until there is none has read
+    /// every block that was there all the time.
+    pub fn scrub(&self, from: ScrubPlace, budget: u64) -> Scrubbed {
+        self.core.scrub(from, budget)
+    }
+
+    /// Takes note that damage of the log, as [`Recovery::corrupt`] has told it, is durably noted elsewhere:
+    /// flushes what is around it, after which it is not told again.
+    ///
+    /// # Errors
+    /// As for [`Engine::flush`]; what the file system says.
+    pub fn forget_log_damage(&self) -> Result<(), Error> {
+        self.flush()?;
+        self.core.remove_lost()
+    }
+
+    /// Whether [`Engine::damage`] may have something to tell. Costs next to nothing.
+    pub fn may_have_damage(&self) -> bool {
+        self.core.cache.bad.any()
     }
 
     /// Figures of now.

@@ -5,8 +5,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use parking_lot::{Condvar, Mutex};
@@ -21,7 +21,7 @@ use crate::storage::blob::{BlobFile, BlobMeta};
 use crate::storage::cache::BlockCache;
 use crate::storage::compaction::{LevelsView, debt};
 use crate::storage::error::Error;
-use crate::storage::files::{CURRENT, FileKind, FileNo, blob_path, table_path, wal_path};
+use crate::storage::files::{CURRENT, FileKind, FileNo, LOST, blob_path, table_path, wal_path};
 use crate::storage::levels::Levels;
 use crate::storage::manifest::{self, Manifest, Sealed, State};
 use crate::storage::memtable::{ChunkPool, Memtable};
@@ -51,6 +51,8 @@ pub struct Recovery {
     pub batches: u64,
     /// The last batch there is.
     pub last: Seqno,
+    /// All batches up to this one are in tables: what came later is in the log.
+    pub flushed: Seqno,
     /// Bytes of torn writes that were cut off the log's end. None of them was promised to be on
     /// disk, so this is what a crash normally leaves.
     pub torn_bytes: u64,
@@ -111,15 +113,15 @@ pub(super) fn open(
     let cache = Arc::new(BlockCache::new(options.block_cache_bytes, options.block_bytes));
     let levels = recovering.open_tables(&cache)?;
     recovering.recovery.unreadable = unreadable(&levels)?;
-    recovering.replay_logs()?;
+    recovering.replay_logs(&names)?;
     let Recovering { state, mut memtables, mut recovery, .. } = recovering;
     let replayed = memtables.iter().map(|memtable| memtable.last()).max().unwrap_or_default();
     let (manifest, log) = begin(&vfs, dir, state, recovery.created)?;
     let manifest = manifest.rolling_from(options.manifest_bytes);
     sweep(&*vfs, dir, &names, &manifest)?;
     let flushed = manifest.state.flushed;
-    recovery.last = flushed.max(replayed).max(levels.last());
-    let commit = commit_at(recovery.last, flushed);
+    (recovery.last, recovery.flushed) = (flushed.max(replayed).max(levels.last()), flushed);
+    let commit = commit_at((recovery.last, flushed), options.holds_flushes);
     let levels = Arc::new(levels);
     let debt = debt(&LevelsView::of(&levels, None), &options);
     let active = memtables.pop().expect("there is one at least");
@@ -159,6 +161,7 @@ pub(super) fn open(
         tick_wake: Condvar::new(),
         counters: Counters::default(),
         undone: Arc::default(),
+        hook: OnceLock::new(),
         lock: Mutex::new(Some(lock)),
         closed: AtomicBool::new(false),
     };
@@ -166,7 +169,7 @@ pub(super) fn open(
 }
 
 /// The books of an engine that has just been opened.
-fn commit_at(last: Seqno, flushed: Seqno) -> Commit {
+fn commit_at((last, flushed): (Seqno, Seqno), holds_flushes: bool) -> Commit {
     Commit {
         last,
         queue: VecDeque::new(),
@@ -178,6 +181,7 @@ fn commit_at(last: Seqno, flushed: Seqno) -> Commit {
         sync_due: false,
         phase: Phase::Running,
         latched: None,
+        holds_flushes,
         flush_blocked: None,
         upkeep_due: false,
         upkeep_blocked: false,
@@ -264,7 +268,8 @@ impl Recovering<'_> {
         }
     }
 
-    fn replay_logs(&mut self) -> Result<(), Error> {
+    fn replay_logs(&mut self, names: &[String]) -> Result<(), Error> {
+        self.report_lost(names);
         let (flushed, recovery) = (self.state.flushed, &mut self.recovery);
         let (memtables, (chunks, bytes)) = (&mut self.memtables, &self.pool);
         let mut last = flushed;
@@ -312,6 +317,14 @@ impl Recovering<'_> {
             .and_then(|()| file.sync_data());
         cut.map_err(|error| Error::io("cut", path, error))?;
         Ok(Sealed { bytes: scan.end, last: scan.last })
+    }
+
+    /// A part of the log was missing, and an empty file is in its place.
+    fn report_lost(&mut self, names: &[String]) {
+        if names.iter().any(|name| name == LOST) {
+            let region = CorruptRegion { file: self.dir.join(LOST), start: 0, end: 0 };
+            self.recovery.corrupt.push(region);
+        }
     }
 
     fn report(&mut self, path: &Path, scan: &Scan, sealed: Option<Sealed>) {

@@ -93,19 +93,35 @@ impl View {
         seqno: Seqno,
         mut ask: impl FnMut(&Table, u64) -> Result<Option<Version>, Error>,
     ) -> Looked {
+        self.look_as(key, seqno, ReadMode::Cached, &mut ask)
+    }
+
+    /// The same, reading values that stand elsewhere from the disk.
+    pub(super) fn get_from_disk(&self, key: &[u8], seqno: Seqno) -> Looked {
+        self.look_as(key, seqno, ReadMode::Disk, &mut |table: &Table, hash| table.get(key, hash))
+    }
+
+    fn look_as(
+        &self,
+        key: &[u8],
+        seqno: Seqno,
+        mode: ReadMode,
+        ask: &mut dyn FnMut(&Table, u64) -> Result<Option<Version>, Error>,
+    ) -> Looked {
         let cover = match self.in_memory(key, seqno) {
             InMemory::Known(known) => return Ok(known),
             InMemory::Unknown(cover) => cover,
         };
         let hash = key_hash(key);
-        for table in self.levels.holding(key) {
+        // What is hidden as a whole need not be read, and may be damaged.
+        for table in self.levels.holding(key).filter(|table| table.meta.last >= cover) {
             // Newest first, so the first entry is the one in force, be it a value or a delete.
             if let Some(version) = ask(table, hash)? {
                 if !is_seen(&version, cover) {
                     return Ok(None);
                 }
                 let value = match version.kind {
-                    Kind::Pointer => table.value_of(key, &version.value, ReadMode::Cached)?,
+                    Kind::Pointer => table.value_of(key, &version.value, mode)?,
                     _ => version.value,
                 };
                 return Ok(Some((value, version.seqno)));
@@ -124,7 +140,7 @@ impl View {
 
     fn try_tables(&self, key: &[u8], cover: Seqno) -> TryGet {
         let hash = key_hash(key);
-        for table in self.levels.holding(key) {
+        for table in self.levels.holding(key).filter(|table| table.meta.last >= cover) {
             match table.try_get(key, hash) {
                 Probe::Found(version) if !is_seen(&version, cover) => return TryGet::Absent,
                 Probe::Found(version) => {
@@ -154,13 +170,17 @@ impl View {
         })
     }
 
+    /// All that is deleted as a reader at `seqno` sees it.
+    pub(super) fn covers(&self, seqno: Seqno) -> Covers {
+        let deleted = self.memtables().filter_map(|memtable| memtable.deleted.get());
+        Covers::new(deleted.chain(self.deleted_in_tables().cloned()), seqno)
+    }
+
     fn range(&self, range: Range, direction: Direction, seqno: Seqno) -> Iter {
         let memtables = self.memory_sources(seqno, direction);
+        let covers = Arc::new(self.covers(seqno));
         let tables = self.levels.sources(direction, ReadMode::Cached);
-        let sources = memtables.chain(tables).collect();
-        let deleted = self.memtables().filter_map(|memtable| memtable.deleted.get());
-        let deleted = deleted.chain(self.deleted_in_tables().cloned());
-        let covers = Covers::new(deleted, seqno);
+        let sources = memtables.chain(tables.map(|table| table.heeding(&covers))).collect();
         Iter::new(sources, range, covers, direction)
     }
 }

@@ -144,7 +144,8 @@ fn flush(core: &Core) {
             commit.flush_blocked = None;
         } else {
             let ready = core.view.load().sealed.last().map(|memtable| memtable.last());
-            if commit.latched.is_some() || ready.is_none_or(|last| last > commit.resolved) {
+            let waits = commit.latched.is_some() || commit.holds_flushes;
+            if waits || ready.is_none_or(|last| last > commit.resolved) {
                 core.flush_wake.wait(&mut commit);
             }
         }
@@ -181,6 +182,8 @@ fn wait_for_merges(core: &Core, is_first: bool) -> bool {
         } else if is_first {
             if core.compact_wake.wait_for(&mut commit, IDLE_TICK).timed_out() {
                 core.tick_idle(&mut commit);
+                let newest = core.view.load().levels.deleted().newest();
+                commit.compacting.tick_deleted(newest);
             }
         } else {
             core.compact_wake.wait(&mut commit);

@@ -169,6 +169,11 @@ impl Manifest {
         Self { roll_bytes: bytes, roll_at: bytes.max(2 * self.end), ..self }
     }
 
+    /// The next edit writes a new manifest: this one does not read as it should.
+    pub(crate) fn renew(&mut self) {
+        self.roll_at = 0;
+    }
+
     /// Number of the manifest's own file.
     pub(crate) fn no(&self) -> FileNo {
         self.no

@@ -159,10 +159,15 @@ impl Arena {
     /// The chunk that the next `bytes` go to.
     fn chunk_for(&mut self, bytes: usize) -> usize {
         let last = self.chunks.last();
-        if last.is_none_or(|chunk| chunk.capacity() - chunk.len() < bytes) {
+        // A record may reach beyond the size of a chunk, but none begins there: an `At` has no bits for it.
+        let is_full =
+            |chunk: &Vec<u8>| chunk.len() >= CHUNK_BYTES || chunk.capacity() - chunk.len() < bytes;
+        if last.is_none_or(is_full) {
             let size = last.map_or(FIRST_CHUNK_BYTES, |chunk| 2 * chunk.capacity());
             let size = size.max(bytes.next_power_of_two());
             let chunk = match size >= CHUNK_BYTES {
+                // One of the pool would have to grow, and be moved.
+                true if bytes > CHUNK_BYTES => Vec::with_capacity(bytes),
                 true => self.pool.take(),
                 false => Vec::with_capacity(size),
             };

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use fastrand::Rng;
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::{ChunkPool, Memtable};
 use crate::storage::batch::{Batch, Kind, SealedBatch, Seqno};
@@ -205,4 +206,29 @@ fn readers_beside_a_writer_see_batches_whole() {
 
 fn value_of(entry: &Entry) -> Option<Vec<u8>> {
     (entry.kind != Kind::Delete).then(|| entry.value.to_vec())
+}
+
+/// Batches that come from the log lend their memtable nothing: all that they hold is copied.
+#[test]
+fn what_follows_a_record_longer_than_a_chunk_is_found_after_a_replay() {
+    let memtable = Memtable::new(&Arc::new(ChunkPool::new(0)));
+    let mut expected = Vec::new();
+    for number in 0_u64..600 {
+        let length = if number % 200 == 3 { 1 << 20 } else { 300 };
+        let (key, value) =
+            (number.to_be_bytes().to_vec(), vec![u8::try_from(number % 251).unwrap(); length]);
+        let mut batch = Batch::new();
+        batch.put(&key, &value);
+        let sealed = batch.seal().unwrap();
+        let payload = sealed.payload();
+        let replayed = SealedBatch::decode(payload, xxh3_64(payload)).unwrap();
+        let (before, cost) = (memtable.bytes(), memtable.cost(&replayed));
+        memtable.insert(&replayed, Seqno(number + 1));
+        assert!(memtable.bytes() <= before + cost, "{before} {cost} {}", memtable.bytes());
+        expected.push((key, value));
+    }
+    for (key, value) in expected {
+        let found = memtable.get(&key, Seqno(u64::MAX)).and_then(|(_, value)| value);
+        assert!(found.as_deref() == Some(&value[..]), "{key:?} of {} bytes", value.len());
+    }
 }

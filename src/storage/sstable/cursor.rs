@@ -8,12 +8,15 @@ use bytes::Bytes;
 
 use super::block::Block;
 use super::block_cursor::BlockCursor;
+use super::doubt::keys_at;
 use super::index::{Index, Span, span_at};
 use super::lent::Guide;
 use super::{ReadMode, Table};
+use crate::storage::deleted::Covers;
 use crate::storage::entry::EntryRef;
 use crate::storage::error::Error;
 use crate::storage::iter::{Direction, Range};
+use crate::storage::key_range::KeyRange;
 
 /// A place in a table. Holds one block, one of the index if that has two levels, and the index if
 /// the table does not.
@@ -32,13 +35,21 @@ pub(crate) struct TableCursor {
     /// Where the cursor is; `None` before the first seek and past the last entry.
     block: Option<BlockCursor>,
     ahead: Ahead,
+    /// What is deleted: a block that cannot be read and holds nothing else is passed over.
+    covers: Option<Arc<Covers>>,
 }
 
 impl TableCursor {
     pub(crate) fn new(table: Arc<Table>, direction: Direction, mode: ReadMode) -> Self {
         let ahead = Ahead::new(mode);
         let (index, lower, block) = (None, None, None);
-        Self { table, direction, mode, index, upper: 0, lower, at: 0, block, ahead }
+        let covers = None;
+        Self { table, direction, mode, index, upper: 0, lower, at: 0, block, ahead, covers }
+    }
+
+    /// The same, passing over blocks that cannot be read where these hide all that can stand in them.
+    pub(crate) fn heeding(self, covers: Option<Arc<Covers>>) -> Self {
+        Self { covers, ..self }
     }
 
     /// Goes to the first entry inside `range`, from the side that the direction starts at.
@@ -51,7 +62,11 @@ impl TableCursor {
         if !range.meets(&table.meta.smallest, &table.meta.largest) {
             return Ok(());
         }
-        let guide = table.guide(&mut self.index, self.mode)?;
+        let guide = match table.guide(&mut self.index, self.mode) {
+            Ok(guide) => guide,
+            // Which keys stand in which block is not known.
+            Err(error) => return self.pass(table.meta.keys(), error),
+        };
         let from = match self.direction {
             Direction::Forward => &range.start,
             Direction::Reverse => &range.end,
@@ -62,13 +77,11 @@ impl TableCursor {
                 let number = guide.index.find(key);
                 let number = number.ok_or_else(|| table.undecodable(guide.footer.index))?;
                 self.upper = number.min(last);
-                self.enter_upper(&guide, Some(key))?;
-                self.enter_block(&guide, Some(key))?;
+                self.enter(&guide, Some(key))?;
             }
             Bound::Unbounded => {
                 self.upper = if self.direction == Direction::Forward { 0 } else { last };
-                self.enter_upper(&guide, None)?;
-                self.enter_block(&guide, None)?;
+                self.enter(&guide, None)?;
             }
         }
         // The search has ended at the key of the bound or beside it.
@@ -106,7 +119,73 @@ impl TableCursor {
             self.block = None;
             return Ok(());
         }
-        self.enter_block(&guide, None)
+        self.enter_readable(&guide, None)
+    }
+
+    /// Goes to where `key` must be, or to the beginning in the direction, in the index block at `upper`
+    /// or the first one behind it that can be read.
+    fn enter(&mut self, guide: &Guide<'_>, key: Option<&[u8]>) -> Result<(), Error> {
+        match self.enter_readable_upper(guide, key)? {
+            true => self.enter_readable(guide, key),
+            false => Ok(()),
+        }
+    }
+
+    /// Enters the data block that it stands before, or the first one behind it that can be read.
+    fn enter_readable(&mut self, guide: &Guide<'_>, key: Option<&[u8]>) -> Result<(), Error> {
+        let mut entered = self.enter_block(guide, key);
+        while let Err(error) = entered {
+            let block = self.lower.as_ref().unwrap_or_else(|| guide.index.block());
+            let above = self.lower.is_some().then_some(self.upper);
+            let keys = keys_at(guide, (block, self.at_number()), above, &self.table.meta);
+            self.pass(keys.unwrap_or_else(|| self.table.meta.keys()), error)?;
+            if !self.move_on(guide)? {
+                self.block = None;
+                return Ok(());
+            }
+            entered = self.enter_block(guide, None);
+        }
+        entered
+    }
+
+    /// Loads the lower index at `upper`, or the first one behind it that can be read. Returns whether
+    /// there is one.
+    fn enter_readable_upper(
+        &mut self,
+        guide: &Guide<'_>,
+        key: Option<&[u8]>,
+    ) -> Result<bool, Error> {
+        let mut entered = self.enter_upper(guide, key);
+        while let Err(error) = entered {
+            let keys = keys_at(guide, (guide.index.block(), self.upper), None, &self.table.meta);
+            self.pass(keys.unwrap_or_else(|| self.table.meta.keys()), error)?;
+            let Some(upper) = self.beside(self.upper, guide.index.spans().len()) else {
+                self.block = None;
+                return Ok(false);
+            };
+            self.upper = upper;
+            entered = self.enter_upper(guide, None);
+        }
+        Ok(true)
+    }
+
+    /// Whether what cannot be read is no loss.
+    ///
+    /// # Errors
+    /// The one given, if it is one.
+    fn pass(&self, keys: KeyRange, error: Error) -> Result<(), Error> {
+        let covers = self.covers.as_ref();
+        match covers.is_some_and(|covers| covers.passes(keys, self.table.meta.last)) {
+            true => Ok(()),
+            false => Err(error),
+        }
+    }
+
+    fn beside(&self, number: usize, count: usize) -> Option<usize> {
+        match self.direction {
+            Direction::Forward => Some(number + 1).filter(|number| *number < count),
+            Direction::Reverse => number.checked_sub(1),
+        }
     }
 
     /// Whether all blocks further on are past the range, judging by the separators.
@@ -135,20 +214,16 @@ impl TableCursor {
 
     /// Moves to the next data block in the direction, if there is one.
     fn move_on(&mut self, guide: &Guide<'_>) -> Result<bool, Error> {
-        let on = |number: usize, count: usize| match self.direction {
-            Direction::Forward => Some(number + 1).filter(|number| *number < count),
-            Direction::Reverse => number.checked_sub(1),
-        };
         if let Some(lower) = &self.lower
-            && let Some(at) = on(self.at, lower.count())
+            && let Some(at) = self.beside(self.at, lower.count())
         {
             self.at = at;
             return Ok(true);
         }
-        let Some(upper) = on(self.upper, guide.index.spans().len()) else { return Ok(false) };
+        let upper = self.beside(self.upper, guide.index.spans().len());
+        let Some(upper) = upper else { return Ok(false) };
         self.upper = upper;
-        self.enter_upper(guide, None)?;
-        Ok(true)
+        self.enter_readable_upper(guide, None)
     }
 
     /// Loads the lower index at `upper`, if there are two levels, and goes to where `key` must be,

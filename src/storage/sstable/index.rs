@@ -84,6 +84,13 @@ pub(super) fn span_at(block: &Block, number: usize) -> Option<Span> {
     Span::decode(block.slice(&block.place(number)?.value)?)
 }
 
+/// The separator of entry `number` of an index block; `None` is damage, or past the end.
+pub(super) fn separator_at(block: &Block, number: usize) -> Option<Vec<u8>> {
+    let (place, head) = (block.place(number)?, block.head(number)?);
+    let shared = block.slice(&head)?.get(..place.shared)?;
+    Some([shared, block.slice(&place.suffix)?].concat())
+}
+
 /// An index of one level, or the upper level of one of two.
 #[derive(Debug)]
 pub(crate) struct Index {
@@ -97,11 +104,7 @@ impl Index {
     /// spans that do not follow each other.
     pub(super) fn decode(body: Bytes) -> Option<Self> {
         let block = Block::parse(body)?;
-        let key = |number: usize| -> Option<Vec<u8>> {
-            let (place, head) = (block.place(number)?, block.head(number)?);
-            let shared = block.slice(&head)?.get(..place.shared)?;
-            Some([shared, block.slice(&place.suffix)?].concat())
-        };
+        let key = |number: usize| separator_at(&block, number);
         let (first, last) = (key(0)?, key(block.count().checked_sub(1)?)?);
         let (mut heads, mut spans) = (Heads::between(&first, &last), Vec::<Span>::new());
         let mut before: Option<Vec<u8>> = None;

@@ -5,7 +5,7 @@
 //! block a key must be, [`filter`] the bits that deny a key, [`footer`] what a table says of itself;
 //! [`blobs`] which blob files it refers to, [`builder`] how one is written, [`table`] how it is opened
 //! and asked, [`lent`] where its index and filter are, [`recent`] how gets of neighbours share blocks,
-//! [`cursor`] how it is walked,
+//! [`cursor`] how it is walked, [`doubt`] what is lost with a place that cannot be read, [`scrub`] how it is looked through,
 //! [`verify`] how all of it is checked. Format: `docs/format/sstable.md`, after LevelDB's table with
 //! checksums that hold their place, as in RocksDB. A table holds one version of a key; which table is
 //! newer is the manifest's knowledge.
@@ -19,6 +19,7 @@ mod block_cursor;
 mod builder;
 mod columns;
 mod cursor;
+mod doubt;
 mod filter;
 mod footer;
 mod foreign;
@@ -26,6 +27,7 @@ mod index;
 mod lent;
 mod recent;
 mod rows;
+mod scrub;
 mod table;
 mod trailer;
 mod verify;

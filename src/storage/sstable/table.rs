@@ -138,7 +138,11 @@ impl Table {
     }
 
     pub(super) fn contents(&self) -> Result<&Contents, Error> {
-        self.contents.as_ref().map_err(Clone::clone)
+        self.contents.as_ref().map_err(|error| {
+            // Behind all blocks: nothing leads to them.
+            self.parts.note_bad(self.meta.bytes);
+            error.clone()
+        })
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -370,6 +374,7 @@ impl Table {
     }
 
     pub(super) fn undecodable(&self, span: Span) -> Error {
+        self.parts.note_bad(span.offset);
         Error::corrupt(&self.parts.path, span.offset, "block cannot be decoded")
     }
 }
@@ -394,16 +399,28 @@ impl Parts {
         let Span { offset, length } = span;
         let mut buffer = vec![0; length];
         let read = self.file.read_at(offset, &mut buffer);
-        let read = read.map_err(|source| Error::io("read", &self.path, source))?;
+        let read = read.map_err(|source| {
+            self.note_bad(offset);
+            Error::io("read", &self.path, source)
+        })?;
         if read < length {
+            self.note_bad(offset);
             return Err(Error::corrupt(&self.path, offset, "file is cut short"));
         }
         Ok(Bytes::from(buffer))
     }
 
+    /// What stands there could not be read: the engine is to look.
+    pub(super) fn note_bad(&self, offset: u64) {
+        self.cache.bad.note(&self.path, offset, None);
+    }
+
     /// The body of a block from its stored bytes.
     pub(super) fn unsealed(&self, span: Span, stored: Bytes, salt: u64) -> Result<Bytes, Error> {
-        let bad = |what| Error::corrupt(&self.path, span.offset, what);
+        let bad = |what| {
+            self.note_bad(span.offset);
+            Error::corrupt(&self.path, span.offset, what)
+        };
         unseal(stored, salt, span.offset).map_err(bad)
     }
 

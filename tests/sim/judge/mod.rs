@@ -55,6 +55,8 @@ pub(crate) enum Checker {
     Shares,
     /// Read repair makes the owners of a key that was read equal.
     Convergence,
+    /// Trees count what the store holds.
+    Trees,
     /// I15 in small: the cluster serves again soon after faults stop.
     Liveness,
     /// I15 of hints: they come home, and what they carried is there; I12: they are bounded.
@@ -69,7 +71,7 @@ pub(crate) enum Checker {
 
 impl Checker {
     /// Every checker.
-    pub(crate) const ALL: [Checker; 20] = [
+    pub(crate) const ALL: [Checker; 21] = [
         Checker::Register,
         Checker::Monotonic,
         Checker::Causal,
@@ -85,6 +87,7 @@ impl Checker {
         Checker::Receipt,
         Checker::Shares,
         Checker::Convergence,
+        Checker::Trees,
         Checker::Liveness,
         Checker::Handoff,
         Checker::Placement,
@@ -110,6 +113,7 @@ impl Checker {
             Checker::Receipt => "receipt",
             Checker::Shares => "shares",
             Checker::Convergence => "convergence",
+            Checker::Trees => "trees",
             Checker::Liveness => "liveness",
             Checker::Handoff => "handoff",
             Checker::Placement => "placement",

@@ -272,5 +272,16 @@ fn view(phase: Phase, state: Option<Arc<ClusterState>>, id: u32, boot: u128) -> 
     let hints = roundtable::message::HintGauges::default();
     let (members, serving_since, links_left_out) = (Vec::new(), None, 0);
     let client_address = String::new();
-    View { phase, hello, state, members, serving_since, hints, links_left_out, client_address }
+    View {
+        phase,
+        hello,
+        state,
+        members,
+        serving_since,
+        hints,
+        repair: Default::default(),
+        health: Default::default(),
+        links_left_out,
+        client_address,
+    }
 }

@@ -6,11 +6,15 @@ use roundtable::message::{
 };
 use std::sync::Arc;
 
+use crate::judge::Checker;
 use crate::plan::{MS, exponential};
 
 use super::host::{PendingWrite, member};
 use super::life::Point;
 use super::{Happening, Stage, World};
+
+/// After so many steps of disks the trees of one are compared with its store.
+const TREES_EVERY: u64 = 128;
 
 impl World {
     pub(super) fn ask_disk(&mut self, host: usize, token: DiskToken, request: DiskRequest) {
@@ -76,6 +80,9 @@ impl World {
         let more = running.replica.step();
         running.stepping = more;
         self.totals.disk_steps += 1;
+        if self.totals.disk_steps.is_multiple_of(TREES_EVERY) {
+            self.compare_trees(host);
+        }
         self.trace.step(
             self.now,
             [11, host as u64, u64::from(more)],
@@ -86,6 +93,18 @@ impl World {
             let slow = self.hosts[host].slow;
             let latency = exponential(&mut self.rng, self.plan.disk.latency);
             self.later(latency + slow, Happening::DiskStep { host, life });
+        }
+    }
+
+    /// The trees of a machine that runs must count what its store holds, whatever is under way.
+    pub(super) fn compare_trees(&mut self, host: usize) {
+        let Some(running) = &self.hosts[host].running else { return };
+        match running.replica.check_trees() {
+            Ok(checked) => {
+                self.totals.trees_compared += checked.equal as u64;
+                self.totals.tree_entries += checked.entries;
+            }
+            Err(text) => self.find(Checker::Trees, format_args!("n{}: {text}", host + 1)),
         }
     }
 

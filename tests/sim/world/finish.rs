@@ -46,6 +46,8 @@ pub(crate) struct Liveness {
     pub(super) clock_refused: bool,
     clock_waits: u32,
     scripts: usize,
+    /// When the last key of a table of the other kinds is read back.
+    read_by: u64,
 }
 
 impl World {
@@ -127,6 +129,13 @@ impl World {
         }
     }
 
+    /// Whether a node has begun so lately that it may wait for council members that are silent.
+    fn is_young(&self, host: usize) -> bool {
+        let patience = 3 * self.plan.configs[host].probe_interval;
+        let since = self.hosts[host].running.as_ref().map_or(self.now, |running| running.boot_at);
+        u128::from(self.now - since) < patience.as_nanos()
+    }
+
     fn judge_liveness(&mut self) {
         // A clock that was far ahead is waited for, by design: writes stand still until then.
         let waits = self.plan.has(Fault::SkewBeyond) || self.plan.has(Fault::ClockBack);
@@ -138,7 +147,7 @@ impl World {
         for host in 0..self.hosts.len() {
             let gone = self.hosts[host].absent || self.topology.gone.contains(&host);
             let may = self.hosts[host].doomed.is_none();
-            if may && !gone && !self.hosts[host].serves() {
+            if may && !gone && !self.hosts[host].serves() && !self.is_young(host) {
                 let text = self.hosts[host].state_text();
                 self.find(Checker::Liveness, format_args!("n{} does not serve: {text}", host + 1));
             }
@@ -173,8 +182,10 @@ impl World {
             self.liveness.scripts += 1;
             self.later(MS, Happening::Think { client: id });
         }
-        self.read_causal_back(4 * self.plan.clients.attempt_timeout + SECOND);
-        self.read_register_back(4 * self.plan.clients.attempt_timeout + SECOND);
+        let wait = 4 * self.plan.clients.attempt_timeout + SECOND;
+        let causal = self.read_causal_back(wait);
+        let register = self.read_register_back(wait);
+        self.liveness.read_by = self.now + causal.max(register);
         if self.liveness.scripts == 0 {
             self.stage = Stage::Over;
         }
@@ -191,7 +202,8 @@ impl World {
         }
         self.liveness.scripts -= 1;
         if self.liveness.scripts == 0 {
-            self.later(REPAIRED_WITHIN, Happening::Settled);
+            let still = self.liveness.read_by.saturating_sub(self.now);
+            self.later(still + REPAIRED_WITHIN, Happening::Settled);
         }
     }
 
@@ -199,13 +211,23 @@ impl World {
     fn compare(&mut self) {
         self.stage = Stage::Over;
         self.compare_schema();
+        for host in 0..self.hosts.len() {
+            if let Some(running) = &self.hosts[host].running {
+                running.replica.settle_trees();
+            }
+            self.compare_trees(host);
+        }
+        self.compare_rot();
+        if self.needs_operator() {
+            return;
+        }
         self.compare_causal();
         for key in keys(&self.plan.clients) {
             let owners = self.owners(&key).unwrap_or_default();
             let owners: Vec<usize> =
                 owners.into_iter().filter(|owner| self.hosts[*owner].serves()).collect();
             let found: Vec<Option<(Stamp, Option<WallTime>)>> =
-                owners.iter().map(|owner| self.held(*owner, &key)).collect();
+                owners.iter().map(|owner| self.held_for_good(*owner, &key)).collect();
             self.totals.compared += 1;
             if found.windows(2).any(|pair| pair[0] != pair[1]) {
                 let text = format_args!("owners of {key:?} hold {found:?} after a read of all");
@@ -215,9 +237,23 @@ impl World {
     }
 
     pub(super) fn held(&self, host: usize, key: &Key) -> Option<(Stamp, Option<WallTime>)> {
+        self.read_at(host, key).map(|record| (record.stamp, record.expiry))
+    }
+
+    /// The same without what may be purged: each owner does that when its merges come to it.
+    fn held_for_good(&self, host: usize, key: &Key) -> Option<(Stamp, Option<WallTime>)> {
+        let lasts = |record: &Record| {
+            let passes = record.value.is_none() || record.expiry.is_some();
+            !(passes && self.may_be_purged(key, record.stamp))
+        };
+        let record = self.read_at(host, key).filter(lasts)?;
+        Some((record.stamp, record.expiry))
+    }
+
+    fn read_at(&self, host: usize, key: &Key) -> Option<Record> {
         let state = self.state()?;
         let running = self.hosts[host].running.as_ref()?;
-        read(&running.replica, &state, key).map(|record| (record.stamp, record.expiry))
+        read(&running.replica, &state, key)
     }
 
     /// Looks for an acknowledged version on the disks themselves, as a crash would leave them.
@@ -232,8 +268,8 @@ impl World {
         let Some(state) = self.state() else { return Ok(()) };
         let mut holders = 0;
         for &owner in owners {
-            if self.hosts[owner].doomed.is_some() {
-                // Emptied since: what its disk has reported must do.
+            if self.hosts[owner].doomed.is_some() || self.hosts[owner].rotted {
+                // Emptied or rotten since: what its disk has reported must do.
                 let held = self.durability.holders(&[owner], key, stamp, stand_ins);
                 holders += u8::from(!held.is_empty());
                 continue;
@@ -276,7 +312,8 @@ impl World {
             }
         }
         // Emptied since: what a disk has reported must do.
-        let doomed = self.hosts.iter().any(|host| host.doomed.is_some());
+        let is_doomed = |host: &super::host::Host| host.doomed.is_some() || host.rotted;
+        let doomed = self.hosts.iter().any(is_doomed);
         doomed && !self.durability.holders(&[owner], key, stamp, true).is_empty()
     }
 

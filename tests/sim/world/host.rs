@@ -1,7 +1,7 @@
 //! One machine: its disk, its clocks, and the node that runs on it, if one does.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -94,6 +94,10 @@ pub(crate) struct Host {
     pub(crate) doomed: Option<&'static str>,
     /// An older copy of its disk, with the boot it was taken in.
     pub(crate) copy: Option<(FaultyVfs, BootRecord)>,
+    /// Bytes of its disk that have rotted, with the bit.
+    pub(crate) rotten: Vec<(PathBuf, usize, u8)>,
+    /// Some of it has rotted, ever.
+    pub(crate) rotted: bool,
     /// Extra latency of its disk.
     pub(crate) slow: u64,
     /// Its disk returns errors, or has since the last boot.
@@ -124,6 +128,8 @@ impl Host {
             noted: BTreeSet::new(),
             doomed: None,
             copy: None,
+            rotten: Vec::new(),
+            rotted: false,
             slow: 0,
             ill: false,
             starting: false,

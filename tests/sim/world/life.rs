@@ -42,7 +42,7 @@ impl World {
             Err(error) => {
                 let ill = self.hosts[host].ill;
                 self.trace.step(self.now, [1, host as u64, 0], format_args!("open: {error}"));
-                if !ill {
+                if !ill && !self.undo_rot(host) {
                     return self.find(Checker::Recovery, format_args!("n{}: {error}", host + 1));
                 }
                 self.hosts[host].disk.crash();
@@ -50,7 +50,7 @@ impl World {
                 return self.later(200 * MS, Happening::Start { host });
             }
         };
-        if !restored.damage.is_empty() {
+        if !restored.damage.is_empty() && !self.hosts[host].rotted {
             let damage = restored.damage.join("; ");
             return self.find(Checker::Recovery, format_args!("n{}: {damage}", host + 1));
         }
@@ -278,6 +278,7 @@ impl World {
     pub(super) fn kill(&mut self, host: usize) {
         let life = self.hosts[host].life;
         self.trace.step(self.now, [6, host as u64, life], format_args!("n{} crashes", host + 1));
+        self.compare_trees(host);
         let before = self.hosts[host].disk.bytes();
         self.hosts[host].disk.crash();
         let Some(running) = self.hosts[host].running.take() else { return };
@@ -287,6 +288,7 @@ impl World {
         self.hosts[host].view = None;
         if self.plan.has(Fault::ClockBack) {
             let back = self.rng.u64(..=self.plan.clock.back_max);
+            self.note_clock(host);
             self.hosts[host].wall.offset -= i64::try_from(back).expect("seconds");
             self.totals.clocks_back += 1;
         }

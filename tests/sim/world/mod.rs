@@ -12,6 +12,8 @@ mod nemesis;
 mod network;
 mod queue;
 mod register;
+mod repair;
+mod rot;
 mod schema;
 mod sloppy;
 mod stream;
@@ -19,7 +21,7 @@ mod topology;
 mod traffic;
 
 use core::fmt;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use fastrand::Rng;
@@ -41,6 +43,7 @@ use host::{Host, WallClock};
 use network::Network;
 use queue::Queue;
 pub(crate) use register::RegisterPlan;
+pub(crate) use repair::RepairPlan;
 pub(crate) use schema::SchemaPlan;
 use schema::Tables;
 pub(crate) use sloppy::SloppyPlan;
@@ -121,6 +124,10 @@ pub(crate) struct Report {
 pub(crate) struct World {
     plan: Plan,
     now: u64,
+    /// The latest time that any wall clock has shown before it was moved.
+    latest_shown: u64,
+    /// Keys that somebody has deleted, or made to expire.
+    removed: BTreeSet<Key>,
     stage: Stage,
     queue: Queue,
     hosts: Vec<Host>,
@@ -179,6 +186,8 @@ impl World {
             .collect();
         World {
             now: 0,
+            latest_shown: 0,
+            removed: BTreeSet::new(),
             stage: Stage::Turmoil,
             queue: Queue::default(),
             hosts,

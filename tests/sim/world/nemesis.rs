@@ -44,6 +44,8 @@ pub(crate) enum Strike {
     Wipe(usize),
     /// A member of the council crashes because a step was decided.
     Die(usize),
+    /// A byte of this disk rots.
+    Rot(usize),
 }
 
 impl World {
@@ -66,6 +68,10 @@ impl World {
         }
         for at in self.plan.crash.power_cuts.clone() {
             self.queue.push(at, Happening::Nemesis(Strike::PowerCut));
+        }
+        if self.plan.has(Fault::Rot) {
+            let victim = usize::try_from(self.plan.seed).unwrap_or(0) % self.plan.founders();
+            self.queue.push(4 * SECOND, Happening::Nemesis(Strike::Rot(victim)));
         }
         let victim = self.rng.usize(..self.hosts.len());
         if self.plan.has(Fault::Wipe) {
@@ -116,6 +122,7 @@ impl World {
             Strike::RestoreCopy(host) => self.restore_copy(host),
             Strike::Wipe(host) => self.wipe(host),
             Strike::Die(host) => self.die(host),
+            Strike::Rot(host) => self.rot(host),
         }
     }
 
@@ -218,6 +225,7 @@ impl World {
         let far = if self.rng.bool() { SECOND } else { 30 * SECOND };
         let far = i64::try_from(far).expect("half a minute");
         self.totals.clock_jumps += 1;
+        self.note_clock(host);
         self.hosts[host].wall.offset += self.rng.i64(-far..=far);
     }
 

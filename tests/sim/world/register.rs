@@ -481,15 +481,19 @@ impl World {
         self.later(pause, Happening::RegisterThink { client });
     }
 
-    /// Every node reads every key, once clients have had the time to hear of what they have begun.
-    pub(super) fn read_register_back(&mut self, wait: u64) {
-        let Some(plan) = self.plan.register.filter(|_| self.register.created) else { return };
+    /// Every node reads every key, once clients have had the time to hear of what they have begun. How long that
+    /// takes.
+    pub(super) fn read_register_back(&mut self, wait: u64) -> u64 {
+        let Some(plan) = self.plan.register.filter(|_| self.register.created) else { return 0 };
+        let mut last = 0;
         for (number, host) in (0u64..).zip(0..self.hosts.len()) {
             for index in 0..plan.keys {
                 let after = wait + TIMEOUT + number * 100 * MS;
                 self.later(after, Happening::RegisterBack { host, index, tries: 0 });
+                last = after + TIMEOUT;
             }
         }
+        last
     }
 
     pub(super) fn register_back(&mut self, (host, index): (usize, usize), tries: u32) {

@@ -183,8 +183,8 @@ impl World {
             (Asked::Use { table, since, op }, ClientBody::Get(get))
         } else {
             let (prefix, after) = (bytes::Bytes::new(), bytes::Bytes::new());
-            let (limit, keys_only, r) = (10, false, None);
-            let scan = Scan { table: name, prefix, after, limit, keys_only, r };
+            let (limit, keys_only, reverse, r) = (10, false, false, None);
+            let scan = Scan { table: name, prefix, after, limit, keys_only, reverse, r };
             (Asked::Page { table, since }, ClientBody::Scan(scan))
         };
         self.totals.table_uses += 1;
@@ -339,8 +339,8 @@ impl World {
         let found = Arc::new(Mutex::new(0));
         let answer = Arc::clone(&found);
         let (prefix, after) = (bytes::Bytes::new(), bytes::Bytes::new());
-        let (units, limit, keys_only) = (Arc::new(units), 100, true);
-        let request = DiskRequest::Range { units, table, prefix, after, limit, keys_only };
+        let (units, limit, keys_only, reverse) = (Arc::new(units), 100, true, false);
+        let request = DiskRequest::Range { units, table, prefix, after, limit, keys_only, reverse };
         let done = Box::new(move |result| {
             if let Ok(DiskAnswer::Range(page)) = result {
                 let page: roundtable::message::RangePage = page;

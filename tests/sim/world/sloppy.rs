@@ -131,8 +131,14 @@ impl World {
             // Operators go on: one that paused a plan resumes it.
             return self.later(100 * MS, Happening::ComeHome { since });
         }
+        if self.is_healing(since) {
+            return self.later(200 * MS, Happening::ComeHome { since });
+        }
         let left = self.hints_left();
         if left.is_empty() {
+            if self.awaits_equality(since) {
+                return;
+            }
             self.check_homes();
             return self.begin_reading();
         }
@@ -173,8 +179,9 @@ impl World {
 
     /// What was acknowledged with the help of stand-ins is on as many owners now.
     fn check_homes(&mut self) {
-        if self.hosts.iter().any(|host| host.doomed.is_some()) {
-            // What a lost disk held in custody is lost with it.
+        if self.topology.replaced || self.hosts.iter().any(|host| host.doomed.is_some()) {
+            // What a lost disk held in custody is lost with it, as is that of one that was replaced while it was
+            // down.
             return;
         }
         self.causal_home();
@@ -184,7 +191,7 @@ impl World {
                 |owner: &usize| self.held(*owner, &key).map(|(held, _)| held) >= Some(stamp);
             let holders = owners.iter().copied().filter(holds).count();
             self.totals.came_home += 1;
-            if holders < usize::from(needed) {
+            if holders < usize::from(needed) && !self.may_be_purged(&key, stamp) {
                 let text = format_args!(
                     "{key:?} at {stamp} was acknowledged, hints are home, {holders} of {needed} \
                      owners hold it"

@@ -31,6 +31,8 @@ pub(crate) struct TopologyUse {
     pub(super) rng: fastrand::Rng,
     /// Machines whose members some state says have gone.
     pub(super) gone: BTreeSet<usize>,
+    /// A member was to be replaced: what it kept for others may have gone with it.
+    pub(super) replaced: bool,
     /// The last plan that was committed and seen to run.
     running: Option<u128>,
     /// The last state that somebody has acted by.
@@ -92,7 +94,14 @@ impl TopologyPlan {
 impl TopologyUse {
     pub(super) fn new(seed: u64, plan: Option<TopologyPlan>) -> TopologyUse {
         let rng = fastrand::Rng::with_seed(seed ^ 0x6d65_6d62_6572_7321);
-        TopologyUse { plan, rng, gone: BTreeSet::new(), running: None, newest: Epoch(0) }
+        TopologyUse {
+            plan,
+            rng,
+            gone: BTreeSet::new(),
+            replaced: false,
+            running: None,
+            newest: Epoch(0),
+        }
     }
 }
 
@@ -316,12 +325,14 @@ impl World {
             (!names.is_empty()).then(|| names[rng.usize(..names.len())].clone())
         };
         if let (Some(old), Some(new)) = (down, any(rng, &reserved)) {
+            self.topology.replaced = true;
             return Some(StageOrder::Replace { old, new });
         }
         match rng.u8(..10) {
             0..5 => any(rng, &reserved).map(StageOrder::Join),
             5..7 => {
                 let (old, new) = (any(rng, &active)?, any(rng, &reserved)?);
+                self.topology.replaced = true;
                 Some(StageOrder::Replace { old, new })
             }
             7..9 => any(rng, &active).map(StageOrder::Leave),
@@ -368,7 +379,13 @@ impl World {
         if !moving && state.topology.plan.is_none() {
             return false;
         }
+        if self.now > since + ENDS_WITHIN / 2 {
+            self.undo_own_rot();
+        }
         if self.now > since + ENDS_WITHIN {
+            if self.holds_up_plans() {
+                return false;
+            }
             let text = format_args!("a plan does not end: {:?}", state.topology.plan);
             self.find(Checker::Liveness, text);
             return false;

@@ -150,6 +150,9 @@ impl World {
             is_write: matches!(operation.want, Want::Put { .. }),
             asked: self.asked(operation),
         };
+        if let (true, Some(key)) = (operation.want.passes(), &known.key) {
+            self.removed.insert(key.clone());
+        }
         let life = self.hosts[host].life;
         if self.stage == Stage::Healed && self.hosts[host].serves() && known.is_write {
             self.liveness.tried += 1;
@@ -204,6 +207,9 @@ impl World {
                 | Reply::Traced(_)
                 | Reply::Flushed
                 | Reply::Compacted
+                | Reply::Scrub(_)
+                | Reply::Gc(_)
+                | Reply::Repair(_)
                 | Reply::Table(_)
                 | Reply::Tables(_)
                 | Reply::Hints(_)
@@ -325,7 +331,10 @@ impl World {
                 if let (Some(floor), Some(key)) = (operation.monotonic, operation.want.key()) {
                     self.totals.monotonic += 1;
                     let verdict = self.monotonic.answered(key, (floor, stamp));
-                    self.judge(Checker::Monotonic, verdict);
+                    // What was deleted and purged has left nothing that could be shown.
+                    if stamp != Stamp::ZERO || !self.may_be_purged(key, floor) {
+                        self.judge(Checker::Monotonic, verdict);
+                    }
                 }
                 let value = reply.record.and_then(|record| record.value);
                 self.complete(&operation, Outcome::Read { value, stamp, weak });
@@ -358,6 +367,9 @@ impl World {
             | Reply::Traced(_)
             | Reply::Flushed
             | Reply::Compacted
+            | Reply::Scrub(_)
+            | Reply::Gc(_)
+            | Reply::Repair(_)
             | Reply::Table(_)
             | Reply::Tables(_)
             | Reply::Hints(_)

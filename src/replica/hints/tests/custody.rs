@@ -195,3 +195,37 @@ fn what_a_stand_in_wrote_is_shown_when_it_is_durable() {
     let _armed = arm_mutant("reads-unsettled");
     assert!(reads_before_durable());
 }
+
+/// Of seed 820000001945: damage had taken a value of a set that stood apart, so what came home was never what was
+/// kept, and was sent again for ever. Returns how many hints are left once it has come home.
+fn left_of_a_set_without_a_value() -> usize {
+    let disk = FaultyVfs::new(41);
+    let (replica, _) = open(&disk);
+    let large = "v".repeat(limits::SIBLING_INLINE_BYTES + 1);
+    let mut set = told(1, 10, &large);
+    set.join(told(3, 11, "small"));
+    keep(&replica, B, &kept(set, 10, false));
+    let keys = crate::message::LostKeys {
+        what: String::new(),
+        start: Bytes::copy_from_slice(&[crate::replica::keyspace::HINT_VALUE]),
+        end: None,
+        units: None,
+        hints: true,
+        own: false,
+    };
+    let (kept, records) = (Vec::new(), Vec::new());
+    let request = crate::message::UnitDisk::Forgo { keys, kept, records };
+    ask(&replica, DiskRequest::Unit(Box::new(request)));
+    let home = all(&replica, B).pop().expect("a hint");
+    let Kept::Siblings(set) = &home.kept else { panic!() };
+    assert_eq!(values(set), ["small"]);
+    ask(&replica, DiskRequest::RemoveHint { target: B, hint: home });
+    all(&replica, B).len()
+}
+
+#[test]
+fn a_set_without_a_value_that_damage_has_taken_comes_home_once() {
+    assert_eq!(left_of_a_set_without_a_value(), 0);
+    let _armed = arm_mutant("lost-value-keeps-hint");
+    assert_eq!(left_of_a_set_without_a_value(), 1);
+}

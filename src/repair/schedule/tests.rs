@@ -1,0 +1,145 @@
+//! Who is compared when.
+
+use super::*;
+use crate::types::{ClassId, Partition};
+
+const SECOND: u64 = 1_000_000_000;
+const INTERVAL: Duration = Duration::from_secs(600);
+
+fn unit(partition: u16) -> Unit {
+    Unit { class: ClassId(0), partition: Partition(partition) }
+}
+
+fn now(seconds: u64) -> Now {
+    let wall = WallTime(1_700_000_000 * SECOND + seconds * SECOND);
+    Now { mono: Time(seconds * SECOND), wall }
+}
+
+fn schedule(me: u32, peers: &[u32], units: u16) -> Schedule {
+    let cadence = Cadence {
+        interval: INTERVAL,
+        settle: Duration::from_secs(10),
+        pause: Duration::from_millis(250),
+    };
+    let mut schedule = Schedule::new(NodeId(me), cadence);
+    set(&mut schedule, me, peers, units);
+    schedule
+}
+
+fn set(schedule: &mut Schedule, me: u32, peers: &[u32], units: u16) {
+    let of = |peer: u32| (0..units).map(move |partition| (NodeId(peer), unit(partition)));
+    let pairs = peers.iter().copied().flat_map(of);
+    schedule.set_pairs(now(0), NodeId(me), pairs);
+}
+
+fn all(_: NodeId) -> bool {
+    true
+}
+
+fn every(_: Unit) -> bool {
+    true
+}
+
+/// Compares whatever is due at a time; whom and which.
+fn compare(schedule: &mut Schedule, at: Now) -> Vec<(NodeId, Unit)> {
+    let mut compared = Vec::new();
+    while let Some((peer, units)) = schedule.next_roots(at.mono, all, every) {
+        for unit in units {
+            schedule.on_verified(at, (peer, unit), (at.wall, 0));
+            compared.push((peer, unit));
+        }
+    }
+    compared
+}
+
+#[test]
+fn two_owners_take_turns_and_never_leave_a_unit_for_longer_than_the_interval() {
+    let (mut a, mut b) = (schedule(1, &[2], 3), schedule(2, &[1], 3));
+    let (mut last, mut by_a, mut by_b) = (0, 0, 0);
+    for second in 0..20_000 {
+        let (first, second_) = (compare(&mut a, now(second)), compare(&mut b, now(second)));
+        (by_a, by_b) = (by_a + first.len(), by_b + second_.len());
+        if first.len() + second_.len() > 0 {
+            assert!(second - last <= INTERVAL.as_secs(), "{last}..{second}");
+            last = second;
+        }
+    }
+    assert!(by_a.abs_diff(by_b) <= 6 && by_a >= 3 * 17, "{by_a} {by_b}");
+    assert!(20_000 - last <= INTERVAL.as_secs());
+}
+
+#[test]
+fn who_has_just_come_is_compared_soon_and_others_keep_their_place() {
+    let mut schedule = schedule(1, &[2], 2);
+    assert!(!compare(&mut schedule, now(75)).is_empty());
+    set(&mut schedule, 1, &[2, 3], 2);
+    let compared = compare(&mut schedule, now(150));
+    assert!(!compared.is_empty() && compared.iter().all(|(peer, _)| *peer == NodeId(3)));
+    set(&mut schedule, 1, &[3], 1);
+    assert_eq!(schedule.pairs().count(), 1);
+    assert!(schedule.pair(NodeId(3), unit(0)).unwrap().verified.is_some());
+}
+
+#[test]
+fn what_is_wanted_comes_first_and_ends_when_it_has_settled() {
+    let mut schedule = schedule(1, &[2, 3], 4);
+    compare(&mut schedule, now(75));
+    let since = now(100).wall;
+    schedule.want(now(100).mono, NodeId(3), unit(2), since);
+    assert!(!schedule.is_covered(unit(2), since));
+    let (peer, units) = schedule.next_roots(now(100).mono, all, every).unwrap();
+    assert_eq!((peer, units), (NodeId(3), vec![unit(2)]));
+    // Equal up to its horizon, which is before what is wanted: once more when that has settled.
+    let horizon = now(90).wall;
+    schedule.on_verified(now(100), (NodeId(3), unit(2)), (horizon, 5));
+    assert!(schedule.pair(NodeId(3), unit(2)).unwrap().is_wanted());
+    assert_eq!(schedule.next_roots(now(109).mono, all, every), None);
+    let again = schedule.next_roots(now(111).mono, all, every);
+    assert_eq!(again, Some((NodeId(3), vec![unit(2)])));
+    schedule.on_verified(now(111), (NodeId(3), unit(2)), (now(101).wall, 0));
+    assert!(!schedule.pair(NodeId(3), unit(2)).unwrap().is_wanted());
+    assert!(!schedule.is_covered(unit(2), since), "another owner has yet to be compared");
+    schedule.on_verified(now(111), (NodeId(2), unit(2)), (now(111).wall, 0));
+    assert!(schedule.is_covered(unit(2), since));
+    assert_eq!(schedule.next_roots(now(112).mono, all, every), None);
+}
+
+#[test]
+fn what_differs_waits_for_a_session_and_what_fails_comes_again_later_each_time() {
+    let mut schedule = schedule(1, &[2], 2);
+    let (peer, units) = schedule.next_roots(now(75).mono, all, every).unwrap();
+    assert_eq!(units.len(), 2);
+    assert_eq!(schedule.next_roots(now(75).mono, all, every), None, "both are under way");
+    schedule.on_differs(now(75).mono, peer, unit(0));
+    schedule.on_differs(now(76).mono, peer, unit(1));
+    schedule.want(now(76).mono, peer, unit(1), now(76).wall);
+    assert!(schedule.has_differing());
+    assert_eq!(schedule.next_session(|_| false, every), None);
+    assert_eq!(schedule.next_session(all, every), Some((peer, unit(1))), "wanted");
+    assert_eq!(schedule.next_session(all, every), Some((peer, unit(0))));
+    assert_eq!(schedule.next_session(all, every), None);
+    let mut at = now(80);
+    let mut pauses = Vec::new();
+    for _ in 0..14 {
+        schedule.on_failed(at, (peer, unit(0)), Some(7));
+        let due = schedule.next_deadline().unwrap();
+        pauses.push(due.since(at.mono));
+        at = Now { mono: due, wall: at.wall.plus(due.since(at.mono)) };
+        assert!(schedule.next_roots(at.mono, all, every).is_some());
+    }
+    assert_eq!(pauses.first(), Some(&Duration::from_millis(250)));
+    assert!(pauses.is_sorted() && pauses.last() == Some(&(INTERVAL / 8)), "{pauses:?}");
+    assert_eq!(schedule.pair(peer, unit(0)).unwrap().lacks, 7);
+}
+
+#[test]
+fn nobody_is_asked_who_cannot_be_and_nothing_of_what_is_not_complete() {
+    let mut schedule = schedule(1, &[2, 3], 2);
+    let at = now(75).mono;
+    assert_eq!(schedule.next_roots(at, |_| false, every), None);
+    let complete = |of: Unit| of == unit(1);
+    assert_eq!(
+        schedule.next_roots(at, |peer| peer == NodeId(3), complete),
+        Some((NodeId(3), vec![unit(1)]))
+    );
+}
