@@ -154,7 +154,8 @@ impl Core {
         if self.follower.routes && operation.place() != Place::Given {
             self.follow();
         }
-        let deadline = self.clock.now().plus(timeout.unwrap_or(self.timeout));
+        let timeout = timeout.unwrap_or(self.timeout);
+        let deadline = self.clock.now().plus(timeout);
         if operation.is_write() {
             self.learn_time(deadline).await;
         }
@@ -198,7 +199,8 @@ impl Core {
                 && !avoid.contains(&failed.address);
             avoid.push(failed.address);
             let is_paid = failed.is_paid || is_free;
-            if !again || wake >= deadline || !(is_paid || self.budget.withdraw()) {
+            let is_late = is_too_late(wake, deadline, timeout);
+            if !again || is_late || !(is_paid || self.budget.withdraw()) {
                 break;
             }
             tokio::time::sleep_until(self.clock.instant(wake)).await;
@@ -373,5 +375,36 @@ fn serves(error: &Error) -> bool {
 /// What of the time left the server is given: a little is kept for its answer to travel, so that
 /// its own words about the outcome arrive before we stop listening, also from a machine that is busy.
 fn server_share(remaining: Duration) -> Duration {
-    remaining - (remaining / 20).min(Duration::from_millis(100))
+    remaining - kept_for_answers(remaining)
+}
+
+/// What is kept of `time` for an answer to travel.
+fn kept_for_answers(time: Duration) -> Duration {
+    (time / 20).min(Duration::from_millis(100))
+}
+
+/// Whether an attempt at `wake` would begin in the time that is kept for the answers of those before: it
+/// could do little but put its own silence in the place of what they have said.
+fn is_too_late(wake: Time, deadline: Time, timeout: Duration) -> bool {
+    deadline.since(wake) <= kept_for_answers(timeout)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_attempt_begins_in_the_time_that_is_kept_for_answers() {
+        for (timeout, kept) in [(5_000, 100), (2_000, 100), (1_000, 50), (100, 5), (0, 0)] {
+            let [timeout, kept] = [timeout, kept].map(Duration::from_millis);
+            assert_eq!(server_share(timeout), timeout - kept);
+            let deadline = Time(10_000_000_000).plus(timeout);
+            let last = Time(deadline.0 - u64::try_from(kept.as_nanos()).unwrap());
+            assert!(is_too_late(last, deadline, timeout));
+            assert!(is_too_late(deadline, deadline, timeout));
+            assert!(is_too_late(deadline.plus(kept), deadline, timeout));
+            let before = Time(last.0 - 1);
+            assert!(!is_too_late(before, deadline, timeout));
+        }
+    }
 }

@@ -21,6 +21,7 @@ from roundtable import (
     Unavailable,
 )
 from roundtable._attempts import WINDOW_NS
+from roundtable._core import kept_for_answers
 from roundtable.v1 import kv_pb2 as pb
 
 UNKNOWN = pb.ErrorDetail.APPLIED_UNKNOWN
@@ -126,6 +127,24 @@ def test_a_silent_cluster_costs_the_timeout_and_the_write_stays_unknown() -> Non
         assert write.last_ns == fake.puts[-1].attempt.upper_ns
         # Each server was told a little less than what there was.
         assert all(0 < put.header.timeout_ms <= 590 for put in fake.puts)
+
+
+def test_what_a_server_has_said_is_not_replaced_by_the_silence_of_another() -> None:
+    with Fake(refuse("QUORUM_NOT_REACHED", NO), *[swallow] * 3) as fake, Client([fake.address]) as kv:
+        with pytest.raises(QuorumNotReached) as caught:
+            kv.put("key", "value", timeout=0.6)
+        assert caught.value.applied is Applied.UNKNOWN
+        assert len(fake.puts) == 2
+
+
+def test_no_attempt_begins_in_the_time_that_is_kept_for_answers() -> None:
+    assert kept_for_answers(5) == kept_for_answers(2) == 0.1
+    assert kept_for_answers(1) == 0.05
+    # The server would have it asked again just before the end.
+    script = refuse("OVERLOADED", NO, retry_after_ms=580)
+    with Fake(script) as fake, Client([fake.address]) as kv, pytest.raises(Overloaded):
+        kv.get("key", timeout=0.6)
+    assert len(fake.gets) == 1
 
 
 def test_a_later_harmless_failure_does_not_take_an_unknown_one_back() -> None:

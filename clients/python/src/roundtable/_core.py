@@ -85,6 +85,8 @@ class Options:
 @dataclass
 class _Failed:
     error: RoundtableError
+    # It is what somebody answered, not that nobody did.
+    is_heard: bool
     address: str
     is_paid: bool
 
@@ -110,6 +112,9 @@ class Core:
     def run(self, operation: Operation[T], deadline: float) -> Steps[T]:
         """Runs an operation until it succeeds, fails for good, or the deadline has passed. Raises the last
         attempt's error, with what is known of the outcome over all of them."""
+        # An attempt that begins in this time could do little but put its own silence in the place of what
+        # those before have said.
+        kept = kept_for_answers(deadline - monotonic())
         if operation.is_write:
             yield from self._learn_time(deadline)
         attempts = Attempts(operation.named, self.server_now())
@@ -128,8 +133,8 @@ class Core:
             error = answer.error
             self._learn(error.facts.server_time_ns)
             attempts.failed(error.applied)
-            # What a server said tells more than that another could not be reached.
-            if told is None or error.code != errors.UNAVAILABLE:
+            # What a server said tells more than that another could not be reached, or did not answer.
+            if told is None or (answer.is_heard and error.code != errors.UNAVAILABLE):
                 told = error
             may_follow = attempts.may_follow(error.applied) or (
                 operation.is_known_by_id and error.applied is not Applied.YES
@@ -139,7 +144,7 @@ class Core:
             # To be sent on by a node that does not serve costs no token, once a node.
             is_free = error.applied is Applied.NO and not serves(error) and answer.address not in avoid
             avoid.append(answer.address)
-            if final or not error.retryable or not may_follow or wake >= deadline:
+            if final or not error.retryable or not may_follow or deadline - wake <= kept:
                 break
             if not (answer.is_paid or is_free or self._withdraw()):
                 break
@@ -187,7 +192,7 @@ class Core:
             return judged
         error = judged
         error.message = f"{endpoint.address}: {error.message}"
-        return _Failed(error, endpoint.address, is_paid)
+        return _Failed(error, heard is not None, endpoint.address, is_paid)
 
     def _judge(
         self, operation: Operation[T], endpoint: Endpoint, heard: Any, took: float
@@ -334,5 +339,10 @@ def no_turn() -> RoundtableError:
 
 def _server_share(remaining: float) -> float:
     """What of the time left the server is given: a little is kept for its answer to travel, so that its
-    own words about the outcome arrive before we stop listening."""
-    return remaining - min(remaining / 20, 0.02)
+    own words about the outcome arrive before we stop listening, also from a machine that is busy."""
+    return remaining - kept_for_answers(remaining)
+
+
+def kept_for_answers(time: float) -> float:
+    """What is kept of a time, in seconds, for an answer to travel."""
+    return min(max(time, 0.0) / 20, 0.1)
