@@ -145,6 +145,13 @@ impl Scan {
             return;
         }
         match result {
+            Ok((entries, _)) if !self.is_as_asked(&entries) => {
+                self.failed
+                    .insert(member, "answered with another page than was asked for".to_owned());
+                if self.is_impossible() {
+                    self.fail(step);
+                }
+            }
             Ok((entries, complete)) => {
                 self.failed.remove(&member);
                 self.answered.push(member);
@@ -178,6 +185,19 @@ impl Scan {
                 }
             }
         }
+    }
+
+    /// Whether a page, whose keys are in order, goes the way that was asked for, and begins behind where it
+    /// was to. Of one that does not, the last key is no bound for what the member has.
+    fn is_as_asked(&self, entries: &[(Key, Record)]) -> bool {
+        let (Some((first, _)), Some((last, _))) = (entries.first(), entries.last()) else {
+            return true;
+        };
+        let ScanOrder { reverse, after, .. } = &self.order;
+        let goes_on = entries.len() < 2 || (last < first) == *reverse;
+        let (first, after) = (first.as_bytes(), &after[..]);
+        let is_behind = after.is_empty() || if *reverse { first < after } else { first > after };
+        goes_on && is_behind || crate::mutant!("scan-page-unchecked")
     }
 
     /// Whether a scan comes to `key` later than to `other`.

@@ -257,9 +257,10 @@ fn store_facts(replica: &Replica) -> StoreFacts {
 
 /// Says once how the trees of units have come to be, when all are there.
 async fn tell_trees(replica: Replica, closing: CancellationToken) {
+    let mut poll = TREES_POLL_MIN;
     while replica.tree_facts().building > 0 {
         tokio::select! {
-            () = sleep(TREES_POLL) => {}
+            () = sleep(poll) => poll = (poll * 2).min(TREES_POLL_MAX),
             () = closing.cancelled() => return,
         }
     }
@@ -275,8 +276,9 @@ async fn tell_trees(replica: Replica, closing: CancellationToken) {
     );
 }
 
-/// How often it is looked whether all trees are there.
-const TREES_POLL: Duration = Duration::from_millis(100);
+/// How often it is looked whether all trees are there: which counts all units, so ever less often.
+const TREES_POLL_MIN: Duration = Duration::from_millis(100);
+const TREES_POLL_MAX: Duration = Duration::from_secs(10);
 
 /// How often a draining server looks whether all is answered.
 const DRAIN_POLL: Duration = Duration::from_millis(10);

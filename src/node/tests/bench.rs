@@ -31,6 +31,8 @@ pub(super) struct Disk {
     pub(super) acting: BTreeMap<(NodeId, Unit, TableId, Key), Tenure>,
     pub(super) acceptors: BTreeMap<(Unit, TableId, Key), Acceptor>,
     pub(super) floors: BTreeMap<Unit, crate::message::FloorState>,
+    /// Pages of scans go up, whatever was asked for.
+    pub(super) reads_forward: bool,
     /// What is wrong with it.
     pub(super) bad: super::fill_disk::Bad,
 }
@@ -407,6 +409,7 @@ impl Bench {
                 DiskAnswer::Read(disk.data.get(&(unit, table, key)).cloned())
             }
             DiskRequest::Range { units, table, prefix, after, limit, reverse, .. } => {
+                let reverse = reverse && !disk.reads_forward;
                 let place = (&prefix[..], &after[..], reverse);
                 DiskAnswer::Range(disk.range(&units, table, place, limit as usize))
             }

@@ -316,6 +316,29 @@ fn a_scan_in_reverse_shows_the_same_keys_the_other_way_round() {
 }
 
 #[test]
+fn a_page_that_goes_another_way_than_was_asked_is_no_answer() {
+    let mut bench = Bench::serving(5);
+    for number in 0..40 {
+        put_ok(&mut bench, A, &format!("k{number:02}"), "v");
+    }
+    let mut read = |crowd: &[NodeId]| {
+        for id in [A, B, C] {
+            bench.host(id).disk.reads_forward = crowd.contains(&id);
+        }
+        let ClientBody::Scan(page) = scan("k", "k30", 7) else { panic!() };
+        let op = bench.ask(C, ClientBody::Scan(message::Scan { reverse: true, ..page }));
+        bench.reply(op).unwrap()
+    };
+    let Ok(Reply::Scan(page)) = read(&[B]) else { panic!() };
+    assert_eq!(page.entries.first().unwrap().key.as_bytes(), b"k29");
+    let error = read(&[A, B]).unwrap_err();
+    assert_eq!(error.code, ErrorCode::QuorumNotReached);
+    assert!(error.message.contains("another page"), "{}", error.message);
+    let _armed = arm_mutant("scan-page-unchecked");
+    assert!(read(&[A, B]).is_ok());
+}
+
+#[test]
 fn the_node_stays_within_its_bounds_and_says_overloaded() {
     let mut bench = Bench::new(1);
     bench.config(A).operations_max = 4;

@@ -25,7 +25,7 @@ use crate::storage::vfs::{Vfs, VfsFile};
 use crate::storage::{Moment, Seqno};
 use crate::types::Unit;
 
-/// Leaves that are taken under one hold of the stripes, about.
+/// Leaves that are looked at under one hold of the stripes, about.
 const HOLD_LEAVES: usize = 1_024;
 /// The file is written anew when it is larger than this, and than twice what all trees take.
 pub(super) const FILE_BYTES_MIN: u64 = 16 << 10;
@@ -287,7 +287,7 @@ impl Keeper {
         Ok(units)
     }
 
-    /// Takes one tree, with the stripes held. Returns whether a tree is on file then, and the leaves written.
+    /// Takes one tree, with the stripes held. Returns whether a tree is on file then, and the leaves looked at.
     fn take(
         &self,
         group: &mut Group,
@@ -302,13 +302,13 @@ impl Keeper {
         let is_unsure = self.trees.is_unsure(kept.unit);
         let record = if is_unsure { None } else { state.tree.record(as_whole) };
         match record.filter(|(bytes, _)| bytes.len() <= TREE_BYTES_MAX) {
-            Some((bytes, leaves)) => {
+            Some((bytes, _)) => {
                 group.record(Kind::Tree, kept.unit, number, &bytes);
-                (Some(true), leaves)
+                (Some(true), state.tree.leaves())
             }
             None => {
                 group.record(Kind::Unknown, kept.unit, number, &[]);
-                (Some(false), 0)
+                (Some(false), state.tree.leaves())
             }
         }
     }
