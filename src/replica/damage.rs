@@ -9,8 +9,8 @@ use parking_lot::Mutex;
 
 use super::execute::submit;
 use super::hints::mend::Mending;
-use super::keyspace::{DATA, HINT, META, OVERLAY, unit_prefix};
-use super::{Done, MissingPart, Shared, restore};
+use super::keyspace::{DATA, HINT, HINT_AGE, HINT_VALUE, META_COPY, OVERLAY, unit_prefix};
+use super::{Done, MissingPart, Shared, own, restore};
 use crate::message::{
     DiskAnswer, DiskError, LostKeys, MetaRecord, ScrubMark, ScrubPiece, UnitDone,
 };
@@ -23,13 +23,23 @@ const RANGES_MAX: usize = 64;
 const TABLE_BYTES: usize = 4;
 
 /// What is damaged, looked at once more.
-pub(super) fn find(engine: &Engine) -> Vec<LostKeys> {
+///
+/// Of what the node's own records lack one copy is put right from the other at once.
+pub(super) fn find(shared: &Shared) -> Vec<LostKeys> {
     let mut found = Vec::new();
-    for damage in engine.damage() {
+    for damage in shared.engine.damage() {
         crate::sometimes!("replica: damage is found");
         let (file, offset) = (damage.file.display(), damage.offset);
         let what = format!("{file} at {offset}: {}", damage.error);
-        found.extend(damage.ranges.iter().map(|range| keys(range, what.clone())));
+        found.extend(damage.ranges.iter().map(|range| {
+            let lost = keys(range, what.clone());
+            if !lost.own || !own::mend(shared, range) {
+                return lost;
+            }
+            let what =
+                format!("{what} (records of the node itself, put right from their other copy)");
+            LostKeys { own: false, what, ..lost }
+        }));
     }
     found
 }
@@ -74,8 +84,8 @@ fn keys(range: &KeyRange, what: String) -> LostKeys {
         start: Bytes::copy_from_slice(range.start()),
         end: range.end().map(Bytes::copy_from_slice),
         units,
-        hints: range.end().is_none_or(|end| end > &[HINT][..]),
-        own: meets(META),
+        hints: [HINT, HINT_AGE, HINT_VALUE].into_iter().any(meets),
+        own: own::SPACES.into_iter().any(meets),
     }
 }
 
@@ -198,7 +208,9 @@ fn between(keys: &LostKeys, kept: &[Unit]) -> Vec<KeyRange> {
     kept.sort_by(|one, other| one.start().cmp(other.start()));
     let mut next = keys.start.to_vec().max(vec![DATA]);
     let mut left = Vec::new();
-    let end = keys.end.clone().unwrap_or_else(|| Bytes::from_static(&[u8::MAX]));
+    // Behind the hints stand own records again.
+    let spaces_end = Bytes::from_static(&[META_COPY]);
+    let end = keys.end.clone().map_or(spaces_end.clone(), |end| end.min(spaces_end));
     for unit in kept {
         if unit.end().is_some_and(|end| *end <= *next) || *unit.start() >= *end {
             continue;
@@ -217,7 +229,7 @@ fn between(keys: &LostKeys, kept: &[Unit]) -> Vec<KeyRange> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::replica::keyspace::data_key;
+    use crate::replica::keyspace::{META, data_key};
     use crate::types::{Key, TableId};
 
     fn of(partition: u16) -> Unit {
@@ -245,6 +257,8 @@ mod tests {
         assert_eq!(units(&[HINT, 1], &[HINT, 2]), None);
         let all = lost(&[META, 1], &[HINT, 2]);
         assert!(all.own && all.hints);
+        let copy = lost(&[META_COPY, 1], &[META_COPY, 2]);
+        assert!(copy.own && !copy.hints && copy.units.is_none());
         let data = lost(&key(1, "a"), &key(2, "b"));
         assert!(!data.own && !data.hints);
     }
@@ -260,5 +274,8 @@ mod tests {
         assert!(!holds(&[META, 5]) && !holds(&overlaid(5)) && !holds(&key(2, "z")));
         assert!(between(&lost(&key(3, "b"), &key(3, "c")), &[of(3)]).is_empty());
         assert_eq!(between(&lost(&[META, 0], &[META, 9]), &[]), []);
+        assert_eq!(between(&lost(&[META_COPY, 0], &[META_COPY, 9]), &[]), []);
+        let all = LostKeys { end: None, ..lost(&[HINT], &[HINT]) };
+        assert_eq!(between(&all, &[]), [KeyRange::between(&[HINT], &[META_COPY])]);
     }
 }

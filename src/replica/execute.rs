@@ -405,7 +405,7 @@ pub(super) fn submit(
     let on_done: OnDone = Box::new(move |result| {
         done(result.map(|_| answer).map_err(|error| disk_error(&error)));
     });
-    if let Err((error, on_done)) = shared.engine.submit_quietly(batch, durability, on_done) {
+    if let Err((error, on_done)) = shared.submit_quietly(batch, durability, on_done) {
         on_done(Err(error));
     }
 }

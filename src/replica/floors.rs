@@ -93,7 +93,7 @@ impl Floors {
         known.unpurged |= known.state.record.floor > Stamp::ZERO;
         let mut batch = Batch::new();
         put(&mut batch, unit, &known.state)?;
-        let submitted = shared.engine.submit_quietly(batch, Durability::Synced, Box::new(|_| ()));
+        let submitted = shared.submit_quietly(batch, Durability::Synced, Box::new(|_| ()));
         submitted.map(drop).map_err(|(error, _)| disk_error(&error))
     }
 

@@ -20,6 +20,8 @@ pub(super) const HINT_AGE: u8 = 0x04;
 
 /// Values of hints for keys of causal tables that have records of their own.
 pub(super) const HINT_VALUE: u8 = 0x05;
+/// The second copy of [`META`].
+pub(super) const META_COPY: u8 = 0x06;
 
 /// Bytes of a space and a unit.
 pub(super) const UNIT_BYTES: usize = 5;
@@ -193,7 +195,7 @@ mod tests {
         ];
         assert!(ordered.is_sorted());
         assert_eq!(ordered[4], [1, 0, 0, 1, 0, 0, 0, 0, 1, b'a']);
-        assert!([META, DATA, OVERLAY, HINT, HINT_AGE, HINT_VALUE].is_sorted());
+        assert!([META, DATA, OVERLAY, HINT, HINT_AGE, HINT_VALUE, META_COPY].is_sorted());
         assert_eq!(table_of(&ordered[2]), Some(TableId(2)));
         assert_eq!(table_of(&ordered[2][..8]), None);
         let actor = Actor { node: NodeId(1), tenure: Tenure(2) };

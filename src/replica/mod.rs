@@ -18,6 +18,7 @@ mod hints;
 mod kept;
 mod keyspace;
 mod overlay;
+mod own;
 mod record;
 mod register;
 mod restore;
@@ -33,11 +34,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 
 use crate::message::{DiskAnswer, DiskError, DiskRequest, Restored};
 use crate::storage::vfs::Vfs;
-use crate::storage::{self, Engine, Options, Stats, SyncMode, ThreadMode};
+use crate::storage::{
+    self, Batch, Durability, Engine, OnDone, Options, Seqno, Stats, SyncMode, ThreadMode,
+};
 
 /// Called once with the outcome of a request, from whichever thread finished it. Must not block.
 pub type Done = Box<dyn FnOnce(Result<DiskAnswer, DiskError>) + Send>;
@@ -106,6 +109,8 @@ struct Shared {
     engine: Engine,
     /// Held over the read, the merge and the submission of one write, never over a sync.
     stripes: Arc<Vec<Mutex<()>>>,
+    /// Held by all over the submission of a batch, and alone over the mending of own records.
+    submitting: RwLock<()>,
     /// Changes of causal tables by this node that are not durable yet.
     /// Promises and accepts of linearizable tables that are not known to be durable.
     unsynced: register::Unsynced,
@@ -130,6 +135,19 @@ struct Shared {
     compacting: AtomicBool,
 }
 
+impl Shared {
+    /// Submits a batch; every one that may hold records of the node itself goes through here.
+    fn submit_quietly(
+        &self,
+        batch: Batch,
+        durability: Durability,
+        on_done: OnDone,
+    ) -> Result<Seqno, (storage::Error, OnDone)> {
+        let _many = self.submitting.read();
+        self.engine.submit_quietly(batch, durability, on_done)
+    }
+}
+
 impl Replica {
     /// Opens the store in `dir`, or makes one, and reads the node's own records.
     ///
@@ -143,7 +161,7 @@ impl Replica {
         let inline = options.threads == ThreadMode::Inline;
         let keeps_writes = options.sync == SyncMode::Always;
         // What the node knows of itself cannot be had from others.
-        let options = Options { apart: Some(keyspace::META), holds_flushes: true, ..options };
+        let options = Options { apart: own::SPACES.to_vec(), holds_flushes: true, ..options };
         let opened = Engine::open(vfs.clone(), dir, options);
         let (engine, recovery) = opened.map_err(|error| match error {
             storage::Error::Missing { .. } => match storage::missing(&*vfs, dir) {
@@ -182,6 +200,7 @@ impl Replica {
             trees,
             keeper,
             stripes,
+            submitting: RwLock::new(()),
             unsynced,
             inline,
             overlays,
@@ -194,6 +213,7 @@ impl Replica {
         };
         // What an earlier boot was given or gave is begun anew.
         files::clear_all(&shared);
+        own::mend_all(&shared);
         let shared = Arc::new(shared);
         let builder = trees::Builder::start(&shared)
             .map_err(|error| storage::Error::io("start a thread for", &shared.dir, error))?;
@@ -327,6 +347,8 @@ mod copy_tests;
 mod file_tests;
 #[cfg(test)]
 mod floor_tests;
+#[cfg(test)]
+mod own_tests;
 #[cfg(test)]
 mod register_tests;
 #[cfg(test)]

@@ -154,9 +154,9 @@ fn the_bytes_of_an_acceptor_stay_what_they_are_and_other_bytes_are_corruption() 
         stored,
         [&[0x21], &six[..], &1u64.to_be_bytes(), &six, &[0], &zero, &[0], b"v"].concat()
     );
-    let mut batch = storage::Batch::new();
+    let mut batch = Batch::new();
     batch.put(&key, b"\x21short");
-    let durability = storage::Durability::Default;
+    let durability = Durability::Default;
     replica.shared.engine.submit(batch, durability, Box::new(|_| ())).unwrap();
     while replica.step() {}
     let slot = begin(&replica, RegisterTask::Look);

@@ -1,14 +1,12 @@
 //! The node's own records: where they are kept and how they are read back at boot.
 
-use std::ops::Bound;
 use std::path::Path;
 use std::sync::mpsc;
 
-use super::keyspace::META;
-use super::{ReplicaError, hints};
+use super::{ReplicaError, hints, own};
 use crate::codec;
 use crate::message::{MetaRecord, Restored};
-use crate::storage::{self, Batch, Direction, Durability, Engine, KeyRange, Recovery};
+use crate::storage::{self, Batch, Durability, Engine, Recovery};
 use crate::types::Unit;
 
 const BIRTH: u8 = 1;
@@ -38,15 +36,26 @@ const DAMAGE: u8 = 7;
 /// Adds a record of the node itself to a batch.
 pub(super) fn put(batch: &mut Batch, record: &MetaRecord) -> Result<(), codec::CodecError> {
     if let MetaRecord::Clean(..) = record {
-        batch.delete(&key(record));
+        own::delete(batch, &key(record));
     } else {
-        batch.put(&key(record), &codec::encode(record)?);
+        own::put(batch, &key(record), &codec::encode(record)?);
     }
     Ok(())
 }
 
+/// Takes out how far a unit is filled.
+pub(super) fn forget_fill(batch: &mut Batch, unit: Unit) {
+    own::delete(batch, &of_unit(FILL, unit));
+}
+
+/// Takes out what is known of the purge floor of a unit.
+pub(super) fn forget_floor(batch: &mut Batch, unit: Unit) {
+    own::delete(batch, &of_unit(FLOOR, unit));
+}
+
+/// Where a record stands behind the space.
 fn key(record: &MetaRecord) -> Vec<u8> {
-    let mut key = vec![META];
+    let mut key = Vec::new();
     match record {
         MetaRecord::Birth(_) => key.push(BIRTH),
         MetaRecord::Pledge(_) => key.push(PLEDGE),
@@ -71,27 +80,17 @@ fn key(record: &MetaRecord) -> Vec<u8> {
         MetaRecord::Abstain(_) => key.push(ABSTAIN),
         MetaRecord::Scrub(_) => key.push(SCRUB),
         MetaRecord::Refused(_) => key.push(REFUSED),
-        MetaRecord::Fill(unit, _) => return fill_key(*unit).to_vec(),
-        MetaRecord::Floor(unit, _) => return floor_key(*unit).to_vec(),
+        MetaRecord::Fill(unit, _) => return of_unit(FILL, *unit).to_vec(),
+        MetaRecord::Floor(unit, _) => return of_unit(FLOOR, *unit).to_vec(),
         MetaRecord::Custody(_) => key.push(CUSTODY),
     }
     key
 }
 
-/// Where it stands how far a unit is filled.
-pub(super) fn fill_key(unit: Unit) -> [u8; 6] {
-    of_unit(FILL, unit)
-}
-
-/// Where what is known of the purge floor of a unit stands.
-pub(super) fn floor_key(unit: Unit) -> [u8; 6] {
-    of_unit(FLOOR, unit)
-}
-
-fn of_unit(kind: u8, unit: Unit) -> [u8; 6] {
+fn of_unit(kind: u8, unit: Unit) -> [u8; 5] {
     let [c0, c1] = unit.class.0.to_be_bytes();
     let [p0, p1] = unit.partition.0.to_be_bytes();
-    [META, kind, c0, c1, p0, p1]
+    [kind, c0, c1, p0, p1]
 }
 
 /// Makes damage of the log durable, so that a node that once lost acknowledged writes does not
@@ -103,9 +102,9 @@ pub(super) fn note_damage(engine: &Engine, recovery: &Recovery) -> Result<(), st
     let mut batch = Batch::new();
     for region in &recovery.corrupt {
         let place = format!("{} {}..{}", region.file.display(), region.start, region.end);
-        let mut key = vec![META, DAMAGE];
+        let mut key = vec![DAMAGE];
         key.extend_from_slice(place.as_bytes());
-        batch.put(&key, b"");
+        own::put(&mut batch, &key, b"");
     }
     let (sender, receiver) = mpsc::sync_channel(1);
     let on_done = Box::new(move |result| {
@@ -121,24 +120,21 @@ pub(super) fn note_damage(engine: &Engine, recovery: &Recovery) -> Result<(), st
 
 /// Takes out what was noted of damage of the log: it has been dealt with.
 pub(super) fn forget_damage(batch: &mut Batch) {
-    batch.delete_range(&KeyRange::prefix(&[META, DAMAGE]));
+    own::delete_all(batch, &[DAMAGE]);
 }
 
 /// Reads the node's own records.
 pub(super) fn restore(engine: &Engine, dir: &Path) -> Result<Restored, ReplicaError> {
     let mut restored = Restored::default();
-    let (start, end) = ([META], [META + 1]);
-    let bounds = (Bound::Included(&start[..]), Bound::Excluded(&end[..]));
-    for entry in engine.range(bounds.0, bounds.1, Direction::Forward) {
-        let (key, value, _) = entry?;
-        if let Some(place) = key.strip_prefix(&[META, DAMAGE]) {
+    for (key, value) in own::read_all(engine)? {
+        if let Some(place) = key.strip_prefix(&[DAMAGE]) {
             let place = String::from_utf8_lossy(place);
             restored.damage.push(format!("the log was damaged at {place} below what was synced"));
             continue;
         }
         let record = codec::decode::<MetaRecord>(&value).map_err(|error| ReplicaError::Meta {
             dir: dir.to_path_buf(),
-            record: key.to_vec(),
+            record: key,
             reason: error.to_string(),
         })?;
         match record {

@@ -47,7 +47,7 @@ pub(super) fn execute(shared: &Arc<Shared>, disk: UnitDisk, done: Done) {
             files::take_in(shared, (unit, files), record, state, done);
         }
         UnitDisk::Damage => {
-            let found = damage::find(&shared.engine);
+            let found = damage::find(shared);
             done(Ok(DiskAnswer::Unit(UnitDone::Damaged(found))));
         }
         UnitDisk::Scrub { from, bytes } => {
@@ -112,7 +112,7 @@ fn empty(shared: &Shared, unit: Unit, record: Option<FillRecord>, done: Done) {
     shared.floors.forget(unit);
     let mut batch = Batch::new();
     // What was known of its floor was known of what goes.
-    batch.delete(&restore::floor_key(unit));
+    restore::forget_floor(&mut batch, unit);
     let snapshot = shared.engine.snapshot();
     for space in [DATA, OVERLAY] {
         let range = KeyRange::prefix(&unit_prefix(space, unit));
@@ -130,7 +130,7 @@ fn empty(shared: &Shared, unit: Unit, record: Option<FillRecord>, done: Done) {
                 return done(Err(DiskError::Io(error.to_string())));
             }
         }
-        None => batch.delete(&restore::fill_key(unit)),
+        None => restore::forget_fill(&mut batch, unit),
     }
     let answer = DiskAnswer::Unit(UnitDone::Emptied);
     trees::wipe(shared, (batch, Gone::Unit(unit)), Durability::Synced, answer, done);

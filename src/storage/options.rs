@@ -124,9 +124,9 @@ pub struct Options {
     /// has a quarter of `table_bytes`, and in the last level always beside a unit as large as that.
     /// May differ between openings.
     pub unit_prefix_bytes: usize,
-    /// Keys that begin with this byte never share a table with others, so that damage of these costs
-    /// nothing of those; default none. May differ between openings.
-    pub apart: Option<u8>,
+    /// Keys that begin with one of these bytes share no table with keys that begin otherwise, so that damage of
+    /// these costs nothing of those; default none. May differ between openings.
+    pub apart: Vec<u8>,
     /// Says which entries may be dropped for the caller's reasons; default none.
     pub filter: Option<SharedFilter>,
     /// How many compactions may run at the same time, in a thread each; default 0: one for every
@@ -175,7 +175,7 @@ impl Default for Options {
             blob_file_bytes: 64 << 20,
             blob_garbage_percent: 30,
             unit_prefix_bytes: 0,
-            apart: None,
+            apart: Vec::new(),
             filter: None,
             compaction_threads: 0,
             debt_bytes_max: 64 << 30,

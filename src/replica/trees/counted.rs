@@ -131,7 +131,7 @@ pub(in crate::replica) fn hand_in(
         }
         heard(result.map(drop).map_err(|error| disk_error(&error)));
     });
-    shared.engine.submit_quietly(batch, durability, on_done)?;
+    shared.submit_quietly(batch, durability, on_done)?;
     if !changed.is_empty() {
         shared.trees.tell(unit, &changed, seen);
     }
@@ -173,7 +173,7 @@ pub(in crate::replica) fn wipe(
         }
         done(result.map(|_| answer).map_err(|error| disk_error(&error)));
     });
-    match shared.engine.submit_quietly(batch, durability, on_done) {
+    match shared.submit_quietly(batch, durability, on_done) {
         Err((error, on_done)) => on_done(Err(error)),
         Ok(_) => match gone {
             Gone::Unit(unit) => shared.trees.forget(unit),

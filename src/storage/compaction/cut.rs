@@ -58,9 +58,9 @@ pub(crate) struct Cutter {
     /// The columns of a flush.
     columns: Option<Columns>,
     unit_prefix: usize,
-    /// Keys that begin with this share no table with others; and whether the last key did.
-    apart: Option<u8>,
-    is_apart: bool,
+    /// Keys that begin with one of these share no table with others; and with which the last key did.
+    apart: Vec<u8>,
+    side: Option<u8>,
     /// Units that get tables of their own.
     own: BTreeSet<Bytes>,
     is_last: bool,
@@ -85,8 +85,8 @@ impl Cutter {
             overlap: 0,
             columns: None,
             unit_prefix: options.unit_prefix_bytes,
-            apart: options.apart,
-            is_apart: false,
+            apart: options.apart.clone(),
+            side: None,
             own: BTreeSet::new(),
             is_last,
             unit: Vec::new(),
@@ -139,8 +139,8 @@ impl Cutter {
             None => self.passes_edge(key),
         };
         let unit_ends = self.unit_prefix > 0 && *unit_of(key, self.unit_prefix) != *self.unit;
-        let is_apart = self.apart.is_some() && key.first() == self.apart.as_ref();
-        let leaves = std::mem::replace(&mut self.is_apart, is_apart) != is_apart;
+        let side = key.first().filter(|first| self.apart.contains(first)).copied();
+        let leaves = std::mem::replace(&mut self.side, side) != side;
         let cuts = bytes > 0
             && (bytes >= self.table_bytes
                 || leaves

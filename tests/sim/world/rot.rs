@@ -2,7 +2,9 @@
 //! lost with them must never be told, as data or as absence, and must be back at the end.
 
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 
+use roundtable::message::{DiskAnswer, DiskRequest, UnitDisk, UnitDone};
 use roundtable::storage::FaultyVfs;
 use roundtable::types::Unit;
 
@@ -153,8 +155,8 @@ impl World {
         true
     }
 
-    /// Records of a node itself have rotted, which nobody else has: its tables cannot be merged, in the end it takes
-    /// no writes, and it would have to be replaced. They are put right, and it starts again.
+    /// Both copies of records of a node itself have rotted, or the only copy of a unit: its tables cannot be merged, in
+    /// the end it takes no writes, and it would have to be replaced. They are put right, and it starts again.
     pub(super) fn undo_own_rot(&mut self) {
         for host in 0..self.hosts.len() {
             let Some(running) = &self.hosts[host].running else { continue };
@@ -162,6 +164,25 @@ impl World {
                 self.kill(host);
                 self.start_after(host, SECOND / 10);
             }
+        }
+    }
+
+    /// The node's own records stand twice: one bad byte takes none of them.
+    fn compare_own_rot(&mut self, host: usize) {
+        let Some(running) = &self.hosts[host].running else { return };
+        let found = Arc::new(Mutex::new(None));
+        let filled = Arc::clone(&found);
+        let done = Box::new(move |answer| *filled.lock().unwrap() = Some(answer));
+        running.replica.execute(DiskRequest::Unit(Box::new(UnitDisk::Damage)), done);
+        let Some(Ok(DiskAnswer::Unit(UnitDone::Damaged(found)))) = found.lock().unwrap().take()
+        else {
+            return;
+        };
+        if self.hosts[host].rotten.len() == 1
+            && let Some(lost) = found.iter().find(|keys| keys.own)
+        {
+            let text = format_args!("n{} has lost records of its own: {}", host + 1, lost.what);
+            self.find(Checker::Durability, text);
         }
     }
 
@@ -179,6 +200,7 @@ impl World {
     pub(super) fn compare_rot(&mut self) {
         for host in 0..self.hosts.len() {
             let Some(view) = self.hosts[host].view.clone() else { continue };
+            self.compare_own_rot(host);
             self.totals.healed_units += view.health.healed_units;
             let left = view.health.lost_units.saturating_sub(self.alone(host));
             if self.hosts[host].serves() && left > 0 && !self.needs_operator() {
