@@ -5,6 +5,7 @@ mod answers;
 mod births;
 mod durability;
 mod monotonic;
+mod moves;
 mod planted;
 mod schema;
 mod shares;
@@ -16,6 +17,7 @@ pub(crate) use answers::{Answers, Asked, lost_fault, receipt_fault};
 pub(crate) use births::Births;
 pub(crate) use durability::Durability;
 pub(crate) use monotonic::Monotonic;
+pub(crate) use moves::Moves;
 pub(crate) use planted::TESTS;
 pub(crate) use schema::Schema;
 pub(crate) use shares::{share_fault, taken_fault};
@@ -63,6 +65,8 @@ pub(crate) enum Checker {
     Handoff,
     /// I6: each copy is on a member of its own, and there are n of them, through every move.
     Placement,
+    /// I7, I15: no step of a move before what it rests on is durable.
+    Moves,
     /// No panic and no broken assertion.
     Panic,
     /// The run itself went as it should: it found time for its operations.
@@ -71,7 +75,7 @@ pub(crate) enum Checker {
 
 impl Checker {
     /// Every checker.
-    pub(crate) const ALL: [Checker; 21] = [
+    pub(crate) const ALL: [Checker; 22] = [
         Checker::Register,
         Checker::Monotonic,
         Checker::Causal,
@@ -91,6 +95,7 @@ impl Checker {
         Checker::Liveness,
         Checker::Handoff,
         Checker::Placement,
+        Checker::Moves,
         Checker::Panic,
         Checker::Run,
     ];
@@ -117,6 +122,7 @@ impl Checker {
             Checker::Liveness => "liveness",
             Checker::Handoff => "handoff",
             Checker::Placement => "placement",
+            Checker::Moves => "moves",
             Checker::Panic => "panic",
             Checker::Run => "run",
         }

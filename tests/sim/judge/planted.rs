@@ -2,14 +2,18 @@
 
 use std::sync::Arc;
 
-use roundtable::message::{BootRecord, Bound, ErrorCode, Hello, OpError, Phase, Receipt, View};
+use roundtable::message::{
+    BootRecord, Bound, ErrorCode, FillRecord, FillStage, Hello, MetaRecord, OpError, Phase,
+    Receipt, RoundId, View,
+};
 use roundtable::types::{
-    ClusterState, Epoch, Key, NodeId, Nonce, OpId, Record, RequestId, Stamp, Time, Value, WallTime,
+    Class, ClassId, ClusterState, Epoch, Key, Move, MovePhase, NodeId, Nonce, OpId, Partition,
+    Record, RequestId, Stamp, Time, Unit, Value, WallTime,
 };
 
 use super::{
-    Answers, Asked, Births, Durability, Monotonic, Schema, Stamps, lost_fault, receipt_fault,
-    share_fault, taken_fault,
+    Answers, Asked, Births, Durability, Monotonic, Moves, Schema, Stamps, lost_fault,
+    receipt_fault, share_fault, taken_fault,
 };
 
 /// A test of a checker.
@@ -26,6 +30,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("a_share_that_is_no_share_is_found", shares),
     ("a_second_state_a_second_birth_and_an_old_disk_that_serves_are_found", births),
     ("a_state_that_few_of_its_council_hold_is_found", in_force),
+    ("a_step_of_a_move_that_was_not_due_is_found", moves),
     ("a_table_that_is_denied_or_outlives_its_end_is_found", schema),
 ];
 
@@ -37,6 +42,62 @@ fn passes(what: &str, verdict: Result<(), String>) -> Result<(), String> {
 
 fn found(what: &str, verdict: Result<(), String>) -> Result<(), String> {
     if verdict.is_ok() { Err(format!("{what} should be found")) } else { Ok(()) }
+}
+
+fn moves() -> Result<(), String> {
+    let unit = Unit { class: ClassId(0), partition: Partition(0) };
+    let ids = |of: [u32; 3]| of.map(NodeId).to_vec();
+    let (old, new) = (ids([1, 2, 3]), ids([2, 3, 4]));
+    let at = |epoch: u64, owners: &[NodeId], since: u64, moving: Option<MovePhase>| {
+        let entries = |of: &[NodeId]| {
+            of.iter().map(|id| Epoch(if *id == NodeId(4) { 2 } else { 1 })).collect::<Vec<_>>()
+        };
+        let other = if owners == old { new.clone() } else { old.clone() };
+        let was_read = moving == Some(MovePhase::ReadNew);
+        let (partition, entered) = (unit.partition, entries(&other));
+        let moving =
+            moving.map(|phase| Move { partition, phase, other, entries: entered, was_read });
+        let class = Class {
+            owners: vec![owners.to_vec()],
+            entries: vec![entries(owners)],
+            changed_at: vec![Epoch(since)],
+            moves: moving.into_iter().collect(),
+            ..Class::new(ClassId(0), (3, 2, 2), Vec::new(), Epoch(1))
+        };
+        Arc::new(ClusterState { epoch: Epoch(epoch), classes: vec![class], ..state(0, Nonce(7)) })
+    };
+    let founded = at(1, &old, 1, None);
+    let begun = at(2, &old, 2, Some(MovePhase::ReadOld));
+    let read = at(3, &new, 3, Some(MovePhase::ReadNew));
+    let ended = at(4, &new, 4, None);
+    let four = (NodeId(4), unit, Epoch(2));
+    let mut moves = Moves::default();
+    for state in [&founded, &begun] {
+        passes("a move that begins", moves.in_force(state))?;
+    }
+    found("an acknowledgement that is on no disk", moves.told(NodeId(1), Epoch(2)))?;
+    moves.asks(four, NodeId(1));
+    found("one source of two", moves.completes(four, &begun))?;
+    moves.asks(four, NodeId(2));
+    passes("two sources", moves.completes(four, &begun))?;
+    let round = RoundId { op: 1, round: 1 };
+    let ends = (NodeId(4), NodeId(1));
+    moves.reads(ends, round, (unit, Epoch(3)));
+    found("an answer of who is not complete", moves.answers(ends, round, &read))?;
+    let complete = FillRecord { entry: Epoch(2), stage: FillStage::Complete };
+    moves.stored(NodeId(4), &MetaRecord::Fill(unit, complete));
+    passes("the new set is read", moves.in_force(&read))?;
+    moves.reads(ends, round, (unit, Epoch(2)));
+    found("an answer from below the fence", moves.answers(ends, round, &read))?;
+    moves.stored(NodeId(1), &MetaRecord::Acknowledged(Epoch(3)));
+    found("a set that goes before it has heard of it", moves.in_force(&ended))?;
+    let mut moves = Moves::default();
+    let _ = (moves.in_force(&founded), moves.in_force(&begun));
+    found("a new owner that was not filled is read", moves.in_force(&read))?;
+    for id in [1, 2] {
+        moves.stored(NodeId(id), &MetaRecord::Acknowledged(Epoch(3)));
+    }
+    passes("two of three have heard of it", moves.in_force(&ended))
 }
 
 fn stamps() -> Result<(), String> {

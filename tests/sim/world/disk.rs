@@ -41,6 +41,10 @@ impl World {
         if let DiskRequest::RemoveHint { .. } = &request {
             self.totals.hints_handed_back += 1;
         }
+        let records = super::life::of_moves(&request);
+        if !records.is_empty() {
+            running.records.insert(token, records);
+        }
         if let Some(state) = super::life::states(&request).last() {
             running.states.insert(token, Arc::clone(state));
         }
@@ -130,6 +134,10 @@ impl World {
             let state = self.hosts[host].running.as_mut().and_then(|r| r.states.remove(&token));
             if let (Some(state), Ok(_)) = (state, &result) {
                 self.births.stored(member(host), &state);
+            }
+            let records = self.hosts[host].running.as_mut().and_then(|r| r.records.remove(&token));
+            if let (Some(records), Ok(_)) = (records, &result) {
+                records.iter().for_each(|record| self.moves.stored(member(host), record));
             }
             let hop = self.rng.u64(..MS / 5);
             let slow = self.hosts[host].slow / 4;

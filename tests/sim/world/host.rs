@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use roundtable::message::{BootRecord, DiskAnswer, DiskError, DiskRequest, DiskToken, View};
+use roundtable::message::{
+    BootRecord, DiskAnswer, DiskError, DiskRequest, DiskToken, MetaRecord, View,
+};
 use roundtable::node::Node;
 use roundtable::replica::{Replica, ReplicaError};
 use roundtable::storage::vfs::FaultyVfs;
@@ -67,6 +69,8 @@ pub(crate) struct Running {
     pub(crate) asked: BTreeMap<OpId, super::schema::Asked>,
     /// The state in records of the node itself on their way to the disk.
     pub(crate) states: BTreeMap<DiskToken, Arc<ClusterState>>,
+    /// What of such records the checker of moves hears of.
+    pub(crate) records: BTreeMap<DiskToken, Vec<MetaRecord>>,
     /// Disk requests that have not begun, in order.
     pub(crate) disk_queue: VecDeque<(DiskToken, DiskRequest)>,
     pub(crate) disk_free_at: u64,

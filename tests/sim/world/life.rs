@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use roundtable::message::Applied;
 use roundtable::message::{
-    DiskRequest, Effect, ErrorCode, Event, Kept, MetaRecord, OpError, PeerMessage, Phase, View,
+    CopyMessage, DiskRequest, Effect, ErrorCode, Event, FillStage, Kept, MetaRecord, OpError,
+    PeerMessage, Phase, View,
 };
 use roundtable::node::Node;
-use roundtable::types::ClusterState;
+use roundtable::types::{ClusterState, NodeId};
 
 use crate::judge::Checker;
 use crate::plan::{Fault, MS, SECOND, exponential};
@@ -69,6 +70,7 @@ impl World {
             format_args!("n{} boots with {restored:?}", host + 1),
         );
         self.totals.boots += 1;
+        self.moves.restored(member(host), &restored);
         let origin = self.rng.u64(..3600 * SECOND);
         let now = roundtable::types::Now {
             mono: roundtable::types::Time(origin),
@@ -87,6 +89,7 @@ impl World {
             requests: BTreeMap::new(),
             asked: BTreeMap::new(),
             states: BTreeMap::new(),
+            records: BTreeMap::new(),
             disk_queue: VecDeque::new(),
             disk_free_at: 0,
             writes: BTreeMap::new(),
@@ -172,6 +175,7 @@ impl World {
                     let verdict = self.stamps.gave(member(host), &ask.key, &ask.record);
                     self.judge(Checker::Stamps, verdict);
                 }
+                self.judge_move(host, to, &message);
                 self.send(host, machine(to), message);
             }
             Effect::Reply { op, result } => self.reply(host, op, result),
@@ -193,6 +197,11 @@ impl World {
                 for state in states(&request) {
                     let verdict = self.births.decided(state);
                     self.judge(Checker::Decree, verdict);
+                    self.moves.decided(state);
+                }
+                for record in of_moves(&request) {
+                    let verdict = self.completes(host, &record);
+                    self.judge(Checker::Moves, verdict);
                 }
                 self.ask_disk(host, token, request);
             }
@@ -203,6 +212,36 @@ impl World {
                 format_args!("n{} notes {note:?}", host + 1),
             ),
         }
+    }
+
+    /// What a message says that a move rests on.
+    fn judge_move(&mut self, host: usize, to: NodeId, message: &PeerMessage) {
+        let me = member(host);
+        let verdict = match message {
+            PeerMessage::Probe(probe) | PeerMessage::ProbeAck(probe) | PeerMessage::News(probe) => {
+                self.moves.told(me, probe.facts.acknowledged)
+            }
+            PeerMessage::Copy(copy) => {
+                if let CopyMessage::Ask(ask) = &**copy {
+                    self.moves.asks((me, ask.unit, ask.entry), to);
+                }
+                return;
+            }
+            PeerMessage::ReadAnswer(answer) if answer.result.is_ok() => {
+                let view = self.hosts[host].view.as_ref();
+                let Some(state) = view.and_then(|view| view.state.clone()) else { return };
+                self.moves.answers((me, to), answer.round, &state)
+            }
+            _ => return,
+        };
+        self.judge(Checker::Moves, verdict);
+    }
+
+    fn completes(&self, host: usize, record: &MetaRecord) -> Result<(), String> {
+        let MetaRecord::Fill(unit, record) = record else { return Ok(()) };
+        let state = self.hosts[host].view.as_ref().and_then(|view| view.state.as_ref());
+        let Some(state) = state else { return Ok(()) };
+        self.moves.completes((member(host), *unit, record.entry), state)
     }
 
     fn publish(&mut self, host: usize, view: Arc<View>) {
@@ -216,6 +255,8 @@ impl World {
         if let Some(state) = &view.state {
             let verdict = self.births.in_force(state);
             self.judge(Checker::Decree, verdict);
+            let verdict = self.moves.in_force(state);
+            self.judge(Checker::Moves, verdict);
             self.note_topology(state);
         }
         if view.phase == Phase::Serving {
@@ -318,4 +359,18 @@ pub(super) fn states(request: &DiskRequest) -> impl Iterator<Item = &Arc<Cluster
         MetaRecord::State(state) | MetaRecord::Decided(state) => Some(state),
         _ => None,
     })
+}
+
+/// Those records that a request stores on which moves rest.
+pub(super) fn of_moves(request: &DiskRequest) -> Vec<MetaRecord> {
+    let records = match request {
+        DiskRequest::Persist(records) => records.as_slice(),
+        _ => &[],
+    };
+    let rests = |record: &&MetaRecord| match record {
+        MetaRecord::Acknowledged(_) => true,
+        MetaRecord::Fill(_, record) => record.stage == FillStage::Complete,
+        _ => false,
+    };
+    records.iter().filter(rests).cloned().collect()
 }

@@ -32,7 +32,9 @@ use roundtable::message::{
 use roundtable::types::{Key, OpId, Stamp, Time};
 
 use crate::client::Client;
-use crate::judge::{Answers, Births, Checker, Durability, Finding, Monotonic, Schema, Stamps};
+use crate::judge::{
+    Answers, Births, Checker, Durability, Finding, Monotonic, Moves, Schema, Stamps,
+};
 use crate::plan::{Fault, MS, OPERATIONS_MIN, Plan, SECOND};
 use crate::totals::Totals;
 use crate::trace::{Detail, Trace};
@@ -139,6 +141,7 @@ pub(crate) struct World {
     net_rng: Rng,
     answers: Answers,
     births: Births,
+    moves: Moves,
     schema: Schema,
     tables: Tables,
     /// Drawn from by changes of the schema alone, so that seeds without them stay what they are.
@@ -198,6 +201,7 @@ impl World {
             rng,
             answers: Answers::default(),
             births: Births::default(),
+            moves: Moves::default(),
             schema: Schema::default(),
             tables: Tables::default(),
             schema_rng: Rng::with_seed(seed ^ 0x7461_626c_6573),

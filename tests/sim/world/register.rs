@@ -523,13 +523,16 @@ impl World {
         match result {
             // A node that may hold two operations says so to a third, which comes again. One whose
             // clock is off must not stamp, as it may have to for a read: another node is asked, and
-            // the walls catch up.
+            // the walls catch up; those that are far behind are set right.
             Err(error) if is_for_others(error) && tries < BACK_TRIES_MAX => {
                 self.register.history.complete(op, Outcome::Failed, now);
                 let from = host + usize::from(error.code != ErrorCode::Overloaded);
                 let mut around = (from..).map(|at| at % self.hosts.len()).take(self.hosts.len());
                 let host = around.find(|at| self.hosts[*at].serves()).unwrap_or(host);
                 let tries = tries + 1;
+                if tries == BACK_TRIES_MAX / 2 {
+                    self.set_clocks_right();
+                }
                 self.later(100 * MS, Happening::RegisterBack { host, index, tries });
             }
             Ok(Reply::Get(reply)) => {

@@ -129,7 +129,7 @@ impl World {
     /// The clocks that are behind stop to be. A wrong clock is a fault like others: for as long as it lasts,
     /// whoever is further behind than the bound refuses what is decided of registers, and what bears a
     /// stamp of the future is held to be under way; both by design.
-    fn set_clocks_right(&mut self) {
+    pub(super) fn set_clocks_right(&mut self) {
         (0..self.hosts.len()).for_each(|host| self.note_clock(host));
         let latest = self.latest_shown;
         for host in &mut self.hosts {

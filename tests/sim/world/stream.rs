@@ -57,6 +57,12 @@ impl World {
         if let PeerMessage::Registered { boot, answer: LifeAnswer::Noted } = &message {
             self.hosts[to].noted.insert((boot.number, from));
         }
+        if let PeerMessage::Read(ask) = &message
+            && ask.hint_for.is_none()
+        {
+            let fence = (ask.unit, ask.changed_at);
+            self.moves.reads((member(to), member(from)), ask.round, fence);
+        }
         self.feed(to, Event::Peer { from: member(from), message }, Point::Message);
     }
 
