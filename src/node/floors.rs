@@ -145,7 +145,7 @@ impl Node {
     }
 
     /// The gate of a unit here.
-    pub(super) fn repair_horizon(&self, unit: Unit) -> Stamp {
+    pub(super) fn floor_gate(&self, unit: Unit) -> Stamp {
         self.floors.units.get(&unit).map_or(Stamp::ZERO, |floor| floor.own().record.gate)
     }
 
@@ -265,7 +265,7 @@ impl Node {
         if self.may_be_sloppy(unit) {
             gate = gate.min(custody);
         }
-        let known = self.repair_horizon(unit);
+        let known = self.floor_gate(unit);
         (gate > known && gate.time.ahead_of(known.time) >= self.gate_step()).then_some(gate)
     }
 
@@ -349,10 +349,10 @@ impl Node {
                 self.floors.changing = false;
                 if let Ok(DiskAnswer::Floor(FloorDone::Changed(states))) = result {
                     for (unit, state) in states {
-                        let before = (self.repair_horizon(unit), self.floor_voids(unit));
+                        let before = (self.floor_gate(unit), self.floor_voids(unit));
                         self.on_floor_changed(unit, state);
                         // A gate that was closed, or vouching that was void.
-                        if (self.repair_horizon(unit), self.floor_voids(unit)) > before {
+                        if (self.floor_gate(unit), self.floor_voids(unit)) > before {
                             self.want_vouching(now, unit);
                         }
                     }

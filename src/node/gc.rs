@@ -86,7 +86,7 @@ impl Node {
         if !self.is_complete(unit) {
             return vec![named(self.me, "is being filled")];
         }
-        if self.repair_horizon(unit) < lowest {
+        if self.floor_gate(unit) < lowest {
             let holders = self.custody_holders(unit, lowest).into_iter();
             let why = "has not told that it holds nothing so old in custody";
             return holders.map(|id| named(id, why)).collect();

@@ -1,6 +1,8 @@
 //! The page a person sees on the HTTP port: what this node is, whom it knows, and who owns how much
 //! of the ring. Plain HTML that works without scripts; says what the node knows and nothing more.
 
+mod well;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
@@ -22,8 +24,8 @@ pub fn phase_text(phase: &Phase) -> (&'static str, &str) {
 const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:60rem;padding:0 1rem;\
 color:#222;background:#fff}table{border-collapse:collapse;width:100%}td,th{text-align:left;padding:.3rem .8rem;\
 border-bottom:1px solid #ddd}td.n,th.n{text-align:right}code{background:#f3f3f3;padding:.1rem .3rem}\
-.bar{background:#47a;height:.7rem;display:inline-block;vertical-align:middle}\
-@media(prefers-color-scheme:dark){body{color:#ddd;background:#181818}td,th{border-color:#444}code{background:#333}}\
+.bad td{color:#b00;font-weight:bold}.bar{background:#47a;height:.7rem;display:inline-block;vertical-align:middle}\
+@media(prefers-color-scheme:dark){body{color:#ddd;background:#181818}td,th{border-color:#444}.bad td{color:#f88}code{background:#333}}\
 svg{max-width:100%;height:auto}";
 
 /// Renders the page.
@@ -116,6 +118,7 @@ fn members(page: &mut String, view: &View, state: &ClusterState) {
         );
     }
     page.push_str("</table>");
+    well::render(page, view, state);
     tables(page, state);
     page.push_str("<h2>Ring</h2>");
     page.push_str(&ring_svg(&ring(view, state)));

@@ -105,6 +105,27 @@ async fn a_table_that_rots_is_healed_and_reads_stay_right() {
 }
 
 #[tokio::test]
+async fn damage_of_one_copy_of_a_nodes_own_records_costs_nothing() {
+    let mut cluster = stopped().await;
+    // The smallest: both copies of the own records, and nothing of users.
+    for table in tables(&cluster, 1).into_iter().take(1) {
+        let mut bytes = fs::read(&table).unwrap();
+        bytes[..40].iter_mut().for_each(|byte| *byte ^= 0x55);
+        fs::write(&table, bytes).unwrap();
+    }
+    let checked = kvd(&["data", "check"], &cluster.nodes[1].data_dir());
+    assert_eq!(checked.status.code(), Some(1), "it is damaged");
+    for _ in 0..2 {
+        cluster.nodes[1].start();
+        cluster.nodes[1].ready().await;
+        cluster.known_to_serve(1).await;
+        reads_are_right(&cluster).await;
+        assert_eq!(scrub(&cluster, "status", 1).await["lost_units"], 0);
+        is_sound(&mut cluster, 1).await;
+    }
+}
+
+#[tokio::test]
 async fn a_scrub_finds_what_nobody_reads_and_says_what_became_of_it() {
     let mut cluster = stopped().await;
     cluster.nodes[1].start();

@@ -62,6 +62,9 @@ async fn http_tells_life_readiness_and_metrics_that_count() {
     assert_eq!(http::get(address, "/nowhere").await.unwrap().status, 404);
     let page = http::get(address, "/").await.unwrap();
     assert!(page.status == 200 && page.body.contains("n1"), "{page:?}");
+    for told in ["all 3 answer", "no damage found", "none kept for others"] {
+        assert!(page.body.contains(told), "{told}: {page:?}");
+    }
 
     let before = http::get(address, "/metrics").await.unwrap();
     assert!(before.head.to_lowercase().contains("content-type: application/openmetrics-text"));

@@ -186,12 +186,12 @@ impl Node {
         let settle = u64::try_from(self.repair.settle.as_nanos()).unwrap_or(u64::MAX);
         let time = WallTime(now.wall.0.saturating_sub(settle));
         let settled = Stamp { time, counter: u32::MAX, node: NodeId(u32::MAX) };
-        settled.max(self.repair_horizon(unit))
+        settled.max(self.floor_gate(unit))
     }
 
     /// What a comparison that begins now can vouch for.
     fn note_vouching(&mut self, peer: NodeId, unit: Unit) {
-        let at = (self.repair_horizon(unit), self.floor_voids(unit));
+        let at = (self.floor_gate(unit), self.floor_voids(unit));
         self.repair.vouching.insert((peer, unit), at);
     }
 

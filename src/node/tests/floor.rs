@@ -55,7 +55,7 @@ fn compare(bench: &mut Bench, unit: Unit, pairs: &[(NodeId, NodeId)]) {
     for (id, peer) in pairs {
         let now = bench.now(*id);
         let node = bench.host(*id).node.as_mut().unwrap();
-        let (horizon, voids) = (node.repair_horizon(unit), node.floor_voids(unit));
+        let (horizon, voids) = (node.floor_gate(unit), node.floor_voids(unit));
         node.vouch(now, (unit, *peer), (horizon, voids));
         bench.event(*id, Event::Tick);
         bench.settle();
@@ -170,7 +170,7 @@ fn what_is_late_is_refused_behind_a_gate_and_not_acknowledged() {
         let _armed = mutant.then(|| arm_mutant("gate-open"));
         let mut bench = bench();
         let (unit, stamp) = deleted(&mut bench);
-        let gate = bench.host(C).node.as_ref().unwrap().repair_horizon(unit);
+        let gate = bench.host(C).node.as_ref().unwrap().floor_gate(unit);
         assert!(gate > stamp, "there is a delete to purge");
         // C has lost the key, as if it had never had it.
         bench.host(C).disk.data.clear();
@@ -275,7 +275,7 @@ fn what_is_in_custody_keeps_gates_open_where_writes_may_be_sloppy() {
         done(&mut bench, A, delete("k"));
         bench.pass(SLACK + SLACK);
         let unit = unit(&mut bench);
-        bench.host(A).node.as_ref().unwrap().repair_horizon(unit) > Stamp::ZERO
+        bench.host(A).node.as_ref().unwrap().floor_gate(unit) > Stamp::ZERO
     };
     assert!(!closed(false));
     assert!(closed(true));
