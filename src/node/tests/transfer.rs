@@ -94,7 +94,9 @@ fn a_target_pulls_everything_from_one_source_and_what_differs_from_another() {
     assert_eq!(whole[0].1, CopyWhat::Files);
     assert!(whole.len() >= 4 && whole.iter().all(|(to, _)| *to == whole[0].0));
     assert!(
-        asked.iter().any(|(to, what)| { matches!(what, CopyWhat::Marks(_)) && *to != whole[0].0 })
+        asked
+            .iter()
+            .any(|(to, what)| { matches!(what, CopyWhat::Leaves(..)) && *to != whole[0].0 })
     );
 }
 
