@@ -328,6 +328,8 @@ mod file_tests;
 #[cfg(test)]
 mod floor_tests;
 #[cfg(test)]
+mod leaf_tests;
+#[cfg(test)]
 mod register_tests;
 #[cfg(test)]
 mod tests;
