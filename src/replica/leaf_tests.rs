@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
 
 use parking_lot::Mutex;
 use proptest::collection::vec;
@@ -153,7 +152,7 @@ fn one_key_that_differs_is_found_by_the_marks_of_one_leaf() {
     let [range] = &ranges[..] else { panic!("{ranges:?}") };
     assert!(range.holds(&Place::new(PLAIN, &key(4321))));
     let (count, wanted) = marks(&source, &target, ranges);
-    assert!(count < KEYS as usize / 2, "{count} marks");
+    assert!(count < usize::try_from(KEYS).unwrap() / 2, "{count} marks");
     assert_eq!(wanted, [CopyPlace { table: PLAIN, key: key(4321) }]);
     // What is newer here differs too, and is not asked for.
     write(&target, 4321, 3);
@@ -172,6 +171,37 @@ fn a_range_with_as_many_other_keys_differs() {
     assert_eq!(case(), 1);
     let _armed = arm_mutant("leaves-by-count");
     assert_eq!(case(), 0);
+}
+
+#[test]
+fn what_is_not_lacking_is_durable_before_it_is_called_so() {
+    let case = |as_marks: bool| {
+        let (source, target) = (open(), open());
+        write(&source, 1, 1);
+        let told = match as_marks {
+            true => match page(&source, CopyWhat::Marks(CopyStretch::default())).content {
+                CopyContent::Marks(marks) => CopyTold::Marks(marks),
+                other => panic!("{other:?}"),
+            },
+            false => CopyTold::Sums(leaves(&source).unwrap().sums().collect()),
+        };
+        let (unit, table, key, record) = (UNIT, PLAIN, key(1), record(1));
+        target.execute(DiskRequest::Write { unit, table, key, record }, Box::new(|_| ()));
+        let slot = Arc::new(Mutex::new(None));
+        let filled = slot.clone();
+        let request = DiskRequest::Unit(Box::new(UnitDisk::Compare { unit, told }));
+        target.execute(request, Box::new(move |outcome| *filled.lock() = Some(outcome)));
+        let early = slot.lock().is_some();
+        while target.step() {}
+        let Some(Ok(DiskAnswer::Unit(UnitDone::Wanted(lack)))) = slot.lock().take() else {
+            panic!("no answer")
+        };
+        assert!([CopyLack::Keys(Vec::new()), CopyLack::Ranges(Vec::new())].contains(&lack));
+        early
+    };
+    assert!(!case(true) && !case(false));
+    let _armed = arm_mutant("compared-before-durable");
+    assert!(case(true) && case(false));
 }
 
 #[test]
@@ -222,24 +252,24 @@ fn counted_though_untold(is_planted: bool) -> bool {
     shared.engine.submit(batch, storage::Durability::Default, Box::new(|_| ())).unwrap();
     while source.shared.engine.step() {}
     let asked = Arc::clone(&source.shared);
-    let asker = thread::spawn(move || {
+    let asker = thread::Builder::new().name("asker".to_owned());
+    let asker = asker.spawn(move || {
         let _armed = is_planted.then(|| arm_mutant("leaves-before-told"));
         trees::leaves(&asked, UNIT, &Place::first()).unwrap()
     });
-    // One that waits for nothing is done before the tree is told.
-    for _ in 0..if is_planted { 10_000 } else { 20 } {
-        if asker.is_finished() {
-            break;
-        }
-        thread::sleep(Duration::from_millis(1));
-    }
+    let asker = asker.unwrap();
+    // One that waits for nothing is done before the tree is told; another one waits for the stripe.
+    let (early, asker) = match is_planted {
+        true => (Some(asker.join().unwrap()), None),
+        false => (None, Some(asker)),
+    };
     let mut counted = Counted::new(UNIT, &execute::Undone::now(&shared));
     counted.version(&engine_key, None, &record(2));
     trees::hand_in(&shared, counted, storage::Durability::Default, Box::new(|_| ()))
         .map_err(|(error, _)| error)
         .unwrap();
     drop(stripe);
-    let leaves = asker.join().unwrap();
+    let leaves = early.unwrap_or_else(|| asker.unwrap().join().unwrap());
     leaves.leaves.iter().map(|(_, sum)| sum.count).sum::<u64>() == 2
 }
 

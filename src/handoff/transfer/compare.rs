@@ -137,6 +137,11 @@ impl Comparison {
             self.leaves = told;
             return;
         };
+        if differing.is_empty() {
+            crate::sometimes!("transfer: leaves are the same here");
+        } else {
+            crate::sometimes!("transfer: leaves differ from what is here");
+        }
         let page = Range { from, to: end.clone() };
         let by_marks = self.by_marks.iter().filter_map(|by| clipped(by, &page));
         self.parts = union(differing.into_iter().chain(by_marks).collect()).into();
