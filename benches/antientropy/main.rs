@@ -3,7 +3,8 @@
 //! a network between.
 //!
 //! `cargo bench --bench antientropy` takes some minutes; `-- --quick` has fewer keys; `-- --save` writes
-//! the tables and the plots to `docs/figures/` as well; `-- --restart` runs only what comes of a kill.
+//! the tables and the plots to `docs/figures/` as well; `-- --restart` runs only what comes of a kill, `-- --copies`
+//! only how an owner that is filled is compared with a source, of one unit with a tenth of the keys.
 //! Bytes are counted as `Ask::bytes` and
 //! `Said::bytes` lay messages out; all but the times is the same in every run.
 #![allow(
@@ -17,6 +18,7 @@
     reason = "a benchmark that cannot go on panics, and it prints its table"
 )]
 
+mod copies;
 mod feed;
 mod others;
 mod report;
@@ -39,6 +41,10 @@ fn main() {
     let mut text = report::head(keys);
     if has("--restart") {
         println!("{text}{}", restart::run(keys));
+        return;
+    }
+    if has("--copies") {
+        println!("{text}{}", copies::run(keys / 10));
         return;
     }
     let pair = Pair::filled(keys);

@@ -22,7 +22,7 @@ pub(crate) const KEY_BYTES: usize = 16;
 const VALUE_BYTES: usize = 100;
 const TABLE: TableId = TableId(1);
 /// Keys that are written at once.
-const BATCH: usize = 512;
+pub(crate) const BATCH: usize = 512;
 
 /// One store.
 pub(crate) struct Store {
@@ -36,7 +36,7 @@ pub(crate) fn unit(number: u64) -> Unit {
     Unit { class: ClassId(0), partition: Partition(u16::try_from(number).unwrap()) }
 }
 
-fn entry(number: u64, time: u64) -> CopyEntry {
+pub(crate) fn entry(number: u64, time: u64) -> CopyEntry {
     // Not in order: keys of a unit are spread over all of them.
     let spread = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 24;
     let key = Key::new(format!("user:{spread:011x}")).unwrap();

@@ -7,9 +7,12 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::causality::{Acceptor, SiblingSet};
+use crate::repair::tree::Place;
 use crate::types::{ClusterState, Epoch, Key, NodeId, Record, Stamp, TableId, Unit, limits};
 
-use super::{MetaRecord, RoundId, ScrubMark, ScrubPiece};
+use super::{
+    CopyLack, CopyLeaves, CopyStretch, CopyTold, MetaRecord, RoundId, ScrubMark, ScrubPiece,
+};
 
 /// What a node durably holds of a unit of which it is an owner, but has not been from the unit's
 /// beginning.
@@ -141,8 +144,11 @@ pub struct CopyMark {
 pub enum CopyWhat {
     /// The first keys strictly behind this, and what is there of them.
     All(Option<CopyPlace>),
-    /// The first keys strictly behind this, and their marks.
-    Marks(Option<CopyPlace>),
+    /// The first keys of this, and their marks.
+    Marks(CopyStretch),
+    /// The leaves of the source's tree from the one on that holds this place. A source that has no tree to
+    /// tell of gives the marks of what is strictly behind the second place, up to where all has been compared.
+    Leaves(Place, Option<CopyPlace>),
     /// These keys, in order.
     Keys(Vec<CopyPlace>),
     /// The unit as files, and which. A source that would rather not gives the first page of
@@ -213,6 +219,8 @@ pub enum CopyContent {
     Records(Vec<CopyEntry>),
     /// To [`CopyWhat::Marks`].
     Marks(Vec<CopyMark>),
+    /// To [`CopyWhat::Leaves`]. Where the next page begins is where these end.
+    Leaves(CopyLeaves),
     /// To [`CopyWhat::Files`].
     Files(Vec<CopyFile>),
     /// To [`CopyWhat::Chunk`].
@@ -271,7 +279,9 @@ impl CopyMessage {
         let place = |place: &Option<CopyPlace>| place.as_ref().map_or(0, CopyPlace::bytes);
         match self {
             CopyMessage::Ask(CopyAsk { what, .. }) => match what {
-                CopyWhat::All(after) | CopyWhat::Marks(after) => place(after),
+                CopyWhat::All(after) => place(after),
+                CopyWhat::Marks(stretch) => stretch.bytes(),
+                CopyWhat::Leaves(from, after) => 2 + from.as_bytes().len() + place(after),
                 CopyWhat::Keys(keys) => keys.iter().map(CopyPlace::bytes).sum(),
                 CopyWhat::Files | CopyWhat::Ended => 0,
                 CopyWhat::Chunk(name, _) => name.len(),
@@ -288,6 +298,7 @@ impl CopyPage {
         let content: usize = match &self.content {
             CopyContent::Records(entries) => entries.iter().map(CopyEntry::bytes).sum(),
             CopyContent::Marks(marks) => marks.iter().map(|mark| 32 + mark.place.bytes()).sum(),
+            CopyContent::Leaves(leaves) => leaves.bytes(),
             CopyContent::Files(files) => files.iter().map(|file| 8 + file.name.len()).sum(),
             CopyContent::Chunk(chunk) => 8 + chunk.bytes.len(),
         };
@@ -379,12 +390,12 @@ pub enum UnitDisk {
         /// For whom, and its entry: whose files they are.
         to: (NodeId, Epoch),
     },
-    /// Which keys another replica has more of.
+    /// Where another replica has more.
     Compare {
         /// The unit.
         unit: Unit,
         /// What it has.
-        marks: Vec<CopyMark>,
+        told: CopyTold,
     },
     /// Merges what a source has, record by record, once its floor is known here.
     Fill {
@@ -477,14 +488,14 @@ impl UnitDisk {
     pub fn may_write(&self) -> bool {
         match self {
             UnitDisk::Held { .. }
-            | UnitDisk::Compare { .. }
             | UnitDisk::Damage
             | UnitDisk::Scrub { .. }
             | UnitDisk::Clear { .. }
             | UnitDisk::Stage { .. } => false,
-            // A page waits until what it shows is durable.
+            // A page waits until what it shows is durable, and so does what is called equal.
             UnitDisk::Empty { .. }
             | UnitDisk::Page { .. }
+            | UnitDisk::Compare { .. }
             | UnitDisk::Fill { .. }
             | UnitDisk::Lose { .. }
             | UnitDisk::Forgo { .. }
@@ -504,8 +515,8 @@ pub enum UnitDone {
     Emptied,
     /// To [`UnitDisk::Page`], once what it shows is durable.
     Page(CopyPage),
-    /// To [`UnitDisk::Compare`]: the keys.
-    Wanted(Vec<CopyPlace>),
+    /// To [`UnitDisk::Compare`], once what is not lacking here is durable.
+    Wanted(CopyLack),
     /// To [`UnitDisk::Fill`] and [`UnitDisk::Merge`], once it is as durable as a write; and to [`UnitDisk::Clear`],
     /// [`UnitDisk::Stage`] and [`UnitDisk::TakeIn`]; to [`UnitDisk::Lose`] and [`UnitDisk::Forgo`], once it
     /// is durable.

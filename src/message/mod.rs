@@ -15,6 +15,7 @@ mod gc;
 mod gossip;
 mod hello;
 mod hint;
+mod leaves;
 mod peer;
 mod register;
 mod repair;
@@ -62,6 +63,7 @@ pub use hint::{
     CustodyChange, DirtyMark, Hint, HintBook, HintChange, HintGauges, HintLine, HintPage,
     HintPlace, HintRequest, HintTotals, HintsDropped, HintsReply, Kept,
 };
+pub use leaves::{CopyLack, CopyLeaves, CopyStretch, CopyTold};
 pub use peer::{
     BirthNews, CustodyNews, FillNews, FillState, FounderNonce, KeyPlace, Lane, LifeAnswer,
     PeerMessage, ProbeFacts, ReadAnswer, ReadAsk, Refusal, RoundId, ScanAnswer, ScanAsk,

@@ -70,8 +70,8 @@ impl Node {
                 TransferAction::Ask(to, ask) => {
                     self.send(to, PeerMessage::Copy(Box::new(CopyMessage::Ask(*ask))));
                 }
-                TransferAction::Compare(unit, round, marks) => {
-                    let request = UnitDisk::Compare { unit, marks };
+                TransferAction::Compare(unit, round, told) => {
+                    let request = UnitDisk::Compare { unit, told };
                     self.unit_disk(UnitPending::Compared(unit, round), request);
                 }
                 TransferAction::Merge(unit, round, entries, source) => {
@@ -159,11 +159,11 @@ impl Node {
         about: (Unit, RoundId),
         result: Result<UnitDone, DiskError>,
     ) {
-        let wanted = match result {
-            Ok(UnitDone::Wanted(wanted)) => Some(wanted),
+        let lack = match result {
+            Ok(UnitDone::Wanted(lack)) => Some(lack),
             _ => None,
         };
-        self.transfer_step(now, |transfers, around| transfers.on_compared(about, wanted, around));
+        self.transfer_step(now, |transfers, around| transfers.on_compared(about, lack, around));
     }
 
     pub(super) fn on_copy_merged(

@@ -10,16 +10,17 @@ use parking_lot::{Mutex, MutexGuard};
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::execute::{Undone, submit};
-use super::keyspace::{self, DATA, PREFIX_BYTES, data_key, is_sibling, unit_prefix, user_key};
+use super::keyspace::{self, DATA, PREFIX_BYTES, data_key, is_sibling, unit_prefix};
 use super::trees::{self, Counted};
 use super::{Done, Shared, causal, disk_error, record, register};
 use crate::causality::{Accepted, Acceptor, Merge, merge};
 use crate::message::{
-    CopyContent, CopyEntry, CopyMark, CopyPage, CopyPlace, CopyRecord, CopyWhat, DiskAnswer,
-    DiskError, UnitDone,
+    CopyContent, CopyEntry, CopyLack, CopyMark, CopyPage, CopyPlace, CopyRecord, CopyStretch,
+    CopyTold, CopyWhat, DiskAnswer, DiskError, UnitDone,
 };
 use crate::repair::floor::{Bounds, From, Verdict, version_ends};
-use crate::storage::{Batch, Direction, Durability, Engine, KeyRange, Snapshot};
+use crate::repair::tree::Place;
+use crate::storage::{Batch, Direction, Durability, KeyRange, Snapshot};
 use crate::types::{Key, Record, Stamp, Unit, limits};
 
 /// Keys that are merged in one batch. Their stripes are held together for so long.
@@ -39,7 +40,14 @@ pub(super) fn page(shared: &Shared, unit: Unit, what: CopyWhat, done: Done) {
             unreachable!("of files, see `files`")
         }
         CopyWhat::All(after) => entries(&snapshot, unit, after.as_ref()),
-        CopyWhat::Marks(after) => marks(&snapshot, unit, after.as_ref()),
+        CopyWhat::Marks(stretch) => marks(&snapshot, unit, &stretch),
+        CopyWhat::Leaves(from, after) => match trees::leaves(shared, unit, &from) {
+            Some(leaves) => Ok(CopyPage { content: CopyContent::Leaves(leaves), next: None }),
+            None => {
+                crate::sometimes!("replica: a source has no tree to tell of");
+                marks(&snapshot, unit, &CopyStretch::behind(after))
+            }
+        },
         CopyWhat::Keys(places) => these(&snapshot, unit, places),
     };
     match page {
@@ -68,14 +76,30 @@ pub(super) fn walk(
     space: u8,
     unit: Unit,
     after: Option<&CopyPlace>,
+    take: impl FnMut(CopyPlace, Bytes) -> Result<bool, DiskError>,
+) -> Result<Option<CopyPlace>, DiskError> {
+    walk_in(snapshot, (space, unit), &CopyStretch::behind(after.cloned()), take)
+}
+
+/// The same of a stretch of a unit.
+fn walk_in(
+    snapshot: &Snapshot,
+    (space, unit): (u8, Unit),
+    CopyStretch { range, after }: &CopyStretch,
     mut take: impl FnMut(CopyPlace, Bytes) -> Result<bool, DiskError>,
 ) -> Result<Option<CopyPlace>, DiskError> {
-    let range = KeyRange::prefix(&unit_prefix(space, unit));
-    let behind = after.map(|place| user_key(space, unit, place.table, &place.key));
-    let start = behind
-        .as_ref()
-        .map_or(Bound::Included(range.start()), |key| Bound::Excluded(key.as_slice()));
-    let end = range.end().map_or(Bound::Unbounded, Bound::Excluded);
+    let prefix = unit_prefix(space, unit);
+    let key = |place: &Place| [&prefix[..], place.as_bytes()].concat();
+    let all = KeyRange::prefix(&prefix);
+    let (from, to) = (key(&range.from), range.to.as_ref().map(key));
+    let behind = after.as_ref().map(|place| key(&place.place()));
+    let behind = behind.as_deref().filter(|behind| *behind >= &from[..]);
+    let start = behind.map_or(Bound::Included(&from[..]), Bound::Excluded);
+    let end = to.as_deref().or(all.end());
+    if end.is_some_and(|end| behind.unwrap_or(&from) >= end) {
+        return Ok(None);
+    }
+    let end = end.map_or(Bound::Unbounded, Bound::Excluded);
     for pair in snapshot.range(start, end, Direction::Forward) {
         let (key, value, _) = pair.map_err(|error| disk_error(&error))?;
         if is_sibling(&key) {
@@ -111,13 +135,9 @@ fn entries(
     Ok(CopyPage { content: CopyContent::Records(entries), next })
 }
 
-fn marks(
-    snapshot: &Snapshot,
-    unit: Unit,
-    after: Option<&CopyPlace>,
-) -> Result<CopyPage, DiskError> {
+fn marks(snapshot: &Snapshot, unit: Unit, stretch: &CopyStretch) -> Result<CopyPage, DiskError> {
     let (mut marks, mut bytes) = (Vec::new(), 0);
-    let next = walk(snapshot, DATA, unit, after, |place, value| {
+    let next = walk_in(snapshot, (DATA, unit), stretch, |place, value| {
         let (stamp, print) = mark(value)?;
         bytes += place.bytes() + 32;
         marks.push(CopyMark { place, stamp, print });
@@ -210,14 +230,33 @@ fn mark(value: Bytes) -> Result<(Stamp, u128), DiskError> {
     })
 }
 
+/// Finds what this replica lacks of what another has told, and answers once what it has is durable: the
+/// other is not asked for that again.
+pub(super) fn compare(shared: &Shared, unit: Unit, told: CopyTold, done: Done) {
+    let before = Undone::now(shared);
+    let snapshot = shared.engine.snapshot();
+    let lack = match told {
+        CopyTold::Marks(marks) => wanted(&snapshot, unit, marks).map(CopyLack::Keys),
+        CopyTold::Sums(sums) => trees::differing(&snapshot, unit, sums).map(CopyLack::Ranges),
+    };
+    let answer = match lack {
+        Ok(lack) => DiskAnswer::Unit(UnitDone::Wanted(lack)),
+        Err(error) => return done(Err(error)),
+    };
+    let is_settled = shared.engine.is_settled(snapshot.seqno()) && !before.has_risen();
+    if is_settled || crate::mutant!("compared-before-durable") {
+        return done(Ok(answer));
+    }
+    submit(shared, Batch::new(), Durability::Default, answer, before.guard(done));
+}
+
 /// The keys of which this replica lacks what another has. Both are in key order: they are read side by
 /// side, which costs a fraction of looking each up.
-pub(super) fn wanted(
-    engine: &Engine,
+fn wanted(
+    snapshot: &Snapshot,
     unit: Unit,
     marks: Vec<CopyMark>,
 ) -> Result<Vec<CopyPlace>, DiskError> {
-    let snapshot = engine.snapshot();
     let key_of = |place: &CopyPlace| data_key(unit, place.table, &place.key);
     let (Some(first), Some(last)) = (marks.first(), marks.last()) else { return Ok(Vec::new()) };
     let (start, end) = (key_of(&first.place), key_of(&last.place));

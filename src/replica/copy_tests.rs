@@ -10,8 +10,9 @@ use crate::causality::{
     Accepted, Acceptor, Actor, CausalContext, Change, Dot, Payload, SiblingSet, Write,
 };
 use crate::message::{
-    CausalDisk, CausalDone, CausalTask, CopyContent, CopyEntry, CopyPage, CopyPlace, CopyRecord,
-    CopyWhat, DiskAnswer, DiskRequest, RegisterDisk, RegisterTask, UnitDisk, UnitDone,
+    CausalDisk, CausalDone, CausalTask, CopyContent, CopyEntry, CopyLack, CopyPage, CopyPlace,
+    CopyRecord, CopyStretch, CopyTold, CopyWhat, DiskAnswer, DiskRequest, RegisterDisk,
+    RegisterTask, UnitDisk, UnitDone,
 };
 use crate::storage::{MemoryVfs, ThreadMode};
 use crate::testing::arm_mutant;
@@ -114,10 +115,11 @@ fn all(replica: &Replica) -> Vec<CopyEntry> {
 fn pull(source: &Replica, target: &Replica) -> usize {
     let (mut count, mut after) = (0, None);
     loop {
-        let marks = page(source, CopyWhat::Marks(after));
+        let marks = page(source, CopyWhat::Marks(CopyStretch::behind(after)));
         let CopyContent::Marks(some) = marks.content else { panic!() };
-        let UnitDone::Wanted(wanted) =
-            on_unit(target, UnitDisk::Compare { unit: UNIT, marks: some })
+        let told = CopyTold::Marks(some);
+        let UnitDone::Wanted(CopyLack::Keys(wanted)) =
+            on_unit(target, UnitDisk::Compare { unit: UNIT, told })
         else {
             panic!()
         };

@@ -348,6 +348,8 @@ mod file_tests;
 #[cfg(test)]
 mod floor_tests;
 #[cfg(test)]
+mod leaf_tests;
+#[cfg(test)]
 mod own_tests;
 #[cfg(test)]
 mod register_tests;

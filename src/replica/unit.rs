@@ -59,10 +59,7 @@ pub(super) fn execute(shared: &Arc<Shared>, disk: UnitDisk, done: Done) {
             damage::forgo(shared, (&keys, &kept), &records, done);
         }
         UnitDisk::Drain { unit, record } => overlay::drain(shared, unit, record, done),
-        UnitDisk::Compare { unit, marks } => {
-            let wanted = copy::wanted(&shared.engine, unit, marks);
-            done(wanted.map(|wanted| DiskAnswer::Unit(UnitDone::Wanted(wanted))));
-        }
+        UnitDisk::Compare { unit, told } => copy::compare(shared, unit, told, done),
         UnitDisk::Fill { unit, entries, source } => {
             match shared.floors.adopt(shared, unit, source) {
                 Ok(()) => copy::merge_all(shared, (unit, Giver::Source), entries, done),

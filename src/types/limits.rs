@@ -110,6 +110,8 @@ pub const ACCUSERS_MAX: usize = 4;
 pub const COPY_PAGE_ENTRIES_MAX: usize = 4096;
 /// Bytes in one page of a copy; a page ends when it is reached.
 pub const COPY_PAGE_BYTES_MAX: usize = 1 << 20;
+/// Entries that the leaves of one page of a copy are of, about: a target reads as many of its own at once.
+pub const COPY_LEAVES_ENTRIES: u64 = 1 << 17;
 /// Bytes of one chunk of a file of a unit.
 pub const COPY_CHUNK_BYTES: usize = 1 << 20;
 /// Files of a unit.

@@ -5,12 +5,14 @@ use std::collections::BTreeSet;
 
 use crate::causality::{Acceptor, SiblingSet};
 use crate::message::{
-    CopyAsk, CopyChunk, CopyContent, CopyEntry, CopyFile, CopyMark, CopyMessage, CopyPage,
-    CopyPlace, CopyRecord, CopyRefusal, CopyWhat, RoundId,
+    CopyAsk, CopyChunk, CopyContent, CopyEntry, CopyFile, CopyLeaves, CopyMark, CopyMessage,
+    CopyPage, CopyPlace, CopyRecord, CopyRefusal, CopyStretch, CopyWhat, RoundId,
 };
+use crate::repair::tree::{Place, Range};
 use crate::types::{Epoch, TableId, limits};
 
 use super::floor::{bound_from_wire, bound_to_wire};
+use super::packed::{Packer, Unpacker};
 use super::peer::{
     Malformed, key_from_wire, narrow, record_from_wire, record_to_wire, required, round_from_wire,
     round_to_wire, stamp_from_wire, stamp_to_wire, unit_from_wire, unit_to_wire, wide, wide_bytes,
@@ -59,14 +61,23 @@ pub(super) fn place_from_wire(place: pb::CopyPlace) -> Result<CopyPlace, Malform
 }
 
 fn ask_to_wire(ask: CopyAsk) -> pb::copy::Ask {
-    let behind = |after: Option<CopyPlace>| Everything { after: after.map(place_to_wire) };
+    let behind = |after: Option<CopyPlace>| {
+        let after = after.map(place_to_wire);
+        Everything { after, ..Everything::default() }
+    };
     pb::copy::Ask {
         unit: unit_to_wire(ask.unit),
         entry: ask.entry.0,
         changed_at: ask.changed_at.0,
         what: Some(match ask.what {
             CopyWhat::All(after) => What::All(behind(after)),
-            CopyWhat::Marks(after) => What::Marks(behind(after)),
+            CopyWhat::Marks(CopyStretch { range, after }) => {
+                let range = if range == Range::default() { Bytes::new() } else { packed(&range) };
+                What::Marks(Everything { range, ..behind(after) })
+            }
+            CopyWhat::Leaves(from, after) => {
+                What::Marks(Everything { leaves: Some(packed_place(&from)), ..behind(after) })
+            }
             CopyWhat::Keys(places) => {
                 What::Keys(Keys { places: places.into_iter().map(place_to_wire).collect() })
             }
@@ -78,10 +89,11 @@ fn ask_to_wire(ask: CopyAsk) -> pb::copy::Ask {
 }
 
 fn ask_from_wire(round: RoundId, ask: pb::copy::Ask) -> Result<CopyAsk, Malformed> {
-    let behind = |all: Everything| all.after.map(place_from_wire).transpose();
     let what = match required(ask.what, "what")? {
-        What::All(all) => CopyWhat::All(behind(all)?),
-        What::Marks(all) => CopyWhat::Marks(behind(all)?),
+        What::All(Everything { after, .. }) => {
+            CopyWhat::All(after.map(place_from_wire).transpose()?)
+        }
+        What::Marks(all) => marks_from_wire(all)?,
         What::Keys(Keys { places }) => {
             let places: Vec<CopyPlace> =
                 places.into_iter().map(place_from_wire).collect::<Result<_, _>>()?;
@@ -101,6 +113,61 @@ fn ask_from_wire(round: RoundId, ask: pb::copy::Ask) -> Result<CopyAsk, Malforme
     Ok(CopyAsk { round, unit: unit_from_wire(ask.unit)?, entry, changed_at, what })
 }
 
+fn packed(range: &Range) -> Bytes {
+    let mut packer = Packer::default();
+    packer.range(range);
+    packer.finish()
+}
+
+fn packed_place(place: &Place) -> Bytes {
+    let mut packer = Packer::default();
+    packer.place(place);
+    packer.finish()
+}
+
+/// One thing that was packed, and nothing behind it.
+fn unpacked<T>(
+    bytes: &[u8],
+    what: &'static str,
+    one: impl for<'a> FnOnce(&mut Unpacker<'a>) -> Result<T, Malformed>,
+) -> Result<T, Malformed> {
+    let mut unpacker = Unpacker::new(bytes, what);
+    let one = one(&mut unpacker)?;
+    if unpacker.is_at_end() { Ok(one) } else { Err(Malformed::new(format!("{what} goes on"))) }
+}
+
+fn marks_from_wire(all: Everything) -> Result<CopyWhat, Malformed> {
+    let after = all.after.map(place_from_wire).transpose()?;
+    if let Some(from) = all.leaves {
+        if !all.range.is_empty() {
+            return Err(Malformed::new("leaves of a range"));
+        }
+        return Ok(CopyWhat::Leaves(unpacked(&from, "a place", |it| it.bound())?, after));
+    }
+    let range = match all.range.is_empty() {
+        true => Range::default(),
+        false => unpacked(&all.range, "a range", |it| it.range())?,
+    };
+    Ok(CopyWhat::Marks(CopyStretch { range, after }))
+}
+
+fn leaves_to_wire(CopyLeaves { leaves, end }: &CopyLeaves) -> pb::copy::Leaves {
+    let mut packer = Packer::default();
+    leaves.iter().for_each(|leaf| packer.leaf(leaf));
+    pb::copy::Leaves { leaves: packer.finish(), end: end.as_ref().map(packed_place) }
+}
+
+fn leaves_from_wire(wire: &pb::copy::Leaves) -> Result<CopyLeaves, Malformed> {
+    let mut unpacker = Unpacker::new(&wire.leaves, "leaves");
+    let leaves = unpacker.all(limits::COPY_PAGE_ENTRIES_MAX, Unpacker::leaf)?;
+    let end = wire.end.as_ref().map(|end| unpacked(end, "a place", |it| it.bound()));
+    let told = CopyLeaves { leaves, end: end.transpose()? };
+    if !told.fits(&Place::first()) {
+        return Err(Malformed::new("leaves are not in order"));
+    }
+    Ok(told)
+}
+
 pub(super) fn page_to_wire((part, parts): (u16, u16), page: CopyPage) -> pb::copy::Page {
     let mut wire = pb::copy::Page {
         part: part.into(),
@@ -116,6 +183,7 @@ pub(super) fn page_to_wire((part, parts): (u16, u16), page: CopyPage) -> pb::cop
             wire.of_marks = true;
             wire.marks = marks.into_iter().map(mark_to_wire).collect();
         }
+        CopyContent::Leaves(leaves) => wire.leaves = Some(leaves_to_wire(&leaves)),
         CopyContent::Files(files) => {
             let file = |CopyFile { name, bytes }| pb::copy::File { name, bytes };
             wire.files = Some(pb::copy::Files { files: files.into_iter().map(file).collect() });
@@ -132,6 +200,8 @@ pub(super) fn page_from_wire(page: pb::copy::Page) -> Result<CopyPage, Malformed
         CopyContent::Files(files_from_wire(files.files)?)
     } else if let Some(pb::copy::Chunk { bytes, sum }) = page.chunk {
         CopyContent::Chunk(CopyChunk { bytes, sum })
+    } else if let Some(leaves) = &page.leaves {
+        CopyContent::Leaves(leaves_from_wire(leaves)?)
     } else if page.of_marks {
         let marks = page.marks.into_iter().map(mark_from_wire);
         let marks: Vec<CopyMark> = marks.collect::<Result<_, _>>()?;

@@ -9,9 +9,10 @@ use super::copy::{copy_from_wire, copy_to_wire};
 use super::proto::peer as pb;
 use crate::causality::Acceptor;
 use crate::message::{
-    CopyAsk, CopyChunk, CopyContent, CopyEntry, CopyFile, CopyMark, CopyMessage, CopyPage,
-    CopyPlace, CopyRecord, CopyRefusal, CopyWhat, RoundId,
+    CopyAsk, CopyChunk, CopyContent, CopyEntry, CopyFile, CopyLeaves, CopyMark, CopyMessage,
+    CopyPage, CopyPlace, CopyRecord, CopyRefusal, CopyStretch, CopyWhat, RoundId,
 };
+use crate::repair::tree::{Place, Print, Range, Sum};
 use crate::types::{ClassId, Epoch, Key, Partition, Record, Stamp, TableId, Unit, Value, WallTime};
 
 fn place() -> impl Strategy<Value = CopyPlace> {
@@ -21,6 +22,31 @@ fn place() -> impl Strategy<Value = CopyPlace> {
 
 fn places() -> impl Strategy<Value = Vec<CopyPlace>> {
     proptest::collection::btree_set(place(), 1..6).prop_map(|places| places.into_iter().collect())
+}
+
+/// Where a range may begin or end.
+fn bound() -> impl Strategy<Value = Place> {
+    let edge = any::<u32>().prop_map(|table| Place::edge(TableId(table)));
+    prop_oneof![Just(Place::first()), edge, place().prop_map(|place| place.place())]
+}
+
+fn range() -> impl Strategy<Value = Range> {
+    (bound(), option::of(bound())).prop_map(|(from, to)| {
+        let to = to.filter(|to| *to > from);
+        Range { from, to }
+    })
+}
+
+fn leaves() -> impl Strategy<Value = CopyContent> {
+    let leaves = proptest::collection::btree_map(bound(), any::<(u32, [u8; 16])>(), 0..6);
+    (leaves, option::of(place())).prop_map(|(leaves, end)| {
+        let sum =
+            |(count, print): (u32, _)| Sum { count: count.into(), print: Print::from_bytes(print) };
+        let leaves: Vec<_> = leaves.into_iter().map(|(from, it)| (from, sum(it))).collect();
+        let end = end.map(|end| end.place());
+        let end = end.filter(|end| leaves.last().is_none_or(|(last, _)| last < end));
+        CopyContent::Leaves(CopyLeaves { leaves, end })
+    })
 }
 
 fn stamp() -> impl Strategy<Value = Stamp> {
@@ -45,7 +71,9 @@ fn message() -> impl Strategy<Value = CopyMessage> {
     let round = any::<(u64, u32)>().prop_map(|(op, round)| RoundId { op, round });
     let what = prop_oneof![
         option::of(place()).prop_map(CopyWhat::All),
-        option::of(place()).prop_map(CopyWhat::Marks),
+        (range(), option::of(place()))
+            .prop_map(|(range, after)| CopyWhat::Marks(CopyStretch { range, after })),
+        (bound(), option::of(place())).prop_map(|(from, after)| CopyWhat::Leaves(from, after)),
         places().prop_map(CopyWhat::Keys),
         Just(CopyWhat::Files),
         Just(CopyWhat::Ended),
@@ -73,7 +101,7 @@ fn message() -> impl Strategy<Value = CopyMessage> {
         let file = |(number, bytes)| CopyFile { name: format!("{number}-a_b.blob"), bytes };
         CopyContent::Files(files.into_iter().map(file).collect())
     });
-    let content = prop_oneof![records, marks, chunk, files];
+    let content = prop_oneof![records, marks, leaves(), chunk, files];
     let page = (round.clone(), content, option::of(place()), 0..9_u16);
     let page = page.prop_map(|(round, content, next, part)| {
         let page = CopyPage { content, next };
@@ -135,4 +163,47 @@ fn what_is_out_of_order_or_out_of_bounds_is_refused() {
     assert!(files(vec![file("1.sst", 1), file("2.sst", 1)]).is_ok());
     assert!(files(vec![file("1.sst", 1), file("1.sst", 1)]).is_err());
     assert!(files(vec![file("1.sst", 0)]).is_err() && files(vec![file("../1.sst", 1)]).is_err());
+}
+
+#[test]
+fn leaves_and_ranges_that_cannot_be_are_refused() {
+    let round = Some(pb::Round { op: 1, round: 1 });
+    let of = |body| copy_from_wire(pb::Copy { round, body: Some(body) });
+    let marks = |all: pb::copy::Everything| {
+        let what = Some(pb::copy::ask::What::Marks(all));
+        let unit = Some(pb::Unit { class: 0, partition: 0 });
+        of(pb::copy::Body::Ask(pb::copy::Ask { unit, what, ..Default::default() }))
+    };
+    let everything = |range: &'static [u8], leaves: Option<&'static [u8]>| pb::copy::Everything {
+        range: range.into(),
+        leaves: leaves.map(Into::into),
+        after: None,
+    };
+    // A range from table 1 on, up to table 2 or to the end; leaves from the beginning on.
+    let (to_two, open) = (&[0, 4, 0, 0, 0, 1, 1, 3, 1, 2], &[0, 4, 0, 0, 0, 1, 0]);
+    assert!(marks(everything(to_two, None)).is_ok() && marks(everything(open, None)).is_ok());
+    assert!(marks(everything(&[], Some(&[0, 0]))).is_ok());
+    let backwards = &[0, 4, 0, 0, 0, 2, 1, 3, 1, 1];
+    let longer = &[0, 4, 0, 0, 0, 1, 0, 0];
+    for range in [&backwards[..], longer, &[0, 2, 0, 0, 0], &[0, 4, 0, 0, 0, 1, 7], &[9]] {
+        assert!(marks(everything(range, None)).is_err(), "{range:?}");
+    }
+    assert!(marks(everything(open, Some(&[0, 0]))).is_err());
+    assert!(marks(everything(&[], Some(&[]))).is_err());
+    let leaves = |leaves: &[u8], end: Option<&'static [u8]>| {
+        let leaves = pb::copy::Leaves { leaves: leaves.to_vec().into(), end: end.map(Into::into) };
+        let page = pb::copy::Page { parts: 1, leaves: Some(leaves), ..Default::default() };
+        of(pb::copy::Body::Page(page))
+    };
+    let leaf = |table: u8| [&[0, 4, 0, 0, 0, table, 5][..], &[7; 16]].concat();
+    let again = |table: u8| [&[3, 1, table, 5][..], &[7; 16]].concat();
+    let both = [leaf(1), again(2)].concat();
+    assert!(leaves(&both, None).is_ok() && leaves(&[], None).is_ok());
+    assert!(leaves(&both, Some(&[0, 4, 0, 0, 0, 3])).is_ok());
+    assert!(leaves(&both, Some(&[0, 4, 0, 0, 0, 2])).is_err(), "the last one is empty");
+    assert!(leaves(&[], Some(&[0, 0])).is_err(), "nothing, and then more");
+    assert!(leaves(&[leaf(2), again(1)].concat(), None).is_err(), "not in order");
+    assert!(leaves(&both[..20], None).is_err());
+    let many = [&[0, 4, 0, 0, 0, 1, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f][..]];
+    assert!(leaves(&[&many.concat()[..], &[7; 16]].concat(), None).is_err(), "too many entries");
 }

@@ -8,12 +8,13 @@
 //! | range | place where it begins; 0, or 1 and the place where it ends |
 //! | cell | bits (one byte), number |
 //! | node | place, number of entries, 8 bytes of a lane |
+//! | leaf | place, number of entries, 16 bytes of the sum |
 //! | mark | place, kind (one byte), stamp |
 //! | stamp | time less that of the stamp before, zigzag; counter; node |
 //! | digest | 3 bytes, big-endian |
 
 use crate::repair::exchange::{Cell, Mark, Node};
-use crate::repair::tree::{Kind, Place, Range};
+use crate::repair::tree::{Kind, Place, Print, Range, Sum};
 use crate::types::{NodeId, Stamp, WallTime};
 
 use super::peer::Malformed;
@@ -78,6 +79,12 @@ impl Packer {
         self.place(&node.from);
         self.number(node.count);
         self.bytes.extend_from_slice(&node.lane.to_be_bytes());
+    }
+
+    pub(super) fn leaf(&mut self, (from, sum): &(Place, Sum)) {
+        self.place(from);
+        self.number(sum.count);
+        self.bytes.extend_from_slice(&sum.print.to_bytes());
     }
 
     pub(super) fn mark(&mut self, mark: &Mark) {
@@ -161,7 +168,7 @@ impl<'a> Unpacker<'a> {
     }
 
     /// The place before everything, or one that can be in a unit.
-    fn bound(&mut self) -> Result<Place, Malformed> {
+    pub(super) fn bound(&mut self) -> Result<Place, Malformed> {
         let (shared, rest): (usize, usize) = (self.narrow()?, self.narrow()?);
         if shared > self.last.len() {
             return Err(self.broken());
@@ -194,11 +201,21 @@ impl<'a> Unpacker<'a> {
     }
 
     pub(super) fn node(&mut self) -> Result<Node, Malformed> {
-        let (from, count) = (self.bound()?, self.number()?);
+        let (from, count) = (self.bound()?, self.count()?);
+        Ok(Node { from, count, lane: u64::from_be_bytes(self.array()?) })
+    }
+
+    fn count(&mut self) -> Result<u64, Malformed> {
+        let count = self.number()?;
         if count > ENTRIES_MAX {
             return Err(Malformed::new(format!("{} of {count} entries", self.what)));
         }
-        Ok(Node { from, count, lane: u64::from_be_bytes(self.array()?) })
+        Ok(count)
+    }
+
+    pub(super) fn leaf(&mut self) -> Result<(Place, Sum), Malformed> {
+        let (from, count) = (self.bound()?, self.count()?);
+        Ok((from, Sum { count, print: Print::from_bytes(self.array()?) }))
     }
 
     pub(super) fn mark(&mut self) -> Result<Mark, Malformed> {

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 
 use super::Governor;
 use crate::message::{
-    CopyAsk, CopyChunk, CopyEntry, CopyFile, CopyMark, CopyMessage, CopyPlace, CopyRefusal,
+    CopyAsk, CopyChunk, CopyEntry, CopyFile, CopyLack, CopyMessage, CopyRefusal, CopyTold,
     CopyWhat, FillProgress, FillRecord, FillStage, Overlay, RoundId, SourceFloor,
 };
 use crate::types::{ClassId, ClusterState, Epoch, NodeId, Time, Unit, limits};
@@ -66,8 +66,8 @@ pub struct Surroundings<'a> {
 pub enum TransferAction {
     /// Ask a source.
     Ask(NodeId, Box<CopyAsk>),
-    /// Tell which of these this node lacks.
-    Compare(Unit, RoundId, Vec<CopyMark>),
+    /// Tell what this node lacks of these.
+    Compare(Unit, RoundId, CopyTold),
     /// Merge these, of a source with this floor.
     Merge(Unit, RoundId, Vec<CopyEntry>, SourceFloor),
     /// Throw away what was staged of a unit's files.
@@ -292,13 +292,13 @@ impl Transfers {
     pub fn on_compared(
         &mut self,
         (unit, round): (Unit, RoundId),
-        wanted: Option<Vec<CopyPlace>>,
+        lack: Option<CopyLack>,
         around: &mut Surroundings<'_>,
     ) {
         let Some(fill) = self.fills.get_mut(&unit) else { return };
         let Some(pull) = fill.pull.as_mut().filter(|pull| pull.op == round.op) else { return };
-        match wanted {
-            Some(wanted) => pull.on_compared(round.round, wanted),
+        match lack {
+            Some(lack) => pull.on_compared(round.round, lack),
             None => fail(unit, fill, around.now.plus(self.pace.pause), around),
         }
         self.go_on(around);
@@ -446,8 +446,8 @@ fn carry_out(unit: Unit, pull: &mut Pull, got: Got, around: &mut Surroundings<'_
     let (op, source) = (pull.op, pull.floor);
     let round = |number| RoundId { op, round: number };
     match got {
-        Got::Compare(number, marks) => {
-            around.out.push(TransferAction::Compare(unit, round(number), marks));
+        Got::Compare(number, told) => {
+            around.out.push(TransferAction::Compare(unit, round(number), told));
         }
         // A floor is to be known here, also where nothing is left above it.
         Got::Merge(number, entries) if entries.is_empty() && !source.says_anything() => {
@@ -511,7 +511,8 @@ fn begin_source(unit: Unit, fill: &mut Fill, around: &mut Surroundings<'_>) {
         (true, _) => Begin::Straight,
     };
     let through = current.filter(|(earlier, _)| *earlier == source).map(|(_, place)| place);
-    fill.pull = Some(Pull::new(op, source, begin, through));
+    let by_marks = compare::by_marks(around.state, unit.class);
+    fill.pull = Some(Pull::new(op, source, (begin, by_marks), through));
 }
 
 /// What has been pulled once everything of `source` is in the range.

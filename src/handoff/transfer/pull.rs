@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::compare::Comparison;
 use crate::message::{
-    CopyChunk, CopyContent, CopyEntry, CopyFile, CopyMark, CopyPage, CopyPlace, CopyWhat,
+    CopyChunk, CopyContent, CopyEntry, CopyFile, CopyLack, CopyPage, CopyPlace, CopyTold, CopyWhat,
     SourceFloor,
 };
+use crate::repair::tree::Range;
 use crate::types::{NodeId, Stamp, Time};
 
 /// Pages that are being merged while the next is on its way.
@@ -22,6 +23,7 @@ pub(super) struct Pull {
     way: Way,
     round: u32,
     pub(super) asked: Option<Asked>,
+    /// What is being compared with what is here, and where a page of marks ends.
     comparing: Option<(u32, Option<CopyPlace>)>,
     merging: VecDeque<Merging>,
     /// Bytes that came since progress was last stored.
@@ -108,7 +110,7 @@ struct Merging {
 /// What is to be done with an answer.
 #[derive(Debug)]
 pub(super) enum Got {
-    Compare(u32, Vec<CopyMark>),
+    Compare(u32, CopyTold),
     Merge(u32, Vec<CopyEntry>),
     /// What was staged before is to go.
     Clear(u32),
@@ -131,11 +133,17 @@ pub(super) enum Begin {
 }
 
 impl Pull {
-    pub(super) fn new(op: u64, source: NodeId, begin: Begin, through: Option<CopyPlace>) -> Pull {
+    /// `by_marks`: the parts of the unit of which trees do not tell all, for a comparison.
+    pub(super) fn new(
+        op: u64,
+        source: NodeId,
+        (begin, by_marks): (Begin, Vec<Range>),
+        through: Option<CopyPlace>,
+    ) -> Pull {
         let way = match begin {
             Begin::Files => Way::Files(Files::default()),
             Begin::Straight => Way::Straight { next: Some(through.clone()), through },
-            Begin::Compare => Way::Compare(Comparison::behind(through)),
+            Begin::Compare => Way::Compare(Comparison::behind(through, by_marks)),
         };
         Pull {
             op,
@@ -224,11 +232,23 @@ impl Pull {
     ) -> Got {
         let goes_on = |after: &Option<CopyPlace>| next.is_none() || next > *after;
         match (&mut self.way, what, content) {
-            (Way::Compare(_), CopyWhat::Marks(after), CopyContent::Marks(marks))
-                if goes_on(&after) =>
+            (Way::Compare(_), CopyWhat::Marks(stretch), CopyContent::Marks(marks))
+                if goes_on(&stretch.after) =>
             {
                 self.comparing = Some((round, next));
-                Got::Compare(round, marks)
+                Got::Compare(round, CopyTold::Marks(marks))
+            }
+            (Way::Compare(comparison), CopyWhat::Leaves(_, after), CopyContent::Marks(marks))
+                if goes_on(&after) =>
+            {
+                comparison.on_no_leaves();
+                self.comparing = Some((round, next));
+                Got::Compare(round, CopyTold::Marks(marks))
+            }
+            (Way::Compare(comparison), CopyWhat::Leaves(..), CopyContent::Leaves(leaves)) => {
+                let Some(sums) = comparison.on_leaves(leaves) else { return Got::Nonsense };
+                self.comparing = Some((round, None));
+                Got::Compare(round, CopyTold::Sums(sums))
             }
             (
                 Way::Straight { next: from, .. },
@@ -271,11 +291,14 @@ impl Pull {
         self.merging.push_back(Merging { round, next, is_done: false });
     }
 
-    pub(super) fn on_compared(&mut self, round: u32, wanted: Vec<CopyPlace>) {
+    pub(super) fn on_compared(&mut self, round: u32, lack: CopyLack) {
         if let Some((_, next)) = self.comparing.take_if(|(of, _)| *of == round)
             && let Way::Compare(comparison) = &mut self.way
         {
-            comparison.on_wanted(wanted, next);
+            match lack {
+                CopyLack::Keys(wanted) => comparison.on_wanted(wanted, next),
+                CopyLack::Ranges(differing) => comparison.on_differing(differing),
+            }
         }
     }
 
@@ -323,7 +346,7 @@ impl Pull {
     pub(super) fn is_done(&self) -> bool {
         let is_through = match &self.way {
             Way::Straight { next, .. } => next.is_none(),
-            Way::Compare(comparison) => comparison.question().is_none(),
+            Way::Compare(comparison) => comparison.is_done(),
             Way::Files(files) => files.is_done(),
         };
         is_through && self.merging.is_empty() && self.asked.is_none() && self.comparing.is_none()

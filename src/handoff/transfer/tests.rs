@@ -1,9 +1,14 @@
 //! The machine, its sources and its disk played by hand.
 
+mod comparing;
+
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::message::{CopyContent, CopyPage, CopyRecord, CopyWhat};
+use crate::message::{
+    CopyContent, CopyMark, CopyPage, CopyPlace, CopyRecord, CopyStretch, CopyWhat,
+};
+use crate::repair::tree::Place;
 use crate::testing::arm_mutant;
 use crate::types::{
     Class, ClusterId, Key, Lineage, Partition, Record, Settings, Stamp, TableId, Topology, WallTime,
@@ -181,6 +186,10 @@ fn marks(keys: &[&str]) -> CopyContent {
     CopyContent::Marks(keys.iter().map(mark).collect())
 }
 
+fn leaves_of_all() -> CopyWhat {
+    CopyWhat::Leaves(Place::first(), None)
+}
+
 fn at(time: u64) -> Stamp {
     Stamp { time: WallTime(time), counter: 0, node: NodeId(1) }
 }
@@ -223,12 +232,12 @@ fn the_first_source_is_taken_whole_and_what_the_second_has_more_of_is_asked_for(
         });
         asks.last().unwrap()
     };
-    assert_eq!((second.0, &second.1.what), (NodeId(2), &CopyWhat::Marks(None)));
+    assert_eq!((second.0, &second.1.what), (NodeId(2), &leaves_of_all()));
     assert_eq!(stage.saved(), [pulled(&[1])]);
     stage.actions.clear();
     stage.answer(&second, marks(&["a", "d"]), None);
     let Some(TransferAction::Compare(_, round, _)) = stage.actions.pop() else { panic!() };
-    let wanted = Some(vec![place("d")]);
+    let wanted = Some(CopyLack::Keys(vec![place("d")]));
     stage.step(|transfers, around| transfers.on_compared((UNIT, round), wanted, around));
     let third = stage.question();
     assert_eq!(third.1.what, CopyWhat::Keys(vec![place("d")]));
@@ -318,28 +327,6 @@ fn a_copy_goes_on_where_it_was_before_a_crash() {
     let progress = FillProgress { pulled, ..FillProgress::default() };
     let mut stage = Stage::begun(progress);
     assert_eq!(stage.saved(), [FillStage::Complete], "all had been pulled");
-}
-
-#[test]
-fn a_comparison_goes_on_with_the_keys_that_did_not_fit_and_nonsense_ends_it() {
-    let pulled = vec![NodeId(1)];
-    let mut stage = Stage::begun(FillProgress { pulled, ..FillProgress::default() });
-    let first = stage.question();
-    stage.answer(&first, marks(&["a", "b", "c"]), Some("c"));
-    let Some(TransferAction::Compare(_, round, _)) = stage.actions.pop() else { panic!() };
-    let wanted = Some(vec![place("a"), place("b")]);
-    stage.step(|transfers, around| transfers.on_compared((UNIT, round), wanted, around));
-    let keys = stage.question();
-    stage.answer(&keys, records(&["a"]), Some("a"));
-    stage.merge();
-    let rest = stage.question();
-    assert_eq!(rest.1.what, CopyWhat::Keys(vec![place("b")]));
-    stage.answer(&rest, records(&[]), None);
-    let next = stage.question();
-    assert_eq!(next.1.what, CopyWhat::Marks(Some(place("c"))));
-    stage.answer(&next, marks(&["d"]), Some("a"));
-    let other = stage.question();
-    assert_eq!(other.0, NodeId(3), "one that goes back in the unit would never end");
 }
 
 #[test]
@@ -446,7 +433,7 @@ fn files_come_chunk_by_chunk_are_taken_in_and_what_came_beside_is_merged_before_
     let Some(TransferAction::Drain(..)) = stage.actions.pop() else { panic!() };
     stage.step(|transfers, around| transfers.on_drained(UNIT, Some(true), around));
     let second = stage.question();
-    assert_eq!((second.0, second.1.what), (NodeId(2), CopyWhat::Marks(None)));
+    assert_eq!((second.0, second.1.what), (NodeId(2), leaves_of_all()));
 }
 
 #[test]

@@ -6,13 +6,17 @@ use std::ops::Bound;
 use super::bench::Disk;
 use crate::causality::{Merge, merge};
 use crate::message::{
-    CopyContent, CopyEntry, CopyMark, CopyPage, CopyPlace, CopyRecord, CopyWhat, DiskAnswer,
-    FillRecord, LostKeys, MetaRecord, ReplicaFacts, ScrubMark, ScrubPiece, UnitDisk, UnitDone,
+    CopyContent, CopyEntry, CopyLack, CopyLeaves, CopyMark, CopyPage, CopyPlace, CopyRecord,
+    CopyStretch, CopyTold, CopyWhat, DiskAnswer, FillRecord, LostKeys, MetaRecord, ReplicaFacts,
+    ScrubMark, ScrubPiece, UnitDisk, UnitDone,
 };
+use crate::repair::tree::{Range, Sum};
 use crate::types::{ClusterState, Key, Stamp, TableId, Unit};
 
 /// Keys of a page: few, so that there are several.
 const PAGE_KEYS: usize = 3;
+/// Leaves of one.
+const LEAVES: usize = 2;
 
 fn mark(record: &CopyRecord) -> (Stamp, u128) {
     match record {
@@ -38,6 +42,8 @@ pub(super) struct Bad {
     pub(super) scrubs: Vec<ScrubMark>,
     /// What the log has lost, until it is dealt with.
     pub(super) log_damage: Vec<String>,
+    /// Its trees are not there.
+    pub(super) tells_no_leaves: bool,
     /// Stretches of lost keys that were given up, and what was kept of them.
     pub(super) forgone: Vec<(LostKeys, Vec<Unit>)>,
 }
@@ -60,7 +66,17 @@ impl Disk {
             UnitDisk::Empty { unit, record } => self.empty_unit(unit, record),
             UnitDisk::Page { what: CopyWhat::Ended, .. } => UnitDone::Merged,
             UnitDisk::Page { unit, what, .. } => UnitDone::Page(self.copy_page(unit, what)),
-            UnitDisk::Compare { unit, marks } => {
+            UnitDisk::Compare { unit, told: CopyTold::Sums(sums) } => {
+                let own = self.tree(unit);
+                let differs = |range: &Range, theirs: Sum| {
+                    let known = own.divides_at(&range.from)
+                        && range.to.as_ref().is_none_or(|to| own.divides_at(to));
+                    !known || own.sum(range) != theirs
+                };
+                let differing = sums.into_iter().filter(|(range, sum)| differs(range, *sum));
+                UnitDone::Wanted(CopyLack::Ranges(differing.map(|(range, _)| range).collect()))
+            }
+            UnitDisk::Compare { unit, told: CopyTold::Marks(marks) } => {
                 let own: BTreeMap<CopyPlace, CopyRecord> = self.records_of(unit);
                 let lacks = |theirs: &CopyMark| {
                     let own = own.get(&theirs.place).map(mark);
@@ -69,7 +85,7 @@ impl Disk {
                     })
                 };
                 let wanted = marks.into_iter().filter(lacks).map(|mark| mark.place);
-                UnitDone::Wanted(wanted.collect())
+                UnitDone::Wanted(CopyLack::Keys(wanted.collect()))
             }
             UnitDisk::Clear { .. } => UnitDone::Merged,
             UnitDisk::Scrub { from, .. } => UnitDone::Scrubbed(self.scrubbed(from)),
@@ -135,10 +151,13 @@ impl Disk {
 
     fn copy_page(&self, unit: Unit, what: CopyWhat) -> CopyPage {
         let all = self.records_of(unit);
-        let behind = |after: Option<CopyPlace>| {
+        let of = |CopyStretch { range, after }: CopyStretch| {
             let start = after.map_or(Bound::Unbounded, Bound::Excluded);
-            let mut some: Vec<_> =
-                all.range((start, Bound::Unbounded)).take(PAGE_KEYS + 1).collect();
+            let behind = all.range((start, Bound::Unbounded));
+            let mut some: Vec<_> = behind
+                .filter(|(place, _)| range.holds(&place.place()))
+                .take(PAGE_KEYS + 1)
+                .collect();
             let is_cut = some.len() > PAGE_KEYS;
             some.truncate(PAGE_KEYS);
             let next = some.last().map(|(place, _)| (*place).clone()).filter(|_| is_cut);
@@ -153,11 +172,22 @@ impl Disk {
             // This disk would rather give records.
             CopyWhat::Files => return self.copy_page(unit, CopyWhat::All(None)),
             CopyWhat::All(after) => {
-                let (some, next) = behind(after);
+                let (some, next) = of(CopyStretch::behind(after));
                 (CopyContent::Records(some.into_iter().map(entry).collect()), next)
             }
-            CopyWhat::Marks(after) => {
-                let (some, next) = behind(after);
+            CopyWhat::Leaves(_, after) if self.bad.tells_no_leaves => {
+                return self.copy_page(unit, CopyWhat::Marks(CopyStretch::behind(after)));
+            }
+            CopyWhat::Leaves(from, _) => {
+                let tree = self.tree(unit);
+                let mut leaves: Vec<_> = tree.leaves_from(&from).take(LEAVES + 1).collect();
+                let end = if leaves.len() > LEAVES { leaves.pop() } else { None };
+                let end = end.map(|(end, _)| end.clone());
+                let leaves = leaves.into_iter().map(|(from, sum)| (from.clone(), sum)).collect();
+                (CopyContent::Leaves(CopyLeaves { leaves, end }), None)
+            }
+            CopyWhat::Marks(stretch) => {
+                let (some, next) = of(stretch);
                 let marks = some.into_iter().map(|(place, record)| {
                     let ((stamp, print), place) = (mark(record), place.clone());
                     CopyMark { place, stamp, print }

@@ -8,7 +8,7 @@ use super::fill::{
 };
 use crate::causality::{Acceptor, SiblingSet};
 use crate::message::{
-    CopyMessage, CopyRefusal, CopyWhat, FillRecord, FillStage, MetaRecord, PeerMessage,
+    CopyContent, CopyMessage, CopyRefusal, CopyWhat, FillRecord, FillStage, MetaRecord, PeerMessage,
 };
 use crate::testing::arm_mutant;
 use crate::types::{NodeId, TableId, Unit};
@@ -94,8 +94,68 @@ fn a_target_pulls_everything_from_one_source_and_what_differs_from_another() {
     assert_eq!(whole[0].1, CopyWhat::Files);
     assert!(whole.len() >= 4 && whole.iter().all(|(to, _)| *to == whole[0].0));
     assert!(
-        asked.iter().any(|(to, what)| { matches!(what, CopyWhat::Marks(_)) && *to != whole[0].0 })
+        asked
+            .iter()
+            .any(|(to, what)| { matches!(what, CopyWhat::Leaves(..)) && *to != whole[0].0 })
     );
+}
+
+/// How many keys the sources have told marks of.
+fn marks_told(bench: &Bench) -> usize {
+    let told = bench.seen.iter().filter_map(|(.., message)| match message {
+        PeerMessage::Copy(message) => match message.as_ref() {
+            CopyMessage::Page { page, .. } => Some(&page.content),
+            _ => None,
+        },
+        _ => None,
+    });
+    let marks = told.map(|content| match content {
+        CopyContent::Marks(marks) => marks.len(),
+        _ => 0,
+    });
+    marks.sum()
+}
+
+#[test]
+fn owners_that_hold_the_same_are_compared_without_a_word_of_their_keys() {
+    let case = |has_trees: bool| {
+        let (mut bench, unit, owners, target) = filled_with(20);
+        for owner in owners {
+            bench.host(owner).disk.bad.tells_no_leaves = !has_trees;
+        }
+        enter(&mut bench, &everybody(), unit, target);
+        assert!(until_complete(&mut bench, target, unit));
+        assert_eq!(bench.host(target).disk.keys_of(unit), 20);
+        marks_told(&bench)
+    };
+    assert_eq!(case(true), 0);
+    assert_eq!(case(false), 20, "without trees by marks");
+}
+
+#[test]
+fn a_promise_that_one_source_alone_has_given_is_not_forgotten() {
+    let case = || {
+        let (mut bench, unit, owners, target) = filled_with(4);
+        super::fill::next(&mut bench, &everybody(), unit, |state, _, _| {
+            let mut table = state.tables[0].clone();
+            (table.id, table.kind) = (TableId(2), crate::types::TableKind::Linearizable);
+            table.name = super::bench::name("registers");
+            state.table_id_max = TableId(2);
+            state.tables.push(table);
+        });
+        let slot = (unit, TableId(2), key("r"));
+        for (owner, time) in owners.into_iter().zip([5, 8, 8]) {
+            let mut acceptor = Acceptor::default();
+            acceptor.promise(record(time).stamp).unwrap();
+            bench.host(owner).disk.acceptors.insert(slot.clone(), acceptor);
+        }
+        enter(&mut bench, &everybody(), unit, target);
+        assert!(until_complete(&mut bench, target, unit));
+        bench.host(target).disk.acceptors[&slot].promised() == record(8).stamp
+    };
+    assert!(case());
+    let _armed = arm_mutant("registers-by-leaves");
+    assert!(!case());
 }
 
 #[test]

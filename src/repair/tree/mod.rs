@@ -304,6 +304,15 @@ impl Tree {
         nodes
     }
 
+    /// The leaves from the one on that holds a place, in order: where each begins, and its sum. Each ends where
+    /// the next one begins.
+    pub fn leaves_from(&self, place: &Place) -> impl Iterator<Item = (&Place, Sum)> {
+        let first = self.leaves.range::<Place, _>(..=place).next_back();
+        let from = first.map_or(place, |(first, _)| first);
+        let leaves = self.leaves.range::<Place, _>((Bound::Included(from), Bound::Unbounded));
+        leaves.map(|(place, leaf)| (place, leaf.sum()))
+    }
+
     fn dividing_level(&self, range: &Range) -> u8 {
         let mut counts = [0_usize; 16];
         for (_, leaf) in self.within(range).filter(|(place, _)| **place > range.from) {

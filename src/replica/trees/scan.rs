@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::causality::{Acceptor, SiblingSet};
 use crate::message::DiskError;
-use crate::repair::tree::{Entry, Place, Print, Range, Wanted};
+use crate::repair::tree::{Entry, Place, Print, Range, Sum, Wanted};
 use crate::replica::keyspace::{DATA, UNIT_BYTES, is_sibling, unit_prefix};
 use crate::replica::{causal, disk_error, record, register};
 use crate::storage::{Direction, KeyRange, Snapshot};
@@ -22,7 +22,10 @@ pub(super) fn read(
     wanted: &Wanted,
 ) -> Result<(Vec<(Place, Print)>, bool), DiskError> {
     let mut found = Vec::new();
-    let mut take = |entry: Entry| found.push((entry.place, entry.print));
+    let mut take = |entry: Entry| {
+        found.push((entry.place, entry.print));
+        true
+    };
     let is_last = match wanted {
         Wanted::All(range) => {
             let start = Bound::Included(&range.from);
@@ -45,17 +48,39 @@ pub(super) fn entries(
 ) -> Result<Vec<Entry>, DiskError> {
     let mut found = Vec::new();
     let bounds = (Bound::Included(&range.from), range.to.as_ref());
-    walk(snapshot, unit, bounds, limit, &mut |entry| found.push(entry))?;
+    let mut take = |entry| {
+        found.push(entry);
+        true
+    };
+    walk(snapshot, unit, bounds, limit, &mut take)?;
     Ok(found)
 }
 
-/// Takes the entries between two places, at most `limit`. Returns whether those were all.
+/// The sum of the entries of a range; one that has more than `most` is summed no further.
+pub(super) fn sum(
+    snapshot: &Snapshot,
+    unit: Unit,
+    range: &Range,
+    most: u64,
+) -> Result<Sum, DiskError> {
+    let mut sum = Sum::default();
+    let mut take = |entry: Entry| {
+        sum.add(entry.print);
+        sum.count <= most
+    };
+    let bounds = (Bound::Included(&range.from), range.to.as_ref());
+    walk(snapshot, unit, bounds, usize::MAX, &mut take)?;
+    Ok(sum)
+}
+
+/// Takes the entries between two places, at most `limit`, and as long as `take` says that it goes on. Returns
+/// whether those were all.
 fn walk(
     snapshot: &Snapshot,
     unit: Unit,
     (start, to): (Bound<&Place>, Option<&Place>),
     limit: usize,
-    take: &mut dyn FnMut(Entry),
+    take: &mut dyn FnMut(Entry) -> bool,
 ) -> Result<bool, DiskError> {
     let prefix = unit_prefix(DATA, unit);
     let key = |place: &Place| [&prefix[..], place.as_bytes()].concat();
@@ -90,7 +115,11 @@ fn walk(
                 }
             }
         };
-        entry.into_iter().for_each(&mut *take);
+        if let Some(entry) = entry
+            && !take(entry)
+        {
+            return Ok(false);
+        }
     }
 }
 
