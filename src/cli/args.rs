@@ -191,6 +191,9 @@ pub(crate) enum Command {
     Flush(super::stores::NodesArgs),
     /// Merge all tables, on all nodes or one; a node goes on when the time to wait is over
     Compact(super::stores::NodesArgs),
+    /// Measure rates and latencies under a workload, and compare runs
+    #[command(subcommand, arg_required_else_help = true)]
+    Bench(super::bench::BenchCommand),
     /// Show versions
     Version(super::version::VersionArgs),
     /// Write a shell's completion script

@@ -123,6 +123,14 @@ impl Failure {
         Failure::new(Exit::Internal, "INTERNAL", message)
     }
 
+    /// A benchmark has read what was never written.
+    pub(crate) fn wrong_values(count: u64) -> Failure {
+        let message = format!("{count} answers were not what was written to their keys");
+        let failure = Failure::new(Exit::Internal, "WRONG_VALUE", message);
+        let hint = "if somebody else writes these keys, choose another --prefix, or --no-verify";
+        Failure { hint: Some(hint.to_owned()), ..failure }
+    }
+
     /// Someone pressed Ctrl-C.
     pub(crate) fn interrupted() -> Failure {
         let failure = Failure::new(Exit::Interrupted, "INTERRUPTED", "interrupted");

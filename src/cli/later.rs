@@ -20,22 +20,10 @@ pub(crate) enum Later {
     /// Compute how many nodes to reserve (not available yet)
     #[command(hide = true, disable_help_flag = true)]
     Capacity(Rest),
-    /// Run a benchmark (not available yet)
-    #[command(hide = true, disable_help_flag = true)]
-    Bench(Rest),
 }
 
 /// The truth about a command to come.
 pub(crate) fn refuse(command: &Later) -> Failure {
-    let (name, rest) = match command {
-        Later::Capacity(rest) => ("capacity", rest),
-        Later::Bench(rest) => ("bench", rest),
-    };
-    // Name the subcommand too, but not a key or a value, which are none of an error's business.
-    let groups = ["bench"];
-    let word = rest.words.first().and_then(|word| word.to_str());
-    match word.filter(|word| groups.contains(&name) && !word.starts_with('-')) {
-        Some(word) => Failure::not_available_yet(&format!("`kvctl {name} {word}`")),
-        None => Failure::not_available_yet(&format!("`kvctl {name}`")),
-    }
+    let Later::Capacity(_) = command;
+    Failure::not_available_yet("`kvctl capacity`")
 }

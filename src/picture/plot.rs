@@ -3,7 +3,7 @@
 
 use core::fmt::Write as _;
 
-use super::svg::{Escaped, member_colour};
+use super::svg::{Escaped, STYLE, member_colour};
 
 /// What to draw.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -39,12 +39,6 @@ const TOP: f64 = 60.0;
 const BOTTOM: f64 = 330.0;
 /// Longer lines are thinned out to about so many points: a screen shows no more.
 const POINTS_MAX: usize = 2000;
-
-const STYLE: &str = "\
-text{font-family:system-ui,-apple-system,'Segoe UI','DejaVu Sans',sans-serif;fill:#1f2933;\
-font-size:12px}.title{font-size:15px;font-weight:600}.grid{stroke:#d5dbe1;stroke-width:1}\
-.mark{stroke:#66788a;stroke-width:1;stroke-dasharray:4 3}.line{fill:none;stroke-width:1.8}\
-@media(prefers-color-scheme:dark){text{fill:#e4e9ee}.grid{stroke:#38424d}}";
 
 /// Draws the plot. The text is a whole SVG document, whose size depends on the number of lines and
 /// not on their length.

@@ -148,7 +148,7 @@ async fn acknowledged_writes_are_read_while_a_node_is_killed() {
     let client = Client::builder().endpoints(cluster.endpoints.split(',')).connect_lazy().unwrap();
     let history = Arc::new(Mutex::new(History::new()));
     let plan = Plan {
-        mix: Mix { get: 5, put: 4, delete: 1 },
+        mix: Mix { get: 5, put: 4, delete: 1, ..Mix::NONE },
         pace: Pace::Closed,
         duration: Duration::from_secs(120),
         operations_max: Some(6000),

@@ -92,10 +92,7 @@ fn keys_and_values_beyond_their_limits_are_usage_errors() {
 
 #[test]
 fn what_is_not_available_yet_says_so_and_exits_2() {
-    let lines = [
-        "capacity --nodes 1000 --p 0.005 --confidence 0.99",
-        "bench run A --duration 1s --rate 100",
-    ];
+    let lines = ["capacity --nodes 1000 --p 0.005 --confidence 0.99"];
     for line in lines {
         let ran = kvctl("127.0.0.1:1", line);
         assert_eq!(ran.code, 2, "{line}");
