@@ -47,6 +47,7 @@ pub fn density_svg(picture: &DensityPicture) -> String {
     let (low, high) = (rows().min().unwrap_or(-30), rows().max().unwrap_or(-21) + 1);
     let most = cells.iter().flat_map(|column| column.values().copied()).max().unwrap_or(1);
     let step = picture.width * count(joined);
+    let columns = count(picture.columns.len()) / count(joined);
     let title = Escaped(&picture.title);
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {}\" role=\"img\">\
@@ -54,7 +55,7 @@ pub fn density_svg(picture: &DensityPicture) -> String {
          <text class=\"title\" x=\"{LEFT}\" y=\"24\">{title}</text>\n",
         BOTTOM + 66.0
     );
-    let scale = Scale { low: f64::from(low), high: f64::from(high), columns: count(cells.len()) };
+    let scale = Scale { low: f64::from(low), high: f64::from(high), columns };
     for (at, column) in cells.iter().enumerate() {
         let (x, next) = (scale.x(count(at)), scale.x(count(at) + 1.0));
         for (row, number) in column {
@@ -72,7 +73,7 @@ pub fn density_svg(picture: &DensityPicture) -> String {
             );
         }
     }
-    axes(&mut svg, &scale, step * count(cells.len()));
+    axes(&mut svg, &scale, step * columns);
     legend(&mut svg, most);
     svg.push_str("</svg>\n");
     svg
@@ -86,7 +87,7 @@ struct Scale {
 
 impl Scale {
     fn x(&self, column: f64) -> f64 {
-        LEFT + (RIGHT - LEFT) * (column / self.columns.max(1.0))
+        LEFT + (RIGHT - LEFT) * (column / self.columns.max(1.0)).min(1.0)
     }
 
     fn y(&self, row: f64) -> f64 {

@@ -18,13 +18,13 @@ use crate::kvctl::{kvctl, kvctl_with};
 const NODES: u16 = 3;
 
 /// Three nodes on this machine; stopped when dropped.
-struct Cluster {
+pub(crate) struct Cluster {
     directory: tempfile::TempDir,
-    endpoints: String,
+    pub(crate) endpoints: String,
 }
 
 impl Cluster {
-    fn start() -> Cluster {
+    pub(crate) fn start() -> Cluster {
         let directory = tempfile::tempdir().unwrap();
         let base = free_ports().to_string();
         let output = kvd(&directory)

@@ -76,7 +76,7 @@ pub(super) struct Cluster {
 /// What was measured, from the end of the warm-up on.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(super) struct Measured {
-    /// Up to the last answer.
+    /// Up to the end, or to the last answer if that came later.
     pub(super) seconds: f64,
     pub(super) interrupted: bool,
     pub(super) kinds: BTreeMap<String, KindResult>,
@@ -160,12 +160,15 @@ pub(super) struct Beside {
 }
 
 impl Measured {
-    pub(super) fn new(report: &Report, beside: Beside) -> Measured {
+    /// Of a run that was to take `duration`.
+    pub(super) fn new(report: &Report, duration: Duration, beside: Beside) -> Measured {
         let kind = |(kind, outcomes): (&crate::load::mix::Kind, &Outcomes)| {
             (kind.as_str().to_owned(), KindResult::of(outcomes))
         };
+        // The last operation of an open loop may be answered before the time is over.
+        let least = if beside.interrupted { Duration::ZERO } else { duration };
         Measured {
-            seconds: report.elapsed.as_secs_f64(),
+            seconds: report.elapsed.max(least).as_secs_f64(),
             interrupted: beside.interrupted,
             kinds: report.outcomes.iter().map(kind).collect(),
             lag: Histogram::of(&report.lag),
@@ -200,8 +203,9 @@ impl Measured {
     #[allow(clippy::cast_precision_loss, reason = "a figure, not an account")]
     pub(super) fn cpu_us(&self) -> Option<f64> {
         let all = self.all();
-        let count = (all.succeeded() + all.failed()).max(1) as f64;
-        self.servers.cpu_s().map(|seconds| seconds * 1e6 / count)
+        let count = all.succeeded() + all.failed();
+        let seconds = self.servers.cpu_s().filter(|_| count > 0)?;
+        Some(seconds * 1e6 / count as f64)
     }
 }
 
@@ -319,7 +323,11 @@ pub(super) mod tests {
         let beside =
             Beside { interrupted: false, counts, series, servers: servers::tests::servers() };
         let parts = (settings, cluster, Machine::default());
-        Results::new("2026-01-02T03:04:05Z".to_owned(), parts, Measured::new(&report, beside))
+        Results::new(
+            "2026-01-02T03:04:05Z".to_owned(),
+            parts,
+            Measured::new(&report, Duration::from_secs(2), beside),
+        )
     }
 
     #[test]

@@ -208,7 +208,8 @@ impl<'a> Run<'a> {
         let interrupted = self.stop.load(Ordering::Relaxed);
         let series = self.series.lock().clone();
         let servers = self.watch.finish();
-        Measured::new(report, Beside { interrupted, counts, series, servers })
+        let beside = Beside { interrupted, counts, series, servers };
+        Measured::new(report, self.plan.duration, beside)
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the servers cost while they are asked: processor time and memory of the nodes that run on this
 //! machine, which are found by the ports they listen on. Of others nothing is known.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -97,15 +98,22 @@ impl Watch {
             .collect();
         let addresses: Vec<SocketAddr> = here.iter().map(|(_, address)| *address).collect();
         let pids = process::listeners(&addresses);
-        let node = |((name, _), pid): (&(&str, SocketAddr), Option<u32>)| {
-            let cost = NodeCost { name: (*name).to_owned(), samples: Vec::new() };
-            Some((pid?, cost, Duration::ZERO))
-        };
-        let nodes: Vec<_> = here.iter().zip(pids).filter_map(node).collect();
-        let why = match (here.len(), nodes.len()) {
+        let known = pids.iter().flatten().count();
+        // Several nodes of one process cost what it costs, once.
+        let mut names: BTreeMap<u32, Vec<&str>> = BTreeMap::new();
+        for ((name, _), pid) in here.iter().zip(pids) {
+            if let Some(pid) = pid {
+                names.entry(pid).or_default().push(name);
+            }
+        }
+        let cost = |names: Vec<&str>| NodeCost { name: names.join(", "), samples: Vec::new() };
+        let mut nodes: Vec<_> =
+            names.into_iter().map(|(pid, names)| (pid, cost(names), Duration::ZERO)).collect();
+        nodes.sort_by(|a, b| a.1.name.cmp(&b.1.name));
+        let why = match (here.len(), known) {
             (0, _) => Some("no node listens on a loopback address of this machine".to_owned()),
             (_, 0) => Some("the nodes' processes cannot be looked at (/proc of Linux)".to_owned()),
-            (_, known) if known < all.len() => {
+            _ if known < all.len() => {
                 Some(format!("only {known} of {} nodes can be looked at from here", all.len()))
             }
             _ => None,

@@ -122,9 +122,13 @@ pub(super) fn errors(measured: &Measured) -> Vec<(&str, &str, u64)> {
 /// What the servers cost: name, processor time per operation in microseconds, processors busy, memory.
 pub(super) fn costs(measured: &Measured) -> Vec<[String; 4]> {
     let all = measured.all();
-    let operations = count(all.succeeded() + all.failed()).max(1.0);
+    let operations = count(all.succeeded() + all.failed());
     let row = |name: &str, cpu_s: f64, seconds: f64, bytes: u64| {
-        let us = format!("{:.1} µs", cpu_s * 1e6 / operations);
+        let us = if operations > 0.0 {
+            format!("{:.1} µs", cpu_s * 1e6 / operations)
+        } else {
+            "–".to_owned()
+        };
         let busy = format!("{:.2}", cpu_s / seconds.max(1e-3));
         [name.to_owned(), us, busy, if bytes == 0 { "–".to_owned() } else { size(bytes) }]
     };
@@ -268,7 +272,7 @@ mod tests {
         for words in [
             "66.7 % get, 33.3 % put",
             "open loop, 750 op/s (poisson), at most 512 under way, 1 client",
-            " get   1 000  500.0       3  500 µs  500 µs  900 µs",
+            " get   1 000  500.0       3  501 µs  500 µs  900 µs",
             " all   1 500  750.0       6",
             "3 x get OVERLOADED <&>",
             "1 506 requests, 4 tried again",
@@ -288,6 +292,6 @@ mod tests {
         run.measured.kinds.clear();
         run.measured.interrupted = true;
         let text = table(&run, false);
-        assert!(text.contains(" all   0") && text.contains("interrupted"), "{text}");
+        assert!(text.contains(" all     0") && text.contains("interrupted"), "{text}");
     }
 }
