@@ -194,12 +194,12 @@ pub(crate) enum Command {
     /// Measure rates and latencies under a workload, and compare runs
     #[command(subcommand, arg_required_else_help = true)]
     Bench(super::bench::BenchCommand),
+    /// Show how many nodes to reserve for failures
+    Capacity(super::capacity::CapacityArgs),
     /// Show versions
     Version(super::version::VersionArgs),
     /// Write a shell's completion script
     Completion(CompletionArgs),
-    #[command(flatten)]
-    Later(super::later::Later),
 }
 
 /// `kvctl completion`

@@ -67,11 +67,6 @@ impl Failure {
         Failure::new(Exit::Usage, "USAGE", message)
     }
 
-    /// A command or option of a later version.
-    pub(crate) fn not_available_yet(what: &str) -> Failure {
-        Failure::new(Exit::Usage, "NOT_AVAILABLE_YET", format!("{what} is not available yet"))
-    }
-
     /// There are several values where one was wanted.
     pub(crate) fn siblings(count: u32, hint: &str) -> Failure {
         let message = format!("the key has {count} siblings");

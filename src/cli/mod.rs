@@ -8,6 +8,7 @@ mod args;
 mod bars;
 mod batch;
 mod bench;
+mod capacity;
 mod cas;
 mod del;
 mod exit;
@@ -19,7 +20,6 @@ mod grid;
 mod hints;
 mod import;
 mod item;
-mod later;
 mod line;
 mod lineage;
 mod lines;
@@ -136,9 +136,9 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Flush(args) => stores::run(&context, Task::Flush, args, &mut output).await,
         Command::Compact(args) => stores::run(&context, Task::Compact, args, &mut output).await,
         Command::Bench(command) => bench::run(&context, command, &mut output).await,
+        Command::Capacity(args) => capacity::run(&args, &mut output),
         Command::Version(args) => version::run(&context, &args, &mut output).await,
         Command::Completion(args) => completion(&args, &mut output),
-        Command::Later(command) => Err(later::refuse(&command)),
     };
     let finished = output.finish();
     outcome.and(finished)

@@ -4,6 +4,7 @@
 
 use core::fmt::Write as _;
 
+use super::plot::{number, round_steps};
 use super::svg::{Escaped, STYLE, seconds};
 
 /// What to draw.
@@ -126,28 +127,40 @@ fn strength(number: u64, most: u64) -> f64 {
     0.15 + 0.85 * (number as f64).ln_1p() / (most.max(1) as f64).ln_1p()
 }
 
-fn axes(svg: &mut String, scale: &Scale, end: f64) {
-    let mut power = (scale.low / PER_DECADE).ceil();
+/// Latencies with a line across: powers of ten, and where these are few, twice and five times them.
+fn labels(scale: &Scale) -> Vec<f64> {
+    let times: &[f64] =
+        if scale.high - scale.low < 3.0 * PER_DECADE { &[1.0, 2.0, 5.0] } else { &[1.0] };
+    let mut power = (scale.low / PER_DECADE).floor();
+    let mut labels = Vec::new();
     while power * PER_DECADE <= scale.high {
-        let y = scale.y(power * PER_DECADE);
+        labels.extend(times.iter().map(|times| times * 10f64.powf(power)));
+        power += 1.0;
+    }
+    let row = |latency: &f64| latency.log10() * PER_DECADE;
+    labels.retain(|latency| (scale.low - 1e-6..=scale.high + 1e-6).contains(&row(latency)));
+    labels
+}
+
+fn axes(svg: &mut String, scale: &Scale, end: f64) {
+    for latency in labels(scale) {
+        let y = scale.y(latency.log10() * PER_DECADE);
         let _ = writeln!(
             svg,
             "<line class=\"grid\" x1=\"{LEFT}\" y1=\"{y:.1}\" x2=\"{RIGHT}\" y2=\"{y:.1}\"/>\
              <text text-anchor=\"end\" x=\"{:.1}\" y=\"{:.1}\">{}</text>",
             LEFT - 6.0,
             y + 4.0,
-            seconds(10f64.powf(power)),
+            seconds(latency),
         );
-        power += 1.0;
     }
-    for tenth in 0..=10 {
-        let share = f64::from(tenth) / 10.0;
+    for at in round_steps((0.0, end), 11.0) {
         let _ = writeln!(
             svg,
-            "<text text-anchor=\"middle\" x=\"{:.1}\" y=\"{:.1}\">{:.1}</text>",
-            LEFT + (RIGHT - LEFT) * share,
+            "<text text-anchor=\"middle\" x=\"{:.1}\" y=\"{:.1}\">{}</text>",
+            LEFT + (RIGHT - LEFT) * at / end.max(1e-9),
             BOTTOM + 16.0,
-            end * share
+            number(at)
         );
     }
     let _ = writeln!(
@@ -214,6 +227,6 @@ mod tests {
     fn nothing_is_drawn_too_and_long_runs_are_joined() {
         assert!(!density_svg(&DensityPicture::default()).contains("NaN"));
         let svg = density_svg(&picture(5000));
-        assert!(svg.len() < 1 << 20 && svg.contains(">5000.0<"), "{}", svg.len());
+        assert!(svg.len() < 1 << 20 && svg.contains(">5000<"), "{}", svg.len());
     }
 }

@@ -13,6 +13,9 @@ use crate::load::process;
 /// Samples that are kept; when there are more, every other one is left out.
 const SAMPLES_MAX: usize = 1200;
 
+/// Processor time over less than this, in seconds, is too coarse to be drawn.
+const BUSY_SECONDS_MIN: f64 = 0.3;
+
 /// What the servers cost.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub(super) struct Servers {
@@ -59,14 +62,14 @@ impl NodeCost {
         self.samples.iter().map(|sample| sample.resident_bytes).max().unwrap_or(0)
     }
 
-    /// From one sample to the next: when, and how many processors were busy on average.
+    /// From one sample to the next: when, and how many processors were busy on average. Times too short
+    /// for steps of 10 ms to tell are left out, as the last one may be.
     pub(super) fn busy(&self) -> Vec<(f64, f64)> {
         let step = |(a, b): (&Sample, &Sample)| {
             let seconds = b.at_s - a.at_s;
-            let busy = if seconds > 0.0 { (b.cpu_s - a.cpu_s) / seconds } else { 0.0 };
-            (b.at_s, busy)
+            (seconds >= BUSY_SECONDS_MIN).then(|| (b.at_s, (b.cpu_s - a.cpu_s) / seconds))
         };
-        self.samples.iter().zip(self.samples.iter().skip(1)).map(step).collect()
+        self.samples.iter().zip(self.samples.iter().skip(1)).filter_map(step).collect()
     }
 }
 
