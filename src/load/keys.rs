@@ -229,7 +229,10 @@ mod tests {
         let mut rng = fastrand::Rng::with_seed(3);
         let mut counts = vec![0u32; 1000];
         // 500 keys have been added since: the newest is number 1499.
-        (0..draws).for_each(|_| counts[1499 - latest.draw_of(1500, &mut rng) as usize] += 1);
+        for _ in 0..draws {
+            let rank = 1499 - latest.draw_of(1500, &mut rng);
+            counts[usize::try_from(rank).unwrap()] += 1;
+        }
         let zeta_n = zeta(count, theta);
         for rank in [0, 1] {
             let wanted = (rank as f64 + 1.0).powf(-theta) / zeta_n * f64::from(draws);

@@ -199,10 +199,12 @@ pub(super) fn conduct(results: &Results) -> Vec<String> {
         let timers = measured.timer_lag.latency();
         let waited = measured.lag.count().saturating_sub(measured.timer_lag.count());
         let [p50, p99] = [0.5, 0.99].map(|quantile| latency(timers.quantile(quantile)));
-        lines.push(format!(
-            "sent {p50} after they were due at p50, {p99} at p99; {} waited for a free place",
-            grouped(waited)
-        ));
+        if timers.count() > 0 {
+            lines.push(format!("sent {p50} after they were due at p50, {p99} at p99"));
+        }
+        if waited > 0 {
+            lines.push(format!("{} found no free place when they were due", grouped(waited)));
+        }
     }
     lines
 }
