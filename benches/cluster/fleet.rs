@@ -8,12 +8,11 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use roundtable::client::{Client, Lane};
+use roundtable::load::process;
 use tempfile::TempDir;
 
 use crate::place;
 
-/// Ticks of `/proc/PID/stat` a second, on every Linux that this runs on.
-const TICKS: f64 = 100.0;
 /// How long a fleet may take to serve.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -86,7 +85,8 @@ impl Fleet {
 
     /// CPU time of all three so far, user and system.
     pub(crate) fn cpu(&self) -> f64 {
-        self.children.iter().map(|child| cpu_of(&child.id().to_string())).sum()
+        let of = |child: &Child| process::cpu(child.id()).unwrap_or_default().as_secs_f64();
+        self.children.iter().map(of).sum()
     }
 
     /// Messages that the nodes have sent each other so far.
@@ -101,13 +101,10 @@ impl Fleet {
     }
 
     /// Resident memory of all three, in MiB.
+    #[allow(clippy::cast_precision_loss, reason = "a figure for people")]
     pub(crate) fn resident(&self) -> f64 {
-        let of = |child: &Child| {
-            let status = fs::read_to_string(format!("/proc/{}/status", child.id())).ok()?;
-            let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
-            line.split_whitespace().nth(1)?.parse::<f64>().ok()
-        };
-        self.children.iter().filter_map(of).sum::<f64>() / 1024.0
+        let of = |child: &Child| process::resident_bytes(child.id());
+        self.children.iter().filter_map(of).sum::<u64>() as f64 / f64::from(1 << 20)
     }
 
     /// The process ids, for a profiler.
@@ -134,15 +131,6 @@ fn metrics(http: SocketAddr) -> std::io::Result<String> {
     let mut page = String::new();
     stream.read_to_string(&mut page)?;
     Ok(page)
-}
-
-/// CPU time of a process in seconds; `self` is this one.
-pub(crate) fn cpu_of(process: &str) -> f64 {
-    let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
-    // The name may contain blanks; the fields after it do not.
-    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
-    let ticks = fields.split_whitespace().skip(11).take(2);
-    ticks.filter_map(|field| field.parse::<f64>().ok()).sum::<f64>() / TICKS
 }
 
 fn echo(index: usize, ports: &[[SocketAddr; 3]]) -> Command {

@@ -59,7 +59,7 @@ pub(crate) struct Kinds {
 }
 
 fn rows() -> Vec<Row> {
-    let put = Mix { get: 0, put: 1, delete: 0 };
+    let put = Mix { put: 1, ..Mix::NONE };
     let row = |table, operation, mix, skewed| Row { table, operation, mix, skewed };
     let mut rows = Vec::new();
     for (table, _) in KINDS {

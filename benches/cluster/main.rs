@@ -28,6 +28,7 @@ use roundtable::load::generator::{self, Plan};
 use roundtable::load::keys::{Distribution, Keys};
 use roundtable::load::latency::Latency;
 use roundtable::load::mix::{Kind, Mix};
+use roundtable::load::process;
 
 use fleet::{Fleet, System};
 use table::{Measured, Row, Table};
@@ -95,8 +96,8 @@ fn main() {
 /// All rows, in the order in which they are shown.
 fn rows(options: &Options) -> Vec<Row> {
     let mixes = [
-        ("put", Mix { get: 0, put: 1, delete: 0 }),
-        ("get", Mix { get: 1, put: 0, delete: 0 }),
+        ("put", Mix { put: 1, ..Mix::NONE }),
+        ("get", Mix { get: 1, ..Mix::NONE }),
         ("mix A", Mix::YCSB_A),
     ];
     let mixes = if options.quick { mixes.get(..2) } else { mixes.get(..) };
@@ -178,9 +179,10 @@ async fn measure(fleet: &Fleet, client: &Client, row: &Row, length: Duration) ->
         |duration| Plan { mix: row.mix, workers: row.clients, duration, ..Plan::new(keys()) };
     // Connections, branch predictors, caches.
     generator::run(client, &plan(length / 8)).await;
-    let (server, own) = (fleet.cpu(), fleet::cpu_of("self"));
+    let own_cpu = || process::own_cpu().unwrap_or_default().as_secs_f64();
+    let (server, own) = (fleet.cpu(), own_cpu());
     let report = generator::run(client, &plan(length)).await;
-    let (server, own) = (fleet.cpu() - server, fleet::cpu_of("self") - own);
+    let (server, own) = (fleet.cpu() - server, own_cpu() - own);
     let mut latency = Latency::default();
     let mut failed = 0;
     for kind in Kind::ALL {

@@ -128,11 +128,9 @@ pub(crate) async fn at_rest(cluster: &Cluster) {
 pub(crate) fn ticks(cluster: &Cluster) -> u64 {
     let running = cluster.nodes.iter().filter(|node| node.runs());
     let of = |node: &crate::fixture::node::Node| {
-        let file = format!("/proc/{}/stat", node.pid().as_raw_nonzero());
-        let text = std::fs::read_to_string(file).unwrap_or_default();
-        let fields = text.rsplit_once(')').map_or("", |(_, fields)| fields);
-        let times = fields.split_whitespace().skip(11).take(2);
-        times.filter_map(|ticks| ticks.parse::<u64>().ok()).sum::<u64>()
+        let pid = node.pid().as_raw_nonzero().get().unsigned_abs();
+        let used = roundtable::load::process::cpu(pid).unwrap_or_default();
+        u64::try_from(used.as_millis() / 10).unwrap_or(u64::MAX)
     };
     running.map(of).sum()
 }

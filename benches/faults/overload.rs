@@ -166,12 +166,10 @@ fn sum(page: &str, names: &[&str]) -> f64 {
     samples.sum()
 }
 
+#[allow(clippy::cast_precision_loss, reason = "a figure for people")]
 fn resident_mib(pid: rustix::process::Pid) -> f64 {
-    let file = format!("/proc/{}/status", pid.as_raw_nonzero());
-    let status = std::fs::read_to_string(file).unwrap_or_default();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:"));
-    let kib = line.and_then(|line| line.split_whitespace().nth(1)).and_then(|n| n.parse().ok());
-    kib.unwrap_or(0.0) / 1024.0
+    let pid = pid.as_raw_nonzero().get().unsigned_abs();
+    roundtable::load::process::resident_bytes(pid).unwrap_or(0) as f64 / f64::from(1 << 20)
 }
 
 #[allow(clippy::cast_precision_loss, reason = "rates, not accounts")]

@@ -191,12 +191,15 @@ pub(crate) enum Command {
     Flush(super::stores::NodesArgs),
     /// Merge all tables, on all nodes or one; a node goes on when the time to wait is over
     Compact(super::stores::NodesArgs),
+    /// Measure rates and latencies under a workload, and compare runs
+    #[command(subcommand, arg_required_else_help = true)]
+    Bench(super::bench::BenchCommand),
+    /// Show how many nodes to reserve for failures
+    Capacity(super::capacity::CapacityArgs),
     /// Show versions
     Version(super::version::VersionArgs),
     /// Write a shell's completion script
     Completion(CompletionArgs),
-    #[command(flatten)]
-    Later(super::later::Later),
 }
 
 /// `kvctl completion`

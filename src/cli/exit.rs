@@ -67,11 +67,6 @@ impl Failure {
         Failure::new(Exit::Usage, "USAGE", message)
     }
 
-    /// A command or option of a later version.
-    pub(crate) fn not_available_yet(what: &str) -> Failure {
-        Failure::new(Exit::Usage, "NOT_AVAILABLE_YET", format!("{what} is not available yet"))
-    }
-
     /// There are several values where one was wanted.
     pub(crate) fn siblings(count: u32, hint: &str) -> Failure {
         let message = format!("the key has {count} siblings");
@@ -121,6 +116,14 @@ impl Failure {
     /// A file, or a defect.
     pub(crate) fn internal(message: impl Into<String>) -> Failure {
         Failure::new(Exit::Internal, "INTERNAL", message)
+    }
+
+    /// A benchmark has read what was never written.
+    pub(crate) fn wrong_values(count: u64) -> Failure {
+        let message = format!("{count} answers were not what was written to their keys");
+        let failure = Failure::new(Exit::Internal, "WRONG_VALUE", message);
+        let hint = "if somebody else writes these keys, choose another --prefix, or --no-verify";
+        Failure { hint: Some(hint.to_owned()), ..failure }
     }
 
     /// Someone pressed Ctrl-C.

@@ -7,6 +7,8 @@
 mod args;
 mod bars;
 mod batch;
+mod bench;
+mod capacity;
 mod cas;
 mod del;
 mod exit;
@@ -18,7 +20,6 @@ mod grid;
 mod hints;
 mod import;
 mod item;
-mod later;
 mod line;
 mod lineage;
 mod lines;
@@ -94,6 +95,9 @@ pub fn main() -> ExitCode {
 }
 
 async fn interruptible(cli: Cli) -> Result<(), Failure> {
+    if matches!(&cli.command, Command::Bench(bench) if bench.ends_itself()) {
+        return run(cli).await;
+    }
     tokio::select! {
         outcome = run(cli) => outcome,
         _ = tokio::signal::ctrl_c() => Err(Failure::interrupted()),
@@ -131,9 +135,10 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Scrub(command) => scrub::run(&context, command, &mut output).await,
         Command::Flush(args) => stores::run(&context, Task::Flush, args, &mut output).await,
         Command::Compact(args) => stores::run(&context, Task::Compact, args, &mut output).await,
+        Command::Bench(command) => bench::run(&context, command, &mut output).await,
+        Command::Capacity(args) => capacity::run(&args, &mut output),
         Command::Version(args) => version::run(&context, &args, &mut output).await,
         Command::Completion(args) => completion(&args, &mut output),
-        Command::Later(command) => Err(later::refuse(&command)),
     };
     let finished = output.finish();
     outcome.and(finished)

@@ -122,6 +122,13 @@ impl Output {
         bar.set_draw_target(if self.progress { target } else { ProgressDrawTarget::hidden() });
         bar
     }
+
+    /// A progress bar on stderr over `total` of what `unit` says.
+    pub(crate) fn counter(&self, total: u64, unit: &'static str) -> ProgressBar {
+        let bar = self.progress(Some(total)).with_message(unit);
+        bar.set_style(style("{bar:32} {percent:>3}%  {human_pos} of {human_len} {msg}  eta {eta}"));
+        bar
+    }
 }
 
 impl Output {

@@ -6,6 +6,7 @@
 pub mod admission;
 mod birth;
 mod canonical;
+pub mod capacity;
 mod change;
 mod decree;
 mod founding;

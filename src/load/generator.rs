@@ -15,11 +15,13 @@ use tokio::task::JoinSet;
 
 use crate::client::{Client, Clock, Quorum};
 
+use super::growth::Growth;
 use super::history::History;
 use super::keys::Keys;
 use super::latency::Latency;
 use super::mix::{Kind, Mix};
 use super::schedule::{Schedule, Spacing};
+use super::series::Series;
 use super::timeline::Timeline;
 use super::worker::Worker;
 
@@ -40,6 +42,12 @@ pub enum Pace {
 /// The code under which operations beyond a plan's patience are counted.
 pub const LATE: &str = "LATE";
 
+/// The code under which answers are counted that are not what was written; see [`Plan::verify`].
+pub const WRONG_VALUE: &str = "WRONG_VALUE";
+
+/// Books that workers share: each is a megabyte or two, which a thousand workers cannot have each.
+const BOOKS_MAX: usize = 8;
+
 /// What to do.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -57,15 +65,28 @@ pub struct Plan {
     /// Operations in flight at most. In an open loop, operations that fall due beyond it wait, and
     /// their wait counts.
     pub workers: u32,
-    /// No operation starts, or falls due, after this.
+    /// Operations that fall due in this time from the start on are asked and not counted, unless they
+    /// are answered with a wrong value; everything else counts from its end on.
+    pub warmup: Duration,
+    /// No operation starts, or falls due, when it is so long after the warm-up.
     pub duration: Duration,
+    /// Whether an open loop ends with its time: what has fallen due and has not been begun by then is
+    /// given up and counted in [`Report::unstarted`]. Without, it is asked all the same, later.
+    pub is_cut: bool,
     /// Once it is set no further operation starts or falls due, for runs whose end is an event. What
     /// workers have taken on by then is still done: in an open loop, the next `workers` operations.
     pub stop: Option<Arc<AtomicBool>>,
     /// No more than this many operations in all, if there is such a number.
     pub operations_max: Option<u64>,
-    /// Bytes of a value; values are unique, so they have at least some 20.
+    /// Bytes of a value, at least [`super::payload::BYTES_MIN`]. No two are the same.
     pub value_bytes: usize,
+    /// Whether what is read is compared with what [`super::payload`] writes. Only for keys that
+    /// nobody else has written.
+    pub verify: bool,
+    /// Most entries a scan asks for; each draws from 1 up to this.
+    pub scan_max: u32,
+    /// How many keys there are, which inserts add to. Clones of a plan share it.
+    pub growth: Arc<Mutex<Growth>>,
     /// The table.
     pub table: String,
     /// Read quorum; the table's when left out.
@@ -76,30 +97,45 @@ pub struct Plan {
     pub seed: u64,
     /// Where to note what it was like from moment to moment.
     pub timeline: Option<Arc<Mutex<Timeline>>>,
-    /// Where to write down every operation, for the checkers. Grows with the run.
+    /// The same, coarser and much smaller.
+    pub series: Option<Arc<Mutex<Series>>>,
+    /// Where to write down every operation, for the checkers: of mixes of gets, puts and deletes.
+    /// Grows with the run.
     pub history: Option<Arc<Mutex<History>>>,
 }
 
 impl Plan {
     /// A closed loop of 16 workers on `keys` for ten seconds: half reads, half writes of 100 B.
     pub fn new(keys: Keys) -> Plan {
+        let growth = Arc::new(Mutex::new(Growth::new(keys.count())));
         Plan {
             keys,
+            growth,
             patience: None,
             mix: Mix::YCSB_A,
             pace: Pace::Closed,
             workers: 16,
+            warmup: Duration::ZERO,
             duration: Duration::from_secs(10),
+            is_cut: false,
             stop: None,
             operations_max: None,
             value_bytes: 100,
+            verify: false,
+            scan_max: 100,
             table: String::new(),
             r: None,
             w: None,
             seed: 0,
             timeline: None,
+            series: None,
             history: None,
         }
+    }
+
+    /// Whether the run was told to stop.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stop.as_ref().is_some_and(|stop| stop.load(Ordering::Relaxed))
     }
 }
 
@@ -110,6 +146,10 @@ pub struct Outcomes {
     pub latency: Latency,
     /// How many failed, by the error's code.
     pub errors: BTreeMap<String, u64>,
+    /// How many of the successful read a key that is not there.
+    pub absent: u64,
+    /// Entries that the successful scans returned.
+    pub entries: u64,
 }
 
 impl Outcomes {
@@ -127,13 +167,18 @@ impl Outcomes {
 /// What it was like.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
-    /// From the start to the last answer.
+    /// From the end of the warm-up to the last answer.
     pub elapsed: Duration,
     /// By kind; kinds that did not occur are missing.
     pub outcomes: BTreeMap<Kind, Outcomes>,
     /// How late operations were sent after they were due, in an open loop. Timers tick in
     /// milliseconds, so about one is normal; much more means that the workers were too few.
     pub lag: Latency,
+    /// Of these, how late the timers were that operations waited for: what the generator itself is
+    /// to blame for. The others found no free worker when they were due.
+    pub timer_lag: Latency,
+    /// Operations that were due and were given up, since the time of a run that is cut was over.
+    pub unstarted: u64,
 }
 
 impl Report {
@@ -148,9 +193,13 @@ impl Report {
     pub fn merge(&mut self, other: &Report) {
         self.elapsed = self.elapsed.max(other.elapsed);
         self.lag.merge(&other.lag);
+        self.timer_lag.merge(&other.timer_lag);
+        self.unstarted += other.unstarted;
         for (kind, theirs) in &other.outcomes {
             let ours = self.outcomes.entry(*kind).or_default();
             ours.latency.merge(&theirs.latency);
+            ours.absent += theirs.absent;
+            ours.entries += theirs.entries;
             for (code, count) in &theirs.errors {
                 *ours.errors.entry(code.clone()).or_default() += count;
             }
@@ -163,8 +212,11 @@ impl Report {
 pub(crate) struct Dispenser {
     schedule: Option<Schedule>,
     left: Option<u64>,
-    duration: Duration,
+    end: Duration,
+    is_cut: bool,
     stop: Option<Arc<AtomicBool>>,
+    /// Where a cut run has put what it gave up, until somebody takes it.
+    given_up: u64,
 }
 
 /// The next operation of a worker.
@@ -182,8 +234,14 @@ impl Dispenser {
             Pace::Open { rate, spacing } => Some(Schedule::new(rate, spacing, plan.seed)),
             Pace::Closed => None,
         };
-        let (left, stop) = (plan.operations_max, plan.stop.clone());
-        Dispenser { schedule, left, duration: plan.duration, stop }
+        Dispenser {
+            schedule,
+            left: plan.operations_max,
+            end: plan.warmup + plan.duration,
+            is_cut: plan.is_cut,
+            stop: plan.stop.clone(),
+            given_up: 0,
+        }
     }
 
     /// The next operation; `None` when the run is over. `elapsed` is the time since its start. What
@@ -196,12 +254,14 @@ impl Dispenser {
         mut skip: impl FnMut(Duration),
     ) -> Option<Due> {
         loop {
-            if self.stop.as_ref().is_some_and(|stop| stop.load(Ordering::Relaxed)) {
+            let is_stopped = self.stop.as_ref().is_some_and(|stop| stop.load(Ordering::Relaxed));
+            if is_stopped || (self.is_cut && elapsed >= self.end) {
+                self.give_up(elapsed.min(self.end));
                 return None;
             }
             let due = match &mut self.schedule {
-                Some(schedule) => Due::At(schedule.next().filter(|at| *at < self.duration)?),
-                None if elapsed < self.duration => Due::Now,
+                Some(schedule) => Due::At(schedule.next().filter(|at| *at < self.end)?),
+                None if elapsed < self.end => Due::Now,
                 None => return None,
             };
             if let Some(left) = &mut self.left {
@@ -213,29 +273,57 @@ impl Dispenser {
             }
         }
     }
+
+    /// Gives up what is due before `end`.
+    fn give_up(&mut self, end: Duration) {
+        // Taken away: another worker that comes later counts nothing twice.
+        if let Some(schedule) = self.schedule.take_if(|_| self.is_cut) {
+            let due = schedule.take_while(|at| *at < end).fold(0u64, |count, _| count + 1);
+            self.given_up += self.left.take().map_or(due, |left| due.min(left));
+        }
+    }
+
+    /// How many operations were given up.
+    pub(crate) fn given_up(&self) -> u64 {
+        self.given_up
+    }
 }
 
 /// Runs `plan` against the cluster of `client`. Dropping the future stops it.
 pub async fn run(client: &Client, plan: &Plan) -> Report {
+    run_over(core::slice::from_ref(client), plan).await
+}
+
+/// As [`run`], with the workers dealt to `clients` in turn.
+pub async fn run_over(clients: &[Client], plan: &Plan) -> Report {
     let plan = Arc::new(plan.clone());
     let dispenser = Arc::new(Mutex::new(Dispenser::new(&plan)));
-    let all = (0..plan.workers.max(1)).map(|n| Worker::new(client.clone(), plan.clone(), n));
-    let all: Vec<Worker> = all.collect();
+    let books: Vec<Arc<Mutex<Report>>> = (0..BOOKS_MAX).map(|_| Arc::default()).collect();
+    let dealt = clients.iter().cycle().zip(books.iter().cycle()).zip(0..plan.workers.max(1));
+    let make = |((client, book), number): ((&Client, &Arc<Mutex<Report>>), u32)| {
+        Worker::new(client.clone(), plan.clone(), number, book.clone())
+    };
+    let all: Vec<Worker> = dealt.map(make).collect();
     // Making a thousand workers takes a while, which no user waits for.
     let clock = Clock::start();
     let mut workers = JoinSet::new();
     for worker in all {
         workers.spawn(worker.run(clock, dispenser.clone()));
     }
-    let mut report = Report::default();
     while let Some(finished) = workers.join_next().await {
-        match finished {
-            Ok(part) => report.merge(&part),
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        if let Err(error) = finished {
+            std::panic::resume_unwind(error.into_panic());
         }
     }
+    let mut report = Report::default();
+    books.iter().for_each(|book| report.merge(&book.lock()));
+    report.unstarted += dispenser.lock().given_up();
     report
 }
+
+#[cfg(test)]
+#[path = "generator_tests.rs"]
+mod measured;
 
 #[cfg(test)]
 mod tests {
@@ -293,7 +381,7 @@ mod tests {
         let client = client.connect_lazy().unwrap();
         let history = Arc::new(Mutex::new(History::new()));
         let plan = Plan {
-            mix: Mix { get: 2, put: 2, delete: 1 },
+            mix: Mix { get: 2, put: 2, delete: 1, ..Mix::NONE },
             duration: Duration::from_secs(3600),
             history: Some(history.clone()),
             ..plan(pace, Some(400))

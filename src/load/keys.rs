@@ -16,6 +16,12 @@ pub enum Distribution {
         /// The skew.
         theta: f64,
     },
+    /// The keys that were added last take most requests: as `Zipfian`, but rank 0 is the newest key,
+    /// and nothing is scrambled.
+    Latest {
+        /// The skew.
+        theta: f64,
+    },
 }
 
 /// Chooses among `count` keys.
@@ -27,6 +33,8 @@ pub struct Keys {
     count: u64,
     prefix: String,
     zipf: Option<Zipf>,
+    /// Ranks count back from the newest key.
+    is_latest: bool,
     /// The keys themselves, where they do not follow from the prefix.
     listed: Arc<[Key]>,
 }
@@ -50,16 +58,17 @@ impl Keys {
         distribution: Distribution,
     ) -> Result<Keys, String> {
         let (prefix, count) = (prefix.into(), count.max(1));
-        let keys = |zipf| Keys { count, prefix: prefix.clone(), zipf, listed: Arc::default() };
-        let keys = match distribution {
-            Distribution::Uniform => keys(None),
-            Distribution::Zipfian { theta } if theta > 0.0 && theta < 1.0 => {
-                keys(Some(Zipf::new(count, theta)))
-            }
-            Distribution::Zipfian { theta } => {
-                return Err(format!("theta {theta} is not in (0, 1)"));
+        let zipf = match distribution {
+            Distribution::Uniform => None,
+            Distribution::Zipfian { theta } | Distribution::Latest { theta } => {
+                if !(theta > 0.0 && theta < 1.0) {
+                    return Err(format!("theta {theta} is not in (0, 1)"));
+                }
+                Some(Zipf::new(count, theta))
             }
         };
+        let is_latest = matches!(distribution, Distribution::Latest { .. });
+        let keys = Keys { count, prefix, zipf, is_latest, listed: Arc::default() };
         Key::new(keys.name(u64::MAX)).map_err(|error| error.to_string())?;
         Ok(keys)
     }
@@ -73,7 +82,8 @@ impl Keys {
             return Err("no keys to choose among".to_owned());
         }
         let count = keys.len() as u64;
-        Ok(Keys { count, prefix: String::new(), zipf: None, listed: keys.into() })
+        let prefix = String::new();
+        Ok(Keys { count, prefix, zipf: None, is_latest: false, listed: keys.into() })
     }
 
     /// How many keys there are.
@@ -97,10 +107,24 @@ impl Keys {
 
     /// Draws a key's number, below [`Keys::count`].
     pub fn draw_index(&self, rng: &mut fastrand::Rng) -> u64 {
+        self.draw_of(self.count, rng)
+    }
+
+    /// Draws a key's number when there are `present` keys by now, at least [`Keys::count`]: uniform
+    /// over all of them, the newest most of all, or zipfian over the first ones, whose hot keys stay
+    /// the same.
+    pub fn draw_of(&self, present: u64, rng: &mut fastrand::Rng) -> u64 {
+        let present = present.max(self.count);
         match &self.zipf {
-            None => rng.u64(..self.count),
+            None => rng.u64(..present),
+            Some(zipf) if self.is_latest => present - 1 - zipf.rank(self.count, rng.f64()),
             Some(zipf) => scramble(zipf.rank(self.count, rng.f64())) % self.count,
         }
+    }
+
+    /// What all keys begin with; empty where they are listed.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
     }
 
     fn name(&self, index: u64) -> String {
@@ -196,6 +220,41 @@ mod tests {
         assert!(counts[0] > counts[1] && counts[1] > counts[9]);
         let top: u64 = counts.iter().take(100).sum();
         assert!(top > 100_000, "{top} of 200,000 for the hottest hundredth");
+    }
+
+    #[test]
+    fn the_first_ranks_come_as_often_as_zipf_says() {
+        let (count, theta, draws) = (1000, 0.9, 400_000);
+        let latest = Keys::new("k", count, Distribution::Latest { theta }).unwrap();
+        let mut rng = fastrand::Rng::with_seed(3);
+        let mut counts = vec![0u32; 1000];
+        // 500 keys have been added since: the newest is number 1499.
+        for _ in 0..draws {
+            let rank = 1499 - latest.draw_of(1500, &mut rng);
+            counts[usize::try_from(rank).unwrap()] += 1;
+        }
+        let zeta_n = zeta(count, theta);
+        for rank in [0, 1] {
+            let wanted = (rank as f64 + 1.0).powf(-theta) / zeta_n * f64::from(draws);
+            let got = f64::from(counts[rank]);
+            assert!((got / wanted - 1.0).abs() < 0.03, "rank {rank}: {got}, not {wanted}");
+        }
+        // From rank 2 on the method approximates: sums over tens of ranks are within a twentieth.
+        for ranks in [2..20, 20..200, 200..1000] {
+            let law = |rank: usize| (rank as f64 + 1.0).powf(-theta) / zeta_n * f64::from(draws);
+            let wanted: f64 = ranks.clone().map(law).sum();
+            let got = f64::from(counts[ranks.clone()].iter().sum::<u32>());
+            assert!((got / wanted - 1.0).abs() < 0.08, "{ranks:?}: {got}, not {wanted}");
+        }
+    }
+
+    #[test]
+    fn uniform_draws_reach_keys_that_were_added() {
+        let keys = Keys::new("k", 10, Distribution::Uniform).unwrap();
+        let mut rng = fastrand::Rng::with_seed(3);
+        let drawn: std::collections::BTreeSet<u64> =
+            (0..999).map(|_| keys.draw_of(20, &mut rng)).collect();
+        assert_eq!(drawn, (0..20).collect());
     }
 
     #[test]

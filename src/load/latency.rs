@@ -47,6 +47,27 @@ impl Latency {
         Duration::from_nanos(self.histogram.max())
     }
 
+    /// Their mean; zero when there are none.
+    pub fn mean(&self) -> Duration {
+        Duration::from_secs_f64(self.histogram.mean().max(0.0) / 1e9)
+    }
+
+    /// How often each latency was recorded, in nanoseconds and ascending, without those that never
+    /// were: all there is to know, for a file.
+    pub fn counts(&self) -> Vec<(u64, u64)> {
+        let recorded = self.histogram.iter_recorded();
+        recorded.map(|value| (value.value_iterated_to(), value.count_at_value())).collect()
+    }
+
+    /// The inverse of [`Latency::counts`]; counts of the same latency add up.
+    pub fn from_counts(counts: &[(u64, u64)]) -> Latency {
+        let mut latency = Latency::default();
+        for (value, count) in counts {
+            latency.histogram.saturating_record_n(*value, *count);
+        }
+        latency
+    }
+
     /// The histogram itself, in nanoseconds, for reports.
     pub fn histogram(&self) -> &Histogram<u64> {
         &self.histogram
@@ -69,5 +90,23 @@ mod tests {
         one.record(Duration::ZERO);
         assert_eq!(one.count(), 1002);
         assert!(one.max() >= Duration::from_secs(599));
+    }
+
+    #[test]
+    fn counts_give_the_same_histogram_again_and_add_up_as_histograms_do() {
+        let mut rng = fastrand::Rng::with_seed(4);
+        let mut drawn = || Duration::from_nanos(rng.u64(500..5_000_000_000));
+        let (mut one, mut other) = (Latency::default(), Latency::default());
+        (0..3000).for_each(|_| one.record(drawn()));
+        (0..2000).for_each(|_| other.record(drawn()));
+        let again = Latency::from_counts(&one.counts());
+        assert_eq!(again.counts(), one.counts());
+        let both = [one.counts(), other.counts()].concat();
+        one.merge(&other);
+        assert_eq!(Latency::from_counts(&both).counts(), one.counts());
+        for quantile in [0.0, 0.5, 0.99, 1.0] {
+            assert_eq!(Latency::from_counts(&both).quantile(quantile), one.quantile(quantile));
+        }
+        assert_eq!(Latency::from_counts(&[]).count(), 0);
     }
 }

@@ -1,4 +1,4 @@
-//! What is asked for: shares of reads, puts and deletes. Pure.
+//! What is asked for: shares of each kind of operation. Pure.
 
 /// One kind of operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -9,11 +9,18 @@ pub enum Kind {
     Put,
     /// A delete.
     Delete,
+    /// A short scan from a drawn key on.
+    Scan,
+    /// A write of a key that was never there.
+    Insert,
+    /// A read, and a write of the same key once it is answered: one operation.
+    Modify,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 3] = [Kind::Get, Kind::Put, Kind::Delete];
+    pub const ALL: [Kind; 6] =
+        [Kind::Get, Kind::Put, Kind::Delete, Kind::Scan, Kind::Insert, Kind::Modify];
 
     /// Its name in reports.
     pub fn as_str(self) -> &'static str {
@@ -21,6 +28,9 @@ impl Kind {
             Kind::Get => "get",
             Kind::Put => "put",
             Kind::Delete => "delete",
+            Kind::Scan => "scan",
+            Kind::Insert => "insert",
+            Kind::Modify => "modify",
         }
     }
 }
@@ -34,25 +44,54 @@ pub struct Mix {
     pub put: u16,
     /// Share of deletes.
     pub delete: u16,
+    /// Share of scans.
+    pub scan: u16,
+    /// Share of writes of new keys.
+    pub insert: u16,
+    /// Share of reads that are followed by a write of the same key.
+    pub modify: u16,
 }
 
 impl Mix {
+    /// No share of anything: for naming only some in `Mix { get: 1, ..Mix::NONE }`.
+    pub const NONE: Mix = Mix { get: 0, put: 0, delete: 0, scan: 0, insert: 0, modify: 0 };
     /// YCSB A: half reads, half writes.
-    pub const YCSB_A: Mix = Mix { get: 50, put: 50, delete: 0 };
+    pub const YCSB_A: Mix = Mix { get: 50, put: 50, ..Mix::NONE };
     /// YCSB B: nearly all reads.
-    pub const YCSB_B: Mix = Mix { get: 95, put: 5, delete: 0 };
+    pub const YCSB_B: Mix = Mix { get: 95, put: 5, ..Mix::NONE };
     /// YCSB C: reads only.
-    pub const YCSB_C: Mix = Mix { get: 100, put: 0, delete: 0 };
+    pub const YCSB_C: Mix = Mix { get: 100, ..Mix::NONE };
+    /// YCSB D: reads of what was inserted last.
+    pub const YCSB_D: Mix = Mix { get: 95, insert: 5, ..Mix::NONE };
+    /// YCSB E: short scans, and inserts.
+    pub const YCSB_E: Mix = Mix { scan: 95, insert: 5, ..Mix::NONE };
+    /// YCSB F: half reads, half reads that are followed by a write.
+    pub const YCSB_F: Mix = Mix { get: 50, modify: 50, ..Mix::NONE };
+
+    /// The share of a kind, relative to the sum of all.
+    pub fn share(self, kind: Kind) -> u16 {
+        match kind {
+            Kind::Get => self.get,
+            Kind::Put => self.put,
+            Kind::Delete => self.delete,
+            Kind::Scan => self.scan,
+            Kind::Insert => self.insert,
+            Kind::Modify => self.modify,
+        }
+    }
 
     /// Draws a kind.
     pub fn draw(self, rng: &mut fastrand::Rng) -> Kind {
-        let [get, put, delete] = [self.get, self.put, self.delete].map(u32::from);
-        match rng.u32(..(get + put + delete).max(1)) {
-            drawn if drawn < get => Kind::Get,
-            drawn if drawn < get + put => Kind::Put,
-            _ if delete > 0 => Kind::Delete,
-            _ => Kind::Get,
+        let shares = Kind::ALL.map(|kind| (kind, u32::from(self.share(kind))));
+        let sum: u32 = shares.iter().map(|(_, share)| share).sum();
+        let mut drawn = rng.u32(..sum.max(1));
+        for (kind, share) in shares {
+            if drawn < share {
+                return kind;
+            }
+            drawn -= share;
         }
+        Kind::Get
     }
 }
 
@@ -63,13 +102,33 @@ mod tests {
     #[test]
     fn kinds_are_drawn_in_their_shares() {
         let mut rng = fastrand::Rng::with_seed(7);
-        let mix = Mix { get: 2, put: 1, delete: 1 };
+        let mix = Mix { get: 2, put: 1, delete: 1, ..Mix::NONE };
         let drawn = (0..40_000).map(|_| mix.draw(&mut rng)).collect::<Vec<_>>();
         let count = |kind| drawn.iter().filter(|drawn| **drawn == kind).count();
         assert!((19_000..21_000).contains(&count(Kind::Get)));
         assert!((9_000..11_000).contains(&count(Kind::Delete)));
-        let none = Mix { get: 0, put: 0, delete: 0 };
-        assert_eq!(none.draw(&mut rng), Kind::Get);
+        assert_eq!(Mix::NONE.draw(&mut rng), Kind::Get);
         assert!((0..99).all(|_| Mix::YCSB_C.draw(&mut rng) == Kind::Get));
+    }
+
+    #[test]
+    fn the_workloads_of_ycsb_have_their_shares() {
+        let mut rng = fastrand::Rng::with_seed(1);
+        for (mix, shares) in [
+            (Mix::YCSB_A, vec![(Kind::Get, 0.5), (Kind::Put, 0.5)]),
+            (Mix::YCSB_B, vec![(Kind::Get, 0.95), (Kind::Put, 0.05)]),
+            (Mix::YCSB_C, vec![(Kind::Get, 1.0)]),
+            (Mix::YCSB_D, vec![(Kind::Get, 0.95), (Kind::Insert, 0.05)]),
+            (Mix::YCSB_E, vec![(Kind::Scan, 0.95), (Kind::Insert, 0.05)]),
+            (Mix::YCSB_F, vec![(Kind::Get, 0.5), (Kind::Modify, 0.5)]),
+        ] {
+            let drawn = (0..20_000).map(|_| mix.draw(&mut rng)).collect::<Vec<_>>();
+            let of = |kind| drawn.iter().filter(|drawn| **drawn == kind).count() as f64 / 20_000.0;
+            for kind in Kind::ALL {
+                let wanted = shares.iter().find(|(named, _)| *named == kind).map_or(0.0, |it| it.1);
+                // Four standard deviations of a share of a half.
+                assert!((of(kind) - wanted).abs() < 0.015, "{mix:?} {kind:?}: {}", of(kind));
+            }
+        }
     }
 }

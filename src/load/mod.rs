@@ -2,20 +2,26 @@
 //! that drives a real cluster.
 //!
 //! [`history`], [`causal`] and [`check`] are pure and shared by the simulator and by tests over real
-//! processes: they know no client, no clock and no network. So are [`keys`], [`mix`] and
-//! [`schedule`], which say what is asked and when. The generator itself stands on the client
-//! library.
+//! processes: they know no client, no clock and no network. So are [`keys`], [`growth`], [`mix`],
+//! [`schedule`] and [`payload`], which say what is asked, when, and what a value is. The generator
+//! itself stands on the client library.
 
+#[cfg(feature = "client")]
+mod ask;
 pub mod causal;
 pub mod check;
 #[cfg(feature = "client")]
 pub mod generator;
+pub mod growth;
 pub mod history;
 pub mod keys;
 #[cfg(feature = "client")]
 pub mod latency;
 pub mod mix;
+pub mod payload;
+pub mod process;
 pub mod schedule;
+pub mod series;
 #[cfg(feature = "client")]
 pub mod timeline;
 #[cfg(feature = "client")]

@@ -3,15 +3,19 @@
 use core::time::Duration;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use parking_lot::Mutex;
 
 use crate::client::{Applied, Client, Clock, Error};
-use crate::types::{Key, Stamp, Time, Value};
+use crate::types::{Key, Time, Value};
 
-use super::generator::{Dispenser, Due, LATE, Plan, Report};
+use super::ask::{Answer, Question, ask};
+use super::generator::{Dispenser, Due, LATE, Plan, Report, WRONG_VALUE};
 use super::history::{Action, OpIndex, Outcome, ProcessId};
 use super::mix::Kind;
+use super::payload;
+
+/// How long a worker sleeps at most before it looks whether it is told to stop.
+const NAP: Duration = Duration::from_millis(100);
 
 pub(crate) struct Worker {
     client: Client,
@@ -21,19 +25,23 @@ pub(crate) struct Worker {
     written: u64,
     rng: fastrand::Rng,
     process: Option<ProcessId>,
-    report: Report,
+    book: Arc<Mutex<Report>>,
 }
 
 impl Worker {
-    pub(crate) fn new(client: Client, plan: Arc<Plan>, number: u32) -> Worker {
+    pub(crate) fn new(
+        client: Client,
+        plan: Arc<Plan>,
+        number: u32,
+        book: Arc<Mutex<Report>>,
+    ) -> Worker {
         let clock = Clock::start();
         let rng = fastrand::Rng::with_seed(plan.seed ^ (u64::from(number) << 32));
-        let report = Report::default();
-        Worker { client, plan, clock, number, written: 0, rng, process: None, report }
+        Worker { client, plan, clock, number, written: 0, rng, process: None, book }
     }
 
     /// Does its part of a run that began when `clock` did.
-    pub(crate) async fn run(mut self, clock: Clock, dispenser: Arc<Mutex<Dispenser>>) -> Report {
+    pub(crate) async fn run(mut self, clock: Clock, dispenser: Arc<Mutex<Dispenser>>) {
         self.clock = clock;
         loop {
             let elapsed = self.clock.now().since(Time(0));
@@ -41,13 +49,15 @@ impl Worker {
             let most = self.plan.patience.map(|patience| patience / 8);
             let due = dispenser.lock().next(elapsed, most, |at| skipped.push(at));
             self.skip(&skipped);
-            let Some(due) = due else { break };
             let due = match due {
-                Due::Now => self.clock.now(),
-                Due::At(after) => {
+                None => break,
+                Some(Due::Now) => self.clock.now(),
+                Some(Due::At(after)) => {
                     let at = Time(0).plus(after);
-                    tokio::time::sleep_until(self.clock.instant(at)).await;
-                    self.report.lag.record(self.clock.now().since(at));
+                    if !self.sleep_until(at).await {
+                        break;
+                    }
+                    self.note_lag(at, after > elapsed);
                     at
                 }
             };
@@ -56,24 +66,73 @@ impl Worker {
             // client's own tasks'.
             tokio::task::yield_now().await;
         }
-        self.report.elapsed = self.clock.now().since(Time(0));
-        self.report
+        let elapsed = self.clock.now().since(Time(0)).saturating_sub(self.plan.warmup);
+        let mut book = self.book.lock();
+        book.elapsed = book.elapsed.max(elapsed);
+    }
+
+    /// Waits until `at`; false when the run is cut before.
+    async fn sleep_until(&self, at: Time) -> bool {
+        loop {
+            if self.plan.is_cut && self.plan.is_stopped() {
+                return false;
+            }
+            let nap = self.clock.now().plus(NAP);
+            let wake = if self.plan.is_cut { at.min(nap) } else { at };
+            tokio::time::sleep_until(self.clock.instant(wake)).await;
+            if wake == at {
+                return true;
+            }
+        }
+    }
+
+    /// Notes how late an operation is that was due `at`, for which its worker was early or not.
+    fn note_lag(&self, at: Time, was_early: bool) {
+        if self.is_counted(at) {
+            let lag = self.clock.now().since(at);
+            let mut book = self.book.lock();
+            book.lag.record(lag);
+            if was_early {
+                book.timer_lag.record(lag);
+            }
+        }
+    }
+
+    fn is_counted(&self, due: Time) -> bool {
+        due.since(Time(0)) >= self.plan.warmup
     }
 
     async fn operation(&mut self, due: Time) {
-        let key = self.plan.keys.draw(&mut self.rng);
+        let due = if crate::mutant!("load-latency-from-sent") { self.clock.now() } else { due };
         let kind = self.plan.mix.draw(&mut self.rng);
-        let value = (kind == Kind::Put).then(|| self.value());
+        let (key, inserted) = self.key(kind);
+        let writes = matches!(kind, Kind::Put | Kind::Insert | Kind::Modify);
+        let value = writes.then(|| self.value(&key));
+        let limit = self.rng.u64(1..=u64::from(self.plan.scan_max.max(1)));
         let op = self.invoke(&key, kind, value.as_ref());
-        let answer = self.ask(&key, kind, value).await;
+        let answer = ask(&self.client, &self.plan, Question { kind, key, value, limit }).await;
         let now = self.clock.now();
+        if let Some(number) = inserted {
+            self.plan.growth.lock().end(number);
+        }
         let counted = match &answer {
+            Ok(answer) if answer.is_wrong => Err(WRONG_VALUE),
             Ok(_) if self.is_late(now, due) => Err(LATE),
-            Ok(_) => Ok(now.since(due)),
+            Ok(answer) => Ok((now.since(due), answer)),
             Err(error) => Err(error.code()),
         };
         self.count(kind, due, counted);
         self.complete(op, kind, answer, now);
+    }
+
+    /// The key of the next operation, and its number if it is a new one.
+    fn key(&mut self, kind: Kind) -> (Key, Option<u64>) {
+        if kind == Kind::Insert {
+            let number = self.plan.growth.lock().begin();
+            return (self.plan.keys.key(number), Some(number));
+        }
+        let present = self.plan.growth.lock().present();
+        (self.plan.keys.key(self.plan.keys.draw_of(present, &mut self.rng)), None)
     }
 
     /// Whether whoever asked would have left by `now`.
@@ -83,72 +142,52 @@ impl Worker {
 
     /// Counts what has been due too long to begin with it.
     fn skip(&mut self, due: &[Duration]) {
-        for _ in due {
-            let outcomes =
-                self.report.outcomes.entry(self.plan.mix.draw(&mut self.rng)).or_default();
-            *outcomes.errors.entry(LATE.to_owned()).or_default() += 1;
-        }
-        if let Some(timeline) = self.plan.timeline.as_ref().filter(|_| !due.is_empty()) {
-            let mut timeline = timeline.lock();
-            due.iter().for_each(|at| timeline.record(*at, None));
+        for at in due {
+            let kind = self.plan.mix.draw(&mut self.rng);
+            self.count(kind, Time(0).plus(*at), Err(LATE));
         }
     }
 
-    fn count(&mut self, kind: Kind, due: Time, took: Result<Duration, &str>) {
-        let outcomes = self.report.outcomes.entry(kind).or_default();
-        match took {
-            Ok(took) => outcomes.latency.record(took),
+    fn count(&self, kind: Kind, due: Time, ended: Result<(Duration, &Answer), &str>) {
+        // A wrong value is wrong whenever it is seen.
+        if !self.is_counted(due) && ended.err() != Some(WRONG_VALUE) {
+            return;
+        }
+        let took = ended.ok().map(|(took, _)| took);
+        let mut book = self.book.lock();
+        let outcomes = book.outcomes.entry(kind).or_default();
+        match ended {
+            Ok((took, answer)) => {
+                outcomes.latency.record(took);
+                outcomes.absent += u64::from(answer.is_absent);
+                outcomes.entries += answer.entries;
+            }
             Err(code) => *outcomes.errors.entry(code.to_owned()).or_default() += 1,
         }
+        drop(book);
+        let at = due.since(Time(0)).saturating_sub(self.plan.warmup);
         if let Some(timeline) = &self.plan.timeline {
-            timeline.lock().record(due.since(Time(0)), took.ok());
+            timeline.lock().record(at, took);
         }
-    }
-
-    async fn ask(
-        &self,
-        key: &Key,
-        kind: Kind,
-        value: Option<Value>,
-    ) -> Result<(Option<Bytes>, Stamp, bool), Error> {
-        let (key, plan) = (key.bytes().clone(), &self.plan);
-        let receipt = match kind {
-            Kind::Get => {
-                let get = self.client.get(key).table(&plan.table);
-                let reply = if let Some(r) = plan.r { get.r(r).await? } else { get.await? };
-                return Ok((reply.value, reply.receipt.stamp, reply.receipt.weak));
-            }
-            Kind::Put => {
-                let value = value.map(Value::into_bytes).unwrap_or_default();
-                let put = self.client.put(key, value).table(&plan.table);
-                if let Some(w) = plan.w { put.w(w).await? } else { put.await? }
-            }
-            Kind::Delete => {
-                let delete = self.client.delete(key).table(&plan.table);
-                if let Some(w) = plan.w { delete.w(w).await? } else { delete.await? }
-            }
-        };
-        Ok((None, receipt.stamp, receipt.weak))
+        if let Some(series) = &self.plan.series {
+            series.lock().record(at, took);
+        }
     }
 
     /// A value that no other put of this run writes.
-    fn value(&mut self) -> Value {
+    fn value(&mut self, key: &Key) -> Value {
         self.written += 1;
-        let mut text = format!("{}-{}-{}-", self.plan.seed, self.number, self.written).into_bytes();
-        let size = self.plan.value_bytes.min(crate::types::limits::VALUE_BYTES_MAX);
-        if text.len() < size {
-            let start = text.len();
-            text.resize(size, 0);
-            self.rng.fill(text.get_mut(start..).unwrap_or_default());
-        }
-        Value::new(text).expect("cut to the limit")
+        let number = (u64::from(self.number) << 40) | self.written;
+        // A seed of its own makes another run's values others as well.
+        let unique = number ^ self.plan.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        payload::value(key, unique, self.plan.value_bytes)
     }
 
     fn invoke(&mut self, key: &Key, kind: Kind, value: Option<&Value>) -> Option<OpIndex> {
         let mut history = self.plan.history.as_ref()?.lock();
         let process = *self.process.get_or_insert_with(|| history.new_process());
         let action = match (kind, value) {
-            (Kind::Put, Some(value)) => Action::Put(value.clone()),
+            (Kind::Put | Kind::Insert, Some(value)) => Action::Put(value.clone()),
             (Kind::Delete, _) => Action::Delete,
             _ => Action::Get,
         };
@@ -159,7 +198,7 @@ impl Worker {
         &mut self,
         op: Option<OpIndex>,
         kind: Kind,
-        answer: Result<(Option<Bytes>, Stamp, bool), Error>,
+        answer: Result<Answer, Error>,
         now: Time,
     ) {
         let Some((op, history)) = op.zip(self.plan.history.as_ref()) else { return };
@@ -173,13 +212,13 @@ impl Worker {
 }
 
 /// What an answer means to the checkers.
-fn outcome(kind: Kind, answer: Result<(Option<Bytes>, Stamp, bool), Error>) -> Outcome {
+fn outcome(kind: Kind, answer: Result<Answer, Error>) -> Outcome {
     match (kind, answer) {
-        (Kind::Get, Ok((value, stamp, weak))) => {
+        (Kind::Get, Ok(Answer { value, stamp, weak, .. })) => {
             let value = value.and_then(|value| Value::new(value).ok());
             Outcome::Read { value, stamp, weak }
         }
-        (_, Ok((_, stamp, weak))) => Outcome::Written { stamp, weak },
+        (_, Ok(Answer { stamp, weak, .. })) => Outcome::Written { stamp, weak },
         (_, Err(error)) if error.applied() == Applied::No => Outcome::Failed,
         (_, Err(_)) => Outcome::Unknown,
     }
@@ -192,15 +231,17 @@ mod tests {
     use crate::load::generator::{Outcomes, Pace};
     use crate::load::keys::{Distribution, Keys};
     use crate::load::schedule::Spacing;
+    use crate::types::Stamp;
 
     #[tokio::test]
     async fn values_are_unique_and_of_their_size() {
         let keys = Keys::new("k", 1, Distribution::Uniform).unwrap();
         let client = Client::builder().endpoints(["host:1"]).connect_lazy().unwrap();
         let plan = Arc::new(Plan { value_bytes: 64, ..Plan::new(keys) });
-        let worker = |n| Worker::new(client.clone(), plan.clone(), n);
+        let worker = |n| Worker::new(client.clone(), plan.clone(), n, Arc::default());
         let (mut one, mut other) = (worker(1), worker(2));
-        let values = [one.value(), one.value(), other.value()];
+        let key = Key::new("k").unwrap();
+        let values = [one.value(&key), one.value(&key), other.value(&key)];
         assert!(values.iter().all(|value| value.as_bytes().len() == 64));
         assert!(values[0] != values[1] && values[0] != values[2] && values[1] != values[2]);
     }
@@ -214,9 +255,12 @@ mod tests {
         let pace = Pace::Open { rate: 1e6, spacing: Spacing::Even };
         let duration = Duration::from_micros(20);
         let plan = Arc::new(Plan { patience, pace, duration, ..Plan::new(keys) });
-        let (worker, clock) = (Worker::new(client, plan.clone(), 0), Clock::start());
+        let book = Arc::<Mutex<Report>>::default();
+        let worker = Worker::new(client, plan.clone(), 0, book.clone());
+        let clock = Clock::start();
         tokio::time::sleep(Duration::from_millis(20)).await;
-        let report = worker.run(clock, Arc::new(Mutex::new(Dispenser::new(&plan)))).await;
+        worker.run(clock, Arc::new(Mutex::new(Dispenser::new(&plan)))).await;
+        let report = book.lock();
         let late = |outcomes: &Outcomes| outcomes.errors.get(LATE).copied().unwrap_or(0);
         assert_eq!(report.outcomes.values().map(late).sum::<u64>(), 20);
         assert_eq!(report.outcomes.values().map(Outcomes::failed).sum::<u64>(), 20);
@@ -228,7 +272,7 @@ mod tests {
         let unknown = error.clone().with_applied(Applied::Unknown);
         assert_eq!(outcome(Kind::Put, Err(error)), Outcome::Failed);
         assert_eq!(outcome(Kind::Put, Err(unknown)), Outcome::Unknown);
-        let read = outcome(Kind::Get, Ok((None, Stamp::ZERO, true)));
+        let read = outcome(Kind::Get, Ok(Answer { weak: true, ..Answer::default() }));
         assert_eq!(read, Outcome::Read { value: None, stamp: Stamp::ZERO, weak: true });
     }
 }

@@ -3,7 +3,7 @@
 
 use core::fmt::Write as _;
 
-use super::svg::{Escaped, member_colour};
+use super::svg::{Escaped, STYLE, member_colour};
 
 /// What to draw.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -39,12 +39,6 @@ const TOP: f64 = 60.0;
 const BOTTOM: f64 = 330.0;
 /// Longer lines are thinned out to about so many points: a screen shows no more.
 const POINTS_MAX: usize = 2000;
-
-const STYLE: &str = "\
-text{font-family:system-ui,-apple-system,'Segoe UI','DejaVu Sans',sans-serif;fill:#1f2933;\
-font-size:12px}.title{font-size:15px;font-weight:600}.grid{stroke:#d5dbe1;stroke-width:1}\
-.mark{stroke:#66788a;stroke-width:1;stroke-dasharray:4 3}.line{fill:none;stroke-width:1.8}\
-@media(prefers-color-scheme:dark){text{fill:#e4e9ee}.grid{stroke:#38424d}}";
 
 /// Draws the plot. The text is a whole SVG document, whose size depends on the number of lines and
 /// not on their length.
@@ -124,10 +118,10 @@ impl Scale {
         BOTTOM - (BOTTOM - TOP) * share.clamp(0.0, 1.0)
     }
 
-    /// The values that get a line across: powers of ten, or fifths of the scale.
+    /// The values that get a line across: powers of ten, or round numbers.
     fn steps(&self) -> Vec<f64> {
         if !self.is_log {
-            return (0..=5).map(|fifth| self.y.1 * f64::from(fifth) / 5.0).collect();
+            return round_steps(self.y, 6.0);
         }
         let mut steps = vec![self.y.0];
         while let Some(last) = steps.last().filter(|last| **last < self.y.1) {
@@ -149,8 +143,7 @@ fn axes(svg: &mut String, plot: &Plot, scale: &Scale) {
             number(value)
         );
     }
-    for tenth in 0..=10 {
-        let value = scale.x.0 + (scale.x.1 - scale.x.0) * f64::from(tenth) / 10.0;
+    for value in round_steps(scale.x, 11.0) {
         let _ = writeln!(
             svg,
             "<text text-anchor=\"middle\" x=\"{:.1}\" y=\"{:.1}\">{}</text>",
@@ -184,14 +177,32 @@ fn path(line: &Line, scale: &Scale) -> String {
     path
 }
 
-/// A number with about three digits.
-fn number(value: f64) -> String {
-    match value.abs() {
+/// Round numbers within `range`: at most about `most`, each 1, 2 or 5 times a power of ten further.
+pub(super) fn round_steps(range: (f64, f64), most: f64) -> Vec<f64> {
+    let least = (range.1 - range.0) / most;
+    if !(least.is_finite() && least > 0.0) {
+        return vec![range.0];
+    }
+    let power = 10f64.powf(least.log10().floor());
+    let step = [1.0, 2.0, 5.0].map(|times| times * power).into_iter().find(|step| *step >= least);
+    let step = step.unwrap_or(10.0 * power);
+    let first = (range.0 / step - 1e-9).ceil();
+    let values = (0..32).map(|index| (first + f64::from(index)) * step);
+    values.take_while(|value| *value <= range.1 + step * 1e-9).collect()
+}
+
+/// A number with about three digits, none of which is a zero that says nothing.
+pub(super) fn number(value: f64) -> String {
+    let text = match value.abs() {
         0.0 => "0".to_owned(),
-        size if size >= 10_000.0 => format!("{:.0}k", value / 1000.0),
-        size if size >= 100.0 => format!("{value:.0}"),
+        size if size >= 10_000.0 => return format!("{:.0}k", value / 1000.0),
+        size if size >= 100.0 => return format!("{value:.0}"),
         size if size >= 1.0 => format!("{value:.1}"),
         _ => format!("{value:.3}"),
+    };
+    match text.split_once('.') {
+        Some(_) => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
+        None => text,
     }
 }
 
@@ -216,7 +227,7 @@ mod tests {
     #[test]
     fn a_logarithmic_scale_has_a_line_for_each_power_of_ten() {
         let svg = plot_svg(&plot(vec![(0.0, 1.0), (4.0, 1000.0)], true));
-        for label in [">1.0<", ">10.0<", ">100<", ">1000<"] {
+        for label in [">1<", ">10<", ">100<", ">1000<"] {
             assert!(svg.contains(label), "{label}: {svg}");
         }
     }
@@ -229,5 +240,13 @@ mod tests {
         assert_eq!(svg.matches('M').count() - svg.matches("Ma").count(), 2, "{svg}");
         let long = (0..1_000_000).map(|i| (f64::from(i), f64::from(i % 7))).collect();
         assert!(plot_svg(&plot(long, true)).len() < 60_000);
+    }
+
+    #[test]
+    fn axes_are_labelled_with_round_numbers() {
+        assert_eq!(round_steps((0.0, 357.0), 6.0), [0.0, 100.0, 200.0, 300.0]);
+        assert_eq!(round_steps((0.5, 14.5), 11.0), [2.0, 4.0, 6.0, 8.0, 10.0, 12.0, 14.0]);
+        assert_eq!(round_steps((1.0, 1.0), 6.0), [1.0]);
+        assert_eq!([0.05, 8.0, 2.5, 0.0, 12_000.0].map(number), ["0.05", "8", "2.5", "0", "12k"]);
     }
 }

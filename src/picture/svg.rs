@@ -4,6 +4,14 @@
 use core::f64::consts::TAU;
 use core::fmt;
 
+/// How plots look, in light and in dark. The same for all of them: styles of pictures that stand in one
+/// page apply to all of it.
+pub(super) const STYLE: &str = "\
+text{font-family:system-ui,-apple-system,'Segoe UI','DejaVu Sans',sans-serif;fill:#1f2933;\
+font-size:12px}.title{font-size:15px;font-weight:600}.grid{stroke:#d5dbe1;stroke-width:1}\
+.mark{stroke:#66788a;stroke-width:1;stroke-dasharray:4 3}.line{fill:none;stroke-width:1.8}\
+@media(prefers-color-scheme:dark){text{fill:#e4e9ee}.grid{stroke:#38424d}}";
+
 /// Text as it may stand in an element or an attribute.
 pub(super) struct Escaped<'a>(pub(super) &'a str);
 
@@ -73,4 +81,16 @@ pub(super) fn zone_colour(index: usize) -> &'static str {
 
 fn pick(colours: &[&'static str], index: usize) -> &'static str {
     colours.get(index % colours.len()).copied().unwrap_or("#888888")
+}
+
+/// A latency in seconds, with its unit and without needless digits: for axes.
+pub(super) fn seconds(value: f64) -> String {
+    let (scaled, unit) = match value {
+        value if value < 1e-3 => (value * 1e6, "µs"),
+        value if value < 1.0 => (value * 1e3, "ms"),
+        value => (value, "s"),
+    };
+    // One digit after the point at most, and none that is zero.
+    let tenths = (scaled * 10.0).round() / 10.0;
+    format!("{tenths} {unit}")
 }

@@ -18,13 +18,13 @@ use crate::kvctl::{kvctl, kvctl_with};
 const NODES: u16 = 3;
 
 /// Three nodes on this machine; stopped when dropped.
-struct Cluster {
+pub(crate) struct Cluster {
     directory: tempfile::TempDir,
-    endpoints: String,
+    pub(crate) endpoints: String,
 }
 
 impl Cluster {
-    fn start() -> Cluster {
+    pub(crate) fn start() -> Cluster {
         let directory = tempfile::tempdir().unwrap();
         let base = free_ports().to_string();
         let output = kvd(&directory)
@@ -148,7 +148,7 @@ async fn acknowledged_writes_are_read_while_a_node_is_killed() {
     let client = Client::builder().endpoints(cluster.endpoints.split(',')).connect_lazy().unwrap();
     let history = Arc::new(Mutex::new(History::new()));
     let plan = Plan {
-        mix: Mix { get: 5, put: 4, delete: 1 },
+        mix: Mix { get: 5, put: 4, delete: 1, ..Mix::NONE },
         pace: Pace::Closed,
         duration: Duration::from_secs(120),
         operations_max: Some(6000),

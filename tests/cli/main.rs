@@ -9,6 +9,7 @@
     reason = "a test that meets the unexpected should stop there"
 )]
 
+mod bench;
 #[cfg(feature = "server")]
 mod cluster;
 mod kvctl;

@@ -91,21 +91,35 @@ fn keys_and_values_beyond_their_limits_are_usage_errors() {
 }
 
 #[test]
-fn what_is_not_available_yet_says_so_and_exits_2() {
-    let lines = [
-        "capacity --nodes 1000 --p 0.005 --confidence 0.99",
-        "bench run A --duration 1s --rate 100",
-    ];
-    for line in lines {
-        let ran = kvctl("127.0.0.1:1", line);
-        assert_eq!(ran.code, 2, "{line}");
-        assert!(ran.stderr.contains("not available yet"), "{line}: {}", ran.stderr);
-        assert_eq!(ran.stdout, "", "{line}");
-        let json = kvctl("127.0.0.1:1", &format!("-o json {line}"));
-        assert_eq!((json.code, json.error()["code"].as_str()), (2, Some("NOT_AVAILABLE_YET")));
+fn the_reserve_is_computed_without_a_server() {
+    let at = "127.0.0.1:1";
+    let json = kvctl(at, "capacity --nodes 1000 --p 0.005 --confidence 0.99 -o json").json();
+    assert_eq!((&json["reserve"], &json["expected"]), (&11.into(), &5.0.into()));
+    let table: Vec<u64> = json["table"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| row["reserve"].as_u64().unwrap())
+        .collect();
+    assert_eq!(table, [8, 9, 11, 13, 15]);
+    assert_eq!(kvctl(at, "capacity --nodes 1000 --mtbf 365d --repair 2d").stdout, "12\n");
+    let text = kvctl(at, "capacity --nodes 1000 --p 0.005 -o table").stdout;
+    assert!(
+        text.starts_with("Reserve 11 of 1 000 nodes: more are gone at once less than 1 %"),
+        "{text}"
+    );
+    let svg = kvctl(at, "capacity --nodes 1000 --p 0.005 --svg -").stdout;
+    assert!(svg.starts_with("<svg") && svg.contains("11: 99 %") && !svg.contains("NaN"), "{svg}");
+    for (line, words) in [
+        ("capacity --nodes 1000", "--p"),
+        ("capacity --nodes 1000 --mtbf 1d", "--repair"),
+        ("capacity --nodes 0 --p 0.1", "1..=1000000"),
+        ("capacity --nodes 9 --p 1.1", "--p is in 0..1"),
+        ("capacity --nodes 9 --p 0.1 --confidence 1", "--confidence"),
+    ] {
+        let ran = kvctl(at, line);
+        assert!(ran.code == 2 && ran.stderr.contains(words), "{line}: {}", ran.stderr);
     }
-    let json_last = kvctl("127.0.0.1:1", "capacity -o json");
-    assert_eq!(json_last.error()["code"], "NOT_AVAILABLE_YET");
 }
 
 #[test]
@@ -206,13 +220,12 @@ fn every_shell_gets_a_completion_script() {
 }
 
 #[test]
-fn help_documents_the_exit_codes_and_hides_what_is_not_available_yet() {
+fn help_documents_the_exit_codes() {
     let ran = kvctl("127.0.0.1:1", "--help");
     assert_eq!(ran.code, 0);
     for words in ["Exit codes:", "key not found", "130  interrupted"] {
         assert!(ran.stdout.contains(words), "{words}");
     }
-    assert!(!ran.stdout.contains("capacity"));
 }
 
 #[test]
