@@ -380,7 +380,7 @@ fn server_share(remaining: Duration) -> Duration {
 
 /// What is kept of `time` for an answer to travel.
 fn kept_for_answers(time: Duration) -> Duration {
-    (time / 20).min(Duration::from_millis(100))
+    (time / 20).min(Duration::from_millis(250))
 }
 
 /// Whether an attempt at `wake` would begin in the time that is kept for the answers of those before: it
@@ -395,7 +395,9 @@ mod tests {
 
     #[test]
     fn no_attempt_begins_in_the_time_that_is_kept_for_answers() {
-        for (timeout, kept) in [(5_000, 100), (2_000, 100), (1_000, 50), (100, 5), (0, 0)] {
+        for (timeout, kept) in
+            [(60_000, 250), (5_000, 250), (2_000, 100), (1_000, 50), (100, 5), (0, 0)]
+        {
             let [timeout, kept] = [timeout, kept].map(Duration::from_millis);
             assert_eq!(server_share(timeout), timeout - kept);
             let deadline = Time(10_000_000_000).plus(timeout);

@@ -249,7 +249,7 @@ fn counted_though_untold(is_planted: bool) -> bool {
     let stripe = shared.stripe(&engine_key).lock();
     let mut batch = Batch::new();
     batch.put(&engine_key, &record::encode(&record(2)));
-    shared.engine.submit(batch, storage::Durability::Default, Box::new(|_| ())).unwrap();
+    shared.engine.submit(batch, Durability::Default, Box::new(|_| ())).unwrap();
     while source.shared.engine.step() {}
     let asked = Arc::clone(&source.shared);
     let asker = thread::Builder::new().name("asker".to_owned());
@@ -265,7 +265,7 @@ fn counted_though_untold(is_planted: bool) -> bool {
     };
     let mut counted = Counted::new(UNIT, &execute::Undone::now(&shared));
     counted.version(&engine_key, None, &record(2));
-    trees::hand_in(&shared, counted, storage::Durability::Default, Box::new(|_| ()))
+    trees::hand_in(&shared, counted, Durability::Default, Box::new(|_| ()))
         .map_err(|(error, _)| error)
         .unwrap();
     drop(stripe);

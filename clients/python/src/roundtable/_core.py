@@ -345,4 +345,4 @@ def _server_share(remaining: float) -> float:
 
 def kept_for_answers(time: float) -> float:
     """What is kept of a time, in seconds, for an answer to travel."""
-    return min(max(time, 0.0) / 20, 0.1)
+    return min(max(time, 0.0) / 20, 0.25)
