@@ -4,8 +4,8 @@
 use std::fmt::Write as _;
 
 use roundtable::message::{
-    CopyContent, CopyLack, CopyLeaves, CopyPage, CopyStretch, CopyTold, CopyWhat, DiskAnswer,
-    DiskRequest, UnitDisk, UnitDone,
+    CopyContent, CopyLack, CopyPage, CopyStretch, CopyTold, CopyWhat, DiskAnswer, DiskRequest,
+    UnitDisk, UnitDone,
 };
 use roundtable::repair::tree::{Place, Range};
 use roundtable::types::{Epoch, NodeId};
@@ -89,7 +89,6 @@ impl Two {
         while let Some(place) = from {
             let page = self.page(CopyWhat::Leaves(place, None), cost);
             let CopyContent::Leaves(told) = page.content else { panic!("no leaves") };
-            let told: CopyLeaves = told;
             let sums = CopyTold::Sums(told.sums().collect());
             let CopyLack::Ranges(ranges) = self.lack(sums) else { panic!("no ranges") };
             ranges.into_iter().for_each(|range| self.by_marks(range, cost));
@@ -126,6 +125,7 @@ pub(crate) fn run(keys: u64) -> String {
         write(&store, 0..keys, 1);
         store.ask(DiskRequest::Flush);
         store.settle();
+        assert_eq!(store.replica().check_trees().unwrap().equal, 1, "the tree counts what is here");
         store
     });
     let two = Two { target, source };

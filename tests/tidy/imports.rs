@@ -40,7 +40,8 @@ pub(crate) const LAYERS: &[Layer] = &[
     layer("membership", Pure, BELOW_THE_FIVE),
     layer("control", Pure, BELOW_THE_FIVE),
     layer("coordinator", Pure, BELOW_THE_FIVE),
-    layer("handoff", Pure, BELOW_THE_FIVE),
+    // Of trees it names places, ranges and sums, as messages bear them.
+    layer("handoff", Pure, &["types", "causality", "ring", "message", "repair::tree"]),
     layer("repair", Pure, BELOW_THE_FIVE),
     layer(
         "node",

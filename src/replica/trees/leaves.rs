@@ -8,7 +8,7 @@
 //! target that lacks it would be called equal. A batch is submitted, then told, then its stripes are let
 //! go, and it may be durable before it is told. So all stripes are passed first.
 
-use super::{State, scan};
+use super::{State, pass_stripes, scan};
 use crate::message::{CopyLeaves, DiskError};
 use crate::repair::tree::{Place, Range, SEED, Sum, Tree};
 use crate::replica::Shared;
@@ -19,8 +19,7 @@ use crate::types::{Unit, limits};
 /// there is no tree that can be told of.
 pub(in crate::replica) fn leaves(shared: &Shared, unit: Unit, from: &Place) -> Option<CopyLeaves> {
     if !crate::mutant!("leaves-before-told") {
-        // One after another: whoever holds one has yet to tell, and nobody waits for more than one.
-        shared.stripes.iter().for_each(|stripe| drop(stripe.lock()));
+        pass_stripes(shared);
     }
     let Some(kept) = shared.trees.find(unit) else {
         // All units that are there have one.

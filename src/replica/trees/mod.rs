@@ -43,6 +43,7 @@ use lately::Lately;
 use tail::{Behind, Opening, Tail};
 use unsure::Unsure;
 
+use super::Shared;
 use crate::repair::tree::{SEED, Tree};
 use crate::storage::Snapshot;
 use crate::types::{TableId, Unit};
@@ -369,6 +370,12 @@ impl Trees {
             self.work.push(Arc::clone(kept));
         }
     }
+}
+
+/// What was submitted before this has been told after it: whoever has submitted lets no stripe go before
+/// that. One stripe after another, so nobody waits for more than one. The caller holds no tree.
+fn pass_stripes(shared: &Shared) {
+    shared.stripes.iter().for_each(|stripe| drop(stripe.lock()));
 }
 
 #[cfg(test)]
