@@ -409,8 +409,7 @@ impl Bench {
                 DiskAnswer::Read(disk.data.get(&(unit, table, key)).cloned())
             }
             DiskRequest::Range { units, table, prefix, after, limit, reverse, .. } => {
-                let reverse = reverse && !disk.reads_forward;
-                let place = (&prefix[..], &after[..], reverse);
+                let place = (&prefix[..], &after[..], reverse && !disk.reads_forward);
                 DiskAnswer::Range(disk.range(&units, table, place, limit as usize))
             }
             DiskRequest::Sweep { state, from: _ } => disk.sweep(&state),
