@@ -98,7 +98,7 @@ pub(super) fn read_all(engine: &Engine) -> Result<Records, storage::Error> {
         let reached = read.last().map_or(from, |(key, _)| [key, &[0][..]].concat());
         records.extend(read);
         let Some(error) = error else { return Ok(records) };
-        if !snapshot.prefix(&[META_COPY], Direction::Forward).next().is_some_and(|it| it.is_ok()) {
+        if snapshot.prefix(&[META_COPY], Direction::Forward).next().is_none() {
             // A store of before there was a copy.
             return Err(error);
         }

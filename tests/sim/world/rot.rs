@@ -2,8 +2,9 @@
 //! lost with them must never be told, as data or as absence, and must be back at the end.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use roundtable::message::{DiskAnswer, DiskRequest, UnitDisk, UnitDone};
 use roundtable::storage::FaultyVfs;
 use roundtable::types::Unit;
@@ -172,10 +173,9 @@ impl World {
         let Some(running) = &self.hosts[host].running else { return };
         let found = Arc::new(Mutex::new(None));
         let filled = Arc::clone(&found);
-        let done = Box::new(move |answer| *filled.lock().unwrap() = Some(answer));
+        let done = Box::new(move |answer| *filled.lock() = Some(answer));
         running.replica.execute(DiskRequest::Unit(Box::new(UnitDisk::Damage)), done);
-        let Some(Ok(DiskAnswer::Unit(UnitDone::Damaged(found)))) = found.lock().unwrap().take()
-        else {
+        let Some(Ok(DiskAnswer::Unit(UnitDone::Damaged(found)))) = found.lock().take() else {
             return;
         };
         if self.hosts[host].rotten.len() == 1
