@@ -128,7 +128,7 @@ impl World {
         let applied = self.replicas[at].apply(change).unwrap();
         let index = self.events.len();
         self.events.push(Event { dot, is_put, saw: carried.saw.clone() });
-        let message = self.replicas[at].told(actor, &applied.seen);
+        let message = self.replicas[at].told(actor, &applied);
         for to in (0..NODES).filter(|to| told >> to & 1 == 1 && *to != at) {
             self.messages.push((to, message.clone()));
         }

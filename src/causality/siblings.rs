@@ -248,12 +248,22 @@ impl SiblingSet {
         Ok(())
     }
 
-    /// What a put tells the other owners once it stands here: its actor's part, and what it has
-    /// superseded.
-    pub fn told(&self, actor: Actor, seen: &CausalContext) -> SiblingSet {
+    /// What a put tells the other owners once it stands here: its actor's part, what it has superseded,
+    /// and the write of an earlier attempt that stands in its place. That one may have been made under
+    /// another name, by another node or before this one began a new tenure, and be nowhere else: who
+    /// merges what is told counts as one that holds the put.
+    pub fn told(&self, actor: Actor, applied: &Applied) -> SiblingSet {
         let mut told = self.part(actor);
+        let standing = applied.stands.and_then(|dot| Some((dot, self.writes.get(&dot)?)));
+        if let Some((dot, write)) = standing
+            && dot.actor != actor
+            && !crate::mutant!("standing-not-told")
+        {
+            told.context.add(dot);
+            told.writes.insert(dot, write.clone());
+        }
         if !crate::mutant!("context-not-told") {
-            told.context.join(seen);
+            told.context.join(&applied.seen);
         }
         told
     }

@@ -191,7 +191,7 @@ fn two_attempts_of_one_put_are_one_sibling_and_go_together() {
     // Whoever saw one attempt takes the place of both, here and wherever it is told.
     let next = one.apply(put(1, 4, "y", &seen_by_two)).unwrap();
     assert_eq!(values(&one), ["y"]);
-    two.join(one.told(dot(1, 4).actor, &next.seen));
+    two.join(one.told(dot(1, 4).actor, &next));
     assert_eq!(values(&two), ["y"]);
 }
 
@@ -273,6 +273,28 @@ fn a_write_without_its_value_is_forgotten_and_learned_again() {
     assert!(!set.context().covers(dot(1, 1)) && set.context().covers(dot(1, 2)));
     set.join(whole.clone());
     assert_eq!(set, whole);
+}
+
+#[test]
+fn what_is_told_of_a_put_made_again_under_another_name_is_the_write_that_stands() {
+    let made = |actor| Change {
+        dot: dot(actor, 5),
+        write: Some(write("made", 7)),
+        seen: CausalContext::default(),
+    };
+    let mut one = SiblingSet::default();
+    one.apply(made(1)).unwrap();
+    // The same node in a new tenure, or another that has heard of the first attempt.
+    let again = one.apply(made(2)).unwrap();
+    assert_eq!(again.stands, Some(dot(1, 5)));
+    let stands_elsewhere = |told: SiblingSet| {
+        let mut other = SiblingSet::default();
+        other.join(told);
+        other.context().covers(dot(1, 5)) && other.writes().any(|(held, _)| held == dot(1, 5))
+    };
+    assert!(stands_elsewhere(one.told(dot(2, 5).actor, &again)));
+    let _armed = crate::testing::arm_mutant("standing-not-told");
+    assert!(!stands_elsewhere(one.told(dot(2, 5).actor, &again)), "the planted bug loses it");
 }
 
 #[test]

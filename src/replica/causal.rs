@@ -326,7 +326,7 @@ pub(super) fn whole(
 pub(super) fn changed(after: &SiblingSet, actor: Actor, applied: &Applied) -> Changed {
     Changed {
         stands: applied.stands,
-        told: after.told(actor, &applied.seen),
+        told: after.told(actor, applied),
         seen: after.seen_after(applied.stands, &applied.seen),
         siblings: u32::try_from(after.groups()).unwrap_or(u32::MAX),
     }

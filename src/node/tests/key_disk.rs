@@ -84,7 +84,7 @@ pub(super) fn causal(set: &mut SiblingSet, task: CausalTask) -> CausalDone {
                 Err(refused) => CausalDone::Refused(refused),
                 Ok(applied) => CausalDone::Changed(Box::new(Changed {
                     stands: applied.stands,
-                    told: set.told(actor, &applied.seen),
+                    told: set.told(actor, &applied),
                     seen: set.seen_after(applied.stands, &applied.seen),
                     siblings: u32::try_from(set.groups()).unwrap(),
                 })),
