@@ -39,8 +39,13 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
+/// The command line with examples in all its help.
+pub(super) fn command() -> clap::Command {
+    super::examples::add(<Cli as clap::CommandFactory>::command())
+}
+
 /// Options of every command.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Global {
     /// Addresses of the cluster, host:port, separated by commas; any nodes will do
@@ -88,6 +93,26 @@ impl Global {
     pub(crate) fn format(&self) -> Format {
         let terminal = || std::io::stdout().is_terminal();
         self.output.unwrap_or_else(|| if terminal() { Format::Table } else { Format::Plain })
+    }
+
+    /// Takes what the command line does not say from `base`.
+    pub(crate) fn take_from(&mut self, base: &Global, matches: &clap::ArgMatches) {
+        let said =
+            |name: &str| matches.value_source(name) == Some(clap::parser::ValueSource::CommandLine);
+        let Global { endpoints, table, output, timeout, color, no_progress, quiet } = base.clone();
+        let own = &mut *self;
+        let mut take = |name: &str, from: &dyn Fn(&mut Global)| {
+            if !said(name) {
+                from(own);
+            }
+        };
+        take("endpoints", &|own| own.endpoints.clone_from(&endpoints));
+        take("table", &|own| own.table.clone_from(&table));
+        take("output", &|own| own.output = output);
+        take("timeout", &|own| own.timeout = timeout);
+        take("color", &|own| own.color = color);
+        take("no_progress", &|own| own.no_progress = no_progress);
+        take("quiet", &|own| own.quiet = quiet);
     }
 
     /// Whether output and errors are JSON.
@@ -152,6 +177,12 @@ pub(crate) enum Command {
     Export(super::export::ExportArgs),
     /// Show the cluster
     Status,
+    /// Show what every node does, again and again
+    Top(super::top::TopArgs),
+    /// Show what a node counts, as Prometheus reads it
+    Metrics(super::metrics::MetricsArgs),
+    /// Type commands one after the other, with history and completion; or take them from stdin
+    Shell(super::shell::ShellArgs),
     /// Show the ring: who holds how much, what is on the move; draw it
     Ring(super::ring::RingArgs),
     /// Show where a key lives
@@ -200,6 +231,8 @@ pub(crate) enum Command {
     Version(super::version::VersionArgs),
     /// Write a shell's completion script
     Completion(CompletionArgs),
+    /// Write manual pages
+    Man(super::man::ManArgs),
 }
 
 /// `kvctl completion`
@@ -290,11 +323,31 @@ pub(crate) fn ttl(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
+    use clap::FromArgMatches;
 
     #[test]
     fn the_command_line_is_consistent() {
-        Cli::command().debug_assert();
+        command().debug_assert();
+    }
+
+    #[test]
+    fn what_a_line_of_the_shell_does_not_say_is_as_the_shell_was_begun() {
+        let read = |line: &str| {
+            let matches = command().try_get_matches_from(line.split(' ')).unwrap();
+            (Cli::from_arg_matches(&matches).unwrap().global, matches)
+        };
+        let (base, _) = read("kvctl -t users -e a:1,b:2 -o json --timeout 9s shell");
+        for (line, table, format) in [
+            ("kvctl get a", "users", Format::Json),
+            ("kvctl get a -t carts", "carts", Format::Json),
+            ("kvctl -t carts get a -o plain", "carts", Format::Plain),
+            ("kvctl table describe x -o table", "users", Format::Table),
+        ] {
+            let (mut global, matches) = read(line);
+            global.take_from(&base, &matches);
+            assert_eq!((global.table.as_str(), global.output), (table, Some(format)), "{line}");
+            assert_eq!((global.endpoints.len(), global.timeout), (2, base.timeout), "{line}");
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod bench;
 mod capacity;
 mod cas;
 mod del;
+mod examples;
 mod exit;
 mod explain;
 mod export;
@@ -24,6 +25,8 @@ mod line;
 mod lineage;
 mod lines;
 mod locate;
+mod man;
+mod metrics;
 mod node;
 mod output;
 mod plan;
@@ -33,20 +36,24 @@ mod resolve;
 mod ring;
 mod scan;
 mod scrub;
+mod shell;
 mod status;
 mod stores;
 mod table;
 mod text;
+mod top;
 mod tree;
 mod version;
 mod wait;
 mod waterfall;
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{CommandFactory, FromArgMatches};
+use clap::FromArgMatches;
+use parking_lot::Mutex;
 
 use crate::client::Client;
 
@@ -60,7 +67,7 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// Runs the command that the process's arguments ask for.
 pub fn main() -> ExitCode {
     let argv: Vec<OsString> = std::env::args_os().collect();
-    let matches = match Cli::command().try_get_matches_from(&argv) {
+    let matches = match args::command().try_get_matches_from(&argv) {
         Ok(matches) => matches,
         Err(error) if error.use_stderr() => {
             return exit::report(&Failure::from_clap(&error), args::asks_for_json(&argv));
@@ -81,7 +88,12 @@ pub fn main() -> ExitCode {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let outcome = match runtime {
         Ok(runtime) => {
-            let outcome = runtime.block_on(interruptible(cli));
+            if let Command::Shell(args) = &cli.command {
+                let code = shell::run(&runtime, cli.global, args);
+                runtime.shutdown_background();
+                return code;
+            }
+            let outcome = runtime.block_on(interruptible(cli, None));
             // A reader of stdin may be blocked for ever: do not wait for it.
             runtime.shutdown_background();
             outcome
@@ -94,20 +106,20 @@ pub fn main() -> ExitCode {
     }
 }
 
-async fn interruptible(cli: Cli) -> Result<(), Failure> {
+async fn interruptible(cli: Cli, kept: Option<&Kept>) -> Result<(), Failure> {
     if matches!(&cli.command, Command::Bench(bench) if bench.ends_itself()) {
-        return run(cli).await;
+        return run(cli, kept).await;
     }
     tokio::select! {
-        outcome = run(cli) => outcome,
+        outcome = run(cli, kept) => outcome,
         _ = tokio::signal::ctrl_c() => Err(Failure::interrupted()),
     }
 }
 
-async fn run(cli: Cli) -> Result<(), Failure> {
+async fn run(cli: Cli, kept: Option<&Kept>) -> Result<(), Failure> {
     let Cli { global, command } = cli;
     let mut output = Output::new(&global);
-    let context = Context { global: &global };
+    let context = Context { global: &global, kept };
     let outcome = match command {
         Command::Put(args) => put::run(&context, args, &mut output).await,
         Command::Get(args) => get::run(&context, args, &mut output).await,
@@ -120,6 +132,9 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Import(args) => import::run(&context, args, &mut output).await,
         Command::Export(args) => export::run(&context, args, &mut output).await,
         Command::Status => status::run(&context, &mut output).await,
+        Command::Top(args) => top::run(&context, args, &mut output).await,
+        Command::Metrics(args) => metrics::run(&context, args, &mut output).await,
+        Command::Shell(_) => Err(Failure::usage("this is the shell already")),
         Command::Ring(args) => ring::run(&context, args, &mut output).await,
         Command::Locate(args) => locate::run(&context, args, &mut output).await,
         Command::Explain(args) => explain::run(&context, args, &mut output).await,
@@ -139,6 +154,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Capacity(args) => capacity::run(&args, &mut output),
         Command::Version(args) => version::run(&context, &args, &mut output).await,
         Command::Completion(args) => completion(&args, &mut output),
+        Command::Man(args) => man::run(&args, &mut output),
     };
     let finished = output.finish();
     outcome.and(finished)
@@ -147,13 +163,35 @@ async fn run(cli: Cli) -> Result<(), Failure> {
 /// Writes the completion script of one shell.
 fn completion(args: &args::CompletionArgs, output: &mut Output) -> Result<(), Failure> {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "kvctl", &mut script);
+    clap_complete::generate(args.shell, &mut args::command(), "kvctl", &mut script);
     output.bytes(&script)
 }
 
 /// What every command is given.
 pub(crate) struct Context<'a> {
     pub(crate) global: &'a Global,
+    /// What outlives the command, in a shell.
+    kept: Option<&'a Kept>,
+}
+
+/// What a shell keeps from one command to the next: clients with their connections, and keys that were
+/// seen.
+#[derive(Debug, Default)]
+struct Kept {
+    clients: Mutex<BTreeMap<(Vec<String>, Duration), Client>>,
+    seen: Mutex<Vec<String>>,
+}
+
+/// Clients that a shell keeps; when there are more it begins anew.
+const CLIENTS_MAX: usize = 64;
+/// Keys of one command that a shell takes note of.
+const SEEN_MAX: usize = 1000;
+
+impl Kept {
+    /// Keys that were seen since this was asked the last time.
+    fn take_seen(&self) -> Vec<String> {
+        std::mem::take(&mut self.seen.lock())
+    }
 }
 
 impl Context<'_> {
@@ -167,10 +205,33 @@ impl Context<'_> {
         &self,
         endpoints: impl IntoIterator<Item = &'e String>,
     ) -> Result<Client, Failure> {
+        let endpoints: Vec<String> = endpoints.into_iter().cloned().collect();
+        let kind = (endpoints, self.timeout());
+        if let Some(known) = self.kept.and_then(|kept| kept.clients.lock().get(&kind).cloned()) {
+            return Ok(known);
+        }
         // Whoever names an address means it, and a command is over before the ring has helped it.
-        let builder = Client::builder().endpoints(endpoints).timeout(self.timeout());
-        let builder = builder.follow_ring(false);
-        Ok(builder.connect_lazy()?)
+        let builder = Client::builder().endpoints(&kind.0).timeout(kind.1).follow_ring(false);
+        let client = builder.connect_lazy()?;
+        if let Some(kept) = self.kept {
+            let mut clients = kept.clients.lock();
+            if clients.len() >= CLIENTS_MAX {
+                clients.clear();
+            }
+            clients.insert(kind, client.clone());
+        }
+        Ok(client)
+    }
+
+    /// Takes note of a key for completion, where anybody may want that.
+    pub(crate) fn saw(&self, key: &[u8]) {
+        let Some(kept) = self.kept else { return };
+        let mut seen = kept.seen.lock();
+        // A key with blanks or marks would have to be quoted when it is completed.
+        let plain = |byte: &u8| byte.is_ascii_graphic() && !b"'\"\\`$#".contains(byte);
+        if seen.len() < SEEN_MAX && key.iter().all(plain) {
+            seen.extend(String::from_utf8(key.to_vec()));
+        }
     }
 
     /// How long a request may take.

@@ -62,6 +62,11 @@ impl Output {
         self.stdout.write_all(bytes).map_err(|error| Failure::from_stdout(&error))
     }
 
+    /// Clears the screen, and puts what comes next at its top.
+    pub(crate) fn clear_screen(&mut self) -> Result<(), Failure> {
+        self.bytes(b"\x1b[H\x1b[2J")
+    }
+
     /// Writes a line.
     pub(crate) fn line(&mut self, line: &str) -> Result<(), Failure> {
         self.bytes(line.as_bytes())?;

@@ -95,6 +95,7 @@ pub(crate) async fn run(
     let (time, trace) = (args.time.map(WallTime), args.trace);
     let seen = context_from(args.context.clone())?;
     let (key, source) = args.resolve()?;
+    context.saw(&key);
     let client = context.client()?;
     let mut put = client.put(key.clone(), source.read()?).table(context.table());
     if ttl.is_some() || no_ttl {

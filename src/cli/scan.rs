@@ -78,6 +78,7 @@ pub(crate) async fn run(
     while let Some(page) = pages.next().await {
         for entry in page?.entries {
             left_out += u64::from(entry.value_left_out);
+            context.saw(&entry.key);
             if output.format().is_json() {
                 let mut object = Map::new();
                 text::put_bytes(&mut object, "key", &entry.key);

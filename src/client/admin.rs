@@ -205,6 +205,11 @@ admin_request!(
     }
 );
 admin_request!(
+    /// Asks one node for everything that it counts, as OpenMetrics text: `.await` it.
+    MetricsRequest {} -> String,
+    metrics(|_| Ok(admin::MetricsRequest {})), |response| response.text
+);
+admin_request!(
     /// Asks one node to write its memtable out: `.await` it. Harmless when repeated.
     FlushRequest {} -> (),
     flush(|_| Ok(admin::FlushRequest {})), |_response| ()

@@ -84,8 +84,8 @@ pub use crate::types::{
 };
 
 pub use admin::{
-    CompactRequest, FlushRequest, LocateRequest, Location, NodeStatus, ScrubRequest, ScrubStatus,
-    Status, StatusRequest, UnwellBy,
+    CompactRequest, FlushRequest, LocateRequest, Location, MetricsRequest, NodeStatus,
+    ScrubRequest, ScrubStatus, Status, StatusRequest, UnwellBy,
 };
 pub use admin::{Version, VersionRequest};
 pub use batch::{BatchItem, BatchReply, BatchRequest, GetManyRequest};
@@ -413,6 +413,11 @@ impl Client {
     /// Asks one node what differs between it and the owner `peer`, and leaves it as it is.
     pub fn repair_diff(&self, peer: impl Into<String>) -> RepairRequest {
         RepairRequest::diff(self.core.clone(), peer.into())
+    }
+
+    /// Asks one node for everything that it counts, as its HTTP port shows it at `/metrics`.
+    pub fn metrics(&self) -> MetricsRequest {
+        MetricsRequest::new(self.core.clone())
     }
 
     /// Asks one node for its build.

@@ -5,6 +5,7 @@ use tonic::{Request, Response, Status};
 
 use crate::message::{AdminRequest, OpError, Reply, TopologyRequest};
 use crate::runtime::Handle;
+use crate::telemetry;
 use crate::wire::admin::{
     force_from_wire, forced_to_wire, locate_from_wire, locate_to_wire, status_to_wire,
     version_to_wire,
@@ -200,6 +201,15 @@ impl Admin for AdminService {
             Reply::Forced(reply) => Ok(Response::new(forced_to_wire(*reply))),
             _ => Err(status_of(&mismatched())),
         }
+    }
+
+    async fn metrics(
+        &self,
+        _: Request<pb::MetricsRequest>,
+    ) -> Result<Response<pb::MetricsResponse>, Status> {
+        let view = self.handle.view().borrow().clone();
+        let text = telemetry::render(self.handle.telemetry(), view);
+        Ok(Response::new(pb::MetricsResponse { text }))
     }
 
     async fn version(

@@ -17,7 +17,7 @@ use crate::message::{
 use crate::transport::PeerStats;
 use crate::types::limits;
 
-use super::{OpKind, Telemetry};
+use super::{OpKind, Telemetry, process};
 
 /// Renders everything that is counted, and the facts of the newest view.
 pub fn render(telemetry: &Telemetry, view: Option<Arc<View>>) -> String {
@@ -90,6 +90,7 @@ impl Collector for Snapshot {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         self.operations(&mut encoder)?;
         self.process(&mut encoder)?;
+        cost(&mut encoder)?;
         self.peers(&mut encoder)?;
         self.store(&mut encoder)?;
         self.view.as_ref().map_or(Ok(()), |view| members(&mut encoder, view))
@@ -272,6 +273,21 @@ impl Snapshot {
         let (name, help) = ("kv_peer_connects", "Streams opened to a peer, ever");
         counters(encoder, Family { name, help, unit: None, samples })
     }
+}
+
+/// What the process costs, under the names that dashboards know. Nothing where that is not known.
+fn cost(encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let Some(cost) = process::cost() else { return Ok(()) };
+    let (name, help) = ("process_cpu", "Processor time, user and system");
+    let mut metric =
+        encoder.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Counter)?;
+    let seconds = cost.cpu.as_secs_f64();
+    labelled(&mut metric, &Labels::new(), |metric| ConstCounter::new(seconds).encode(metric))?;
+    let (name, help) = ("process_resident_memory", "Memory that is in RAM");
+    let samples = one(float(cost.resident_bytes));
+    gauges(encoder, Family { name, help, unit: Some(&Unit::Bytes), samples })?;
+    let (name, help) = ("process_open_fds", "Open files and sockets");
+    gauges(encoder, Family { name, help, unit: None, samples: one(float(cost.open_files)) })
 }
 
 /// The counts of each bucket alone, as the encoder wants them.

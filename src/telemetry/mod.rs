@@ -4,6 +4,7 @@
 mod histogram;
 pub mod log;
 mod metrics;
+mod process;
 
 use std::sync::Arc;
 use std::sync::OnceLock;

@@ -119,10 +119,41 @@ fn kvctl_reads_writes_and_shows_a_real_cluster() {
     assert_eq!(primaries.sum::<u64>(), status["partitions"].as_u64().unwrap());
     let owners = kvctl(at, "locate greeting -o json").json()["owners"].clone();
     assert_eq!(owners.as_array().unwrap().len(), 3);
+    watched(at);
     assert_eq!(kvctl(at, "flush").stdout, "flushed n1\nflushed n2\nflushed n3\n");
     let compacted = kvctl(at, "compact --timeout 60s").stdout;
     assert_eq!(compacted, "compacted n1\ncompacted n2\ncompacted n3\n");
     assert_eq!(kvctl(at, "get greeting").code, 0);
+}
+
+/// What nodes count, and what `top` makes of two readings with reads in between.
+fn watched(at: &str) {
+    let metrics = kvctl(at, "metrics --node n2 -o json").json();
+    let metrics = metrics.as_array().unwrap();
+    let named = |name: &'static str| metrics.iter().filter(move |sample| sample["name"] == name);
+    assert_eq!(named("kv_epoch").count(), 1);
+    assert!(named("kv_operations_total").any(|sample| sample["labels"]["op"] == "put"));
+    assert!(kvctl(at, "metrics").stdout.ends_with("# EOF\n"));
+    assert_eq!(kvctl(at, "metrics --node n9").code, 2);
+
+    let reader = std::thread::spawn({
+        let at = at.to_owned();
+        move || kvctl_with(&at, &["shell"], "get greeting\n".repeat(3000).as_bytes()).code
+    });
+    let ran = kvctl(at, "top --count 3 --interval 300ms -o jsonl");
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let looks: Vec<serde_json::Value> =
+        ran.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(looks.len(), 3);
+    let busy = |look: &serde_json::Value| look["operations_per_s"].as_f64().unwrap() > 0.0;
+    assert!(looks.iter().any(busy), "{looks:?}");
+    let nodes = looks[2]["nodes"].as_array().unwrap();
+    assert_eq!(nodes.len(), 3);
+    assert!(nodes.iter().all(|node| node["figures"]["disk_bytes"].as_f64().unwrap() > 0.0));
+    assert!(nodes.iter().any(|node| node["figures"]["read_p99_ms"].as_f64().is_some()));
+    let text = kvctl(at, "top --once --interval 100ms -o table").stdout;
+    assert!(text.contains("READ/s") && text.contains("\n n3"), "{text}");
+    assert_eq!(reader.join().unwrap(), 0);
 }
 
 #[test]

@@ -15,6 +15,7 @@ mod cluster;
 mod kvctl;
 mod offline;
 mod scripted;
+mod shell;
 
 /// The scripted server of the client library's own tests.
 #[path = "../../src/client/tests/fake.rs"]

@@ -288,3 +288,22 @@ fn data_check_tells_a_sound_store_and_export_from_damaged_ones() {
     assert!(code == 1 && told.contains("EXPORT is damaged at offset 0"), "{told}");
     assert_eq!(data_check(&store).0, 0, "the store is as it was");
 }
+
+#[test]
+fn a_manual_page_is_written_for_each_command() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = dir.path().join("man1");
+    let ran = kvctl("127.0.0.1:1", &format!("man {} -o json", at.display()));
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let pages = std::fs::read_dir(&at).unwrap().count() as u64;
+    assert_eq!(ran.json()["pages"], pages);
+    for (page, words) in [
+        ("kvctl.1", "Exit codes"),
+        ("kvctl-get.1", "kvctl get user:42"),
+        ("kvctl-table-create.1", "kind causal"),
+    ] {
+        let text = std::fs::read_to_string(at.join(page)).unwrap();
+        let text = text.replace("\\-", "-");
+        assert!(text.starts_with(".ie") && text.contains(words), "{page}: {text}");
+    }
+}

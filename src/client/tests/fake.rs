@@ -589,6 +589,11 @@ impl admin::admin_server::Admin for Fake {
         Err(Status::unimplemented("nobody forces anything here"))
     }
 
+    async fn metrics(&self, _: Request<admin::MetricsRequest>) -> Told<admin::MetricsResponse> {
+        let text = "kv_epoch 7\nkv_hints_count{kind=\"plain\"} 2\n# EOF\n".to_owned();
+        Ok(admin::MetricsResponse { text }.into())
+    }
+
     async fn version(&self, _: Request<admin::VersionRequest>) -> Told<admin::VersionResponse> {
         let (version, protocol_min, protocol_max, feature_level) = ("9.9.9".to_owned(), 1, 2, 3);
         Ok(admin::VersionResponse { version, protocol_min, protocol_max, feature_level }.into())
