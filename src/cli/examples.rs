@@ -97,22 +97,22 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
     ("plan show", &[("plan show", "what would move, for how long, and what is at risk meanwhile")]),
     (
         "plan commit",
-        &[(
-            "plan commit 5d1c0f3a9e8b7d6c5a4f3e2d1c0b9a88 --follow",
-            "the hash that `plan show` showed",
-        )],
+        &[("plan commit 5d1c0f3a9e8b7d6c5a4f3e2d1c0b9a88", "the hash that `plan show` showed")],
     ),
-    ("plan status", &[("plan status --follow", "until it has ended")]),
+    ("plan status", &[("plan status --watch", "until it has ended")]),
     ("plan pause", &[("plan pause", "moves that have begun go on")]),
     ("plan resume", &[("plan resume", "go on")]),
     ("plan rollback", &[("plan rollback", "everything back where it was")]),
     ("plan clear", &[("plan clear", "nothing is staged any more")]),
     ("plan retarget", &[("plan retarget n4 n5", "n4 died while it was being filled")]),
-    ("plan accept-loss", &[("plan accept-loss 0/17", "the unit as `plan show` names it")]),
+    (
+        "plan accept-loss",
+        &[("plan accept-loss 0/17 --gone n2,n3", "the unit as `plan show` names it")],
+    ),
     (
         "lineage force",
         &[(
-            "lineage force --gone n2 --gone n3",
+            "lineage force --gone n2,n3 -e 10.0.0.1:7450",
             "n2 and n3, most of the council, are gone for good",
         )],
     ),

@@ -124,6 +124,7 @@ impl ClientBuilder {
             attempts_max: self.attempts_max,
             lane: self.lane,
             counts: Counters::default(),
+            kinds: parking_lot::Mutex::default(),
         };
         Ok(Client { core: Arc::new(core) })
     }

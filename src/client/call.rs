@@ -3,6 +3,7 @@
 use core::pin::Pin;
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::sync::Mutex;
@@ -10,7 +11,7 @@ use tokio::time::error::Elapsed;
 use tokio::time::{timeout, timeout_at};
 
 use crate::message::{Applied, Attempt, ErrorCode, Receipt};
-use crate::types::Time;
+use crate::types::{TableKind, Time};
 
 use super::attempt::{Attempts, Named};
 use super::budget::Budget;
@@ -43,6 +44,8 @@ pub(crate) struct Core {
     pub(crate) attempts_max: u32,
     pub(crate) lane: Lane,
     pub(crate) counts: Counters,
+    /// Kinds of tables that have been asked for.
+    pub(crate) kinds: parking_lot::Mutex<BTreeMap<String, TableKind>>,
 }
 
 /// What a client has asked since it was made.

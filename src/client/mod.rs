@@ -43,6 +43,7 @@
 mod admin;
 mod attempt;
 mod batch;
+pub mod blocking;
 mod budget;
 mod builder;
 mod call;
@@ -69,6 +70,7 @@ mod server_time;
 mod session;
 mod status_error;
 mod tables;
+mod update;
 mod write;
 
 use std::sync::Arc;
@@ -111,6 +113,7 @@ pub use tables::{
     AlterTableRequest, CreateTableRequest, DescribeTableRequest, DropTableRequest,
     ListTablesRequest, Table, TableList, Tables,
 };
+pub use update::{Change, UpdateRequest, Updated};
 pub use write::{DeleteRequest, PutRequest};
 
 pub(crate) use clock::Clock;
@@ -264,6 +267,23 @@ impl Client {
     /// ```
     pub fn outcome(&self, key: impl Into<bytes::Bytes>, write: &WriteId) -> OutcomeRequest {
         OutcomeRequest::new(self.core.clone(), key.into(), *write)
+    }
+
+    /// Reads a key of a linearizable or causal table, changes what it holds, and writes that, without
+    /// losing what others write meanwhile.
+    ///
+    /// ```no_run
+    /// # async fn f(client: roundtable::client::Client) -> Result<(), roundtable::client::Error> {
+    /// let count = client.update("visits").table("counters");
+    /// let updated = count.run(|values| {
+    ///     let text = values.first().map(|value| String::from_utf8_lossy(value).into_owned());
+    ///     let count: u64 = text.and_then(|text| text.parse().ok()).unwrap_or(0);
+    ///     (count + 1).to_string().into()
+    /// }).await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn update(&self, key: impl Into<bytes::Bytes>) -> UpdateRequest {
+        UpdateRequest::new(self.clone(), key.into())
     }
 
     /// Reads keys in byte order, page by page.

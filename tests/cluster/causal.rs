@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use roundtable::client::{Applied, Client, Context, ErrorKind, Quorum, TableKind};
+use roundtable::client::{Applied, Change, Client, Context, ErrorKind, Quorum, TableKind};
 use roundtable::load::causal::{CausalAction, CausalHistory, CausalOutcome, Saw};
 use roundtable::load::check;
 use roundtable::types::{Key, Time, Value};
@@ -227,4 +227,39 @@ async fn kvctl_shows_siblings_and_settles_on_one() {
     run(&["resolve", "k", "--delete"]).await.succeeded();
     assert_eq!(run(&["get", "k"]).await.code, Some(3));
     assert_eq!(run(&["resolve", "k"]).await.code, Some(3));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_update_gets_all_siblings_and_takes_their_place() {
+    let cluster = Cluster::start().await;
+    carts(&cluster).await;
+    let [one, two, three] = [0, 1, 2].map(|node| cluster.client_of(node));
+    one.put("cart", "tea").table("carts").await.unwrap();
+    two.put("cart", "milk").table("carts").await.unwrap();
+    let add = |values: &[bytes::Bytes]| -> Change {
+        let mut all: Vec<String> =
+            values.iter().map(|value| String::from_utf8_lossy(value).into_owned()).collect();
+        all.push("bread".to_owned());
+        all.sort();
+        all.join(",").into()
+    };
+    let updated = three.update("cart").table("carts").run(add).await.unwrap();
+    assert_eq!((updated.siblings, updated.value.unwrap()), (1, "bread,milk,tea".into()));
+    // Of an absent key there are no values, and its first update is no conflict.
+    let first = one.update("new").table("carts").run(add).await.unwrap();
+    assert_eq!((first.siblings, first.value.unwrap()), (1, "bread".into()));
+    // What is written between the reading and the writing of an update stays beside it.
+    let (sender, seen) = std::sync::mpsc::channel();
+    let racing = two.update("cart").table("carts").run(|values| {
+        sender.send(values.len()).unwrap();
+        let put = three.put("cart", "late").table("carts");
+        tokio::task::block_in_place(|| {
+            tokio::runtime::Handle::current().block_on(async { put.await }).unwrap()
+        });
+        "all".into()
+    });
+    assert_eq!((racing.await.unwrap().siblings, seen.try_recv()), (2, Ok(1)));
+    assert_eq!(values(&one, "cart").await.0, ["all", "late"]);
+    two.update("cart").table("carts").run(|_| Change::Delete).await.unwrap();
+    assert_eq!(values(&one, "cart").await.0, [""; 0]);
 }

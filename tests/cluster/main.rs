@@ -10,6 +10,7 @@
 )]
 
 mod birth;
+mod blocking;
 mod causal;
 mod crash;
 mod custody;

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use roundtable::client::{Applied, Client, Error, ErrorKind, Lane, Outcome as Became, TableKind};
+use roundtable::client::{
+    Applied, Change, Client, Error, ErrorKind, Lane, Outcome as Became, TableKind,
+};
 use roundtable::load::check::linearizable;
 use roundtable::load::history::{Action, Expect, History, OpIndex, Outcome, ProcessId, Settled};
 use roundtable::types::{Key, Stamp, Time, Value};
@@ -426,4 +428,47 @@ async fn kvctl_compares_and_sets_and_asks_what_became_of_a_write() {
     let other = ["-e", &endpoints, "-o", "json", "cas", "k", "--expect-absent", "--delete"];
     let other = kvctl::run(&other, b"").await;
     assert_eq!((other.code, other.error()["code"].as_str()), (Some(2), Some("KIND_MISMATCH")));
+}
+
+#[tokio::test]
+async fn updates_of_many_writers_all_count_once() {
+    const WRITERS: usize = 6;
+    const EACH: usize = 10;
+    let cluster = Cluster::start().await;
+    seats(&cluster).await;
+    let writers = (0..WRITERS).map(|writer| {
+        let client = cluster.client_of(writer % 3);
+        tokio::spawn(async move {
+            let mut rounds = 0;
+            for _ in 0..EACH {
+                let update = client.update("visits").table("seats").timeout(PATIENCE);
+                let made = update.run(|values| {
+                    let count = values
+                        .first()
+                        .map_or(0, |text| String::from_utf8_lossy(text).parse::<usize>().unwrap());
+                    (count + 1).to_string().into()
+                });
+                rounds += made.await.unwrap().rounds;
+            }
+            rounds
+        })
+    });
+    let mut rounds = 0;
+    for writer in writers.collect::<Vec<_>>() {
+        rounds += writer.await.unwrap();
+    }
+    let client = cluster.client();
+    let count = client.get("visits").table("seats").await.unwrap().value.unwrap();
+    assert_eq!(count, (WRITERS * EACH).to_string());
+    // Somebody was faster than somebody else, or this has shown nothing.
+    assert!(rounds as usize > WRITERS * EACH, "{rounds}");
+
+    let kept = client.update("visits").table("seats").run(|_| Change::Keep).await.unwrap();
+    assert_eq!(kept.value.unwrap(), count);
+    let gone = client.update("visits").table("seats").run(|_| Change::Delete).await.unwrap();
+    assert_eq!((gone.value, gone.rounds), (None, 1));
+    let error = client.update("k").run(|_| Change::Keep).await;
+    assert!(error.is_ok(), "what changes nothing asks for nothing: {error:?}");
+    let error = client.update("k").run(|_| "v".into()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error}");
 }
