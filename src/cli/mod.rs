@@ -25,6 +25,7 @@ mod lineage;
 mod lines;
 mod locate;
 mod node;
+mod outage;
 mod output;
 mod plan;
 mod put;
@@ -136,7 +137,9 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Flush(args) => stores::run(&context, Task::Flush, args, &mut output).await,
         Command::Compact(args) => stores::run(&context, Task::Compact, args, &mut output).await,
         Command::Bench(command) => bench::run(&context, command, &mut output).await,
-        Command::Capacity(args) => capacity::run(&args, &mut output),
+        Command::SafeTo(command) => outage::safe_to(&context, command, &mut output).await,
+        Command::Whatif(args) => outage::what_if(&context, args, &mut output).await,
+        Command::Capacity(args) => capacity::run(&context, &args, &mut output).await,
         Command::Version(args) => version::run(&context, &args, &mut output).await,
         Command::Completion(args) => completion(&args, &mut output),
     };

@@ -58,6 +58,7 @@ mod gc;
 mod health;
 mod hints;
 mod lineage;
+mod outage;
 mod patience;
 mod plan;
 mod pool;
@@ -84,8 +85,8 @@ pub use crate::types::{
 };
 
 pub use admin::{
-    CompactRequest, FlushRequest, LocateRequest, Location, NodeStatus, ScrubRequest, ScrubStatus,
-    Status, StatusRequest, UnwellBy,
+    CompactRequest, FlushRequest, LocateRequest, Location, NodeStatus, ReserveStatus, ScrubRequest,
+    ScrubStatus, Status, StatusRequest, UnwellBy,
 };
 pub use admin::{Version, VersionRequest};
 pub use batch::{BatchItem, BatchReply, BatchRequest, GetManyRequest};
@@ -99,6 +100,7 @@ pub use explain::{
 pub use gc::{GcBlocker, GcRequest, GcStatus, GcUnit};
 pub use hints::{DirtyMark, HintLine, HintTotals, Hints, HintsRequest};
 pub use lineage::{ForceLineageRequest, Lineage};
+pub use outage::{Outage, OutageLine, OutageReason, OutageRequest, OutageUnit};
 pub use plan::{ChangePlanRequest, MemberInfo, Plans, Topology, TopologyRequest};
 pub use register::{CasReply, CasRequest, FoundVersion, Outcome, OutcomeRequest, WriteId};
 pub use repair::{
@@ -413,6 +415,13 @@ impl Client {
     /// Asks one node what differs between it and the owner `peer`, and leaves it as it is.
     pub fn repair_diff(&self, peer: impl Into<String>) -> RepairRequest {
         RepairRequest::diff(self.core.clone(), peer.into())
+    }
+
+    /// Asks what would be lost if these nodes stopped now, with those who are away already: see
+    /// [`Outage::is_safe`]. None is named where only zones are meant.
+    pub fn outage<N: Into<String>>(&self, nodes: impl IntoIterator<Item = N>) -> OutageRequest {
+        let nodes = nodes.into_iter().map(Into::into).collect();
+        OutageRequest::new(self.core.clone(), nodes)
     }
 
     /// Asks one node for its build.

@@ -16,6 +16,7 @@ mod gossip;
 mod hello;
 mod hint;
 mod leaves;
+mod outage;
 mod peer;
 mod register;
 mod repair;
@@ -33,7 +34,7 @@ pub use causal::{
 pub use client::{
     AdminRequest, Attempt, ClientBody, ClientRequest, ClientResult, ForceOrder, Get, GetReply,
     LineageReply, Locate, LocateReply, NodeStatus, Principal, Put, PutReply, QuorumMode, Receipt,
-    Reply, Scan, ScanEntry, ScanReply, StatusReply, TimeToLive, UnwellBy,
+    Reply, ReserveFacts, Scan, ScanEntry, ScanReply, StatusReply, TimeToLive, UnwellBy,
 };
 pub use comparing::{
     DiffFound, DiffKey, DiffLine, DiffSide, PairLine, RepairGauges, RepairReply, RepairRequest,
@@ -64,6 +65,9 @@ pub use hint::{
     HintPlace, HintRequest, HintTotals, HintsDropped, HintsReply, Kept,
 };
 pub use leaves::{CopyLack, CopyLeaves, CopyStretch, CopyTold};
+pub use outage::{
+    OutageAsk, OutageHints, OutageKind, OutageLine, OutageReason, OutageReply, OutageUnit,
+};
 pub use peer::{
     BirthNews, CustodyNews, FillNews, FillState, FounderNonce, KeyPlace, Lane, LifeAnswer,
     PeerMessage, ProbeFacts, ReadAnswer, ReadAsk, Refusal, RoundId, ScanAnswer, ScanAsk,

@@ -12,7 +12,7 @@
 //! `topology` (members, plans, the steps of moves and the acknowledgement of epochs), `explain` (what is
 //! known of a key), `sweep` (what is left of dropped ones), `fills` (how far this node has what it
 //! owns), `transfer` (how that is copied), `repair` (what owners lack of each other), `floors` (which
-//! deletes may be purged), `gc` (what waits for that), `admin`, `publish`.
+//! deletes may be purged), `gc` (what waits for that), `reserve` (whether enough are kept for failures), `admin`, `publish`.
 
 mod admin;
 mod behind;
@@ -36,6 +36,7 @@ mod peer;
 mod publish;
 mod register;
 mod repair;
+mod reserve;
 mod restart;
 mod scrub;
 mod sweep;
@@ -146,6 +147,7 @@ pub struct Node {
     local: VecDeque<LocalAnswer>,
     units: Arc<Vec<crate::types::Unit>>,
     gauges: Gauges,
+    reserve: reserve::Reserve,
     housekeeping_at: Time,
     /// What the store had no room for.
     own_again: Vec<(disk::OwnStep, Vec<MetaRecord>)>,
@@ -218,6 +220,7 @@ impl Node {
             local: VecDeque::new(),
             units: Arc::default(),
             gauges: Gauges::default(),
+            reserve: reserve::Reserve::default(),
             housekeeping_at: now.mono,
             own_again: Vec::new(),
             now: now.mono,

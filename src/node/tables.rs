@@ -328,6 +328,7 @@ impl Node {
             AdminRequest::Gc => Ok(Reply::Gc(Box::default())),
             AdminRequest::Repair(_) => Ok(Reply::Repair(Box::default())),
             AdminRequest::Topology(_) => self.topology_reply(epoch),
+            AdminRequest::Outage(ask) => self.outage_reply(ask),
             AdminRequest::Join(_) => Ok(Reply::Joined(state)),
             AdminRequest::Force(_) => Ok(Reply::Forced(Box::new(self.lineage_reply(&state)))),
         }

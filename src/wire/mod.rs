@@ -25,6 +25,7 @@ pub mod hello;
 pub mod hints;
 pub mod join;
 mod key_facts;
+pub mod outage;
 mod packed;
 pub mod peer;
 pub mod plan;

@@ -536,6 +536,13 @@ impl admin::admin_server::Admin for Fake {
         Ok(Response::new(admin::GcStatusResponse { deletes: 7, units: 3, ..Default::default() }))
     }
 
+    async fn outage(
+        &self,
+        _: Request<admin::OutageRequest>,
+    ) -> Result<Response<admin::OutageResponse>, Status> {
+        Ok(Response::new(admin::OutageResponse::default()))
+    }
+
     async fn list_hints(
         &self,
         _: Request<admin::ListHintsRequest>,

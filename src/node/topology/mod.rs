@@ -3,6 +3,7 @@
 //! `docs/protocol/moves.md`.
 
 mod answer;
+mod outage;
 
 use core::time::Duration;
 use std::collections::BTreeMap;
