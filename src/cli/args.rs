@@ -195,6 +195,8 @@ pub(crate) enum Command {
     /// Measure rates and latencies under a workload, and compare runs
     #[command(subcommand, arg_required_else_help = true)]
     Bench(super::bench::BenchCommand),
+    /// Show which partitions and keys clients ask for most
+    Hot(super::hot::HotArgs),
     /// Say whether something can be done now without loss of service: exit code 0 if so, 4 if not
     #[command(subcommand, arg_required_else_help = true)]
     SafeTo(super::outage::SafeToCommand),

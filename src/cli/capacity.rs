@@ -174,7 +174,10 @@ fn picture(args: &CapacityArgs, p: f64, tail: &[f64]) -> String {
         points: points.take_while(|(_, percent)| *percent > PERCENT_MIN).collect(),
     };
     plot_svg(&Plot {
-        title: format!("How often a reserve is not enough: {} nodes, p = {p:.6}", args.nodes.unwrap_or(0)),
+        title: format!(
+            "How often a reserve is not enough: {} nodes, p = {p:.6}",
+            args.nodes.unwrap_or(0)
+        ),
         x_label: "nodes reserved".to_owned(),
         y_label: "% of the time".to_owned(),
         is_log: true,

@@ -18,6 +18,7 @@ mod gc;
 mod get;
 mod grid;
 mod hints;
+mod hot;
 mod import;
 mod item;
 mod line;
@@ -137,6 +138,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Flush(args) => stores::run(&context, Task::Flush, args, &mut output).await,
         Command::Compact(args) => stores::run(&context, Task::Compact, args, &mut output).await,
         Command::Bench(command) => bench::run(&context, command, &mut output).await,
+        Command::Hot(args) => hot::run(&context, args, &mut output).await,
         Command::SafeTo(command) => outage::safe_to(&context, command, &mut output).await,
         Command::Whatif(args) => outage::what_if(&context, args, &mut output).await,
         Command::Capacity(args) => capacity::run(&context, &args, &mut output).await,

@@ -1,3 +1,5 @@
+//! What people and scripts read of an outage that is known.
+
 use super::*;
 use crate::client::{Epoch, OutageUnit};
 

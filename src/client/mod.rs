@@ -57,6 +57,7 @@ mod explain;
 mod gc;
 mod health;
 mod hints;
+mod hot;
 mod lineage;
 mod outage;
 mod patience;
@@ -99,6 +100,7 @@ pub use explain::{
 };
 pub use gc::{GcBlocker, GcRequest, GcStatus, GcUnit};
 pub use hints::{DirtyMark, HintLine, HintTotals, Hints, HintsRequest};
+pub use hot::{Hot, HotKey, HotRequest, HotUnit};
 pub use lineage::{ForceLineageRequest, Lineage};
 pub use outage::{Outage, OutageLine, OutageReason, OutageRequest, OutageUnit};
 pub use plan::{ChangePlanRequest, MemberInfo, Plans, Topology, TopologyRequest};
@@ -415,6 +417,12 @@ impl Client {
     /// Asks one node what differs between it and the owner `peer`, and leaves it as it is.
     pub fn repair_diff(&self, peer: impl Into<String>) -> RepairRequest {
         RepairRequest::diff(self.core.clone(), peer.into())
+    }
+
+    /// Asks one node which partitions and keys clients ask it for most. Which node is up to the picker, as
+    /// with [`Client::flush`].
+    pub fn hot(&self) -> HotRequest {
+        HotRequest::new(self.core.clone())
     }
 
     /// Asks what would be lost if these nodes stopped now, with those who are away already: see

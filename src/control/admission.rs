@@ -146,6 +146,7 @@ mod tests {
             health: Default::default(),
             links_left_out: 0,
             reserve: None,
+            hottest_share: 0.0,
         }
     }
 

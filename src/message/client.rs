@@ -11,7 +11,7 @@ use crate::types::{
 
 use super::{
     Applicant, Cas, CasReply, CausalReply, ExplainReply, GcReply, HintRequest, HintsReply,
-    Liveness, OpError, OutageAsk, OutageReply, OutcomeAsk, OutcomeReply, RepairReply,
+    HotReply, Liveness, OpError, OutageAsk, OutageReply, OutcomeAsk, OutcomeReply, RepairReply,
     RepairRequest, ScrubReply, ScrubRequest, TableReply, TableRequest, TablesReply, TopologyReply,
     TopologyRequest, Traced, TreeSizes, Unwell,
 };
@@ -325,6 +325,11 @@ pub enum AdminRequest {
     Join(Box<Applicant>),
     /// Begin a new lineage at this node.
     Force(Box<ForceOrder>),
+    /// What clients ask this node for most.
+    Hot {
+        /// Partitions that are told.
+        limit: u32,
+    },
     /// What would be if members stopped.
     Outage(Box<OutageAsk>),
 }
@@ -494,6 +499,8 @@ pub enum Reply {
     Tables(TablesReply),
     /// To [`AdminRequest::Hints`].
     Hints(Box<HintsReply>),
+    /// To [`AdminRequest::Hot`].
+    Hot(Box<HotReply>),
     /// To [`AdminRequest::Outage`].
     Outage(Box<OutageReply>),
     /// To [`AdminRequest::Gc`].
@@ -527,6 +534,7 @@ impl Reply {
             | Reply::Status(_)
             | Reply::Gc(_)
             | Reply::Outage(_)
+            | Reply::Hot(_)
             | Reply::Locate(_)
             | Reply::Traced(_)
             | Reply::Explain(_)

@@ -15,6 +15,7 @@ mod gc;
 mod gossip;
 mod hello;
 mod hint;
+mod hot;
 mod leaves;
 mod outage;
 mod peer;
@@ -64,6 +65,7 @@ pub use hint::{
     CustodyChange, DirtyMark, Hint, HintBook, HintChange, HintGauges, HintLine, HintPage,
     HintPlace, HintRequest, HintTotals, HintsDropped, HintsReply, Kept,
 };
+pub use hot::{HotKey, HotReply, HotUnit};
 pub use leaves::{CopyLack, CopyLeaves, CopyStretch, CopyTold};
 pub use outage::{
     OutageAsk, OutageHints, OutageKind, OutageLine, OutageReason, OutageReply, OutageUnit,

@@ -137,4 +137,6 @@ pub struct View {
     pub links_left_out: u64,
     /// Whether enough are reserved for failures; nothing before birth.
     pub reserve: Option<ReserveFacts>,
+    /// The share of clients' requests here that is for the hottest partition, 0..=1.
+    pub hottest_share: f64,
 }

@@ -31,6 +31,7 @@ impl Node {
                 AdminRequest::Topology(request) => {
                     return self.on_topology_request(now, op, deadline, *request);
                 }
+                AdminRequest::Hot { limit } => Ok(Reply::Hot(Box::new(self.hot_reply(now, limit)))),
                 AdminRequest::Outage(_) => {
                     return self.ask_confirmed(now, op, deadline, request);
                 }

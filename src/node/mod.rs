@@ -12,7 +12,7 @@
 //! `topology` (members, plans, the steps of moves and the acknowledgement of epochs), `explain` (what is
 //! known of a key), `sweep` (what is left of dropped ones), `fills` (how far this node has what it
 //! owns), `transfer` (how that is copied), `repair` (what owners lack of each other), `floors` (which
-//! deletes may be purged), `gc` (what waits for that), `reserve` (whether enough are kept for failures), `admin`, `publish`.
+//! deletes may be purged), `gc` (what waits for that), `hot` (what is asked for most), `reserve` (whether enough are kept for failures), `admin`, `publish`.
 
 mod admin;
 mod behind;
@@ -26,6 +26,7 @@ mod fills;
 mod floors;
 mod gc;
 mod hints;
+mod hot;
 mod lifecycle;
 mod lineage;
 mod links;
@@ -62,6 +63,7 @@ use crate::message::{
 use crate::types::{ClusterState, Epoch, NodeId, Nonce, Now, OpId, Time, WallTime};
 
 pub use config::NodeConfig;
+pub use hot::Hot;
 pub use publish::Gauges;
 
 use behind::Behind;
@@ -147,7 +149,6 @@ pub struct Node {
     local: VecDeque<LocalAnswer>,
     units: Arc<Vec<crate::types::Unit>>,
     gauges: Gauges,
-    reserve: reserve::Reserve,
     housekeeping_at: Time,
     /// What the store had no room for.
     own_again: Vec<(disk::OwnStep, Vec<MetaRecord>)>,
@@ -220,7 +221,6 @@ impl Node {
             local: VecDeque::new(),
             units: Arc::default(),
             gauges: Gauges::default(),
-            reserve: reserve::Reserve::default(),
             housekeeping_at: now.mono,
             own_again: Vec::new(),
             now: now.mono,

@@ -16,14 +16,14 @@ impl Node {
     /// Makes the sums of a state that has come into force.
     pub(super) fn weigh_reserve(&mut self) {
         let Some(state) = self.state.clone() else { return };
-        if self.reserve.of.is_none_or(|(epoch, _)| epoch != state.epoch) {
-            self.reserve.of = Some((state.epoch, self.weighed(&state)));
+        if self.topology.reserve.of.is_none_or(|(epoch, _)| epoch != state.epoch) {
+            self.topology.reserve.of = Some((state.epoch, self.weighed(&state)));
         }
     }
 
     /// What should be reserved, and who is and answers.
     pub(super) fn reserve_facts(&self, state: &ClusterState) -> ReserveFacts {
-        let known = self.reserve.of.filter(|(epoch, _)| *epoch == state.epoch);
+        let known = self.topology.reserve.of.filter(|(epoch, _)| *epoch == state.epoch);
         let facts = known.map_or_else(|| self.weighed(state), |(_, facts)| facts);
         let reserved = state.members.iter().filter(|member| member.role == Role::Reserved);
         let is_up = |id| id == self.me || self.members.is_reachable(id);

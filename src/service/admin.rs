@@ -17,6 +17,7 @@ use crate::wire::gc::gc_to_wire;
 use crate::wire::hints::{
     drop_hints_from_wire, hints_to_wire, list_hints_from_wire, replay_hints_from_wire,
 };
+use crate::wire::hot::{hot_from_wire, hot_to_wire};
 use crate::wire::outage::{outage_from_wire, outage_to_wire};
 use crate::wire::plan::{change_from_wire, topology_to_wire};
 use crate::wire::proto::admin as pb;
@@ -199,6 +200,17 @@ impl Admin for AdminService {
         let ask = force_from_wire(ask).map_err(|error| status_of(&error))?;
         match self.run(&metadata, ask).await? {
             Reply::Forced(reply) => Ok(Response::new(forced_to_wire(*reply))),
+            _ => Err(status_of(&mismatched())),
+        }
+    }
+
+    async fn hot(
+        &self,
+        request: Request<pb::HotRequest>,
+    ) -> Result<Response<pb::HotResponse>, Status> {
+        let (metadata, _, ask) = request.into_parts();
+        match self.run(&metadata, hot_from_wire(ask)).await? {
+            Reply::Hot(reply) => Ok(Response::new(hot_to_wire(*reply))),
             _ => Err(status_of(&mismatched())),
         }
     }

@@ -410,6 +410,9 @@ fn members(encoder: &mut DescriptorEncoder<'_>, view: &View) -> fmt::Result {
     hints(encoder, view.hints)?;
     repair(encoder, view.repair)?;
     health(encoder, view.health)?;
+    let samples = one(view.hottest_share);
+    let (name, help) = ("kv_hottest_partition_share", "Of clients' requests to this node, 0..1");
+    gauges(encoder, Family { name, help, unit: None, samples })?;
     if let Some(facts) = view.reserve {
         reserve(encoder, facts)?;
     }

@@ -471,6 +471,7 @@ pub fn session_answer(
             | Reply::Tables(_)
             | Reply::Gc(_)
             | Reply::Outage(_)
+            | Reply::Hot(_)
             | Reply::Hints(_)
             | Reply::Repair(_)
             | Reply::Topology(_)

@@ -23,6 +23,7 @@ mod gossip;
 mod gossip_tests;
 pub mod hello;
 pub mod hints;
+pub mod hot;
 pub mod join;
 mod key_facts;
 pub mod outage;

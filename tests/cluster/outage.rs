@@ -89,10 +89,38 @@ async fn the_reserve_is_told_by_status_capacity_and_metrics() {
     let metrics = http::get(address, "/metrics").await.unwrap().body;
     let value = |name: &str| {
         let line = metrics.lines().find_map(|line| line.strip_prefix(name));
-        line.map(|value| value.trim().parse::<f64>().unwrap())
+        line.map(|value| value.trim_start_matches("{}").trim().parse::<f64>().unwrap())
     };
-    assert_eq!((value("kv_reserve_needed "), value("kv_reserve_present ")), (Some(2.0), Some(1.0)));
-    assert!(close(value("kv_loss_probability ").unwrap()));
+    assert_eq!((value("kv_reserve_needed"), value("kv_reserve_present")), (Some(2.0), Some(1.0)));
+    assert!(close(value("kv_loss_probability").unwrap()));
     let page = http::get(address, "/").await.unwrap().body;
     assert!(page.contains("2 needed, 1 present"), "{page}");
+}
+
+#[tokio::test]
+async fn the_hottest_key_and_its_partition_are_named_over_all_nodes() {
+    let cluster = Cluster::start().await;
+    for node in 0..3 {
+        let client = cluster.client_of(node);
+        for number in 0..20 {
+            client.put("hot", "x".repeat(100)).await.unwrap();
+            client.get(format!("cold{number}")).await.unwrap();
+        }
+    }
+    let json = ctl(&cluster, "hot --limit 3").await.succeeded().json();
+    assert_eq!(json["nodes"].as_array().unwrap().len(), 3);
+    let (key, partition) = (&json["keys"][0], &json["partitions"][0]);
+    assert_eq!((&key["key"], &key["error"]), (&"hot".into(), &0.0.into()), "{json}");
+    let place = ctl(&cluster, "locate hot").await.succeeded().json();
+    assert_eq!(
+        (&partition["partition"], &key["partition"]),
+        (&place["partition"], &place["partition"])
+    );
+    assert!(partition["share"].as_f64().unwrap() >= 0.49, "{json}");
+    assert!(partition["writes"].as_f64() > partition["reads"].as_f64(), "{json}");
+    let only = ctl(&cluster, "hot --node n2 --partitions").await.succeeded().json();
+    assert_eq!(
+        (&only["nodes"], &only["keys"]),
+        (&serde_json::json!(["n2"]), &serde_json::json!([]))
+    );
 }
