@@ -16,7 +16,8 @@ Exit codes:
   2  usage                     7    authentication or TLS
   3  key not found             8    done in part
   4  unavailable, or the       130  interrupted
-     quorum was not reached
+     quorum was not reached;
+     safe-to: it is not safe
 
 Keys and values are bytes. JSON shows them as \"key\" and \"value\" when they are UTF-8 and as
 \"key_b64\" and \"value_b64\" when not; plain output and tsv escape \\t \\n \\r and \\\\.";
@@ -225,6 +226,13 @@ pub(crate) enum Command {
     /// Measure rates and latencies under a workload, and compare runs
     #[command(subcommand, arg_required_else_help = true)]
     Bench(super::bench::BenchCommand),
+    /// Show which partitions and keys clients ask for most
+    Hot(super::hot::HotArgs),
+    /// Say whether something can be done now without loss of service: exit code 0 if so, 4 if not
+    #[command(subcommand, arg_required_else_help = true)]
+    SafeTo(super::outage::SafeToCommand),
+    /// Show what would be lost if nodes were gone
+    Whatif(super::outage::WhatIfArgs),
     /// Show how many nodes to reserve for failures
     Capacity(super::capacity::CapacityArgs),
     /// Show versions

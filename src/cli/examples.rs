@@ -117,6 +117,24 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
         )],
     ),
     (
+        "safe-to stop",
+        &[
+            ("safe-to stop n2", "exit code 4 and the reasons when it is not"),
+            ("safe-to stop --zone a --for 2h", "a whole zone, for two hours"),
+        ],
+    ),
+    (
+        "whatif",
+        &[(
+            "whatif --kill n2,n3 --svg lost.svg",
+            "what could be read and written, and what would be lost",
+        )],
+    ),
+    (
+        "hot",
+        &[("hot --keys --limit 20", "the keys that are asked for most"), ("hot", "partitions too")],
+    ),
+    (
         "wait",
         &[
             ("wait --for ready --timeout 30s", "every partition has a live quorum"),

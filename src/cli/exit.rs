@@ -101,6 +101,11 @@ impl Failure {
         Failure { retryable: true, ..failure }
     }
 
+    /// What was asked about would lose something. Nothing was changed.
+    pub(crate) fn not_safe(message: impl Into<String>) -> Failure {
+        Failure::new(Exit::Unavailable, "NOT_SAFE", message)
+    }
+
     /// Time ran out.
     pub(crate) fn deadline(message: impl Into<String>) -> Failure {
         let failure = Failure::new(Exit::Deadline, "DEADLINE_EXCEEDED", message);

@@ -19,6 +19,7 @@ mod gc;
 mod get;
 mod grid;
 mod hints;
+mod hot;
 mod import;
 mod item;
 mod line;
@@ -28,6 +29,7 @@ mod locate;
 mod man;
 mod metrics;
 mod node;
+mod outage;
 mod output;
 mod plan;
 mod put;
@@ -151,7 +153,10 @@ async fn run(cli: Cli, kept: Option<&Kept>) -> Result<(), Failure> {
         Command::Flush(args) => stores::run(&context, Task::Flush, args, &mut output).await,
         Command::Compact(args) => stores::run(&context, Task::Compact, args, &mut output).await,
         Command::Bench(command) => bench::run(&context, command, &mut output).await,
-        Command::Capacity(args) => capacity::run(&args, &mut output),
+        Command::Hot(args) => hot::run(&context, args, &mut output).await,
+        Command::SafeTo(command) => outage::safe_to(&context, command, &mut output).await,
+        Command::Whatif(args) => outage::what_if(&context, args, &mut output).await,
+        Command::Capacity(args) => capacity::run(&context, &args, &mut output).await,
         Command::Version(args) => version::run(&context, &args, &mut output).await,
         Command::Completion(args) => completion(&args, &mut output),
         Command::Man(args) => man::run(&args, &mut output),

@@ -309,6 +309,7 @@ fn picture(ring: &RingView, found: Option<&Found>) -> String {
         members: ring.members.iter().map(member).collect(),
         moving: ring.placement.arrivals().into_iter().map(one).collect(),
         marker,
+        losses: Vec::new(),
     })
 }
 

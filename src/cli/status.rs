@@ -5,7 +5,7 @@ use std::time::Duration;
 use comfy_table::{Attribute, Cell, CellAlignment, Color, ContentArrangement, Table, presets};
 use serde_json::{Value as Json, json};
 
-use crate::client::{NodeStatus, Status, UnwellBy};
+use crate::client::{NodeStatus, ReserveStatus, Status, UnwellBy};
 
 use super::Context;
 use super::args::Format;
@@ -63,8 +63,37 @@ fn as_json(status: &Status) -> Json {
         "partitions": status.partitions,
         "answered_by": status.me,
         "unavailable": status.unavailable,
+        "reserve": status.reserve.as_ref().map(reserve_json),
         "nodes": status.nodes.iter().map(node).collect::<Vec<_>>(),
     })
+}
+
+/// What should be reserved for failures, and is.
+pub(crate) fn reserve_json(reserve: &ReserveStatus) -> Json {
+    json!({
+        "p": reserve.p,
+        "confidence": reserve.confidence,
+        "nodes": reserve.members,
+        "needed": reserve.needed,
+        "present": reserve.present,
+        "loss": { "low": reserve.loss_low, "high": reserve.loss_high },
+    })
+}
+
+/// The chance that all owners of some partition are gone at once.
+pub(crate) fn loss_text(reserve: &ReserveStatus) -> String {
+    let (low, high) = (reserve.loss_low, reserve.loss_high);
+    if high - low <= high * 1e-3 { format!("{high:.2e}") } else { format!("{low:.2e}..{high:.2e}") }
+}
+
+fn reserve_line(reserve: &ReserveStatus) -> String {
+    let ReserveStatus { needed, present, members, p, confidence, .. } = reserve;
+    format!(
+        "reserve: {needed} needed, {present} present ({members} nodes, p = {p:.5}, confidence {}); all \
+         owners of some partition gone at once: {}",
+        confidence,
+        loss_text(reserve)
+    )
 }
 
 fn as_line(node: &NodeStatus) -> String {
@@ -124,6 +153,10 @@ fn as_table(status: &Status, color: bool, width: Option<u16>) -> String {
         text.push('\n');
     }
     text.push_str("(S: U up, S suspect, D down; T: N normal, R reserved, J joining, L leaving)\n");
+    if let Some(reserve) = &status.reserve {
+        text.push_str(&reserve_line(reserve));
+        text.push('\n');
+    }
     for hint in hints(status) {
         text.push_str(&hint);
         text.push('\n');
@@ -181,6 +214,13 @@ fn hints(status: &Status) -> Vec<String> {
     if !status.unavailable.is_empty() {
         let (lost, all) = (status.unavailable.len(), status.partitions);
         hints.push(format!("warning: {lost} of {all} partitions lack a live quorum"));
+    }
+    if let Some(reserve) = status.reserve.filter(|reserve| reserve.present < reserve.needed) {
+        let ReserveStatus { needed, present, .. } = reserve;
+        hints.push(format!(
+            "warning: too few nodes are reserved: {needed} are needed, {present} answer; start more with \
+             kvd run --join, and leave them reserved"
+        ));
     }
     hints
 }

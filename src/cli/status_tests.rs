@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::super::grid::{grouped, share};
 use super::{as_json, as_table};
-use crate::client::{Epoch, NodeId, NodeStatus, Status, UnwellBy};
+use crate::client::{Epoch, NodeId, NodeStatus, ReserveStatus, Status, UnwellBy};
 
 fn node(id: u32, state: &str, role: &str) -> NodeStatus {
     NodeStatus {
@@ -54,6 +54,7 @@ fn cluster() -> Status {
         nodes: vec![node(1, "alive", "active"), node(2, "down", "leaving")],
         uptime: Duration::from_secs(1),
         unavailable: vec![7],
+        reserve: None,
     }
 }
 
@@ -114,4 +115,26 @@ fn json_has_the_fields_scripts_rely_on() {
 fn numbers_are_easy_on_the_eye() {
     assert_eq!([grouped(7), grouped(1204), grouped(1_000_000)], ["7", "1 204", "1 000 000"]);
     assert_eq!([share(1, 3), share(0, 0), share(3, 3)], ["33.3%", "–", "100.0%"]);
+}
+
+#[test]
+fn a_reserve_that_is_short_is_an_alarm() {
+    let mut reserve = ReserveStatus::default();
+    (reserve.p, reserve.confidence, reserve.members) = (2.0 / 365.0, 0.99, 1000);
+    (reserve.needed, reserve.present) = (12, 11);
+    (reserve.loss_low, reserve.loss_high) = (1.0e-5, 2.0e-5);
+    let mut status = cluster();
+    status.reserve = Some(reserve);
+    let text = as_table(&status, false, Some(120));
+    assert!(text.contains("reserve: 12 needed, 11 present (1000 nodes, p = 0.00548"), "{text}");
+    assert!(text.contains("gone at once: 1.00e-5..2.00e-5"), "{text}");
+    assert!(
+        text.contains("warning: too few nodes are reserved: 12 are needed, 11 answer"),
+        "{text}"
+    );
+    let json = as_json(&status);
+    assert_eq!((&json["reserve"]["needed"], &json["reserve"]["present"]), (&12.into(), &11.into()));
+    status.reserve = Some(ReserveStatus { present: 12, loss_low: 2.0e-5, ..reserve });
+    let text = as_table(&status, false, Some(120));
+    assert!(!text.contains("too few nodes") && text.contains("gone at once: 2.00e-5\n"), "{text}");
 }

@@ -17,8 +17,28 @@ use super::data::checked_key;
 use super::endpoint::Endpoint;
 use super::status_error::from_status;
 
+/// What should be reserved for failures, and is.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct ReserveStatus {
+    /// The probability that a node is gone at some moment.
+    pub p: f64,
+    /// How often the reserve is to be enough.
+    pub confidence: f64,
+    /// Nodes that own something.
+    pub members: u32,
+    /// How many should be reserved.
+    pub needed: u32,
+    /// How many are, and answer.
+    pub present: u32,
+    /// The probability that all owners of some partition are gone at once is not below this.
+    pub loss_low: f64,
+    /// And not above this.
+    pub loss_high: f64,
+}
+
 /// The cluster as one node sees it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Status {
     /// The cluster's name.
@@ -39,6 +59,8 @@ pub struct Status {
     pub uptime: Duration,
     /// Partitions that have too few live owners for their floors.
     pub unavailable: Vec<u32>,
+    /// Whether enough nodes are reserved for failures; `None`: an older node has answered.
+    pub reserve: Option<ReserveStatus>,
 }
 
 /// One member.
@@ -325,5 +347,18 @@ fn status(response: admin::StatusResponse) -> Status {
         nodes: response.nodes.into_iter().map(node).collect(),
         uptime: Duration::from_millis(response.uptime_ms),
         unavailable: response.unavailable,
+        reserve: response.reserve.map(reserve),
+    }
+}
+
+fn reserve(it: admin::status_response::Reserve) -> ReserveStatus {
+    ReserveStatus {
+        p: it.p,
+        confidence: it.confidence,
+        members: it.members,
+        needed: it.needed,
+        present: it.present,
+        loss_low: it.loss_low,
+        loss_high: it.loss_high,
     }
 }

@@ -58,7 +58,9 @@ mod explain;
 mod gc;
 mod health;
 mod hints;
+mod hot;
 mod lineage;
+mod outage;
 mod patience;
 mod plan;
 mod pool;
@@ -87,7 +89,7 @@ pub use crate::types::{
 
 pub use admin::{
     CompactRequest, FlushRequest, LocateRequest, Location, MetricsRequest, NodeStatus,
-    ScrubRequest, ScrubStatus, Status, StatusRequest, UnwellBy,
+    ReserveStatus, ScrubRequest, ScrubStatus, Status, StatusRequest, UnwellBy,
 };
 pub use admin::{Version, VersionRequest};
 pub use batch::{BatchItem, BatchReply, BatchRequest, GetManyRequest};
@@ -100,7 +102,9 @@ pub use explain::{
 };
 pub use gc::{GcBlocker, GcRequest, GcStatus, GcUnit};
 pub use hints::{DirtyMark, HintLine, HintTotals, Hints, HintsRequest};
+pub use hot::{Hot, HotKey, HotRequest, HotUnit};
 pub use lineage::{ForceLineageRequest, Lineage};
+pub use outage::{Outage, OutageLine, OutageReason, OutageRequest, OutageUnit};
 pub use plan::{ChangePlanRequest, MemberInfo, Plans, Topology, TopologyRequest};
 pub use register::{CasReply, CasRequest, FoundVersion, Outcome, OutcomeRequest, WriteId};
 pub use repair::{
@@ -438,6 +442,19 @@ impl Client {
     /// Asks one node for everything that it counts, as its HTTP port shows it at `/metrics`.
     pub fn metrics(&self) -> MetricsRequest {
         MetricsRequest::new(self.core.clone())
+    }
+
+    /// Asks one node which partitions and keys clients ask it for most. Which node is up to the picker, as
+    /// with [`Client::flush`].
+    pub fn hot(&self) -> HotRequest {
+        HotRequest::new(self.core.clone())
+    }
+
+    /// Asks what would be lost if these nodes stopped now, with those who are away already: see
+    /// [`Outage::is_safe`]. None is named where only zones are meant.
+    pub fn outage<N: Into<String>>(&self, nodes: impl IntoIterator<Item = N>) -> OutageRequest {
+        let nodes = nodes.into_iter().map(Into::into).collect();
+        OutageRequest::new(self.core.clone(), nodes)
     }
 
     /// Asks one node for its build.

@@ -37,6 +37,7 @@ pub struct Config {
     pub transfer: TransferSection,
     pub repair: RepairSection,
     pub scrub: ScrubSection,
+    pub orchestrator: OrchestratorSection,
     pub storage: StorageSection,
     pub transport: TransportSection,
     pub log: LogSection,
@@ -156,6 +157,14 @@ section!(ScrubSection {
     period: Duration = Duration::from_secs(14 * 24 * 3600),
     #[serde(with = "size")]
     rate: usize = 8 << 20,
+});
+section!(OrchestratorSection {
+    failure_probability: f64 = 2.0 / 365.0,
+    #[serde(with = "duration")]
+    mtbf: Duration = Duration::ZERO,
+    #[serde(with = "duration")]
+    repair_time: Duration = Duration::ZERO,
+    confidence: f64 = 0.99,
 });
 section!(StorageSection {
     sync: Sync = Sync::Always,

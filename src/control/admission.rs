@@ -145,6 +145,8 @@ mod tests {
             repair: RepairGauges::default(),
             health: Default::default(),
             links_left_out: 0,
+            reserve: None,
+            hottest_share: 0.0,
         }
     }
 

@@ -4,6 +4,10 @@
 //! power of 1 - p, which underflows for large clusters. Failures that have a common cause (a rack, a
 //! version) are not in it.
 
+mod sets;
+
+pub use sets::{Chance, any_gone, distinct};
+
 /// Most nodes that [`tail`] sums over.
 pub const NODES_MAX: u32 = 1_000_000;
 

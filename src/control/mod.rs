@@ -15,6 +15,7 @@ mod lives;
 mod loss;
 mod members;
 mod moves;
+mod outage;
 mod plan;
 mod schema;
 mod steps;
@@ -29,6 +30,7 @@ pub use lives::{Ceilings, Lives, LivesAction, judge_life};
 pub use loss::{Lacks, LossOrder, Stuck, accept, stuck};
 pub use members::council_wanted;
 pub use moves::{Step, StepKind};
+pub use outage::outage;
 pub use plan::{Draft, draft};
 pub use steps::{Heard, behind, steps, waits_for_fill};
 

@@ -11,9 +11,9 @@ use crate::types::{
 
 use super::{
     Applicant, Cas, CasReply, CausalReply, ExplainReply, GcReply, HintRequest, HintsReply,
-    Liveness, OpError, OutcomeAsk, OutcomeReply, RepairReply, RepairRequest, ScrubReply,
-    ScrubRequest, TableReply, TableRequest, TablesReply, TopologyReply, TopologyRequest, Traced,
-    TreeSizes, Unwell,
+    HotReply, Liveness, OpError, OutageAsk, OutageReply, OutcomeAsk, OutcomeReply, RepairReply,
+    RepairRequest, ScrubReply, ScrubRequest, TableReply, TableRequest, TablesReply, TopologyReply,
+    TopologyRequest, Traced, TreeSizes, Unwell,
 };
 
 /// Who asks. Anonymous until there are roles.
@@ -325,6 +325,13 @@ pub enum AdminRequest {
     Join(Box<Applicant>),
     /// Begin a new lineage at this node.
     Force(Box<ForceOrder>),
+    /// What clients ask this node for most.
+    Hot {
+        /// Partitions that are told.
+        limit: u32,
+    },
+    /// What would be if members stopped.
+    Outage(Box<OutageAsk>),
 }
 
 /// Begins a new lineage: the majority of the council is gone for good.
@@ -438,7 +445,30 @@ pub struct StatusReply {
     pub uptime: Duration,
     /// Partitions without a live quorum.
     pub unavailable: Vec<Partition>,
+    /// Whether enough are reserved for failures.
+    pub reserve: ReserveFacts,
 }
+
+/// What the cluster should hold in reserve for failures, and does.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct ReserveFacts {
+    /// The probability that a member is gone at some moment.
+    pub p: f64,
+    /// How often the reserve is to be enough.
+    pub confidence: f64,
+    /// Members that own something.
+    pub members: u32,
+    /// How many should be reserved.
+    pub needed: u32,
+    /// How many are, and answer.
+    pub present: u32,
+    /// The probability that all owners of some partition are gone at once: not below this.
+    pub loss_low: f64,
+    /// And not above this.
+    pub loss_high: f64,
+}
+
+impl Eq for ReserveFacts {}
 
 /// The answer to any operation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -469,6 +499,10 @@ pub enum Reply {
     Tables(TablesReply),
     /// To [`AdminRequest::Hints`].
     Hints(Box<HintsReply>),
+    /// To [`AdminRequest::Hot`].
+    Hot(Box<HotReply>),
+    /// To [`AdminRequest::Outage`].
+    Outage(Box<OutageReply>),
     /// To [`AdminRequest::Gc`].
     Gc(Box<GcReply>),
     /// To [`AdminRequest::Repair`].
@@ -499,6 +533,8 @@ impl Reply {
             | Reply::Outcome(_)
             | Reply::Status(_)
             | Reply::Gc(_)
+            | Reply::Outage(_)
+            | Reply::Hot(_)
             | Reply::Locate(_)
             | Reply::Traced(_)
             | Reply::Explain(_)

@@ -15,7 +15,9 @@ mod gc;
 mod gossip;
 mod hello;
 mod hint;
+mod hot;
 mod leaves;
+mod outage;
 mod peer;
 mod register;
 mod repair;
@@ -33,7 +35,7 @@ pub use causal::{
 pub use client::{
     AdminRequest, Attempt, ClientBody, ClientRequest, ClientResult, ForceOrder, Get, GetReply,
     LineageReply, Locate, LocateReply, NodeStatus, Principal, Put, PutReply, QuorumMode, Receipt,
-    Reply, Scan, ScanEntry, ScanReply, StatusReply, TimeToLive, UnwellBy,
+    Reply, ReserveFacts, Scan, ScanEntry, ScanReply, StatusReply, TimeToLive, UnwellBy,
 };
 pub use comparing::{
     DiffFound, DiffKey, DiffLine, DiffSide, PairLine, RepairGauges, RepairReply, RepairRequest,
@@ -63,7 +65,11 @@ pub use hint::{
     CustodyChange, DirtyMark, Hint, HintBook, HintChange, HintGauges, HintLine, HintPage,
     HintPlace, HintRequest, HintTotals, HintsDropped, HintsReply, Kept,
 };
+pub use hot::{HotKey, HotReply, HotUnit};
 pub use leaves::{CopyLack, CopyLeaves, CopyStretch, CopyTold};
+pub use outage::{
+    OutageAsk, OutageHints, OutageKind, OutageLine, OutageReason, OutageReply, OutageUnit,
+};
 pub use peer::{
     BirthNews, CustodyNews, FillNews, FillState, FounderNonce, KeyPlace, Lane, LifeAnswer,
     PeerMessage, ProbeFacts, ReadAnswer, ReadAsk, Refusal, RoundId, ScanAnswer, ScanAsk,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::types::{ClusterState, NodeId, NodeName, Time};
 
-use super::{Hello, HintGauges, ProbeFacts, RepairGauges, StoreHealth};
+use super::{Hello, HintGauges, ProbeFacts, RepairGauges, ReserveFacts, StoreHealth};
 
 /// What membership says of a member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -135,4 +135,8 @@ pub struct View {
     pub health: StoreHealth,
     /// How often members have been left out of reads since the start, this one by itself included.
     pub links_left_out: u64,
+    /// Whether enough are reserved for failures; nothing before birth.
+    pub reserve: Option<ReserveFacts>,
+    /// The share of clients' requests here that is for the hottest partition, 0..=1.
+    pub hottest_share: f64,
 }

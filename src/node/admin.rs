@@ -31,6 +31,10 @@ impl Node {
                 AdminRequest::Topology(request) => {
                     return self.on_topology_request(now, op, deadline, *request);
                 }
+                AdminRequest::Hot { limit } => Ok(Reply::Hot(Box::new(self.hot_reply(now, limit)))),
+                AdminRequest::Outage(_) => {
+                    return self.ask_confirmed(now, op, deadline, request);
+                }
                 AdminRequest::Join(applicant) => {
                     return self.on_join(now, op, deadline, *applicant);
                 }
@@ -117,6 +121,7 @@ impl Node {
             nodes: nodes.collect(),
             uptime: self.serving_since.map(|since| now.mono.since(since)).unwrap_or_default(),
             unavailable: self.unavailable(state),
+            reserve: self.reserve_facts(state),
         })))
     }
 

@@ -40,6 +40,7 @@ impl Node {
         is_sloppy(table(&state, request.body.table())?, mode_of(&request.body))?;
         let table = served_table(&state, &request.body)?;
         self.admit_share(Holder { table: table.id, client: self.asker })?;
+        self.count_hot(now, &state, table, &request.body);
         let asker = Asker::new(op, request.body.is_traced(), now);
         self.begin_request(now, asker, &state, request)
     }

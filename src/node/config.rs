@@ -60,6 +60,10 @@ pub struct NodeConfig {
     pub scrub_period: Duration,
     /// Bytes a second that reading takes at most.
     pub scrub_rate: u64,
+    /// The probability that a member is gone at some moment, 0..=1.
+    pub failure_probability: f64,
+    /// How often the reserve is to be enough; above 0 and below 1.
+    pub confidence: f64,
 }
 
 impl NodeConfig {
@@ -99,6 +103,8 @@ impl NodeConfig {
             purge_slack: Duration::from_secs(3600),
             scrub_period: Duration::from_secs(14 * 24 * 3600),
             scrub_rate: 8 << 20,
+            failure_probability: 2.0 / 365.0,
+            confidence: 0.99,
         }
     }
 }

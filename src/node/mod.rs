@@ -12,7 +12,7 @@
 //! `topology` (members, plans, the steps of moves and the acknowledgement of epochs), `explain` (what is
 //! known of a key), `sweep` (what is left of dropped ones), `fills` (how far this node has what it
 //! owns), `transfer` (how that is copied), `repair` (what owners lack of each other), `floors` (which
-//! deletes may be purged), `gc` (what waits for that), `admin`, `publish`.
+//! deletes may be purged), `gc` (what waits for that), `hot` (what is asked for most), `reserve` (whether enough are kept for failures), `admin`, `publish`.
 
 mod admin;
 mod behind;
@@ -26,6 +26,7 @@ mod fills;
 mod floors;
 mod gc;
 mod hints;
+mod hot;
 mod lifecycle;
 mod lineage;
 mod links;
@@ -36,6 +37,7 @@ mod peer;
 mod publish;
 mod register;
 mod repair;
+mod reserve;
 mod restart;
 mod scrub;
 mod sweep;
@@ -61,6 +63,7 @@ use crate::message::{
 use crate::types::{ClusterState, Epoch, NodeId, Nonce, Now, OpId, Time, WallTime};
 
 pub use config::NodeConfig;
+pub use hot::Hot;
 pub use publish::Gauges;
 
 use behind::Behind;

@@ -42,6 +42,7 @@ impl Node {
     }
 
     pub(super) fn publish(&mut self) {
+        self.weigh_reserve();
         let view = View {
             phase: self.phase.clone(),
             hello: self.hello(),
@@ -53,6 +54,8 @@ impl Node {
             repair: self.repair_gauges(),
             health: self.store_health(),
             links_left_out: self.members.links().ejections(),
+            hottest_share: self.tables.hot.hottest_share(self.now),
+            reserve: self.state.as_deref().map(|state| self.reserve_facts(state)),
         };
         self.effects.push_back(Effect::Publish(Arc::new(view)));
     }

@@ -23,6 +23,8 @@ const CONFIRM_MAX: core::time::Duration = core::time::Duration::from_secs(1);
 pub(super) struct Tables {
     waiting: BTreeMap<OpId, Waiting>,
     deadlines: BTreeSet<(Time, OpId)>,
+    /// What clients ask of them most.
+    pub(super) hot: super::Hot,
 }
 
 #[derive(Debug)]
@@ -328,6 +330,8 @@ impl Node {
             AdminRequest::Gc => Ok(Reply::Gc(Box::default())),
             AdminRequest::Repair(_) => Ok(Reply::Repair(Box::default())),
             AdminRequest::Topology(_) => self.topology_reply(epoch),
+            AdminRequest::Hot { limit } => Ok(Reply::Hot(Box::new(self.hot_reply(now, *limit)))),
+            AdminRequest::Outage(ask) => self.outage_reply(ask),
             AdminRequest::Join(_) => Ok(Reply::Joined(state)),
             AdminRequest::Force(_) => Ok(Reply::Forced(Box::new(self.lineage_reply(&state)))),
         }

@@ -13,7 +13,7 @@ pub use density::{Column, DensityPicture, density_svg};
 pub use heat::{Heat, HeatPicture, HeatRow, heat_svg};
 pub use nines::{NinesLine, NinesPicture, nines_svg};
 pub use plot::{Line, Plot, plot_svg};
-pub use ring::{KeyMarker, PictureMember, PictureMove, RingPicture, ring_svg};
+pub use ring::{KeyMarker, PictureLoss, PictureMember, PictureMove, RingPicture, ring_svg};
 
 #[cfg(test)]
 mod ring_tests;

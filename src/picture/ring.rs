@@ -20,6 +20,30 @@ pub struct RingPicture {
     pub moving: Vec<PictureMove>,
     /// A key and its preference list.
     pub marker: Option<KeyMarker>,
+    /// Partitions that lack something, by their place on the ring: marked on the outside.
+    pub losses: Vec<(u32, PictureLoss)>,
+}
+
+/// What a partition lacks; the worst last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum PictureLoss {
+    /// It cannot be written.
+    Writes,
+    /// It cannot be read.
+    Reads,
+    /// It has no complete copy.
+    Data,
+}
+
+impl PictureLoss {
+    /// Colour, and words.
+    fn look(self) -> (&'static str, &'static str) {
+        match self {
+            PictureLoss::Writes => ("#e69f3c", "cannot be written"),
+            PictureLoss::Reads => ("#d5453a", "cannot be read"),
+            PictureLoss::Data => ("#1f2933", "no complete copy is left"),
+        }
+    }
 }
 
 /// A partition on the move.
@@ -64,6 +88,8 @@ const ZONE_OUTER: f64 = 147.0;
 const ZONE_INNER: f64 = 137.0;
 const MOVE_INNER: f64 = 204.0;
 const MOVE_OUTER: f64 = 213.0;
+const LOSS_INNER: f64 = 216.0;
+const LOSS_OUTER: f64 = 226.0;
 
 /// More arcs than this cannot be told apart on a screen: longer rings are drawn by every k-th spot.
 const ARCS_MAX: usize = 1024;
@@ -90,6 +116,7 @@ pub fn ring_svg(picture: &RingPicture) -> String {
     drawing.head();
     drawing.arcs();
     drawing.moves();
+    drawing.losses();
     drawing.middle();
     drawing.marker();
     let below = drawing.legend();
@@ -233,6 +260,21 @@ impl<'a> Drawing<'a> {
         }
     }
 
+    /// A mark outside each partition that lacks something, beyond those on the move.
+    fn losses(&mut self) {
+        let whole = to_float(self.picture.spots.len().max(1));
+        for (partition, loss) in self.picture.losses.iter().take(ARCS_MAX) {
+            let from = f64::from(*partition) / whole;
+            let to = from + (1.0 / whole).max(0.002);
+            let sector = CENTRE.sector(from, to, LOSS_INNER, LOSS_OUTER);
+            let (fill, words) = loss.look();
+            self.add(format_args!(
+                "<path fill=\"{fill}\" stroke=\"#9aa5b1\" stroke-width=\".3\" d=\"{sector}\">\
+                 <title>partition {partition}: {words}</title></path>\n"
+            ));
+        }
+    }
+
     fn middle(&mut self) {
         let down = self.owners.iter().filter(|id| self.is_down(**id)).count();
         let mut lines = vec![
@@ -249,6 +291,12 @@ impl<'a> Drawing<'a> {
         if !self.picture.moving.is_empty() {
             let moving = counted(self.picture.moving.len(), "partition");
             lines.push(("13", "", format!("{moving} on the move")));
+        }
+        for loss in [PictureLoss::Writes, PictureLoss::Reads, PictureLoss::Data] {
+            let marked = self.picture.losses.iter().filter(|(_, found)| *found == loss).count();
+            if marked > 0 {
+                lines.push(("13", "", format!("{marked} {}", loss.look().1)));
+            }
         }
         let mut y = CENTRE.y - 10.0 * to_float(lines.len() - 1);
         for (size, class, text) in lines {

@@ -1,6 +1,6 @@
 //! Tests of the ring's picture.
 
-use super::{KeyMarker, PictureMember, PictureMove, RingPicture, ring_svg};
+use super::{KeyMarker, PictureLoss, PictureMember, PictureMove, RingPicture, ring_svg};
 use crate::types::NodeId;
 
 fn member(id: u32, zone: &str, is_down: bool) -> PictureMember {
@@ -25,6 +25,7 @@ fn picture() -> RingPicture {
             members: [2, 1, 3, 4].map(NodeId).to_vec(),
             n_owners: 3,
         }),
+        losses: Vec::new(),
     }
 }
 
@@ -111,4 +112,14 @@ fn rings_of_one_spot_of_none_and_of_very_many_are_drawn_within_bounds() {
     assert_well_formed(&svg);
     assert!(svg.len() < 400 << 10, "{} bytes", svg.len());
     assert!(svg.contains("and 980 more"));
+}
+
+#[test]
+fn what_a_partition_lacks_is_marked_named_and_counted() {
+    let losses = vec![(3, PictureLoss::Writes), (9, PictureLoss::Data), (11, PictureLoss::Data)];
+    let svg = ring_svg(&RingPicture { losses, ..picture() });
+    assert_well_formed(&svg);
+    assert!(svg.contains("partition 3: cannot be written"));
+    assert!(svg.contains(">2 no complete copy is left<") && svg.contains(">1 cannot be written<"));
+    assert!(!ring_svg(&picture()).contains("no complete copy"));
 }

@@ -227,8 +227,36 @@ fn node(config: &Config) -> Result<NodeConfig, ConfigError> {
         scrub_period: config.scrub.period,
         scrub_rate: u64::try_from(at_least_one("scrub.rate", config.scrub.rate)?)
             .unwrap_or(u64::MAX),
+        failure_probability: failure_probability(config)?,
+        confidence: confidence(config)?,
         ..NodeConfig::new(name, founders)
     })
+}
+
+/// Given, or the share of its time in which a node is gone.
+fn failure_probability(config: &Config) -> Result<f64, ConfigError> {
+    let section = &config.orchestrator;
+    let (mtbf, repair) = (section.mtbf, section.repair_time);
+    let p = match (mtbf.is_zero(), repair.is_zero()) {
+        (true, true) => section.failure_probability,
+        (false, false) => repair.as_secs_f64() / (mtbf.as_secs_f64() + repair.as_secs_f64()),
+        _ => {
+            let why = "both must be given, or neither";
+            return refuse(format!("orchestrator.mtbf is {mtbf:?}, repair_time {repair:?}; {why}"));
+        }
+    };
+    if !(0.0..=1.0).contains(&p) {
+        return refuse(format!("orchestrator.failure_probability is {p}; it must be 0..1"));
+    }
+    Ok(p)
+}
+
+fn confidence(config: &Config) -> Result<f64, ConfigError> {
+    let confidence = config.orchestrator.confidence;
+    if confidence > 0.0 && confidence < 1.0 {
+        return Ok(confidence);
+    }
+    refuse(format!("orchestrator.confidence is {confidence}; it must be above 0 and below 1"))
 }
 
 /// Shorter ones would keep nodes busy with comparing.

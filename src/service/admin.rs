@@ -18,6 +18,8 @@ use crate::wire::gc::gc_to_wire;
 use crate::wire::hints::{
     drop_hints_from_wire, hints_to_wire, list_hints_from_wire, replay_hints_from_wire,
 };
+use crate::wire::hot::{hot_from_wire, hot_to_wire};
+use crate::wire::outage::{outage_from_wire, outage_to_wire};
 use crate::wire::plan::{change_from_wire, topology_to_wire};
 use crate::wire::proto::admin as pb;
 use crate::wire::proto::admin::admin_server::Admin;
@@ -210,6 +212,29 @@ impl Admin for AdminService {
         let view = self.handle.view().borrow().clone();
         let text = telemetry::render(self.handle.telemetry(), view);
         Ok(Response::new(pb::MetricsResponse { text }))
+    }
+
+    async fn hot(
+        &self,
+        request: Request<pb::HotRequest>,
+    ) -> Result<Response<pb::HotResponse>, Status> {
+        let (metadata, _, ask) = request.into_parts();
+        match self.run(&metadata, hot_from_wire(ask)).await? {
+            Reply::Hot(reply) => Ok(Response::new(hot_to_wire(*reply))),
+            _ => Err(status_of(&mismatched())),
+        }
+    }
+
+    async fn outage(
+        &self,
+        request: Request<pb::OutageRequest>,
+    ) -> Result<Response<pb::OutageResponse>, Status> {
+        let (metadata, _, ask) = request.into_parts();
+        let ask = outage_from_wire(ask).map_err(|error| status_of(&error))?;
+        match self.run(&metadata, ask).await? {
+            Reply::Outage(reply) => Ok(Response::new(outage_to_wire(*reply))),
+            _ => Err(status_of(&mismatched())),
+        }
     }
 
     async fn version(

@@ -136,7 +136,7 @@ fn ring(view: &View, state: &ClusterState) -> RingPicture {
         spots: state.ring.clone(),
         members: members.collect(),
         moving: moving(state),
-        marker: None,
+        ..RingPicture::default()
     }
 }
 

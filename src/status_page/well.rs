@@ -80,8 +80,14 @@ fn lines(view: &View, state: &ClusterState) -> Vec<Line> {
             format!("{open} of {pairs} units of other owners not found equal yet since the start")
         }
     };
+    let reserve = view.reserve.unwrap_or_default();
+    let reserved = format!(
+        "{} needed, {} present; all owners of some partition gone at once: {:.2e}",
+        reserve.needed, reserve.present, reserve.loss_high
+    );
     vec![
         line("Members", members, others.is_empty()),
+        line("Reserve", reserved, reserve.present >= reserve.needed),
         line("Disk", disk, health.lost_units == 0),
         line("Scrub", scrub, true),
         line("Hints", hints, held.custody == 0),

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::message::{
-    Bound, ErrorCode, HintGauges, MemberView, Phase, RepairGauges, StoreHealth, View,
+    Bound, ErrorCode, HintGauges, MemberView, Phase, RepairGauges, ReserveFacts, StoreHealth, View,
 };
 use crate::transport::PeerStats;
 use crate::types::limits;
@@ -303,6 +303,21 @@ fn differences(cumulative: &[(f64, u64)]) -> Vec<(f64, u64)> {
         .collect()
 }
 
+fn reserve(encoder: &mut DescriptorEncoder<'_>, facts: ReserveFacts) -> fmt::Result {
+    for (name, help, value) in [
+        ("kv_reserve_needed", "Reserved members that failures ask for", f64::from(facts.needed)),
+        ("kv_reserve_present", "Reserved members that answer", f64::from(facts.present)),
+        (
+            "kv_loss_probability",
+            "That all owners of some partition are gone at once, at most",
+            facts.loss_high,
+        ),
+    ] {
+        gauges(encoder, Family { name, help, unit: None, samples: one(value) })?;
+    }
+    Ok(())
+}
+
 fn repair(encoder: &mut DescriptorEncoder<'_>, repair: RepairGauges) -> fmt::Result {
     for (name, help, value) in [
         (
@@ -411,6 +426,12 @@ fn members(encoder: &mut DescriptorEncoder<'_>, view: &View) -> fmt::Result {
     hints(encoder, view.hints)?;
     repair(encoder, view.repair)?;
     health(encoder, view.health)?;
+    let samples = one(view.hottest_share);
+    let (name, help) = ("kv_hottest_partition_share", "Of clients' requests to this node, 0..1");
+    gauges(encoder, Family { name, help, unit: None, samples })?;
+    if let Some(facts) = view.reserve {
+        reserve(encoder, facts)?;
+    }
     let label = |id: u32| vec![("peer", id.to_string())];
     let samples = view
         .members

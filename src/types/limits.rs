@@ -174,3 +174,7 @@ const _: () = assert!(2 * STATE_BYTES_MAX <= MESSAGE_BYTES_MAX);
 const _: () = assert!(SIBLING_BYTES_MAX + VALUE_BYTES_MAX <= SIBLING_PART_BYTES);
 const _: () = assert!(SIBLING_ANSWER_BYTES_MAX + (1 << 20) < MESSAGE_BYTES_MAX);
 const _: () = assert!(PROTOCOL_MIN <= PROTOCOL_MAX);
+/// Keys that a node names as hot.
+pub const HOT_KEYS_MAX: usize = 20;
+/// Longest outage that is asked about.
+pub const OUTAGE_MAX: Duration = Duration::from_secs(366 * 24 * 3600);

@@ -1,8 +1,8 @@
 //! The operators' plane between `message` and `proto/admin.proto`.
 
 use crate::message::{
-    AdminRequest, ForceOrder, LineageReply, Locate, LocateReply, NodeStatus, OpError, StatusReply,
-    UnwellBy,
+    AdminRequest, ForceOrder, LineageReply, Locate, LocateReply, NodeStatus, OpError, ReserveFacts,
+    StatusReply, UnwellBy,
 };
 use crate::types::{NodeName, limits};
 
@@ -64,7 +64,13 @@ pub fn status_to_wire(reply: StatusReply) -> pb::StatusResponse {
         nodes: reply.nodes.into_iter().map(node_to_wire).collect(),
         uptime_ms: u64::try_from(reply.uptime.as_millis()).unwrap_or(u64::MAX),
         unavailable: reply.unavailable.into_iter().map(|partition| partition.0.into()).collect(),
+        reserve: Some(reserve_to_wire(reply.reserve)),
     }
+}
+
+fn reserve_to_wire(facts: ReserveFacts) -> pb::status_response::Reserve {
+    let ReserveFacts { p, confidence, members, needed, present, loss_low, loss_high } = facts;
+    pb::status_response::Reserve { p, confidence, members, needed, present, loss_low, loss_high }
 }
 
 fn node_to_wire(node: NodeStatus) -> pb::status_response::Node {

@@ -470,6 +470,8 @@ pub fn session_answer(
             | Reply::Table(_)
             | Reply::Tables(_)
             | Reply::Gc(_)
+            | Reply::Outage(_)
+            | Reply::Hot(_)
             | Reply::Hints(_)
             | Reply::Repair(_)
             | Reply::Topology(_)

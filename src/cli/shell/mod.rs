@@ -81,7 +81,7 @@ fn by_hand(mut shell: Shell<'_>, args: &ShellArgs) -> ExitCode {
 }
 
 fn by_script(mut shell: Shell<'_>, args: &ShellArgs) -> ExitCode {
-    let mut lines = stdin_lines();
+    let mut lines = stdin_lines(shell.runtime);
     loop {
         // A signal ends the wait for a line too, not only a command.
         let line = shell.runtime.block_on(async {
@@ -119,16 +119,18 @@ fn by_script(mut shell: Shell<'_>, args: &ShellArgs) -> ExitCode {
 }
 
 /// Lines of stdin, read by a thread that may wait for ever.
-fn stdin_lines() -> mpsc::Receiver<Result<String, Failure>> {
+fn stdin_lines(runtime: &Runtime) -> mpsc::Receiver<Result<String, Failure>> {
     let (sender, lines) = mpsc::channel(16);
-    std::thread::spawn(move || {
+    let read = move || {
         for line in std::io::stdin().lock().lines() {
             let line = line.map_err(|error| Failure::usage(format!("cannot read stdin: {error}")));
             if sender.blocking_send(line).is_err() {
                 return;
             }
         }
-    });
+    };
+    // It is not waited for: like any reader of stdin it may be blocked for ever.
+    let _ = runtime.spawn_blocking(read);
     lines
 }
 

@@ -5,6 +5,7 @@ mod figures;
 mod screen;
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::time::Duration;
 
 use clap::Args;
@@ -133,8 +134,8 @@ impl Eye {
             return Ok(());
         }
         for (name, address) in stores::addresses(context, &nodes).await? {
-            if !self.clients.contains_key(&name) {
-                self.clients.insert(name, context.client_over([&address])?);
+            if let Entry::Vacant(missing) = self.clients.entry(name) {
+                missing.insert(context.client_over([&address])?);
             }
         }
         Ok(())

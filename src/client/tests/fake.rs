@@ -311,10 +311,7 @@ impl v1::kv_server::Kv for Fake {
     type WatchRingStream =
         Pin<Box<dyn Stream<Item = Result<v1::RingUpdate, Status>> + Send + 'static>>;
 
-    async fn watch_ring(
-        &self,
-        _: Request<v1::WatchRingRequest>,
-    ) -> Result<Response<Self::WatchRingStream>, Status> {
+    async fn watch_ring(&self, _: Request<v1::WatchRingRequest>) -> Told<Self::WatchRingStream> {
         let Some(mut updates) = self.state.lock().ring.clone() else {
             return Err(Status::unimplemented("not in this version"));
         };
@@ -344,10 +341,7 @@ impl v1::kv_server::Kv for Fake {
         }
     }
 
-    async fn delete(
-        &self,
-        r: Request<v1::DeleteRequest>,
-    ) -> Result<Response<v1::DeleteResponse>, Status> {
+    async fn delete(&self, r: Request<v1::DeleteRequest>) -> Told<v1::DeleteResponse> {
         match self.unary(Op::Delete(r.into_inner())).await? {
             Body::Delete(deleted) => Ok(Response::new(deleted)),
             other => panic!("{other:?}"),
@@ -371,10 +365,7 @@ impl v1::kv_server::Kv for Fake {
         }
     }
 
-    async fn scan(
-        &self,
-        r: Request<v1::ScanRequest>,
-    ) -> Result<Response<v1::ScanResponse>, Status> {
+    async fn scan(&self, r: Request<v1::ScanRequest>) -> Told<v1::ScanResponse> {
         let scan = r.into_inner();
         let state = self.state.lock();
         let limit = if scan.limit == 0 { 500 } else { scan.limit as usize };
@@ -534,6 +525,14 @@ impl admin::admin_server::Admin for Fake {
         _: Request<admin::GcStatusRequest>,
     ) -> Result<Response<admin::GcStatusResponse>, Status> {
         Ok(Response::new(admin::GcStatusResponse { deletes: 7, units: 3, ..Default::default() }))
+    }
+
+    async fn hot(&self, _: Request<admin::HotRequest>) -> Told<admin::HotResponse> {
+        Ok(Response::new(admin::HotResponse::default()))
+    }
+
+    async fn outage(&self, _: Request<admin::OutageRequest>) -> Told<admin::OutageResponse> {
+        Ok(Response::new(admin::OutageResponse::default()))
     }
 
     async fn list_hints(

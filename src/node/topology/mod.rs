@@ -3,6 +3,7 @@
 //! `docs/protocol/moves.md`.
 
 mod answer;
+mod outage;
 
 use core::time::Duration;
 use std::collections::BTreeMap;
@@ -44,6 +45,8 @@ pub(super) struct Topology {
     /// When the last state came into force here.
     installed_at: Time,
     look_at: Option<Time>,
+    /// Whether enough members are reserved for failures.
+    pub(super) reserve: super::reserve::Reserve,
 }
 
 impl Topology {
@@ -57,6 +60,7 @@ impl Topology {
             down_since: BTreeMap::new(),
             installed_at: Time(0),
             look_at: None,
+            reserve: super::reserve::Reserve::default(),
         }
     }
 

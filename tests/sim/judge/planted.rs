@@ -343,6 +343,8 @@ fn view(phase: Phase, state: Option<Arc<ClusterState>>, id: u32, boot: u128) -> 
         repair: Default::default(),
         health: Default::default(),
         links_left_out,
+        reserve: None,
+        hottest_share: 0.0,
         client_address,
     }
 }

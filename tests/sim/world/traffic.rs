@@ -209,6 +209,8 @@ impl World {
                 | Reply::Compacted
                 | Reply::Scrub(_)
                 | Reply::Gc(_)
+                | Reply::Outage(_)
+                | Reply::Hot(_)
                 | Reply::Repair(_)
                 | Reply::Table(_)
                 | Reply::Tables(_)
@@ -369,6 +371,8 @@ impl World {
             | Reply::Compacted
             | Reply::Scrub(_)
             | Reply::Gc(_)
+            | Reply::Outage(_)
+            | Reply::Hot(_)
             | Reply::Repair(_)
             | Reply::Table(_)
             | Reply::Tables(_)
