@@ -11,7 +11,7 @@ use crate::types::{
 
 use super::{
     Applicant, Cas, CasReply, CausalReply, ExplainReply, GcReply, HintRequest, HintsReply,
-    Liveness, OpError, OutcomeAsk, OutcomeReply, RepairReply, RepairRequest, ScrubReply,
+    Liveness, OpError, OutcomeAsk, OutcomeReply, RepairReply, RepairRequest, ScanPart, ScrubReply,
     ScrubRequest, TableReply, TableRequest, TablesReply, TopologyReply, TopologyRequest, Traced,
     TreeSizes, Unwell,
 };
@@ -221,6 +221,8 @@ pub struct Scan {
     pub reverse: bool,
     /// How many answers each key needs; the table's r when absent.
     pub r: Option<Quorum>,
+    /// Of which stream it is a page.
+    pub part: Option<ScanPart>,
 }
 
 /// What an answer rests on. Fixed fields; cheap enough for every answer.

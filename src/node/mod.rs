@@ -19,6 +19,7 @@ mod behind;
 mod causal;
 mod client;
 mod config;
+mod cursors;
 mod decree;
 mod disk;
 mod explain;
@@ -65,6 +66,7 @@ pub use publish::Gauges;
 
 use behind::Behind;
 use causal::Causal;
+use cursors::Cursors;
 use disk::Pending;
 use explain::Gatherings;
 use fills::Fills;
@@ -108,6 +110,11 @@ pub struct Node {
     governor: Governor,
     hints: Hints,
     repair: Repair,
+    cursors: Cursors,
+    /// What the numbers of this boot's scans begin with.
+    scan_base: u64,
+    /// Whom the scans that clients stream have asked.
+    scanned: BTreeMap<u64, Vec<NodeId>>,
     explains: Gatherings,
     /// The ring of the state in force, for who stands in.
     ring: Option<crate::ring::Ring>,
@@ -168,6 +175,8 @@ impl Node {
         let decree = decree::begin(&config, (id, boot.number), &restored, seed);
         let (fills, repair) = (Fills::new(now, &config, &restored), Repair::new(id, &config));
         let hints = Hints::new(&config, &restored, (now, seed));
+        let next_operation = operation::first(&mut rng);
+        let scan_base = rng.u64(..);
         let mut node = Node {
             lives: Lives::new(id, boot, config.probe_interval.saturating_mul(2)),
             config,
@@ -192,6 +201,9 @@ impl Node {
             governor: Governor::default(),
             hints,
             repair,
+            cursors: Cursors::default(),
+            scan_base,
+            scanned: BTreeMap::new(),
             explains: Gatherings::default(),
             ring: None,
             serving_since: None,
@@ -207,7 +219,7 @@ impl Node {
             current: 0,
             waiting: BTreeMap::new(),
             lingering: BTreeSet::new(),
-            next_operation: operation::first(&mut rng),
+            next_operation,
             timers: BTreeSet::new(),
             waiting_for_ceiling: BTreeSet::new(),
             pending: BTreeMap::new(),
@@ -237,6 +249,7 @@ impl Node {
             Event::Client { op, request } => self.on_client(now, op, request),
             Event::Admin { op, deadline, request } => self.on_admin(now, op, deadline, request),
             Event::Abandon { op } => self.on_abandon(op),
+            Event::ScanEnded { scan } => self.on_stream_ended(scan),
             Event::Peer { from, message } => self.on_peer(now, from, message),
             Event::DiskDone { token, result } => self.on_disk_done(now, token, result),
             Event::Unreachable { peer } => self.on_unreachable(now, peer),

@@ -62,6 +62,7 @@ impl OpKind {
             },
             Event::Admin { .. }
             | Event::Abandon { .. }
+            | Event::ScanEnded { .. }
             | Event::Peer { .. }
             | Event::DiskDone { .. }
             | Event::Unreachable { .. }
