@@ -39,6 +39,8 @@ pub(super) struct Cursors {
     bytes: usize,
     /// Pages that are being read, with a cursor or without.
     pub(super) pages: usize,
+    /// Whom the scans that clients stream here have asked.
+    scanned: BTreeMap<u64, Vec<NodeId>>,
 }
 
 impl Cursors {
@@ -154,7 +156,7 @@ impl Node {
     pub(super) fn on_stream_ended(&mut self, stream: u64) {
         let scan = self.scan_number(stream);
         self.on_scan_end(self.me, scan);
-        let Some(asked) = self.scanned.remove(&scan) else { return };
+        let Some(asked) = self.cursors.scanned.remove(&scan) else { return };
         for member in asked {
             if member != self.me && self.members.is_reachable(member) {
                 self.send(member, crate::message::PeerMessage::ScanEnd(scan));
@@ -164,18 +166,20 @@ impl Node {
 
     /// The number by which peers know a stream of this boot: never 0, and none of another boot.
     pub(super) fn scan_number(&self, stream: u64) -> u64 {
-        self.scan_base.wrapping_add(stream) | 1 << 63
+        let nonce = u64::try_from(self.boot.nonce.0 >> 64).unwrap_or(0);
+        nonce.wrapping_add(stream) | 1 << 63
     }
 
     /// A member is asked for a page of a scan.
     pub(super) fn note_scanned(&mut self, scan: u64, member: NodeId) {
-        let asked = self.scanned.entry(scan).or_default();
+        let scanned = &mut self.cursors.scanned;
+        let asked = scanned.entry(scan).or_default();
         if !asked.contains(&member) {
             asked.push(member);
         }
         // As many as there are streams; a stream that was never ended must not stay.
-        while self.scanned.len() > 2 * limits::SCAN_STREAMS_MAX {
-            self.scanned.pop_first();
+        while scanned.len() > 2 * limits::SCAN_STREAMS_MAX {
+            scanned.pop_first();
         }
     }
 }

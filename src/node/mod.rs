@@ -111,10 +111,6 @@ pub struct Node {
     hints: Hints,
     repair: Repair,
     cursors: Cursors,
-    /// What the numbers of this boot's scans begin with.
-    scan_base: u64,
-    /// Whom the scans that clients stream have asked.
-    scanned: BTreeMap<u64, Vec<NodeId>>,
     explains: Gatherings,
     /// The ring of the state in force, for who stands in.
     ring: Option<crate::ring::Ring>,
@@ -172,13 +168,11 @@ impl Node {
         let id = *me.as_ref().unwrap_or(&NodeId(0));
         let boot = lifecycle::next_boot(&restored, id, boot_nonce);
         let members = members::begin(now, &config, (id, boot.number), seed);
-        let decree = decree::begin(&config, (id, boot.number), &restored, seed);
         let (fills, repair) = (Fills::new(now, &config, &restored), Repair::new(id, &config));
         let hints = Hints::new(&config, &restored, (now, seed));
-        let next_operation = operation::first(&mut rng);
-        let scan_base = rng.u64(..);
         let mut node = Node {
             lives: Lives::new(id, boot, config.probe_interval.saturating_mul(2)),
+            decree: decree::begin(&config, (id, boot.number), &restored, seed),
             config,
             me: id,
             phase: Phase::Founding("starting".to_owned()),
@@ -191,7 +185,6 @@ impl Node {
             ceiling_failed: false,
             state: None,
             adopting: Epoch(0),
-            decree,
             tables: Tables::default(),
             topology: Topology::new(restored.acknowledged),
             behind: Behind::default(),
@@ -202,8 +195,6 @@ impl Node {
             hints,
             repair,
             cursors: Cursors::default(),
-            scan_base,
-            scanned: BTreeMap::new(),
             explains: Gatherings::default(),
             ring: None,
             serving_since: None,
@@ -219,7 +210,7 @@ impl Node {
             current: 0,
             waiting: BTreeMap::new(),
             lingering: BTreeSet::new(),
-            next_operation,
+            next_operation: operation::first(&mut rng),
             timers: BTreeSet::new(),
             waiting_for_ceiling: BTreeSet::new(),
             pending: BTreeMap::new(),
