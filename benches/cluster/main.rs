@@ -4,7 +4,8 @@
 //! `cargo bench --bench cluster` takes about four minutes; `-- --quick` half a minute; `-- --save`
 //! writes the output to `docs/figures/` as well; `-- --only put` or another word keeps the rows
 //! that contain it; `-- --hold SECONDS` makes each measurement that long and names the processes,
-//! for a profiler; `-- --kinds` compares the kinds of table instead, in two minutes. Ratios to the
+//! for a profiler; `-- --kinds` compares the kinds of table instead, in two minutes; `-- --scan` scans a million
+//! pairs instead, as a stream and page by page. Ratios to the
 //! echo are what counts: both are measured on the same machine in the same minute.
 #![allow(
     clippy::unwrap_used,
@@ -18,6 +19,7 @@ mod kinds;
 #[path = "../../tests/cluster/fixture/place.rs"]
 #[allow(dead_code, reason = "shared with the tests, which use all of it")]
 mod place;
+mod scan;
 mod table;
 
 use std::collections::BTreeMap;
@@ -74,6 +76,10 @@ fn main() {
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.expect("a runtime");
+    if has("--scan") {
+        println!("{}", runtime.block_on(scan::run(options.quick)));
+        return;
+    }
     if has("--kinds") {
         let text = runtime.block_on(kinds::run(options.quick)).to_string();
         println!("{text}");

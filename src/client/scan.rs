@@ -1,5 +1,6 @@
-//! Scans: pages of keys in byte order, each page a request of its own with its own timeout and
-//! retries, so that a scan survives the node it began on.
+//! Scans: pages of keys in byte order, as a stream of one node, which reads ahead. When the stream breaks,
+//! for whatever reason, another one is begun where it stood, with a timeout and retries of its own, so that a
+//! scan survives the node it began on. A node that knows no streams is asked page by page.
 
 use core::task::{Context, Poll};
 use core::time::Duration;
@@ -9,9 +10,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio_stream::Stream;
-use tonic::Request;
+use tonic::{Request, Status, Streaming};
 
-use crate::message::Receipt;
+use crate::message::{ErrorCode, Receipt};
 use crate::types::{Quorum, Stamp, WallTime, limits};
 use crate::wire::proto::v1;
 
@@ -148,7 +149,7 @@ impl ScanRequest {
     /// The scan, page by page. A failed page ends it; go on with [`ScanRequest::after`], or in reverse with
     /// [`ScanRequest::to`].
     pub fn pages(self) -> Pages {
-        Pages { state: State::Idle(Box::new(self)) }
+        Pages { state: State::Idle(Box::new((self, Open::Closed))) }
     }
 
     /// Where the page at hand begins: strictly above this, in reverse strictly below; empty: at the end.
@@ -176,7 +177,7 @@ impl ScanRequest {
     }
 
     /// Reads the next page and moves behind it; `None` when there is none.
-    async fn next_page(&mut self) -> Result<Option<Page>, Error> {
+    async fn next_page(&mut self, open: &mut Open) -> Result<Option<Page>, Error> {
         let start = self.start();
         // No key is below the empty one, which is also how an open end is written.
         let is_empty = self.to.as_ref().is_some_and(Bytes::is_empty);
@@ -186,9 +187,7 @@ impl ScanRequest {
         if !start.is_empty() {
             checked_key(start.clone())?;
         }
-        let core = self.common.core.clone();
-        let answer = core.run(&*self, self.common.timeout).await?;
-        let (response, receipt) = answer;
+        let (response, receipt) = self.answer(open).await?;
         let mut entries = Vec::with_capacity(response.entries.len());
         let mut ended = !response.more;
         for entry in response.entries {
@@ -213,6 +212,100 @@ impl ScanRequest {
     }
 }
 
+/// What pages come from.
+enum Open {
+    /// Nothing yet, or what has broken.
+    Closed,
+    /// A stream.
+    Stream(Box<Streaming<v1::ScanResponse>>),
+    /// Calls: the node asked knows no streams.
+    Calls,
+}
+
+impl ScanRequest {
+    /// The next page, from wherever it comes.
+    async fn answer(&mut self, open: &mut Open) -> Result<(v1::ScanResponse, Receipt), Error> {
+        let core = self.common.core.clone();
+        let timeout = self.common.timeout;
+        if let Open::Stream(stream) = open {
+            let page = tokio::time::timeout(timeout.unwrap_or(core.timeout), stream.message());
+            if let Ok(Ok(Some(mut page))) = page.await {
+                let receipt = convert::receipt(page.receipt.take())?;
+                return Ok((page, receipt));
+            }
+            *open = Open::Closed;
+            if crate::mutant!("stream-resumes-late") {
+                self.place = self.place.take().map(|place| [&place[..], b"\xff"].concat().into());
+            }
+        }
+        // What fits in a page is not worth a stream, which would read ahead.
+        let fits = self.limit.is_some_and(|limit| limit <= u64::from(self.page_entries()));
+        if matches!(open, Open::Closed) && !fits {
+            match core.run(&Opening(self), timeout).await {
+                Ok((page, receipt, stream)) => {
+                    *open = Open::Stream(Box::new(stream));
+                    return Ok((page, receipt));
+                }
+                Err(error) if error.code() == ErrorCode::NotAvailableYet.as_str() => {
+                    *open = Open::Calls
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        core.run(&*self, timeout).await
+    }
+
+    fn page_entries(&self) -> u32 {
+        if self.page_size == 0 { DEFAULT_PAGE } else { self.page_size }
+    }
+
+    /// What is asked for: the page at hand, and of a stream those behind it.
+    fn to_wire(&self, this: Try) -> v1::ScanRequest {
+        let left = self.limit.map_or(u32::MAX, |limit| u32::try_from(limit).unwrap_or(u32::MAX));
+        let limit = match self.page_size {
+            0 if left < DEFAULT_PAGE => left,
+            0 => 0,
+            page => page.min(left),
+        };
+        v1::ScanRequest {
+            header: self.common.header(this.remaining),
+            prefix: self.prefix.clone(),
+            after: self.start(),
+            limit,
+            keys_only: self.keys_only,
+            reverse: self.reverse,
+            r: self.r.map(convert::quorum),
+        }
+    }
+}
+
+/// Begins a stream, and reads its first page.
+struct Opening<'a>(&'a ScanRequest);
+
+impl Operation for Opening<'_> {
+    type Answer = (v1::ScanResponse, Receipt, Streaming<v1::ScanResponse>);
+
+    fn place(&self) -> Place<'_> {
+        Place::Anywhere
+    }
+
+    fn receipt((_, receipt, _): &Self::Answer) -> Option<&Receipt> {
+        Some(receipt)
+    }
+
+    async fn send(&self, endpoint: &Endpoint, this: Try) -> Result<Self::Answer, Error> {
+        let request = Request::new(self.0.to_wire(this));
+        let from_status = |status: Status| from_status(&status, false);
+        let opened = endpoint.kv().scan_stream(request).await;
+        let mut stream = opened.map_err(from_status)?.into_inner();
+        let Some(mut page) = stream.message().await.map_err(from_status)? else {
+            return Err(Error::unavailable("a stream of a scan ended before its first page"));
+        };
+        let receipt = convert::receipt(page.receipt.take())?;
+        Ok((page, receipt, stream))
+    }
+}
+
 impl Operation for ScanRequest {
     type Answer = (v1::ScanResponse, Receipt);
 
@@ -225,21 +318,7 @@ impl Operation for ScanRequest {
     }
 
     async fn send(&self, endpoint: &Endpoint, this: Try) -> Result<Self::Answer, Error> {
-        let left = self.limit.map_or(u32::MAX, |limit| u32::try_from(limit).unwrap_or(u32::MAX));
-        let limit = match self.page_size {
-            0 if left < DEFAULT_PAGE => left,
-            0 => 0,
-            page => page.min(left),
-        };
-        let mut request = Request::new(v1::ScanRequest {
-            header: self.common.header(this.remaining),
-            prefix: self.prefix.clone(),
-            after: self.start(),
-            limit,
-            keys_only: self.keys_only,
-            reverse: self.reverse,
-            r: self.r.map(convert::quorum),
-        });
+        let mut request = Request::new(self.to_wire(this));
         request.set_timeout(this.remaining);
         let response = endpoint.kv().scan(request).await;
         let mut response = response.map_err(|status| from_status(&status, false))?.into_inner();
@@ -268,10 +347,10 @@ fn just_below(key: &[u8]) -> Bytes {
 }
 
 type NextPage =
-    Pin<Box<dyn Future<Output = (Box<ScanRequest>, Result<Option<Page>, Error>)> + Send>>;
+    Pin<Box<dyn Future<Output = (Box<(ScanRequest, Open)>, Result<Option<Page>, Error>)> + Send>>;
 
 enum State {
-    Idle(Box<ScanRequest>),
+    Idle(Box<(ScanRequest, Open)>),
     Reading(NextPage),
     Ended,
 }
@@ -295,7 +374,8 @@ impl Stream for Pages {
             && let State::Idle(mut scan) = core::mem::replace(&mut self.state, State::Ended)
         {
             self.state = State::Reading(Box::pin(async move {
-                let page = scan.next_page().await;
+                let (request, open) = &mut *scan;
+                let page = request.next_page(open).await;
                 (scan, page)
             }));
         }

@@ -13,6 +13,7 @@ pub(super) fn no_ceiling(error: &DiskError) -> (ErrorCode, String) {
         DiskError::ReadOnly(_) => ErrorCode::StorageReadOnly,
         DiskError::Full => ErrorCode::DiskFull,
         DiskError::Overloaded => ErrorCode::Overloaded,
+        DiskError::Expired => ErrorCode::DeadlineExceeded,
         DiskError::Corruption(_) | DiskError::Io(_) => ErrorCode::Corruption,
     };
     (code, format!("this node could not store its clock's ceiling: {error}"))

@@ -1,6 +1,9 @@
 //! One page of a scan: every member reads its own units in byte order; the page is the merge of
 //! their answers up to the lowest key any of them has stopped at, in reverse down to the highest, once r owners
 //! of every unit have answered. Each key of the page so rests on r owners, like a get.
+//!
+//! A page of a stream asks no more members than it needs at first, and the same ones for each page: they
+//! keep a cursor open for it. `docs/protocol/scan.md`.
 
 use bytes::Bytes;
 use core::time::Duration;
@@ -9,7 +12,8 @@ use std::sync::Arc;
 
 use crate::causality::{SiblingSet, order};
 use crate::message::{
-    Applied, ErrorCode, OpError, Receipt, Refusal, Reply, RoundId, ScanAsk, ScanEntry, ScanReply,
+    Applied, ErrorCode, OpError, Receipt, Refusal, Reply, RoundId, ScanAsk, ScanEntry, ScanPart,
+    ScanReply,
 };
 use crate::types::{
     ClassId, ClusterState, Epoch, Key, NodeId, Record, TableId, TableKind, Time, TraceId, Value,
@@ -18,6 +22,9 @@ use crate::types::{
 
 use super::{Action, Ask, Step};
 
+/// When a page may be asked for again that members had no room for.
+const RETRY_AFTER: Duration = Duration::from_millis(100);
+
 /// A scan in flight.
 #[derive(Clone, Debug)]
 pub struct Scan {
@@ -25,7 +32,11 @@ pub struct Scan {
     /// All members that own a unit of the class, in order of id.
     members: Vec<NodeId>,
     answered: Vec<NodeId>,
-    failed: BTreeMap<NodeId, String>,
+    failed: BTreeMap<NodeId, Failed>,
+    /// Those that are not asked at first: the others are enough.
+    spare: Vec<NodeId>,
+    /// Entries that are asked of each.
+    share: u32,
     /// The newest version of every key in the answers so far.
     newest: BTreeMap<Key, Record>,
     /// The same of a causal table: the merge of all answers.
@@ -35,6 +46,30 @@ pub struct Scan {
     /// The first, as it is read, of the keys at which answers stopped.
     frontier: Option<Key>,
     retry_at: Time,
+}
+
+/// Why a member gives no page.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Failed {
+    /// It has no room for one now.
+    Overloaded,
+    /// In words.
+    Otherwise(String),
+}
+
+impl Failed {
+    fn unreachable() -> Failed {
+        Failed::Otherwise("cannot be reached".to_owned())
+    }
+}
+
+impl core::fmt::Display for Failed {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Failed::Overloaded => f.write_str("is overloaded"),
+            Failed::Otherwise(why) => f.write_str(why),
+        }
+    }
 }
 
 /// What a scan is made of.
@@ -66,6 +101,10 @@ pub struct ScanOrder {
     pub keys_only: bool,
     /// From the highest key down.
     pub reverse: bool,
+    /// Of which scan it is a page, by this node's number.
+    pub part: Option<ScanPart>,
+    /// This node: what it holds itself costs least.
+    pub own: NodeId,
     /// The request's.
     pub trace: TraceId,
     /// When the answer is no longer wanted.
@@ -109,12 +148,27 @@ impl Scan {
         let (answered, failed) = (Vec::new(), BTreeMap::new());
         let (newest, frontier, retry_at) = (BTreeMap::new(), None, Time(u64::MAX));
         let (bytes, sets) = (0, BTreeMap::new());
-        let mut scan =
-            Scan { order, members, answered, failed, newest, sets, bytes, frontier, retry_at };
+        let (spare, share) = (Vec::new(), order.limit);
+        let mut scan = Scan {
+            order,
+            members,
+            answered,
+            failed,
+            spare,
+            share,
+            newest,
+            sets,
+            bytes,
+            frontier,
+            retry_at,
+        };
         for member in scan.members.clone() {
             if !reachable(member) {
-                scan.failed.insert(member, "cannot be reached".to_owned());
+                scan.failed.insert(member, Failed::unreachable());
             }
+        }
+        if scan.order.part.is_some() {
+            scan.choose();
         }
         if scan.is_impossible() {
             scan.fail(step);
@@ -146,11 +200,8 @@ impl Scan {
         }
         match result {
             Ok((entries, _)) if !self.is_as_asked(&entries) => {
-                self.failed
-                    .insert(member, "answered with another page than was asked for".to_owned());
-                if self.is_impossible() {
-                    self.fail(step);
-                }
+                let why = "answered with another page than was asked for".to_owned();
+                self.on_failed(member, Failed::Otherwise(why), step);
             }
             Ok((entries, complete)) => {
                 self.failed.remove(&member);
@@ -178,12 +229,63 @@ impl Scan {
                     self.reply(step);
                 }
             }
+            // The time is over here as well, which says so.
+            Err(Refusal::Expired) => {}
+            Err(Refusal::Overloaded) => self.on_failed(member, Failed::Overloaded, step),
             Err(refusal) => {
-                self.failed.insert(member, format!("refused: {refusal:?}"));
-                if self.is_impossible() {
-                    self.fail(step);
-                }
+                let why = format!("refused: {refusal:?}");
+                self.on_failed(member, Failed::Otherwise(why), step);
             }
+        }
+    }
+
+    fn on_failed(&mut self, member: NodeId, why: Failed, step: &mut Step<'_>) {
+        self.failed.insert(member, why);
+        if self.is_impossible() {
+            self.fail(step);
+        } else if !self.spare.is_empty() {
+            // Those that were asked may not be enough any more.
+            self.ask_spare(step);
+        }
+    }
+
+    /// Leaves out whom it can: of each unit r owners are asked, this node first. Pages of one scan ask the
+    /// same members, for they have cursors; scans differ in whom they leave out.
+    fn choose(&mut self) {
+        let Some(class) = self.order.state.class(self.order.class) else { return };
+        let mut units: BTreeMap<NodeId, Vec<usize>> = BTreeMap::new();
+        let mut asked = Vec::with_capacity(class.owners.len());
+        for (unit, owners) in class.owners.iter().enumerate() {
+            let left = owners.iter().filter(|owner| !self.failed.contains_key(owner));
+            asked.push(left.count());
+            owners.iter().for_each(|owner| units.entry(*owner).or_default().push(unit));
+        }
+        let most = units.values().map(Vec::len).max().unwrap_or(0) as u64;
+        let (all, limit) = (class.owners.len().max(1) as u64, u64::from(self.order.limit));
+        // Somewhat more than its share of a page: they end at the same key, more or less.
+        let share = limit * most * 9 / (all * 8) + 8;
+        self.share = u32::try_from(share.min(limit)).unwrap_or(self.order.limit);
+        let turn = self.order.part.map_or(0, |part| part.scan) % self.members.len().max(1) as u64;
+        let (late, early) = self.members.split_at(usize::try_from(turn).unwrap_or(0));
+        let r = usize::from(self.order.r);
+        for member in early.iter().chain(late) {
+            let is_asked = *member != self.order.own && !self.failed.contains_key(member);
+            let own = units.get(member).map_or(&[][..], Vec::as_slice);
+            if is_asked && own.iter().all(|unit| asked.get(*unit).is_some_and(|n| *n > r)) {
+                for unit in own {
+                    if let Some(asked) = asked.get_mut(*unit) {
+                        *asked -= 1;
+                    }
+                }
+                self.spare.push(*member);
+            }
+        }
+    }
+
+    /// Asks those that were left out.
+    fn ask_spare(&mut self, step: &mut Step<'_>) {
+        for member in core::mem::take(&mut self.spare) {
+            self.ask(member, step);
         }
     }
 
@@ -231,10 +333,7 @@ impl Scan {
     /// A member cannot be reached any more.
     pub fn on_unreachable(&mut self, member: NodeId, step: &mut Step<'_>) {
         if self.members.contains(&member) && !self.answered.contains(&member) {
-            self.failed.insert(member, "cannot be reached".to_owned());
-            if self.is_impossible() {
-                self.fail(step);
-            }
+            self.on_failed(member, Failed::unreachable(), step);
         }
     }
 
@@ -247,31 +346,39 @@ impl Scan {
             step.out.push(Action::Reply(Box::new(Err(error))));
             step.out.push(Action::Done);
         } else if step.now.mono >= self.retry_at {
+            self.spare.clear();
             self.ask_missing(&reachable, step);
         }
     }
 
     fn ask_missing(&mut self, reachable: &dyn Fn(NodeId) -> bool, step: &mut Step<'_>) {
-        let order = &self.order;
         for &member in &self.members {
-            if self.answered.contains(&member) || !reachable(member) {
-                continue;
+            let is_done = self.answered.contains(&member) || self.spare.contains(&member);
+            if !is_done && reachable(member) {
+                self.ask(member, step);
             }
-            let ask = ScanAsk {
-                round: RoundId { op: order.op, round: 1 },
-                changed_at: self.changed_at(),
-                table: order.table,
-                prefix: order.prefix.clone(),
-                after: order.after.clone(),
-                limit: order.limit,
-                keys_only: order.keys_only,
-                reverse: order.reverse,
-                remaining: step.remaining(order.deadline),
-            };
-            step.out.push(Action::Ask(member, Ask::Scan(Box::new(ask))));
         }
-        // Pages are large: asking again too early would only add to the load.
-        self.retry_at = step.now.mono.plus(order.retry_interval.saturating_mul(4));
+        // Pages are large: asking again too early would only add to the load. Whom it has left out it asks
+        // sooner: one that is silent is to cost a stream no second.
+        let times = if self.spare.is_empty() { 4 } else { 1 };
+        self.retry_at = step.now.mono.plus(self.order.retry_interval.saturating_mul(times));
+    }
+
+    fn ask(&self, member: NodeId, step: &mut Step<'_>) {
+        let order = &self.order;
+        let ask = ScanAsk {
+            round: RoundId { op: order.op, round: 1 },
+            changed_at: self.changed_at(),
+            table: order.table,
+            prefix: order.prefix.clone(),
+            after: order.after.clone(),
+            limit: self.share,
+            keys_only: order.keys_only,
+            reverse: order.reverse,
+            part: order.part,
+            remaining: step.remaining(order.deadline),
+        };
+        step.out.push(Action::Ask(member, Ask::Scan(Box::new(ask))));
     }
 
     fn owners(&self) -> impl Iterator<Item = &Vec<NodeId>> {
@@ -290,9 +397,13 @@ impl Scan {
 
     /// Whether some unit has too few owners left that have not failed.
     fn is_impossible(&self) -> bool {
-        let left = |owners: &Vec<NodeId>| {
-            owners.iter().filter(|owner| !self.failed.contains_key(owner)).count()
-        };
+        self.lacks(|_| true)
+    }
+
+    /// Whether some unit has too few owners left that have not failed, for such a reason.
+    fn lacks(&self, counts: impl Fn(&Failed) -> bool) -> bool {
+        let is_left = |owner: &&NodeId| !self.failed.get(owner).is_some_and(&counts);
+        let left = |owners: &Vec<NodeId>| owners.iter().filter(is_left).count();
         self.owners().any(|owners| left(owners) < usize::from(self.order.r))
     }
 
@@ -353,8 +464,12 @@ impl Scan {
             self.order.r,
             reasons.join(", ")
         );
-        let mut error =
-            OpError::new(ErrorCode::QuorumNotReached, message).with_applied(Applied::No);
+        // With room for it, it could be read.
+        let is_overload = !self.lacks(|why| *why != Failed::Overloaded)
+            && !crate::mutant!("scan-overload-is-no-quorum");
+        let code = if is_overload { ErrorCode::Overloaded } else { ErrorCode::QuorumNotReached };
+        let mut error = OpError::new(code, message).with_applied(Applied::No);
+        error.facts.retry_after = is_overload.then_some(RETRY_AFTER);
         error.facts.needed = Some(u64::from(self.order.r));
         error.facts.got = Some(u64::from(self.weakest_unit()));
         error.facts.epoch = Some(self.order.state.epoch);

@@ -12,8 +12,8 @@ use crate::types::{
 use super::{
     Applicant, Cas, CasReply, CausalReply, ExplainReply, GcReply, HintRequest, HintsReply,
     HotReply, Liveness, OpError, OutageAsk, OutageReply, OutcomeAsk, OutcomeReply, RepairReply,
-    RepairRequest, ScrubReply, ScrubRequest, TableReply, TableRequest, TablesReply, TopologyReply,
-    TopologyRequest, Traced, TreeSizes, Unwell,
+    RepairRequest, ScanPart, ScrubReply, ScrubRequest, TableReply, TableRequest, TablesReply,
+    TopologyReply, TopologyRequest, Traced, TreeSizes, Unwell,
 };
 
 /// Who asks. Anonymous until there are roles.
@@ -221,6 +221,8 @@ pub struct Scan {
     pub reverse: bool,
     /// How many answers each key needs; the table's r when absent.
     pub r: Option<Quorum>,
+    /// Of which stream it is a page.
+    pub part: Option<ScanPart>,
 }
 
 /// What an answer rests on. Fixed fields; cheap enough for every answer.

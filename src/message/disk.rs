@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::types::{
-    ClusterState, Epoch, Key, NodeId, Nonce, Record, Stamp, TableId, Tenure, Unit, WallTime,
+    ClusterState, Epoch, Key, NodeId, Nonce, Record, Stamp, TableId, Tenure, Time, Unit, WallTime,
 };
 
 use super::{
@@ -62,7 +62,13 @@ pub enum DiskRequest {
         keys_only: bool,
         /// From the highest key down.
         reverse: bool,
+        /// Goes on with what an earlier page of the same scan left open.
+        cursor: Option<CursorUse>,
+        /// When the page is no longer wanted: nothing is read then.
+        deadline: Time,
     },
+    /// Closes cursors; those that are not there are closed.
+    EndCursors(Vec<CursorName>),
     /// Keeps a version for an owner, merged into what is kept for it already. A hint in custody stays
     /// in custody, and the age is that of the first.
     KeepHint {
@@ -147,6 +153,14 @@ impl DiskRequest {
         }
     }
 
+    /// When it is no longer wanted, if it says so.
+    pub fn deadline(&self) -> Option<Time> {
+        match self {
+            DiskRequest::Range { deadline, .. } => Some(*deadline),
+            _ => None,
+        }
+    }
+
     /// Whether it may write to the log, which must then be told: what is written and not sent on its
     /// way is answered only when somebody else writes.
     pub fn may_write(&self) -> bool {
@@ -167,6 +181,7 @@ impl DiskRequest {
             // One that has to wait for the log tells it itself: few do.
             DiskRequest::Read { .. }
             | DiskRequest::Range { .. }
+            | DiskRequest::EndCursors(_)
             | DiskRequest::ReadHint { .. }
             | DiskRequest::Tree(_)
             | DiskRequest::Flush
@@ -193,6 +208,8 @@ pub enum DiskAnswer {
     Read(Option<Record>),
     /// To a range read.
     Range(RangePage),
+    /// To [`DiskRequest::EndCursors`].
+    CursorsEnded,
     /// To [`DiskRequest::KeepHint`], once it is durable.
     Kept(WriteOutcome, HintChange),
     /// To [`DiskRequest::ChangeHint`], once it is durable; or the refusal, with nothing changed.
@@ -233,6 +250,24 @@ pub enum WriteOutcome {
     Stored,
     /// The key held, and keeps, a version with this higher stamp.
     Superseded(Stamp),
+}
+
+/// A scan of a coordinator, as a replica knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct CursorName {
+    /// Whose scan it is.
+    pub coordinator: NodeId,
+    /// The coordinator's number for it.
+    pub scan: u64,
+}
+
+/// How a page uses a cursor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CursorUse {
+    /// Which.
+    pub name: CursorName,
+    /// What is there under that name is not to be gone on with.
+    pub fresh: bool,
 }
 
 /// A page of a range read.
@@ -286,6 +321,9 @@ pub enum DiskError {
     /// A queue of the store is full.
     #[error("the store is overloaded")]
     Overloaded,
+    /// Nobody waits for it any more.
+    #[error("it came to its turn after its deadline")]
+    Expired,
     /// Stored bytes are damaged; says where.
     #[error("corruption: {0}")]
     Corruption(String),

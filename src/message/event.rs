@@ -33,6 +33,11 @@ pub enum Event {
         /// The number.
         op: OpId,
     },
+    /// No page of a stream of a scan will be asked for any more.
+    ScanEnded {
+        /// The service's number for it.
+        scan: u64,
+    },
     /// A peer has said something.
     Peer {
         /// Who.

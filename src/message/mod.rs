@@ -48,8 +48,8 @@ pub use copy::{
 };
 pub use decree::{AcceptedState, Ballot, DecreeMessage, DecreeRecord, Instance};
 pub use disk::{
-    BirthRecord, BootRecord, DiskAnswer, DiskError, DiskRequest, DiskToken, LifeRecord, MetaRecord,
-    RangePage, ReplicaFacts, Restored, TreeSizes, WriteOutcome,
+    BirthRecord, BootRecord, CursorName, CursorUse, DiskAnswer, DiskError, DiskRequest, DiskToken,
+    LifeRecord, MetaRecord, RangePage, ReplicaFacts, Restored, TreeSizes, WriteOutcome,
 };
 pub use error::{Applied, Bound, ErrorCode, Facts, OpError};
 pub use event::{Effect, Event, Level, Note};
@@ -72,7 +72,7 @@ pub use outage::{
 };
 pub use peer::{
     BirthNews, CustodyNews, FillNews, FillState, FounderNonce, KeyPlace, Lane, LifeAnswer,
-    PeerMessage, ProbeFacts, ReadAnswer, ReadAsk, Refusal, RoundId, ScanAnswer, ScanAsk,
+    PeerMessage, ProbeFacts, ReadAnswer, ReadAsk, Refusal, RoundId, ScanAnswer, ScanAsk, ScanPart,
     WriteAnswer, WriteAsk,
 };
 pub use register::{

@@ -131,8 +131,20 @@ pub struct ScanAsk {
     pub keys_only: bool,
     /// As in a client's scan.
     pub reverse: bool,
+    /// Of which scan it is a page, so that the replica can go on with the next one where it was.
+    pub part: Option<ScanPart>,
     /// What is left of the deadline.
     pub remaining: Duration,
+}
+
+/// Of which scan a page is a part. The number is the node's that coordinates it; between its service
+/// and itself, the service's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ScanPart {
+    /// The scan.
+    pub scan: u64,
+    /// It is the first page: nothing older than it is gone on with.
+    pub first: bool,
 }
 
 /// Answers a [`ScanAsk`].
@@ -321,6 +333,8 @@ pub enum PeerMessage {
     Scan(Box<ScanAsk>),
     /// Read, or not.
     ScanAnswer(Box<ScanAnswer>),
+    /// No page of this scan will be asked for any more.
+    ScanEnd(u64),
     /// Are you there?
     Probe(Box<Probe>),
     /// I am.
@@ -392,6 +406,7 @@ impl PeerMessage {
         match self {
             PeerMessage::Scan(_)
             | PeerMessage::ScanAnswer(_)
+            | PeerMessage::ScanEnd(_)
             | PeerMessage::MemberSync(_)
             | PeerMessage::Copy(_)
             | PeerMessage::Repair(_)

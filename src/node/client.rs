@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use super::Node;
+use super::cursors::RETRY_AFTER;
 use super::operation::{Machine, Operation};
 use super::waterfall::Asker;
 use crate::coordinator::{
     Get, GetOrder, Holder, Put, PutOrder, Room, Scan, ScanOrder, Sets, ShareLimits, Step, Target,
 };
 use crate::message::{
-    self, Bound, ClientBody, ClientRequest, Effect, ErrorCode, OpError, Phase, QuorumMode,
+    self, Bound, ClientBody, ClientRequest, Effect, ErrorCode, OpError, Phase, QuorumMode, ScanPart,
 };
 use crate::ring;
 use crate::types::{
@@ -223,6 +224,7 @@ impl Node {
         table: &Table,
         scan: message::Scan,
     ) -> Result<ScanOrder, OpError> {
+        self.admit_page()?;
         let r = quorum(scan.r, table.r, table.n, "r")?;
         if scan.limit == 0 || scan.limit > limits::SCAN_PAGE_ENTRIES_MAX {
             let message = format!(
@@ -245,11 +247,27 @@ impl Node {
             limit: scan.limit,
             keys_only: scan.keys_only,
             reverse: scan.reverse,
+            part: scan.part.map(|part| ScanPart { scan: self.scan_number(part.scan), ..part }),
+            own: self.me,
             trace: TraceId::default(),
             deadline: Time(0),
             retry_interval: self.config.retry_interval,
             state: state.clone(),
         })
+    }
+
+    /// Whether there is room for one more page of a scan: each may hold megabytes.
+    fn admit_page(&self) -> Result<(), OpError> {
+        let is_scan = |operation: &&Operation| matches!(operation.machine, Machine::Scan(_));
+        let (limit, got) =
+            (limits::SCAN_PAGES_UNDER_WAY_MAX, self.operations.values().filter(is_scan).count());
+        if got < limit {
+            return Ok(());
+        }
+        let text = "too many pages of scans in flight on this node";
+        let mut error = overloaded(Bound::Node, text, (limit, got));
+        error.facts.retry_after = Some(RETRY_AFTER);
+        Err(error)
     }
 
     /// Members that may stand in for owners of the key and can be reached, in the order of the walk:

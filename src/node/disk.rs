@@ -13,9 +13,9 @@ use super::peer::Admitted;
 use super::repair::RepairPending;
 use crate::handoff::Felt;
 use crate::message::{
-    ClientResult, DecreeMessage, DiskAnswer, DiskError, DiskRequest, DiskToken, Effect, ErrorCode,
-    Level, LifeRecord, MetaRecord, OpError, ReadAnswer, Refusal, Reply, RoundId, ScanAnswer,
-    WriteOutcome,
+    ClientResult, CursorName, DecreeMessage, DiskAnswer, DiskError, DiskRequest, DiskToken, Effect,
+    ErrorCode, Level, LifeRecord, MetaRecord, OpError, ReadAnswer, Refusal, Reply, RoundId,
+    ScanAnswer, WriteOutcome,
 };
 use crate::types::{ClassId, ClusterState, Epoch, NodeId, Now, OpId, WallTime};
 
@@ -36,7 +36,9 @@ pub(super) enum Pending {
         round: RoundId,
         class: ClassId,
         fence: Epoch,
+        cursor: Option<CursorName>,
     },
+    CursorsEnded,
     /// Without which a life cannot go on, and what it is.
     Own(OwnStep, Vec<MetaRecord>),
     StatePersisted(Arc<ClusterState>),
@@ -145,8 +147,16 @@ impl Node {
                 let Admitted { from, round, .. } = admitted;
                 self.answer_read(from, ReadAnswer { round, result });
             }
-            Pending::Scan { from, round, class, fence } => {
+            Pending::CursorsEnded => {}
+            Pending::Scan { from, round, class, fence, cursor } => {
                 self.replica_operations -= 1;
+                self.cursors.pages -= 1;
+                if let Some(name) = cursor {
+                    let goes_on = matches!(&result, Ok(DiskAnswer::Range(page)) if !page.complete);
+                    if self.cursors.done(name, goes_on) {
+                        self.end_cursors(vec![name]);
+                    }
+                }
                 let result = match result {
                     Ok(DiskAnswer::Range(page)) => Ok((page.entries, page.complete)),
                     other => Err(self.refusal(other)),
@@ -286,6 +296,7 @@ impl Node {
             | Pending::HintsDropped(_)
             | Pending::Read(_)
             | Pending::Scan { .. }
+            | Pending::CursorsEnded
             | Pending::CeilingPersisted
             | Pending::Housekeeping
             | Pending::Measured
@@ -317,6 +328,7 @@ impl Node {
             Err(DiskError::ReadOnly(_)) => Refusal::ReadOnly,
             Err(DiskError::Full) => Refusal::DiskFull,
             Err(DiskError::Overloaded) => Refusal::Overloaded,
+            Err(DiskError::Expired) => Refusal::Expired,
             Err(DiskError::Corruption(what)) => {
                 crate::sometimes!("replica: reports corruption");
                 self.look_for_damage();
@@ -343,6 +355,7 @@ pub(super) fn failed(error: &DiskError) -> OpError {
         DiskError::ReadOnly(_) => ErrorCode::StorageReadOnly,
         DiskError::Full => ErrorCode::DiskFull,
         DiskError::Overloaded => ErrorCode::Overloaded,
+        DiskError::Expired => ErrorCode::DeadlineExceeded,
         DiskError::Corruption(_) => ErrorCode::Corruption,
         DiskError::Io(_) => ErrorCode::Internal,
     };

@@ -447,6 +447,7 @@ impl Node {
         self.fills_again();
         self.floors_on(now);
         self.drop_aged(now);
+        self.end_idle_cursors(now);
         self.publish_repair();
     }
 

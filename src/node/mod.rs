@@ -19,6 +19,7 @@ mod behind;
 mod causal;
 mod client;
 mod config;
+mod cursors;
 mod decree;
 mod disk;
 mod explain;
@@ -68,6 +69,7 @@ pub use publish::Gauges;
 
 use behind::Behind;
 use causal::Causal;
+use cursors::Cursors;
 use disk::Pending;
 use explain::Gatherings;
 use fills::Fills;
@@ -111,6 +113,7 @@ pub struct Node {
     governor: Governor,
     hints: Hints,
     repair: Repair,
+    cursors: Cursors,
     explains: Gatherings,
     /// The ring of the state in force, for who stands in.
     ring: Option<crate::ring::Ring>,
@@ -168,11 +171,11 @@ impl Node {
         let id = *me.as_ref().unwrap_or(&NodeId(0));
         let boot = lifecycle::next_boot(&restored, id, boot_nonce);
         let members = members::begin(now, &config, (id, boot.number), seed);
-        let decree = decree::begin(&config, (id, boot.number), &restored, seed);
         let (fills, repair) = (Fills::new(now, &config, &restored), Repair::new(id, &config));
         let hints = Hints::new(&config, &restored, (now, seed));
         let mut node = Node {
             lives: Lives::new(id, boot, config.probe_interval.saturating_mul(2)),
+            decree: decree::begin(&config, (id, boot.number), &restored, seed),
             config,
             me: id,
             phase: Phase::Founding("starting".to_owned()),
@@ -185,7 +188,6 @@ impl Node {
             ceiling_failed: false,
             state: None,
             adopting: Epoch(0),
-            decree,
             tables: Tables::default(),
             topology: Topology::new(restored.acknowledged),
             behind: Behind::default(),
@@ -195,6 +197,7 @@ impl Node {
             governor: Governor::default(),
             hints,
             repair,
+            cursors: Cursors::default(),
             explains: Gatherings::default(),
             ring: None,
             serving_since: None,
@@ -240,6 +243,7 @@ impl Node {
             Event::Client { op, request } => self.on_client(now, op, request),
             Event::Admin { op, deadline, request } => self.on_admin(now, op, deadline, request),
             Event::Abandon { op } => self.on_abandon(op),
+            Event::ScanEnded { scan } => self.on_stream_ended(scan),
             Event::Peer { from, message } => self.on_peer(now, from, message),
             Event::DiskDone { token, result } => self.on_disk_done(now, token, result),
             Event::Unreachable { peer } => self.on_unreachable(now, peer),

@@ -385,11 +385,21 @@ impl Node {
             Ask::Write(ask) => self.ask_write(now, to, ask),
             Ask::Read(ask) if to == self.me => self.on_read_ask(now, to, *ask),
             Ask::Read(ask) => self.send(to, PeerMessage::Read(ask)),
-            Ask::Scan(ask) if to == self.me => self.on_scan_ask(now, to, *ask),
-            Ask::Scan(ask) => self.send(to, PeerMessage::Scan(ask)),
+            Ask::Scan(ask) => self.ask_page(now, to, ask),
             Ask::Causal(message) => self.ask_causal(now, to, message),
             Ask::Register(message) => self.ask_register(now, to, message),
             Ask::Change(ask) => self.on_change_ask(now, *ask),
+        }
+    }
+
+    fn ask_page(&mut self, now: Now, to: NodeId, ask: Box<crate::message::ScanAsk>) {
+        if let Some(part) = ask.part {
+            self.note_scanned(part.scan, to);
+        }
+        if to == self.me {
+            self.on_scan_ask(now, to, *ask);
+        } else {
+            self.send(to, PeerMessage::Scan(ask));
         }
     }
 
@@ -491,6 +501,7 @@ impl Node {
         self.on_source_lost(now, peer);
         self.on_repair_lost(now, peer);
         self.explain_lost(now, peer);
+        self.on_scanner_lost(peer);
         // A link with a full queue breaks and heals again and again: those that have noted its loss
         // before must cost next to nothing.
         let waits = |(_, operation): &(&u64, &Operation)| operation.machine.waits_for(peer);
@@ -525,6 +536,9 @@ impl Node {
             && let Some(operation) = self.operations.get_mut(&id)
         {
             operation.op = None;
+            if matches!(operation.machine, Machine::Scan(_)) {
+                self.forget(id);
+            }
         }
     }
 

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use super::Node;
 use super::behind::Early;
+use super::cursors::Under;
 use super::disk::Pending;
 use super::operation::LocalAnswer;
 use crate::message::{
-    DiskRequest, Hint, Kept, PeerMessage, ReadAnswer, ReadAsk, Refusal, RoundId, ScanAnswer,
-    ScanAsk, WriteAnswer, WriteAsk, WriteOutcome,
+    CursorName, DiskRequest, Hint, Kept, PeerMessage, ReadAnswer, ReadAsk, Refusal, RoundId,
+    ScanAnswer, ScanAsk, ScanPart, WriteAnswer, WriteAsk, WriteOutcome,
 };
 use crate::types::{ClassId, ClusterState, Epoch, NodeId, Now, TableId, Time, Unit};
 
@@ -45,6 +46,7 @@ impl Node {
             PeerMessage::ReadAnswer(answer) => self.on_read_answer(now, from, *answer),
             PeerMessage::Scan(ask) => self.on_scan_ask(now, from, *ask),
             PeerMessage::ScanAnswer(answer) => self.on_scan_answer(now, from, *answer),
+            PeerMessage::ScanEnd(scan) => self.on_scan_end(from, scan),
             PeerMessage::Probe(_)
             | PeerMessage::ProbeAck(_)
             | PeerMessage::News(_)
@@ -127,7 +129,7 @@ impl Node {
         let round = ask.round;
         let judged = self
             .judge_scan(now, from, &ask)
-            .and_then(|class| self.judge_load(ask.remaining).map(|()| class));
+            .and_then(|class| self.judge_page_load(ask.remaining).map(|()| class));
         let class = match judged {
             Ok(class) => class,
             Err(Refusal::Behind { .. }) => {
@@ -144,9 +146,31 @@ impl Node {
             self.units.clone()
         };
         self.replica_operations += 1;
-        let ScanAsk { table, changed_at, prefix, after, limit, keys_only, reverse, .. } = ask;
-        let request = DiskRequest::Range { units, table, prefix, after, limit, keys_only, reverse };
-        self.disk(Pending::Scan { from, round, class, fence: changed_at }, request);
+        self.cursors.pages += 1;
+        let fence = ask.changed_at;
+        let mut cursor = None;
+        if let Some(ScanPart { scan, first }) = ask.part {
+            let name = CursorName { coordinator: from, scan };
+            let place = (Under { class, fence }, units.len());
+            let (taken, ends) = self.cursors.take((name, first), place, now.mono);
+            cursor = taken;
+            self.end_cursors(ends);
+        }
+        let deadline = now.mono.plus(ask.remaining);
+        let ScanAsk { table, prefix, after, limit, keys_only, reverse, .. } = ask;
+        let request = DiskRequest::Range {
+            units,
+            table,
+            prefix,
+            after,
+            limit,
+            keys_only,
+            reverse,
+            cursor,
+            deadline,
+        };
+        let cursor = cursor.map(|cursor| cursor.name);
+        self.disk(Pending::Scan { from, round, class, fence, cursor }, request);
     }
 
     fn judge_write(&mut self, now: Now, from: NodeId, ask: &WriteAsk) -> Result<(), Refusal> {
@@ -303,6 +327,16 @@ impl Node {
         }
         if self.replica_operations >= self.config.replica_operations_max {
             crate::sometimes!("replica: overloaded");
+            return Err(Refusal::Overloaded);
+        }
+        Ok(())
+    }
+
+    /// The same of a page: they are few, for each keeps a thread busy for long.
+    fn judge_page_load(&self, remaining: core::time::Duration) -> Result<(), Refusal> {
+        self.judge_load(remaining)?;
+        if !self.has_room_for_page() {
+            crate::sometimes!("replica: reads no more pages at once");
             return Err(Refusal::Overloaded);
         }
         Ok(())

@@ -126,7 +126,17 @@ fn a_page_shows_one_entry_a_key_and_the_sweep_takes_all_of_it() {
         let (prefix, after) = (bytes::Bytes::new(), bytes::Bytes::new());
         let (table, limit) = (TableId(3), 10);
         let reverse = false;
-        let request = DiskRequest::Range { units, table, prefix, after, limit, keys_only, reverse };
+        let request = DiskRequest::Range {
+            units,
+            table,
+            prefix,
+            after,
+            limit,
+            keys_only,
+            reverse,
+            cursor: None,
+            deadline: crate::types::Time(u64::MAX),
+        };
         let slot = Slot::default();
         let filled = slot.clone();
         replica.execute(request, Box::new(move |outcome| *filled.lock() = Some(outcome)));

@@ -80,6 +80,7 @@ pub(super) fn try_execute(
             back.map(|(disk, done)| (DiskRequest::Register(disk), done))
         }
         DiskRequest::Range { .. }
+        | DiskRequest::EndCursors(_)
         | DiskRequest::ReadHint { .. }
         | DiskRequest::ChangeHint(_)
         | DiskRequest::Hints { .. }
@@ -116,7 +117,17 @@ pub(super) fn execute(shared: &Arc<Shared>, request: DiskRequest, done: Done) {
         }
         DiskRequest::Causal(disk) => causal::execute(shared, *disk, done),
         DiskRequest::Register(disk) => register::execute(shared, *disk, done),
-        DiskRequest::Range { units, table, prefix, after, limit, keys_only, reverse } => {
+        DiskRequest::Range {
+            units,
+            table,
+            prefix,
+            after,
+            limit,
+            keys_only,
+            reverse,
+            cursor,
+            ..
+        } => {
             let order = PageOrder {
                 units: &units,
                 table,
@@ -126,7 +137,11 @@ pub(super) fn execute(shared: &Arc<Shared>, request: DiskRequest, done: Done) {
                 keys_only,
                 reverse,
             };
-            done(read_page(&shared.engine, &order).map(DiskAnswer::Range));
+            done(read_page(shared, &order, cursor).map(DiskAnswer::Range));
+        }
+        DiskRequest::EndCursors(names) => {
+            shared.cursors.end(&names);
+            done(Ok(DiskAnswer::CursorsEnded));
         }
         DiskRequest::KeepHint { target, hint } => {
             let key = hints::key_of(target, &hint);

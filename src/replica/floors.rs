@@ -64,6 +64,13 @@ impl Floors {
         self.bounds(unit).floor
     }
 
+    /// The floors of some units, at one moment.
+    pub(super) fn floors(&self, units: &[Unit]) -> Vec<Stamp> {
+        let known = self.0.read();
+        let floor = |unit| known.get(unit).map_or(Stamp::ZERO, |known| known.state.record.floor);
+        units.iter().map(floor).collect()
+    }
+
     /// A source of a unit says how far it is: that is in the log before what it gives.
     pub(super) fn adopt(
         &self,

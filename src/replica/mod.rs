@@ -124,6 +124,8 @@ struct Shared {
     overlays: overlay::Overlays,
     /// How far deletes of units may be purged.
     floors: floors::Floors,
+    /// Open for the next pages of scans.
+    cursors: scan::Cursors,
     /// Units that are given as files.
     exports: files::Exports,
     /// Units that are taken as files.
@@ -205,6 +207,7 @@ impl Replica {
             inline,
             overlays,
             floors,
+            cursors: scan::Cursors::default(),
             exports,
             stages,
             vfs,
@@ -300,6 +303,7 @@ impl Replica {
     /// When the engine had failed: what was not acknowledged may be lost.
     pub fn close(&self) -> Result<(), ReplicaError> {
         self.builder.end();
+        self.shared.cursors.end_all();
         let closed = self.shared.engine.close();
         if closed.is_ok() {
             self.shared.keeper.close(self.shared.engine.snapshot().seqno());
@@ -353,5 +357,7 @@ mod leaf_tests;
 mod own_tests;
 #[cfg(test)]
 mod register_tests;
+#[cfg(test)]
+mod scan_tests;
 #[cfg(test)]
 mod tests;

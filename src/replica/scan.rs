@@ -1,17 +1,23 @@
 //! Reads a page of a table in key order, or the reverse of it, over many units: a merge of one range of the
 //! engine each.
+//!
+//! Opening one costs a search in each unit, whatever the page holds; so a cursor stays open for the next page
+//! of the same scan. Who keeps it, and for how long, the node says. `docs/protocol/scan.md`.
 
 use core::cmp::Ordering;
-use std::collections::BinaryHeap;
+use std::collections::binary_heap::PeekMut;
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::ops::Bound;
+use std::sync::Arc;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 
 use super::keyspace::{DATA, PREFIX_BYTES, table_prefix};
-use super::{causal, record};
+use super::{Shared, causal, record};
 use crate::causality::Dot;
-use crate::message::{DiskError, RangePage};
-use crate::storage::{Direction, Engine, Iter};
+use crate::message::{CursorName, CursorUse, DiskError, RangePage};
+use crate::storage::{Direction, Iter, Snapshot};
 use crate::types::{Key, Record, Stamp, TableId, Unit, Value, limits};
 
 /// Bytes of values of one key of a causal table past which a page leaves them out.
@@ -19,7 +25,7 @@ const VALUES_BYTES_MAX: usize = 256 << 10;
 
 /// What to read.
 pub(super) struct PageOrder<'a> {
-    pub(super) units: &'a [Unit],
+    pub(super) units: &'a Arc<Vec<Unit>>,
     pub(super) table: TableId,
     pub(super) prefix: &'a [u8],
     pub(super) after: &'a [u8],
@@ -57,66 +63,265 @@ impl PartialEq for Head {
 
 impl Eq for Head {}
 
-/// One unit's range and what it reads next.
+/// One unit's range and what it reads next; nothing where there can be nothing.
 struct Source {
-    iter: Iter,
+    iter: Option<Iter>,
+    /// How far its deletes were purged when it was opened.
+    floor: Stamp,
 }
 
 impl Source {
     fn next(&mut self) -> Result<Option<(Bytes, Bytes)>, DiskError> {
-        match self.iter.next() {
-            None => Ok(None),
-            Some(Err(error)) => Err(super::disk_error(&error)),
-            Some(Ok((key, value, _))) => {
-                let user = key.slice(PREFIX_BYTES.min(key.len())..);
-                Ok(Some((user, value)))
-            }
-        }
+        let Some(iter) = &mut self.iter else { return Ok(None) };
+        let pair = iter.next_lent().map_err(|error| super::disk_error(&error))?;
+        // Copies: neither a page nor a cursor may pin the blocks it was read from.
+        Ok(pair.map(|(key, value, _)| {
+            let user = key.get(PREFIX_BYTES..).unwrap_or_default();
+            (Bytes::copy_from_slice(user), Bytes::copy_from_slice(value))
+        }))
     }
 }
 
-/// Reads a page. It is incomplete when it stopped at the limit of entries or bytes; it then holds
-/// at least one entry.
-pub(super) fn read_page(engine: &Engine, order: &PageOrder<'_>) -> Result<RangePage, DiskError> {
-    let snapshot = engine.snapshot();
-    let mut sources = Vec::with_capacity(order.units.len());
-    let mut heads = BinaryHeap::with_capacity(order.units.len());
-    let reverse = order.reverse;
-    let direction = if reverse { Direction::Reverse } else { Direction::Forward };
-    for unit in order.units {
-        let Some((start, end)) = bounds(*unit, order) else { break };
+/// What is read, as far as a cursor of one scan cannot serve another.
+#[derive(PartialEq, Eq)]
+struct Query {
+    units: Arc<Vec<Unit>>,
+    table: TableId,
+    prefix: Bytes,
+    keys_only: bool,
+    reverse: bool,
+}
+
+/// The units of a table, open where a page has ended. Shows each as it was when it was opened.
+pub(super) struct Cursor {
+    query: Query,
+    sources: Vec<Source>,
+    heads: BinaryHeap<Head>,
+    /// The page read last: whoever merges pages may go on in the midst of it.
+    kept: VecDeque<(Key, Record)>,
+    /// Behind what that page begins.
+    from: Bytes,
+}
+
+impl core::fmt::Debug for Cursor {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Cursor").field("sources", &self.sources.len()).finish_non_exhaustive()
+    }
+}
+
+impl Cursor {
+    /// Opens one strictly behind where a page begins.
+    pub(super) fn open(shared: &Shared, order: &PageOrder<'_>) -> Result<Cursor, DiskError> {
+        let query = Query {
+            units: Arc::clone(order.units),
+            table: order.table,
+            prefix: Bytes::copy_from_slice(order.prefix),
+            keys_only: order.keys_only,
+            reverse: order.reverse,
+        };
+        let from = Bytes::copy_from_slice(order.after);
+        let count = order.units.len();
+        let (sources, heads) = (Vec::with_capacity(count), BinaryHeap::with_capacity(count));
+        let mut cursor = Cursor { query, sources, heads, kept: VecDeque::new(), from };
+        // Floors first: one that rises now is found to have risen.
+        let floors = shared.floors.floors(order.units);
+        let snapshot = shared.engine.snapshot();
+        for (unit, floor) in order.units.iter().zip(floors) {
+            let source = Source { iter: cursor.iter(&snapshot, *unit, order.after), floor };
+            cursor.sources.push(source);
+            cursor.fill(cursor.sources.len() - 1)?;
+        }
+        Ok(cursor)
+    }
+
+    fn iter(&self, snapshot: &Snapshot, unit: Unit, after: &[u8]) -> Option<Iter> {
+        let (start, end) = bounds(unit, &self.query, after)?;
         let end = end.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
         let start = start.as_ref().map(Vec::as_slice);
-        let mut source = Source { iter: snapshot.range(start, end, direction) };
-        if let Some((key, value)) = source.next()? {
-            heads.push(Head { key, value, source: sources.len(), reverse });
-        }
-        sources.push(source);
+        let direction = if self.query.reverse { Direction::Reverse } else { Direction::Forward };
+        Some(snapshot.range(start, end, direction))
     }
-    let mut page = RangePage { entries: Vec::new(), complete: true };
-    let mut bytes = 0;
-    while let Some(Head { key, value, source: index, .. }) = heads.pop() {
-        bytes += key.len() + value.len();
-        let full = page.entries.len() >= order.limit as usize
-            || (bytes > limits::SCAN_PAGE_BYTES_MAX && !page.entries.is_empty());
-        if full {
-            page.complete = false;
-            break;
-        }
-        page.entries.push(entry(key, value, order.keys_only)?);
-        if let Some(source) = sources.get_mut(index)
+
+    /// Puts what a source has next among the heads.
+    fn fill(&mut self, index: usize) -> Result<(), DiskError> {
+        if let Some(source) = self.sources.get_mut(index)
             && let Some((key, value)) = source.next()?
         {
-            heads.push(Head { key, value, source: index, reverse });
+            self.heads.push(Head { key, value, source: index, reverse: self.query.reverse });
         }
+        Ok(())
+    }
+
+    /// Goes to where a page begins. Returns whether it could: it is a cursor of the same scan, and that is
+    /// not before the page read last.
+    pub(super) fn go_to(
+        &mut self,
+        shared: &Shared,
+        order: &PageOrder<'_>,
+    ) -> Result<bool, DiskError> {
+        let Query { units, table, prefix, keys_only, reverse } = &self.query;
+        let is_same = *table == order.table
+            && (Arc::ptr_eq(units, order.units) || units == order.units)
+            && prefix[..] == *order.prefix
+            && (*keys_only, *reverse) == (order.keys_only, order.reverse);
+        let is_before = |a: &[u8], b: &[u8]| if *reverse { a > b } else { a < b };
+        let last = self.kept.back().map_or(&self.from[..], |(key, _)| key.as_bytes());
+        let starts = self.from.is_empty() || !is_before(order.after, &self.from);
+        let is_inside = !is_before(last, order.after) || last == order.after;
+        let is_start = order.after.is_empty() && !self.from.is_empty();
+        if !is_same || !starts || !is_inside || is_start {
+            return Ok(false);
+        }
+        let done = self.kept.partition_point(|(key, _)| {
+            !is_before(order.after, key.as_bytes()) && !order.after.is_empty()
+        });
+        let done = if crate::mutant!("cursor-skips-back") { self.kept.len() } else { done };
+        self.kept.drain(..done);
+        self.from = Bytes::copy_from_slice(order.after);
+        self.heed_floors(shared)
+    }
+
+    /// What a unit's floor has passed since it was opened may have been deleted, and that forgotten by the
+    /// others: such a unit is opened anew. Returns false where that is not worth it.
+    fn heed_floors(&mut self, shared: &Shared) -> Result<bool, DiskError> {
+        let floors = shared.floors.floors(&self.query.units);
+        let pairs = self.sources.iter().zip(&floors).enumerate();
+        let risen: Vec<usize> =
+            pairs.filter(|(_, (a, b))| a.floor != **b).map(|(index, _)| index).collect();
+        if risen.is_empty() || crate::mutant!("cursor-survives-floor") {
+            return Ok(true);
+        }
+        crate::sometimes!("cursors: a floor rises under one");
+        if !self.kept.is_empty() {
+            return Ok(false);
+        }
+        let heads = core::mem::take(&mut self.heads).into_vec();
+        self.heads = heads.into_iter().filter(|head| !risen.contains(&head.source)).collect();
+        let snapshot = shared.engine.snapshot();
+        let units = Arc::clone(&self.query.units);
+        for index in risen {
+            let (Some(unit), Some(floor)) = (units.get(index), floors.get(index)) else { continue };
+            let source = Source { iter: self.iter(&snapshot, *unit, &self.from), floor: *floor };
+            if let Some(place) = self.sources.get_mut(index) {
+                *place = source;
+            }
+            self.fill(index)?;
+        }
+        Ok(true)
+    }
+
+    /// Reads a page. It is incomplete when it stopped at the limit of entries or bytes; it then holds
+    /// at least one entry.
+    pub(super) fn page(&mut self, limit: u32, keeps: bool) -> Result<RangePage, DiskError> {
+        let limit = limit as usize;
+        let mut page = RangePage { entries: Vec::with_capacity(limit), complete: false };
+        let mut bytes = 0;
+        let is_full = |page: &RangePage, bytes: usize| {
+            page.entries.len() >= limit
+                || (bytes > limits::SCAN_PAGE_BYTES_MAX && !page.entries.is_empty())
+        };
+        // What is left of the page before comes first.
+        let mut at = 0;
+        while let Some((key, record)) = self.kept.get(at) {
+            bytes += key.as_bytes().len() + record.bytes();
+            if is_full(&page, bytes) {
+                // It stays: this page is part of it, and the rest stands before the heads.
+                return Ok(page);
+            }
+            page.entries.push((key.clone(), record.clone()));
+            at += 1;
+        }
+        self.kept.clear();
+        loop {
+            let Some(mut top) = self.heads.peek_mut() else {
+                page.complete = true;
+                break;
+            };
+            bytes += top.key.len() + top.value.len();
+            if is_full(&page, bytes) {
+                break;
+            }
+            let source = self.sources.get_mut(top.source).expect("a head is of a source");
+            let (key, value) = match source.next()? {
+                Some((key, value)) => {
+                    let Head { key: old_key, value: old_value, .. } = &mut *top;
+                    (core::mem::replace(old_key, key), core::mem::replace(old_value, value))
+                }
+                None => {
+                    let head = PeekMut::pop(top);
+                    (head.key, head.value)
+                }
+            };
+            page.entries.push(entry(key, value, self.query.keys_only)?);
+        }
+        if keeps && !page.complete {
+            self.kept = page.entries.iter().cloned().collect();
+        }
+        Ok(page)
+    }
+}
+
+/// The cursors of this store, by whose they are.
+#[derive(Debug, Default)]
+pub(super) struct Cursors(Mutex<BTreeMap<CursorName, Cursor>>);
+
+impl Cursors {
+    /// Closes some.
+    pub(super) fn end(&self, names: &[CursorName]) {
+        // What they hold is let go with the lock given back.
+        let ended: Vec<Cursor> = {
+            let mut all = self.0.lock();
+            names.iter().filter_map(|name| all.remove(name)).collect()
+        };
+        drop(ended);
+    }
+
+    /// Closes all.
+    pub(super) fn end_all(&self) {
+        drop(core::mem::take(&mut *self.0.lock()));
+    }
+
+    #[cfg(test)]
+    pub(super) fn count(&self) -> usize {
+        self.0.lock().len()
+    }
+}
+
+/// Reads a page, with a cursor that goes on where the page before it ended, or with one that is opened
+/// for it. A cursor that is read to its end, or could not be read, is closed.
+pub(super) fn read_page(
+    shared: &Shared,
+    order: &PageOrder<'_>,
+    cursor: Option<CursorUse>,
+) -> Result<RangePage, DiskError> {
+    let held = cursor.and_then(|cursor| {
+        let held = shared.cursors.0.lock().remove(&cursor.name);
+        held.filter(|_| !cursor.fresh)
+    });
+    let is_lost = cursor.is_some_and(|cursor| !cursor.fresh) && held.is_none();
+    if is_lost && crate::mutant!("cursor-lost-ends-scan") {
+        return Ok(RangePage { entries: Vec::new(), complete: true });
+    }
+    let mut open = match held {
+        Some(mut held) => held.go_to(shared, order)?.then_some(held),
+        None => None,
+    };
+    let mut open = match open.take() {
+        Some(open) => open,
+        None => Cursor::open(shared, order)?,
+    };
+    let page = open.page(order.limit, cursor.is_some())?;
+    if let Some(cursor) = cursor
+        && !page.complete
+    {
+        shared.cursors.0.lock().insert(cursor.name, open);
     }
     Ok(page)
 }
 
 fn entry(key: Bytes, value: Bytes, keys_only: bool) -> Result<(Key, Record), DiskError> {
     let damaged = |what: &str| DiskError::Corruption(format!("a stored {what} does not decode"));
-    // Copies: a page must not pin the blocks it was read from.
-    let key = Key::new(Bytes::copy_from_slice(&key)).map_err(|_| damaged("key"))?;
+    let key = Key::new(key).map_err(|_| damaged("key"))?;
     if value.first() == Some(&causal::HEAD) {
         return Ok((key, siblings(value, keys_only)?));
     }
@@ -141,25 +346,24 @@ fn siblings(head: Bytes, keys_only: bool) -> Result<Record, DiskError> {
 
 /// The range of one unit: keys with the prefix, strictly above `after`, or in reverse strictly below it. `None` where
 /// there can be none.
-fn bounds(unit: Unit, order: &PageOrder<'_>) -> Option<(Bound<Vec<u8>>, Option<Vec<u8>>)> {
-    let base = table_prefix(DATA, unit, order.table);
+fn bounds(unit: Unit, query: &Query, after: &[u8]) -> Option<(Bound<Vec<u8>>, Option<Vec<u8>>)> {
+    let base = table_prefix(DATA, unit, query.table);
     let place = |user: &[u8]| {
         let mut key = base.to_vec();
         key.extend_from_slice(user);
         key
     };
-    let (first, end) = (Bound::Included(place(order.prefix)), successor(place(order.prefix)));
-    if order.after.is_empty() {
+    let prefix = &query.prefix[..];
+    let (first, end) = (Bound::Included(place(prefix)), successor(place(prefix)));
+    if after.is_empty() {
         return Some((first, end));
     }
-    if order.reverse {
-        let before = place(order.after);
+    if query.reverse {
+        let before = place(after);
         let is_inside = end.as_ref().is_none_or(|end| before < *end);
-        return (order.after > order.prefix)
-            .then_some((first, if is_inside { Some(before) } else { end }));
+        return (after > prefix).then_some((first, if is_inside { Some(before) } else { end }));
     }
-    let start =
-        if order.after < order.prefix { first } else { Bound::Excluded(place(order.after)) };
+    let start = if after < prefix { first } else { Bound::Excluded(place(after)) };
     Some((start, end))
 }
 

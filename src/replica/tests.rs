@@ -194,7 +194,17 @@ fn a_page_merges_all_units_in_key_order_and_resumes_where_it_stopped() {
     let ask = |after: &'static str, prefix: &'static str, limit, keys_only, reverse| {
         let units = Arc::new([1, 2, 3].map(unit).to_vec());
         let (table, prefix, after) = (TableId(1), prefix.into(), after.into());
-        let request = DiskRequest::Range { units, table, prefix, after, limit, keys_only, reverse };
+        let request = DiskRequest::Range {
+            units,
+            table,
+            prefix,
+            after,
+            limit,
+            keys_only,
+            reverse,
+            cursor: None,
+            deadline: crate::types::Time(u64::MAX),
+        };
         let DiskAnswer::Range(page) = run(&replica, request) else { panic!() };
         page
     };
@@ -325,7 +335,17 @@ fn keys_of_dropped_tables_go_in_bounded_pieces_and_those_of_others_stay() {
         let units = Arc::new((0..100).map(unit).collect());
         let (prefix, after, table) = (Bytes::new(), Bytes::new(), TableId(table));
         let (limit, keys_only, reverse) = (1000, true, false);
-        let request = DiskRequest::Range { units, table, prefix, after, limit, keys_only, reverse };
+        let request = DiskRequest::Range {
+            units,
+            table,
+            prefix,
+            after,
+            limit,
+            keys_only,
+            reverse,
+            cursor: None,
+            deadline: crate::types::Time(u64::MAX),
+        };
         let DiskAnswer::Range(page) = run(&replica, request) else { panic!() };
         page.entries.len()
     };

@@ -192,6 +192,9 @@ impl<C: Connector> Driver<C> {
                 self.node.handle(now, Event::Abandon { op });
             }
         }
+        for scan in letters.ended {
+            self.node.handle(now, Event::ScanEnded { scan });
+        }
         if letters.drain {
             self.node.handle(now, Event::Drain);
         }
@@ -268,6 +271,7 @@ impl<C: Connector> Driver<C> {
                 self.inputs.mailbox.stop();
             }
             quiet &= letters.done.is_empty() && letters.abandoned.is_empty() && !letters.drain;
+            quiet &= letters.ended.is_empty();
             self.take_letters(now, letters);
             if quiet {
                 break;

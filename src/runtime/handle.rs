@@ -2,7 +2,7 @@
 //! is an error at once; a caller that goes away abandons its operation.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use core::time::Duration;
 use tokio::sync::{mpsc, oneshot};
@@ -13,7 +13,7 @@ use crate::message::{
 };
 use crate::telemetry::Telemetry;
 use crate::transport::ViewReceiver;
-use crate::types::{OpId, Time, WallTime};
+use crate::types::{OpId, Time, WallTime, limits};
 
 use super::clock::Clock;
 use super::mailbox::Mailbox;
@@ -116,6 +116,8 @@ pub type ClientInputs = mpsc::Receiver<ClientInput>;
 struct Shared {
     clients: mpsc::Sender<ClientInput>,
     next_op: AtomicU64,
+    /// Streams of scans that are open.
+    scan_streams: AtomicUsize,
     mailbox: Arc<Mailbox>,
     view: ViewReceiver,
     clock: Clock,
@@ -146,6 +148,7 @@ impl Handle {
         let shared = Shared {
             clients,
             next_op,
+            scan_streams: AtomicUsize::new(0),
             mailbox,
             view,
             clock,
@@ -197,6 +200,28 @@ impl Handle {
     pub async fn submit(&self, request: ClientRequest) -> ClientResult {
         let op = self.next();
         self.call(op, Event::Client { op, request }).await
+    }
+
+    /// A number for a stream of a scan: see [`ScanPart`](crate::message::ScanPart). What it keeps open
+    /// at the nodes is closed when what is returned is dropped.
+    ///
+    /// # Errors
+    /// [`ErrorCode::Overloaded`]: there are as many as a node may have.
+    pub fn begin_scan(&self) -> Result<ScanStream, OpError> {
+        let streams = &self.0.scan_streams;
+        let most = limits::SCAN_STREAMS_MAX;
+        let taken = streams.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| {
+            (count < most).then_some(count + 1)
+        });
+        match taken {
+            Ok(_) => Ok(ScanStream { handle: self.clone(), scan: self.next().0 }),
+            Err(count) => {
+                let text = "too many streams of scans are open on this node";
+                let mut error = OpError::new(ErrorCode::Overloaded, text).with_limit(most, count);
+                error.facts.retry_after = Some(STREAM_RETRY_AFTER);
+                Err(error)
+            }
+        }
     }
 
     /// Submits a question of an operator and waits for its outcome. Dropping the future abandons it.
@@ -314,6 +339,8 @@ fn bytes(event: &Event) -> u64 {
     ASKED_BYTES + carried
 }
 
+/// When a stream of a scan may be tried again that there was no room for.
+const STREAM_RETRY_AFTER: Duration = Duration::from_millis(200);
 /// How much longer than the deadline the node's own answer to an operator is waited for.
 const ADMIN_GRACE: Duration = Duration::from_millis(50);
 /// When a shed request may be sent again.
@@ -321,6 +348,26 @@ const RETRY_AFTER: Duration = Duration::from_millis(50);
 
 fn gone() -> OpError {
     OpError::new(ErrorCode::NotReady, "the node has stopped")
+}
+
+/// A stream of a scan: its pages go by its number.
+pub struct ScanStream {
+    handle: Handle,
+    scan: u64,
+}
+
+impl ScanStream {
+    /// The number.
+    pub fn scan(&self) -> u64 {
+        self.scan
+    }
+}
+
+impl Drop for ScanStream {
+    fn drop(&mut self) {
+        self.handle.0.scan_streams.fetch_sub(1, Ordering::Relaxed);
+        self.handle.0.mailbox.end_scan(self.scan);
+    }
 }
 
 /// Abandons an operation whose caller goes away before the answer.

@@ -13,6 +13,8 @@ use crate::types::OpId;
 pub(super) struct Letters {
     pub(super) done: Vec<(DiskToken, Result<DiskAnswer, DiskError>)>,
     pub(super) abandoned: Vec<OpId>,
+    /// Streams of scans that have ended.
+    pub(super) ended: Vec<u64>,
     pub(super) drain: bool,
     pub(super) stop: bool,
     pub(super) nudge: bool,
@@ -20,8 +22,9 @@ pub(super) struct Letters {
 
 impl Letters {
     fn is_empty(&self) -> bool {
-        let Letters { done, abandoned, drain, stop, nudge } = self;
-        done.is_empty() && abandoned.is_empty() && !drain && !stop && !nudge
+        let Letters { done, abandoned, ended, drain, stop, nudge } = self;
+        let quiet = done.is_empty() && abandoned.is_empty() && ended.is_empty();
+        quiet && !drain && !stop && !nudge
     }
 }
 
@@ -50,6 +53,10 @@ impl Mailbox {
 
     pub(super) fn abandon(&self, op: OpId) {
         self.post(|letters| letters.abandoned.push(op));
+    }
+
+    pub(super) fn end_scan(&self, scan: u64) {
+        self.post(|letters| letters.ended.push(scan));
     }
 
     pub(super) fn drain(&self) {

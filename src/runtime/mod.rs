@@ -28,7 +28,9 @@ use readers::Readers;
 
 pub use crate::transport::ViewReceiver;
 pub(crate) use crate::transport::incoming;
-pub use handle::{AnswerSink, Asked, ClientInput, ClientInputs, Handle, Responder, Ticket};
+pub use handle::{
+    AnswerSink, Asked, ClientInput, ClientInputs, Handle, Responder, ScanStream, Ticket,
+};
 
 /// What a runtime is started with.
 pub struct Setup<C> {
@@ -79,7 +81,7 @@ pub fn start<C: Connector>(setup: Setup<C>) -> io::Result<Running> {
     let transport =
         Transport::new(setup.transport, setup.connector, inbox.clone(), view, entropy::seed());
     telemetry.set_transport(transport.stats());
-    let readers = Readers::start(&setup.replica, setup.reader_threads)?;
+    let readers = Readers::start(&setup.replica, setup.reader_threads, clock)?;
     let node = Node::new(clock.now(), setup.node, setup.restored, entropy::seed());
     let driver = Driver::new(
         node,

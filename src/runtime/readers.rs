@@ -13,6 +13,8 @@ use std::thread::JoinHandle;
 use crate::message::{DiskError, DiskRequest};
 use crate::replica::{Done, Replica, give_way};
 
+use super::clock::Clock;
+
 /// Requests that may wait for a thread. Each is bounded by the largest value.
 const QUEUE_MAX: usize = 1024;
 
@@ -40,20 +42,20 @@ impl Readers {
     ///
     /// # Errors
     /// The system gives no thread.
-    pub(super) fn start(replica: &Replica, count: usize) -> io::Result<Readers> {
+    pub(super) fn start(replica: &Replica, count: usize, clock: Clock) -> io::Result<Readers> {
         let (shared, bulk) = (Arc::new(Shared::default()), Arc::new(Shared::default()));
         let mut readers = Readers { shared, bulk, threads: Vec::with_capacity(count + 1) };
         for index in 0..count {
             let (shared, replica) = (readers.shared.clone(), replica.clone());
             let thread = std::thread::Builder::new()
                 .name(format!("kvd-read-{index}"))
-                .spawn(move || work(&shared, &replica))?;
+                .spawn(move || work(&shared, &replica, clock))?;
             readers.threads.push(thread);
         }
         let (bulk, replica) = (readers.bulk.clone(), replica.clone());
         let thread = std::thread::Builder::new().name("kvd-bulk".to_owned()).spawn(move || {
             give_way();
-            work(&bulk, &replica);
+            work(&bulk, &replica, clock);
         })?;
         readers.threads.push(thread);
         Ok(readers)
@@ -87,7 +89,7 @@ impl Drop for Readers {
     }
 }
 
-fn work(shared: &Shared, replica: &Replica) {
+fn work(shared: &Shared, replica: &Replica, clock: Clock) {
     loop {
         let mut state = shared.state.lock();
         let job = loop {
@@ -100,6 +102,12 @@ fn work(shared: &Shared, replica: &Replica) {
             shared.changed.wait(&mut state);
         };
         drop(state);
-        replica.execute(job.0, job.1);
+        let (request, done) = job;
+        // What nobody waits for any more is not read: under load it would be most of what is.
+        if request.deadline().is_some_and(|deadline| clock.mono() >= deadline) {
+            done(Err(DiskError::Expired));
+            continue;
+        }
+        replica.execute(request, done);
     }
 }

@@ -17,8 +17,8 @@ use crate::wire::proto::v1 as pb;
 use crate::wire::proto::v1::kv_server::Kv;
 
 use super::ring::RingService;
-use super::session;
 use super::{call, principal};
+use super::{scan, session};
 
 /// The data plane.
 pub(super) struct KvService {
@@ -52,6 +52,7 @@ fn unexpected<T>(_: T) -> Status {
 #[tonic::async_trait]
 impl Kv for KvService {
     type SessionStream = Pin<Box<dyn Stream<Item = Result<pb::SessionResponse, Status>> + Send>>;
+    type ScanStreamStream = scan::Pages;
     type WatchRingStream = Pin<Box<dyn Stream<Item = Result<pb::RingUpdate, Status>> + Send>>;
 
     async fn get(
@@ -101,6 +102,16 @@ impl Kv for KvService {
             Reply::Scan(reply) => Ok(Response::new(client::scan_to_wire(reply))),
             other => Err(unexpected(other)),
         }
+    }
+
+    async fn scan_stream(
+        &self,
+        request: Request<pb::ScanRequest>,
+    ) -> Result<Response<Self::ScanStreamStream>, Status> {
+        let principal = principal(&request);
+        let call = Call { principal, ..call(&self.handle, request.metadata()) };
+        let pages = scan::Pages::begin(&self.handle, call, request.into_inner());
+        Ok(Response::new(pages.map_err(|error| status_of(&error))?))
     }
 
     async fn cas(

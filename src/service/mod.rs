@@ -5,6 +5,7 @@ mod admin;
 mod health;
 mod kv;
 mod ring;
+mod scan;
 mod session;
 mod tables;
 

@@ -63,6 +63,7 @@ impl OpKind {
             },
             Event::Admin { .. }
             | Event::Abandon { .. }
+            | Event::ScanEnded { .. }
             | Event::Peer { .. }
             | Event::DiskDone { .. }
             | Event::Unreachable { .. }

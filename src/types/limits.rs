@@ -23,6 +23,21 @@ pub const MEMBERS_MAX: usize = 4096;
 pub const SCAN_PAGE_ENTRIES_MAX: u32 = 1000;
 /// Most bytes of keys and values in one page of a scan; a page ends early when it is reached.
 pub const SCAN_PAGE_BYTES_MAX: usize = 2 << 20;
+/// Pages of scans that a node coordinates at once, and that it reads for coordinators at once.
+pub const SCAN_PAGES_UNDER_WAY_MAX: usize = 32;
+/// Streams of scans that clients may have open on a node.
+pub const SCAN_STREAMS_MAX: usize = 64;
+/// Cursors of scans that a node keeps open.
+pub const SCAN_CURSORS_MAX: usize = 64;
+/// Bytes that all of them may hold, as estimated: past it the one that was used longest ago goes.
+pub const SCAN_CURSORS_BYTES_MAX: usize = 64 << 20;
+/// What a cursor is taken to hold of each unit: the block it stands in.
+pub const SCAN_CURSOR_UNIT_BYTES: usize = 8 << 10;
+/// How long a cursor may wait for the next page.
+pub const SCAN_CURSOR_IDLE: Duration = Duration::from_secs(30);
+/// How old a cursor may become before it is opened anew at its place: as long it holds files that
+/// have been merged into others. Far below the slack of purges.
+pub const SCAN_CURSOR_AGE_MAX: Duration = Duration::from_secs(120);
 /// Largest message on any stream: a value, its key and room for the envelope, several times over.
 pub const MESSAGE_BYTES_MAX: usize = 8 << 20;
 /// Most tables a cluster may have.

@@ -273,6 +273,7 @@ pub fn scan_from_wire(call: &Call, scan: pb::ScanRequest) -> Result<ClientReques
             keys_only: scan.keys_only,
             reverse: scan.reverse,
             r: quorum_from_wire(scan.r, "r")?,
+            part: None,
         }))
     })
 }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use crate::message::{
     BirthNews, BootRecord, DecreeMessage, FounderNonce, KeyPlace, LifeAnswer, LifeRecord,
-    PeerMessage, ReadAnswer, ReadAsk, Refusal, RoundId, ScanAnswer, ScanAsk, WriteAnswer, WriteAsk,
-    WriteOutcome,
+    PeerMessage, ReadAnswer, ReadAsk, Refusal, RoundId, ScanAnswer, ScanAsk, ScanPart, WriteAnswer,
+    WriteAsk, WriteOutcome,
 };
 use crate::types::{
     ClassId, Epoch, Key, NodeId, NodeName, Nonce, Partition, Record, Stamp, TableId, Unit, Value,
@@ -72,6 +72,7 @@ pub fn message_to_wire(message: PeerMessage) -> pb::Op {
         PeerMessage::ReadAnswer(answer) => Op::ReadAnswer(read_answer_to_wire(*answer)),
         PeerMessage::Scan(ask) => Op::Scan(scan_to_wire(*ask)),
         PeerMessage::ScanAnswer(answer) => Op::ScanAnswer(scan_answer_to_wire(*answer)),
+        PeerMessage::ScanEnd(scan) => Op::ScanEnd(pb::ScanEnd { scan }),
         PeerMessage::Probe(probe) => Op::Probe(probe_to_wire(*probe)),
         PeerMessage::ProbeAck(probe) => Op::ProbeAck(probe_to_wire(*probe)),
         PeerMessage::News(probe) => Op::News(probe_to_wire(*probe)),
@@ -119,6 +120,7 @@ pub fn message_from_wire(op: pb::Op) -> Result<PeerMessage, Malformed> {
         Op::ReadAnswer(answer) => PeerMessage::ReadAnswer(Box::new(read_answer_from_wire(answer)?)),
         Op::Scan(ask) => PeerMessage::Scan(Box::new(scan_from_wire(ask)?)),
         Op::ScanAnswer(answer) => PeerMessage::ScanAnswer(Box::new(scan_answer_from_wire(answer)?)),
+        Op::ScanEnd(end) => PeerMessage::ScanEnd(end.scan),
         Op::Probe(probe) => PeerMessage::Probe(Box::new(probe_from_wire(probe)?)),
         Op::ProbeAck(probe) => PeerMessage::ProbeAck(Box::new(probe_from_wire(probe)?)),
         Op::News(probe) => PeerMessage::News(Box::new(probe_from_wire(probe)?)),
@@ -196,6 +198,7 @@ pub fn message_weight(message: &PeerMessage) -> usize {
         }
         PeerMessage::MemberSync(sync) => sync.bytes(),
         PeerMessage::WriteAnswer(_)
+        | PeerMessage::ScanEnd(_)
         | PeerMessage::ProbeVia { .. }
         | PeerMessage::Vouch { .. }
         | PeerMessage::Register { .. }
@@ -402,6 +405,8 @@ fn scan_to_wire(ask: ScanAsk) -> pb::Scan {
         keys_only: ask.keys_only,
         reverse: ask.reverse,
         remaining_us: micros(ask.remaining),
+        scan: ask.part.map_or(0, |part| part.scan),
+        first: ask.part.is_some_and(|part| part.first),
     }
 }
 
@@ -423,6 +428,7 @@ fn scan_from_wire(ask: pb::Scan) -> Result<ScanAsk, Malformed> {
         limit: ask.limit,
         keys_only: ask.keys_only,
         reverse: ask.reverse,
+        part: (ask.scan != 0).then_some(ScanPart { scan: ask.scan, first: ask.first }),
         remaining: remaining(ask.remaining_us),
     })
 }

@@ -14,7 +14,7 @@ use crate::message::{
     Ballot, BirthNews, BootRecord, CustodyNews, DecreeMessage, ErrorCode, FillNews, FillState,
     FounderNonce, Hello, HelloRefusal, Instance, Lane, LifeAnswer, LifeRecord, PeerMessage,
     Principal, ProbeFacts, ReadAnswer, ReadAsk, Refusal, ReplicaFacts, RoundId, ScanAnswer,
-    ScanAsk, TreeSizes, Unwell, UnwellLink, WriteAnswer, WriteAsk, WriteOutcome,
+    ScanAsk, ScanPart, TreeSizes, Unwell, UnwellLink, WriteAnswer, WriteAsk, WriteOutcome,
 };
 use crate::types::{
     Addresses, Begun, Class, ClassId, ClusterId, ClusterState, Epoch, Key, Lineage, Loss, Member,
@@ -154,6 +154,8 @@ fn scan() -> impl Strategy<Value = PeerMessage> {
         .prop_map(|(round, (changed_at, table, keys_only, reverse), prefix, limit, remaining)| {
             let (changed_at, table) = (Epoch(changed_at), TableId(table));
             let (after, prefix) = (Bytes::new(), Bytes::from(prefix));
+            let part = (limit % 3 > 0)
+                .then_some(ScanPart { scan: u64::from(limit), first: limit % 2 == 0 });
             PeerMessage::Scan(Box::new(ScanAsk {
                 round,
                 changed_at,
@@ -163,6 +165,7 @@ fn scan() -> impl Strategy<Value = PeerMessage> {
                 limit,
                 keys_only,
                 reverse,
+                part,
                 remaining,
             }))
         })
@@ -216,6 +219,7 @@ fn data_message() -> impl Strategy<Value = PeerMessage> {
             |(round, result)| PeerMessage::ReadAnswer(Box::new(ReadAnswer { round, result }))
         ),
         scan(),
+        any::<u64>().prop_map(PeerMessage::ScanEnd),
         (round(), prop::result::maybe_err((page(), any::<bool>()), refusal())).prop_map(
             |(round, result)| PeerMessage::ScanAnswer(Box::new(ScanAnswer { round, result }))
         ),

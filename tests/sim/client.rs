@@ -233,6 +233,7 @@ impl Client {
                 keys_only: false,
                 reverse: false,
                 r: *r,
+                part: None,
             }),
         };
         let trace = TraceId(u128::from(self.serial));

@@ -186,6 +186,15 @@ impl Kv for EchoKv {
         Err(Status::unimplemented("nothing is stored"))
     }
 
+    type ScanStreamStream = tokio_stream::Empty<Result<pb::ScanResponse, Status>>;
+
+    async fn scan_stream(
+        &self,
+        _: Request<pb::ScanRequest>,
+    ) -> Result<Response<Self::ScanStreamStream>, Status> {
+        Err(Status::unimplemented("nothing is stored"))
+    }
+
     async fn session(
         &self,
         request: Request<Streaming<pb::SessionRequest>>,

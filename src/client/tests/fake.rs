@@ -2,6 +2,8 @@
 
 #[path = "hints.rs"]
 mod hints;
+#[path = "scans.rs"]
+mod scans;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::pin::Pin;
@@ -365,30 +367,15 @@ impl v1::kv_server::Kv for Fake {
         }
     }
 
+    type ScanStreamStream =
+        tokio_stream::Iter<std::vec::IntoIter<Result<v1::ScanResponse, Status>>>;
+
+    async fn scan_stream(&self, r: Request<v1::ScanRequest>) -> Told<Self::ScanStreamStream> {
+        Ok(Response::new(tokio_stream::iter(self.pages_of(r.into_inner()))))
+    }
+
     async fn scan(&self, r: Request<v1::ScanRequest>) -> Told<v1::ScanResponse> {
-        let scan = r.into_inner();
-        let state = self.state.lock();
-        let limit = if scan.limit == 0 { 500 } else { scan.limit as usize };
-        let beyond = |key: &Bytes| match (scan.reverse, scan.after.is_empty()) {
-            (true, true) => true,
-            (true, false) => *key < scan.after,
-            (false, _) => *key > scan.after,
-        };
-        let fits = |key: &Bytes| beyond(key) && key.starts_with(&scan.prefix) && !key.is_empty();
-        let mut found: Vec<_> = state.data.iter().filter(|(key, _)| fits(key)).collect();
-        if scan.reverse {
-            found.reverse();
-        }
-        let mut left = found.into_iter();
-        let entry = |(key, (value, _)): (&Bytes, &(Bytes, u64))| v1::scan_response::Entry {
-            key: key.clone(),
-            value: if scan.keys_only { Bytes::new() } else { value.clone() },
-            ..Default::default()
-        };
-        let entries = left.by_ref().take(limit).map(entry).collect::<Vec<_>>();
-        let resume = entries.last().map_or(Bytes::new(), |entry| entry.key.clone());
-        let (more, receipt) = (left.next().is_some(), self.receipt(0));
-        Ok(Response::new(v1::ScanResponse { entries, more, resume, receipt }))
+        Ok(Response::new(self.page_of(&r.into_inner())))
     }
 
     async fn session(

@@ -359,6 +359,22 @@ async fn scans_cross_pages_and_stop_where_they_are_told() {
 }
 
 #[tokio::test]
+async fn a_scan_whose_stream_breaks_goes_on_where_it_stood() {
+    let fake = Fake::start(CLOCK_NS, []).await;
+    let expected = ["k0", "k1", "k2", "k3", "k3x", "k4", "k5", "k6", "k7"];
+    expected.iter().for_each(|key| fake.store(key, "v"));
+    let kv = client(&[&fake.address], Lane::Session);
+    let read = async || {
+        let entries = kv.scan().page_size(2).entries().collect::<Vec<_>>().await;
+        let keys = entries.into_iter().map(|entry| entry.unwrap().key);
+        keys.map(|key| String::from_utf8(key.to_vec()).unwrap()).collect::<Vec<_>>()
+    };
+    assert_eq!(read().await, expected);
+    let _armed = crate::testing::arm_mutant("stream-resumes-late");
+    assert_ne!(read().await, expected);
+}
+
+#[tokio::test]
 async fn a_node_is_asked_about_the_cluster_and_itself() {
     let fake = Fake::start(CLOCK_NS, []).await;
     let kv = client(&[&fake.address], Lane::Session);

@@ -96,6 +96,11 @@ impl Host {
         self.waiting.iter().filter(holds).count()
     }
 
+    /// How many such requests wait at a slow disk.
+    pub(super) fn waits_for(&self, which: impl Fn(&DiskRequest) -> bool) -> usize {
+        self.waiting.iter().filter(|(_, request)| which(request)).count()
+    }
+
     /// Writes a slow disk has been asked and has not done.
     pub(super) fn waiting_writes(&self) -> usize {
         self.waiting.iter().filter(|(_, request)| is_write(request)).count()
@@ -306,6 +311,11 @@ impl Bench {
         }
     }
 
+    /// What is under way, which is not delivered.
+    pub(super) fn take_queue(&mut self) -> VecDeque<(NodeId, NodeId, PeerMessage)> {
+        core::mem::take(&mut self.queue)
+    }
+
     /// Delivers everything that is under way, without letting time pass.
     pub(super) fn settle(&mut self) {
         while let Some((from, to, message)) = self.queue.pop_front() {
@@ -412,6 +422,7 @@ impl Bench {
                 let place = (&prefix[..], &after[..], reverse && !disk.reads_forward);
                 DiskAnswer::Range(disk.range(&units, table, place, limit as usize))
             }
+            DiskRequest::EndCursors(_) => DiskAnswer::CursorsEnded,
             DiskRequest::Sweep { state, from: _ } => disk.sweep(&state),
             DiskRequest::Unit(ask) => DiskAnswer::Unit(disk.on_unit(*ask)),
             DiskRequest::Tree(ask) => DiskAnswer::Tree(disk.on_tree(*ask)),
@@ -474,15 +485,22 @@ impl Bench {
     }
 
     pub(super) fn ask_as(&mut self, principal: Principal, at: NodeId, body: ClientBody) -> OpId {
+        let op = self.ask_only(principal, at, body);
+        self.settle();
+        op
+    }
+
+    /// Nothing is delivered.
+    pub(super) fn ask_quietly(&mut self, at: NodeId, body: ClientBody) -> OpId {
+        self.ask_only(Principal::Anonymous, at, body)
+    }
+
+    fn ask_only(&mut self, principal: Principal, at: NodeId, body: ClientBody) -> OpId {
         let op = OpId(self.next_op);
         self.next_op += 1;
-        let deadline = Time(self.mono).plus(Duration::from_secs(1));
-        let trace = TraceId(0);
-        self.event(
-            at,
-            Event::Client { op, request: ClientRequest { deadline, trace, principal, body } },
-        );
-        self.settle();
+        let (deadline, trace) = (Time(self.mono).plus(Duration::from_secs(1)), TraceId(0));
+        let request = ClientRequest { deadline, trace, principal, body };
+        self.event(at, Event::Client { op, request });
         op
     }
 
@@ -576,5 +594,6 @@ pub(super) fn scan(prefix: &str, after: &str, limit: u32) -> ClientBody {
         keys_only: false,
         reverse: false,
         r: None,
+        part: None,
     })
 }

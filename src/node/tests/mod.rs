@@ -25,6 +25,7 @@ mod moves;
 mod planted;
 mod register;
 mod repair;
+mod scans;
 mod scrub;
 mod shares;
 mod tables;

@@ -420,7 +420,16 @@ impl World {
             // One of them reads all keys at once.
             let (prefix, after) = (Bytes::new(), Bytes::new());
             let (limit, keys_only, reverse, r) = (100, false, false, None);
-            ClientBody::Scan(Scan { table: table(), prefix, after, limit, keys_only, reverse, r })
+            ClientBody::Scan(Scan {
+                table: table(),
+                prefix,
+                after,
+                limit,
+                keys_only,
+                reverse,
+                r,
+                part: None,
+            })
         } else {
             let mode = QuorumMode::ByTable;
             let (key, monotonic) = (key.clone(), false);

@@ -184,7 +184,8 @@ impl World {
         } else {
             let (prefix, after) = (bytes::Bytes::new(), bytes::Bytes::new());
             let (limit, keys_only, reverse, r) = (10, false, false, None);
-            let scan = Scan { table: name, prefix, after, limit, keys_only, reverse, r };
+            let scan =
+                Scan { table: name, prefix, after, limit, keys_only, reverse, r, part: None };
             (Asked::Page { table, since }, ClientBody::Scan(scan))
         };
         self.totals.table_uses += 1;
@@ -340,7 +341,17 @@ impl World {
         let answer = Arc::clone(&found);
         let (prefix, after) = (bytes::Bytes::new(), bytes::Bytes::new());
         let (units, limit, keys_only, reverse) = (Arc::new(units), 100, true, false);
-        let request = DiskRequest::Range { units, table, prefix, after, limit, keys_only, reverse };
+        let request = DiskRequest::Range {
+            units,
+            table,
+            prefix,
+            after,
+            limit,
+            keys_only,
+            reverse,
+            cursor: None,
+            deadline: Time(u64::MAX),
+        };
         let done = Box::new(move |result| {
             if let Ok(DiskAnswer::Range(page)) = result {
                 let page: roundtable::message::RangePage = page;
