@@ -25,6 +25,8 @@ fn node(id: u32, state: &str, role: &str) -> NodeStatus {
         clock_offset_ns: 0,
         serving: state == "alive",
         unwell: Vec::new(),
+        down_for: None,
+        relieved_at: None,
     }
 }
 
@@ -54,6 +56,7 @@ fn cluster() -> Status {
         nodes: vec![node(1, "alive", "active"), node(2, "down", "leaving")],
         uptime: Duration::from_secs(1),
         unavailable: vec![7],
+        alarms: Vec::new(),
     }
 }
 

@@ -145,6 +145,7 @@ mod tests {
             repair: RepairGauges::default(),
             health: Default::default(),
             links_left_out: 0,
+            keeper: Default::default(),
         }
     }
 

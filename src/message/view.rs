@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::types::{ClusterState, NodeId, NodeName, Time};
 
-use super::{Hello, HintGauges, ProbeFacts, RepairGauges, StoreHealth};
+use super::{AlarmLine, Hello, HintGauges, ProbeFacts, RepairGauges, StoreHealth};
 
 /// What membership says of a member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -135,4 +135,17 @@ pub struct View {
     pub health: StoreHealth,
     /// How often members have been left out of reads since the start, this one by itself included.
     pub links_left_out: u64,
+    /// What the orchestrator makes of the members.
+    pub keeper: KeeperGauges,
+}
+
+/// What the orchestrator makes of the members, at one node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeeperGauges {
+    /// Members that this node has held down for its whole grace time.
+    pub long_down: u64,
+    /// Replacements among the events that it remembers.
+    pub replacements: u64,
+    /// What a human has to look at.
+    pub alarms: Vec<AlarmLine>,
 }

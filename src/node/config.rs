@@ -60,6 +60,10 @@ pub struct NodeConfig {
     pub scrub_period: Duration,
     /// Bytes a second that reading takes at most.
     pub scrub_rate: u64,
+    /// A member that is held down for so long is replaced; `None`: never by this node's word.
+    pub replace_after: Option<Duration>,
+    /// How long old data are kept aside once this node's place was taken.
+    pub keep_aside: Duration,
 }
 
 impl NodeConfig {
@@ -99,6 +103,8 @@ impl NodeConfig {
             purge_slack: Duration::from_secs(3600),
             scrub_period: Duration::from_secs(14 * 24 * 3600),
             scrub_rate: 8 << 20,
+            replace_after: Some(Duration::from_secs(15 * 60)),
+            keep_aside: Duration::from_secs(7 * 24 * 3600),
         }
     }
 }

@@ -55,6 +55,8 @@ pub(super) enum Pending {
     Swept(Epoch),
     SweptPersisted(Epoch),
     Acknowledged(Epoch),
+    /// Data that are set aside.
+    Aside,
     Unit(UnitPending),
     /// About trees.
     Repair(Box<RepairPending>),
@@ -134,6 +136,7 @@ impl Node {
         result: Result<DiskAnswer, DiskError>,
     ) {
         match pending {
+            Pending::Aside => self.on_aside_done(now, result),
             Pending::Write(admitted) => self.on_written(now, admitted, result),
             Pending::Read(admitted) => {
                 self.replica_operations -= 1;
@@ -288,6 +291,7 @@ impl Node {
             | Pending::Scan { .. }
             | Pending::CeilingPersisted
             | Pending::Housekeeping
+            | Pending::Aside
             | Pending::Measured
             | Pending::Swept(_)
             | Pending::Unit(_)

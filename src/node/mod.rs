@@ -21,11 +21,13 @@ mod client;
 mod config;
 mod decree;
 mod disk;
+mod events;
 mod explain;
 mod fills;
 mod floors;
 mod gc;
 mod hints;
+mod keeper;
 mod lifecycle;
 mod lineage;
 mod links;
@@ -66,10 +68,12 @@ pub use publish::Gauges;
 use behind::Behind;
 use causal::Causal;
 use disk::Pending;
+use events::Events;
 use explain::Gatherings;
 use fills::Fills;
 use floors::Floors;
 use hints::Hints;
+use keeper::Keeper;
 use operation::{LocalAnswer, Operation};
 use repair::Repair;
 use sweep::Sweep;
@@ -101,6 +105,8 @@ pub struct Node {
     decree: Decree,
     tables: Tables,
     topology: Topology,
+    keeper: Keeper,
+    events: Events,
     behind: Behind,
     sweep: Sweep,
     fills: Fills,
@@ -185,6 +191,8 @@ impl Node {
             decree,
             tables: Tables::default(),
             topology: Topology::new(restored.acknowledged),
+            keeper: Keeper::new(&restored),
+            events: Events::new(&restored),
             behind: Behind::default(),
             sweep: Sweep::new(restored.swept),
             fills,

@@ -227,8 +227,19 @@ fn node(config: &Config) -> Result<NodeConfig, ConfigError> {
         scrub_period: config.scrub.period,
         scrub_rate: u64::try_from(at_least_one("scrub.rate", config.scrub.rate)?)
             .unwrap_or(u64::MAX),
+        replace_after: replace_after(config)?,
+        keep_aside: config.orchestrator.keep_aside,
         ..NodeConfig::new(name, founders)
     })
+}
+
+/// Zero is off, as everywhere. What is down has been silent for `membership.down_after` before.
+fn replace_after(config: &Config) -> Result<Option<Duration>, ConfigError> {
+    let after = config.orchestrator.replace_after.filter(|after| !after.is_zero());
+    if after.is_some_and(|after| after < Duration::from_secs(1)) {
+        return refuse("orchestrator.replace_after is below 1s; it must be 1s or more, or off");
+    }
+    Ok(after)
 }
 
 /// Shorter ones would keep nodes busy with comparing.

@@ -470,6 +470,7 @@ pub fn session_answer(
             | Reply::Table(_)
             | Reply::Tables(_)
             | Reply::Gc(_)
+            | Reply::Events(_)
             | Reply::Hints(_)
             | Reply::Repair(_)
             | Reply::Topology(_)

@@ -30,6 +30,7 @@ mod metrics;
 mod network;
 mod observe;
 mod options;
+mod orchestrator;
 mod peers;
 mod purge;
 mod quorum;

@@ -529,6 +529,13 @@ impl admin::admin_server::Admin for Fake {
         Ok(Response::new(admin::CompactResponse {}))
     }
 
+    async fn events(
+        &self,
+        _: Request<admin::EventsRequest>,
+    ) -> Result<Response<admin::EventsResponse>, Status> {
+        Ok(Response::new(admin::EventsResponse::default()))
+    }
+
     async fn gc_status(
         &self,
         _: Request<admin::GcStatusRequest>,

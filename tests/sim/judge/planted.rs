@@ -343,6 +343,7 @@ fn view(phase: Phase, state: Option<Arc<ClusterState>>, id: u32, boot: u128) -> 
         repair: Default::default(),
         health: Default::default(),
         links_left_out,
+        keeper: Default::default(),
         client_address,
     }
 }

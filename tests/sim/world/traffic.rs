@@ -209,6 +209,7 @@ impl World {
                 | Reply::Compacted
                 | Reply::Scrub(_)
                 | Reply::Gc(_)
+                | Reply::Events(_)
                 | Reply::Repair(_)
                 | Reply::Table(_)
                 | Reply::Tables(_)
@@ -369,6 +370,7 @@ impl World {
             | Reply::Compacted
             | Reply::Scrub(_)
             | Reply::Gc(_)
+            | Reply::Events(_)
             | Reply::Repair(_)
             | Reply::Table(_)
             | Reply::Tables(_)
