@@ -529,11 +529,8 @@ impl admin::admin_server::Admin for Fake {
         Ok(Response::new(admin::CompactResponse {}))
     }
 
-    async fn events(
-        &self,
-        _: Request<admin::EventsRequest>,
-    ) -> Result<Response<admin::EventsResponse>, Status> {
-        Ok(Response::new(admin::EventsResponse::default()))
+    async fn events(&self, _: Request<admin::EventsRequest>) -> Told<admin::EventsResponse> {
+        Ok(Response::new(Default::default()))
     }
 
     async fn gc_status(
