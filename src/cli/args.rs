@@ -217,6 +217,8 @@ pub(crate) enum Command {
     /// Begin a new history when the majority of the council is gone for good
     #[command(subcommand, arg_required_else_help = true)]
     Lineage(super::lineage::LineageCommand),
+    /// Show what has happened: members down and back, replacements, plans, alarms, tables
+    Events(super::events::EventsArgs),
     /// Wait until the cluster is as wanted
     Wait(super::wait::WaitArgs),
     /// Write memtables out, on all nodes or one

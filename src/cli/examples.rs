@@ -131,6 +131,13 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
         )],
     ),
     (
+        "events",
+        &[
+            ("events --since 12h", "what the cluster did at night, and why"),
+            ("events --follow", "as it happens"),
+        ],
+    ),
+    (
         "hot",
         &[("hot --keys --limit 20", "the keys that are asked for most"), ("hot", "partitions too")],
     ),

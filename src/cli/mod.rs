@@ -11,6 +11,7 @@ mod bench;
 mod capacity;
 mod cas;
 mod del;
+mod events;
 mod examples;
 mod exit;
 mod explain;
@@ -145,6 +146,7 @@ async fn run(cli: Cli, kept: Option<&Kept>) -> Result<(), Failure> {
         Command::Plan(command) => plan::run(&context, command, &mut output).await,
         Command::Lineage(command) => lineage::run(&context, command, &mut output).await,
         Command::Wait(args) => wait::run(&context, args, &mut output).await,
+        Command::Events(args) => events::run(&context, args, &mut output).await,
         Command::Gc(command) => gc::run(&context, command, &mut output).await,
         Command::Hints(command) => hints::run(&context, command, &mut output).await,
         Command::Repair(command) => repair::run(&context, command, &mut output).await,

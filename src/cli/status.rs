@@ -5,7 +5,7 @@ use std::time::Duration;
 use comfy_table::{Attribute, Cell, CellAlignment, Color, ContentArrangement, Table, presets};
 use serde_json::{Value as Json, json};
 
-use crate::client::{NodeStatus, ReserveStatus, Status, UnwellBy};
+use crate::client::{Alarm, NodeStatus, ReserveStatus, Status, UnwellBy};
 
 use super::Context;
 use super::args::Format;
@@ -54,6 +54,8 @@ fn as_json(status: &Status) -> Json {
             "clock_offset_ns": node.clock_offset_ns,
             "serving": node.serving,
             "unwell": node.unwell.iter().map(unwell).collect::<Vec<_>>(),
+            "down_ms": node.down_for.map(|it| u64::try_from(it.as_millis()).unwrap_or(u64::MAX)),
+            "relieved_at": node.relieved_at.map(|epoch| epoch.0),
         })
     };
     json!({
@@ -64,6 +66,7 @@ fn as_json(status: &Status) -> Json {
         "answered_by": status.me,
         "unavailable": status.unavailable,
         "reserve": status.reserve.as_ref().map(reserve_json),
+        "alarms": status.alarms.iter().map(alarm).collect::<Vec<_>>(),
         "nodes": status.nodes.iter().map(node).collect::<Vec<_>>(),
     })
 }
@@ -94,6 +97,24 @@ fn reserve_line(reserve: &ReserveStatus) -> String {
         confidence,
         loss_text(reserve)
     )
+}
+
+fn alarm(alarm: &Alarm) -> Json {
+    json!({ "kind": alarm.kind, "subject": alarm.subject, "text": alarm.text })
+}
+
+/// For how long members have been down, and what the orchestrator cannot do about it.
+fn orchestrator(status: &Status) -> Vec<String> {
+    let since = |node: &NodeStatus| {
+        let seconds = Duration::from_secs(node.down_for?.as_secs());
+        let place = node.relieved_at.map_or_else(String::new, |epoch| {
+            format!("; its place was taken in epoch {}", epoch.0)
+        });
+        let down = humantime::format_duration(seconds);
+        Some(format!("hint: {} has been down for {down}{place}", node.name))
+    };
+    let alarms = status.alarms.iter().map(|it| format!("alarm: {}: {}", it.kind, it.text));
+    status.nodes.iter().filter_map(since).chain(alarms).collect()
 }
 
 fn as_line(node: &NodeStatus) -> String {
@@ -211,6 +232,7 @@ fn hints(status: &Status) -> Vec<String> {
         hints.push(format!("hint: {} {verb} down; {held} hints are held", down.join(", ")));
     }
     hints.extend(status.nodes.iter().flat_map(unwell));
+    hints.extend(orchestrator(status));
     if !status.unavailable.is_empty() {
         let (lost, all) = (status.unavailable.len(), status.partitions);
         hints.push(format!("warning: {lost} of {all} partitions lack a live quorum"));

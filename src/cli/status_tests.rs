@@ -25,6 +25,8 @@ fn node(id: u32, state: &str, role: &str) -> NodeStatus {
         clock_offset_ns: 0,
         serving: state == "alive",
         unwell: Vec::new(),
+        down_for: None,
+        relieved_at: None,
     }
 }
 
@@ -55,6 +57,7 @@ fn cluster() -> Status {
         uptime: Duration::from_secs(1),
         unavailable: vec![7],
         reserve: None,
+        alarms: Vec::new(),
     }
 }
 

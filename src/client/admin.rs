@@ -61,6 +61,20 @@ pub struct Status {
     pub unavailable: Vec<u32>,
     /// Whether enough nodes are reserved for failures; `None`: an older node has answered.
     pub reserve: Option<ReserveStatus>,
+    /// What the orchestrator wants and cannot do, as the node that answered sees it.
+    pub alarms: Vec<Alarm>,
+}
+
+/// Something that a human has to look at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Alarm {
+    /// no-reserve, no-majority, plan-in-the-way, not-serving, not-placed.
+    pub kind: String,
+    /// The member that it is about.
+    pub subject: String,
+    /// What is missing, in words.
+    pub text: String,
 }
 
 /// One member.
@@ -101,6 +115,10 @@ pub struct NodeStatus {
     pub serving: bool,
     /// Which nodes' reads leave it out, as of when the node that answered last heard of them.
     pub unwell: Vec<UnwellBy>,
+    /// For how long the node that answered has held it down.
+    pub down_for: Option<Duration>,
+    /// The epoch in which its place was taken while it was down, if it has none since.
+    pub relieved_at: Option<Epoch>,
 }
 
 /// A node whose reads leave another one out.
@@ -336,6 +354,13 @@ fn status(response: admin::StatusResponse) -> Status {
         clock_offset_ns: node.clock_offset_ns,
         serving: node.serving,
         unwell: node.unwell.into_iter().map(unwell).collect(),
+        down_for: node.down_ms.map(Duration::from_millis),
+        relieved_at: node.relieved_at.map(Epoch),
+    };
+    let alarm = |alarm: admin::status_response::Alarm| Alarm {
+        kind: alarm.kind,
+        subject: alarm.subject,
+        text: alarm.text,
     };
     Status {
         cluster_name: response.cluster_name,
@@ -348,6 +373,7 @@ fn status(response: admin::StatusResponse) -> Status {
         uptime: Duration::from_millis(response.uptime_ms),
         unavailable: response.unavailable,
         reserve: response.reserve.map(reserve),
+        alarms: response.alarms.into_iter().map(alarm).collect(),
     }
 }
 

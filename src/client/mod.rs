@@ -54,6 +54,7 @@ mod data;
 mod endpoint;
 mod entropy;
 mod error;
+mod events;
 mod explain;
 mod gc;
 mod health;
@@ -88,7 +89,7 @@ pub use crate::types::{
 };
 
 pub use admin::{
-    CompactRequest, FlushRequest, LocateRequest, Location, MetricsRequest, NodeStatus,
+    Alarm, CompactRequest, FlushRequest, LocateRequest, Location, MetricsRequest, NodeStatus,
     ReserveStatus, ScrubRequest, ScrubStatus, Status, StatusRequest, UnwellBy,
 };
 pub use admin::{Version, VersionRequest};
@@ -97,6 +98,7 @@ pub use builder::ClientBuilder;
 pub use causal::{Context, Sibling, Siblings, SiblingsRequest, Written, WrittenRequest};
 pub use data::{GetReply, GetRequest, Trace, TraceStep};
 pub use error::{Error, ErrorKind};
+pub use events::{EventLine, Events, EventsRequest};
 pub use explain::{
     ExplainRequest, Explanation, HeldVersion, OwnCopy, OwnerCopy, RegisterFacts, SiblingVersion,
 };
@@ -388,6 +390,12 @@ impl Client {
     /// the picker, as with [`Client::flush`].
     pub fn gc_status(&self) -> GcRequest {
         GcRequest::new(self.core.clone())
+    }
+
+    /// Asks one node what has happened, of what it remembers: what has higher numbers than `after`. Which node
+    /// is up to the picker, as with [`Client::flush`].
+    pub fn events(&self, after: u64) -> EventsRequest {
+        EventsRequest::new(self.core.clone(), after)
     }
 
     /// Asks one node how far it is with reading everything that is on its disk. Which node is up to the

@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 pub use founder::{check_address, parse_founder, weight_milli};
 pub use layers::{Loaded, Origin, Sources, load};
-use units::{duration, size, size_or_off};
+use units::{duration, duration_or_off, size, size_or_off};
 
 /// The defaults, as a file with comments.
 pub const DEFAULT_FILE: &str = include_str!("../../config/node.toml");
@@ -165,6 +165,10 @@ section!(OrchestratorSection {
     #[serde(with = "duration")]
     repair_time: Duration = Duration::ZERO,
     confidence: f64 = 0.99,
+    #[serde(with = "duration_or_off")]
+    replace_after: Option<Duration> = Some(Duration::from_secs(15 * 60)),
+    #[serde(with = "duration")]
+    keep_aside: Duration = Duration::from_secs(7 * 24 * 3600),
 });
 section!(StorageSection {
     sync: Sync = Sync::Always,

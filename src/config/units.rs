@@ -51,3 +51,24 @@ pub(super) mod size_or_off {
             .map_err(|error| D::Error::custom(format!("{error}, nor \"off\"")))
     }
 }
+
+/// A duration, or `off`.
+pub(super) mod duration_or_off {
+    use core::time::Duration;
+    use serde::de::value::StringDeserializer;
+    use serde::de::{Error, IntoDeserializer};
+    use serde::{Deserialize, Deserializer};
+
+    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Duration>, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        if text == "off" {
+            return Ok(None);
+        }
+        let text: StringDeserializer<D::Error> = text.into_deserializer();
+        super::duration::deserialize(text)
+            .map(Some)
+            .map_err(|error| D::Error::custom(format!("{error}, nor \"off\"")))
+    }
+}

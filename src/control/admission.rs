@@ -147,6 +147,7 @@ mod tests {
             links_left_out: 0,
             reserve: None,
             hottest_share: 0.0,
+            keeper: Default::default(),
         }
     }
 

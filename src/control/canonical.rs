@@ -5,8 +5,8 @@
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::types::{
-    Begun, Charter, ClusterState, Loss, Move, MovePhase, PlanStatus, Planned, Role, Sloppy, Staged,
-    Table, TableKind, Topology,
+    Begun, Charter, ClusterState, Decision, DecisionKind, Loss, Move, MovePhase, PlanStatus,
+    Planned, Relieved, Role, Sloppy, Staged, Table, TableKind, Topology,
 };
 
 /// Hash of what is fixed at birth. Founders whose lists or settings differ see it here.
@@ -135,6 +135,21 @@ fn write_topology(out: &mut Writer, topology: &Topology) {
     }
     out.number(topology.origins.len() as u64);
     topology.origins.iter().for_each(|origin| out.wide(*origin));
+    // Of clusters in which nobody was replaced so, the bytes are what they have always been.
+    if topology.relieved.is_empty() && topology.decisions.is_empty() {
+        return;
+    }
+    out.number(topology.relieved.len() as u64);
+    for Relieved { id, by, epoch } in &topology.relieved {
+        let by = by.map_or(0, |by| u64::from(by.0));
+        out.list([u64::from(id.0), by, epoch.0].into_iter());
+    }
+    out.number(topology.decisions.len() as u64);
+    for Decision { epoch, kind, subject, reason } in &topology.decisions {
+        let kind = DecisionKind::ALL.iter().position(|known| known == kind);
+        out.list([epoch.0, kind.unwrap_or(0) as u64, u64::from(subject.0)].into_iter());
+        out.text(reason);
+    }
 }
 
 fn write_staged(out: &mut Writer, staged: &[Staged]) {

@@ -6,7 +6,8 @@ use crate::types::{ClusterState, Epoch, RequestId, TableName, limits};
 
 use super::loss::LossOrder;
 use super::moves::Step;
-use super::{canonical, loss, members, moves, plan, schema};
+use super::orchestrator::Order;
+use super::{canonical, loss, members, moves, orchestrator, plan, schema};
 
 /// A change of the cluster state.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +22,8 @@ pub enum Change {
     Steps(Vec<Step>),
     /// Of units that have lost more copies than they can do without.
     Losses(Vec<LossOrder>),
+    /// What the orchestrator has decided.
+    Orchestrate(Order),
 }
 
 impl Change {
@@ -41,7 +44,9 @@ impl Change {
             Change::Plan(change) => plan::apply(&mut next, change)?,
             Change::Steps(steps) => moves::apply(&mut next, steps)?,
             Change::Losses(orders) => loss::apply(&mut next, orders)?,
+            Change::Orchestrate(order) => orchestrator::apply(&mut next, order)?,
         }
+        orchestrator::prune(&mut next);
         next.note_change(id);
         let bytes = schema::weight(&next);
         if bytes > limits::STATE_BYTES_MAX {
@@ -58,7 +63,11 @@ impl Change {
             Change::Table(TableChange::Create(spec)) => Some(&spec.name),
             Change::Table(TableChange::Alter(alteration)) => Some(&alteration.name),
             Change::Table(TableChange::Drop(name)) => Some(name),
-            Change::Member(_) | Change::Plan(_) | Change::Steps(_) | Change::Losses(_) => None,
+            Change::Member(_)
+            | Change::Plan(_)
+            | Change::Steps(_)
+            | Change::Losses(_)
+            | Change::Orchestrate(_) => None,
         }
     }
 }

@@ -34,7 +34,20 @@ pub struct Draft {
 
 /// The plan that the staged changes make on top of `state`.
 pub fn draft(state: &ClusterState) -> Draft {
-    let (members, mut reasons) = members_after(state);
+    let staged = state.topology.staged.iter();
+    let replaced = staged.filter_map(|staged| match staged {
+        Staged::Replace { old, .. } => Some(*old),
+        Staged::Join(_) | Staged::Leave(_) | Staged::Set { .. } => None,
+    });
+    draft_of(state, members_after(state), &replaced.collect())
+}
+
+/// The plan that makes these of the members, and why it cannot. Units of `replaced` go first.
+pub(super) fn draft_of(
+    state: &ClusterState,
+    (members, mut reasons): (Vec<Member>, Vec<String>),
+    replaced: &BTreeSet<NodeId>,
+) -> Draft {
     let mut draft = Draft {
         hash: inputs_hash(state),
         reasons: Vec::new(),
@@ -46,6 +59,7 @@ pub fn draft(state: &ClusterState) -> Draft {
         reasons.push(format!("plan {:032x} is carried out: it has to end first", plan.hash));
     } else if reasons.is_empty() {
         reasons.extend(place(state, &mut draft).err());
+        draft.moves = in_order(state, core::mem::take(&mut draft.moves), replaced);
     }
     draft.reasons = reasons;
     draft
@@ -64,6 +78,7 @@ fn inputs_hash(state: &ClusterState) -> u128 {
         recent_changes: Vec::new(),
         ..state.clone()
     };
+    inputs.topology.decisions.clear();
     for member in &mut inputs.members {
         member.addresses = crate::types::Addresses::default();
     }
@@ -137,7 +152,7 @@ fn place(state: &ClusterState, draft: &mut Draft) -> Result<(), String> {
             }
         }
     }
-    draft.moves = in_order(state, moves);
+    draft.moves = moves;
     Ok(())
 }
 
@@ -152,16 +167,11 @@ fn not_placed(state: &ClusterState, n: u8, error: &crate::ring::ClaimError) -> S
 
 /// Replacements go first: what they leave is short of a copy. The rest takes turns over the members
 /// that are filled, so that no single one is filled alone.
-fn in_order(state: &ClusterState, moves: Vec<Planned>) -> Vec<Planned> {
-    let replaced: BTreeSet<NodeId> = state
-        .topology
-        .staged
-        .iter()
-        .filter_map(|staged| match staged {
-            Staged::Replace { old, .. } => Some(*old),
-            Staged::Join(_) | Staged::Leave(_) | Staged::Set { .. } => None,
-        })
-        .collect();
+fn in_order(
+    state: &ClusterState,
+    moves: Vec<Planned>,
+    replaced: &BTreeSet<NodeId>,
+) -> Vec<Planned> {
     let mut turns: BTreeMap<NodeId, u32> = BTreeMap::new();
     let mut keyed: Vec<((bool, u32), Planned)> = moves
         .into_iter()
@@ -190,7 +200,7 @@ pub(super) fn apply(next: &mut ClusterState, change: &PlanChange) -> Result<(), 
         PlanChange::Pause => set_status(next, PlanStatus::Running, PlanStatus::Paused),
         PlanChange::Resume => resume(next),
         PlanChange::RollBack => roll_back(next),
-        PlanChange::Retarget { old, new } => retarget(next, old, new),
+        PlanChange::Retarget { old, new } => retarget(next, old, new, Role::Leaving),
         // A node makes orders of it, by what it has heard: what is stuck is no property of a state.
         PlanChange::AcceptLoss { .. } => Err(invalid("which owners are gone has not been judged")),
     }
@@ -286,6 +296,13 @@ fn commit(next: &mut ClusterState, hash: u128) -> Result<(), OpError> {
     if !draft.reasons.is_empty() {
         return Err(invalid(draft.reasons.join("; ")));
     }
+    next.topology.staged.clear();
+    begin(next, draft);
+    Ok(())
+}
+
+/// Carries a plan out from now on.
+pub(super) fn begin(next: &mut ClusterState, draft: Draft) {
     let changed = next.members.iter().zip(&draft.members).filter(|(old, new)| old != new);
     let before = changed.map(|(old, _)| MemberBefore {
         id: old.id,
@@ -294,7 +311,7 @@ fn commit(next: &mut ClusterState, hash: u128) -> Result<(), OpError> {
         zone: old.zone.clone(),
     });
     let plan = Plan {
-        hash,
+        hash: draft.hash,
         status: PlanStatus::Running,
         ring: draft.ring,
         total: u32::try_from(draft.moves.len()).unwrap_or(u32::MAX),
@@ -304,9 +321,7 @@ fn commit(next: &mut ClusterState, hash: u128) -> Result<(), OpError> {
         ring_before: next.ring.clone(),
     };
     next.members = draft.members;
-    next.topology.staged.clear();
     next.topology.plan = Some(plan);
-    Ok(())
 }
 
 /// Goes on with a plan that was paused, or forward again with one that is rolled back: whom it would go
@@ -338,7 +353,7 @@ fn set_status(next: &mut ClusterState, from: PlanStatus, to: PlanStatus) -> Resu
     Ok(())
 }
 
-fn roll_back(next: &mut ClusterState) -> Result<(), OpError> {
+pub(super) fn roll_back(next: &mut ClusterState) -> Result<(), OpError> {
     let Some(plan) = &mut next.topology.plan else {
         return Err(OpError::new(ErrorCode::PlanConflict, "no plan is carried out"));
     };
@@ -348,7 +363,12 @@ fn roll_back(next: &mut ClusterState) -> Result<(), OpError> {
 
 /// Another member takes the place of one that the plan gives units to. Moves to the old one are in their
 /// first phase, so they go back at once and begin anew.
-fn retarget(next: &mut ClusterState, old: &NodeName, new: &NodeName) -> Result<(), OpError> {
+pub(super) fn retarget(
+    next: &mut ClusterState,
+    old: &NodeName,
+    new: &NodeName,
+    then: Role,
+) -> Result<(), OpError> {
     let (old, new) = (staying(next, old)?, reserved(next, new)?);
     let owned = next.classes.iter().flat_map(|class| class.owners.iter().flatten());
     if owned.into_iter().any(|id| *id == old.id) && !crate::mutant!("retarget-owner") {
@@ -394,7 +414,7 @@ fn retarget(next: &mut ClusterState, old: &NodeName, new: &NodeName) -> Result<(
         if member.id == new.id {
             (member.role, member.weight_milli) = (Role::Active, old.weight_milli);
         } else if member.id == old.id {
-            member.role = Role::Leaving;
+            member.role = then;
         }
     }
     Ok(())

@@ -197,7 +197,10 @@ pub(super) fn weight(state: &ClusterState) -> usize {
     let tables: usize = state.tables.iter().map(|table| 64 + table.name.as_str().len()).sum();
     let staged = 80 * state.topology.staged.len()
         + 24 * state.topology.gone.len()
-        + 16 * state.topology.origins.len();
+        + 16 * state.topology.origins.len()
+        + 16 * state.topology.relieved.len();
+    let decisions = state.topology.decisions.iter().map(|decision| 24 + decision.reason.len());
+    let staged = staged + decisions.sum::<usize>();
     let losses = state.topology.losses.iter().map(|loss| 24 + 5 * loss.gone.len());
     let topology = staged + plan.sum::<usize>() + losses.sum::<usize>();
     256 + members + classes + ring + tables + topology + 32 * state.recent_changes.len()

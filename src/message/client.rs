@@ -10,10 +10,10 @@ use crate::types::{
 };
 
 use super::{
-    Applicant, Cas, CasReply, CausalReply, ExplainReply, GcReply, HintRequest, HintsReply,
-    HotReply, Liveness, OpError, OutageAsk, OutageReply, OutcomeAsk, OutcomeReply, RepairReply,
-    RepairRequest, ScanPart, ScrubReply, ScrubRequest, TableReply, TableRequest, TablesReply,
-    TopologyReply, TopologyRequest, Traced, TreeSizes, Unwell,
+    Applicant, Cas, CasReply, CausalReply, EventsAsk, EventsReply, ExplainReply, GcReply,
+    HintRequest, HintsReply, HotReply, Liveness, OpError, OutageAsk, OutageReply, OutcomeAsk,
+    OutcomeReply, RepairReply, RepairRequest, ScanPart, ScrubReply, ScrubRequest, TableReply,
+    TableRequest, TablesReply, TopologyReply, TopologyRequest, Traced, TreeSizes, Unwell,
 };
 
 /// Who asks. Anonymous until there are roles.
@@ -319,6 +319,8 @@ pub enum AdminRequest {
     Hints(HintRequest),
     /// About deletes that wait to be purged.
     Gc,
+    /// About what has happened.
+    Events(EventsAsk),
     /// About comparisons with other owners.
     Repair(Box<RepairRequest>),
     /// About members and plans.
@@ -413,6 +415,21 @@ pub struct NodeStatus {
     pub serving: bool,
     /// Who leaves it out of reads, as of when this node last heard of them.
     pub unwell: Vec<UnwellBy>,
+    /// For how long this node has held it down.
+    pub down_for: Option<Duration>,
+    /// The epoch in which its place was taken while it was down, if it has none since.
+    pub relieved_at: Option<Epoch>,
+}
+
+/// Something that a human has to look at, as one node sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AlarmLine {
+    /// What, as scripts read it.
+    pub kind: &'static str,
+    /// The member that it is about.
+    pub subject: String,
+    /// What is missing, in words.
+    pub text: String,
 }
 
 /// A node whose reads leave another one out.
@@ -449,6 +466,8 @@ pub struct StatusReply {
     pub unavailable: Vec<Partition>,
     /// Whether enough are reserved for failures.
     pub reserve: ReserveFacts,
+    /// What the orchestrator wants and cannot do.
+    pub alarms: Vec<AlarmLine>,
 }
 
 /// What the cluster should hold in reserve for failures, and does.
@@ -507,6 +526,8 @@ pub enum Reply {
     Outage(Box<OutageReply>),
     /// To [`AdminRequest::Gc`].
     Gc(Box<GcReply>),
+    /// To [`AdminRequest::Events`].
+    Events(Box<EventsReply>),
     /// To [`AdminRequest::Repair`].
     Repair(Box<RepairReply>),
     /// To [`AdminRequest::Topology`].
@@ -537,6 +558,7 @@ impl Reply {
             | Reply::Gc(_)
             | Reply::Outage(_)
             | Reply::Hot(_)
+            | Reply::Events(_)
             | Reply::Locate(_)
             | Reply::Traced(_)
             | Reply::Explain(_)

@@ -12,9 +12,10 @@ use crate::types::{
 };
 
 use super::{
-    CausalDisk, CausalDone, CustodyChange, DecreeRecord, FillRecord, FloorDisk, FloorDone,
-    FloorRecord, Hint, HintBook, HintChange, HintPage, HintPlace, HintTotals, HintsDropped,
-    RegisterDisk, RegisterSaid, ScrubRecord, TreeDisk, TreeDone, UnitDisk, UnitDone,
+    AsideRecord, AsideTask, CausalDisk, CausalDone, CustodyChange, DecreeRecord, EventRecord,
+    FillRecord, FloorDisk, FloorDone, FloorRecord, Hint, HintBook, HintChange, HintPage, HintPlace,
+    HintTotals, HintsDropped, RegisterDisk, RegisterSaid, ScrubRecord, TreeDisk, TreeDone,
+    UnitDisk, UnitDone,
 };
 
 /// Ties an answer to its request.
@@ -135,6 +136,8 @@ pub enum DiskRequest {
     Register(Box<RegisterDisk>),
     /// Stores records of the node itself, atomically; always fsynced before it is answered.
     Persist(Vec<MetaRecord>),
+    /// Sets the store's data aside, or deletes what was; answered with [`DiskAnswer::Persisted`].
+    Aside(AsideTask),
     /// Writes the memtable out.
     Flush,
     /// Writes the memtable out and merges all tables. May take minutes.
@@ -148,7 +151,7 @@ impl DiskRequest {
     pub fn is_bulk(&self) -> bool {
         match self {
             DiskRequest::Unit(disk) => disk.is_bulk(),
-            DiskRequest::Tree(_) | DiskRequest::Sweep { .. } => true,
+            DiskRequest::Tree(_) | DiskRequest::Sweep { .. } | DiskRequest::Aside(_) => true,
             _ => false,
         }
     }
@@ -174,6 +177,7 @@ impl DiskRequest {
             | DiskRequest::DropHints { .. }
             | DiskRequest::Sweep { .. }
             | DiskRequest::Floor(_)
+            | DiskRequest::Aside(_)
             | DiskRequest::Causal(_)
             | DiskRequest::Register(_)
             | DiskRequest::Persist(_) => true,
@@ -374,6 +378,10 @@ pub enum MetaRecord {
     Scrub(ScrubRecord),
     /// Another member has seen a later life of this one: why it must never run as itself again.
     Refused(String),
+    /// Old data that were set aside.
+    Aside(AsideRecord),
+    /// Something that has happened. The latest so many are kept, by their numbers.
+    Event(EventRecord),
 }
 
 /// A founder's birth.
@@ -444,6 +452,10 @@ pub struct Restored {
     pub scrub: ScrubRecord,
     /// See [`MetaRecord::Refused`].
     pub refused: Option<String>,
+    /// See [`MetaRecord::Aside`].
+    pub aside: Option<AsideRecord>,
+    /// See [`MetaRecord::Event`]; by number.
+    pub events: BTreeMap<u64, EventRecord>,
     /// Damage of the log, in words with file and offset: acknowledged writes and records of the node may
     /// be missing. Nothing may be served before that is dealt with.
     pub damage: Vec<String>,

@@ -2,6 +2,7 @@
 //! say what may be asked, answered, persisted and published. Nothing here decides anything.
 
 mod causal;
+mod chronicle;
 mod client;
 mod comparing;
 mod copy;
@@ -32,10 +33,11 @@ mod view;
 pub use causal::{
     CausalDisk, CausalDone, CausalMessage, CausalPut, CausalReply, CausalTask, Changed, Sibling,
 };
+pub use chronicle::{AsideRecord, AsideTask, EventKind, EventRecord, EventsAsk, EventsReply};
 pub use client::{
-    AdminRequest, Attempt, ClientBody, ClientRequest, ClientResult, ForceOrder, Get, GetReply,
-    LineageReply, Locate, LocateReply, NodeStatus, Principal, Put, PutReply, QuorumMode, Receipt,
-    Reply, ReserveFacts, Scan, ScanEntry, ScanReply, StatusReply, TimeToLive, UnwellBy,
+    AdminRequest, AlarmLine, Attempt, ClientBody, ClientRequest, ClientResult, ForceOrder, Get,
+    GetReply, LineageReply, Locate, LocateReply, NodeStatus, Principal, Put, PutReply, QuorumMode,
+    Receipt, Reply, ReserveFacts, Scan, ScanEntry, ScanReply, StatusReply, TimeToLive, UnwellBy,
 };
 pub use comparing::{
     DiffFound, DiffKey, DiffLine, DiffSide, PairLine, RepairGauges, RepairReply, RepairRequest,
@@ -89,4 +91,4 @@ pub use topology::{
     PlanProgress, ShareLine, StageOrder, StuckLine, TopologyReply, TopologyRequest,
 };
 pub use trace::{Trace, TraceEvent, TraceStep, Traced};
-pub use view::{Liveness, MemberView, Phase, Unwell, UnwellLink, View};
+pub use view::{KeeperGauges, Liveness, MemberView, Phase, Unwell, UnwellLink, View};

@@ -249,13 +249,16 @@ pub struct ProbeFacts {
     pub fills: Vec<FillNews>,
     /// The sender holds nothing in custody at or below this, and takes no such thing into it.
     pub custody_clear: Stamp,
+    /// Members that the sender has itself held down, without a break, for its whole grace time; at most
+    /// [`LONG_DOWN_NEWS_MAX`](crate::types::limits::LONG_DOWN_NEWS_MAX).
+    pub long_down: Vec<NodeId>,
 }
 
 impl ProbeFacts {
     /// About how many bytes they take.
     pub fn bytes(&self) -> usize {
         let lists = 8 * self.custody.targets.len() + 10 * self.unwell.len() + 14 * self.fills.len();
-        126 + self.client_address.len() + lists
+        126 + self.client_address.len() + lists + 3 * self.long_down.len()
     }
 }
 

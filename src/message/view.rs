@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::types::{ClusterState, NodeId, NodeName, Time};
 
-use super::{Hello, HintGauges, ProbeFacts, RepairGauges, ReserveFacts, StoreHealth};
+use super::{AlarmLine, Hello, HintGauges, ProbeFacts, RepairGauges, ReserveFacts, StoreHealth};
 
 /// What membership says of a member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -139,4 +139,17 @@ pub struct View {
     pub reserve: Option<ReserveFacts>,
     /// The share of clients' requests here that is for the hottest partition, 0..=1.
     pub hottest_share: f64,
+    /// What the orchestrator makes of the members.
+    pub keeper: KeeperGauges,
+}
+
+/// What the orchestrator makes of the members, at one node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeeperGauges {
+    /// Members that this node has held down for its whole grace time.
+    pub long_down: u64,
+    /// Replacements among the events that it remembers.
+    pub replacements: u64,
+    /// What a human has to look at.
+    pub alarms: Vec<AlarmLine>,
 }

@@ -6,8 +6,8 @@ use super::Node;
 use super::client::{table, unit_of};
 use super::disk::Pending;
 use crate::message::{
-    AdminRequest, ClientResult, DiskRequest, Effect, ErrorCode, Liveness, Locate, LocateReply,
-    NodeStatus, OpError, Reply, StatusReply, UnwellBy,
+    AdminRequest, AlarmLine, ClientResult, DiskRequest, Effect, ErrorCode, Liveness, Locate,
+    LocateReply, NodeStatus, OpError, Reply, StatusReply, UnwellBy,
 };
 use crate::ring::{self, Ring};
 use crate::types::{ClusterState, NodeId, NodeName, Now, OpId, TableName, Time, Unit};
@@ -46,6 +46,7 @@ impl Node {
                     return self.on_repair_request(now, (op, deadline), *request);
                 }
                 AdminRequest::Gc => return self.on_gc_request(op),
+                AdminRequest::Events(ask) => self.events_reply(ask),
                 AdminRequest::Scrub(request) => self.scrub_reply(now, request),
                 AdminRequest::Explain(locate) => {
                     match self.begin_explain(now, (op, deadline), locate) {
@@ -109,6 +110,8 @@ impl Node {
                 serving: facts.as_ref().is_some_and(|facts| facts.serving),
                 clock_offset_ns: known.map_or(0, |known| known.clock_offset_ns),
                 unwell: unwell.remove(&member.id).unwrap_or_default(),
+                down_for: self.keeper.down_for(now.mono, member.id),
+                relieved_at: state.relieved_at(member.id),
             }
         });
         Ok(Reply::Status(Box::new(StatusReply {
@@ -122,7 +125,17 @@ impl Node {
             uptime: self.serving_since.map(|since| now.mono.since(since)).unwrap_or_default(),
             unavailable: self.unavailable(state),
             reserve: self.reserve_facts(state),
+            alarms: self.alarm_lines(state),
         })))
+    }
+
+    pub(super) fn alarm_lines(&self, state: &ClusterState) -> Vec<AlarmLine> {
+        let line = |alarm: &crate::control::Alarm| {
+            let subject = state.member(alarm.subject);
+            let subject = subject.map_or_else(String::new, |member| member.name.to_string());
+            AlarmLine { kind: alarm.kind.as_str(), subject, text: alarm.text.clone() }
+        };
+        self.keeper.alarms.iter().map(line).collect()
     }
 
     /// Whom reads leave out, and whose: this node's now, those of others as they last told, if they

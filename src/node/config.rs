@@ -64,6 +64,10 @@ pub struct NodeConfig {
     pub failure_probability: f64,
     /// How often the reserve is to be enough; above 0 and below 1.
     pub confidence: f64,
+    /// A member that is held down for so long is replaced; `None`: never by this node's word.
+    pub replace_after: Option<Duration>,
+    /// How long old data are kept aside once this node's place was taken.
+    pub keep_aside: Duration,
 }
 
 impl NodeConfig {
@@ -105,6 +109,8 @@ impl NodeConfig {
             scrub_rate: 8 << 20,
             failure_probability: 2.0 / 365.0,
             confidence: 0.99,
+            replace_after: Some(Duration::from_secs(15 * 60)),
+            keep_aside: Duration::from_secs(7 * 24 * 3600),
         }
     }
 }

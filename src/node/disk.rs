@@ -57,6 +57,8 @@ pub(super) enum Pending {
     Swept(Epoch),
     SweptPersisted(Epoch),
     Acknowledged(Epoch),
+    /// Data that are set aside.
+    Aside,
     Unit(UnitPending),
     /// About trees.
     Repair(Box<RepairPending>),
@@ -136,6 +138,7 @@ impl Node {
         result: Result<DiskAnswer, DiskError>,
     ) {
         match pending {
+            Pending::Aside => self.on_aside_done(now, result),
             Pending::Write(admitted) => self.on_written(now, admitted, result),
             Pending::Read(admitted) => {
                 self.replica_operations -= 1;
@@ -299,6 +302,7 @@ impl Node {
             | Pending::CursorsEnded
             | Pending::CeilingPersisted
             | Pending::Housekeeping
+            | Pending::Aside
             | Pending::Measured
             | Pending::Swept(_)
             | Pending::Unit(_)

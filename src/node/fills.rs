@@ -343,6 +343,10 @@ impl Node {
         if self.fills.due.is_empty() || self.fills.held_up || self.fills.losses.log_is_open() {
             return;
         }
+        // INVARIANT: what was to be set aside is, before anything of it is deleted.
+        if self.keeper.holds_deletions() {
+            return;
+        }
         let running = self.fills.due.values().filter(|due| due.running).count();
         let waiting = self.fills.due.iter().filter(|(_, due)| !due.running);
         let ready: Vec<Unit> = waiting

@@ -208,6 +208,8 @@ impl Node {
         self.run_lives(now, actions);
         self.update_phase();
         self.publish();
+        self.record_state(now, before.as_deref());
+        self.on_keeper_state(now, before.as_deref());
         self.begin_sweep(&state);
         self.ring = Some(crate::ring::Ring::from_state(&state));
         self.decree.on_state(now.mono, state.clone());
@@ -434,6 +436,8 @@ impl Node {
         self.persist_own_again();
         self.acknowledge();
         self.note_down(now);
+        self.note_liveness(now);
+        self.keep_aside_on(now);
         let heard = self.ceilings.take(&self.seen);
         self.seen.extend(heard.iter().map(|(id, life)| (*id, *life)));
         let records: Vec<MetaRecord> =

@@ -70,6 +70,7 @@ impl Node {
                 }
                 MembersAction::Changed(member, liveness) => {
                     crate::sometimes!("members: a liveness changes");
+                    self.note_liveness(now);
                     self.publish();
                     if liveness == Liveness::Alive {
                         self.on_target_back(now, member);
@@ -120,6 +121,7 @@ impl Node {
             acknowledged: self.topology.acknowledged(),
             fills: self.fill_news(),
             custody_clear: self.floors.custody_clear(),
+            long_down: self.long_down(),
         }
     }
 }

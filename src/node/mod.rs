@@ -22,12 +22,14 @@ mod config;
 mod cursors;
 mod decree;
 mod disk;
+mod events;
 mod explain;
 mod fills;
 mod floors;
 mod gc;
 mod hints;
 mod hot;
+mod keeper;
 mod lifecycle;
 mod lineage;
 mod links;
@@ -71,10 +73,12 @@ use behind::Behind;
 use causal::Causal;
 use cursors::Cursors;
 use disk::Pending;
+use events::Events;
 use explain::Gatherings;
 use fills::Fills;
 use floors::Floors;
 use hints::Hints;
+use keeper::Keeper;
 use operation::{LocalAnswer, Operation};
 use repair::Repair;
 use sweep::Sweep;
@@ -106,6 +110,8 @@ pub struct Node {
     decree: Decree,
     tables: Tables,
     topology: Topology,
+    keeper: Keeper,
+    events: Events,
     behind: Behind,
     sweep: Sweep,
     fills: Fills,
@@ -190,6 +196,8 @@ impl Node {
             adopting: Epoch(0),
             tables: Tables::default(),
             topology: Topology::new(restored.acknowledged),
+            keeper: Keeper::new(&restored),
+            events: Events::new(&restored),
             behind: Behind::default(),
             sweep: Sweep::new(restored.swept),
             fills,

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use super::Node;
 use crate::control::founders_hash;
-use crate::message::{Effect, Hello, HintGauges, Liveness, MemberView, RepairGauges, Unwell, View};
+use crate::message::{
+    Effect, Hello, HintGauges, KeeperGauges, Liveness, MemberView, RepairGauges, Unwell, View,
+};
 use crate::types::{Lineage, NodeId, limits};
 
 /// Counts and sizes for metrics; counts since the start.
@@ -56,6 +58,11 @@ impl Node {
             links_left_out: self.members.links().ejections(),
             hottest_share: self.tables.hot.hottest_share(self.now),
             reserve: self.state.as_deref().map(|state| self.reserve_facts(state)),
+            keeper: KeeperGauges {
+                long_down: self.long_down().len() as u64,
+                replacements: self.replacements(),
+                alarms: self.state.as_ref().map_or_else(Vec::new, |it| self.alarm_lines(it)),
+            },
         };
         self.effects.push_back(Effect::Publish(Arc::new(view)));
     }

@@ -327,6 +327,7 @@ impl Node {
             AdminRequest::Compact => Ok(Reply::Compacted),
             AdminRequest::Scrub(_) => Ok(Reply::Scrub(Box::default())),
             AdminRequest::Hints(_) => Ok(Reply::Hints(Box::default())),
+            AdminRequest::Events(ask) => self.events_reply(*ask),
             AdminRequest::Gc => Ok(Reply::Gc(Box::default())),
             AdminRequest::Repair(_) => Ok(Reply::Repair(Box::default())),
             AdminRequest::Topology(_) => self.topology_reply(epoch),

@@ -9,8 +9,8 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::scan::{PageOrder, read_page};
 use super::trees::Counted;
 use super::{
-    Done, Shared, causal, disk_error, floors, hints, keyspace, record, register, restore, sweep,
-    trees, unit,
+    Done, Shared, aside, causal, disk_error, floors, hints, keyspace, record, register, restore,
+    sweep, trees, unit,
 };
 use crate::causality::{Merge, merge};
 use crate::message::{
@@ -90,6 +90,7 @@ pub(super) fn try_execute(
         | DiskRequest::Unit(_)
         | DiskRequest::Tree(_)
         | DiskRequest::Floor(_)
+        | DiskRequest::Aside(_)
         | DiskRequest::Flush
         | DiskRequest::Compact
         | DiskRequest::Measure => Some((request, done)),
@@ -165,6 +166,7 @@ pub(super) fn execute(shared: &Arc<Shared>, request: DiskRequest, done: Done) {
         }
         DiskRequest::Sweep { state, from } => sweep::piece(shared, &state, &from, done),
         DiskRequest::Unit(disk) => unit::execute(shared, *disk, done),
+        DiskRequest::Aside(task) => aside::execute(shared, task, done),
         DiskRequest::Tree(disk) => trees::execute(shared, *disk, done),
         DiskRequest::Floor(disk) => floors::execute(shared, *disk, done),
         DiskRequest::Persist(records) => persist(shared, &records, done),

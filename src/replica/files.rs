@@ -57,7 +57,7 @@ fn stage_dir(shared: &Shared, slot: usize) -> PathBuf {
 }
 
 /// Removes the files of a directory, which may not be there.
-fn clear(vfs: &dyn Vfs, dir: &Path) -> io::Result<()> {
+pub(super) fn clear(vfs: &dyn Vfs, dir: &Path) -> io::Result<()> {
     let names = match vfs.list(dir) {
         Ok(names) => names,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -109,7 +109,7 @@ impl Exports {
 }
 
 /// Runs what may take minutes on a thread of its own, or here where nothing runs by itself.
-fn run_apart(
+pub(super) fn run_apart(
     shared: &Arc<Shared>,
     name: &str,
     done: Done,

@@ -6,6 +6,7 @@
 //! came before it is durable. Otherwise an acknowledgement could rest on a version that a crash
 //! still takes away.
 
+mod aside;
 mod background;
 mod causal;
 mod copy;

@@ -7,7 +7,7 @@ use super::{ReplicaError, hints, own};
 use crate::codec;
 use crate::message::{MetaRecord, Restored};
 use crate::storage::{self, Batch, Durability, Engine, Recovery};
-use crate::types::Unit;
+use crate::types::{Unit, limits};
 
 const BIRTH: u8 = 1;
 const PLEDGE: u8 = 2;
@@ -30,6 +30,9 @@ const CUSTODY: u8 = 20;
 const ABSTAIN: u8 = 24;
 const SCRUB: u8 = 25;
 const REFUSED: u8 = 26;
+const ASIDE: u8 = 60;
+/// What has happened, in a ring.
+const EVENT: u8 = 61;
 /// Damage that was found in the log once: not forgotten when the log is.
 const DAMAGE: u8 = 7;
 
@@ -80,6 +83,12 @@ fn key(record: &MetaRecord) -> Vec<u8> {
         MetaRecord::Abstain(_) => key.push(ABSTAIN),
         MetaRecord::Scrub(_) => key.push(SCRUB),
         MetaRecord::Refused(_) => key.push(REFUSED),
+        MetaRecord::Aside(_) => key.push(ASIDE),
+        MetaRecord::Event(event) => {
+            key.push(EVENT);
+            let slot = event.seq % limits::EVENTS_MAX as u64;
+            key.extend_from_slice(&slot.to_be_bytes());
+        }
         MetaRecord::Fill(unit, _) => return of_unit(FILL, *unit).to_vec(),
         MetaRecord::Floor(unit, _) => return of_unit(FLOOR, *unit).to_vec(),
         MetaRecord::Custody(_) => key.push(CUSTODY),
@@ -167,6 +176,10 @@ pub(super) fn restore(engine: &Engine, dir: &Path) -> Result<Restored, ReplicaEr
                 restored.floors.insert(unit, record);
             }
             MetaRecord::Custody(bar) => restored.custody = bar,
+            MetaRecord::Aside(aside) => restored.aside = Some(aside),
+            MetaRecord::Event(event) => {
+                restored.events.insert(event.seq, event);
+            }
         }
     }
     restored.hints = hints::count(engine)?;

@@ -229,6 +229,8 @@ fn node(config: &Config) -> Result<NodeConfig, ConfigError> {
             .unwrap_or(u64::MAX),
         failure_probability: failure_probability(config)?,
         confidence: confidence(config)?,
+        replace_after: replace_after(config)?,
+        keep_aside: config.orchestrator.keep_aside,
         ..NodeConfig::new(name, founders)
     })
 }
@@ -257,6 +259,15 @@ fn confidence(config: &Config) -> Result<f64, ConfigError> {
         return Ok(confidence);
     }
     refuse(format!("orchestrator.confidence is {confidence}; it must be above 0 and below 1"))
+}
+
+/// Zero is off, as everywhere. What is down has been silent for `membership.down_after` before.
+fn replace_after(config: &Config) -> Result<Option<Duration>, ConfigError> {
+    let after = config.orchestrator.replace_after.filter(|after| !after.is_zero());
+    if after.is_some_and(|after| after < Duration::from_secs(1)) {
+        return refuse("orchestrator.replace_after is below 1s; it must be 1s or more, or off");
+    }
+    Ok(after)
 }
 
 /// Shorter ones would keep nodes busy with comparing.

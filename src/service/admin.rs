@@ -7,8 +7,8 @@ use crate::message::{AdminRequest, OpError, Reply, TopologyRequest};
 use crate::runtime::Handle;
 use crate::telemetry;
 use crate::wire::admin::{
-    force_from_wire, forced_to_wire, locate_from_wire, locate_to_wire, status_to_wire,
-    version_to_wire,
+    events_from_wire, events_to_wire, force_from_wire, forced_to_wire, locate_from_wire,
+    locate_to_wire, status_to_wire, version_to_wire,
 };
 use crate::wire::client::mismatched;
 use crate::wire::comparing::{repair_from_wire, repair_to_wire};
@@ -108,6 +108,17 @@ impl Admin for AdminService {
     ) -> Result<Response<pb::CompactResponse>, Status> {
         match self.run(request.metadata(), AdminRequest::Compact).await? {
             Reply::Compacted => Ok(Response::new(pb::CompactResponse {})),
+            _ => Err(status_of(&mismatched())),
+        }
+    }
+
+    async fn events(
+        &self,
+        request: Request<pb::EventsRequest>,
+    ) -> Result<Response<pb::EventsResponse>, Status> {
+        let (metadata, _, ask) = request.into_parts();
+        match self.run(&metadata, events_from_wire(ask)).await? {
+            Reply::Events(reply) => Ok(Response::new(events_to_wire(*reply))),
             _ => Err(status_of(&mismatched())),
         }
     }

@@ -12,7 +12,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::message::{
-    Bound, ErrorCode, HintGauges, MemberView, Phase, RepairGauges, ReserveFacts, StoreHealth, View,
+    Bound, ErrorCode, HintGauges, KeeperGauges, MemberView, Phase, RepairGauges, ReserveFacts,
+    StoreHealth, View,
 };
 use crate::transport::PeerStats;
 use crate::types::limits;
@@ -407,6 +408,16 @@ fn health(encoder: &mut DescriptorEncoder<'_>, health: StoreHealth) -> fmt::Resu
     Ok(())
 }
 
+fn keeper(encoder: &mut DescriptorEncoder<'_>, keeper: &KeeperGauges) -> fmt::Result {
+    let (name, help) = ("kv_orchestrator_members_down", "Members held down for the grace time");
+    gauges(encoder, Family { name, help, unit: None, samples: one(float(keeper.long_down)) })?;
+    let (name, help) = ("kv_orchestrator_replacements", "Replacements among the events kept");
+    gauges(encoder, Family { name, help, unit: None, samples: one(float(keeper.replacements)) })?;
+    let (name, help) = ("kv_orchestrator_alarms", "What the orchestrator wants and cannot do");
+    let alarms = one(float(keeper.alarms.len() as u64));
+    gauges(encoder, Family { name, help, unit: None, samples: alarms })
+}
+
 fn members(encoder: &mut DescriptorEncoder<'_>, view: &View) -> fmt::Result {
     let phase = match view.phase {
         Phase::Founding(_) => "founding",
@@ -432,6 +443,7 @@ fn members(encoder: &mut DescriptorEncoder<'_>, view: &View) -> fmt::Result {
     if let Some(facts) = view.reserve {
         reserve(encoder, facts)?;
     }
+    keeper(encoder, &view.keeper)?;
     let label = |id: u32| vec![("peer", id.to_string())];
     let samples = view
         .members

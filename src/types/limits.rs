@@ -172,6 +172,16 @@ pub const LINEAGES_MAX: usize = 256;
 pub const FORCED_EPOCHS: u64 = 1_000_000;
 /// Members that have gone, and are remembered to tell a disk that comes back.
 pub const GONE_MAX: usize = 256;
+/// Decisions of the orchestrator that a state names with their reasons.
+pub const DECISIONS_MAX: usize = 32;
+/// Longest reason of one, in bytes.
+pub const REASON_BYTES_MAX: usize = 256;
+/// Members of which a probe says that they have been down for the teller's whole grace time.
+pub const LONG_DOWN_NEWS_MAX: usize = 64;
+/// Events that a node remembers.
+pub const EVENTS_MAX: usize = 512;
+/// Longest text of one, in bytes.
+pub const EVENT_BYTES_MAX: usize = 512;
 
 /// Longest time a request may ask for.
 pub const REQUEST_TIMEOUT_MAX: Duration = Duration::from_secs(60);

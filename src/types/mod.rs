@@ -29,5 +29,6 @@ pub use stamp::Stamp;
 pub use table::{Sloppy, Table, TableKind, TableName};
 pub use time::{Now, Time, WallTime};
 pub use topology::{
-    Begun, Loss, MemberBefore, Move, MovePhase, Plan, PlanStatus, Planned, Staged, Topology,
+    Begun, Decision, DecisionKind, Loss, MemberBefore, Move, MovePhase, Plan, PlanStatus, Planned,
+    Relieved, Staged, Topology,
 };

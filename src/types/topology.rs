@@ -137,6 +137,68 @@ pub struct Loss {
     pub gone: Vec<NodeId>,
 }
 
+/// A member whose place was taken while it was down. It owns nothing from when its units have moved, and what it
+/// comes back with is set aside.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Relieved {
+    /// The member; reserved from then on.
+    pub id: NodeId,
+    /// Who has taken its place; `None`: all others.
+    pub by: Option<NodeId>,
+    /// The epoch in which that was decided.
+    pub epoch: Epoch,
+}
+
+/// What the orchestrator has done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum DecisionKind {
+    /// A reserved member takes the place of one that is down.
+    Replaced,
+    /// The others take it.
+    Spread,
+    /// A plan begins no more moves, so that a member that is down is replaced first.
+    CutShort,
+    /// Another reserved member is filled in the place of one that is down.
+    Retargeted,
+    /// A plan is moved back.
+    RolledBack,
+}
+
+impl DecisionKind {
+    /// Every value.
+    pub const ALL: [DecisionKind; 5] = [
+        DecisionKind::Replaced,
+        DecisionKind::Spread,
+        DecisionKind::CutShort,
+        DecisionKind::Retargeted,
+        DecisionKind::RolledBack,
+    ];
+
+    /// As scripts read it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            DecisionKind::Replaced => "replaced",
+            DecisionKind::Spread => "spread",
+            DecisionKind::CutShort => "plan-cut-short",
+            DecisionKind::Retargeted => "plan-retargeted",
+            DecisionKind::RolledBack => "plan-rolled-back",
+        }
+    }
+}
+
+/// What the orchestrator has decided, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Decision {
+    /// The epoch that it became.
+    pub epoch: Epoch,
+    /// What.
+    pub kind: DecisionKind,
+    /// The member that it is about.
+    pub subject: NodeId,
+    /// Why, in words; at most [`limits::REASON_BYTES_MAX`](super::limits::REASON_BYTES_MAX).
+    pub reason: String,
+}
+
 /// Who may come, and what is on its way.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Topology {
@@ -154,6 +216,10 @@ pub struct Topology {
     /// What each lineage that was forced is told by, in their order: the last is this one's. None in the
     /// first lineage.
     pub origins: Vec<u128>,
+    /// Members whose place was taken while they were down, by id: reserved ones.
+    pub relieved: Vec<Relieved>,
+    /// The latest decisions of the orchestrator, oldest first.
+    pub decisions: Vec<Decision>,
 }
 
 impl ClusterState {
@@ -166,6 +232,12 @@ impl ClusterState {
     /// owner, until a plan gives to others what it owned.
     pub fn is_gone(&self, id: NodeId, birth: Nonce) -> bool {
         self.topology.gone.contains(&(id, birth))
+    }
+
+    /// The epoch in which the place of `member` was taken while it was down, if it has none since.
+    pub fn relieved_at(&self, member: NodeId) -> Option<Epoch> {
+        let relieved = self.topology.relieved.iter().find(|relieved| relieved.id == member);
+        relieved.map(|relieved| relieved.epoch)
     }
 
     /// What was given up of `unit`.

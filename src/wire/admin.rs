@@ -1,8 +1,8 @@
 //! The operators' plane between `message` and `proto/admin.proto`.
 
 use crate::message::{
-    AdminRequest, ForceOrder, LineageReply, Locate, LocateReply, NodeStatus, OpError, ReserveFacts,
-    StatusReply, UnwellBy,
+    AdminRequest, AlarmLine, EventRecord, EventsAsk, EventsReply, ForceOrder, LineageReply, Locate,
+    LocateReply, NodeStatus, OpError, ReserveFacts, StatusReply, UnwellBy,
 };
 use crate::types::{NodeName, limits};
 
@@ -65,6 +65,7 @@ pub fn status_to_wire(reply: StatusReply) -> pb::StatusResponse {
         uptime_ms: u64::try_from(reply.uptime.as_millis()).unwrap_or(u64::MAX),
         unavailable: reply.unavailable.into_iter().map(|partition| partition.0.into()).collect(),
         reserve: Some(reserve_to_wire(reply.reserve)),
+        alarms: reply.alarms.into_iter().map(alarm_to_wire).collect(),
     }
 }
 
@@ -92,6 +93,39 @@ fn node_to_wire(node: NodeStatus) -> pb::status_response::Node {
         clock_offset_ns: node.clock_offset_ns,
         serving: node.serving,
         unwell: node.unwell.into_iter().map(unwell_to_wire).collect(),
+        down_ms: node.down_for.map(|it| u64::try_from(it.as_millis()).unwrap_or(u64::MAX)),
+        relieved_at: node.relieved_at.map(|epoch| epoch.0),
+    }
+}
+
+fn alarm_to_wire(alarm: AlarmLine) -> pb::status_response::Alarm {
+    let AlarmLine { kind, subject, text } = alarm;
+    pb::status_response::Alarm { kind: kind.to_owned(), subject, text }
+}
+
+/// What is asked of events: all bounds are the node's own.
+pub fn events_from_wire(ask: pb::EventsRequest) -> AdminRequest {
+    let most = limits::EVENTS_MAX;
+    let limit = usize::try_from(ask.limit).unwrap_or(most).min(most);
+    let limit = if limit == 0 { most } else { limit };
+    AdminRequest::Events(EventsAsk { after: ask.after, limit })
+}
+
+/// What a node remembers.
+pub fn events_to_wire(reply: EventsReply) -> pb::EventsResponse {
+    let event = |event: EventRecord| pb::events_response::Event {
+        seq: event.seq,
+        time_ns: event.wall.0,
+        epoch: event.epoch.0,
+        since: event.since.0,
+        kind: event.kind.as_str().to_owned(),
+        subject: event.subject,
+        text: event.text,
+    };
+    pb::EventsResponse {
+        me: reply.me.into(),
+        last: reply.last,
+        events: reply.events.into_iter().map(event).collect(),
     }
 }
 

@@ -473,6 +473,7 @@ pub fn session_answer(
             | Reply::Gc(_)
             | Reply::Outage(_)
             | Reply::Hot(_)
+            | Reply::Events(_)
             | Reply::Hints(_)
             | Reply::Repair(_)
             | Reply::Topology(_)

@@ -41,6 +41,7 @@ pub(super) fn facts_to_wire(facts: &ProbeFacts) -> pb::ProbeFacts {
         acknowledged: facts.acknowledged.0,
         fills: facts.fills.iter().map(fill_to_wire).collect(),
         custody_clear: bound_to_wire(facts.custody_clear),
+        long_down: facts.long_down.iter().map(|member| member.0).collect(),
     }
 }
 
@@ -53,6 +54,9 @@ pub(super) fn facts_from_wire(probe: pb::ProbeFacts) -> Result<ProbeFacts, Malfo
     }
     if probe.unwell.len() > limits::UNWELL_NEWS_MAX {
         return Err(Malformed::new(format!("{} unwell links", probe.unwell.len())));
+    }
+    if probe.long_down.len() > limits::LONG_DOWN_NEWS_MAX {
+        return Err(Malformed::new(format!("{} members down for long", probe.long_down.len())));
     }
     if probe.fills.len() > limits::FILL_NEWS_MAX {
         return Err(Malformed::new(format!("news of {} fills", probe.fills.len())));
@@ -87,6 +91,7 @@ pub(super) fn facts_from_wire(probe: pb::ProbeFacts) -> Result<ProbeFacts, Malfo
         acknowledged: Epoch(probe.acknowledged),
         fills: probe.fills.into_iter().map(fill_from_wire).collect::<Result<_, _>>()?,
         custody_clear: bound_from_wire(probe.custody_clear),
+        long_down: probe.long_down.into_iter().map(NodeId).collect(),
     })
 }
 

@@ -17,10 +17,10 @@ use crate::message::{
     ScanAsk, ScanPart, TreeSizes, Unwell, UnwellLink, WriteAnswer, WriteAsk, WriteOutcome,
 };
 use crate::types::{
-    Addresses, Begun, Class, ClassId, ClusterId, ClusterState, Epoch, Key, Lineage, Loss, Member,
-    MemberBefore, Move, MovePhase, NodeId, NodeName, Nonce, Partition, Plan, PlanStatus, Planned,
-    Record, RequestId, Role, Settings, Sloppy, Staged, Stamp, Table, TableId, TableKind, TableName,
-    Time, Topology, Unit, Value, WallTime, Zone, limits,
+    Addresses, Begun, Class, ClassId, ClusterId, ClusterState, Decision, DecisionKind, Epoch, Key,
+    Lineage, Loss, Member, MemberBefore, Move, MovePhase, NodeId, NodeName, Nonce, Partition, Plan,
+    PlanStatus, Planned, Record, Relieved, RequestId, Role, Settings, Sloppy, Staged, Stamp, Table,
+    TableId, TableKind, TableName, Time, Topology, Unit, Value, WallTime, Zone, limits,
 };
 
 fn key() -> impl Strategy<Value = Key> {
@@ -107,6 +107,7 @@ pub(super) fn facts() -> impl Strategy<Value = Box<ProbeFacts>> {
             acknowledged: Epoch(epoch / 3),
             fills: fills(epoch),
             custody_clear: Stamp { time: WallTime(wall), counter: 1, node: NodeId(2) },
+            long_down: vec![NodeId(3), NodeId(9)],
             epoch: Epoch(epoch),
             serving,
             wall: WallTime(wall),
@@ -345,6 +346,10 @@ fn state(epoch: Epoch) -> ClusterState {
     }
 }
 
+fn decision(kind: DecisionKind) -> Decision {
+    Decision { epoch: Epoch(2), kind, subject: NodeId(2), reason: "n2 is down".to_owned() }
+}
+
 fn topology() -> Topology {
     let unit = Unit { class: ClassId(0), partition: Partition(4) };
     let planned = |id: u32| Planned { unit, to: vec![NodeId(id), NodeId(3)] };
@@ -376,6 +381,8 @@ fn topology() -> Topology {
         gone: vec![(NodeId(4), Nonce(1 << 99))],
         losses: vec![Loss { unit, epoch: Epoch(2), gone: vec![NodeId(1), NodeId(2)] }],
         origins: vec![5 << 80],
+        relieved: vec![Relieved { id: NodeId(2), by: Some(NodeId(3)), epoch: Epoch(2) }],
+        decisions: DecisionKind::ALL.map(|kind| decision(kind)).to_vec(),
     }
 }
 

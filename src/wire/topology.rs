@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 
 use crate::types::{
-    Begun, Class, ClusterState, Epoch, Loss, MemberBefore, Move, MovePhase, NodeId, Nonce,
-    Partition, Plan, PlanStatus, Planned, Staged, Topology, Unit, Zone, limits,
+    Begun, Class, ClusterState, Decision, DecisionKind, Epoch, Loss, MemberBefore, Move, MovePhase,
+    NodeId, Nonce, Partition, Plan, PlanStatus, Planned, Relieved, Staged, Topology, Unit, Zone,
+    limits,
 };
 
 use super::peer::{Malformed, narrow, required, wide, wide_bytes};
@@ -23,6 +24,8 @@ pub(super) fn topology_to_wire(topology: &Topology) -> pb::Topology {
             .collect(),
         losses: topology.losses.iter().map(loss_to_wire).collect(),
         origins: topology.origins.iter().map(|origin| wide_bytes(*origin)).collect(),
+        relieved: topology.relieved.iter().map(relieved_to_wire).collect(),
+        decisions: topology.decisions.iter().map(decision_to_wire).collect(),
     }
 }
 
@@ -32,6 +35,8 @@ pub(super) fn topology_from_wire(wire: pb::Topology) -> Result<Topology, Malform
         ("members that have gone", wire.gone.len(), limits::GONE_MAX),
         ("losses", wire.losses.len(), limits::LOSSES_MAX),
         ("lineages", wire.origins.len(), limits::LINEAGES_MAX),
+        ("members that were relieved", wire.relieved.len(), limits::MEMBERS_MAX),
+        ("decisions", wire.decisions.len(), limits::DECISIONS_MAX),
     ];
     for (what, count, most) in counts {
         if count > most {
@@ -53,7 +58,54 @@ pub(super) fn topology_from_wire(wire: pb::Topology) -> Result<Topology, Malform
             .iter()
             .map(|origin| wide(origin, "origin"))
             .collect::<Result<_, _>>()?,
+        relieved: wire.relieved.into_iter().map(relieved_from_wire).collect(),
+        decisions: wire.decisions.into_iter().map(decision_from_wire).collect::<Result<_, _>>()?,
     })
+}
+
+fn relieved_to_wire(relieved: &Relieved) -> pb::Relieved {
+    let by = relieved.by.map_or(0, |by| by.0);
+    pb::Relieved { id: relieved.id.0, by, epoch: relieved.epoch.0 }
+}
+
+fn relieved_from_wire(wire: pb::Relieved) -> Relieved {
+    let by = (wire.by != 0).then_some(NodeId(wire.by));
+    Relieved { id: NodeId(wire.id), by, epoch: Epoch(wire.epoch) }
+}
+
+fn decision_to_wire(decision: &Decision) -> pb::Decision {
+    use pb::decision::Kind;
+    let kind = match decision.kind {
+        DecisionKind::Replaced => Kind::Replaced,
+        DecisionKind::Spread => Kind::Spread,
+        DecisionKind::CutShort => Kind::CutShort,
+        DecisionKind::Retargeted => Kind::Retargeted,
+        DecisionKind::RolledBack => Kind::RolledBack,
+    };
+    pb::Decision {
+        epoch: decision.epoch.0,
+        kind: kind.into(),
+        subject: decision.subject.0,
+        reason: decision.reason.clone(),
+    }
+}
+
+fn decision_from_wire(wire: pb::Decision) -> Result<Decision, Malformed> {
+    use pb::decision::Kind;
+    let kind = match wire.kind() {
+        Kind::Unspecified => return Err(Malformed::new("what the orchestrator has decided")),
+        Kind::Replaced => DecisionKind::Replaced,
+        Kind::Spread => DecisionKind::Spread,
+        Kind::CutShort => DecisionKind::CutShort,
+        Kind::Retargeted => DecisionKind::Retargeted,
+        Kind::RolledBack => DecisionKind::RolledBack,
+    };
+    let bytes = wire.reason.len();
+    if bytes > limits::REASON_BYTES_MAX {
+        return Err(Malformed::new(format!("a reason of {bytes} bytes")));
+    }
+    let (epoch, subject) = (Epoch(wire.epoch), NodeId(wire.subject));
+    Ok(Decision { epoch, kind, subject, reason: wire.reason })
 }
 
 fn loss_to_wire(loss: &Loss) -> pb::Loss {
@@ -90,6 +142,9 @@ pub(super) fn check(state: &ClusterState, ids: &BTreeSet<NodeId>) -> Result<(), 
         if !known || loss.gone.is_empty() || !loss.gone.iter().all(|id| ids.contains(id)) {
             return Err(Malformed::new(format!("a loss of {}", loss.unit)));
         }
+    }
+    if let Some(stranger) = topology.relieved.iter().find(|it| !ids.contains(&it.id)) {
+        return Err(Malformed::new(format!("{} was relieved but is no member", stranger.id)));
     }
     if !topology.losses.is_sorted_by(|a, b| a.unit < b.unit) {
         return Err(Malformed::new("losses are not in the order of units"));

@@ -31,6 +31,7 @@ mod metrics;
 mod network;
 mod observe;
 mod options;
+mod orchestrator;
 mod outage;
 mod peers;
 mod purge;

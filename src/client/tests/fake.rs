@@ -507,6 +507,10 @@ impl admin::admin_server::Admin for Fake {
         Ok(Response::new(admin::CompactResponse {}))
     }
 
+    async fn events(&self, _: Request<admin::EventsRequest>) -> Told<admin::EventsResponse> {
+        Ok(Response::new(Default::default()))
+    }
+
     async fn gc_status(
         &self,
         _: Request<admin::GcStatusRequest>,

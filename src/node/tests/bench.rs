@@ -248,6 +248,10 @@ impl Bench {
                     restored.fills.insert(unit, record);
                 }
                 MetaRecord::Custody(bar) => restored.custody = bar,
+                MetaRecord::Aside(aside) => restored.aside = Some(aside),
+                MetaRecord::Event(event) => {
+                    restored.events.insert(event.seq, event);
+                }
                 MetaRecord::Floor(..) => {}
             }
         }
@@ -401,6 +405,7 @@ impl Bench {
         let host = self.host(id);
         let (waits, disk) = (host.waits_for_sync(&request), &mut host.disk);
         let answer = match request {
+            DiskRequest::Aside(_) => DiskAnswer::Persisted,
             DiskRequest::Write { unit, table, key, record } => {
                 let slot = (unit, table, key);
                 let late = disk.late(&slot, &record);

@@ -135,7 +135,7 @@ impl Node {
         state.members.iter().map(size).collect()
     }
 
-    fn replica_facts(&self, member: NodeId) -> ReplicaFacts {
+    pub(in crate::node) fn replica_facts(&self, member: NodeId) -> ReplicaFacts {
         if member == self.me {
             return self.replica;
         }

@@ -87,7 +87,7 @@ impl Topology {
 }
 
 /// What members have said, as this node has heard it.
-struct HeardBy<'a>(&'a Node);
+pub(super) struct HeardBy<'a>(pub(super) &'a Node);
 
 impl HeardBy<'_> {
     fn fills(&self, member: NodeId) -> Vec<FillNews> {
@@ -239,7 +239,8 @@ impl Node {
             || state.classes.iter().any(|class| !class.moves.is_empty());
         let lost = |id| self.is_long_down(id);
         let council = control::council_wanted(&state, lost);
-        if !busy && council.is_none() && HeardBy(self).lost().is_empty() {
+        let order = self.outlook(now, &state).order;
+        if !busy && order.is_none() && council.is_none() && HeardBy(self).lost().is_empty() {
             return;
         }
         let turn = now.mono.since(self.topology.installed_at);
@@ -248,10 +249,13 @@ impl Node {
             return;
         }
         let steps: Vec<Step> = control::steps(&state, &HeardBy(self));
-        let change = match council {
+        let change = match (order, council) {
+            (Some(order), _) => Change::Orchestrate(order),
             _ if !steps.is_empty() => Change::Steps(steps),
-            Some(seats) => Change::Member(MemberChange::Council { epoch: state.epoch, seats }),
-            None => return,
+            (None, Some(seats)) => {
+                Change::Member(MemberChange::Council { epoch: state.epoch, seats })
+            }
+            (None, None) => return,
         };
         self.propose_own(now, change);
     }

@@ -345,6 +345,7 @@ fn view(phase: Phase, state: Option<Arc<ClusterState>>, id: u32, boot: u128) -> 
         links_left_out,
         reserve: None,
         hottest_share: 0.0,
+        keeper: Default::default(),
         client_address,
     }
 }

@@ -1,0 +1,157 @@
+//! What the orchestrator's decisions make of a state. Each names the epoch it was chosen on: on top of any
+//! other it is not made, and is looked for anew.
+
+use std::collections::BTreeSet;
+
+use crate::message::{ErrorCode, OpError};
+use crate::types::{
+    ClusterState, Decision, DecisionKind, Epoch, NodeId, PlanStatus, Relieved, Role, limits,
+};
+
+use crate::control::plan;
+
+/// A decision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Order {
+    /// The epoch it was chosen on.
+    pub epoch: Epoch,
+    /// What is to be done.
+    pub kind: OrderKind,
+    /// About whom; never empty.
+    pub reliefs: Vec<Relief>,
+}
+
+/// What a decision does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OrderKind {
+    /// Others take the places of these members; the plan for that is begun.
+    Relieve,
+    /// The plan begins no more moves.
+    CutShort,
+    /// Another reserved member is filled in the place of this one.
+    Retarget,
+    /// The plan is moved back.
+    RollBack,
+}
+
+/// One member in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Relief {
+    /// The member.
+    pub member: NodeId,
+    /// Who takes its place; `None`: all others, or nobody.
+    pub by: Option<NodeId>,
+    /// Why.
+    pub reason: String,
+}
+
+impl Relief {
+    pub(super) fn new(member: NodeId, by: Option<NodeId>, mut reason: String) -> Relief {
+        while reason.len() > limits::REASON_BYTES_MAX {
+            reason.pop();
+        }
+        Relief { member, by, reason }
+    }
+}
+
+impl Order {
+    pub(super) fn new(state: &ClusterState, kind: OrderKind, reliefs: Vec<Relief>) -> Order {
+        Order { epoch: state.epoch, kind, reliefs }
+    }
+}
+
+/// Makes a decision.
+///
+/// # Errors
+/// [`ErrorCode::PlanConflict`]: chosen on another state; [`ErrorCode::PlanInvalid`]: there is no place for
+/// the units. Nothing has changed.
+pub(in crate::control) fn apply(next: &mut ClusterState, order: &Order) -> Result<(), OpError> {
+    // `next` has its number already.
+    if order.epoch.0.checked_add(1) != Some(next.epoch.0) {
+        return Err(conflict());
+    }
+    let first = order.reliefs.first().ok_or_else(conflict)?;
+    match order.kind {
+        OrderKind::Relieve => relieve(next, &order.reliefs)?,
+        OrderKind::CutShort => cut_short(next)?,
+        OrderKind::RollBack => plan::roll_back(next)?,
+        OrderKind::Retarget => {
+            let named = |id: NodeId| next.member(id).map(|member| member.name.clone());
+            let by = first.by.and_then(named).ok_or_else(conflict)?;
+            let old = named(first.member).ok_or_else(conflict)?;
+            plan::retarget(next, &old, &by, Role::Reserved)?;
+        }
+    }
+    for relief in &order.reliefs {
+        let kind = match (order.kind, relief.by) {
+            (OrderKind::Relieve, Some(_)) => DecisionKind::Replaced,
+            (OrderKind::Relieve, None) => DecisionKind::Spread,
+            (OrderKind::CutShort, _) => DecisionKind::CutShort,
+            (OrderKind::Retarget, _) => DecisionKind::Retargeted,
+            (OrderKind::RollBack, _) => DecisionKind::RolledBack,
+        };
+        let (epoch, reason) = (next.epoch, relief.reason.clone());
+        next.topology.decisions.push(Decision { epoch, kind, subject: relief.member, reason });
+    }
+    let over = next.topology.decisions.len().saturating_sub(limits::DECISIONS_MAX);
+    next.topology.decisions.drain(..over);
+    Ok(())
+}
+
+fn conflict() -> OpError {
+    OpError::new(ErrorCode::PlanConflict, "the orchestrator has chosen this on another state")
+}
+
+fn relieve(next: &mut ClusterState, reliefs: &[Relief]) -> Result<(), OpError> {
+    if next.topology.plan.is_some() {
+        return Err(conflict());
+    }
+    let (mut members, mut relieved) = (next.members.clone(), next.topology.relieved.clone());
+    for Relief { member, by, .. } in reliefs {
+        let mut turn = |id: NodeId, from: Role, to: Role| {
+            let found = members.iter_mut().find(|known| known.id == id && known.role == from);
+            found.map(|known| known.role = to).ok_or_else(conflict)
+        };
+        turn(*member, Role::Active, Role::Reserved)?;
+        if let Some(by) = by {
+            turn(*by, Role::Reserved, Role::Active)?;
+        }
+        relieved.retain(|known| known.id != *member);
+        relieved.push(Relieved { id: *member, by: *by, epoch: next.epoch });
+    }
+    relieved.sort_by_key(|known| known.id);
+    let replaced: BTreeSet<NodeId> = reliefs.iter().map(|relief| relief.member).collect();
+    let mut changed = next.clone();
+    // Part of what the plan is told by, so that it is no other's.
+    changed.topology.relieved.clone_from(&relieved);
+    let draft = plan::draft_of(&changed, (members, Vec::new()), &replaced);
+    if !draft.reasons.is_empty() {
+        return Err(OpError::new(ErrorCode::PlanInvalid, draft.reasons.join("; ")));
+    }
+    next.topology.relieved = relieved;
+    plan::begin(next, draft);
+    Ok(())
+}
+
+/// What has begun goes on to its end; the next plan, which is made of the members as they are then, has the
+/// rest.
+fn cut_short(next: &mut ClusterState) -> Result<(), OpError> {
+    let running = next.topology.plan.as_mut().filter(|plan| plan.status == PlanStatus::Running);
+    let plan = running.ok_or_else(conflict)?;
+    if plan.queue.is_empty() {
+        return Err(conflict());
+    }
+    let left = u32::try_from(plan.queue.len()).unwrap_or(u32::MAX);
+    plan.total = plan.total.saturating_sub(left);
+    plan.queue.clear();
+    Ok(())
+}
+
+/// Who has a place again, or is no member any more, is remembered no longer.
+pub(in crate::control) fn prune(next: &mut ClusterState) {
+    let members = &next.members;
+    let is_out = |known: &Relieved| {
+        members.iter().any(|member| member.id == known.id && member.role == Role::Reserved)
+    };
+    next.topology.relieved.retain(is_out);
+}

@@ -1,0 +1,290 @@
+//! The rules, case by case, and what their orders make of states.
+
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::control::schema::tests::state;
+use crate::control::{Change, steps};
+use crate::message::{PlanChange, StageOrder};
+use crate::testing::arm_mutant;
+use crate::types::{DecisionKind, Epoch, RequestId, Unit, Zone};
+
+/// What a node has heard, of members that are all there but for these.
+#[derive(Clone, Default)]
+struct World {
+    /// Who is down, and who says that it has been for long.
+    down: BTreeMap<u32, Vec<u32>>,
+    suspected: Vec<u32>,
+    idle: Vec<u32>,
+    rooms: BTreeMap<u32, Room>,
+}
+
+impl World {
+    /// These are down, and these say so.
+    fn down(ids: &[u32], tellers: &[u32]) -> World {
+        World { down: ids.iter().map(|id| (*id, tellers.to_vec())).collect(), ..World::default() }
+    }
+}
+
+impl Heard for World {
+    fn acknowledged(&self, member: NodeId) -> Epoch {
+        Epoch(if self.is_up(member) { u64::MAX } else { 0 })
+    }
+    fn is_complete(&self, member: NodeId, _: Unit, _: Epoch) -> bool {
+        self.is_up(member)
+    }
+    fn lost(&self) -> Vec<(NodeId, Unit, Epoch)> {
+        Vec::new()
+    }
+    fn is_up(&self, member: NodeId) -> bool {
+        let (id, down) = (member.0, self.is_down(member));
+        !down && !self.suspected.contains(&id) && !self.idle.contains(&id)
+    }
+    fn is_down(&self, member: NodeId) -> bool {
+        self.down.contains_key(&member.0) && !self.suspected.contains(&member.0)
+    }
+    fn lacks(&self, _: NodeId, _: Unit, _: Epoch) -> bool {
+        false
+    }
+    fn filled(&self) -> Vec<(NodeId, Unit, Epoch)> {
+        Vec::new()
+    }
+    fn is_long_down(&self, member: NodeId) -> bool {
+        self.is_down(member)
+    }
+    fn has_custody(&self, _: NodeId) -> bool {
+        false
+    }
+}
+
+impl Watched for World {
+    fn me(&self) -> NodeId {
+        NodeId(1)
+    }
+    fn says_down(&self, teller: NodeId, member: NodeId) -> bool {
+        self.down.get(&member.0).is_some_and(|tellers| tellers.contains(&teller.0))
+    }
+    fn idles(&self, member: NodeId) -> bool {
+        self.idle.contains(&member.0)
+    }
+    fn room(&self, member: NodeId) -> Room {
+        self.rooms.get(&member.0).copied().unwrap_or_default()
+    }
+}
+
+/// So many members over three zones, of which the last are reserved, in these zones.
+fn cluster(active: u32, reserved: &[&str]) -> ClusterState {
+    let mut state = state(usize::try_from(active).unwrap(), 3);
+    for (place, zone) in (1u32..).zip(reserved) {
+        let id = NodeId(active + place);
+        state.members.push(Member {
+            id,
+            name: format!("n{}", id.0).parse().unwrap(),
+            zone: Zone::try_from((*zone).to_owned()).unwrap(),
+            role: Role::Reserved,
+            birth: crate::types::Nonce(u128::from(id.0)),
+            ..state.members[0].clone()
+        });
+        state.topology.member_id_max = id;
+    }
+    state
+}
+
+/// What an outlook comes to: the order with whom for whom, else the kinds of alarms.
+fn told(outlook: &Outlook) -> String {
+    let by = |by: Option<NodeId>| by.map_or("-".to_owned(), |by| by.0.to_string());
+    match &outlook.order {
+        Some(order) => {
+            let pair = |relief: &Relief| format!(" {}>{}", relief.member.0, by(relief.by));
+            format!("{:?}{}", order.kind, order.reliefs.iter().map(pair).collect::<String>())
+        }
+        None => {
+            let kinds = outlook.alarms.iter().map(|alarm| alarm.kind.as_str());
+            kinds.collect::<Vec<_>>().join(" ")
+        }
+    }
+}
+
+fn room(used: u64, free: u64) -> Room {
+    Room { used, free: Some(free) }
+}
+
+#[test]
+fn who_is_down_for_good_is_replaced_and_nobody_else() {
+    let most = &[1, 3, 4, 5][..];
+    let mut suspected = World::down(&[2], most);
+    suspected.suspected = vec![2];
+    let idle = World { idle: vec![2], ..World::default() };
+    let mut full = World::down(&[2], most);
+    full.rooms = BTreeMap::from([(2, room(100, 0)), (6, room(0, 99))]);
+    let mut fuller = full.clone();
+    fuller.rooms.insert(3, room(70, 20));
+    let mut lighter = World::down(&[2], most);
+    lighter.rooms = BTreeMap::from([(6, room(9, 900)), (7, room(8, 900))]);
+    let cases: Vec<(&str, u32, &[&str], World, &str)> = vec![
+        ("all are there", 5, &["z1"], World::default(), ""),
+        ("a majority says so", 5, &["z1"], World::down(&[2], most), "Relieve 2>6"),
+        ("half of six do", 5, &["z1"], World::down(&[2], &[1, 3, 4]), "no-majority"),
+        ("not in the proposer's eyes", 5, &["z1"], World::down(&[2], &[3, 4, 5, 6]), ""),
+        ("it is suspected again: it was heard", 5, &["z1"], suspected, ""),
+        ("it answers, and does not serve", 5, &["z1"], idle, "not-serving"),
+        ("a reserve that is down is none", 5, &["z1"], World::down(&[2, 6], most), "Relieve 2>-"),
+        ("its zone comes first", 5, &["z0", "z1"], World::down(&[2], most), "Relieve 2>7"),
+        ("another zone is better than none", 5, &["z0"], World::down(&[2], most), "Relieve 2>6"),
+        ("the least loaded of a zone", 5, &["z1", "z1"], lighter, "Relieve 2>7"),
+        ("a reserve without room is none", 5, &["z1"], full, "Relieve 2>-"),
+        ("nor do the others have it", 5, &["z1"], fuller, "no-reserve"),
+        ("no reserve, members enough", 5, &[], World::down(&[2], most), "Relieve 2>-"),
+        ("no reserve, too few members", 3, &[], World::down(&[2], &[1, 3]), "no-reserve"),
+        ("no reserve, a zone would be gone", 4, &[], World::down(&[2], &[1, 3, 4]), "no-reserve"),
+        ("two of one zone", 5, &["z1", "z1"], World::down(&[2, 5], &[1, 3, 4, 6]), "Relieve 2>6"),
+        ("two of two", 6, &["z1", "z2"], World::down(&[2, 3], &[1, 4, 5, 6, 7]), "Relieve 2>7 3>8"),
+    ];
+    for (what, active, reserved, world, expected) in cases {
+        let outlook = look(&cluster(active, reserved), &world);
+        assert_eq!(told(&outlook), expected, "{what}: {outlook:?}");
+    }
+}
+
+#[test]
+fn each_rule_is_missed_when_it_is_broken() {
+    let six = cluster(5, &["z1", "z1"]);
+    let few = World::down(&[2], &[1, 3]);
+    let mut back = World::down(&[2], &[1, 3, 4, 5, 6]);
+    back.suspected = vec![2];
+    let both = World::down(&[2, 5], &[1, 3, 4, 6]);
+    let suspected = World { suspected: vec![2], ..World::default() };
+    for (planted, world, right, wrong) in [
+        ("orchestrator-without-majority", &few, "no-majority", "Relieve 2>6"),
+        ("orchestrator-replaces-returned", &back, "", "Relieve 2>6"),
+        ("orchestrator-two-in-a-zone", &both, "Relieve 2>6", "Relieve 2>6 5>7"),
+        ("orchestrator-replaces-suspected", &suspected, "", "Relieve 2>6"),
+    ] {
+        assert_eq!(told(&look(&six, world)), right, "{planted}");
+        let _armed = arm_mutant(planted);
+        assert_eq!(told(&look(&six, world)), wrong, "{planted}");
+    }
+}
+
+/// Does all that the rules and steps want, until nothing is left.
+fn settle(mut state: ClusterState, world: &World) -> ClusterState {
+    for _ in 0..500 {
+        let change = match look(&state, world).order {
+            Some(order) => Change::Orchestrate(order),
+            None => match steps(&state, world) {
+                found if found.is_empty() => return state,
+                found => Change::Steps(found),
+            },
+        };
+        state = change.after(&state, RequestId(0)).unwrap();
+        for unit in state.units() {
+            let owners: BTreeSet<&NodeId> = state.owners(unit).iter().collect();
+            assert_eq!(owners.len(), 3, "{unit}");
+        }
+    }
+    panic!("it does not come to an end: {:?}", state.topology);
+}
+
+fn copies(state: &ClusterState, id: u32) -> usize {
+    state.classes[0].owners.iter().flatten().filter(|owner| owner.0 == id).count()
+}
+
+fn role(state: &ClusterState, id: u32) -> Role {
+    state.member(NodeId(id)).unwrap().role
+}
+
+fn stage(state: &ClusterState, order: StageOrder) -> ClusterState {
+    Change::Plan(PlanChange::Stage(order)).after(state, RequestId(0)).unwrap()
+}
+
+fn commit(state: &ClusterState) -> ClusterState {
+    let hash = crate::control::draft(state).hash;
+    Change::Plan(PlanChange::Commit(hash)).after(state, RequestId(0)).unwrap()
+}
+
+#[test]
+fn who_was_replaced_is_reserved_owns_nothing_and_needs_to_say_nothing() {
+    let six = cluster(5, &["z1"]);
+    let world = World::down(&[2], &[1, 3, 4, 5]);
+    let done = settle(six.clone(), &world);
+    assert_eq!((role(&done, 2), role(&done, 6)), (Role::Reserved, Role::Active));
+    assert_eq!((copies(&done, 2), copies(&done, 6)), (0, copies(&six, 2)));
+    assert!(done.topology.plan.is_none() && !done.ring.contains(&NodeId(2)));
+    let at = done.relieved_at(NodeId(2)).unwrap();
+    let decision = done.topology.decisions.last().unwrap();
+    assert_eq!((decision.epoch, decision.kind), (at, DecisionKind::Replaced));
+    assert!(decision.reason.contains("n6 is reserved, of its zone"), "{}", decision.reason);
+    // It comes back, joins by an order of people, and has a place again.
+    let joins = stage(&done, StageOrder::Join("n2".parse().unwrap()));
+    let again = settle(commit(&joins), &World::default());
+    assert!(copies(&again, 2) > 0 && again.relieved_at(NodeId(2)).is_none());
+}
+
+#[test]
+fn without_a_reserve_the_others_take_the_units() {
+    let done = settle(cluster(6, &[]), &World::down(&[2], &[1, 3, 4, 5, 6]));
+    assert_eq!((role(&done, 2), copies(&done, 2)), (Role::Reserved, 0));
+    assert_eq!(done.topology.decisions.last().unwrap().kind, DecisionKind::Spread);
+}
+
+#[test]
+fn who_comes_back_before_anything_is_read_elsewhere_keeps_its_place() {
+    let six = cluster(5, &["z1"]);
+    let order = look(&six, &World::down(&[2], &[1, 3, 4, 5])).order.unwrap();
+    let begun = Change::Orchestrate(order).after(&six, RequestId(0)).unwrap();
+    assert_eq!(role(&begun, 2), Role::Reserved);
+    let kept = settle(begun, &World::default());
+    assert_eq!((role(&kept, 2), role(&kept, 6)), (Role::Active, Role::Reserved));
+    assert_eq!(copies(&kept, 2), copies(&six, 2));
+    assert!(kept.topology.relieved.is_empty());
+}
+
+#[test]
+fn growth_is_cut_short_and_goes_on_behind_the_replacement() {
+    let seven = stage(&cluster(5, &["z1", "z1"]), StageOrder::Join("n7".parse().unwrap()));
+    let mut growing = commit(&seven);
+    let world = World::down(&[2], &[1, 3, 4, 5, 6, 7]);
+    let outlook = look(&growing, &world);
+    assert_eq!(told(&outlook), "CutShort 2>-");
+    // Half of it is under way.
+    let begins = steps(&growing, &World::default()).into_iter().take(5).collect();
+    growing = Change::Steps(begins).after(&growing, RequestId(0)).unwrap();
+    let done = settle(growing, &world);
+    let kinds: Vec<DecisionKind> = done.topology.decisions.iter().map(|it| it.kind).collect();
+    assert_eq!(kinds, [DecisionKind::CutShort, DecisionKind::Replaced]);
+    assert_eq!((copies(&done, 2), role(&done, 6)), (0, Role::Active));
+    assert!(copies(&done, 7) >= 20, "a third of its zone: {}", copies(&done, 7));
+}
+
+#[test]
+fn a_paused_plan_is_left_to_people() {
+    let seven = stage(&cluster(5, &["z1", "z1"]), StageOrder::Join("n7".parse().unwrap()));
+    let paused = Change::Plan(PlanChange::Pause).after(&commit(&seven), RequestId(0)).unwrap();
+    let outlook = look(&paused, &World::down(&[2], &[1, 3, 4, 5, 6, 7]));
+    assert_eq!(told(&outlook), "plan-in-the-way");
+}
+
+#[test]
+fn who_is_filled_and_dies_is_exchanged_or_the_plan_goes_back() {
+    for (reserved, kind) in
+        [(&["z1", "z1"][..], DecisionKind::Retargeted), (&["z1"][..], DecisionKind::RolledBack)]
+    {
+        let joins = stage(&cluster(5, reserved), StageOrder::Join("n6".parse().unwrap()));
+        let mut growing = commit(&joins);
+        let begins = steps(&growing, &World::default());
+        growing = Change::Steps(begins).after(&growing, RequestId(0)).unwrap();
+        let done = settle(growing, &World::down(&[6], &[1, 2, 3, 4, 5]));
+        assert_eq!(done.topology.decisions.last().unwrap().kind, kind);
+        assert_eq!((role(&done, 6), copies(&done, 6)), (Role::Reserved, 0), "{kind:?}");
+        assert!(done.topology.plan.is_none());
+    }
+}
+
+#[test]
+fn an_order_of_another_epoch_is_not_made() {
+    let mut six = cluster(5, &["z1"]);
+    let order = look(&six, &World::down(&[2], &[1, 3, 4, 5])).order.unwrap();
+    six.epoch = Epoch(9);
+    let error = Change::Orchestrate(order).after(&six, RequestId(0)).unwrap_err();
+    assert_eq!(error.code, crate::message::ErrorCode::PlanConflict);
+}

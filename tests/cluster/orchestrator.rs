@@ -1,0 +1,111 @@
+//! Members that are down for good are replaced by reserved ones without anybody's word, under load, and come
+//! back as reserved ones.
+
+use std::time::Duration;
+
+use serde_json::Value as Json;
+
+use crate::fixture::clock::until;
+use crate::fixture::{Cluster, Plan};
+use crate::traffic::Traffic;
+
+async fn kvctl(cluster: &Cluster, line: &str) -> Json {
+    let words: Vec<&str> = ["-o", "json"].into_iter().chain(line.split(' ')).collect();
+    cluster.kvctl(&words).await.succeeded().json()
+}
+
+/// A member as the status shows it.
+async fn member(cluster: &Cluster, name: &str) -> Json {
+    let status = kvctl(cluster, "status").await;
+    let nodes = status["nodes"].as_array().unwrap();
+    nodes.iter().find(|node| node["name"] == name).cloned().unwrap_or_default()
+}
+
+/// Waits for a member to be what it should.
+async fn is(cluster: &Cluster, name: &str, what: &str, wanted: impl Fn(&Json) -> bool) {
+    until(&format!("{name} {what}"), Duration::from_secs(60), async || {
+        let node = member(cluster, name).await;
+        wanted(&node).then_some(())
+    })
+    .await;
+}
+
+/// Waits for an event of a kind about a member, and gives its reason.
+async fn event(cluster: &Cluster, kind: &str, subject: &str) -> String {
+    until(&format!("{kind} of {subject}"), Duration::from_secs(60), async || {
+        // Who is down or starts does not answer: the others' word is enough.
+        let done = cluster.kvctl(&["-o", "json", "events"]).await;
+        let told = serde_json::from_slice::<Json>(&done.stdout).ok()?;
+        let told = told
+            .as_array()?
+            .iter()
+            .find(|event| event["kind"] == kind && event["subject"] == subject)?;
+        Some(told["reason"].as_str()?.to_owned())
+    })
+    .await
+}
+
+fn soon() -> Plan {
+    Plan::new().of(5).with("orchestrator.replace_after", "5s").with("membership.down_after", "3s")
+}
+
+#[tokio::test]
+async fn who_is_killed_is_replaced_by_the_reserve_under_load_and_comes_back_as_the_reserve() {
+    let mut cluster = soon().and_reserved(1).start().await;
+    let traffic = Traffic::start(&cluster.client(), 6);
+    traffic.advances(200).await;
+    let owned = member(&cluster, "n2").await["replica_partitions"].as_u64().unwrap();
+    assert!(owned > 0);
+    cluster.nodes[1].kill();
+    is(&cluster, "n6", "has taken the place of n2", |node| {
+        node["role"] == "active" && node["replica_partitions"].as_u64() > Some(0)
+    })
+    .await;
+    cluster.kvctl(&["wait", "--for", "settled", "--timeout", "60s"]).await.succeeded();
+    is(&cluster, "n2", "owns nothing and is still known", |node| {
+        let (role, state) = (&node["role"], &node["state"]);
+        role == "reserved" && state == "down" && node["replica_partitions"] == 0
+    })
+    .await;
+    let reason = event(&cluster, "replaced", "n2").await;
+    assert!(reason.contains("n6 is reserved"), "{reason}");
+    traffic.advances(200).await;
+    let seen = traffic.stop().await;
+    assert_eq!(seen.failed.len(), 0, "{:?}", seen.failed);
+    seen.holds(&cluster, &[0, 2, 3, 4, 5]).await;
+
+    cluster.nodes[1].start();
+    is(&cluster, "n2", "is back as a reserved member", |node| {
+        node["role"] == "reserved" && node["state"] == "alive" && node["serving"] == true
+    })
+    .await;
+    let text = event(&cluster, "set-aside", "n2").await;
+    let aside = text.rsplit(' ').next().unwrap().to_owned();
+    let dir = cluster.nodes[1].data_dir().join(&aside);
+    assert!(dir.join("CURRENT").exists(), "{text}: {}", dir.display());
+    cluster.kvctl(&["wait", "--for", "converged", "--timeout", "60s"]).await.succeeded();
+    // Nothing of it is read, though it serves.
+    seen.holds(&cluster, &[0, 1, 2, 3, 4, 5]).await;
+}
+
+#[tokio::test]
+async fn without_a_reserve_and_with_too_few_members_an_alarm_says_what_is_missing() {
+    let mut cluster = soon().of(3).start().await;
+    cluster.nodes[2].kill();
+    let alarm = until("an alarm is raised", Duration::from_secs(60), async || {
+        let status = kvctl(&cluster, "status").await;
+        status["alarms"].as_array()?.first().cloned()
+    })
+    .await;
+    assert_eq!((&alarm["kind"], &alarm["subject"]), (&"no-reserve".into(), &"n3".into()));
+    let text = alarm["text"].as_str().unwrap();
+    assert!(text.contains("tables want 3 copies, and 2 active members are left"), "{text}");
+    cluster.nodes[2].start();
+    until("the alarm is over", Duration::from_secs(60), async || {
+        let status = kvctl(&cluster, "status").await;
+        status["alarms"].as_array()?.is_empty().then_some(())
+    })
+    .await;
+    is(&cluster, "n3", "keeps its place", |node| node["role"] == "active").await;
+    event(&cluster, "alarm-cleared", "n3").await;
+}
