@@ -118,28 +118,7 @@ pub(super) fn execute(shared: &Arc<Shared>, request: DiskRequest, done: Done) {
         }
         DiskRequest::Causal(disk) => causal::execute(shared, *disk, done),
         DiskRequest::Register(disk) => register::execute(shared, *disk, done),
-        DiskRequest::Range {
-            units,
-            table,
-            prefix,
-            after,
-            limit,
-            keys_only,
-            reverse,
-            cursor,
-            ..
-        } => {
-            let order = PageOrder {
-                units: &units,
-                table,
-                prefix: &prefix,
-                after: &after,
-                limit,
-                keys_only,
-                reverse,
-            };
-            done(read_page(shared, &order, cursor).map(DiskAnswer::Range));
-        }
+        request @ DiskRequest::Range { .. } => done(range(shared, &request)),
         DiskRequest::EndCursors(names) => {
             shared.cursors.end(&names);
             done(Ok(DiskAnswer::CursorsEnded));
@@ -177,6 +156,26 @@ pub(super) fn execute(shared: &Arc<Shared>, request: DiskRequest, done: Done) {
         DiskRequest::Compact => compact(shared, done),
         DiskRequest::Measure => done(Ok(DiskAnswer::Measured(shared.measure()))),
     }
+}
+
+/// Reads a page.
+fn range(shared: &Shared, request: &DiskRequest) -> Outcome {
+    let DiskRequest::Range {
+        units, table, prefix, after, limit, keys_only, reverse, cursor, ..
+    } = request
+    else {
+        unreachable!("the caller has looked")
+    };
+    let order = PageOrder {
+        units,
+        table: *table,
+        prefix,
+        after,
+        limit: *limit,
+        keys_only: *keys_only,
+        reverse: *reverse,
+    };
+    read_page(shared, &order, *cursor).map(DiskAnswer::Range)
 }
 
 /// Merges all tables on a thread of its own: it may take minutes, and those that answer reads are
