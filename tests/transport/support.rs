@@ -101,6 +101,8 @@ pub(crate) fn view(me: u32, peers: &[(u32, &str)]) -> Arc<View> {
         repair: RepairGauges::default(),
         health: Default::default(),
         links_left_out: 0,
+        reserve: None,
+        hottest_share: 0.0,
         keeper: Default::default(),
         state: Some(Arc::new(ClusterState {
             epoch: Epoch(1),

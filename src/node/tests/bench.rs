@@ -4,11 +4,11 @@
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use crate::causality::{Acceptor, Merge, SiblingSet, merge};
+use crate::causality::{Acceptor, SiblingSet};
 use crate::message::{
     AdminRequest, Attempt, CausalTask, ClientBody, ClientRequest, ClientResult, DiskAnswer,
     DiskError, DiskRequest, DiskToken, Effect, Event, Get, Hint, MetaRecord, PeerMessage, Phase,
-    Principal, Put, QuorumMode, Restored, Scan, TimeToLive, UnitDisk, View, WriteOutcome,
+    Principal, Put, QuorumMode, Restored, Scan, TimeToLive, UnitDisk, View,
 };
 use crate::node::{Node, NodeConfig};
 use crate::types::{
@@ -403,55 +403,8 @@ impl Bench {
             return self.event(id, Event::DiskDone { token, result });
         }
         let host = self.host(id);
-        let (waits, disk) = (host.waits_for_sync(&request), &mut host.disk);
-        let answer = match request {
-            DiskRequest::Aside(_) => DiskAnswer::Persisted,
-            DiskRequest::Write { unit, table, key, record } => {
-                let slot = (unit, table, key);
-                let late = disk.late(&slot, &record);
-                late.unwrap_or_else(|| {
-                    DiskAnswer::Written(match merge(disk.data.get(&slot), &record) {
-                        Merge::Replace => {
-                            disk.data.insert(slot, record);
-                            WriteOutcome::Stored
-                        }
-                        Merge::Same => WriteOutcome::Stored,
-                        Merge::Keep => WriteOutcome::Superseded(disk.data[&slot].stamp),
-                    })
-                })
-            }
-            DiskRequest::Read { unit, table, key, durable: _ } => {
-                DiskAnswer::Read(disk.data.get(&(unit, table, key)).cloned())
-            }
-            DiskRequest::Range { units, table, prefix, after, limit, reverse, .. } => {
-                let place = (&prefix[..], &after[..], reverse && !disk.reads_forward);
-                DiskAnswer::Range(disk.range(&units, table, place, limit as usize))
-            }
-            DiskRequest::EndCursors(_) => DiskAnswer::CursorsEnded,
-            DiskRequest::Sweep { state, from: _ } => disk.sweep(&state),
-            DiskRequest::Unit(ask) => DiskAnswer::Unit(disk.on_unit(*ask)),
-            DiskRequest::Tree(ask) => DiskAnswer::Tree(disk.on_tree(*ask)),
-            DiskRequest::Floor(ask) => DiskAnswer::Floor(disk.on_floor(*ask)),
-            DiskRequest::KeepHint { target, hint } => disk.keep(target, hint),
-            DiskRequest::ReadHint { targets, unit, table, key } => {
-                DiskAnswer::Read(disk.kept_version(&targets, (unit, table, &key)))
-            }
-            DiskRequest::Hints { target, after } => disk.page(target, after.as_ref()),
-            DiskRequest::RemoveHint { target, hint } => disk.remove(target, &hint),
-            DiskRequest::DropHints { target, before, custody, after: _ } => {
-                disk.give_up(target, before, custody)
-            }
-            DiskRequest::ChangeHint(ask) => disk.change_kept(*ask),
-            DiskRequest::Causal(ask) => DiskAnswer::Causal(disk.causal(*ask)),
-            DiskRequest::Register(ask) => DiskAnswer::Register(disk.consensus(*ask)),
-            DiskRequest::Persist(records) => {
-                disk.meta.extend(records);
-                DiskAnswer::Persisted
-            }
-            DiskRequest::Flush => DiskAnswer::Flushed,
-            DiskRequest::Compact => DiskAnswer::Compacted,
-            DiskRequest::Measure => disk.measured(),
-        };
+        let waits = host.waits_for_sync(&request);
+        let answer = host.disk.answer(request);
         if waits {
             return self.host(id).unsynced.push_back((token, answer));
         }

@@ -1,6 +1,7 @@
 //! Directed tests of the node: exact situations, set up by hand. The simulator looks for the ones
 //! nobody thought of; a bug it finds becomes a test here.
 
+mod answers;
 mod bench;
 mod birth;
 mod causal;

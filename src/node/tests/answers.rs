@@ -1,0 +1,59 @@
+//! What the disk of a host answers to each request: a book in memory, no store.
+
+use super::bench::Disk;
+use crate::causality::{Merge, merge};
+use crate::message::{DiskAnswer, DiskRequest, WriteOutcome};
+
+impl Disk {
+    /// Carries out a request.
+    pub(super) fn answer(&mut self, request: DiskRequest) -> DiskAnswer {
+        match request {
+            DiskRequest::Aside(_) => DiskAnswer::Persisted,
+            DiskRequest::Write { unit, table, key, record } => {
+                let slot = (unit, table, key);
+                let late = self.late(&slot, &record);
+                late.unwrap_or_else(|| {
+                    DiskAnswer::Written(match merge(self.data.get(&slot), &record) {
+                        Merge::Replace => {
+                            self.data.insert(slot, record);
+                            WriteOutcome::Stored
+                        }
+                        Merge::Same => WriteOutcome::Stored,
+                        Merge::Keep => WriteOutcome::Superseded(self.data[&slot].stamp),
+                    })
+                })
+            }
+            DiskRequest::Read { unit, table, key, durable: _ } => {
+                DiskAnswer::Read(self.data.get(&(unit, table, key)).cloned())
+            }
+            DiskRequest::Range { units, table, prefix, after, limit, reverse, .. } => {
+                let place = (&prefix[..], &after[..], reverse && !self.reads_forward);
+                DiskAnswer::Range(self.range(&units, table, place, limit as usize))
+            }
+            DiskRequest::EndCursors(_) => DiskAnswer::CursorsEnded,
+            DiskRequest::Sweep { state, from: _ } => self.sweep(&state),
+            DiskRequest::Unit(ask) => DiskAnswer::Unit(self.on_unit(*ask)),
+            DiskRequest::Tree(ask) => DiskAnswer::Tree(self.on_tree(*ask)),
+            DiskRequest::Floor(ask) => DiskAnswer::Floor(self.on_floor(*ask)),
+            DiskRequest::KeepHint { target, hint } => self.keep(target, hint),
+            DiskRequest::ReadHint { targets, unit, table, key } => {
+                DiskAnswer::Read(self.kept_version(&targets, (unit, table, &key)))
+            }
+            DiskRequest::Hints { target, after } => self.page(target, after.as_ref()),
+            DiskRequest::RemoveHint { target, hint } => self.remove(target, &hint),
+            DiskRequest::DropHints { target, before, custody, after: _ } => {
+                self.give_up(target, before, custody)
+            }
+            DiskRequest::ChangeHint(ask) => self.change_kept(*ask),
+            DiskRequest::Causal(ask) => DiskAnswer::Causal(self.causal(*ask)),
+            DiskRequest::Register(ask) => DiskAnswer::Register(self.consensus(*ask)),
+            DiskRequest::Persist(records) => {
+                self.meta.extend(records);
+                DiskAnswer::Persisted
+            }
+            DiskRequest::Flush => DiskAnswer::Flushed,
+            DiskRequest::Compact => DiskAnswer::Compacted,
+            DiskRequest::Measure => self.measured(),
+        }
+    }
+}
