@@ -1,4 +1,4 @@
-//! Whether all is well, in words: damage, hints, comparisons with other owners, a plan that is carried out. What
+//! Whether all is well, in words: alarms, damage, hints, comparisons with other owners, a plan that is carried out. What
 //! an operator looks for first stands first, and what is not as it should be is marked.
 
 use core::time::Duration;
@@ -85,15 +85,17 @@ fn lines(view: &View, state: &ClusterState) -> Vec<Line> {
         "{} needed, {} present; all owners of some partition gone at once: {:.2e}",
         reserve.needed, reserve.present, reserve.loss_high
     );
-    vec![
-        line("Members", members, others.is_empty()),
+    let mut lines = vec![line("Members", members, others.is_empty())];
+    lines.extend(view.keeper.alarms.iter().map(|alarm| line("Alarm", alarm.text.clone(), false)));
+    lines.extend([
         line("Reserve", reserved, reserve.present >= reserve.needed),
         line("Disk", disk, health.lost_units == 0),
         line("Scrub", scrub, true),
         line("Hints", hints, held.custody == 0),
         line("Comparisons", compared, true),
         line("Keys that differed", format!("{} since the start", repair.lacks), true),
-    ]
+    ]);
+    lines
 }
 
 fn plan(page: &mut String, state: &ClusterState) {

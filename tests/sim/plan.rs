@@ -10,7 +10,8 @@ use roundtable::node::NodeConfig;
 use roundtable::types::{Founder, NodeName, Role, Zone};
 
 use crate::world::{
-    CausalPlan, FloodPlan, RegisterPlan, RepairPlan, SchemaPlan, SloppyPlan, TopologyPlan,
+    CausalPlan, FloodPlan, KeeperPlan, RegisterPlan, RepairPlan, SchemaPlan, SloppyPlan,
+    TopologyPlan,
 };
 
 /// One millisecond of virtual time, in nanoseconds.
@@ -126,6 +127,8 @@ pub(crate) struct Plan {
     pub(crate) flood: Option<FloodPlan>,
     /// Whether and how often members come and go. Those who come are the last of `configs`.
     pub(crate) topology: Option<TopologyPlan>,
+    /// Whether and how long members are waited for before their place is taken.
+    pub(crate) keeper: Option<KeeperPlan>,
     /// Whether and how owners compare themselves with each other.
     pub(crate) repair: Option<RepairPlan>,
     /// How long faults last.
@@ -245,6 +248,8 @@ impl Plan {
         }
         let repair = RepairPlan::draw(seed);
         configs.iter_mut().for_each(|config| RepairPlan::bound(repair, config));
+        let keeper = KeeperPlan::draw(seed, topology.is_some());
+        configs.iter_mut().for_each(|config| KeeperPlan::bound(keeper, config));
         let flood = FloodPlan::draw(seed);
         configs.iter_mut().for_each(|config| flood.iter().for_each(|plan| plan.bound(config)));
         Plan {
@@ -255,6 +260,7 @@ impl Plan {
             crash: draw_crash(&mut rng, &faults, nodes),
             clock: draw_clock(&mut rng, &faults, nodes).with(topology),
             topology,
+            keeper,
             register: RegisterPlan::draw(seed, expiring),
             clients: ClientPlan { expiring, timed: draw_timed(seed), ..draw_clients(&mut rng) },
             schema: SchemaPlan::draw(seed),

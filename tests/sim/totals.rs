@@ -130,6 +130,10 @@ totals! {
     plans_ended,
     /// Plans that were rolled back.
     rollbacks,
+    /// Members that were kept away for longer than is waited for them.
+    stayed_away,
+    /// Members that were replaced without an operator.
+    relieved,
     /// Changes that were told that others were faster.
     plan_conflicts,
     /// Members of the council that died because a step was decided.

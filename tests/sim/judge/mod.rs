@@ -4,6 +4,7 @@
 mod answers;
 mod births;
 mod durability;
+mod keeper;
 mod monotonic;
 mod moves;
 mod planted;
@@ -16,6 +17,7 @@ use core::fmt;
 pub(crate) use answers::{Answers, Asked, lost_fault, receipt_fault};
 pub(crate) use births::Births;
 pub(crate) use durability::Durability;
+pub(crate) use keeper::relief_fault;
 pub(crate) use monotonic::Monotonic;
 pub(crate) use moves::Moves;
 pub(crate) use planted::TESTS;
@@ -67,6 +69,8 @@ pub(crate) enum Checker {
     Placement,
     /// I7, I15: no step of a move before what it rests on is durable.
     Moves,
+    /// Nobody who lives and can be reached is replaced.
+    Keeper,
     /// No panic and no broken assertion.
     Panic,
     /// The run itself went as it should: it found time for its operations.
@@ -75,7 +79,7 @@ pub(crate) enum Checker {
 
 impl Checker {
     /// Every checker.
-    pub(crate) const ALL: [Checker; 22] = [
+    pub(crate) const ALL: [Checker; 23] = [
         Checker::Register,
         Checker::Monotonic,
         Checker::Causal,
@@ -96,6 +100,7 @@ impl Checker {
         Checker::Handoff,
         Checker::Placement,
         Checker::Moves,
+        Checker::Keeper,
         Checker::Panic,
         Checker::Run,
     ];
@@ -123,6 +128,7 @@ impl Checker {
             Checker::Handoff => "handoff",
             Checker::Placement => "placement",
             Checker::Moves => "moves",
+            Checker::Keeper => "keeper",
             Checker::Panic => "panic",
             Checker::Run => "run",
         }

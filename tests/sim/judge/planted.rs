@@ -7,13 +7,13 @@ use roundtable::message::{
     Receipt, RoundId, View,
 };
 use roundtable::types::{
-    Class, ClassId, ClusterState, Epoch, Key, Move, MovePhase, NodeId, Nonce, OpId, Partition,
-    Record, RequestId, Stamp, Time, Unit, Value, WallTime,
+    Class, ClassId, ClusterState, Decision, DecisionKind, Epoch, Key, Move, MovePhase, NodeId,
+    Nonce, OpId, Partition, Record, RequestId, Stamp, Time, Unit, Value, WallTime,
 };
 
 use super::{
     Answers, Asked, Births, Durability, Monotonic, Moves, Schema, Stamps, lost_fault,
-    receipt_fault, share_fault, taken_fault,
+    receipt_fault, relief_fault, share_fault, taken_fault,
 };
 
 /// A test of a checker.
@@ -31,6 +31,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("a_second_state_a_second_birth_and_an_old_disk_that_serves_are_found", births),
     ("a_state_that_few_of_its_council_hold_is_found", in_force),
     ("a_step_of_a_move_that_was_not_due_is_found", moves),
+    ("a_member_that_lives_and_is_replaced_is_found", relieved),
     ("a_table_that_is_denied_or_outlives_its_end_is_found", schema),
 ];
 
@@ -42,6 +43,20 @@ fn passes(what: &str, verdict: Result<(), String>) -> Result<(), String> {
 
 fn found(what: &str, verdict: Result<(), String>) -> Result<(), String> {
     if verdict.is_ok() { Err(format!("{what} should be found")) } else { Ok(()) }
+}
+
+fn relieved() -> Result<(), String> {
+    let decision = Decision {
+        epoch: Epoch(7),
+        kind: DecisionKind::Replaced,
+        subject: NodeId(2),
+        reason: "it is down".to_owned(),
+    };
+    passes("one that is away", relief_fault(&decision, None))?;
+    let just_back = Some(std::time::Duration::from_secs(1));
+    passes("one that is back since it was decided", relief_fault(&decision, just_back))?;
+    let long = Some(std::time::Duration::from_secs(30));
+    found("one that has been there all the time", relief_fault(&decision, long))
 }
 
 fn moves() -> Result<(), String> {

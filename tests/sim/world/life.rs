@@ -258,6 +258,7 @@ impl World {
             let verdict = self.moves.in_force(state);
             self.judge(Checker::Moves, verdict);
             self.note_topology(state);
+            self.judge_reliefs(state);
         }
         if view.phase == Phase::Serving {
             self.hosts[host].served = Some(view.hello.boot);

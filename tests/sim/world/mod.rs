@@ -7,6 +7,7 @@ mod disk;
 mod finish;
 mod flood;
 mod host;
+mod keeper;
 mod life;
 mod nemesis;
 mod network;
@@ -42,6 +43,7 @@ use crate::trace::{Detail, Trace};
 pub(crate) use causal::CausalPlan;
 pub(crate) use flood::FloodPlan;
 use host::{Host, WallClock};
+pub(crate) use keeper::KeeperPlan;
 use network::Network;
 use queue::Queue;
 pub(crate) use register::RegisterPlan;
@@ -78,6 +80,8 @@ pub(crate) enum Happening {
     UseTables,
     Apply,
     ChangeTopology,
+    StayAway,
+    LookAround,
     TurnPlan(PlanChange),
     MakeCausal,
     CausalOutage,
@@ -154,6 +158,7 @@ pub(crate) struct World {
     causal: causal::CausalUse,
     register: register::RegisterUse,
     topology: topology::TopologyUse,
+    keeper: keeper::KeeperUse,
     durability: Durability,
     stamps: Stamps,
     monotonic: Monotonic,
@@ -211,6 +216,7 @@ impl World {
             causal: causal::CausalUse::new(seed, plan.causal),
             register: register::RegisterUse::new(seed, plan.register),
             topology: topology::TopologyUse::new(seed, plan.topology),
+            keeper: keeper::KeeperUse::new(seed),
             durability: Durability::default(),
             stamps: Stamps::default(),
             monotonic: Monotonic::default(),
@@ -241,6 +247,7 @@ impl World {
         self.schedule_floods();
         self.schedule_always_sloppy();
         self.schedule_topology();
+        self.schedule_keeper();
         self.queue.push(self.plan.turmoil, Happening::Peace);
         while self.stage < Stage::Over && self.findings.is_empty() {
             let Some((at, happening)) = self.queue.pop() else { break };
@@ -281,6 +288,8 @@ impl World {
             Happening::UseTables => self.use_tables(),
             Happening::Apply => self.apply_to_join(),
             Happening::ChangeTopology => self.change_topology(),
+            Happening::StayAway => self.stay_away(),
+            Happening::LookAround => self.look_around(),
             Happening::TurnPlan(change) => self.turn_plan(change),
             Happening::MakeCausal => self.make_causal(),
             Happening::CausalOutage => self.causal_outage(),

@@ -65,6 +65,13 @@ impl Network {
         !self.link(from, to).cut && !self.link(to, from).cut
     }
 
+    /// Whether messages come through in both directions, without delay or loss.
+    pub(crate) fn is_clear(&mut self, one: usize, other: usize) -> bool {
+        let lossy = self.loss > 0.0;
+        let clear = |link: &Link| !link.cut && link.slow == 0;
+        !lossy && clear(self.link(one, other)) && clear(self.link(other, one))
+    }
+
     /// Breaks all streams of a node.
     pub(crate) fn reset(&mut self, node: usize) -> Vec<(usize, usize)> {
         let others: Vec<usize> = (0..self.nodes).filter(|other| *other != node).collect();
