@@ -328,6 +328,10 @@ impl World {
             self.topology.replaced = true;
             return Some(StageOrder::Replace { old, new });
         }
+        // Somebody has to be left in reserve for who stays away.
+        if self.plan.keeper.is_some() && rng.u8(..3) != 0 {
+            return None;
+        }
         match rng.u8(..10) {
             0..5 => any(rng, &reserved).map(StageOrder::Join),
             5..7 => {
