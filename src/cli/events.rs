@@ -43,6 +43,11 @@ struct Told {
     event: EventLine,
 }
 
+#[allow(clippy::disallowed_methods, reason = "events bear the nodes' wall time, and so does this")]
+fn since_1970() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
 /// Shows events.
 pub(crate) async fn run(
     context: &Context<'_>,
@@ -52,8 +57,7 @@ pub(crate) async fn run(
     let mut after: BTreeMap<String, u64> = BTreeMap::new();
     let (mut shown, failed) = ask(context, &mut after).await?;
     let least = args.since.map_or(0, |since| {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        u64::try_from(now.saturating_sub(since).as_nanos()).unwrap_or(u64::MAX)
+        u64::try_from(since_1970().saturating_sub(since).as_nanos()).unwrap_or(u64::MAX)
     });
     shown.retain(|told| told.event.time_ns >= least);
     let over = shown.len().saturating_sub(args.limit);

@@ -269,10 +269,8 @@ mod tests {
             key
         };
         let of = |units: Vec<HotUnit>, keys: Vec<HotKey>| {
-            let mut hot = Hot::default();
-            hot.operations = units.iter().map(|unit| unit.reads).sum();
-            (hot.units, hot.keys) = (units, keys);
-            hot
+            let operations = units.iter().map(|unit| unit.reads).sum();
+            Hot { operations, units, keys, ..Hot::default() }
         };
         let merged = merge(vec![
             of(vec![unit(7, 3.0), unit(9, 2.0)], vec![key("a", 3.0, 0.0), key("b", 2.0, 1.0)]),

@@ -3,6 +3,7 @@
 
 use core::time::Duration;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use super::Node;
 use super::disk::Pending;
@@ -16,6 +17,8 @@ use crate::types::{ClusterState, Epoch, NodeId, Now, PlanStatus, Time, limits};
 
 /// What a member has told so many periods ago counts no more.
 const TOLD_WITHIN_PERIODS: u32 = 120;
+/// So long after its own grace time, at most, a node expects a majority to have found the same.
+const OVERDUE_MAX: Duration = Duration::from_secs(60);
 
 /// What a node knows for the orchestrator.
 #[derive(Debug, Default)]
@@ -74,6 +77,12 @@ impl Watched for HeardBy<'_> {
         known.liveness == Liveness::Alive && lately && says
     }
 
+    fn overdue(&self, member: NodeId) -> bool {
+        let Some(grace) = self.0.config.replace_after else { return false };
+        let beyond = grace.saturating_add(grace.min(OVERDUE_MAX));
+        self.0.keeper.down_for(self.0.now, member).is_some_and(|down| down >= beyond)
+    }
+
     fn idles(&self, member: NodeId) -> bool {
         let since = self.0.keeper.idle.get(&member);
         let grace = self.0.config.replace_after;
@@ -113,8 +122,8 @@ impl Node {
             self.keeper.idle.entry(id).or_insert(now.mono);
         }
         for id in down {
-            if !self.keeper.down.contains_key(&id) {
-                self.keeper.down.insert(id, now.mono);
+            if let Entry::Vacant(missing) = self.keeper.down.entry(id) {
+                missing.insert(now.mono);
                 self.record_member(now, EventKind::MemberDown, id, "it does not answer");
             }
         }

@@ -237,12 +237,16 @@ impl Node {
             now: now.mono,
             effects: VecDeque::new(),
         };
-        match me {
-            Err(reason) => node.refuse(reason),
-            Ok(_) => node.awaken(now, restored),
-        }
-        node.publish();
+        node.boot(now, me, restored);
         node
+    }
+
+    fn boot(&mut self, now: Now, me: Result<NodeId, String>, restored: Restored) {
+        match me {
+            Err(reason) => self.refuse(reason),
+            Ok(_) => self.awaken(now, restored),
+        }
+        self.publish();
     }
 
     /// Takes one event in. Never fails, never blocks.

@@ -382,7 +382,7 @@ fn topology() -> Topology {
         losses: vec![Loss { unit, epoch: Epoch(2), gone: vec![NodeId(1), NodeId(2)] }],
         origins: vec![5 << 80],
         relieved: vec![Relieved { id: NodeId(2), by: Some(NodeId(3)), epoch: Epoch(2) }],
-        decisions: DecisionKind::ALL.map(|kind| decision(kind)).to_vec(),
+        decisions: DecisionKind::ALL.map(decision).to_vec(),
     }
 }
 

@@ -136,7 +136,7 @@ fn watched(at: &str) {
     assert!(kvctl(at, "metrics").stdout.ends_with("# EOF\n"));
     assert_eq!(kvctl(at, "metrics --node n9").code, 2);
 
-    let reader = std::thread::spawn({
+    let reader = spawn({
         let at = at.to_owned();
         move || kvctl_with(&at, &["shell"], "get greeting\n".repeat(3000).as_bytes()).code
     });
@@ -197,4 +197,10 @@ async fn acknowledged_writes_are_read_while_a_node_is_killed() {
     assert_eq!(register(&history), []);
     let failed = report.outcomes.values().map(Outcomes::failed).sum::<u64>();
     assert!(failed < 100, "{failed} of 6000 failed: {:?}", report.outcomes);
+}
+
+fn spawn<T: Send + 'static>(
+    run: impl FnOnce() -> T + Send + 'static,
+) -> std::thread::JoinHandle<T> {
+    std::thread::Builder::new().spawn(run).unwrap()
 }

@@ -9,7 +9,7 @@ async fn a_program_without_async_reads_writes_updates_and_scans() {
     let cluster = Cluster::start().await;
     let builder = Client::builder().endpoints(cluster.endpoints());
     // A thread of its own has no runtime, as a program without async has none.
-    let program = std::thread::spawn(move || {
+    let program = spawn(move || {
         let kv = blocking::Client::new(builder).unwrap();
         for key in 0..30 {
             kv.wait(kv.put(format!("k{key:02}"), "v")).unwrap();
@@ -20,7 +20,7 @@ async fn a_program_without_async_reads_writes_updates_and_scans() {
         kv.wait(kv.tables().create("counters").kind(TableKind::Linearizable)).unwrap();
         let other = kv.clone();
         let counts = [kv, other].map(|kv| {
-            std::thread::spawn(move || {
+            spawn(move || {
                 for _ in 0..10 {
                     let update = kv.update("n").table("counters").run(|values| {
                         let count = values.first().map_or(0, |count| count.len());
@@ -39,5 +39,11 @@ async fn a_program_without_async_reads_writes_updates_and_scans() {
     let inside = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| kv.wait(kv.get("n"))));
     assert!(inside.is_err(), "async code must not wait");
     // Nor may its runtime end here.
-    std::thread::spawn(move || drop(kv)).join().unwrap();
+    spawn(move || drop(kv)).join().unwrap();
+}
+
+fn spawn<T: Send + 'static>(
+    run: impl FnOnce() -> T + Send + 'static,
+) -> std::thread::JoinHandle<T> {
+    std::thread::Builder::new().spawn(run).unwrap()
 }

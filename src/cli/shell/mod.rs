@@ -130,7 +130,7 @@ fn stdin_lines(runtime: &Runtime) -> mpsc::Receiver<Result<String, Failure>> {
         }
     };
     // It is not waited for: like any reader of stdin it may be blocked for ever.
-    let _ = runtime.spawn_blocking(read);
+    drop(runtime.spawn_blocking(read));
     lines
 }
 

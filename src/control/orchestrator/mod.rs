@@ -35,6 +35,9 @@ pub trait Watched: Heard {
     fn me(&self) -> NodeId;
     /// Whether `teller` is alive and has told lately that it has held `member` down for its whole grace.
     fn says_down(&self, teller: NodeId, member: NodeId) -> bool;
+    /// Whether this node has held a member down for so much longer than its grace time that others have had
+    /// the time to find the same, and to tell.
+    fn overdue(&self, member: NodeId) -> bool;
     /// Whether a member has answered for a whole grace time without serving.
     fn idles(&self, member: NodeId) -> bool;
     /// What a member has said of its disk.
@@ -145,8 +148,11 @@ fn verdict(state: &ClusterState, seen: &impl Watched, id: NodeId) -> Verdict {
     let wanted = state.members.len() / 2 + 1;
     if have >= wanted || crate::mutant!("orchestrator-without-majority") {
         Verdict::Dead
-    } else {
+    } else if seen.overdue(id) {
         Verdict::Undecided(have, wanted)
+    } else {
+        // Members find it at different moments: that is no reason to wake anybody.
+        Verdict::Fine
     }
 }
 

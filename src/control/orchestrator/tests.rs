@@ -15,6 +15,8 @@ struct World {
     /// Who is down, and who says that it has been for long.
     down: BTreeMap<u32, Vec<u32>>,
     suspected: Vec<u32>,
+    /// Down for the grace time, and not for longer.
+    fresh: Vec<u32>,
     idle: Vec<u32>,
     rooms: BTreeMap<u32, Room>,
 }
@@ -63,6 +65,9 @@ impl Watched for World {
     }
     fn says_down(&self, teller: NodeId, member: NodeId) -> bool {
         self.down.get(&member.0).is_some_and(|tellers| tellers.contains(&teller.0))
+    }
+    fn overdue(&self, member: NodeId) -> bool {
+        !self.fresh.contains(&member.0)
     }
     fn idles(&self, member: NodeId) -> bool {
         self.idle.contains(&member.0)
@@ -115,6 +120,7 @@ fn who_is_down_for_good_is_replaced_and_nobody_else() {
     let mut suspected = World::down(&[2], most);
     suspected.suspected = vec![2];
     let idle = World { idle: vec![2], ..World::default() };
+    let fresh = World { fresh: vec![2], ..World::down(&[2], &[1, 3]) };
     let mut full = World::down(&[2], most);
     full.rooms = BTreeMap::from([(2, room(100, 0)), (6, room(0, 99))]);
     let mut fuller = full.clone();
@@ -125,6 +131,7 @@ fn who_is_down_for_good_is_replaced_and_nobody_else() {
         ("all are there", 5, &["z1"], World::default(), ""),
         ("a majority says so", 5, &["z1"], World::down(&[2], most), "Relieve 2>6"),
         ("half of six do", 5, &["z1"], World::down(&[2], &[1, 3, 4]), "no-majority"),
+        ("others have yet to tell", 5, &["z1"], fresh, ""),
         ("not in the proposer's eyes", 5, &["z1"], World::down(&[2], &[3, 4, 5, 6]), ""),
         ("it is suspected again: it was heard", 5, &["z1"], suspected, ""),
         ("it answers, and does not serve", 5, &["z1"], idle, "not-serving"),
