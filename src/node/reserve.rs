@@ -1,5 +1,7 @@
 //! Whether enough members are reserved for failures, and how likely it is that all owners of a partition
-//! are gone at once: hands the state in force to `control::capacity`. The sums are made once a state.
+//! are gone at once: hands the state in force to `control::capacity`. The sums are made once a state; while
+//! units move each step is a state, so they wait for the plan's end: users do not pay for figures of a ring that
+//! will be another one at once.
 
 use super::Node;
 use crate::control::capacity;
@@ -16,14 +18,15 @@ impl Node {
     /// Makes the sums of a state that has come into force.
     pub(super) fn weigh_reserve(&mut self) {
         let Some(state) = self.state.clone() else { return };
-        if self.topology.reserve.of.is_none_or(|(epoch, _)| epoch != state.epoch) {
+        let moves = state.topology.plan.is_some();
+        if self.topology.reserve.of.is_none_or(|(epoch, _)| epoch != state.epoch && !moves) {
             self.topology.reserve.of = Some((state.epoch, self.weighed(&state)));
         }
     }
 
     /// What should be reserved, and who is and answers.
     pub(super) fn reserve_facts(&self, state: &ClusterState) -> ReserveFacts {
-        let known = self.topology.reserve.of.filter(|(epoch, _)| *epoch == state.epoch);
+        let known = self.topology.reserve.of;
         let facts = known.map_or_else(|| self.weighed(state), |(_, facts)| facts);
         let reserved = state.members.iter().filter(|member| member.role == Role::Reserved);
         let is_up = |id| id == self.me || self.members.is_reachable(id);
