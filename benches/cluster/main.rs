@@ -77,7 +77,7 @@ fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.expect("a runtime");
     if has("--scan") {
-        println!("{}", runtime.block_on(scan::run(options.quick)));
+        println!("{}", runtime.block_on(scan::run(options.quick, options.hold)));
         return;
     }
     if has("--kinds") {

@@ -1,6 +1,6 @@
 //! What a scan costs the servers: all pairs as one stream, beside the same pages asked for one by one.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use roundtable::client::{Client, Lane};
 use tokio_stream::StreamExt;
@@ -14,9 +14,9 @@ const PAGES: u64 = 200;
 /// Writers that fill the cluster.
 const WRITERS: u64 = 64;
 
-/// Fills three nodes and scans them; the text is for people.
+/// Fills three nodes and scans them, for so long if that is asked for; the text is for people.
 #[allow(clippy::cast_precision_loss, clippy::disallowed_methods, reason = "figures for people")]
-pub(crate) async fn run(quick: bool) -> String {
+pub(crate) async fn run(quick: bool, hold: Option<Duration>) -> String {
     let pairs: u64 = if quick { 100_000 } else { 1_000_000 };
     let fleet = Fleet::start(System::Interval).await;
     fill(&fleet, pairs).await;
@@ -29,7 +29,14 @@ pub(crate) async fn run(quick: bool) -> String {
         text +=
             &format!("{what:<14} {rate:>9.0} pairs/s {each:>9.0} a core {page:>7.0} us a page\n");
     };
-    for _ in 0..2 {
+    let filled = Instant::now();
+    if hold.is_some() {
+        eprintln!("{}: processes {}", fleet.system.name(), fleet.pids());
+    }
+    for round in 0.. {
+        if round >= 2 && hold.is_none_or(|hold| filled.elapsed() >= hold) {
+            break;
+        }
         let (began, cpu) = (Instant::now(), fleet.cpu());
         let mut count = 0;
         let mut pages = client.scan().prefix("s").pages();
