@@ -37,8 +37,8 @@ pub struct Scan {
     spare: Vec<NodeId>,
     /// Entries that are asked of each.
     share: u32,
-    /// The newest version of every key in the answers so far.
-    newest: BTreeMap<Key, Record>,
+    /// The newest version of every key in the answers so far, in the order in which keys are read.
+    newest: Vec<(Key, Record)>,
     /// The same of a causal table: the merge of all answers.
     sets: BTreeMap<Key, SiblingSet>,
     /// Bytes of the answers so far.
@@ -146,7 +146,7 @@ impl Scan {
         members.sort_unstable();
         members.dedup();
         let (answered, failed) = (Vec::new(), BTreeMap::new());
-        let (newest, frontier, retry_at) = (BTreeMap::new(), None, Time(u64::MAX));
+        let (newest, frontier, retry_at) = (Vec::new(), None, Time(u64::MAX));
         let (bytes, sets) = (0, BTreeMap::new());
         let (spare, share) = (Vec::new(), order.limit);
         let mut scan = Scan {
@@ -212,18 +212,13 @@ impl Scan {
                         self.frontier = Some(last.clone());
                     }
                 }
-                for (key, record) in entries {
-                    if self.order.kind == TableKind::Causal {
-                        self.merge_siblings(key, record);
-                        continue;
+                if self.order.kind == TableKind::Causal {
+                    entries.into_iter().for_each(|(key, record)| self.merge_siblings(key, record));
+                } else {
+                    for (_, record) in &entries {
+                        step.clock.observe(step.now.wall, record.stamp);
                     }
-                    step.clock.observe(step.now.wall, record.stamp);
-                    let held = self.newest.get(&key);
-                    let newer = held.is_none_or(|held| order(held, &record).is_lt());
-                    if newer {
-                        self.bytes += key.as_bytes().len() + record.bytes();
-                        self.newest.insert(key, record);
-                    }
+                    self.merge_newest(entries);
                 }
                 if self.weakest_unit() >= self.order.r {
                     self.reply(step);
@@ -289,14 +284,12 @@ impl Scan {
         }
     }
 
-    /// Whether a page, whose keys are in order, goes the way that was asked for, and begins behind where it
-    /// was to. Of one that does not, the last key is no bound for what the member has.
+    /// Whether a page has its keys in the order that was asked for, and begins behind where it was to. Of
+    /// one that does not, the last key is no bound for what the member has.
     fn is_as_asked(&self, entries: &[(Key, Record)]) -> bool {
-        let (Some((first, _)), Some((last, _))) = (entries.first(), entries.last()) else {
-            return true;
-        };
+        let Some((first, _)) = entries.first() else { return true };
         let ScanOrder { reverse, after, .. } = &self.order;
-        let goes_on = entries.len() < 2 || (last < first) == *reverse;
+        let goes_on = entries.is_sorted_by(|(a, _), (b, _)| if *reverse { b < a } else { a < b });
         let (first, after) = (first.as_bytes(), &after[..]);
         let is_behind = after.is_empty() || if *reverse { first < after } else { first > after };
         goes_on && is_behind || crate::mutant!("scan-page-unchecked")
@@ -309,6 +302,30 @@ impl Scan {
         } else {
             key > other
         }
+    }
+
+    /// Merges an answer with those before: all are in order, so it is one walk along both.
+    fn merge_newest(&mut self, entries: Vec<(Key, Record)>) {
+        if self.newest.is_empty() {
+            self.bytes = entries.iter().map(|(key, r)| key.as_bytes().len() + r.bytes()).sum();
+            self.newest = entries;
+            return;
+        }
+        let held = core::mem::take(&mut self.newest);
+        let mut merged = Vec::with_capacity(held.len().max(entries.len()) + 16);
+        let mut held = held.into_iter().peekable();
+        for (key, record) in entries {
+            merged.extend(core::iter::from_fn(|| held.next_if(|(at, _)| self.is_beyond(&key, at))));
+            match held.next_if(|(at, _)| *at == key) {
+                Some((at, older)) if order(&older, &record).is_ge() => merged.push((at, older)),
+                _ => {
+                    self.bytes += key.as_bytes().len() + record.bytes();
+                    merged.push((key, record));
+                }
+            }
+        }
+        merged.extend(held);
+        self.newest = merged;
     }
 
     /// Merges a key of a causal table, whose set travels in the place of a value. One that does not
@@ -442,18 +459,14 @@ impl Scan {
 
     /// What is there to show, in the order it is read.
     fn visible(&mut self, wall: WallTime) -> Vec<ScanEntry> {
-        let mut visible: Vec<ScanEntry> = if self.order.kind == TableKind::Causal {
-            let sets = core::mem::take(&mut self.sets);
-            sets.iter().filter_map(|(key, set)| Self::shown(key, set, wall)).collect()
-        } else {
+        if self.order.kind != TableKind::Causal {
             let newest = core::mem::take(&mut self.newest).into_iter();
             let visible = newest.filter(|(_, record)| record.is_visible(wall));
-            visible.map(|(key, record)| ScanEntry { key, record, siblings: 1 }).collect()
-        };
-        if self.order.reverse {
-            visible.reverse();
+            return visible.map(|(key, record)| ScanEntry { key, record, siblings: 1 }).collect();
         }
-        visible
+        let sets = core::mem::take(&mut self.sets);
+        let shown = sets.iter().filter_map(|(key, set)| Self::shown(key, set, wall));
+        if self.order.reverse { shown.rev().collect() } else { shown.collect() }
     }
 
     fn fail(&mut self, step: &mut Step<'_>) {
