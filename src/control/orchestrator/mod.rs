@@ -2,6 +2,7 @@
 //! state and of what a node has heard; they act by an epoch, proposed like any other.
 //! `docs/orchestrator.md` has the rules and their reasons.
 
+mod detour;
 mod order;
 #[cfg(test)]
 mod tests;
@@ -282,7 +283,9 @@ fn relieve(
         }
     }
     let first = reliefs.first().and_then(|relief| state.member(relief.member))?;
-    let order = Order::new(state, OrderKind::Relieve, reliefs);
+    let is_relieved = |id: NodeId| reliefs.iter().any(|relief| relief.member == id);
+    let down = dead.iter().map(|member| member.id).filter(|id| !is_relieved(*id)).collect();
+    let order = Order { down, ..Order::new(state, OrderKind::Relieve, reliefs) };
     let mut next = state.clone();
     next.epoch = Epoch(state.epoch.0.saturating_add(1));
     // A plan that is to be cut short before is over by then.

@@ -8,6 +8,7 @@ use crate::types::{
     ClusterState, Decision, DecisionKind, Epoch, NodeId, PlanStatus, Relieved, Role, limits,
 };
 
+use super::detour;
 use crate::control::plan;
 
 /// A decision.
@@ -19,6 +20,8 @@ pub struct Order {
     pub kind: OrderKind,
     /// About whom; never empty.
     pub reliefs: Vec<Relief>,
+    /// Others that are down: they are given nothing.
+    pub down: Vec<NodeId>,
 }
 
 /// What a decision does.
@@ -56,7 +59,7 @@ impl Relief {
 
 impl Order {
     pub(super) fn new(state: &ClusterState, kind: OrderKind, reliefs: Vec<Relief>) -> Order {
-        Order { epoch: state.epoch, kind, reliefs }
+        Order { epoch: state.epoch, kind, reliefs, down: Vec::new() }
     }
 }
 
@@ -72,7 +75,7 @@ pub(in crate::control) fn apply(next: &mut ClusterState, order: &Order) -> Resul
     }
     let first = order.reliefs.first().ok_or_else(conflict)?;
     match order.kind {
-        OrderKind::Relieve => relieve(next, &order.reliefs)?,
+        OrderKind::Relieve => relieve(next, order)?,
         OrderKind::CutShort => cut_short(next)?,
         OrderKind::RollBack => plan::roll_back(next)?,
         OrderKind::Retarget => {
@@ -102,7 +105,7 @@ fn conflict() -> OpError {
     OpError::new(ErrorCode::PlanConflict, "the orchestrator has chosen this on another state")
 }
 
-fn relieve(next: &mut ClusterState, reliefs: &[Relief]) -> Result<(), OpError> {
+fn relieve(next: &mut ClusterState, Order { reliefs, down, .. }: &Order) -> Result<(), OpError> {
     if next.topology.plan.is_some() {
         return Err(conflict());
     }
@@ -124,10 +127,12 @@ fn relieve(next: &mut ClusterState, reliefs: &[Relief]) -> Result<(), OpError> {
     let mut changed = next.clone();
     // Part of what the plan is told by, so that it is no other's.
     changed.topology.relieved.clone_from(&relieved);
-    let draft = plan::draft_of(&changed, (members, Vec::new()), &replaced);
+    let mut draft = plan::draft_of(&changed, (members, Vec::new()), &replaced);
     if !draft.reasons.is_empty() {
         return Err(OpError::new(ErrorCode::PlanInvalid, draft.reasons.join("; ")));
     }
+    let moves = detour::around(next, &draft.members, draft.moves, (reliefs, down));
+    draft.moves = moves.map_err(|text| OpError::new(ErrorCode::PlanInvalid, text))?;
     next.topology.relieved = relieved;
     plan::begin(next, draft);
     Ok(())

@@ -295,3 +295,44 @@ fn an_order_of_another_epoch_is_not_made() {
     let error = Change::Orchestrate(order).after(&six, RequestId(0)).unwrap_err();
     assert_eq!(error.code, crate::message::ErrorCode::PlanConflict);
 }
+
+/// These are down, and disks so full that only a reserved member can take a place.
+fn crowded(state: &ClusterState, down: &[u32]) -> World {
+    let active = state.members.iter().filter(|member| member.role == Role::Active);
+    let rooms = active.map(|member| (member.id.0, room(79, 21))).collect();
+    let all = state.members.iter().map(|member| member.id.0);
+    let tellers: Vec<u32> = all.filter(|id| !down.contains(id)).collect();
+    World { rooms, ..World::down(down, &tellers) }
+}
+
+#[test]
+fn a_replacement_gives_nothing_to_another_one_that_is_down() {
+    let (mut led_around, mut state) = (0, cluster(20, &["z0"]));
+    for round in 0..24 {
+        let active = state.members.iter().filter(|member| member.role == Role::Active);
+        // The one who looks is there, and both are of one zone: what is left of it gets more.
+        let zone = ["z0", "z1", "z2"][round % 3];
+        let active = active.filter(|member| member.id.0 > 1 && member.zone.as_str() == zone);
+        let active: Vec<u32> = active.map(|member| member.id.0).collect();
+        let down = [round, round + 1].map(|place| active[place % active.len()]);
+        let world = crowded(&state, &down);
+        {
+            let _armed = arm_mutant("orchestrator-fills-the-dead");
+            let order = look(&state, &world).order.unwrap();
+            let begun = Change::Orchestrate(order).after(&state, RequestId(0)).unwrap();
+            let again = look(&begun, &world).order;
+            led_around += u32::from(again.is_some_and(|it| it.kind == OrderKind::RollBack));
+        }
+        let count = state.topology.decisions.len();
+        let done = settle(state.clone(), &world);
+        let kinds: Vec<_> = done.topology.decisions[count..].iter().map(|it| it.kind).collect();
+        assert_eq!(kinds, [DecisionKind::Replaced], "{down:?}");
+        let left = down.into_iter().find(|id| role(&done, *id) == Role::Active).unwrap();
+        for unit in state.units().filter(|unit| done.owners(*unit).contains(&NodeId(left))) {
+            assert!(state.owners(unit).contains(&NodeId(left)), "{unit} goes to n{left}");
+        }
+        // All come back.
+        state = settle(done, &crowded(&state, &[]));
+    }
+    assert!(led_around > 3, "the claim gave units to members that are down {led_around} times");
+}
