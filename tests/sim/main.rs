@@ -19,6 +19,7 @@ mod planted;
 mod runner;
 mod totals;
 mod trace;
+mod weeks;
 mod world;
 
 use std::process::ExitCode;
@@ -32,6 +33,7 @@ const TESTS: &[Test] = &[
     ("kept_and_fresh_seeds_hold_every_invariant", runner::seeds_hold),
     ("a_seed_gives_the_same_trace_in_another_process", runner::seeds_repeat),
     ("planted_bugs_are_caught_by_their_checker", planted::are_caught),
+    ("weeks_of_failures_cost_no_copy_and_no_live_member", weeks::hold),
 ];
 
 fn main() -> ExitCode {

@@ -1,0 +1,122 @@
+//! What must hold in every week, and what is counted.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use roundtable::types::{ClusterState, DecisionKind, Epoch, NodeId, Role};
+
+use super::world::{GRACE, World};
+
+/// When nothing has changed for so long, n copies are there again: the grace time, and the filling of two
+/// members one after the other.
+const RESTORED_WITHIN: u64 = GRACE + 2 * 3600;
+
+/// The judge's book.
+#[derive(Default)]
+pub(super) struct Judge {
+    /// The first thing that was wrong.
+    pub(super) fault: Option<String>,
+    hashes: BTreeMap<Epoch, u128>,
+    copies: usize,
+    changed_at: u64,
+    plan: Option<u128>,
+    /// Days that were judged.
+    pub(super) days: u64,
+    /// Of these, days on whose noon an active member was down for longer than it takes to replace it.
+    pub(super) short: u64,
+    /// Noons at which all copies had to be there, and were.
+    pub(super) whole: u64,
+    /// Members whose places were taken.
+    pub(super) replaced: u64,
+    /// Units that plans have moved.
+    pub(super) moves: u64,
+}
+
+impl Judge {
+    pub(super) fn new(first: &ClusterState) -> Judge {
+        Judge { copies: first.units().count() * 3, ..Judge::default() }
+    }
+
+    pub(super) fn fail(&mut self, fault: String) {
+        self.fault.get_or_insert(fault);
+    }
+
+    /// Something that the cluster has to get over has begun, or ended.
+    pub(super) fn note_change(&mut self, now: u64) {
+        self.changed_at = now;
+    }
+
+    /// Somebody acts by a state, perhaps as the first.
+    pub(super) fn state(&mut self, world: &World, state: &ClusterState, hash: u128) {
+        let first = !self.hashes.contains_key(&state.epoch);
+        if *self.hashes.entry(state.epoch).or_insert(hash) != hash {
+            self.fail(format!("I7: epoch {} has two states", state.epoch));
+        }
+        if !first {
+            return;
+        }
+        for unit in state.units() {
+            let owners: BTreeSet<NodeId> = state.owners(unit).iter().copied().collect();
+            if owners.len() != 3 || state.owners(unit).len() != 3 {
+                self.fail(format!("I6: {unit:?} is owned by {:?}", state.owners(unit)));
+            }
+        }
+        let plan = state.topology.plan.as_ref();
+        if let Some(plan) = plan.filter(|plan| self.plan != Some(plan.hash)) {
+            self.moves += u64::from(plan.total);
+        }
+        self.plan = plan.map(|plan| plan.hash).or(self.plan);
+        let taken = |kind| matches!(kind, DecisionKind::Replaced | DecisionKind::Spread);
+        let decisions = state.topology.decisions.iter().filter(|d| d.epoch == state.epoch);
+        for decision in decisions.filter(|decision| taken(decision.kind)) {
+            self.replaced += 1;
+            let subject = decision.subject;
+            let hearing = world.nodes.keys().filter(|id| world.hears(**id, subject)).count();
+            if hearing > world.nodes.len() / 2 {
+                self.fail(format!(
+                    "{subject} is replaced in epoch {} ({}), and {hearing} members hear it",
+                    decision.epoch, decision.reason
+                ));
+            }
+        }
+    }
+
+    /// What there is at noon.
+    pub(super) fn noon(&mut self, world: &World, state: &ClusterState) {
+        self.days += 1;
+        let is_down = |id: NodeId| !world.nodes[&id].up;
+        let long = |id: NodeId| {
+            let held = world.nodes.keys().filter_map(|by| world.down_for(*by, id)).max();
+            is_down(id) && held.is_some_and(|held| held > GRACE + 300)
+        };
+        let active = state.members.iter().filter(|member| member.role == Role::Active);
+        let dead: Vec<NodeId> = active.map(|member| member.id).filter(|id| long(*id)).collect();
+        self.short += u64::from(!dead.is_empty());
+        let reserves = state.members.iter().filter(|m| m.role == Role::Reserved && !is_down(m.id));
+        let reserves = reserves.count();
+        if !world.is_whole() || world.now < self.changed_at + RESTORED_WITHIN {
+            return;
+        }
+        if !dead.is_empty() {
+            if reserves > 0 {
+                self.fail(format!("{dead:?} are down for long, and {reserves} are in reserve"));
+            }
+            return;
+        }
+        let there = |unit, id: &NodeId| !is_down(*id) && world.is_complete(state, *id, unit);
+        let copies = state
+            .units()
+            .map(|unit| state.owners(unit).iter().filter(|id| there(unit, id)).count());
+        let copies: usize = copies.sum();
+        // One that is down for less than its grace is an owner still.
+        let wanted = if state.members.iter().any(|m| m.role == Role::Active && is_down(m.id)) {
+            return;
+        } else {
+            self.copies
+        };
+        self.whole += 1;
+        if copies != wanted {
+            let plan = state.topology.plan.is_some();
+            self.fail(format!("I4: {copies} of {wanted} copies are there, a plan runs: {plan}"));
+        }
+    }
+}
