@@ -19,6 +19,8 @@ struct World {
     fresh: Vec<u32>,
     idle: Vec<u32>,
     rooms: BTreeMap<u32, Room>,
+    /// Who has mirrored how many units, and whose.
+    mirrors: BTreeMap<(u32, u32), u32>,
 }
 
 impl World {
@@ -74,6 +76,9 @@ impl Watched for World {
     }
     fn room(&self, member: NodeId) -> Room {
         self.rooms.get(&member.0).copied().unwrap_or_default()
+    }
+    fn mirrors(&self, member: NodeId, of: NodeId) -> u32 {
+        self.mirrors.get(&(member.0, of.0)).copied().unwrap_or_default()
     }
 }
 

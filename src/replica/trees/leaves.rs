@@ -49,16 +49,18 @@ fn cut(tree: &Tree, from: &Place) -> CopyLeaves {
 }
 
 /// The ranges of which the store does not hold just what is summed elsewhere, in order, those that meet
-/// as one.
+/// as one. `exactly`: also those of which nothing is elsewhere.
 pub(in crate::replica) fn differing(
     snapshot: &Snapshot,
     unit: Unit,
     sums: Vec<(Range, Sum)>,
+    exactly: bool,
 ) -> Result<Vec<Range>, DiskError> {
     let mut differing: Vec<Range> = Vec::new();
     for (range, theirs) in sums {
         // Of what is nowhere else nothing can be lacking.
-        if theirs.count == 0 || holds(snapshot, unit, &range, theirs)? {
+        let skips = theirs.count == 0 && (!exactly || crate::mutant!("mirror-skips-empty"));
+        if skips || holds(snapshot, unit, &range, theirs)? {
             continue;
         }
         match differing.last_mut().filter(|last| last.to.as_ref() == Some(&range.from)) {
