@@ -84,6 +84,8 @@ pub enum CopyTold {
     Exactly(CopyStretch, Option<CopyPlace>, Vec<CopyMark>),
     /// Of ranges that are to hold just that, empty ones included.
     ExactSums(Vec<(Range, Sum)>),
+    /// The same, of a unit that is only mirrored: what the own tree says is enough.
+    MirrorSums(Vec<(Range, Sum)>),
 }
 
 /// What is found to be lacking here of what a source has told.
@@ -91,6 +93,6 @@ pub enum CopyTold {
 pub enum CopyLack {
     /// To [`CopyTold::Marks`] and [`CopyTold::Exactly`]: these keys.
     Keys(Vec<CopyPlace>),
-    /// To [`CopyTold::Sums`] and [`CopyTold::ExactSums`]: something in these ranges, in order.
+    /// To the others: something in these ranges, in order.
     Ranges(Vec<Range>),
 }

@@ -11,7 +11,12 @@ use super::disk::Pending;
 use super::fills::UnitPending;
 use crate::control::{Room, mirror};
 use crate::message::{DiskRequest, FillRecord, MetaRecord, MirrorNews, Phase};
-use crate::types::{ClusterState, Epoch, NodeId, Now, Role, Unit, WallTime, limits};
+use crate::types::{ClusterState, Epoch, NodeId, Now, Role, Time, Unit, WallTime, limits};
+
+/// So much more of the disk than its share, in percent, may be taken before mirrors are deleted.
+const SHARE_SLACK: u64 = 5;
+/// How long a deleted one has to give its room back before the next goes.
+const DROP_PAUSE: Duration = Duration::from_secs(60);
 
 /// What is known of them beside what is on record of units.
 #[derive(Debug, Default)]
@@ -23,6 +28,8 @@ pub(super) struct Mirrors {
     units: Vec<Unit>,
     /// The unit that is being made equal to an owner, and since when.
     running: Option<(Unit, WallTime)>,
+    /// When one was last deleted for want of room.
+    dropped: Option<Time>,
     /// What is told, but for its age; and since when that counts.
     news: MirrorNews,
     oldest: Option<WallTime>,
@@ -95,6 +102,9 @@ impl Node {
             return;
         }
         self.look_up_mirrors(&state);
+        if self.takes_too_much(now) {
+            return;
+        }
         match self.next_mirror(now, &state) {
             Some((unit, true)) => {
                 self.fills.mirrors.running = Some((unit, now.wall));
@@ -165,6 +175,27 @@ impl Node {
         let most =
             facts.disk_bytes.saturating_add(free) / 100 * u64::from(self.config.mirror_share);
         wanted <= most
+    }
+
+    /// Mirrors give way where the disk is fuller than by much: the last one goes, and the next when that has given
+    /// its room back.
+    fn takes_too_much(&mut self, now: Now) -> bool {
+        let facts = self.replica;
+        let Some(free) = facts.free_bytes else { return false };
+        let share = u64::from(self.config.mirror_share) + SHARE_SLACK;
+        if facts.disk_bytes <= facts.disk_bytes.saturating_add(free) / 100 * share {
+            return false;
+        }
+        let waits = self.fills.mirrors.dropped.is_some_and(|at| now.mono.since(at) < DROP_PAUSE);
+        let mut units = self.fills.mirrors.units.iter().rev().copied();
+        let last = units.find(|unit| self.is_mirrored(*unit) && !self.is_due(*unit));
+        if let Some(unit) = last.filter(|_| !waits) {
+            crate::sometimes!("mirror: a unit gives its room back");
+            self.fills.mirrors.dropped = Some(now.mono);
+            self.empty_unit(unit);
+            self.fills_on();
+        }
+        true
     }
 
     /// One that others mirror by now goes, once all is done that has to be mirrored, and who is gone can be known.

@@ -243,6 +243,9 @@ pub(super) fn compare(shared: &Shared, unit: Unit, told: CopyTold, done: Done) {
         CopyTold::ExactSums(sums) => {
             trees::differing(&snapshot, unit, sums, true).map(CopyLack::Ranges)
         }
+        CopyTold::MirrorSums(sums) => {
+            trees::mirror_differing(shared, unit, sums).map(CopyLack::Ranges)
+        }
         CopyTold::Exactly(stretch, next, marks) => {
             return exact::compare(shared, unit, (stretch, next, marks), done);
         }

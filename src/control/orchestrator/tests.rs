@@ -159,6 +159,16 @@ fn who_is_down_for_good_is_replaced_and_nobody_else() {
 }
 
 #[test]
+fn of_a_zone_the_one_that_has_mirrored_most_comes_first() {
+    let mut world = World::down(&[2], &[1, 3, 4, 5, 6, 7, 8]);
+    world.rooms = BTreeMap::from([(6, room(1, 900)), (7, room(9, 900)), (8, room(9, 900))]);
+    assert_eq!(told(&look(&cluster(5, &["z1", "z1", "z0"]), &world)), "Relieve 2>6");
+    world.mirrors = BTreeMap::from([((7, 2), 5), ((6, 2), 4), ((6, 3), 90), ((8, 2), 99)]);
+    assert_eq!(told(&look(&cluster(5, &["z1", "z1", "z0"]), &world)), "Relieve 2>7");
+    assert_eq!(told(&look(&cluster(5, &["z0", "z0", "z2"]), &world)), "Relieve 2>8");
+}
+
+#[test]
 fn each_rule_is_missed_when_it_is_broken() {
     let six = cluster(5, &["z1", "z1"]);
     let few = World::down(&[2], &[1, 3]);

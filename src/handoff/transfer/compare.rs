@@ -16,6 +16,8 @@ use crate::types::{ClassId, ClusterState, TableId, TableKind};
 /// A comparison with one source, from a place of the unit on.
 #[derive(Debug)]
 pub(super) struct Comparison {
+    /// Nobody is going to be an owner by it: the target may go by its tree.
+    mirrors: bool,
     /// What is here and not there goes: nothing is to be left but what the source has.
     exact: bool,
     /// Everything up to here has been compared, and what was lacking is here.
@@ -94,13 +96,18 @@ impl Comparison {
     pub(super) fn behind(through: Option<CopyPlace>, by_marks: Vec<Range>) -> Comparison {
         let from = through.as_ref().map_or(Place::first(), CopyPlace::place);
         let (leaves, parts) = (Leaves::From(from), VecDeque::new());
-        let (exact, page, wanted) = (false, None, VecDeque::new());
-        Comparison { exact, through, by_marks, leaves, parts, page, wanted }
+        let (mirrors, exact, page, wanted) = (false, false, None, VecDeque::new());
+        Comparison { mirrors, exact, through, by_marks, leaves, parts, page, wanted }
     }
 
     /// One after which nothing is here but what the source has.
     pub(super) fn exactly(self) -> Comparison {
         Comparison { exact: !crate::mutant!("mirror-keeps-unlisted"), ..self }
+    }
+
+    /// The same for a unit that is only mirrored.
+    pub(super) fn mirrors(self) -> Comparison {
+        Comparison { mirrors: true, ..self.exactly() }
     }
 
     /// What the disk has to be asked about marks of a stretch that end at `next`.
@@ -156,7 +163,11 @@ impl Comparison {
         let is_known = |range: &Range| !self.by_marks.iter().any(|by| is_in(by, range));
         let sums = told.sums().filter(|(range, _)| is_known(range)).collect();
         self.leaves = Leaves::Told(from.clone(), told);
-        Some(if self.exact { CopyTold::ExactSums(sums) } else { CopyTold::Sums(sums) })
+        Some(match (self.exact, self.mirrors) {
+            (true, true) => CopyTold::MirrorSums(sums),
+            (true, false) => CopyTold::ExactSums(sums),
+            (false, _) => CopyTold::Sums(sums),
+        })
     }
 
     /// Of the leaves that were told these ranges differ from what is here.

@@ -489,8 +489,9 @@ fn begin_source(unit: Unit, fill: &mut Fill, around: &mut Surroundings<'_>) {
         && current.as_ref().is_none_or(|(earlier, _)| *earlier == source);
     let begin = match (is_empty, &current) {
         // INVARIANT: after its first source the range is what that has, as if it had come as files.
-        _ if fill.progress.overlay == Overlay::Mirrored => Begin::Exact,
-        (false, _) if fill.mirrors() => Begin::Exact,
+        _ if fill.progress.overlay == Overlay::Mirrored && !fill.mirrors() => Begin::Exact,
+        _ if fill.progress.overlay == Overlay::Mirrored => Begin::Mirror,
+        (false, _) if fill.mirrors() => Begin::Mirror,
         (false, _) => Begin::Compare,
         (true, None) if fill.progress.overlay == Overlay::Files => Begin::Files,
         (true, _) => Begin::Straight,

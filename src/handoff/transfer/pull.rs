@@ -132,6 +132,8 @@ pub(super) enum Begin {
     Compare,
     /// The same, and what is here alone goes: the range becomes what the source has.
     Exact,
+    /// The same of a unit that is only mirrored.
+    Mirror,
 }
 
 impl Pull {
@@ -147,6 +149,7 @@ impl Pull {
             Begin::Straight => Way::Straight { next: Some(through.clone()), through },
             Begin::Compare => Way::Compare(Comparison::behind(through, by_marks)),
             Begin::Exact => Way::Compare(Comparison::behind(through, by_marks).exactly()),
+            Begin::Mirror => Way::Compare(Comparison::behind(through, by_marks).mirrors()),
         };
         Pull {
             op,

@@ -66,7 +66,10 @@ impl Disk {
             UnitDisk::Empty { unit, record, keeps } => self.empty_unit((unit, keeps), record),
             UnitDisk::Page { what: CopyWhat::Ended, .. } => UnitDone::Merged,
             UnitDisk::Page { unit, what, .. } => UnitDone::Page(self.copy_page(unit, what)),
-            UnitDisk::Compare { unit, told: CopyTold::Sums(sums) | CopyTold::ExactSums(sums) } => {
+            UnitDisk::Compare {
+                unit,
+                told: CopyTold::Sums(sums) | CopyTold::ExactSums(sums) | CopyTold::MirrorSums(sums),
+            } => {
                 let own = self.tree(unit);
                 let differs = |range: &Range, theirs: Sum| {
                     let known = own.divides_at(&range.from)

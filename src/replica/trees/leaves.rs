@@ -71,6 +71,25 @@ pub(in crate::replica) fn differing(
     Ok(differing)
 }
 
+/// The same of a unit that is only mirrored, by its tree where that is sound and has the same boundaries: nothing
+/// rests on it, and it costs no read.
+pub(in crate::replica) fn mirror_differing(
+    shared: &Shared,
+    unit: Unit,
+    sums: Vec<(Range, Sum)>,
+) -> Result<Vec<Range>, DiskError> {
+    let kept = shared.trees.find(unit).filter(|_| !shared.trees.is_unsure(unit));
+    let is_same = |(range, theirs): &(Range, Sum)| {
+        let Some(kept) = &kept else { return false };
+        let State { tree, is_dropped, .. } = &*kept.state.lock();
+        let divides = |place: &Place| tree.divides_at(place);
+        let is_told = tree.is_sound() && !is_dropped && divides(&range.from);
+        is_told && range.to.as_ref().is_none_or(divides) && tree.sum(range) == *theirs
+    };
+    let others = sums.into_iter().filter(|sum| !is_same(sum)).collect();
+    differing(&shared.engine.snapshot(), unit, others, true)
+}
+
 /// Whether a range holds just what is summed.
 fn holds(snapshot: &Snapshot, unit: Unit, range: &Range, theirs: Sum) -> Result<bool, DiskError> {
     let own = scan::sum(snapshot, unit, range, theirs.count)?;

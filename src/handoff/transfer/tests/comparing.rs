@@ -341,7 +341,7 @@ impl Source {
             Some(CopyWhat::Leaves(from, _)) => {
                 let (sums, exact) = match comparison.on_leaves(self.leaves(&from)).unwrap() {
                     CopyTold::Sums(sums) => (sums, false),
-                    CopyTold::ExactSums(sums) => (sums, true),
+                    CopyTold::ExactSums(sums) | CopyTold::MirrorSums(sums) => (sums, true),
                     other => panic!("{other:?}"),
                 };
                 let differs = |(range, sum): &(Range, Sum)| {
