@@ -187,7 +187,9 @@ impl Comparison {
         // Of what is before the first leaf the source has nothing; here there may be something.
         let first = leaves.first().map(|(place, _)| place).or(end.as_ref());
         let bare = Range { from: page.from.clone(), to: first.cloned() };
-        let bare = (self.exact && first.is_none_or(|first| *first > page.from)).then_some(bare);
+        let skips = crate::mutant!("mirror-skips-empty");
+        let bare =
+            (self.exact && !skips && first.is_none_or(|first| *first > page.from)).then_some(bare);
         self.parts = union(differing.into_iter().chain(by_marks).chain(bare).collect()).into();
         let reached = leaves.iter().rev().find_map(|(place, _)| CopyPlace::at(place));
         if crate::mutant!("leaves-through-early") {

@@ -120,3 +120,20 @@ fn a_mirror_is_copied_from_one_owner_once_and_then_compared_and_tells_no_floor()
     let saved = mirror_saved(&mut stage);
     assert_eq!(saved, FillRecord::mirror(WallTime(0)), "no other owner is asked");
 }
+
+#[test]
+fn where_the_source_has_no_leaf_something_may_be_here() {
+    let asks = || {
+        let mut stage = Stage::begun(mirrored());
+        let first = stage.question();
+        stage.answer(&first, no_leaves(), None);
+        let Some(TransferAction::Compare(_, round, _)) = stage.actions.pop() else { panic!() };
+        let ranges = Some(CopyLack::Ranges(Vec::new()));
+        stage.step(|transfers, around| transfers.on_compared((UNIT, round), ranges, around));
+        let all = CopyWhat::Marks(CopyStretch::default());
+        stage.actions.iter().any(|it| matches!(it, TransferAction::Ask(_, ask) if ask.what == all))
+    };
+    assert!(asks());
+    let _armed = arm_mutant("mirror-skips-empty");
+    assert!(!asks(), "the planted bug is one");
+}
