@@ -49,8 +49,8 @@ fn some(seed: u64, tables: &[TableId]) -> Replica {
             let key = key(&format!("k{:02}", rng.u8(..30)));
             // A stamp is of one write.
             let time = rng.u64(1..40);
-            let expiry = (time % 4 == 0).then_some(2 * time);
-            let record = record(time, (time % 3 > 0).then_some("v"), expiry);
+            let expiry = time.is_multiple_of(4).then_some(2 * time);
+            let record = record(time, (!time.is_multiple_of(3)).then_some("v"), expiry);
             run(&replica, DiskRequest::Write { unit: UNIT, table: *table, key, record });
         }
     }

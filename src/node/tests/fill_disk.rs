@@ -80,15 +80,7 @@ impl Disk {
                 UnitDone::Wanted(CopyLack::Ranges(differing.map(|(range, _)| range).collect()))
             }
             UnitDisk::Compare { unit, told: CopyTold::Marks(marks) } => {
-                let own: BTreeMap<CopyPlace, CopyRecord> = self.records_of(unit);
-                let lacks = |theirs: &CopyMark| {
-                    let own = own.get(&theirs.place).map(mark);
-                    own.is_none_or(|(stamp, print)| {
-                        stamp < theirs.stamp || (stamp == theirs.stamp && theirs.print != print)
-                    })
-                };
-                let wanted = marks.into_iter().filter(lacks).map(|mark| mark.place);
-                UnitDone::Wanted(CopyLack::Keys(wanted.collect()))
+                UnitDone::Wanted(CopyLack::Keys(self.lacking(unit, marks)))
             }
             UnitDisk::Compare { unit, told: CopyTold::Exactly(stretch, next, marks) } => {
                 UnitDone::Wanted(CopyLack::Keys(self.made_exact(unit, (stretch, next), &marks)))
@@ -235,6 +227,17 @@ impl Disk {
         units.sort();
         units.dedup();
         UnitDone::Held(units, true)
+    }
+
+    fn lacking(&self, unit: Unit, marks: Vec<CopyMark>) -> Vec<CopyPlace> {
+        let own: BTreeMap<CopyPlace, CopyRecord> = self.records_of(unit);
+        let lacks = |theirs: &CopyMark| {
+            let own = own.get(&theirs.place).map(mark);
+            own.is_none_or(|(stamp, print)| {
+                stamp < theirs.stamp || (stamp == theirs.stamp && theirs.print != print)
+            })
+        };
+        marks.into_iter().filter(lacks).map(|mark| mark.place).collect()
     }
 
     /// Drops what is not told of a stretch, or in another version. Returns what is lacking then.
