@@ -68,8 +68,10 @@ async fn taken(cluster: &Cluster) -> u64 {
     // It is told every two seconds.
     tokio::time::sleep(Duration::from_secs(5)).await;
     let page = http::get(cluster.nodes[3].http, "/metrics").await.expect("it answers");
-    let told = page.body.lines().find_map(|it| it.strip_prefix("kv_transfer_taken_bytes_total "));
-    told.and_then(|told| told.parse().ok()).expect("it is there")
+    let mut lines = page.body.lines();
+    let line = lines.find(|it| it.starts_with("kv_transfer_taken_bytes_total"));
+    let told = line.and_then(|line| line.rsplit(' ').next()?.parse().ok());
+    told.expect("it is there")
 }
 
 impl fmt::Display for Warm {

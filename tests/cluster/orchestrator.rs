@@ -122,8 +122,9 @@ fn value(number: u64) -> Vec<u8> {
 /// Bytes of copies that a node has been given, as it tells every few seconds.
 async fn taken(cluster: &Cluster, node: usize) -> u64 {
     let page = http::get(cluster.nodes[node].http, "/metrics").await.unwrap();
-    let line = page.body.lines().find_map(|it| it.strip_prefix("kv_transfer_taken_bytes_total "));
-    line.unwrap().parse().unwrap()
+    let mut lines = page.body.lines();
+    let line = lines.find(|it| it.starts_with("kv_transfer_taken_bytes_total")).unwrap();
+    line.rsplit(' ').next().unwrap().parse().unwrap()
 }
 
 /// n2 dies and n4 takes its place: the bytes that others give it for that.
