@@ -4,8 +4,8 @@
 //! how fast data moves when nobody asks for anything.
 //!
 //! `cargo bench --bench faults` takes about fifteen minutes; `-- --quick` five; `-- --only kill` (or
-//! `quiet`, `stop`, `two`, `overload`, `flood`, `grow`, `replace`, `rolling`, `transfer`, and
-//! `changes` for the last four) runs one scenario; `-- --save` writes the table and the plots to
+//! `quiet`, `stop`, `two`, `overload`, `flood`, `grow`, `replace`, `rolling`, `transfer`, `replace-warm`, and
+//! `changes` for the last five) runs one scenario; `-- --save` writes the table and the plots to
 //! `docs/figures/` as well. A request counts as failed when it has no right answer within one
 //! second, all its attempts included. Every operation is written down, and the checker of the
 //! simulator judges at the end whether an acknowledged write was lost.
@@ -27,6 +27,7 @@ mod report;
 mod scenario;
 mod transfer;
 mod two;
+mod warm;
 
 use std::time::Duration;
 
@@ -107,6 +108,9 @@ async fn run(options: &Options) -> String {
     }
     if options.wants_change("transfer") {
         lines.push(transfer::run(options).await.to_string());
+    }
+    if options.wants_change("replace-warm") {
+        lines.push(warm::run(options).await.to_string());
     }
     lines.join("\n")
 }

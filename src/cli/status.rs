@@ -5,7 +5,7 @@ use std::time::Duration;
 use comfy_table::{Attribute, Cell, CellAlignment, Color, ContentArrangement, Table, presets};
 use serde_json::{Value as Json, json};
 
-use crate::client::{Alarm, NodeStatus, ReserveStatus, Status, UnwellBy};
+use crate::client::{Alarm, MirrorStatus, NodeStatus, ReserveStatus, Status, UnwellBy};
 
 use super::Context;
 use super::args::Format;
@@ -56,6 +56,7 @@ fn as_json(status: &Status) -> Json {
             "unwell": node.unwell.iter().map(unwell).collect::<Vec<_>>(),
             "down_ms": node.down_for.map(|it| u64::try_from(it.as_millis()).unwrap_or(u64::MAX)),
             "relieved_at": node.relieved_at.map(|epoch| epoch.0),
+            "mirror": node.mirror.map(mirror),
         })
     };
     json!({
@@ -101,6 +102,26 @@ fn reserve_line(reserve: &ReserveStatus) -> String {
 
 fn alarm(alarm: &Alarm) -> Json {
     json!({ "kind": alarm.kind, "subject": alarm.subject, "text": alarm.text })
+}
+
+fn mirror(mirror: MirrorStatus) -> Json {
+    json!({
+        "units": mirror.units,
+        "wanted": mirror.wanted,
+        "bytes": mirror.bytes,
+        "oldest_ms": u64::try_from(mirror.oldest.as_millis()).unwrap_or(u64::MAX),
+    })
+}
+
+/// What a reserved node keeps copies of.
+fn mirror_line(node: &NodeStatus) -> Option<String> {
+    let MirrorStatus { units, wanted, bytes, oldest } = node.mirror?;
+    let age = humantime::format_duration(Duration::from_secs(oldest.as_secs()));
+    let (units, wanted) = (grouped(units.into()), grouped(wanted.into()));
+    let (name, bytes) = (&node.name, size(bytes));
+    Some(format!(
+        "mirror: {name} keeps {units} of {wanted} units ({bytes}), each at most {age} old"
+    ))
 }
 
 /// For how long members have been down, and what the orchestrator cannot do about it.
@@ -176,6 +197,10 @@ fn as_table(status: &Status, color: bool, width: Option<u16>) -> String {
     text.push_str("(S: U up, S suspect, D down; T: N normal, R reserved, J joining, L leaving)\n");
     if let Some(reserve) = &status.reserve {
         text.push_str(&reserve_line(reserve));
+        text.push('\n');
+    }
+    for line in status.nodes.iter().filter_map(mirror_line) {
+        text.push_str(&line);
         text.push('\n');
     }
     for hint in hints(status) {

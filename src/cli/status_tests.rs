@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::super::grid::{grouped, share};
 use super::{as_json, as_table};
-use crate::client::{Epoch, NodeId, NodeStatus, ReserveStatus, Status, UnwellBy};
+use crate::client::{Epoch, MirrorStatus, NodeId, NodeStatus, ReserveStatus, Status, UnwellBy};
 
 fn node(id: u32, state: &str, role: &str) -> NodeStatus {
     NodeStatus {
@@ -27,6 +27,7 @@ fn node(id: u32, state: &str, role: &str) -> NodeStatus {
         unwell: Vec::new(),
         down_for: None,
         relieved_at: None,
+        mirror: None,
     }
 }
 
@@ -140,4 +141,21 @@ fn a_reserve_that_is_short_is_an_alarm() {
     status.reserve = Some(ReserveStatus { present: 12, loss_low: 2.0e-5, ..reserve });
     let text = as_table(&status, false, Some(120));
     assert!(!text.contains("too few nodes") && text.contains("gone at once: 2.00e-5\n"), "{text}");
+}
+
+#[test]
+fn what_a_reserved_node_mirrors_is_told_below_the_table_and_in_json() {
+    let mut status = cluster();
+    let oldest = Duration::from_millis(125_700);
+    let mirror = MirrorStatus { units: 1000, wanted: 1200, bytes: 3 << 20, oldest };
+    status.nodes[0].mirror = Some(mirror);
+    let text = as_table(&status, false, Some(100));
+    let line = "mirror: n1 keeps 1 000 of 1 200 units (3.0 MiB), each at most 2m 5s old\n";
+    assert!(text.contains(line), "{text}");
+    let json = as_json(&status);
+    let expected = serde_json::json!({
+        "units": 1000, "wanted": 1200, "bytes": 3 << 20, "oldest_ms": 125_700
+    });
+    assert_eq!(json["nodes"][0]["mirror"], expected);
+    assert!(json["nodes"][1]["mirror"].is_null());
 }

@@ -119,6 +119,22 @@ pub struct NodeStatus {
     pub down_for: Option<Duration>,
     /// The epoch in which its place was taken while it was down, if it has none since.
     pub relieved_at: Option<Epoch>,
+    /// What it mirrors, of a reserved node.
+    pub mirror: Option<MirrorStatus>,
+}
+
+/// What a reserved node keeps copies of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct MirrorStatus {
+    /// Units of which it has had all that an owner has.
+    pub units: u32,
+    /// Units that it is to mirror.
+    pub wanted: u32,
+    /// About how many bytes of its disk they take.
+    pub bytes: u64,
+    /// How long ago the one was last made equal to an owner for which that is longest.
+    pub oldest: Duration,
 }
 
 /// A node whose reads leave another one out.
@@ -356,6 +372,12 @@ fn status(response: admin::StatusResponse) -> Status {
         unwell: node.unwell.into_iter().map(unwell).collect(),
         down_for: node.down_ms.map(Duration::from_millis),
         relieved_at: node.relieved_at.map(Epoch),
+        mirror: node.mirror.map(|mirror| MirrorStatus {
+            units: mirror.units,
+            wanted: mirror.wanted,
+            bytes: mirror.bytes,
+            oldest: Duration::from_millis(mirror.oldest_ms),
+        }),
     };
     let alarm = |alarm: admin::status_response::Alarm| Alarm {
         kind: alarm.kind,

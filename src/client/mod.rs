@@ -89,8 +89,8 @@ pub use crate::types::{
 };
 
 pub use admin::{
-    Alarm, CompactRequest, FlushRequest, LocateRequest, Location, MetricsRequest, NodeStatus,
-    ReserveStatus, ScrubRequest, ScrubStatus, Status, StatusRequest, UnwellBy,
+    Alarm, CompactRequest, FlushRequest, LocateRequest, Location, MetricsRequest, MirrorStatus,
+    NodeStatus, ReserveStatus, ScrubRequest, ScrubStatus, Status, StatusRequest, UnwellBy,
 };
 pub use admin::{Version, VersionRequest};
 pub use batch::{BatchItem, BatchReply, BatchRequest, GetManyRequest};

@@ -169,6 +169,10 @@ section!(OrchestratorSection {
     replace_after: Option<Duration> = Some(Duration::from_secs(15 * 60)),
     #[serde(with = "duration")]
     keep_aside: Duration = Duration::from_secs(7 * 24 * 3600),
+    mirror: bool = true,
+    mirror_share: u8 = 50,
+    #[serde(with = "duration")]
+    mirror_every: Duration = Duration::from_secs(300),
 });
 section!(StorageSection {
     sync: Sync = Sync::Always,

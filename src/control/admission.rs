@@ -143,6 +143,7 @@ mod tests {
             serving_since: None,
             hints: HintGauges::default(),
             repair: RepairGauges::default(),
+            transfer_taken: 0,
             health: Default::default(),
             links_left_out: 0,
             reserve: None,

@@ -15,6 +15,7 @@ mod lineage;
 mod lives;
 mod loss;
 mod members;
+pub mod mirror;
 mod moves;
 mod orchestrator;
 mod outage;

@@ -11,9 +11,10 @@ use crate::types::{
 
 use super::{
     Applicant, Cas, CasReply, CausalReply, EventsAsk, EventsReply, ExplainReply, GcReply,
-    HintRequest, HintsReply, HotReply, Liveness, OpError, OutageAsk, OutageReply, OutcomeAsk,
-    OutcomeReply, RepairReply, RepairRequest, ScanPart, ScrubReply, ScrubRequest, TableReply,
-    TableRequest, TablesReply, TopologyReply, TopologyRequest, Traced, TreeSizes, Unwell,
+    HintRequest, HintsReply, HotReply, Liveness, MirrorNews, OpError, OutageAsk, OutageReply,
+    OutcomeAsk, OutcomeReply, RepairReply, RepairRequest, ScanPart, ScrubReply, ScrubRequest,
+    TableReply, TableRequest, TablesReply, TopologyReply, TopologyRequest, Traced, TreeSizes,
+    Unwell,
 };
 
 /// Who asks. Anonymous until there are roles.
@@ -419,6 +420,8 @@ pub struct NodeStatus {
     pub down_for: Option<Duration>,
     /// The epoch in which its place was taken while it was down, if it has none since.
     pub relieved_at: Option<Epoch>,
+    /// What it mirrors, if it does.
+    pub mirror: Option<MirrorNews>,
 }
 
 /// Something that a human has to look at, as one node sees it.

@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::causality::{Acceptor, SiblingSet};
 use crate::repair::tree::Place;
-use crate::types::{ClusterState, Epoch, Key, NodeId, Record, Stamp, TableId, Unit, limits};
+use crate::types::{
+    ClusterState, Epoch, Key, NodeId, Record, Stamp, TableId, Unit, WallTime, limits,
+};
 
 use super::{
     CopyLack, CopyLeaves, CopyStretch, CopyTold, MetaRecord, RoundId, ScrubMark, ScrubPiece,
@@ -34,6 +36,30 @@ pub enum FillStage {
     /// It has lost data that it had acknowledged since its entry: it takes writes, answers no read, and
     /// waits for another entry, under which it is filled.
     Lost,
+    /// No owner, but a reserved member that keeps a copy of the unit: `docs/protocol/mirror.md`. The entry is
+    /// [`FillRecord::MIRROR`].
+    Mirror {
+        /// When it was last made equal to an owner, by the node's clock; 0: not yet.
+        at: WallTime,
+    },
+}
+
+impl FillRecord {
+    /// The entry of who mirrors a unit: no owner has it.
+    pub const MIRROR: Epoch = Epoch(0);
+
+    /// What is on record of a unit that is mirrored.
+    pub fn mirror(at: WallTime) -> FillRecord {
+        FillRecord { entry: FillRecord::MIRROR, stage: FillStage::Mirror { at } }
+    }
+
+    /// When a unit that is mirrored was last made equal to an owner; `None` of others.
+    pub fn mirrored_at(&self) -> Option<WallTime> {
+        match self.stage {
+            FillStage::Mirror { at } => Some(at),
+            _ => None,
+        }
+    }
 }
 
 /// What has been pulled.
@@ -57,6 +83,9 @@ pub enum Overlay {
     Files,
     /// Beside it. All files have been taken in, and what is beside is merged into the range.
     Merging,
+    /// Beside it. The range holds what this node has mirrored, which is being made equal to what the first
+    /// source holds.
+    Mirrored,
 }
 
 /// A key of a unit: copies go through a unit in this order.
@@ -195,7 +224,7 @@ pub struct CopyAsk {
     pub round: RoundId,
     /// The unit.
     pub unit: Unit,
-    /// The target's entry.
+    /// The target's entry; [`FillRecord::MIRROR`] of a reserved member that mirrors the unit.
     pub entry: Epoch,
     /// The epoch at which the target believes the unit's owners last changed.
     pub changed_at: Epoch,
@@ -380,6 +409,8 @@ pub enum UnitDisk {
         unit: Unit,
         /// What is to be known of it.
         record: Option<FillRecord>,
+        /// What was mirrored of it stays in its range.
+        keeps: bool,
     },
     /// Reads a page for a copy.
     Page {
@@ -429,13 +460,13 @@ pub enum UnitDisk {
         /// What.
         chunk: CopyChunk,
     },
-    /// Takes staged files into the unit's range, of which all else is deleted, and stores what is then
-    /// known of the unit. May take minutes.
+    /// Takes staged files into the unit's range, of which all else is deleted, or leaves the range as it is, and
+    /// stores what is then known of the unit. May take minutes.
     TakeIn {
         /// The unit.
         unit: Unit,
-        /// All of its files.
-        files: Vec<CopyFile>,
+        /// All of its files; `None`: the range holds already what the source has.
+        files: Option<Vec<CopyFile>>,
         /// The floor of the source.
         source: SourceFloor,
         /// What is then known of it.

@@ -79,13 +79,20 @@ pub enum CopyTold {
     Marks(Vec<CopyMark>),
     /// Of ranges.
     Sums(Vec<(Range, Sum)>),
+    /// Of all keys of a stretch, up to a place in it if there is one: what is here besides goes, and so does
+    /// what is here in another version.
+    Exactly(CopyStretch, Option<CopyPlace>, Vec<CopyMark>),
+    /// Of ranges that are to hold just that, empty ones included.
+    ExactSums(Vec<(Range, Sum)>),
+    /// The same, of a unit that is only mirrored: what the own tree says is enough.
+    MirrorSums(Vec<(Range, Sum)>),
 }
 
 /// What is found to be lacking here of what a source has told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CopyLack {
-    /// To [`CopyTold::Marks`]: these keys.
+    /// To [`CopyTold::Marks`] and [`CopyTold::Exactly`]: these keys.
     Keys(Vec<CopyPlace>),
-    /// To [`CopyTold::Sums`]: something in these ranges, in order.
+    /// To the others: something in these ranges, in order.
     Ranges(Vec<Range>),
 }

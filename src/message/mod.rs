@@ -74,8 +74,8 @@ pub use outage::{
 };
 pub use peer::{
     BirthNews, CustodyNews, FillNews, FillState, FounderNonce, KeyPlace, Lane, LifeAnswer,
-    PeerMessage, ProbeFacts, ReadAnswer, ReadAsk, Refusal, RoundId, ScanAnswer, ScanAsk, ScanPart,
-    WriteAnswer, WriteAsk,
+    MirrorNews, PeerMessage, ProbeFacts, ReadAnswer, ReadAsk, Refusal, RoundId, ScanAnswer,
+    ScanAsk, ScanPart, WriteAnswer, WriteAsk,
 };
 pub use register::{
     Cas, CasReply, Expectation, Fate, OutcomeAsk, OutcomeReply, RegisterDisk, RegisterMessage,

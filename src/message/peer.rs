@@ -252,13 +252,32 @@ pub struct ProbeFacts {
     /// Members that the sender has itself held down, without a break, for its whole grace time; at most
     /// [`LONG_DOWN_NEWS_MAX`](crate::types::limits::LONG_DOWN_NEWS_MAX).
     pub long_down: Vec<NodeId>,
+    /// What it mirrors, if it is reserved.
+    pub mirror: MirrorNews,
+}
+
+/// What a reserved member has mirrored.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MirrorNews {
+    /// Units of which it has had all that an owner has.
+    pub units: u32,
+    /// Units that it is to mirror.
+    pub wanted: u32,
+    /// About how many bytes of its disk they take.
+    pub bytes: u64,
+    /// How long ago the one was last made equal to an owner for which that is longest.
+    pub oldest: Duration,
+    /// How many of them each member owns for which it may step in; at most
+    /// [`MIRROR_NEWS_MAX`](crate::types::limits::MIRROR_NEWS_MAX).
+    pub of: Vec<(NodeId, u32)>,
 }
 
 impl ProbeFacts {
     /// About how many bytes they take.
     pub fn bytes(&self) -> usize {
         let lists = 8 * self.custody.targets.len() + 10 * self.unwell.len() + 14 * self.fills.len();
-        126 + self.client_address.len() + lists + 3 * self.long_down.len()
+        let mirror = 24 + 6 * self.mirror.of.len();
+        126 + self.client_address.len() + lists + 3 * self.long_down.len() + mirror
     }
 }
 

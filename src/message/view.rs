@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use crate::types::{ClusterState, NodeId, NodeName, Time};
 
-use super::{AlarmLine, Hello, HintGauges, ProbeFacts, RepairGauges, ReserveFacts, StoreHealth};
+use super::{
+    AlarmLine, Hello, HintGauges, MirrorNews, ProbeFacts, RepairGauges, ReserveFacts, StoreHealth,
+};
 
 /// What membership says of a member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -131,6 +133,8 @@ pub struct View {
     pub hints: HintGauges,
     /// What comparisons with other owners have come to.
     pub repair: RepairGauges,
+    /// Bytes of copies of units that others have given it since the start.
+    pub transfer_taken: u64,
     /// What it has found of its disk.
     pub health: StoreHealth,
     /// How often members have been left out of reads since the start, this one by itself included.
@@ -152,4 +156,6 @@ pub struct KeeperGauges {
     pub replacements: u64,
     /// What a human has to look at.
     pub alarms: Vec<AlarmLine>,
+    /// What this node mirrors while it is reserved; how old it is is not told here.
+    pub mirror: MirrorNews,
 }

@@ -112,6 +112,10 @@ impl Node {
                 unwell: unwell.remove(&member.id).unwrap_or_default(),
                 down_for: self.keeper.down_for(now.mono, member.id),
                 relieved_at: state.relieved_at(member.id),
+                mirror: facts
+                    .as_ref()
+                    .map(|facts| facts.mirror.clone())
+                    .filter(|news| news.units > 0 || news.wanted > 0),
             }
         });
         Ok(Reply::Status(Box::new(StatusReply {

@@ -68,6 +68,12 @@ pub struct NodeConfig {
     pub replace_after: Option<Duration>,
     /// How long old data are kept aside once this node's place was taken.
     pub keep_aside: Duration,
+    /// While it is reserved, this node mirrors units that it is likely to inherit.
+    pub mirror: bool,
+    /// No unit is begun to be mirrored while more of the disk would be taken than this, in percent, 1 to 95.
+    pub mirror_share: u8,
+    /// How often each unit that is mirrored is made equal to an owner.
+    pub mirror_every: Duration,
 }
 
 impl NodeConfig {
@@ -111,6 +117,9 @@ impl NodeConfig {
             confidence: 0.99,
             replace_after: Some(Duration::from_secs(15 * 60)),
             keep_aside: Duration::from_secs(7 * 24 * 3600),
+            mirror: true,
+            mirror_share: 50,
+            mirror_every: Duration::from_secs(300),
         }
     }
 }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use super::disk::Pending;
 use super::losses::Losses;
+use super::mirror::Mirrors;
 use super::repair::Caller;
 use super::scrub::Scrub;
 use super::transfer::Giving;
@@ -44,6 +45,8 @@ pub(super) struct Fills {
     pub(super) scrub: Scrub,
     /// What this node has lost.
     pub(super) losses: Losses,
+    /// What it mirrors while it is reserved.
+    pub(super) mirrors: Mirrors,
     /// Who is asked for copies, and what for.
     pub(super) transfers: Transfers,
     /// What this node gives to others.
@@ -127,7 +130,9 @@ impl UnitPending {
     fn is_write(&self) -> bool {
         matches!(
             self,
-            UnitPending::Merged(..)
+            // A comparison may delete what a mirror has too much of.
+            UnitPending::Compared(..)
+                | UnitPending::Merged(..)
                 | UnitPending::Staged(..)
                 | UnitPending::TakenIn(..)
                 | UnitPending::Drained(..)
@@ -151,6 +156,7 @@ impl Fills {
             giving: Giving::default(),
             scrub: Scrub::new(now, config, restored),
             losses: Losses::new(restored),
+            mirrors: Mirrors::default(),
             records: restored.fills.clone(),
             due: BTreeMap::new(),
             walking: false,
@@ -174,6 +180,9 @@ impl Node {
             None => self.is_original(unit),
             Some(FillRecord { stage: FillStage::Filling(_), .. }) => false,
             Some(FillRecord { stage: FillStage::Lost, .. }) => crate::mutant!("lost-answers"),
+            Some(FillRecord { stage: FillStage::Mirror { .. }, .. }) => {
+                crate::mutant!("mirror-passes-for-owner")
+            }
             Some(record) => record.entry == entry || crate::mutant!("gap-ignored"),
         }
     }
@@ -183,7 +192,8 @@ impl Node {
     pub(super) fn takes_writes(&self, unit: Unit) -> bool {
         let Some(entry) = self.own_entry(unit) else { return false };
         let known = self.fills.records.get(&unit);
-        let is_known = known.map_or(self.is_original(unit), |record| record.entry == entry);
+        let is_known = known.map_or(self.is_original(unit), |record| record.entry == entry)
+            || self.is_mirrored(unit) && crate::mutant!("mirror-passes-for-owner");
         (is_known && !self.fills.due.contains_key(&unit)) || crate::mutant!("gap-ignored")
     }
 
@@ -198,6 +208,7 @@ impl Node {
     /// A state is in force: what this node has entered is to be filled, what it has left goes.
     pub(super) fn on_owners(&mut self, before: Option<&Arc<ClusterState>>) {
         let Some(state) = self.state.clone() else { return };
+        self.rest_mirror(&state);
         let mut units: BTreeSet<Unit> = self.fills.records.keys().copied().collect();
         let owned = |state: &ClusterState| -> Vec<Unit> {
             state.units().filter(|unit| state.is_writer(*unit, self.me)).collect()
@@ -223,11 +234,15 @@ impl Node {
         let known = self.fills.records.get(&unit);
         let is_losing = self.fills.losses.has_lost(unit);
         let is_fine = match (entry, known) {
+            (None, Some(known)) if known.mirrored_at().is_some() => {
+                self.keeps_mirrors() && !self.fills.due.contains_key(&unit)
+            }
             (None, known) => known.is_none() && !held && !self.fills.due.contains_key(&unit),
             (Some(_), None) => self.is_original(unit),
             (Some(entry), Some(known)) => {
                 known.entry == entry
                     || known.stage == FillStage::Complete && crate::mutant!("gap-ignored")
+                    || known.mirrored_at().is_some() && crate::mutant!("mirror-passes-for-owner")
             }
         };
         match self.fills.due.get_mut(&unit) {
@@ -242,12 +257,15 @@ impl Node {
                     self.fills.transfers.begin(unit, *entry, progress.clone());
                 }
             }
-            None => {
-                self.fills.transfers.forget(unit);
-                let due = Due { after: self.next_token, running: false };
-                self.fills.due.insert(unit, due);
-            }
+            None => self.empty_unit(unit),
         }
+    }
+
+    /// A unit is to be emptied, once all has ended that was let in before.
+    pub(super) fn empty_unit(&mut self, unit: Unit) {
+        self.fills.transfers.forget(unit);
+        let due = Due { after: self.next_token, running: false };
+        self.fills.due.insert(unit, due);
     }
 
     /// Judges all units once more.
@@ -355,16 +373,18 @@ impl Node {
             .take(EMPTYING_MAX.saturating_sub(running))
             .collect();
         for unit in ready {
+            let keeps = self.own_entry(unit).is_some() && self.starts_warm(unit);
             let record = self.own_entry(unit).map(|entry| {
-                // Files can be taken in only beside what is written meanwhile.
-                let overlay = Overlay::Files;
+                // Files can be taken in only beside what is written meanwhile, and what was mirrored be made
+                // equal to what a source has.
+                let overlay = if keeps { Overlay::Mirrored } else { Overlay::Files };
                 let stage = FillStage::Filling(FillProgress { overlay, ..FillProgress::default() });
                 FillRecord { entry, stage }
             });
             if let Some(due) = self.fills.due.get_mut(&unit) {
                 due.running = true;
             }
-            let request = UnitDisk::Empty { unit, record: record.clone() };
+            let request = UnitDisk::Empty { unit, record: record.clone(), keeps };
             self.unit_disk(UnitPending::Emptied(unit, record), request);
         }
     }
@@ -449,6 +469,11 @@ impl Node {
         known.is_some_and(|record| record.stage == FillStage::Lost)
     }
 
+    /// What is on record of units.
+    pub(super) fn records(&self) -> impl Iterator<Item = (Unit, &FillRecord)> {
+        self.fills.records.iter().map(|(unit, record)| (*unit, record))
+    }
+
     /// What is on record of a unit.
     pub(super) fn record(&self, unit: Unit) -> Option<&FillRecord> {
         self.fills.records.get(&unit)
@@ -487,6 +512,7 @@ impl Node {
                     return None;
                 }
                 FillStage::Complete => FillState::Complete,
+                FillStage::Mirror { .. } => return None,
                 FillStage::Lost if crate::mutant!("lost-not-said") => return None,
                 FillStage::Lost => FillState::Lost,
                 FillStage::Filling(_) => {

@@ -90,8 +90,12 @@ impl Watched for HeardBy<'_> {
     }
 
     fn room(&self, member: NodeId) -> Room {
-        let facts = self.0.replica_facts(member);
-        Room { used: facts.disk_bytes, free: facts.free_bytes }
+        self.0.room_of(member)
+    }
+
+    fn mirrors(&self, member: NodeId, of: NodeId) -> u32 {
+        let news = self.0.mirror_news_of(member);
+        news.of.iter().find(|(id, _)| *id == of).map_or(0, |(_, units)| *units)
     }
 }
 

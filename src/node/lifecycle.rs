@@ -449,6 +449,7 @@ impl Node {
         self.sweep_on();
         self.deal_with_log_again();
         self.fills_again();
+        self.mirror_on(now);
         self.floors_on(now);
         self.drop_aged(now);
         self.end_idle_cursors(now);

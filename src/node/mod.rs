@@ -11,7 +11,7 @@
 //! (what the disk answers), `decree` (who decides the next state), `tables` (what is asked about them),
 //! `topology` (members, plans, the steps of moves and the acknowledgement of epochs), `explain` (what is
 //! known of a key), `sweep` (what is left of dropped ones), `fills` (how far this node has what it
-//! owns), `transfer` (how that is copied), `repair` (what owners lack of each other), `floors` (which
+//! owns), `transfer` (how that is copied), `mirror` (what it keeps copies of while it is reserved), `repair` (what owners lack of each other), `floors` (which
 //! deletes may be purged), `gc` (what waits for that), `hot` (what is asked for most), `reserve` (whether enough are kept for failures), `admin`, `publish`.
 
 mod admin;
@@ -35,6 +35,7 @@ mod lineage;
 mod links;
 mod losses;
 mod members;
+mod mirror;
 mod operation;
 mod peer;
 mod publish;

@@ -7,7 +7,7 @@ use crate::control::founders_hash;
 use crate::message::{
     Effect, Hello, HintGauges, KeeperGauges, Liveness, MemberView, RepairGauges, Unwell, View,
 };
-use crate::types::{Lineage, NodeId, limits};
+use crate::types::{Lineage, NodeId, WallTime, limits};
 
 /// Counts and sizes for metrics; counts since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -54,6 +54,7 @@ impl Node {
             serving_since: self.serving_since,
             hints: self.hints.gauges(),
             repair: self.repair_gauges(),
+            transfer_taken: self.fills.transfers.taken(),
             health: self.store_health(),
             links_left_out: self.members.links().ejections(),
             hottest_share: self.tables.hot.hottest_share(self.now),
@@ -62,6 +63,7 @@ impl Node {
                 long_down: self.long_down().len() as u64,
                 replacements: self.replacements(),
                 alarms: self.state.as_ref().map_or_else(Vec::new, |it| self.alarm_lines(it)),
+                mirror: self.mirror_news(WallTime(0)),
             },
         };
         self.effects.push_back(Effect::Publish(Arc::new(view)));

@@ -12,7 +12,7 @@ use crate::message::{
     CopyAsk, CopyEntry, CopyMessage, CopyRefusal, CopyWhat, DiskError, DiskRequest, FillRecord,
     FillStage, Level, MetaRecord, PeerMessage, Phase, RoundId, UnitDisk, UnitDone,
 };
-use crate::types::{Epoch, NodeId, Now, TableKind, Tenure, Time, Unit, limits};
+use crate::types::{ClusterState, Epoch, NodeId, Now, Role, TableKind, Tenure, Time, Unit, limits};
 
 /// How far ahead of its pace a source may be before it puts targets off.
 const AHEAD_MAX: Duration = Duration::from_millis(500);
@@ -28,6 +28,12 @@ pub(super) struct Giving {
     paced: Time,
     /// Units that are given as files: to whom, for which entry, and when they were last asked for.
     exports: BTreeMap<(Unit, NodeId), (Epoch, Time)>,
+}
+
+/// Whether a member may have copies of a unit though it is no owner of it.
+fn may_mirror(state: &ClusterState, unit: Unit, member: NodeId) -> bool {
+    let is_reserved = state.member(member).is_some_and(|member| member.role == Role::Reserved);
+    is_reserved && !state.is_writer(unit, member)
 }
 
 impl Node {
@@ -108,6 +114,10 @@ impl Node {
     /// Makes durable how far a unit is. Whoever is complete for a new entry begins a new tenure: it
     /// gives no name in causal tables under one that others may know more of.
     fn save_fill(&mut self, unit: Unit, record: FillRecord) {
+        let mut record = record;
+        if let FillStage::Mirror { at } = &mut record.stage {
+            *at = self.mirrors_as_of();
+        }
         let is_complete = record.stage == FillStage::Complete;
         let is_causal = self.state.as_ref().is_some_and(|state| {
             let mut tables = state.tables.iter().filter(|table| table.class == unit.class);
@@ -134,7 +144,11 @@ impl Node {
             let is_complete = record.stage == FillStage::Complete;
             let is_current = self.own_entry(unit) == Some(record.entry);
             self.causal.tenure = tenure.unwrap_or(self.causal.tenure);
+            let mirrored = record.mirrored_at();
             self.set_record(unit, record);
+            if mirrored.is_some() {
+                return self.on_mirror_saved(now, unit);
+            }
             if is_complete {
                 crate::sometimes!("transfer: a unit is complete");
                 self.fills.transfers.forget(unit);
@@ -150,6 +164,9 @@ impl Node {
             }
         }
         let is_done = result.is_ok();
+        if !is_done && self.is_mirroring(unit) {
+            self.end_mirror(unit);
+        }
         self.transfer_step(now, |transfers, around| transfers.on_saved(unit, is_done, around));
     }
 
@@ -253,8 +270,12 @@ impl Node {
     pub(super) fn drop_exports(&mut self) {
         let now = self.now;
         let Some(state) = self.state.clone() else { return };
+        let is_it = |unit: Unit, to: NodeId, entry: Epoch| match entry {
+            FillRecord::MIRROR => may_mirror(&state, unit, to),
+            entry => state.entry(unit, to) == Some(entry),
+        };
         let idle = self.fills.giving.exports.iter().filter(|((unit, to), (entry, asked))| {
-            now.since(*asked) > EXPORT_IDLE_MAX || state.entry(*unit, *to) != Some(*entry)
+            now.since(*asked) > EXPORT_IDLE_MAX || !is_it(*unit, *to, *entry)
         });
         let idle: Vec<_> = idle.map(|((unit, to), (entry, _))| (*unit, (*to, *entry))).collect();
         for (unit, to) in idle {
@@ -273,7 +294,11 @@ impl Node {
             self.ask_state(now, from);
             return Err(CopyRefusal::NotAcknowledged);
         }
-        if state.entry(ask.unit, from) != Some(ask.entry) {
+        let is_it = match ask.entry {
+            FillRecord::MIRROR => may_mirror(&state, ask.unit, from),
+            entry => state.entry(ask.unit, from) == Some(entry),
+        };
+        if !is_it {
             self.push_state(now, from);
             return Err(CopyRefusal::OtherEntry);
         }

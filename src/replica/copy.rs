@@ -12,7 +12,7 @@ use xxhash_rust::xxh3::xxh3_128;
 use super::execute::{Undone, submit};
 use super::keyspace::{self, DATA, PREFIX_BYTES, data_key, is_sibling, unit_prefix};
 use super::trees::{self, Counted};
-use super::{Done, Shared, causal, disk_error, record, register};
+use super::{Done, Shared, causal, disk_error, exact, record, register};
 use crate::causality::{Accepted, Acceptor, Merge, merge};
 use crate::message::{
     CopyContent, CopyEntry, CopyLack, CopyMark, CopyPage, CopyPlace, CopyRecord, CopyStretch,
@@ -82,7 +82,7 @@ pub(super) fn walk(
 }
 
 /// The same of a stretch of a unit.
-fn walk_in(
+pub(super) fn walk_in(
     snapshot: &Snapshot,
     (space, unit): (u8, Unit),
     CopyStretch { range, after }: &CopyStretch,
@@ -207,7 +207,7 @@ fn version(bytes: Bytes) -> Result<Record, DiskError> {
 }
 
 /// What tells whether another replica holds the same.
-fn mark(value: Bytes) -> Result<(Stamp, u128), DiskError> {
+pub(super) fn mark(value: Bytes) -> Result<(Stamp, u128), DiskError> {
     Ok(match value.first() {
         Some(&causal::HEAD) => {
             // Where values are stored is each replica's own affair.
@@ -237,7 +237,18 @@ pub(super) fn compare(shared: &Shared, unit: Unit, told: CopyTold, done: Done) {
     let snapshot = shared.engine.snapshot();
     let lack = match told {
         CopyTold::Marks(marks) => wanted(&snapshot, unit, marks).map(CopyLack::Keys),
-        CopyTold::Sums(sums) => trees::differing(&snapshot, unit, sums).map(CopyLack::Ranges),
+        CopyTold::Sums(sums) => {
+            trees::differing(&snapshot, unit, sums, false).map(CopyLack::Ranges)
+        }
+        CopyTold::ExactSums(sums) => {
+            trees::differing(&snapshot, unit, sums, true).map(CopyLack::Ranges)
+        }
+        CopyTold::MirrorSums(sums) => {
+            trees::mirror_differing(shared, unit, sums).map(CopyLack::Ranges)
+        }
+        CopyTold::Exactly(stretch, next, marks) => {
+            return exact::compare(shared, unit, (stretch, next, marks), done);
+        }
     };
     let answer = match lack {
         Ok(lack) => DiskAnswer::Unit(UnitDone::Wanted(lack)),

@@ -176,6 +176,38 @@ fn purge_one(
     Ok(())
 }
 
+/// Deletes what stands at a key, whatever it is, with what belongs to it.
+pub(super) fn strike(
+    counted: &mut Counted,
+    key: &[u8],
+    (place, value): (&CopyPlace, Bytes),
+) -> Result<(), DiskError> {
+    let Some(of_tree) = Counted::place(key) else { return Ok(()) };
+    let (print, ends) = match value.first() {
+        Some(&causal::HEAD) => {
+            let set = causal::decode(value)?;
+            for dot in causal::apart(&set) {
+                let place = (counted.unit(), place.table, &place.key);
+                counted.batch.delete(&sibling_key(DATA, place, dot));
+            }
+            (Print::siblings(&of_tree, &set), set_ends(&set))
+        }
+        Some(&register::ACCEPTOR) => {
+            let acceptor = register::decode(value)?;
+            (Print::register(&of_tree, &acceptor), of_acceptor(&acceptor))
+        }
+        _ => {
+            let damaged = || DiskError::Corruption("a stored version does not decode".to_owned());
+            let version = record::decode(value).ok_or_else(damaged)?;
+            (Some(Print::version(&of_tree, &version)), version_ends(&version))
+        }
+    };
+    counted.ends(key, (ends, None));
+    counted.batch.delete(key);
+    counted.change(Some(of_tree), print, None);
+    Ok(())
+}
+
 /// Counts the entries of units, up to a bound.
 pub(super) fn count(
     snapshot: &Snapshot,

@@ -92,7 +92,7 @@ impl Host {
 
     fn enter(&self) {
         let record = Some(filling(Overlay::Files, &[]));
-        self.unit(UnitDisk::Empty { unit: UNIT, record }).unwrap();
+        self.unit(UnitDisk::Empty { unit: UNIT, record, keeps: false }).unwrap();
     }
 
     /// Everything of the unit's files is put beside the store.
@@ -115,7 +115,7 @@ impl Host {
         let (record, state) = (filling(Overlay::Merging, &[1]), Arc::new(state));
         self.unit(UnitDisk::TakeIn {
             unit: UNIT,
-            files,
+            files: Some(files),
             source: SourceFloor::default(),
             record,
             state,

@@ -280,20 +280,23 @@ pub(super) fn stage(
     written.map(|()| UnitDone::Merged).map_err(|error| io_error("staged files", &error))
 }
 
-/// Takes staged files into the range, of which all else is deleted. The record that says so comes after
+/// Takes staged files into the range, of which all else is deleted; without files it stays as it is. The record that says so comes after
 /// them: after a crash in between they are taken in once more, into a range that is emptied before.
 pub(super) fn take_in(
     shared: &Arc<Shared>,
-    (unit, files): (Unit, Vec<CopyFile>),
+    (unit, files): (Unit, Option<Vec<CopyFile>>),
     record: FillRecord,
     state: Arc<ClusterState>,
     done: Done,
 ) {
     run_apart(shared, "kvd-ingest", done, move |shared, done| {
         let untold = shared.trees.untold(unit, unit);
-        let taken = take(shared, unit, &files);
-        // Whatever is there now was told to nobody.
-        shared.trees.doubt(unit);
+        let taken = files.as_ref().map_or(Ok(()), |files| {
+            let taken = take(shared, unit, files);
+            // Whatever is there now was told to nobody.
+            shared.trees.doubt(unit);
+            taken
+        });
         if let Err(error) = taken {
             return done(Err(error));
         }
@@ -319,8 +322,9 @@ pub(super) fn take_in(
 }
 
 fn take(shared: &Shared, unit: Unit, files: &[CopyFile]) -> Result<(), DiskError> {
+    let range = KeyRange::prefix(&unit_prefix(DATA, unit));
     if files.is_empty() {
-        return Ok(());
+        return clear_range(shared, &range);
     }
     let dir = stage_dir(shared, shared.stages.slot(unit)?);
     let paths: Vec<PathBuf> = files.iter().map(|file| dir.join(&file.name)).collect();
@@ -332,9 +336,13 @@ fn take(shared: &Shared, unit: Unit, files: &[CopyFile]) -> Result<(), DiskError
             return Err(DiskError::Corruption(what));
         }
     }
-    let range = KeyRange::prefix(&unit_prefix(DATA, unit));
-    if super::unit::holds(&shared.engine.snapshot(), &range)? {
-        shared.engine.delete_range(&range).map_err(|error| disk_error(&error))?;
-    }
+    clear_range(shared, &range)?;
     shared.engine.ingest(&paths).map(drop).map_err(|error| disk_error(&error))
+}
+
+fn clear_range(shared: &Shared, range: &KeyRange) -> Result<(), DiskError> {
+    if super::unit::holds(&shared.engine.snapshot(), range)? {
+        shared.engine.delete_range(range).map_err(|error| disk_error(&error))?;
+    }
+    Ok(())
 }

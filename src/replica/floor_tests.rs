@@ -370,7 +370,7 @@ fn on_unit(replica: &Replica, disk: UnitDisk) {
 fn filled(source: SourceFloor) -> Vec<(&'static str, bool)> {
     let replica = fresh();
     let record_of = Some(filling(Overlay::Files, &[]));
-    on_unit(&replica, UnitDisk::Empty { unit: UNIT, record: record_of });
+    on_unit(&replica, UnitDisk::Empty { unit: UNIT, record: record_of, keeps: false });
     write(&replica, "late", record(5, Some("deleted long ago"), None));
     write(&replica, "listed", record(4, Some("v"), None));
     write(&replica, "new", record(9, Some("v"), None));
@@ -424,7 +424,7 @@ fn what_was_known_of_a_floor_goes_with_the_unit() {
     let (replica, _) = open(&vfs);
     write(&replica, "gone", record(2, None, None));
     change(&replica, FloorChange::Raise(at(6)));
-    on_unit(&replica, UnitDisk::Empty { unit: UNIT, record: None });
+    on_unit(&replica, UnitDisk::Empty { unit: UNIT, record: None, keeps: false });
     write(&replica, "k", record(3, Some("v"), None));
     assert!(read(&replica, "k").is_some());
     assert_eq!(count(&replica), (0, None));
@@ -442,3 +442,6 @@ fn an_acceptor_forgets_what_it_accepted_and_keeps_its_promise() {
     acceptor.forget_accepted(at(5));
     assert_eq!((acceptor.accepted(), acceptor.promised()), (None, at(5)));
 }
+
+#[path = "exact_tests.rs"]
+mod exact;

@@ -12,6 +12,7 @@ mod causal;
 mod copy;
 mod damage;
 mod deletes;
+mod exact;
 mod execute;
 mod files;
 mod floors;

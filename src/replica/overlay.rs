@@ -39,7 +39,7 @@ impl Overlays {
         let mut units = self.units.lock();
         let is_used = record.is_some_and(|record| match &record.stage {
             FillStage::Filling(progress) => progress.overlay != Overlay::Unused,
-            FillStage::Complete | FillStage::Lost => false,
+            FillStage::Complete | FillStage::Lost | FillStage::Mirror { .. } => false,
         });
         if is_used {
             units.insert(unit);

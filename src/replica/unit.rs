@@ -5,6 +5,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use super::copy::Giver;
+use super::execute::submit;
 use super::keyspace::{DATA, OVERLAY, unit_of, unit_prefix};
 use super::trees::{self, Gone};
 use super::{Done, Shared, copy, damage, disk_error, files, overlay, restore};
@@ -21,7 +22,7 @@ pub(super) fn execute(shared: &Arc<Shared>, disk: UnitDisk, done: Done) {
         UnitDisk::Held { after } => {
             done(held(&shared.engine.snapshot(), after).map(DiskAnswer::Unit))
         }
-        UnitDisk::Empty { unit, record } => empty(shared, unit, record, done),
+        UnitDisk::Empty { unit, record, keeps } => empty(shared, (unit, keeps), record, done),
         UnitDisk::Page { unit, what, to } => match what {
             CopyWhat::Files => files::export(shared, unit, to, done),
             CopyWhat::Chunk(file, offset) => {
@@ -102,8 +103,9 @@ fn next(snapshot: &Snapshot, space: u8, after: Option<Unit>) -> Result<Option<Un
 }
 
 /// Deletes all there is of a unit, and says in the same batch what is known of it from now on: a
-/// crash leaves both or neither. The caller sees to it that nobody writes into it meanwhile.
-fn empty(shared: &Shared, unit: Unit, record: Option<FillRecord>, done: Done) {
+/// crash leaves both or neither. The caller sees to it that nobody writes into it meanwhile. `keeps`: what was
+/// mirrored stays in the range, and is made equal to the first source before anything else is done with it.
+fn empty(shared: &Shared, (unit, keeps): (Unit, bool), record: Option<FillRecord>, done: Done) {
     shared.overlays.set(unit, record.as_ref());
     shared.stages.free(shared, unit);
     shared.floors.forget(unit);
@@ -113,6 +115,9 @@ fn empty(shared: &Shared, unit: Unit, record: Option<FillRecord>, done: Done) {
     let snapshot = shared.engine.snapshot();
     for space in [DATA, OVERLAY] {
         let range = KeyRange::prefix(&unit_prefix(space, unit));
+        if keeps && space == DATA {
+            continue;
+        }
         match holds(&snapshot, &range) {
             // Deleted ranges are kept in memory until a merge ends them: none without need.
             Ok(false) => {}
@@ -130,6 +135,9 @@ fn empty(shared: &Shared, unit: Unit, record: Option<FillRecord>, done: Done) {
         None => restore::forget_fill(&mut batch, unit),
     }
     let answer = DiskAnswer::Unit(UnitDone::Emptied);
+    if keeps {
+        return submit(shared, batch, Durability::Synced, answer, done);
+    }
     trees::wipe(shared, (batch, Gone::Unit(unit)), Durability::Synced, answer, done);
 }
 
@@ -177,7 +185,7 @@ mod tests {
     }
 
     fn empty(unit: Unit, record: Option<FillRecord>) -> DiskRequest {
-        DiskRequest::Unit(Box::new(UnitDisk::Empty { unit, record }))
+        DiskRequest::Unit(Box::new(UnitDisk::Empty { unit, record, keeps: false }))
     }
 
     fn found(replica: &Replica) -> Vec<Unit> {

@@ -231,6 +231,9 @@ fn node(config: &Config) -> Result<NodeConfig, ConfigError> {
         confidence: confidence(config)?,
         replace_after: replace_after(config)?,
         keep_aside: config.orchestrator.keep_aside,
+        mirror: config.orchestrator.mirror,
+        mirror_share: mirror_share(config)?,
+        mirror_every: mirror_every(config)?,
         ..NodeConfig::new(name, founders)
     })
 }
@@ -268,6 +271,22 @@ fn replace_after(config: &Config) -> Result<Option<Duration>, ConfigError> {
         return refuse("orchestrator.replace_after is below 1s; it must be 1s or more, or off");
     }
     Ok(after)
+}
+
+fn mirror_share(config: &Config) -> Result<u8, ConfigError> {
+    let share = config.orchestrator.mirror_share;
+    if (1..=95).contains(&share) {
+        return Ok(share);
+    }
+    refuse(format!("orchestrator.mirror_share is {share}; it must be 1 to 95 percent of the disk"))
+}
+
+fn mirror_every(config: &Config) -> Result<Duration, ConfigError> {
+    let every = config.orchestrator.mirror_every;
+    if every < Duration::from_secs(1) {
+        return refuse(format!("orchestrator.mirror_every is {every:?}; it must be 1s or more"));
+    }
+    Ok(every)
 }
 
 /// Shorter ones would keep nodes busy with comparing.

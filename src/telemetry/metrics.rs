@@ -415,7 +415,15 @@ fn keeper(encoder: &mut DescriptorEncoder<'_>, keeper: &KeeperGauges) -> fmt::Re
     gauges(encoder, Family { name, help, unit: None, samples: one(float(keeper.replacements)) })?;
     let (name, help) = ("kv_orchestrator_alarms", "What the orchestrator wants and cannot do");
     let alarms = one(float(keeper.alarms.len() as u64));
-    gauges(encoder, Family { name, help, unit: None, samples: alarms })
+    gauges(encoder, Family { name, help, unit: None, samples: alarms })?;
+    let (name, help) = ("kv_mirror_units", "Units that this node mirrors, and is to mirror");
+    let counts = [("kept", keeper.mirror.units), ("wanted", keeper.mirror.wanted)];
+    let samples =
+        counts.map(|(kind, count)| (vec![("kind", kind.to_owned())], float(u64::from(count))));
+    gauges(encoder, Family { name, help, unit: None, samples: samples.to_vec() })?;
+    let (name, help) = ("kv_mirror", "Bytes of the disk that they take, about");
+    let (unit, samples) = (Some(&Unit::Bytes), one(float(keeper.mirror.bytes)));
+    gauges(encoder, Family { name, help, unit, samples })
 }
 
 fn members(encoder: &mut DescriptorEncoder<'_>, view: &View) -> fmt::Result {
@@ -444,6 +452,9 @@ fn members(encoder: &mut DescriptorEncoder<'_>, view: &View) -> fmt::Result {
         reserve(encoder, facts)?;
     }
     keeper(encoder, &view.keeper)?;
+    let (name, help) = ("kv_transfer_taken", "Copies of units that others have given this node");
+    let (unit, samples) = (Some(&Unit::Bytes), vec![(Labels::new(), view.transfer_taken)]);
+    counters(encoder, Family { name, help, unit, samples })?;
     let label = |id: u32| vec![("peer", id.to_string())];
     let samples = view
         .members

@@ -178,6 +178,8 @@ pub const DECISIONS_MAX: usize = 32;
 pub const REASON_BYTES_MAX: usize = 256;
 /// Members of which a probe says that they have been down for the teller's whole grace time.
 pub const LONG_DOWN_NEWS_MAX: usize = 64;
+/// Members of which a probe says how much of what they own the teller mirrors.
+pub const MIRROR_NEWS_MAX: usize = 16;
 /// Events that a node remembers.
 pub const EVENTS_MAX: usize = 512;
 /// Longest text of one, in bytes.

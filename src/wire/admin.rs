@@ -95,6 +95,12 @@ fn node_to_wire(node: NodeStatus) -> pb::status_response::Node {
         unwell: node.unwell.into_iter().map(unwell_to_wire).collect(),
         down_ms: node.down_for.map(|it| u64::try_from(it.as_millis()).unwrap_or(u64::MAX)),
         relieved_at: node.relieved_at.map(|epoch| epoch.0),
+        mirror: node.mirror.map(|news| pb::status_response::Mirror {
+            units: news.units,
+            wanted: news.wanted,
+            bytes: news.bytes,
+            oldest_ms: u64::try_from(news.oldest.as_millis()).unwrap_or(u64::MAX),
+        }),
     }
 }
 

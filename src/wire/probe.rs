@@ -4,7 +4,8 @@
 use core::time::Duration;
 
 use crate::message::{
-    CustodyNews, FillNews, FillState, ProbeFacts, ReplicaFacts, TreeSizes, Unwell, UnwellLink,
+    CustodyNews, FillNews, FillState, MirrorNews, ProbeFacts, ReplicaFacts, TreeSizes, Unwell,
+    UnwellLink,
 };
 use crate::types::{ClassId, Epoch, NodeId, Partition, Unit, WallTime, limits};
 
@@ -42,6 +43,7 @@ pub(super) fn facts_to_wire(facts: &ProbeFacts) -> pb::ProbeFacts {
         fills: facts.fills.iter().map(fill_to_wire).collect(),
         custody_clear: bound_to_wire(facts.custody_clear),
         long_down: facts.long_down.iter().map(|member| member.0).collect(),
+        mirror: (facts.mirror != MirrorNews::default()).then(|| mirror_to_wire(&facts.mirror)),
     }
 }
 
@@ -92,6 +94,34 @@ pub(super) fn facts_from_wire(probe: pb::ProbeFacts) -> Result<ProbeFacts, Malfo
         fills: probe.fills.into_iter().map(fill_from_wire).collect::<Result<_, _>>()?,
         custody_clear: bound_from_wire(probe.custody_clear),
         long_down: probe.long_down.into_iter().map(NodeId).collect(),
+        mirror: probe.mirror.map(mirror_from_wire).transpose()?.unwrap_or_default(),
+    })
+}
+
+fn mirror_to_wire(news: &MirrorNews) -> pb::probe_facts::Mirror {
+    let of = |(member, units): &(NodeId, u32)| pb::probe_facts::mirror::Of {
+        member: member.0,
+        units: *units,
+    };
+    pb::probe_facts::Mirror {
+        units: news.units,
+        wanted: news.wanted,
+        bytes: news.bytes,
+        oldest_ms: u64::try_from(news.oldest.as_millis()).unwrap_or(u64::MAX),
+        of: news.of.iter().map(of).collect(),
+    }
+}
+
+fn mirror_from_wire(news: pb::probe_facts::Mirror) -> Result<MirrorNews, Malformed> {
+    if news.of.len() > limits::MIRROR_NEWS_MAX {
+        return Err(Malformed::new(format!("mirrors of {} members", news.of.len())));
+    }
+    Ok(MirrorNews {
+        units: news.units,
+        wanted: news.wanted,
+        bytes: news.bytes,
+        oldest: Duration::from_millis(news.oldest_ms),
+        of: news.of.into_iter().map(|of| (NodeId(of.member), of.units)).collect(),
     })
 }
 

@@ -108,6 +108,13 @@ pub(super) fn facts() -> impl Strategy<Value = Box<ProbeFacts>> {
             fills: fills(epoch),
             custody_clear: Stamp { time: WallTime(wall), counter: 1, node: NodeId(2) },
             long_down: vec![NodeId(3), NodeId(9)],
+            mirror: crate::message::MirrorNews {
+                units: 7,
+                wanted: 9,
+                bytes: disk / 3,
+                oldest: Duration::from_millis(disk % 100_000),
+                of: vec![(NodeId(2), 7), (NodeId(5), 0)],
+            },
             epoch: Epoch(epoch),
             serving,
             wall: WallTime(wall),

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde_json::Value as Json;
 
-use crate::fixture::clock::until;
-use crate::fixture::{Cluster, Plan};
+use crate::fixture::clock::{self, until};
+use crate::fixture::{Cluster, Plan, http};
 use crate::traffic::Traffic;
 
 async fn kvctl(cluster: &Cluster, line: &str) -> Json {
@@ -108,4 +108,81 @@ async fn without_a_reserve_and_with_too_few_members_an_alarm_says_what_is_missin
     .await;
     is(&cluster, "n3", "keeps its place", |node| node["role"] == "active").await;
     event(&cluster, "alarm-cleared", "n3").await;
+}
+
+const RECORDS: u64 = 2_560;
+const VALUE_BYTES: usize = 8 << 10;
+
+fn value(number: u64) -> Vec<u8> {
+    let mut value = vec![0; VALUE_BYTES];
+    fastrand::Rng::with_seed(number).fill(&mut value);
+    value
+}
+
+/// Bytes of copies that a node has been given, as it tells every few seconds.
+async fn taken(cluster: &Cluster, node: usize) -> u64 {
+    let page = http::get(cluster.nodes[node].http, "/metrics").await.unwrap();
+    let mut lines = page.body.lines();
+    let line = lines.find(|it| it.starts_with("kv_transfer_taken_bytes_total")).unwrap();
+    line.rsplit(' ').next().unwrap().parse().unwrap()
+}
+
+/// n2 dies and n4 takes its place: the bytes that others give it for that.
+async fn taken_for_a_replacement(mirrors: bool) -> u64 {
+    let plan = soon().of(3).and_reserved(1).with("cluster.partitions", 16);
+    let plan = plan.with("orchestrator.mirror", mirrors).with("orchestrator.mirror_every", "1s");
+    let mut cluster = plan.start().await;
+    let client = cluster.client();
+    for numbers in (0..RECORDS).collect::<Vec<_>>().chunks(64) {
+        let mut puts = tokio::task::JoinSet::new();
+        for number in numbers {
+            let put = client.put(format!("key {number}"), value(*number));
+            puts.spawn(async move { put.await.is_ok() });
+        }
+        assert!(puts.join_all().await.into_iter().all(|done| done));
+    }
+    let deleted = "key 7";
+    if mirrors {
+        let since = clock::now();
+        is(&cluster, "n4", "has mirrored all that it is to", |node| {
+            let (units, mirror) = (node["mirror"]["units"].as_u64(), &node["mirror"]);
+            let age = mirror["oldest_ms"].as_u64().unwrap_or(u64::MAX);
+            units > Some(0)
+                && units == mirror["wanted"].as_u64()
+                && u128::from(age) < since.elapsed().as_millis()
+        })
+        .await;
+    }
+    client.delete(deleted).await.unwrap();
+    let before = taken(&cluster, 3).await;
+    cluster.nodes[1].kill();
+    is(&cluster, "n4", "has taken the place of n2", |node| {
+        node["role"] == "active" && node["replica_partitions"].as_u64() > Some(0)
+    })
+    .await;
+    cluster.kvctl(&["wait", "--for", "settled", "--timeout", "60s"]).await.succeeded();
+    // Of n1 and n4 alone: a quorum has to have it.
+    cluster.nodes[2].kill();
+    for number in (0..RECORDS).step_by(40).chain([7]) {
+        let found = client.get(format!("key {number}")).await.unwrap().value;
+        let expected = (number != 7).then(|| value(number));
+        assert_eq!(found.map(|found| found.to_vec()), expected, "key {number}");
+    }
+    let after = until("n4 tells what it was given", Duration::from_secs(30), async || {
+        let after = taken(&cluster, 3).await;
+        (after > before).then_some(after)
+    })
+    .await;
+    // Later news are of the same figure or a higher one.
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    after.max(taken(&cluster, 3).await) - before
+}
+
+#[tokio::test]
+async fn a_reserve_that_has_mirrored_what_it_inherits_is_given_little_of_it() {
+    let all = RECORDS * VALUE_BYTES as u64;
+    let cold = taken_for_a_replacement(false).await;
+    assert!(cold > all, "{cold} bytes of {all}");
+    let warm = taken_for_a_replacement(true).await;
+    assert!(warm < all / 20, "{warm} bytes, {cold} without mirrors");
 }

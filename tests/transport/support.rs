@@ -99,6 +99,7 @@ pub(crate) fn view(me: u32, peers: &[(u32, &str)]) -> Arc<View> {
         hello: hello(me, 0),
         hints: HintGauges::default(),
         repair: RepairGauges::default(),
+        transfer_taken: 0,
         health: Default::default(),
         links_left_out: 0,
         reserve: None,

@@ -7,6 +7,7 @@ mod order;
 #[cfg(test)]
 mod tests;
 
+use core::cmp::Reverse;
 use std::collections::BTreeSet;
 
 use crate::types::{
@@ -41,8 +42,10 @@ pub trait Watched: Heard {
     fn overdue(&self, member: NodeId) -> bool;
     /// Whether a member has answered for a whole grace time without serving.
     fn idles(&self, member: NodeId) -> bool;
-    /// What a member has said of its disk.
+    /// What a member has said of its disk; what it mirrors counts as free.
     fn room(&self, member: NodeId) -> Room;
+    /// How many units that `of` owns a reserved member has mirrored, as far as it has told.
+    fn mirrors(&self, member: NodeId, of: NodeId) -> u32;
 }
 
 /// What is to be done, and what cannot.
@@ -297,8 +300,8 @@ fn relieve(
     Some(order)
 }
 
-/// Who could take the place of a member, the best first. Once reserved members hold copies of what they may
-/// inherit, the one that holds most of it comes before everybody else.
+/// Who could take the place of a member, the best first: of its zone the one that has mirrored most of what it
+/// owns.
 fn candidates(
     state: &ClusterState,
     seen: &impl Watched,
@@ -315,7 +318,10 @@ fn candidates(
         is_reserved && seen.is_up(id) && !leaves(id) && free(id) && !owns(id)
     };
     let mut found: Vec<&Member> = state.members.iter().filter(usable).collect();
-    found.sort_by_key(|other| (other.zone != member.zone, seen.room(other.id).used, other.id));
+    found.sort_by_key(|other| {
+        let warm = Reverse(seen.mirrors(other.id, member.id));
+        (other.zone != member.zone, warm, seen.room(other.id).used, other.id)
+    });
     found.into_iter().map(|other| other.id).collect()
 }
 

@@ -19,6 +19,8 @@ struct World {
     fresh: Vec<u32>,
     idle: Vec<u32>,
     rooms: BTreeMap<u32, Room>,
+    /// Who has mirrored how many units, and whose.
+    mirrors: BTreeMap<(u32, u32), u32>,
 }
 
 impl World {
@@ -74,6 +76,9 @@ impl Watched for World {
     }
     fn room(&self, member: NodeId) -> Room {
         self.rooms.get(&member.0).copied().unwrap_or_default()
+    }
+    fn mirrors(&self, member: NodeId, of: NodeId) -> u32 {
+        self.mirrors.get(&(member.0, of.0)).copied().unwrap_or_default()
     }
 }
 
@@ -151,6 +156,16 @@ fn who_is_down_for_good_is_replaced_and_nobody_else() {
         let outlook = look(&cluster(active, reserved), &world);
         assert_eq!(told(&outlook), expected, "{what}: {outlook:?}");
     }
+}
+
+#[test]
+fn of_a_zone_the_one_that_has_mirrored_most_comes_first() {
+    let mut world = World::down(&[2], &[1, 3, 4, 5, 6, 7, 8]);
+    world.rooms = BTreeMap::from([(6, room(1, 900)), (7, room(9, 900)), (8, room(9, 900))]);
+    assert_eq!(told(&look(&cluster(5, &["z1", "z1", "z0"]), &world)), "Relieve 2>6");
+    world.mirrors = BTreeMap::from([((7, 2), 5), ((6, 2), 4), ((6, 3), 90), ((8, 2), 99)]);
+    assert_eq!(told(&look(&cluster(5, &["z1", "z1", "z0"]), &world)), "Relieve 2>7");
+    assert_eq!(told(&look(&cluster(5, &["z0", "z0", "z2"]), &world)), "Relieve 2>8");
 }
 
 #[test]

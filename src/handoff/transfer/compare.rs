@@ -9,13 +9,17 @@
 
 use std::collections::VecDeque;
 
-use crate::message::{CopyLeaves, CopyPlace, CopyStretch, CopyWhat};
-use crate::repair::tree::{Place, Range, Sum};
+use crate::message::{CopyLeaves, CopyMark, CopyPlace, CopyStretch, CopyTold, CopyWhat};
+use crate::repair::tree::{Place, Range};
 use crate::types::{ClassId, ClusterState, TableId, TableKind};
 
 /// A comparison with one source, from a place of the unit on.
 #[derive(Debug)]
 pub(super) struct Comparison {
+    /// Nobody is going to be an owner by it: the target may go by its tree.
+    mirrors: bool,
+    /// What is here and not there goes: nothing is to be left but what the source has.
+    exact: bool,
     /// Everything up to here has been compared, and what was lacking is here.
     through: Option<CopyPlace>,
     /// What leaves say nothing of, in order.
@@ -92,7 +96,31 @@ impl Comparison {
     pub(super) fn behind(through: Option<CopyPlace>, by_marks: Vec<Range>) -> Comparison {
         let from = through.as_ref().map_or(Place::first(), CopyPlace::place);
         let (leaves, parts) = (Leaves::From(from), VecDeque::new());
-        Comparison { through, by_marks, leaves, parts, page: None, wanted: VecDeque::new() }
+        let (mirrors, exact, page, wanted) = (false, false, None, VecDeque::new());
+        Comparison { mirrors, exact, through, by_marks, leaves, parts, page, wanted }
+    }
+
+    /// One after which nothing is here but what the source has.
+    pub(super) fn exactly(self) -> Comparison {
+        Comparison { exact: !crate::mutant!("mirror-keeps-unlisted"), ..self }
+    }
+
+    /// The same for a unit that is only mirrored.
+    pub(super) fn mirrors(self) -> Comparison {
+        Comparison { mirrors: true, ..self.exactly() }
+    }
+
+    /// What the disk has to be asked about marks of a stretch that end at `next`.
+    pub(super) fn of_marks(
+        &self,
+        stretch: CopyStretch,
+        next: Option<CopyPlace>,
+        marks: Vec<CopyMark>,
+    ) -> CopyTold {
+        match self.exact {
+            true => CopyTold::Exactly(stretch, next, marks),
+            false => CopyTold::Marks(marks),
+        }
     }
 
     /// What to ask the source next; `None` when all has been compared, or an answer is being looked at.
@@ -119,15 +147,27 @@ impl Comparison {
 
     /// The source tells these leaves. Returns those that have to be compared with what is here; `None`
     /// where they cannot be leaves of a tree.
-    pub(super) fn on_leaves(&mut self, told: CopyLeaves) -> Option<Vec<(Range, Sum)>> {
+    pub(super) fn on_leaves(&mut self, told: CopyLeaves) -> Option<CopyTold> {
         let Leaves::From(from) = &self.leaves else { return None };
         if !told.fits(from) {
             return None;
         }
-        let is_known = |range: &Range| !self.by_marks.iter().any(|by| by.holds(&range.from));
+        // A leaf ends where the next table begins of which the source has something. Between there may be
+        // tables of which something is here alone.
+        let ends_in = |by: &Range, range: &Range| {
+            by.to.is_none() || range.to.as_ref().is_some_and(|to| Some(to) <= by.to.as_ref())
+        };
+        let is_in = |by: &Range, range: &Range| {
+            by.holds(&range.from) && (!self.exact || ends_in(by, range))
+        };
+        let is_known = |range: &Range| !self.by_marks.iter().any(|by| is_in(by, range));
         let sums = told.sums().filter(|(range, _)| is_known(range)).collect();
         self.leaves = Leaves::Told(from.clone(), told);
-        Some(sums)
+        Some(match (self.exact, self.mirrors) {
+            (true, true) => CopyTold::MirrorSums(sums),
+            (true, false) => CopyTold::ExactSums(sums),
+            (false, _) => CopyTold::Sums(sums),
+        })
     }
 
     /// Of the leaves that were told these ranges differ from what is here.
@@ -144,7 +184,13 @@ impl Comparison {
         }
         let page = Range { from, to: end.clone() };
         let by_marks = self.by_marks.iter().filter_map(|by| clipped(by, &page));
-        self.parts = union(differing.into_iter().chain(by_marks).collect()).into();
+        // Of what is before the first leaf the source has nothing; here there may be something.
+        let first = leaves.first().map(|(place, _)| place).or(end.as_ref());
+        let bare = Range { from: page.from.clone(), to: first.cloned() };
+        let skips = crate::mutant!("mirror-skips-empty");
+        let bare =
+            (self.exact && !skips && first.is_none_or(|first| *first > page.from)).then_some(bare);
+        self.parts = union(differing.into_iter().chain(by_marks).chain(bare).collect()).into();
         let reached = leaves.iter().rev().find_map(|(place, _)| CopyPlace::at(place));
         if crate::mutant!("leaves-through-early") {
             self.through = reached.clone().max(self.through.take());

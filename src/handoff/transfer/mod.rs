@@ -4,19 +4,19 @@
 //! Knows no disk and no membership: it is told what the disk has done, and with each step who can be
 //! reached. All it must not forget is in one [`FillRecord`] a unit.
 
+mod around;
 mod compare;
 mod pull;
 
-use core::time::Duration;
 use std::collections::BTreeMap;
 
-use super::Governor;
 use crate::message::{
-    CopyAsk, CopyChunk, CopyEntry, CopyFile, CopyLack, CopyMessage, CopyRefusal, CopyTold,
-    CopyWhat, FillProgress, FillRecord, FillStage, Overlay, RoundId, SourceFloor,
+    CopyAsk, CopyFile, CopyLack, CopyMessage, CopyRefusal, CopyWhat, FillProgress, FillRecord,
+    FillStage, Overlay, RoundId, SourceFloor,
 };
-use crate::types::{ClassId, ClusterState, Epoch, NodeId, Time, Unit, limits};
+use crate::types::{ClassId, ClusterState, Epoch, NodeId, Time, Unit, WallTime, limits};
 
+pub use around::{Pace, Surroundings, TransferAction};
 use pull::{Begin, Got, Pull};
 
 /// How often a question is asked before its source counts as lost.
@@ -29,59 +29,6 @@ const HALVINGS: u32 = 5;
 /// Bytes pulled after which progress is stored.
 const SAVE_BYTES: u64 = 16 << 20;
 
-/// The pace of copies.
-#[derive(Clone, Copy, Debug)]
-pub struct Pace {
-    /// Bytes a second that are pulled; 0 is no bound.
-    pub bytes_per_second: u64,
-    /// How long a source that has refused is left alone; and how often it is looked whether somebody
-    /// can be asked.
-    pub pause: Duration,
-    /// How long a question may stay without an answer.
-    pub answer_within: Duration,
-}
-
-/// What the machine is told with each step.
-pub struct Surroundings<'a> {
-    /// The time.
-    pub now: Time,
-    /// This node.
-    pub me: NodeId,
-    /// The state in force.
-    pub state: &'a ClusterState,
-    /// Whether a member can be asked now.
-    pub reachable: &'a dyn Fn(NodeId) -> bool,
-    /// Users keep the store busy: nothing is asked for.
-    pub busy: bool,
-    /// What is left of the pace while others ask.
-    pub governor: &'a mut Governor,
-    /// The next operation's number.
-    pub next_operation: &'a mut u64,
-    /// Where actions go.
-    pub out: &'a mut Vec<TransferAction>,
-}
-
-/// What the machine wants.
-#[derive(Clone, Debug)]
-pub enum TransferAction {
-    /// Ask a source.
-    Ask(NodeId, Box<CopyAsk>),
-    /// Tell what this node lacks of these.
-    Compare(Unit, RoundId, CopyTold),
-    /// Merge these, of a source with this floor.
-    Merge(Unit, RoundId, Vec<CopyEntry>, SourceFloor),
-    /// Throw away what was staged of a unit's files.
-    Clear(Unit, RoundId),
-    /// Put a chunk of a file to those that are staged.
-    Stage(Unit, RoundId, String, u64, CopyChunk),
-    /// Take staged files into the unit's range, which is emptied before.
-    TakeIn(Unit, Vec<CopyFile>, FillRecord, SourceFloor),
-    /// Merge a piece of the overlay into the range, and end it when nothing is left.
-    Drain(Unit, FillRecord),
-    /// Make it durable how far a unit is; complete ones too.
-    Save(Unit, FillRecord),
-}
-
 /// The units that are being filled.
 #[derive(Debug)]
 pub struct Transfers {
@@ -91,6 +38,8 @@ pub struct Transfers {
     paced: Time,
     /// When it is next looked whether somebody can be asked.
     look_at: Time,
+    /// Bytes that sources have given.
+    taken: u64,
 }
 
 #[derive(Debug)]
@@ -118,7 +67,15 @@ impl Fill {
         !self.saving && (self.held_until <= now || crate::mutant!("failed-asked-at-once"))
     }
 
+    /// No owner is filled, but somebody mirrors the unit.
+    fn mirrors(&self) -> bool {
+        self.entry == FillRecord::MIRROR
+    }
+
     fn record(&self, is_complete: bool) -> FillRecord {
+        if self.mirrors() {
+            return FillRecord::mirror(WallTime(0));
+        }
         let stage = if is_complete {
             FillStage::Complete
         } else {
@@ -157,7 +114,7 @@ fn sources_wanted(state: &ClusterState, unit: Unit) -> usize {
 impl Transfers {
     /// Nothing under way.
     pub fn new(pace: Pace) -> Transfers {
-        Transfers { pace, fills: BTreeMap::new(), paced: Time(0), look_at: Time(0) }
+        Transfers { pace, fills: BTreeMap::new(), paced: Time(0), look_at: Time(0), taken: 0 }
     }
 
     /// A unit is to be filled for an entry, from where an earlier boot has left it.
@@ -173,6 +130,22 @@ impl Transfers {
             Fill { entry, progress, pull, waits, early, saving, unsaved, taking, held_until };
         self.fills.insert(unit, fill);
         self.look_at = Time(0);
+    }
+
+    /// A unit that is mirrored is to become what one owner has; `is_new`: nothing is there yet.
+    pub fn begin_mirror(&mut self, unit: Unit, is_new: bool) {
+        let overlay = if is_new { Overlay::Files } else { Overlay::Mirrored };
+        self.begin(unit, FillRecord::MIRROR, FillProgress { overlay, ..FillProgress::default() });
+    }
+
+    /// Bytes that sources have given since the start.
+    pub fn taken(&self) -> u64 {
+        self.taken
+    }
+
+    /// Whether anything is asked of sources for a unit.
+    pub fn is_under_way(&self, unit: Unit) -> bool {
+        self.fills.contains_key(&unit)
     }
 
     /// A unit is not to be filled any more, or for another entry.
@@ -254,12 +227,16 @@ impl Transfers {
         match message {
             CopyMessage::Page { part, parts, floor, agreed, page, .. } => {
                 let rate = self.pace.bytes_per_second;
+                self.taken = self.taken.saturating_add(page.bytes() as u64);
                 let cost = around.governor.cost(now, page.bytes(), rate);
                 self.paced = self.paced.max(now).plus(cost);
                 fill.early = 0;
                 let is_first = fill.progress.pulled.is_empty();
                 let Some(pull) = &mut fill.pull else { return };
-                pull.on_floor(floor, agreed, is_first);
+                // Who mirrors a unit keeps what an owner has, and knows nothing of its floor.
+                if fill.entry != FillRecord::MIRROR {
+                    pull.on_floor(floor, agreed, is_first);
+                }
                 let got = pull.on_part((part, parts), page);
                 if !carry_out(unit, pull, got, around) {
                     fail(unit, fill, now.plus(self.pace.answer_within), around);
@@ -333,7 +310,7 @@ impl Transfers {
             // There was nobody to take them from.
             fill.progress.overlay = Overlay::Merging;
         } else if let Some(pull) = fill.pull.take() {
-            fill.progress = taken(&fill.progress, pull.source);
+            fill.progress = taken(fill, pull.source);
             let round = RoundId { op: pull.op, round: 0 };
             let (entry, changed_at) = (fill.entry, around.state.changed_at(unit));
             let ask = CopyAsk { round, unit, entry, changed_at, what: CopyWhat::Ended };
@@ -410,9 +387,14 @@ impl Transfers {
             }
             let wanted = wanted.entry(unit.class).or_insert_with(|| sources_wanted(state, *unit));
             let pulled = &fill.progress.pulled;
-            let is_pulled =
-                pulled.len() >= *wanted || state.is_enough((*unit, around.me, fill.entry), pulled);
-            if is_pulled && fill.progress.overlay == Overlay::Files {
+            let is_pulled = match fill.mirrors() {
+                true => !pulled.is_empty(),
+                false => {
+                    pulled.len() >= *wanted
+                        || state.is_enough((*unit, around.me, fill.entry), pulled)
+                }
+            };
+            if is_pulled && matches!(fill.progress.overlay, Overlay::Files | Overlay::Mirrored) {
                 end_without_files(*unit, fill, around);
             }
             let is_enough = is_pulled && fill.progress.overlay == Overlay::Unused;
@@ -502,10 +484,14 @@ fn begin_source(unit: Unit, fill: &mut Fill, around: &mut Surroundings<'_>) {
     let op = *around.next_operation;
     *around.next_operation += 1;
     let current = fill.progress.current.take();
-    // What an earlier source has given may make a difference small.
+    // What an earlier source has given, or was mirrored, may make a difference small.
     let is_empty = fill.progress.pulled.is_empty()
         && current.as_ref().is_none_or(|(earlier, _)| *earlier == source);
     let begin = match (is_empty, &current) {
+        // INVARIANT: after its first source the range is what that has, as if it had come as files.
+        _ if fill.progress.overlay == Overlay::Mirrored && !fill.mirrors() => Begin::Exact,
+        _ if fill.progress.overlay == Overlay::Mirrored => Begin::Mirror,
+        (false, _) if fill.mirrors() => Begin::Mirror,
         (false, _) => Begin::Compare,
         (true, None) if fill.progress.overlay == Overlay::Files => Begin::Files,
         (true, _) => Begin::Straight,
@@ -516,25 +502,32 @@ fn begin_source(unit: Unit, fill: &mut Fill, around: &mut Surroundings<'_>) {
 }
 
 /// What has been pulled once everything of `source` is in the range.
-fn taken(progress: &FillProgress, source: NodeId) -> FillProgress {
-    let mut progress = FillProgress { current: None, ..progress.clone() };
+fn taken(fill: &Fill, source: NodeId) -> FillProgress {
+    let mut progress = FillProgress { current: None, ..fill.progress.clone() };
     progress.pulled.push(source);
-    if progress.overlay == Overlay::Files {
-        progress.overlay = Overlay::Merging;
-    }
+    progress.overlay = match progress.overlay {
+        // Nothing is written meanwhile.
+        _ if fill.mirrors() => Overlay::Unused,
+        Overlay::Files | Overlay::Mirrored => Overlay::Merging,
+        other => other,
+    };
     progress
 }
 
 /// Everything has come from the source.
 fn end_source(unit: Unit, fill: &mut Fill, around: &mut Surroundings<'_>) {
     let Some(pull) = &fill.pull else { return };
-    let progress = taken(&fill.progress, pull.source);
-    if let Some(files) = pull.files() {
+    let progress = taken(fill, pull.source);
+    let was_mirrored = fill.progress.overlay == Overlay::Mirrored && !fill.mirrors();
+    if pull.files().is_some() || was_mirrored {
         if fill.may_write(around.now) {
+            let (files, floor) = (pull.files().map(<[CopyFile]>::to_vec), pull.floor);
             (fill.taking, fill.saving, fill.unsaved) = (true, true, false);
-            let record = FillRecord { entry: fill.entry, stage: FillStage::Filling(progress) };
-            let files = files.to_vec();
-            around.out.push(TransferAction::TakeIn(unit, files, record, pull.floor));
+            let record = match fill.mirrors() {
+                true => fill.record(true),
+                false => FillRecord { entry: fill.entry, stage: FillStage::Filling(progress) },
+            };
+            around.out.push(TransferAction::TakeIn(unit, files, record, floor));
         }
         return;
     }
@@ -553,11 +546,15 @@ fn end_without_files(unit: Unit, fill: &mut Fill, around: &mut Surroundings<'_>)
     let progress = FillProgress { overlay: Overlay::Merging, ..fill.progress.clone() };
     let record = FillRecord { entry: fill.entry, stage: FillStage::Filling(progress) };
     let nobody = SourceFloor::default();
-    around.out.push(TransferAction::TakeIn(unit, Vec::new(), record, nobody));
+    around.out.push(TransferAction::TakeIn(unit, Some(Vec::new()), record, nobody));
 }
 
 /// Makes durable what has come to be, one record at a time.
 fn save(unit: Unit, fill: &mut Fill, is_complete: bool, around: &mut Surroundings<'_>) {
+    if fill.mirrors() && !is_complete {
+        // It begins anew.
+        return;
+    }
     if let Some(pull) = fill.pull.as_mut().filter(|pull| pull.unsaved >= SAVE_BYTES)
         && let Some(place) = pull.through()
     {

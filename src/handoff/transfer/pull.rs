@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::compare::Comparison;
 use crate::message::{
-    CopyChunk, CopyContent, CopyEntry, CopyFile, CopyLack, CopyPage, CopyPlace, CopyTold, CopyWhat,
-    SourceFloor,
+    CopyChunk, CopyContent, CopyEntry, CopyFile, CopyLack, CopyPage, CopyPlace, CopyStretch,
+    CopyTold, CopyWhat, SourceFloor,
 };
 use crate::repair::tree::Range;
 use crate::types::{NodeId, Stamp, Time};
@@ -130,6 +130,10 @@ pub(super) enum Begin {
     Straight,
     /// What differs behind a place.
     Compare,
+    /// The same, and what is here alone goes: the range becomes what the source has.
+    Exact,
+    /// The same of a unit that is only mirrored.
+    Mirror,
 }
 
 impl Pull {
@@ -144,6 +148,8 @@ impl Pull {
             Begin::Files => Way::Files(Files::default()),
             Begin::Straight => Way::Straight { next: Some(through.clone()), through },
             Begin::Compare => Way::Compare(Comparison::behind(through, by_marks)),
+            Begin::Exact => Way::Compare(Comparison::behind(through, by_marks).exactly()),
+            Begin::Mirror => Way::Compare(Comparison::behind(through, by_marks).mirrors()),
         };
         Pull {
             op,
@@ -232,23 +238,23 @@ impl Pull {
     ) -> Got {
         let goes_on = |after: &Option<CopyPlace>| next.is_none() || next > *after;
         match (&mut self.way, what, content) {
-            (Way::Compare(_), CopyWhat::Marks(stretch), CopyContent::Marks(marks))
+            (Way::Compare(comparison), CopyWhat::Marks(stretch), CopyContent::Marks(marks))
                 if goes_on(&stretch.after) =>
             {
-                self.comparing = Some((round, next));
-                Got::Compare(round, CopyTold::Marks(marks))
+                self.comparing = Some((round, next.clone()));
+                Got::Compare(round, comparison.of_marks(stretch, next, marks))
             }
             (Way::Compare(comparison), CopyWhat::Leaves(_, after), CopyContent::Marks(marks))
                 if goes_on(&after) =>
             {
                 comparison.on_no_leaves();
-                self.comparing = Some((round, next));
-                Got::Compare(round, CopyTold::Marks(marks))
+                self.comparing = Some((round, next.clone()));
+                Got::Compare(round, comparison.of_marks(CopyStretch::behind(after), next, marks))
             }
             (Way::Compare(comparison), CopyWhat::Leaves(..), CopyContent::Leaves(leaves)) => {
-                let Some(sums) = comparison.on_leaves(leaves) else { return Got::Nonsense };
+                let Some(told) = comparison.on_leaves(leaves) else { return Got::Nonsense };
                 self.comparing = Some((round, None));
-                Got::Compare(round, CopyTold::Sums(sums))
+                Got::Compare(round, told)
             }
             (
                 Way::Straight { next: from, .. },

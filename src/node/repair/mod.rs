@@ -491,7 +491,8 @@ impl Node {
 
     /// Others may want to know how far this node is.
     pub(super) fn publish_repair(&mut self) {
-        let done = self.repair.sessions.counts().sessions + self.gauges.repair.verified;
+        let taken = self.fills.transfers.taken();
+        let done = self.repair.sessions.counts().sessions + self.gauges.repair.verified + taken;
         if core::mem::replace(&mut self.repair.published, done) != done {
             self.publish();
         }

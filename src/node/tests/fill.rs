@@ -189,7 +189,7 @@ fn a_gap_that_was_slept_through_makes_what_was_complete_void() {
         let entered = enter(&mut bench, &everybody(), unit, outsider);
         let complete = FillRecord { entry: entered.epoch, stage: FillStage::Complete };
         bench.stop(outsider);
-        bench.host(outsider).disk.empty_unit(unit, Some(complete));
+        bench.host(outsider).disk.empty_unit((unit, false), Some(complete));
         bench.host(outsider).disk.data.insert((unit, TABLE, key("old")), record(1));
         let others: Vec<NodeId> = everybody().into_iter().filter(|id| *id != outsider).collect();
         leave(&mut bench, &others, unit);
@@ -232,7 +232,10 @@ fn progress_survives_a_restart() {
     let progress = FillProgress { pulled: vec![owner], ..FillProgress::default() };
     let stage = FillStage::Filling(progress.clone());
     bench.stop(outsider);
-    bench.host(outsider).disk.empty_unit(unit, Some(FillRecord { entry: entered.epoch, stage }));
+    bench
+        .host(outsider)
+        .disk
+        .empty_unit((unit, false), Some(FillRecord { entry: entered.epoch, stage }));
     bench.host(outsider).disk.data.insert((unit, TABLE, key("copied")), record(1));
     bench.start(outsider);
     assert_eq!(bench.host(outsider).disk.keys_of(unit), 1, "nothing is emptied twice");

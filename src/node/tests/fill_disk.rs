@@ -63,10 +63,13 @@ impl Disk {
     pub(super) fn on_unit(&mut self, ask: UnitDisk) -> UnitDone {
         match ask {
             UnitDisk::Held { .. } => self.units_held(),
-            UnitDisk::Empty { unit, record } => self.empty_unit(unit, record),
+            UnitDisk::Empty { unit, record, keeps } => self.empty_unit((unit, keeps), record),
             UnitDisk::Page { what: CopyWhat::Ended, .. } => UnitDone::Merged,
             UnitDisk::Page { unit, what, .. } => UnitDone::Page(self.copy_page(unit, what)),
-            UnitDisk::Compare { unit, told: CopyTold::Sums(sums) } => {
+            UnitDisk::Compare {
+                unit,
+                told: CopyTold::Sums(sums) | CopyTold::ExactSums(sums) | CopyTold::MirrorSums(sums),
+            } => {
                 let own = self.tree(unit);
                 let differs = |range: &Range, theirs: Sum| {
                     let known = own.divides_at(&range.from)
@@ -77,15 +80,10 @@ impl Disk {
                 UnitDone::Wanted(CopyLack::Ranges(differing.map(|(range, _)| range).collect()))
             }
             UnitDisk::Compare { unit, told: CopyTold::Marks(marks) } => {
-                let own: BTreeMap<CopyPlace, CopyRecord> = self.records_of(unit);
-                let lacks = |theirs: &CopyMark| {
-                    let own = own.get(&theirs.place).map(mark);
-                    own.is_none_or(|(stamp, print)| {
-                        stamp < theirs.stamp || (stamp == theirs.stamp && theirs.print != print)
-                    })
-                };
-                let wanted = marks.into_iter().filter(lacks).map(|mark| mark.place);
-                UnitDone::Wanted(CopyLack::Keys(wanted.collect()))
+                UnitDone::Wanted(CopyLack::Keys(self.lacking(unit, marks)))
+            }
+            UnitDisk::Compare { unit, told: CopyTold::Exactly(stretch, next, marks) } => {
+                UnitDone::Wanted(CopyLack::Keys(self.made_exact(unit, (stretch, next), &marks)))
             }
             UnitDisk::Clear { .. } => UnitDone::Merged,
             UnitDisk::Scrub { from, .. } => UnitDone::Scrubbed(self.scrubbed(from)),
@@ -107,7 +105,10 @@ impl Disk {
                 self.bad.forgone.push((keys, kept));
                 UnitDone::Merged
             }
-            UnitDisk::TakeIn { unit, files, record, .. } if files.is_empty() => {
+            UnitDisk::TakeIn { unit, files, source, record, .. }
+                if files.as_ref().is_none_or(Vec::is_empty) =>
+            {
+                self.adopt(unit, source);
                 self.meta.push(MetaRecord::Fill(unit, record));
                 UnitDone::Merged
             }
@@ -228,7 +229,55 @@ impl Disk {
         UnitDone::Held(units, true)
     }
 
-    pub(super) fn empty_unit(&mut self, unit: Unit, record: Option<FillRecord>) -> UnitDone {
+    fn lacking(&self, unit: Unit, marks: Vec<CopyMark>) -> Vec<CopyPlace> {
+        let own: BTreeMap<CopyPlace, CopyRecord> = self.records_of(unit);
+        let lacks = |theirs: &CopyMark| {
+            let own = own.get(&theirs.place).map(mark);
+            own.is_none_or(|(stamp, print)| {
+                stamp < theirs.stamp || (stamp == theirs.stamp && theirs.print != print)
+            })
+        };
+        marks.into_iter().filter(lacks).map(|mark| mark.place).collect()
+    }
+
+    /// Drops what is not told of a stretch, or in another version. Returns what is lacking then.
+    fn made_exact(
+        &mut self,
+        unit: Unit,
+        (stretch, next): (CopyStretch, Option<CopyPlace>),
+        marks: &[CopyMark],
+    ) -> Vec<CopyPlace> {
+        let own = self.records_of(unit);
+        let is_in = |place: &CopyPlace| {
+            stretch.range.holds(&place.place())
+                && stretch.after.as_ref().is_none_or(|after| place > after)
+                && next.as_ref().is_none_or(|next| place <= next)
+        };
+        let told = |place: &CopyPlace| {
+            let theirs = marks.iter().find(|mark| mark.place == *place);
+            theirs.map(|mark| (mark.stamp, mark.print))
+        };
+        let same = |place: &CopyPlace| own.get(place).map(mark) == told(place);
+        for place in own.keys().filter(|place| is_in(place) && !same(place)) {
+            let slot = (unit, place.table, place.key.clone());
+            self.data.remove(&slot);
+            self.sets.remove(&slot);
+            self.acceptors.remove(&slot);
+        }
+        let lacking = marks.iter().map(|mark| &mark.place).filter(|place| !same(place));
+        lacking.cloned().collect()
+    }
+
+    pub(super) fn empty_unit(
+        &mut self,
+        (unit, keeps): (Unit, bool),
+        record: Option<FillRecord>,
+    ) -> UnitDone {
+        if keeps {
+            self.meta.retain(|record| !matches!(record, MetaRecord::Fill(of, _) if *of == unit));
+            self.meta.extend(record.map(|record| MetaRecord::Fill(unit, record)));
+            return UnitDone::Emptied;
+        }
         self.data.retain(|(of, ..), _| *of != unit);
         self.sets.retain(|(of, ..), _| *of != unit);
         self.acceptors.retain(|(of, ..), _| *of != unit);

@@ -21,6 +21,7 @@ mod key_disk;
 mod lineage;
 mod links;
 mod losses;
+mod mirror;
 mod monotonic;
 mod moves;
 mod planted;

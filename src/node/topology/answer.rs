@@ -109,7 +109,7 @@ impl Node {
         let mut warnings = self.warnings(state, &draft);
         let free = |name: &NodeName| {
             let member = state.member_named(name)?;
-            self.replica_facts(member.id).free_bytes
+            self.room_of(member.id).free
         };
         warnings.extend(shares.iter().filter_map(|share| lacks_room(share, free(&share.node)?)));
         DraftReply {

@@ -49,16 +49,17 @@ fn cut(tree: &Tree, from: &Place) -> CopyLeaves {
 }
 
 /// The ranges of which the store does not hold just what is summed elsewhere, in order, those that meet
-/// as one.
+/// as one. `exactly`: also those of which nothing is elsewhere.
 pub(in crate::replica) fn differing(
     snapshot: &Snapshot,
     unit: Unit,
     sums: Vec<(Range, Sum)>,
+    exactly: bool,
 ) -> Result<Vec<Range>, DiskError> {
     let mut differing: Vec<Range> = Vec::new();
     for (range, theirs) in sums {
         // Of what is nowhere else nothing can be lacking.
-        if theirs.count == 0 || holds(snapshot, unit, &range, theirs)? {
+        if theirs.count == 0 && !exactly || holds(snapshot, unit, &range, theirs)? {
             continue;
         }
         match differing.last_mut().filter(|last| last.to.as_ref() == Some(&range.from)) {
@@ -67,6 +68,25 @@ pub(in crate::replica) fn differing(
         }
     }
     Ok(differing)
+}
+
+/// The same of a unit that is only mirrored, by its tree where that is sound and has the same boundaries: nothing
+/// rests on it, and it costs no read.
+pub(in crate::replica) fn mirror_differing(
+    shared: &Shared,
+    unit: Unit,
+    sums: Vec<(Range, Sum)>,
+) -> Result<Vec<Range>, DiskError> {
+    let kept = shared.trees.find(unit).filter(|_| !shared.trees.is_unsure(unit));
+    let is_same = |(range, theirs): &(Range, Sum)| {
+        let Some(kept) = &kept else { return false };
+        let State { tree, is_dropped, .. } = &*kept.state.lock();
+        let divides = |place: &Place| tree.divides_at(place);
+        let is_told = tree.is_sound() && !is_dropped && divides(&range.from);
+        is_told && range.to.as_ref().is_none_or(divides) && tree.sum(range) == *theirs
+    };
+    let others = sums.into_iter().filter(|sum| !is_same(sum)).collect();
+    differing(&shared.engine.snapshot(), unit, others, true)
 }
 
 /// Whether a range holds just what is summed.

@@ -34,7 +34,7 @@ pub(super) use check::check;
 pub(super) use counted::{Counted, Gone, hand_in, submit, wipe};
 pub(super) use file::{Taken, take};
 pub(super) use keeper::Keeper;
-pub(super) use leaves::{differing, leaves};
+pub(super) use leaves::{differing, leaves, mirror_differing};
 pub(super) use serve::execute;
 
 use build::Work;

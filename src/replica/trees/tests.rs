@@ -207,13 +207,13 @@ fn request(act: &Act) -> Option<DiskRequest> {
             let overlay = if beside { Overlay::Merging } else { Overlay::Unused };
             let stage = FillStage::Filling(FillProgress { overlay, ..FillProgress::default() });
             let record = Some(FillRecord { entry: Epoch(2), stage });
-            unit_disk(UnitDisk::Empty { unit: unit(of), record })
+            unit_disk(UnitDisk::Empty { unit: unit(of), record, keeps: false })
         }
         Act::Drain(of) => {
             let record = FillRecord { entry: Epoch(2), stage: FillStage::Complete };
             unit_disk(UnitDisk::Drain { unit: unit(of), record })
         }
-        Act::Empty(of) => unit_disk(UnitDisk::Empty { unit: unit(of), record: None }),
+        Act::Empty(of) => unit_disk(UnitDisk::Empty { unit: unit(of), record: None, keeps: false }),
         Act::Sweep(up_to) => {
             let state = Arc::new(without_tables(TableId(up_to)));
             DiskRequest::Sweep { state, from: bytes::Bytes::new() }

@@ -356,6 +356,7 @@ fn view(phase: Phase, state: Option<Arc<ClusterState>>, id: u32, boot: u128) -> 
         serving_since,
         hints,
         repair: Default::default(),
+        transfer_taken: 0,
         health: Default::default(),
         links_left_out,
         reserve: None,

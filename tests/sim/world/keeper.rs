@@ -25,6 +25,8 @@ pub(crate) struct KeeperPlan {
     every: u64,
     /// How long they do: this, and as much again on average.
     away: u64,
+    /// How often what reserved members mirror is made equal to an owner.
+    mirror_every: Duration,
 }
 
 /// What is known of members.
@@ -45,12 +47,15 @@ impl KeeperPlan {
             replace_after: Duration::from_millis(rng.u64(1_000..3_000)),
             every: rng.u64(2 * SECOND..6 * SECOND),
             away: rng.u64(4 * SECOND..9 * SECOND),
+            mirror_every: Duration::from_millis(rng.u64(1_000..8_000)),
         })
     }
 
-    /// Sets how long a node waits.
+    /// Sets how long a node waits, and whether it mirrors: other seeds stay what they are.
     pub(crate) fn bound(plan: Option<KeeperPlan>, config: &mut NodeConfig) {
         config.replace_after = plan.map(|plan| plan.replace_after);
+        config.mirror = plan.is_some();
+        config.mirror_every = plan.map_or(config.mirror_every, |plan| plan.mirror_every);
     }
 }
 

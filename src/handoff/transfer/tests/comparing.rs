@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::super::compare::{Comparison, by_marks};
 use super::*;
-use crate::message::CopyLeaves;
+use crate::message::{CopyLeaves, CopyTold};
 use crate::repair::tree::{Print, Range, Sum};
 use crate::types::{Sloppy, Table, TableKind, TableName};
 
@@ -301,6 +301,25 @@ impl Source {
         (some, next)
     }
 
+    /// What goes of a target that is to become what the source is.
+    fn strike(
+        &self,
+        comparison: &Comparison,
+        target: &mut Held,
+        (stretch, next): (&CopyStretch, Option<&CopyPlace>),
+    ) {
+        let told = comparison.of_marks(stretch.clone(), next.cloned(), Vec::new());
+        if !matches!(told, CopyTold::Exactly(..)) {
+            return;
+        }
+        target.retain(|place, kept| {
+            let is_in = stretch.range.holds(&place.place())
+                && Some(place) > stretch.after.as_ref()
+                && next.is_none_or(|next| place <= next);
+            !is_in || self.held.get(place) == Some(kept)
+        });
+    }
+
     /// Answers one question, and has the target merge what it lacks. Returns whether there was one.
     fn answer(&self, comparison: &mut Comparison, target: &mut Held) -> bool {
         let lacks = |target: &Held, place: &CopyPlace| {
@@ -313,18 +332,27 @@ impl Source {
         match comparison.question() {
             None => return false,
             Some(CopyWhat::Leaves(_, after)) if !self.has_tree => {
-                let (marks, next) = self.marks(&CopyStretch::behind(after));
+                let stretch = CopyStretch::behind(after);
+                let (marks, next) = self.marks(&stretch);
                 comparison.on_no_leaves();
+                self.strike(comparison, target, (&stretch, next.as_ref()));
                 comparison.on_wanted(wanted(target, marks), next);
             }
             Some(CopyWhat::Leaves(from, _)) => {
-                let sums = comparison.on_leaves(self.leaves(&from)).unwrap();
-                let differs = |(range, sum): &(Range, Sum)| summed(target, range) != *sum;
+                let (sums, exact) = match comparison.on_leaves(self.leaves(&from)).unwrap() {
+                    CopyTold::Sums(sums) => (sums, false),
+                    CopyTold::ExactSums(sums) | CopyTold::MirrorSums(sums) => (sums, true),
+                    other => panic!("{other:?}"),
+                };
+                let differs = |(range, sum): &(Range, Sum)| {
+                    (sum.count > 0 || exact) && summed(target, range) != *sum
+                };
                 let differing = sums.into_iter().filter(differs).map(|(range, _)| range);
                 comparison.on_differing(differing.collect());
             }
             Some(CopyWhat::Marks(stretch)) => {
                 let (marks, next) = self.marks(&stretch);
+                self.strike(comparison, target, (&stretch, next.as_ref()));
                 comparison.on_wanted(wanted(target, marks), next);
             }
             Some(CopyWhat::Keys(keys)) => {
@@ -353,7 +381,45 @@ fn held() -> impl Strategy<Value = Held> {
     })
 }
 
+fn of_kinds() -> ClusterState {
+    let mut state = state(3, 2);
+    let kinds = [TableKind::Lww, TableKind::Lww, TableKind::Linearizable];
+    state.tables = (1..).zip(kinds).map(|(id, kind)| table(id, kind)).collect();
+    state.table_id_max = TableId(4);
+    state
+}
+
 proptest! {
+    #[test]
+    fn what_was_mirrored_becomes_what_the_source_has_and_nothing_else(
+        (there, mut here, has_tree) in (held(), held(), any::<bool>()),
+        bounds in btree_set(at_place(), 0..12),
+        same in btree_set(at_place(), 0..40),
+        steps in vec(1..6_usize, 0..12),
+    ) {
+        for place in same {
+            match there.get(&place) {
+                Some(kept) => here.insert(place, *kept),
+                None => here.remove(&place),
+            };
+        }
+        let bounds = bounds.iter().map(CopyPlace::place).collect();
+        let source = Source { held: there, bounds, has_tree };
+        let apart = by_marks(&of_kinds(), ClassId(0));
+        let mut comparison = Comparison::behind(None, apart.clone()).exactly();
+        for steps in steps.into_iter().chain([1000]) {
+            let through = comparison.through().cloned();
+            comparison = Comparison::behind(through, apart.clone()).exactly();
+            for _ in 0..steps {
+                if !source.answer(&mut comparison, &mut here) {
+                    break;
+                }
+            }
+        }
+        prop_assert!(comparison.is_done());
+        prop_assert_eq!(here, source.held);
+    }
+
     #[test]
     fn a_target_has_all_that_the_source_has_wherever_it_was_interrupted(
         (there, mut here, has_tree) in (held(), held(), any::<bool>()),
@@ -367,10 +433,7 @@ proptest! {
                 None => here.remove(&place),
             };
         }
-        let mut state = state(3, 2);
-        let kinds = [TableKind::Lww, TableKind::Lww, TableKind::Linearizable];
-        state.tables = (1..).zip(kinds).map(|(id, kind)| table(id, kind)).collect();
-        state.table_id_max = TableId(4);
+        let state = of_kinds();
         let bounds = bounds.iter().map(CopyPlace::place).collect();
         let source = Source { held: there, bounds, has_tree };
         let apart = by_marks(&state, ClassId(0));
