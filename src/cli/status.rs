@@ -11,6 +11,7 @@ use super::Context;
 use super::args::Format;
 use super::exit::Failure;
 use super::grid::{grouped, share, size};
+use super::grow;
 use super::output::Output;
 
 /// Shows the cluster.
@@ -67,6 +68,7 @@ fn as_json(status: &Status) -> Json {
         "unavailable": status.unavailable,
         "reserve": status.reserve.as_ref().map(reserve_json),
         "alarms": status.alarms.iter().map(alarm).collect::<Vec<_>>(),
+        "growth": status.growth.as_ref().map(grow::as_json),
         "nodes": status.nodes.iter().map(node).collect::<Vec<_>>(),
     })
 }
@@ -176,6 +178,10 @@ fn as_table(status: &Status, color: bool, width: Option<u16>) -> String {
     text.push_str("(S: U up, S suspect, D down; T: N normal, R reserved, J joining, L leaving)\n");
     if let Some(reserve) = &status.reserve {
         text.push_str(&reserve_line(reserve));
+        text.push('\n');
+    }
+    for line in status.growth.iter().flat_map(grow::lines) {
+        text.push_str(&line);
         text.push('\n');
     }
     for hint in hints(status) {

@@ -11,7 +11,8 @@ use crate::types::{
 
 use super::{
     BootRecord, CausalMessage, CopyMessage, DecreeMessage, ExplainMessage, FloorNews, LifeRecord,
-    MemberSync, Probe, RegisterMessage, RepairMessage, ReplicaFacts, UnwellLink, WriteOutcome,
+    LoadFacts, MemberSync, Probe, RegisterMessage, RepairMessage, ReplicaFacts, UnwellLink,
+    WriteOutcome,
 };
 
 /// Which stream carries a message: long answers must not delay short ones.
@@ -252,13 +253,15 @@ pub struct ProbeFacts {
     /// Members that the sender has itself held down, without a break, for its whole grace time; at most
     /// [`LONG_DOWN_NEWS_MAX`](crate::types::limits::LONG_DOWN_NEWS_MAX).
     pub long_down: Vec<NodeId>,
+    /// How busy the sender is; `None`: it does not look.
+    pub load: Option<LoadFacts>,
 }
 
 impl ProbeFacts {
     /// About how many bytes they take.
     pub fn bytes(&self) -> usize {
         let lists = 8 * self.custody.targets.len() + 10 * self.unwell.len() + 14 * self.fills.len();
-        126 + self.client_address.len() + lists + 3 * self.long_down.len()
+        170 + self.client_address.len() + lists + 3 * self.long_down.len()
     }
 }
 

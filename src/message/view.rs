@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use crate::types::{ClusterState, NodeId, NodeName, Time};
 
-use super::{AlarmLine, Hello, HintGauges, ProbeFacts, RepairGauges, ReserveFacts, StoreHealth};
+use super::{
+    AlarmLine, GrowthReply, Hello, HintGauges, ProbeFacts, RepairGauges, ReserveFacts, StoreHealth,
+};
 
 /// What membership says of a member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -152,4 +154,6 @@ pub struct KeeperGauges {
     pub replacements: u64,
     /// What a human has to look at.
     pub alarms: Vec<AlarmLine>,
+    /// What it makes of the members' loads; nothing before birth, or where it does not look.
+    pub growth: Option<Box<GrowthReply>>,
 }

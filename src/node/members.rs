@@ -122,6 +122,7 @@ impl Node {
             fills: self.fill_news(),
             custody_clear: self.floors.custody_clear(),
             long_down: self.long_down(),
+            load: self.load.told(),
         }
     }
 }

@@ -62,6 +62,7 @@ impl Node {
                 long_down: self.long_down().len() as u64,
                 replacements: self.replacements(),
                 alarms: self.state.as_ref().map_or_else(Vec::new, |it| self.alarm_lines(it)),
+                growth: self.growth_told(),
             },
         };
         self.effects.push_back(Effect::Publish(Arc::new(view)));

@@ -1,5 +1,7 @@
 //! From what was written to what the parts are given, and the rules between values.
 
+mod growth;
+
 use core::time::Duration;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -231,7 +233,7 @@ fn node(config: &Config) -> Result<NodeConfig, ConfigError> {
         confidence: confidence(config)?,
         replace_after: replace_after(config)?,
         keep_aside: config.orchestrator.keep_aside,
-        ..NodeConfig::new(name, founders)
+        ..growth::settings(config, NodeConfig::new(name, founders))?
     })
 }
 

@@ -4,7 +4,8 @@
 use core::time::Duration;
 
 use crate::message::{
-    CustodyNews, FillNews, FillState, ProbeFacts, ReplicaFacts, TreeSizes, Unwell, UnwellLink,
+    CustodyNews, FillNews, FillState, LoadFacts, ProbeFacts, ReplicaFacts, ResizeRecord, TreeSizes,
+    Unwell, UnwellLink,
 };
 use crate::types::{ClassId, Epoch, NodeId, Partition, Unit, WallTime, limits};
 
@@ -42,6 +43,7 @@ pub(super) fn facts_to_wire(facts: &ProbeFacts) -> pb::ProbeFacts {
         fills: facts.fills.iter().map(fill_to_wire).collect(),
         custody_clear: bound_to_wire(facts.custody_clear),
         long_down: facts.long_down.iter().map(|member| member.0).collect(),
+        load: facts.load.map(load_to_wire),
     }
 }
 
@@ -92,7 +94,48 @@ pub(super) fn facts_from_wire(probe: pb::ProbeFacts) -> Result<ProbeFacts, Malfo
         fills: probe.fills.into_iter().map(fill_from_wire).collect::<Result<_, _>>()?,
         custody_clear: bound_from_wire(probe.custody_clear),
         long_down: probe.long_down.into_iter().map(NodeId).collect(),
+        load: probe.load.map(load_from_wire),
     })
+}
+
+fn load_to_wire(load: LoadFacts) -> pb::probe_facts::Load {
+    let LoadFacts { hours, cpu_now, cpu_peak, ops_now, ops_peak, peak_hour, .. } = load;
+    let LoadFacts { p99, disk_days, quiet, paused, resized, .. } = load;
+    let ResizeRecord { grown, shrunk } = resized;
+    pb::probe_facts::Load {
+        hours,
+        cpu_now,
+        cpu_peak,
+        ops_now,
+        ops_peak,
+        peak_hour,
+        p99_us: p99,
+        disk_days,
+        quiet,
+        paused,
+        grown,
+        shrunk,
+    }
+}
+
+/// Any figures will do: at worst they are wrong.
+fn load_from_wire(load: pb::probe_facts::Load) -> LoadFacts {
+    let pb::probe_facts::Load { hours, cpu_now, cpu_peak, ops_now, ops_peak, peak_hour, .. } = load;
+    let pb::probe_facts::Load { p99_us, disk_days, quiet, paused, grown, shrunk, .. } = load;
+    let resized = ResizeRecord { grown, shrunk };
+    LoadFacts {
+        hours,
+        cpu_now,
+        cpu_peak,
+        ops_now,
+        ops_peak,
+        peak_hour,
+        p99: p99_us,
+        disk_days,
+        quiet,
+        paused,
+        resized,
+    }
 }
 
 fn unwell_to_wire(link: &UnwellLink) -> pb::probe_facts::Unwell {

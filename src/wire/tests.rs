@@ -12,9 +12,10 @@ use super::proto::{peer as pb, v1};
 use super::{client, hello, peer};
 use crate::message::{
     Ballot, BirthNews, BootRecord, CustodyNews, DecreeMessage, ErrorCode, FillNews, FillState,
-    FounderNonce, Hello, HelloRefusal, Instance, Lane, LifeAnswer, LifeRecord, PeerMessage,
-    Principal, ProbeFacts, ReadAnswer, ReadAsk, Refusal, ReplicaFacts, RoundId, ScanAnswer,
-    ScanAsk, ScanPart, TreeSizes, Unwell, UnwellLink, WriteAnswer, WriteAsk, WriteOutcome,
+    FounderNonce, Hello, HelloRefusal, Instance, Lane, LifeAnswer, LifeRecord, LoadFacts,
+    PeerMessage, Principal, ProbeFacts, ReadAnswer, ReadAsk, Refusal, ReplicaFacts, ResizeRecord,
+    RoundId, ScanAnswer, ScanAsk, ScanPart, TreeSizes, Unwell, UnwellLink, WriteAnswer, WriteAsk,
+    WriteOutcome,
 };
 use crate::types::{
     Addresses, Begun, Class, ClassId, ClusterId, ClusterState, Decision, DecisionKind, Epoch, Key,
@@ -83,6 +84,24 @@ fn life() -> impl Strategy<Value = LifeRecord> {
     })
 }
 
+/// A load with a figure of its own for each field.
+fn load(seed: u64) -> LoadFacts {
+    let of = |place: u64| u32::try_from((seed ^ place) % 10_007).unwrap();
+    LoadFacts {
+        hours: of(1),
+        cpu_now: of(2),
+        cpu_peak: of(3),
+        ops_now: of(4),
+        ops_peak: of(5),
+        peak_hour: of(6),
+        p99: of(7),
+        disk_days: seed.is_multiple_of(2).then_some(of(8)),
+        quiet: seed.is_multiple_of(5),
+        paused: seed.is_multiple_of(7),
+        resized: ResizeRecord { grown: of(9), shrunk: of(10) },
+    }
+}
+
 pub(super) fn facts() -> impl Strategy<Value = Box<ProbeFacts>> {
     let custody = (vec(any::<(u32, u64)>(), 0..4), any::<bool>());
     let sizes = any::<(u64, u64, u16, u64)>();
@@ -108,6 +127,7 @@ pub(super) fn facts() -> impl Strategy<Value = Box<ProbeFacts>> {
             fills: fills(epoch),
             custody_clear: Stamp { time: WallTime(wall), counter: 1, node: NodeId(2) },
             long_down: vec![NodeId(3), NodeId(9)],
+            load: (epoch % 3 != 0).then_some(load(epoch)),
             epoch: Epoch(epoch),
             serving,
             wall: WallTime(wall),

@@ -346,6 +346,8 @@ fn draw_configs(rng: &mut Rng, nodes: usize) -> Vec<NodeConfig> {
         .collect();
     let mut common = NodeConfig::new(name(0), founders);
     common.charter.partitions = 8 << rng.u32(0..=3);
+    // Nodes look at their load where a seed has them grow.
+    common.sample_interval = Duration::ZERO;
     common.request_timeout = Duration::from_millis(rng.u64(300..1500));
     common.retry_interval = Duration::from_millis(rng.u64(20..300));
     common.hedge_after = Duration::from_millis(rng.u64(2..50));

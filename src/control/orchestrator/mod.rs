@@ -2,6 +2,7 @@
 //! state and of what a node has heard; they act by an epoch, proposed like any other.
 //! `docs/orchestrator.md` has the rules and their reasons.
 
+mod growth;
 mod order;
 #[cfg(test)]
 mod tests;
@@ -14,6 +15,10 @@ use crate::types::{
 
 use super::steps::Heard;
 
+pub use growth::{
+    Foreseen, GrowthRules, History, Measured, Peak, Proposal, Sample, Turn, Wish, held_up,
+    is_quiet, peak, propose, wish,
+};
 pub use order::{Order, OrderKind, Relief};
 pub(super) use order::{apply, prune};
 

@@ -76,7 +76,11 @@ impl Node {
     }
 
     fn draft_reply(&self, state: &ClusterState) -> DraftReply {
-        let draft = control::draft(state);
+        self.lines_of(state, control::draft(state))
+    }
+
+    /// What a draft would do, with the sizes that members have told.
+    pub(in crate::node) fn lines_of(&self, state: &ClusterState, draft: Draft) -> DraftReply {
         let sizes = self.sizes(state);
         let per_copy = |member: NodeId| sizes.get(&member).copied().unwrap_or_default();
         let mut links: BTreeMap<(NodeId, NodeId), (u32, u64)> = BTreeMap::new();
