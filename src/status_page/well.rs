@@ -87,9 +87,8 @@ fn lines(view: &View, state: &ClusterState) -> Vec<Line> {
     );
     let mut lines = vec![line("Members", members, others.is_empty())];
     lines.extend(view.keeper.alarms.iter().map(|alarm| line("Alarm", alarm.text.clone(), false)));
-    if let Some(growth) = &view.keeper.growth {
-        lines.extend(load(growth).map(|(text, well)| line("Load", text, well)));
-    }
+    let load = view.keeper.growth.as_deref().and_then(load);
+    lines.extend(load.map(|(text, well)| line("Load", text, well)));
     lines.extend([
         line("Reserve", reserved, reserve.present >= reserve.needed),
         line("Disk", disk, health.lost_units == 0),

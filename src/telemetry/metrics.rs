@@ -422,10 +422,10 @@ fn growth(encoder: &mut DescriptorEncoder<'_>, growth: &GrowthReply) -> fmt::Res
     let name = "kv_growth_utilisation_foreseen";
     let help = "Of the busiest active member's disk, processor or operations, 0..1";
     let milli = |milli: u32| f64::from(milli) / 1000.0;
-    let samples = growth.peak_milli.into_iter().flat_map(|it| one(milli(it))).collect();
+    let samples = one(milli(growth.peak_milli.unwrap_or(0)));
     gauges(encoder, Family { name, help, unit: None, samples })?;
     let (name, help) = ("kv_growth_disk_days", "Until the first disk is 80 % full, where foreseen");
-    let samples = growth.disk_days.into_iter().flat_map(|it| one(it.into())).collect();
+    let samples = one(growth.disk_days.map_or(f64::INFINITY, f64::from));
     gauges(encoder, Family { name, help, unit: None, samples })?;
     let count = |kind: &str| {
         let known = growth.proposal.as_ref().filter(|it| it.kind == kind);

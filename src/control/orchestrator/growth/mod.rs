@@ -326,13 +326,9 @@ fn after(
     // What one copy weighs, at the members that have some.
     let mut weights = Vec::new();
     for member in active(state) {
-        let (Some((milli, _)), owned) = (utilisation(seen, rules, member.id), copies(member.id))
-        else {
-            continue;
-        };
-        if owned > 0 {
-            weights.push((member.id, u64::from(milli) * 1000 / owned));
-        }
+        let milli = utilisation(seen, rules, member.id).map(|(milli, _)| u64::from(milli) * 1000);
+        let weight = milli.and_then(|milli| milli.checked_div(copies(member.id)));
+        weights.extend(weight.map(|weight| (member.id, weight)));
     }
     let count = weights.len().max(1) as u64;
     let usual = weights.iter().map(|(_, weight)| weight).sum::<u64>() / count;
