@@ -13,6 +13,8 @@ const STEPS: usize = 8;
 const BUCKETS: usize = 26 * STEPS;
 /// A percentile is that of so many seconds.
 const SECONDS: usize = 10;
+/// For so long what was told of them is told again.
+const EVERY: Duration = Duration::from_millis(100);
 /// Of fewer requests than this nothing is told.
 const SAMPLES_MIN: u64 = 100;
 /// Copies stop above twice the usual time, ...
@@ -108,6 +110,8 @@ pub struct Brake {
     seconds: [Latencies; SECONDS],
     /// The second under way, and the place of it.
     second: u64,
+    /// What was last told of the last ten seconds, and when.
+    told: Option<(Time, Option<u32>)>,
     /// What it is like without copies, in microseconds.
     quiet: Option<u32>,
     /// When something was last copied, or was to be.
@@ -119,7 +123,7 @@ pub struct Brake {
 impl Default for Brake {
     fn default() -> Brake {
         let seconds = core::array::from_fn(|_| Latencies::default());
-        Brake { seconds, second: 0, quiet: None, copied: None, stopped: None }
+        Brake { seconds, second: 0, told: None, quiet: None, copied: None, stopped: None }
     }
 }
 
@@ -139,7 +143,7 @@ impl Brake {
             return;
         }
         let rests = self.copied.is_none_or(|at| now.since(at) >= REST);
-        if let Some(p99) = self.told().filter(|_| rests) {
+        if let Some(p99) = self.measured().filter(|_| rests) {
             let quiet = self.quiet.unwrap_or(p99);
             self.quiet = Some(quiet - quiet / 8 + p99 / 8);
         }
@@ -152,7 +156,7 @@ impl Brake {
         self.second = second;
     }
 
-    fn told(&self) -> Option<u32> {
+    fn measured(&self) -> Option<u32> {
         let count: u64 = self.seconds.iter().map(Latencies::count).sum();
         if count < SAMPLES_MIN { None } else { percentile(self.seconds.iter()) }
     }
@@ -160,7 +164,10 @@ impl Brake {
     /// The 99th percentile of the last ten seconds, in microseconds; `None`: there were too few.
     pub fn p99(&mut self, now: Time) -> Option<u32> {
         self.turn(now);
-        self.told()
+        // It is asked for with every page that is copied.
+        let fresh = self.told.filter(|(at, _)| now.since(*at) < EVERY);
+        let (_, p99) = *self.told.insert(fresh.unwrap_or((now, self.measured())));
+        p99
     }
 
     /// Something is to be copied. `usual` is what clients wait at this hour of other weeks, in microseconds: it

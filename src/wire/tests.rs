@@ -86,20 +86,13 @@ fn life() -> impl Strategy<Value = LifeRecord> {
 
 /// A load with a figure of its own for each field.
 fn load(seed: u64) -> LoadFacts {
-    let of = |place: u64| u32::try_from((seed ^ place) % 10_007).unwrap();
-    LoadFacts {
-        hours: of(1),
-        cpu_now: of(2),
-        cpu_peak: of(3),
-        ops_now: of(4),
-        ops_peak: of(5),
-        peak_hour: of(6),
-        p99: of(7),
-        disk_days: seed.is_multiple_of(2).then_some(of(8)),
-        quiet: seed.is_multiple_of(5),
-        paused: seed.is_multiple_of(7),
-        resized: ResizeRecord { grown: of(9), shrunk: of(10) },
-    }
+    let (of, quiet) = (|place| u32::try_from((seed ^ place) % 10_007).unwrap(), seed % 2 == 1);
+    let [hours, cpu_now, cpu_peak, ops_now, ops_peak, peak_hour, p99] =
+        [1, 2, 3, 4, 5, 6, 7].map(of);
+    let (disk_days, paused) = ((!quiet).then_some(of(8)), !quiet);
+    let resized = ResizeRecord { grown: of(9), shrunk: of(10) };
+    let now = LoadFacts { hours, cpu_now, ops_now, p99, quiet, ..LoadFacts::default() };
+    LoadFacts { cpu_peak, ops_peak, peak_hour, disk_days, paused, resized, ..now }
 }
 
 pub(super) fn facts() -> impl Strategy<Value = Box<ProbeFacts>> {

@@ -26,14 +26,17 @@ fn small() -> Plan {
         .with("orchestrator.failure_probability", 0.0)
 }
 
-/// The proposal, once there is one by which both become active.
+/// The proposal, once all nodes make it, by which both become active.
 async fn proposal(cluster: &Cluster) -> Json {
-    until("both are proposed", LONG, async || {
-        // A node that starts does not answer yet.
-        let done = cluster.kvctl(&["-o", "json", "status"]).await;
-        let status = serde_json::from_slice::<Json>(&done.stdout).ok()?;
-        let proposal = status["growth"]["proposal"].clone();
-        (proposal["members"] == serde_json::json!(["n4", "n5"])).then_some(proposal)
+    until("all propose both", LONG, async || {
+        for node in 0..cluster.nodes.len() {
+            // A node that starts does not answer yet.
+            let status = cluster.client_of(node).status().await.ok()?;
+            let proposal = status.growth?.proposal?;
+            (proposal.members == ["n4", "n5"]).then_some(())?;
+        }
+        let proposal = kvctl(cluster, "status").await["growth"]["proposal"].clone();
+        proposal.is_object().then_some(proposal)
     })
     .await
 }

@@ -11,7 +11,7 @@ use roundtable::types::{Founder, NodeName, Role, Zone};
 
 use crate::world::{
     CausalPlan, FloodPlan, KeeperPlan, RegisterPlan, RepairPlan, SchemaPlan, SloppyPlan,
-    TopologyPlan,
+    TopologyPlan, grows,
 };
 
 /// One millisecond of virtual time, in nanoseconds.
@@ -250,6 +250,7 @@ impl Plan {
         configs.iter_mut().for_each(|config| RepairPlan::bound(repair, config));
         let keeper = KeeperPlan::draw(seed, topology.is_some());
         configs.iter_mut().for_each(|config| KeeperPlan::bound(keeper, config));
+        configs.iter_mut().for_each(|config| grows(seed, topology.is_some(), config));
         let flood = FloodPlan::draw(seed);
         configs.iter_mut().for_each(|config| flood.iter().for_each(|plan| plan.bound(config)));
         Plan {
