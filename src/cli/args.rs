@@ -214,6 +214,9 @@ pub(crate) enum Command {
     /// Show, commit, follow, pause and undo plans
     #[command(subcommand, arg_required_else_help = true)]
     Plan(super::plan::PlanCommand),
+    /// What the load will be, whether more nodes should own or fewer, and the word that has it done
+    #[command(subcommand)]
+    Grow(super::grow::GrowCommand),
     /// Begin a new history when the majority of the council is gone for good
     #[command(subcommand, arg_required_else_help = true)]
     Lineage(super::lineage::LineageCommand),

@@ -106,6 +106,14 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
     ("plan clear", &[("plan clear", "nothing is staged any more")]),
     ("plan retarget", &[("plan retarget n4 n5", "n4 died while it was being filled")]),
     (
+        "grow show",
+        &[("grow show", "what is foreseen, and whether more nodes should own, or fewer")],
+    ),
+    (
+        "grow commit",
+        &[("grow commit 5d1c0f3a", "the first digits of the hash that `grow show` showed")],
+    ),
+    (
         "plan accept-loss",
         &[("plan accept-loss 0/17 --gone n2,n3", "the unit as `plan show` names it")],
     ),

@@ -19,6 +19,7 @@ mod export;
 mod gc;
 mod get;
 mod grid;
+mod grow;
 mod hints;
 mod hot;
 mod import;
@@ -144,6 +145,7 @@ async fn run(cli: Cli, kept: Option<&Kept>) -> Result<(), Failure> {
         Command::Table(command) => table::run(&context, command, &mut output).await,
         Command::Node(command) => node::run(&context, command, &mut output).await,
         Command::Plan(command) => plan::run(&context, command, &mut output).await,
+        Command::Grow(command) => grow::run(&context, command, &mut output).await,
         Command::Lineage(command) => lineage::run(&context, command, &mut output).await,
         Command::Wait(args) => wait::run(&context, args, &mut output).await,
         Command::Events(args) => events::run(&context, args, &mut output).await,

@@ -11,6 +11,7 @@ use super::Context;
 use super::args::Format;
 use super::exit::Failure;
 use super::grid::{grouped, share, size};
+use super::grow;
 use super::output::Output;
 
 /// Shows the cluster.
@@ -68,6 +69,7 @@ fn as_json(status: &Status) -> Json {
         "unavailable": status.unavailable,
         "reserve": status.reserve.as_ref().map(reserve_json),
         "alarms": status.alarms.iter().map(alarm).collect::<Vec<_>>(),
+        "growth": status.growth.as_ref().map(grow::as_json),
         "nodes": status.nodes.iter().map(node).collect::<Vec<_>>(),
     })
 }
@@ -200,6 +202,10 @@ fn as_table(status: &Status, color: bool, width: Option<u16>) -> String {
         text.push('\n');
     }
     for line in status.nodes.iter().filter_map(mirror_line) {
+        text.push_str(&line);
+        text.push('\n');
+    }
+    for line in status.growth.iter().flat_map(grow::lines) {
         text.push_str(&line);
         text.push('\n');
     }

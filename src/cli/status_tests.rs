@@ -59,6 +59,7 @@ fn cluster() -> Status {
         unavailable: vec![7],
         reserve: None,
         alarms: Vec::new(),
+        growth: None,
     }
 }
 

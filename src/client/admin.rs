@@ -15,6 +15,7 @@ use super::Error;
 use super::call::{Core, Operation, Try};
 use super::data::checked_key;
 use super::endpoint::Endpoint;
+use super::growth::Growth;
 use super::status_error::from_status;
 
 /// What should be reserved for failures, and is.
@@ -63,6 +64,8 @@ pub struct Status {
     pub reserve: Option<ReserveStatus>,
     /// What the orchestrator wants and cannot do, as the node that answered sees it.
     pub alarms: Vec<Alarm>,
+    /// What it makes of the members' loads; `None`: it does not look, or is an older one.
+    pub growth: Option<Growth>,
 }
 
 /// Something that a human has to look at.
@@ -396,6 +399,7 @@ fn status(response: admin::StatusResponse) -> Status {
         unavailable: response.unavailable,
         reserve: response.reserve.map(reserve),
         alarms: response.alarms.into_iter().map(alarm).collect(),
+        growth: response.growth.map(super::growth::growth),
     }
 }
 

@@ -57,6 +57,7 @@ mod error;
 mod events;
 mod explain;
 mod gc;
+mod growth;
 mod health;
 mod hints;
 mod hot;
@@ -103,6 +104,7 @@ pub use explain::{
     ExplainRequest, Explanation, HeldVersion, OwnCopy, OwnerCopy, RegisterFacts, SiblingVersion,
 };
 pub use gc::{GcBlocker, GcRequest, GcStatus, GcUnit};
+pub use growth::{Growth, GrowthProposal, GrowthShare};
 pub use hints::{DirtyMark, HintLine, HintTotals, Hints, HintsRequest};
 pub use hot::{Hot, HotKey, HotRequest, HotUnit};
 pub use lineage::{ForceLineageRequest, Lineage};

@@ -176,6 +176,13 @@ impl Plans {
         self.change(PlanChange::AcceptLoss { units, gone })
     }
 
+    /// Carries out what a node proposes about growing and shrinking, by its hash: see
+    /// [`Status::growth`](super::Status::growth). Errors: `PLAN_CONFLICT` when the node that is asked proposes
+    /// something else by now, or nothing, or a plan is carried out; `PLAN_INVALID` when it cannot be carried out.
+    pub fn grow(&self, hash: u128) -> ChangePlanRequest {
+        self.change(PlanChange::Grow(hash))
+    }
+
     fn change(&self, change: PlanChange) -> ChangePlanRequest {
         ChangePlanRequest { core: self.core.clone(), timeout: None, change }
     }

@@ -69,6 +69,18 @@ pub enum Sync {
     None,
 }
 
+/// What is done about members being too many or too few.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Grow {
+    /// Nothing.
+    Off,
+    /// It is proposed.
+    Suggest,
+    /// It is done in quiet hours.
+    Auto,
+}
+
 macro_rules! section {
     ($name:ident { $($(#[$attribute:meta])* $field:ident: $type:ty = $default:expr),* $(,)? }) => {
         /// A section; `config/node.toml` describes its keys.
@@ -173,6 +185,17 @@ section!(OrchestratorSection {
     mirror_share: u8 = 50,
     #[serde(with = "duration")]
     mirror_every: Duration = Duration::from_secs(300),
+    grow: Grow = Grow::Suggest,
+    grow_above: f64 = 0.7,
+    shrink_below: f64 = 0.3,
+    grow_operations: u32 = 0,
+    #[serde(with = "duration")]
+    grow_after: Duration = Duration::from_secs(6 * 3600),
+    #[serde(with = "duration")]
+    history_min: Duration = Duration::from_secs(24 * 3600),
+    quiet_hours: String = "auto".to_owned(),
+    #[serde(with = "duration")]
+    sample_interval: Duration = Duration::from_secs(60),
 });
 section!(StorageSection {
     sync: Sync = Sync::Always,

@@ -34,7 +34,11 @@ pub use lives::{Ceilings, Lives, LivesAction, judge_life};
 pub use loss::{Lacks, LossOrder, Stuck, accept, stuck};
 pub use members::council_wanted;
 pub use moves::{Step, StepKind};
-pub use orchestrator::{Alarm, AlarmKind, Order, OrderKind, Outlook, Relief, Room, Watched, look};
+pub use orchestrator::{
+    Alarm, AlarmKind, Foreseen, GrowthRules, History, Measured, Order, OrderKind, Outlook, Peak,
+    Proposal, Relief, Room, Sample, Turn, Watched, Wish, held_up, is_quiet, look, peak, propose,
+    wish,
+};
 pub use outage::outage;
 pub use plan::{Draft, draft};
 pub use steps::{Heard, behind, steps, waits_for_fill};

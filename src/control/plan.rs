@@ -202,6 +202,7 @@ pub(super) fn apply(next: &mut ClusterState, change: &PlanChange) -> Result<(), 
         PlanChange::RollBack => roll_back(next),
         PlanChange::Retarget { old, new } => retarget(next, old, new, Role::Leaving),
         // A node makes orders of it, by what it has heard: what is stuck is no property of a state.
+        PlanChange::Grow(_) => Err(invalid("what is proposed has not been judged")),
         PlanChange::AcceptLoss { .. } => Err(invalid("which owners are gone has not been judged")),
     }
 }

@@ -54,6 +54,8 @@ pub struct Governor {
     share: u64,
     /// When something was last copied.
     copied: Option<Time>,
+    /// Only the least is left, whatever is measured here.
+    least: bool,
 }
 
 #[derive(Debug, Default)]
@@ -70,7 +72,7 @@ struct Gauge {
 impl Default for Governor {
     fn default() -> Governor {
         let (operations, writes) = (Gauge::default(), Gauge::default());
-        Governor { operations, writes, share: FULL, copied: None }
+        Governor { operations, writes, share: FULL, copied: None, least: false }
     }
 }
 
@@ -94,6 +96,11 @@ impl Governor {
         };
     }
 
+    /// Whether copies have only the least that is ever left, until this is taken back.
+    pub fn hold(&mut self, least: bool) {
+        self.least = least;
+    }
+
     /// Something is copied now: what of the pace it may take, in thousandths, 16 to 1000.
     pub fn share_milli(&mut self, now: Time) -> u64 {
         let somebody = [&self.operations, &self.writes].into_iter().any(|gauge| gauge.asks(now));
@@ -101,6 +108,8 @@ impl Governor {
         self.copied = Some(now);
         if !somebody || crate::mutant!("copies-never-yield") {
             self.share = FULL;
+        } else if self.least {
+            self.share = LEAST;
         } else if rested {
             self.share = FIRST;
         }

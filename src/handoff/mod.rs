@@ -6,12 +6,14 @@
 //! States, messages, bounds and invariants: `docs/protocol/handoff.md`, `docs/protocol/transfer.md`.
 
 mod books;
+mod brake;
 mod governor;
 mod replay;
 mod transfer;
 mod window;
 
 pub use books::{Books, Bounds};
+pub use brake::{Brake, Braking, Latencies};
 pub use governor::{Felt, Governor};
 pub use replay::{Around, Delivered, Delivery, Replay, ReplayAction, Timing};
 pub use transfer::{Pace, Surroundings, TransferAction, Transfers};

@@ -39,6 +39,14 @@ pub enum EventKind {
     TableCreated,
     /// A table was dropped.
     TableDropped,
+    /// Members should be added to those that own, or taken from them.
+    GrowthProposed,
+    /// That is over: it was done, or is due no more.
+    GrowthOver,
+    /// A reserved member becomes active.
+    Grown,
+    /// An active member is reserved again.
+    Shrunk,
 }
 
 impl EventKind {
@@ -61,6 +69,10 @@ impl EventKind {
             EventKind::SetAside => "set-aside",
             EventKind::TableCreated => "table-created",
             EventKind::TableDropped => "table-dropped",
+            EventKind::GrowthProposed => "growth-proposed",
+            EventKind::GrowthOver => "growth-over",
+            EventKind::Grown => "grown",
+            EventKind::Shrunk => "shrunk",
         }
     }
 }

@@ -11,10 +11,10 @@ use crate::types::{
 
 use super::{
     Applicant, Cas, CasReply, CausalReply, EventsAsk, EventsReply, ExplainReply, GcReply,
-    HintRequest, HintsReply, HotReply, Liveness, MirrorNews, OpError, OutageAsk, OutageReply,
-    OutcomeAsk, OutcomeReply, RepairReply, RepairRequest, ScanPart, ScrubReply, ScrubRequest,
-    TableReply, TableRequest, TablesReply, TopologyReply, TopologyRequest, Traced, TreeSizes,
-    Unwell,
+    GrowthReply, HintRequest, HintsReply, HotReply, Liveness, MirrorNews, OpError, OutageAsk,
+    OutageReply, OutcomeAsk, OutcomeReply, RepairReply, RepairRequest, ScanPart, ScrubReply,
+    ScrubRequest, TableReply, TableRequest, TablesReply, TopologyReply, TopologyRequest, Traced,
+    TreeSizes, Unwell,
 };
 
 /// Who asks. Anonymous until there are roles.
@@ -471,6 +471,8 @@ pub struct StatusReply {
     pub reserve: ReserveFacts,
     /// What the orchestrator wants and cannot do.
     pub alarms: Vec<AlarmLine>,
+    /// What the answering node makes of the members' loads; `None`: it does not look.
+    pub growth: Option<Box<GrowthReply>>,
 }
 
 /// What the cluster should hold in reserve for failures, and does.

@@ -14,8 +14,8 @@ use crate::types::{
 use super::{
     AsideRecord, AsideTask, CausalDisk, CausalDone, CustodyChange, DecreeRecord, EventRecord,
     FillRecord, FloorDisk, FloorDone, FloorRecord, Hint, HintBook, HintChange, HintPage, HintPlace,
-    HintTotals, HintsDropped, RegisterDisk, RegisterSaid, ScrubRecord, TreeDisk, TreeDone,
-    UnitDisk, UnitDone,
+    HintTotals, HintsDropped, HourRecord, RegisterDisk, RegisterSaid, ResizeRecord, ScrubRecord,
+    TreeDisk, TreeDone, UnitDisk, UnitDone,
 };
 
 /// Ties an answer to its request.
@@ -382,6 +382,10 @@ pub enum MetaRecord {
     Aside(AsideRecord),
     /// Something that has happened. The latest so many are kept, by their numbers.
     Event(EventRecord),
+    /// How busy the node was in an hour. Four weeks are kept, by the place of the hour in them.
+    Hour(HourRecord),
+    /// When the cluster last grew and shrank.
+    Resized(ResizeRecord),
 }
 
 /// A founder's birth.
@@ -456,6 +460,10 @@ pub struct Restored {
     pub aside: Option<AsideRecord>,
     /// See [`MetaRecord::Event`]; by number.
     pub events: BTreeMap<u64, EventRecord>,
+    /// See [`MetaRecord::Hour`]; in any order.
+    pub hours: Vec<HourRecord>,
+    /// See [`MetaRecord::Resized`].
+    pub resized: ResizeRecord,
     /// Damage of the log, in words with file and offset: acknowledged writes and records of the node may
     /// be missing. Nothing may be served before that is dealt with.
     pub damage: Vec<String>,

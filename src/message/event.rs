@@ -65,6 +65,13 @@ pub enum Event {
         /// Why.
         reason: super::HelloRefusal,
     },
+    /// What this process has cost so far.
+    Process {
+        /// Processor time, of all its threads.
+        cpu: core::time::Duration,
+        /// Cores that it may use.
+        cores: u32,
+    },
     /// Finish what was begun and take nothing new.
     Drain,
     /// A deadline of [`next_deadline`](crate::node::Node::next_deadline) has come.

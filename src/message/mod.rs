@@ -18,6 +18,7 @@ mod hello;
 mod hint;
 mod hot;
 mod leaves;
+mod load;
 mod outage;
 mod peer;
 mod register;
@@ -69,6 +70,7 @@ pub use hint::{
 };
 pub use hot::{HotKey, HotReply, HotUnit};
 pub use leaves::{CopyLack, CopyLeaves, CopyStretch, CopyTold};
+pub use load::{GrowthReply, HourRecord, LoadFacts, ProposalLine, ResizeRecord};
 pub use outage::{
     OutageAsk, OutageHints, OutageKind, OutageLine, OutageReason, OutageReply, OutageUnit,
 };

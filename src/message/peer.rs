@@ -11,7 +11,8 @@ use crate::types::{
 
 use super::{
     BootRecord, CausalMessage, CopyMessage, DecreeMessage, ExplainMessage, FloorNews, LifeRecord,
-    MemberSync, Probe, RegisterMessage, RepairMessage, ReplicaFacts, UnwellLink, WriteOutcome,
+    LoadFacts, MemberSync, Probe, RegisterMessage, RepairMessage, ReplicaFacts, UnwellLink,
+    WriteOutcome,
 };
 
 /// Which stream carries a message: long answers must not delay short ones.
@@ -254,6 +255,8 @@ pub struct ProbeFacts {
     pub long_down: Vec<NodeId>,
     /// What it mirrors, if it is reserved.
     pub mirror: MirrorNews,
+    /// How busy the sender is; `None`: it does not look.
+    pub load: Option<LoadFacts>,
 }
 
 /// What a reserved member has mirrored.
@@ -277,7 +280,7 @@ impl ProbeFacts {
     pub fn bytes(&self) -> usize {
         let lists = 8 * self.custody.targets.len() + 10 * self.unwell.len() + 14 * self.fills.len();
         let mirror = 24 + 6 * self.mirror.of.len();
-        126 + self.client_address.len() + lists + 3 * self.long_down.len() + mirror
+        170 + self.client_address.len() + lists + 3 * self.long_down.len() + mirror
     }
 }
 

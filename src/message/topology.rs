@@ -53,6 +53,8 @@ pub enum PlanChange {
         /// A reserved member of the same zone.
         new: NodeName,
     },
+    /// Carry out what the answering node proposes about growing and shrinking, if it has this hash.
+    Grow(u128),
     /// Go on without copies that are gone for good.
     AcceptLoss {
         /// The units.

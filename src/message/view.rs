@@ -6,7 +6,8 @@ use std::sync::Arc;
 use crate::types::{ClusterState, NodeId, NodeName, Time};
 
 use super::{
-    AlarmLine, Hello, HintGauges, MirrorNews, ProbeFacts, RepairGauges, ReserveFacts, StoreHealth,
+    AlarmLine, GrowthReply, Hello, HintGauges, MirrorNews, ProbeFacts, RepairGauges, ReserveFacts,
+    StoreHealth,
 };
 
 /// What membership says of a member.
@@ -158,4 +159,6 @@ pub struct KeeperGauges {
     pub alarms: Vec<AlarmLine>,
     /// What this node mirrors while it is reserved; how old it is is not told here.
     pub mirror: MirrorNews,
+    /// What it makes of the members' loads; nothing before birth, or where it does not look.
+    pub growth: Option<Box<GrowthReply>>,
 }

@@ -130,6 +130,7 @@ impl Node {
             unavailable: self.unavailable(state),
             reserve: self.reserve_facts(state),
             alarms: self.alarm_lines(state),
+            growth: self.growth_told(),
         })))
     }
 

@@ -74,6 +74,60 @@ pub struct NodeConfig {
     pub mirror_share: u8,
     /// How often each unit that is mirrored is made equal to an owner.
     pub mirror_every: Duration,
+    /// What is done about members being too many or too few.
+    pub grow: Grow,
+    /// Utilisation above which it is grown, in thousandths.
+    pub grow_above_milli: u32,
+    /// Utilisation below which it is shrunk, in thousandths.
+    pub shrink_below_milli: u32,
+    /// Client operations a second that are all one node can do; 0: they do not count.
+    pub grow_operations: u32,
+    /// For how long the figures must call for it before it is proposed.
+    pub grow_after: Duration,
+    /// With less history nothing but disks counts, and nothing is done without an operator.
+    pub history_min: Duration,
+    /// When members may move without an operator.
+    pub quiet_hours: QuietHours,
+    /// How often this node looks at its load; zero: never, and copies do not stop for users.
+    pub sample_interval: Duration,
+}
+
+/// What is done about members being too many or too few.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Grow {
+    /// Nothing.
+    Off,
+    /// It is said.
+    #[default]
+    Suggest,
+    /// It is done, in quiet hours.
+    Auto,
+}
+
+impl Grow {
+    /// As it is configured.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Grow::Off => "off",
+            Grow::Suggest => "suggest",
+            Grow::Auto => "auto",
+        }
+    }
+}
+
+/// Hours of the day in which members may move without an operator, in UTC.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum QuietHours {
+    /// The three in a row with the least that is foreseen.
+    #[default]
+    Auto,
+    /// From and to a minute of the day, over midnight where `to` is not above `from`; 0 and 1440 are all day.
+    Daily {
+        /// The first minute.
+        from: u32,
+        /// The first that is not.
+        to: u32,
+    },
 }
 
 impl NodeConfig {
@@ -120,6 +174,14 @@ impl NodeConfig {
             mirror: true,
             mirror_share: 50,
             mirror_every: Duration::from_secs(300),
+            grow: Grow::Suggest,
+            grow_above_milli: 700,
+            shrink_below_milli: 300,
+            grow_operations: 0,
+            grow_after: Duration::from_secs(6 * 3600),
+            history_min: Duration::from_secs(24 * 3600),
+            quiet_hours: QuietHours::Auto,
+            sample_interval: Duration::from_secs(60),
         }
     }
 }

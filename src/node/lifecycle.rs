@@ -210,6 +210,7 @@ impl Node {
         self.publish();
         self.record_state(now, before.as_deref());
         self.on_keeper_state(now, before.as_deref());
+        self.note_size(now, before.as_deref());
         self.begin_sweep(&state);
         self.ring = Some(crate::ring::Ring::from_state(&state));
         self.decree.on_state(now.mono, state.clone());
@@ -410,6 +411,7 @@ impl Node {
 
     pub(super) fn on_drain(&mut self, now: Now) {
         if !self.is_refused() {
+            self.keep_load();
             self.phase = Phase::Draining;
             self.members.probe_soon(now);
             self.publish();
@@ -453,6 +455,7 @@ impl Node {
         self.floors_on(now);
         self.drop_aged(now);
         self.end_idle_cursors(now);
+        self.look_at_load(now);
         self.publish_repair();
     }
 

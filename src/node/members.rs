@@ -123,6 +123,7 @@ impl Node {
             custody_clear: self.floors.custody_clear(),
             long_down: self.long_down(),
             mirror: self.mirror_news(now.wall),
+            load: self.load.told(),
         }
     }
 }

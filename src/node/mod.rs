@@ -11,8 +11,10 @@
 //! (what the disk answers), `decree` (who decides the next state), `tables` (what is asked about them),
 //! `topology` (members, plans, the steps of moves and the acknowledgement of epochs), `explain` (what is
 //! known of a key), `sweep` (what is left of dropped ones), `fills` (how far this node has what it
-//! owns), `transfer` (how that is copied), `mirror` (what it keeps copies of while it is reserved), `repair` (what owners lack of each other), `floors` (which
-//! deletes may be purged), `gc` (what waits for that), `hot` (what is asked for most), `reserve` (whether enough are kept for failures), `admin`, `publish`.
+//! owns), `transfer` (how that is copied), `mirror` (what it keeps copies of while it is reserved), `repair` (what
+//! owners lack of each other), `floors` (which deletes may be purged), `gc` (what waits for that), `hot` (what is
+//! asked for most), `reserve` (whether enough are kept for failures), `load` (how busy it is, and whether more
+//! should own), `admin`, `publish`.
 
 mod admin;
 mod behind;
@@ -33,6 +35,7 @@ mod keeper;
 mod lifecycle;
 mod lineage;
 mod links;
+mod load;
 mod losses;
 mod members;
 mod mirror;
@@ -66,7 +69,7 @@ use crate::message::{
 };
 use crate::types::{ClusterState, Epoch, NodeId, Nonce, Now, OpId, Time, WallTime};
 
-pub use config::NodeConfig;
+pub use config::{Grow, NodeConfig, QuietHours};
 pub use hot::Hot;
 pub use publish::Gauges;
 
@@ -80,6 +83,7 @@ use fills::Fills;
 use floors::Floors;
 use hints::Hints;
 use keeper::Keeper;
+use load::Load;
 use operation::{LocalAnswer, Operation};
 use repair::Repair;
 use sweep::Sweep;
@@ -112,6 +116,9 @@ pub struct Node {
     tables: Tables,
     topology: Topology,
     keeper: Keeper,
+    load: Load,
+    /// Hours since the Unix epoch, at the last look at the load.
+    load_hour: u32,
     events: Events,
     behind: Behind,
     sweep: Sweep,
@@ -198,6 +205,8 @@ impl Node {
             tables: Tables::default(),
             topology: Topology::new(restored.acknowledged),
             keeper: Keeper::new(&restored),
+            load: Load::new(&restored),
+            load_hour: 0,
             events: Events::new(&restored),
             behind: Behind::default(),
             sweep: Sweep::new(restored.swept),
@@ -261,6 +270,7 @@ impl Node {
             Event::DiskDone { token, result } => self.on_disk_done(now, token, result),
             Event::Unreachable { peer } => self.on_unreachable(now, peer),
             Event::Rejected { peer, reason } => self.on_rejected(peer, &reason),
+            Event::Process { cpu, cores } => self.on_process(now, cpu, cores),
             Event::Drain => self.on_drain(now),
             Event::Tick => {}
         }

@@ -239,6 +239,7 @@ impl Node {
                     operation.request = None;
                     let took = now.mono.since(operation.since);
                     self.governor.note(now.mono, Felt::Operation, took);
+                    self.load.note(now.mono, took);
                     let result = operation.left.tell(*result);
                     if self.lingering.insert(id) {
                         self.shares.answered(operation.holder);

@@ -64,6 +64,7 @@ impl Node {
                 replacements: self.replacements(),
                 alarms: self.state.as_ref().map_or_else(Vec::new, |it| self.alarm_lines(it)),
                 mirror: self.mirror_news(WallTime(0)),
+                growth: self.growth_told(),
             },
         };
         self.effects.push_back(Effect::Publish(Arc::new(view)));

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use super::Node;
 use super::disk::Pending;
 use super::fills::UnitPending;
-use crate::handoff::{Surroundings, TransferAction, Transfers};
+use crate::handoff::{Braking, Surroundings, TransferAction, Transfers};
 use crate::message::{
     CopyAsk, CopyEntry, CopyMessage, CopyRefusal, CopyWhat, DiskError, DiskRequest, FillRecord,
     FillStage, Level, MetaRecord, PeerMessage, Phase, RoundId, UnitDisk, UnitDone,
@@ -57,7 +57,9 @@ impl Node {
     fn transfer_step(&mut self, now: Now, run: impl FnOnce(&mut Transfers, &mut Surroundings<'_>)) {
         let serves = self.phase == Phase::Serving;
         let Some(state) = self.state.clone().filter(|_| serves) else { return };
-        let (mut out, busy) = (Vec::new(), self.users_are_busy());
+        let fills = self.fills.transfers.next_deadline().is_some();
+        let stopped = fills && self.copy_pace(now) == Braking::Stopped;
+        let (mut out, busy) = (Vec::new(), stopped || self.users_are_busy());
         let members = &self.members;
         let reachable = |member: NodeId| members.is_reachable(member) && members.serves(member);
         let around = &mut Surroundings {
@@ -239,7 +241,9 @@ impl Node {
 
     fn on_copy_ask(&mut self, now: Now, from: NodeId, ask: CopyAsk) {
         let is_ahead = self.fills.giving.paced.since(now.mono) > AHEAD_MAX;
-        let is_full = self.fills.giving.pages >= limits::COPY_PAGES_GIVEN_MAX || is_ahead;
+        let stopped = self.copy_pace(now) == Braking::Stopped;
+        let is_full =
+            self.fills.giving.pages >= limits::COPY_PAGES_GIVEN_MAX || is_ahead || stopped;
         let judged = self.judge_copy(now, from, &ask);
         let (unit, to) = (ask.unit, (from, ask.entry));
         match ask.what {

@@ -33,6 +33,9 @@ const REFUSED: u8 = 26;
 const ASIDE: u8 = 60;
 /// What has happened, in a ring.
 const EVENT: u8 = 61;
+/// How busy the node was, in a ring of hours.
+const HOUR: u8 = 62;
+const RESIZED: u8 = 63;
 /// Damage that was found in the log once: not forgotten when the log is.
 const DAMAGE: u8 = 7;
 
@@ -89,6 +92,11 @@ fn key(record: &MetaRecord) -> Vec<u8> {
             let slot = event.seq % limits::EVENTS_MAX as u64;
             key.extend_from_slice(&slot.to_be_bytes());
         }
+        MetaRecord::Hour(hour) => {
+            key.push(HOUR);
+            key.extend_from_slice(&hour.slot().to_be_bytes());
+        }
+        MetaRecord::Resized(_) => key.push(RESIZED),
         MetaRecord::Fill(unit, _) => return of_unit(FILL, *unit).to_vec(),
         MetaRecord::Floor(unit, _) => return of_unit(FLOOR, *unit).to_vec(),
         MetaRecord::Custody(_) => key.push(CUSTODY),
@@ -180,6 +188,8 @@ pub(super) fn restore(engine: &Engine, dir: &Path) -> Result<Restored, ReplicaEr
             MetaRecord::Event(event) => {
                 restored.events.insert(event.seq, event);
             }
+            MetaRecord::Hour(hour) => restored.hours.push(hour),
+            MetaRecord::Resized(resized) => restored.resized = resized,
         }
     }
     restored.hints = hints::count(engine)?;

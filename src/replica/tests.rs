@@ -407,3 +407,23 @@ pub(super) fn state() -> ClusterState {
         topology: Default::default(),
     }
 }
+
+#[test]
+fn hours_of_load_are_there_after_a_restart_and_the_oldest_give_way() {
+    use crate::message::{HourRecord, ResizeRecord};
+    let disk = Arc::new(MemoryVfs::default());
+    let kept = crate::types::limits::HOURS_KEPT;
+    let hour = |hour| MetaRecord::Hour(HourRecord { hour, samples: 60, ..HourRecord::default() });
+    let resized = ResizeRecord { grown: 7, shrunk: 9 };
+    {
+        let (replica, _) = open(&disk);
+        let records = (1000..1000 + kept + 5).map(hour).chain([MetaRecord::Resized(resized)]);
+        run(&replica, DiskRequest::Persist(records.collect()));
+        replica.close().unwrap();
+    }
+    let (_replica, restored) = open(&disk);
+    let mut hours: Vec<u32> = restored.hours.iter().map(|it| it.hour).collect();
+    hours.sort_unstable();
+    assert_eq!(hours, (1005..1005 + kept).collect::<Vec<u32>>());
+    assert_eq!(restored.resized, resized);
+}

@@ -35,6 +35,9 @@ const SMALL_TURN: usize = 2;
 /// Rounds of effects and immediate answers in one turn, before others get theirs.
 const ROUNDS_PER_TURN: usize = 64;
 
+/// How often the node is told what the process costs.
+const COST_INTERVAL: Duration = Duration::from_secs(5);
+
 /// How often the node is told of the same refusal by, or of, the same peer.
 const REFUSAL_REPEAT: Duration = Duration::from_secs(60);
 
@@ -86,6 +89,10 @@ pub(super) struct Driver<C> {
     /// The refusals the node has been told of: a stream that is refused is tried again every second
     /// for as long as nobody looks, and one line in a while is enough.
     told: BTreeMap<NodeId, (HelloRefusal, Time)>,
+    /// When the node was last told what the process costs.
+    costed: Option<Time>,
+    /// Cores that the process may use.
+    cores: u32,
     /// The armed timer and what it was armed for.
     alarm: Pin<Box<Sleep>>,
     armed: Option<Time>,
@@ -114,6 +121,9 @@ impl<C: Connector> Driver<C> {
             taken: 0,
             unlogged: false,
             told: BTreeMap::new(),
+            costed: None,
+            cores: std::thread::available_parallelism()
+                .map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(u32::MAX)),
             alarm,
             armed: None,
         }
@@ -133,6 +143,7 @@ impl<C: Connector> Driver<C> {
                 break;
             }
             self.taken = 0;
+            self.tell_cost(now);
             self.take_letters(now, letters);
             self.take_peers(now, &mut peers);
             self.take_clients(now, &mut clients);
@@ -178,6 +189,17 @@ impl<C: Connector> Driver<C> {
         if self.armed.is_none_or(|armed| deadline < armed) {
             self.alarm.as_mut().reset(self.outside.clock.instant(deadline));
             self.armed = Some(deadline);
+        }
+    }
+
+    /// Tells the node now and then what the process costs: a read of `/proc`, which waits for no disk.
+    fn tell_cost(&mut self, now: Now) {
+        if self.costed.is_some_and(|at| now.mono.since(at) < COST_INTERVAL) {
+            return;
+        }
+        self.costed = Some(now.mono);
+        if let Some(cpu) = crate::telemetry::cpu_time() {
+            self.node.handle(now, Event::Process { cpu, cores: self.cores });
         }
     }
 

@@ -1,5 +1,7 @@
 //! From what was written to what the parts are given, and the rules between values.
 
+mod growth;
+
 use core::time::Duration;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -234,7 +236,7 @@ fn node(config: &Config) -> Result<NodeConfig, ConfigError> {
         mirror: config.orchestrator.mirror,
         mirror_share: mirror_share(config)?,
         mirror_every: mirror_every(config)?,
-        ..NodeConfig::new(name, founders)
+        ..growth::settings(config, NodeConfig::new(name, founders))?
     })
 }
 

@@ -4,7 +4,7 @@
 use core::time::Duration;
 use std::fmt::Write;
 
-use crate::message::View;
+use crate::message::{GrowthReply, View};
 use crate::types::{ClusterState, PlanStatus};
 
 use super::escape;
@@ -87,6 +87,8 @@ fn lines(view: &View, state: &ClusterState) -> Vec<Line> {
     );
     let mut lines = vec![line("Members", members, others.is_empty())];
     lines.extend(view.keeper.alarms.iter().map(|alarm| line("Alarm", alarm.text.clone(), false)));
+    let load = view.keeper.growth.as_deref().and_then(load);
+    lines.extend(load.map(|(text, well)| line("Load", text, well)));
     lines.extend([
         line("Reserve", reserved, reserve.present >= reserve.needed),
         line("Disk", disk, health.lost_units == 0),
@@ -96,6 +98,22 @@ fn lines(view: &View, state: &ClusterState) -> Vec<Line> {
         line("Keys that differed", format!("{} since the start", repair.lacks), true),
     ]);
     lines
+}
+
+/// What is foreseen of the busiest member, and what is proposed.
+fn load(growth: &GrowthReply) -> Option<(String, bool)> {
+    let milli = growth.peak_milli?;
+    let mut text =
+        format!("{}.{} % is foreseen for the {}", milli / 10, milli % 10, growth.busiest);
+    match growth.disk_days {
+        Some(days) => text.push_str(&format!("; a disk is 80 % full in {days} days")),
+        None => text.push_str("; that a disk is 80 % full is not foreseen"),
+    }
+    if let Some(it) = &growth.proposal {
+        let who: Vec<&str> = it.members.iter().map(|name| name.as_str()).collect();
+        text.push_str(&format!("; proposed: {} by {}: kvctl grow show", it.kind, who.join(", ")));
+    }
+    Some((text, growth.proposal.is_none()))
 }
 
 fn plan(page: &mut String, state: &ClusterState) {

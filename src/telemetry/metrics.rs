@@ -12,8 +12,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::message::{
-    Bound, ErrorCode, HintGauges, KeeperGauges, MemberView, Phase, RepairGauges, ReserveFacts,
-    StoreHealth, View,
+    Bound, ErrorCode, GrowthReply, HintGauges, KeeperGauges, MemberView, Phase, RepairGauges,
+    ReserveFacts, StoreHealth, View,
 };
 use crate::transport::PeerStats;
 use crate::types::limits;
@@ -426,6 +426,33 @@ fn keeper(encoder: &mut DescriptorEncoder<'_>, keeper: &KeeperGauges) -> fmt::Re
     gauges(encoder, Family { name, help, unit, samples })
 }
 
+fn growth(encoder: &mut DescriptorEncoder<'_>, growth: &GrowthReply) -> fmt::Result {
+    let name = "kv_growth_utilisation_foreseen";
+    let help = "Of the busiest active member's disk, processor or operations, 0..1";
+    let milli = |milli: u32| f64::from(milli) / 1000.0;
+    let samples = one(milli(growth.peak_milli.unwrap_or(0)));
+    gauges(encoder, Family { name, help, unit: None, samples })?;
+    let (name, help) = ("kv_growth_disk_days", "Until the first disk is 80 % full, where foreseen");
+    let samples = one(growth.disk_days.map_or(f64::INFINITY, f64::from));
+    gauges(encoder, Family { name, help, unit: None, samples })?;
+    let count = |kind: &str| {
+        let known = growth.proposal.as_ref().filter(|it| it.kind == kind);
+        known.map_or(0.0, |it| f64::from(u32::try_from(it.members.len().max(1)).unwrap_or(1)))
+    };
+    let samples = ["grow", "shrink"].map(|kind| (vec![("kind", kind.to_owned())], count(kind)));
+    let (name, help) = ("kv_growth_proposed", "Members that should become active, or be reserved");
+    gauges(encoder, Family { name, help, unit: None, samples: samples.to_vec() })?;
+    let missing = growth.proposal.as_ref().map_or(0.0, |it| f64::from(it.missing));
+    let (name, help) = ("kv_growth_members_missing", "Reserved members that a growth lacks");
+    gauges(encoder, Family { name, help, unit: None, samples: one(missing) })?;
+    let quiet = if growth.quiet { 1.0 } else { 0.0 };
+    let (name, help) = ("kv_growth_quiet", "1 in the hours in which members may move");
+    gauges(encoder, Family { name, help, unit: None, samples: one(quiet) })?;
+    let paused = one(float(growth.paused.len() as u64));
+    let (name, help) = ("kv_transfers_paused", "Members that copy nothing, for their users");
+    gauges(encoder, Family { name, help, unit: None, samples: paused })
+}
+
 fn members(encoder: &mut DescriptorEncoder<'_>, view: &View) -> fmt::Result {
     let phase = match view.phase {
         Phase::Founding(_) => "founding",
@@ -455,6 +482,9 @@ fn members(encoder: &mut DescriptorEncoder<'_>, view: &View) -> fmt::Result {
     let (name, help) = ("kv_transfer_taken", "Copies of units that others have given this node");
     let (unit, samples) = (Some(&Unit::Bytes), vec![(Labels::new(), view.transfer_taken)]);
     counters(encoder, Family { name, help, unit, samples })?;
+    if let Some(told) = &view.keeper.growth {
+        growth(encoder, told)?;
+    }
     let label = |id: u32| vec![("peer", id.to_string())];
     let samples = view
         .members

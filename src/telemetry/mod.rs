@@ -19,6 +19,12 @@ use histogram::Histogram;
 
 pub use metrics::render;
 
+/// The processor time of this process so far, all its threads together, in steps of 10 ms; `None` where it is
+/// not known.
+pub fn cpu_time() -> Option<Duration> {
+    process::cpu_time()
+}
+
 /// What is told apart in metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OpKind {
@@ -68,6 +74,7 @@ impl OpKind {
             | Event::DiskDone { .. }
             | Event::Unreachable { .. }
             | Event::Rejected { .. }
+            | Event::Process { .. }
             | Event::Drain
             | Event::Tick => OpKind::Admin,
         }

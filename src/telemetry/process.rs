@@ -29,6 +29,11 @@ pub(super) fn cost() -> Option<Cost> {
     })
 }
 
+/// The processor time of this process so far, all its threads together.
+pub(super) fn cpu_time() -> Option<Duration> {
+    cpu(&fs::read_to_string("/proc/self/stat").ok()?)
+}
+
 fn cpu(stat: &str) -> Option<Duration> {
     // The name may contain blanks and brackets; the fields after it do not.
     let (_, fields) = stat.rsplit_once(')')?;

@@ -184,6 +184,10 @@ pub const MIRROR_NEWS_MAX: usize = 16;
 pub const EVENTS_MAX: usize = 512;
 /// Longest text of one, in bytes.
 pub const EVENT_BYTES_MAX: usize = 512;
+/// Hours of its load that a node keeps: four weeks.
+pub const HOURS_KEPT: u32 = 4 * 7 * 24;
+/// Members that one proposal makes active.
+pub const GROW_AT_ONCE: usize = 4;
 
 /// Longest time a request may ask for.
 pub const REQUEST_TIMEOUT_MAX: Duration = Duration::from_secs(60);

@@ -162,16 +162,22 @@ pub enum DecisionKind {
     Retargeted,
     /// A plan is moved back.
     RolledBack,
+    /// A reserved member becomes active.
+    Grown,
+    /// An active member is reserved again.
+    Shrunk,
 }
 
 impl DecisionKind {
     /// Every value.
-    pub const ALL: [DecisionKind; 5] = [
+    pub const ALL: [DecisionKind; 7] = [
         DecisionKind::Replaced,
         DecisionKind::Spread,
         DecisionKind::CutShort,
         DecisionKind::Retargeted,
         DecisionKind::RolledBack,
+        DecisionKind::Grown,
+        DecisionKind::Shrunk,
     ];
 
     /// As scripts read it.
@@ -182,6 +188,8 @@ impl DecisionKind {
             DecisionKind::CutShort => "plan-cut-short",
             DecisionKind::Retargeted => "plan-retargeted",
             DecisionKind::RolledBack => "plan-rolled-back",
+            DecisionKind::Grown => "grown",
+            DecisionKind::Shrunk => "shrunk",
         }
     }
 }

@@ -1,12 +1,15 @@
 //! The operators' plane between `message` and `proto/admin.proto`.
 
 use crate::message::{
-    AdminRequest, AlarmLine, EventRecord, EventsAsk, EventsReply, ForceOrder, LineageReply, Locate,
-    LocateReply, NodeStatus, OpError, ReserveFacts, StatusReply, UnwellBy,
+    AdminRequest, AlarmLine, EventRecord, EventsAsk, EventsReply, ForceOrder, GrowthReply,
+    LineageReply, Locate, LocateReply, NodeStatus, OpError, ProposalLine, ReserveFacts,
+    StatusReply, UnwellBy,
 };
 use crate::types::{NodeName, limits};
 
 use super::client::{key_from_wire, malformed, table_from_wire};
+use super::peer::wide_bytes;
+use super::plan::share_to_wire;
 use super::proto::admin as pb;
 
 /// Where a key lives: the question, checked.
@@ -66,6 +69,33 @@ pub fn status_to_wire(reply: StatusReply) -> pb::StatusResponse {
         unavailable: reply.unavailable.into_iter().map(|partition| partition.0.into()).collect(),
         reserve: Some(reserve_to_wire(reply.reserve)),
         alarms: reply.alarms.into_iter().map(alarm_to_wire).collect(),
+        growth: reply.growth.map(|growth| growth_to_wire(*growth)),
+    }
+}
+
+fn growth_to_wire(growth: GrowthReply) -> pb::status_response::Growth {
+    let proposal = |line: ProposalLine| pb::status_response::Proposal {
+        kind: line.kind.to_owned(),
+        hash: if line.hash == 0 { Vec::new().into() } else { wide_bytes(line.hash) },
+        members: line.members.into_iter().map(String::from).collect(),
+        missing: line.missing,
+        reason: line.reason,
+        after_milli: line.after_milli,
+        units: line.units,
+        bytes: line.bytes,
+        shares: line.shares.into_iter().map(share_to_wire).collect(),
+    };
+    pb::status_response::Growth {
+        mode: growth.mode.to_owned(),
+        peak_milli: growth.peak_milli,
+        busiest: growth.busiest,
+        peak_hour: growth.peak_hour,
+        disk_days: growth.disk_days,
+        quiet_hours: growth.quiet_hours,
+        quiet: growth.quiet,
+        paused: growth.paused.into_iter().map(String::from).collect(),
+        proposal: growth.proposal.map(proposal),
+        waits_for: growth.waits_for,
     }
 }
 

@@ -37,11 +37,8 @@ pub fn change_from_wire(
             stage(StageOrder::Replace { old: named(replace.old)?, new: named(replace.new)? })
         }
         Change::Set(set) => stage(set_from_wire(set)?),
-        Change::Commit(hash) => {
-            let bytes = <[u8; 16]>::try_from(&hash[..])
-                .map_err(|_| malformed(format!("the hash has {} bytes, not 16", hash.len())))?;
-            Ok(PlanChange::Commit(u128::from_be_bytes(bytes)))
-        }
+        Change::Commit(hash) => Ok(PlanChange::Commit(hash_from_wire(&hash)?)),
+        Change::Grow(hash) => Ok(PlanChange::Grow(hash_from_wire(&hash)?)),
         Change::Verb(verb) => match Verb::try_from(verb) {
             Ok(Verb::Clear) => Ok(PlanChange::Clear),
             Ok(Verb::Pause) => Ok(PlanChange::Pause),
@@ -55,6 +52,12 @@ pub fn change_from_wire(
         }
     }?;
     Ok((deadline, AdminRequest::Topology(Box::new(TopologyRequest::Change { id, change }))))
+}
+
+fn hash_from_wire(hash: &[u8]) -> Result<u128, OpError> {
+    let bytes = <[u8; 16]>::try_from(hash)
+        .map_err(|_| malformed(format!("the hash has {} bytes, not 16", hash.len())))?;
+    Ok(u128::from_be_bytes(bytes))
 }
 
 fn loss_from_wire(loss: pb::change_plan_request::AcceptLoss) -> Result<PlanChange, OpError> {
@@ -103,6 +106,7 @@ pub fn change_to_wire(change: &PlanChange) -> pb::ChangePlanRequest {
             zone: zone.as_ref().map(ToString::to_string),
         }),
         PlanChange::Commit(hash) => Change::Commit(wide_bytes(*hash)),
+        PlanChange::Grow(hash) => Change::Grow(wide_bytes(*hash)),
         PlanChange::Clear => Change::Verb(Verb::Clear.into()),
         PlanChange::Pause => Change::Verb(Verb::Pause.into()),
         PlanChange::Resume => Change::Verb(Verb::Resume.into()),
@@ -210,14 +214,6 @@ fn draft_to_wire(draft: DraftReply) -> pb::topology_response::Draft {
         bytes: line.bytes,
     });
     let links = links.collect();
-    let share = |line: ShareLine| pb::topology_response::Share {
-        node: line.node.into(),
-        before: line.before,
-        after: line.after,
-        bytes_before: line.bytes_before,
-        bytes_after: line.bytes_after,
-        bytes_peak: line.bytes_peak,
-    };
     pb::topology_response::Draft {
         hash: wide_bytes(draft.hash),
         reasons: draft.reasons,
@@ -225,10 +221,36 @@ fn draft_to_wire(draft: DraftReply) -> pb::topology_response::Draft {
         names: names.list,
         moves,
         move_count: draft.move_count,
-        shares: draft.shares.into_iter().map(share).collect(),
+        shares: draft.shares.into_iter().map(share_to_wire).collect(),
         links,
         duration_ms: u64::try_from(draft.duration.as_millis()).unwrap_or(u64::MAX),
     }
+}
+
+pub(super) fn share_to_wire(line: ShareLine) -> pb::topology_response::Share {
+    pb::topology_response::Share {
+        node: line.node.into(),
+        before: line.before,
+        after: line.after,
+        bytes_before: line.bytes_before,
+        bytes_after: line.bytes_after,
+        bytes_peak: line.bytes_peak,
+    }
+}
+
+/// A member's share, as a server tells it.
+///
+/// # Errors
+/// [`Malformed`]: its name is none.
+pub fn share_from_wire(line: pb::topology_response::Share) -> Result<ShareLine, Malformed> {
+    Ok(ShareLine {
+        node: node_name(line.node)?,
+        before: line.before,
+        after: line.after,
+        bytes_before: line.bytes_before,
+        bytes_after: line.bytes_after,
+        bytes_peak: line.bytes_peak,
+    })
 }
 
 /// What a plan would do, as a server tells it.
@@ -255,23 +277,13 @@ pub fn draft_from_wire(wire: pb::topology_response::Draft) -> Result<DraftReply,
         let (from, to) = (at(line.from)?, at(line.to)?);
         Ok(LinkLine { from, to, units: line.units, bytes: line.bytes })
     };
-    let share = |line: pb::topology_response::Share| {
-        Ok(ShareLine {
-            node: node_name(line.node)?,
-            before: line.before,
-            after: line.after,
-            bytes_before: line.bytes_before,
-            bytes_after: line.bytes_after,
-            bytes_peak: line.bytes_peak,
-        })
-    };
     Ok(DraftReply {
         hash: wide(&wire.hash, "hash of the plan")?,
         reasons: wire.reasons,
         warnings: wire.warnings,
         moves: wire.moves.into_iter().map(line).collect::<Result<_, Malformed>>()?,
         move_count: wire.move_count,
-        shares: wire.shares.into_iter().map(share).collect::<Result<_, Malformed>>()?,
+        shares: wire.shares.into_iter().map(share_from_wire).collect::<Result<_, Malformed>>()?,
         links: wire.links.into_iter().map(link).collect::<Result<_, Malformed>>()?,
         duration: Duration::from_millis(wire.duration_ms),
     })

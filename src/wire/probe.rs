@@ -4,8 +4,8 @@
 use core::time::Duration;
 
 use crate::message::{
-    CustodyNews, FillNews, FillState, MirrorNews, ProbeFacts, ReplicaFacts, TreeSizes, Unwell,
-    UnwellLink,
+    CustodyNews, FillNews, FillState, LoadFacts, MirrorNews, ProbeFacts, ReplicaFacts,
+    ResizeRecord, TreeSizes, Unwell, UnwellLink,
 };
 use crate::types::{ClassId, Epoch, NodeId, Partition, Unit, WallTime, limits};
 
@@ -44,6 +44,7 @@ pub(super) fn facts_to_wire(facts: &ProbeFacts) -> pb::ProbeFacts {
         custody_clear: bound_to_wire(facts.custody_clear),
         long_down: facts.long_down.iter().map(|member| member.0).collect(),
         mirror: (facts.mirror != MirrorNews::default()).then(|| mirror_to_wire(&facts.mirror)),
+        load: facts.load.map(load_to_wire),
     }
 }
 
@@ -95,6 +96,7 @@ pub(super) fn facts_from_wire(probe: pb::ProbeFacts) -> Result<ProbeFacts, Malfo
         custody_clear: bound_from_wire(probe.custody_clear),
         long_down: probe.long_down.into_iter().map(NodeId).collect(),
         mirror: probe.mirror.map(mirror_from_wire).transpose()?.unwrap_or_default(),
+        load: probe.load.map(load_from_wire),
     })
 }
 
@@ -123,6 +125,46 @@ fn mirror_from_wire(news: pb::probe_facts::Mirror) -> Result<MirrorNews, Malform
         oldest: Duration::from_millis(news.oldest_ms),
         of: news.of.into_iter().map(|of| (NodeId(of.member), of.units)).collect(),
     })
+}
+
+fn load_to_wire(load: LoadFacts) -> pb::probe_facts::Load {
+    let LoadFacts { hours, cpu_now, cpu_peak, ops_now, ops_peak, peak_hour, .. } = load;
+    let LoadFacts { p99, disk_days, quiet, paused, resized, .. } = load;
+    let ResizeRecord { grown, shrunk } = resized;
+    pb::probe_facts::Load {
+        hours,
+        cpu_now,
+        cpu_peak,
+        ops_now,
+        ops_peak,
+        peak_hour,
+        p99_us: p99,
+        disk_days,
+        quiet,
+        paused,
+        grown,
+        shrunk,
+    }
+}
+
+/// Any figures will do: at worst they are wrong.
+fn load_from_wire(load: pb::probe_facts::Load) -> LoadFacts {
+    let pb::probe_facts::Load { hours, cpu_now, cpu_peak, ops_now, ops_peak, peak_hour, .. } = load;
+    let pb::probe_facts::Load { p99_us, disk_days, quiet, paused, grown, shrunk, .. } = load;
+    let resized = ResizeRecord { grown, shrunk };
+    LoadFacts {
+        hours,
+        cpu_now,
+        cpu_peak,
+        ops_now,
+        ops_peak,
+        peak_hour,
+        p99: p99_us,
+        disk_days,
+        quiet,
+        paused,
+        resized,
+    }
 }
 
 fn unwell_to_wire(link: &UnwellLink) -> pb::probe_facts::Unwell {

@@ -81,6 +81,8 @@ fn decision_to_wire(decision: &Decision) -> pb::Decision {
         DecisionKind::CutShort => Kind::CutShort,
         DecisionKind::Retargeted => Kind::Retargeted,
         DecisionKind::RolledBack => Kind::RolledBack,
+        DecisionKind::Grown => Kind::Grown,
+        DecisionKind::Shrunk => Kind::Shrunk,
     };
     pb::Decision {
         epoch: decision.epoch.0,
@@ -99,6 +101,8 @@ fn decision_from_wire(wire: pb::Decision) -> Result<Decision, Malformed> {
         Kind::CutShort => DecisionKind::CutShort,
         Kind::Retargeted => DecisionKind::Retargeted,
         Kind::RolledBack => DecisionKind::RolledBack,
+        Kind::Grown => DecisionKind::Grown,
+        Kind::Shrunk => DecisionKind::Shrunk,
     };
     let bytes = wire.reason.len();
     if bytes > limits::REASON_BYTES_MAX {

@@ -21,6 +21,7 @@ mod drain;
 mod explain;
 mod fixture;
 mod grow;
+mod growth;
 mod healing;
 mod import;
 mod input;

@@ -11,7 +11,7 @@ use roundtable::types::{Founder, NodeName, Role, Zone};
 
 use crate::world::{
     CausalPlan, FloodPlan, KeeperPlan, RegisterPlan, RepairPlan, SchemaPlan, SloppyPlan,
-    TopologyPlan,
+    TopologyPlan, grows,
 };
 
 /// One millisecond of virtual time, in nanoseconds.
@@ -250,6 +250,7 @@ impl Plan {
         configs.iter_mut().for_each(|config| RepairPlan::bound(repair, config));
         let keeper = KeeperPlan::draw(seed, topology.is_some());
         configs.iter_mut().for_each(|config| KeeperPlan::bound(keeper, config));
+        configs.iter_mut().for_each(|config| grows(seed, topology.is_some(), config));
         let flood = FloodPlan::draw(seed);
         configs.iter_mut().for_each(|config| flood.iter().for_each(|plan| plan.bound(config)));
         Plan {
@@ -346,6 +347,8 @@ fn draw_configs(rng: &mut Rng, nodes: usize) -> Vec<NodeConfig> {
         .collect();
     let mut common = NodeConfig::new(name(0), founders);
     common.charter.partitions = 8 << rng.u32(0..=3);
+    // Nodes look at their load where a seed has them grow.
+    common.sample_interval = Duration::ZERO;
     common.request_timeout = Duration::from_millis(rng.u64(300..1500));
     common.retry_interval = Duration::from_millis(rng.u64(20..300));
     common.hedge_after = Duration::from_millis(rng.u64(2..50));

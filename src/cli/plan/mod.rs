@@ -67,7 +67,7 @@ pub(crate) struct StatusArgs {
 }
 
 /// Reads the first digits of a hash, or all of them.
-fn digits(text: &str) -> Result<String, String> {
+pub(crate) fn digits(text: &str) -> Result<String, String> {
     let hex = text.bytes().all(|byte| byte.is_ascii_hexdigit());
     if !hex || !(PREFIX_MIN..=HASH_DIGITS).contains(&text.len()) {
         return Err(format!(

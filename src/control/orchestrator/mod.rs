@@ -3,6 +3,7 @@
 //! `docs/orchestrator.md` has the rules and their reasons.
 
 mod detour;
+mod growth;
 mod order;
 #[cfg(test)]
 mod tests;
@@ -16,6 +17,10 @@ use crate::types::{
 
 use super::steps::Heard;
 
+pub use growth::{
+    Foreseen, GrowthRules, History, Measured, Peak, Proposal, Sample, Turn, Wish, held_up,
+    is_quiet, peak, propose, wish,
+};
 pub use order::{Order, OrderKind, Relief};
 pub(super) use order::{apply, prune};
 

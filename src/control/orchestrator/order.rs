@@ -11,6 +11,8 @@ use crate::types::{
 use super::detour;
 use crate::control::plan;
 
+use super::growth;
+
 /// A decision.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Order {
@@ -35,6 +37,10 @@ pub enum OrderKind {
     Retarget,
     /// The plan is moved back.
     RollBack,
+    /// These reserved members become active.
+    Grow,
+    /// These active members are reserved again.
+    Shrink,
 }
 
 /// One member in it.
@@ -78,6 +84,8 @@ pub(in crate::control) fn apply(next: &mut ClusterState, order: &Order) -> Resul
         OrderKind::Relieve => relieve(next, order)?,
         OrderKind::CutShort => cut_short(next)?,
         OrderKind::RollBack => plan::roll_back(next)?,
+        OrderKind::Grow => growth::apply(next, growth::Turn::Grow, &order.reliefs)?,
+        OrderKind::Shrink => growth::apply(next, growth::Turn::Shrink, &order.reliefs)?,
         OrderKind::Retarget => {
             let named = |id: NodeId| next.member(id).map(|member| member.name.clone());
             let by = first.by.and_then(named).ok_or_else(conflict)?;
@@ -92,6 +100,8 @@ pub(in crate::control) fn apply(next: &mut ClusterState, order: &Order) -> Resul
             (OrderKind::CutShort, _) => DecisionKind::CutShort,
             (OrderKind::Retarget, _) => DecisionKind::Retargeted,
             (OrderKind::RollBack, _) => DecisionKind::RolledBack,
+            (OrderKind::Grow, _) => DecisionKind::Grown,
+            (OrderKind::Shrink, _) => DecisionKind::Shrunk,
         };
         let (epoch, reason) = (next.epoch, relief.reason.clone());
         next.topology.decisions.push(Decision { epoch, kind, subject: relief.member, reason });

@@ -11,21 +11,21 @@ use crate::types::{DecisionKind, Epoch, RequestId, Unit, Zone};
 
 /// What a node has heard, of members that are all there but for these.
 #[derive(Clone, Default)]
-struct World {
+pub(super) struct World {
     /// Who is down, and who says that it has been for long.
-    down: BTreeMap<u32, Vec<u32>>,
-    suspected: Vec<u32>,
+    pub(super) down: BTreeMap<u32, Vec<u32>>,
+    pub(super) suspected: Vec<u32>,
     /// Down for the grace time, and not for longer.
     fresh: Vec<u32>,
     idle: Vec<u32>,
-    rooms: BTreeMap<u32, Room>,
+    pub(super) rooms: BTreeMap<u32, Room>,
     /// Who has mirrored how many units, and whose.
     mirrors: BTreeMap<(u32, u32), u32>,
 }
 
 impl World {
     /// These are down, and these say so.
-    fn down(ids: &[u32], tellers: &[u32]) -> World {
+    pub(super) fn down(ids: &[u32], tellers: &[u32]) -> World {
         World { down: ids.iter().map(|id| (*id, tellers.to_vec())).collect(), ..World::default() }
     }
 }
@@ -83,7 +83,7 @@ impl Watched for World {
 }
 
 /// So many members over three zones, of which the last are reserved, in these zones.
-fn cluster(active: u32, reserved: &[&str]) -> ClusterState {
+pub(super) fn cluster(active: u32, reserved: &[&str]) -> ClusterState {
     let mut state = state(usize::try_from(active).unwrap(), 3);
     for (place, zone) in (1u32..).zip(reserved) {
         let id = NodeId(active + place);
@@ -115,7 +115,7 @@ fn told(outlook: &Outlook) -> String {
     }
 }
 
-fn room(used: u64, free: u64) -> Room {
+pub(super) fn room(used: u64, free: u64) -> Room {
     Room { used, free: Some(free) }
 }
 
@@ -189,7 +189,7 @@ fn each_rule_is_missed_when_it_is_broken() {
 }
 
 /// Does all that the rules and steps want, until nothing is left.
-fn settle(mut state: ClusterState, world: &World) -> ClusterState {
+pub(super) fn settle(mut state: ClusterState, world: &World) -> ClusterState {
     for _ in 0..500 {
         let change = match look(&state, world).order {
             Some(order) => Change::Orchestrate(order),
@@ -207,11 +207,11 @@ fn settle(mut state: ClusterState, world: &World) -> ClusterState {
     panic!("it does not come to an end: {:?}", state.topology);
 }
 
-fn copies(state: &ClusterState, id: u32) -> usize {
+pub(super) fn copies(state: &ClusterState, id: u32) -> usize {
     state.classes[0].owners.iter().flatten().filter(|owner| owner.0 == id).count()
 }
 
-fn role(state: &ClusterState, id: u32) -> Role {
+pub(super) fn role(state: &ClusterState, id: u32) -> Role {
     state.member(NodeId(id)).unwrap().role
 }
 

@@ -150,6 +150,7 @@ impl Bench {
         let config = founders.iter().map(|founder| {
             let mut config = NodeConfig::new(founder.name.clone(), founders.clone());
             config.charter.partitions = 16;
+            config.sample_interval = Duration::ZERO;
             config
         });
         let host = || Host {
@@ -252,6 +253,11 @@ impl Bench {
                 MetaRecord::Event(event) => {
                     restored.events.insert(event.seq, event);
                 }
+                MetaRecord::Hour(hour) => {
+                    restored.hours.retain(|known| known.slot() != hour.slot());
+                    restored.hours.push(hour);
+                }
+                MetaRecord::Resized(resized) => restored.resized = resized,
                 MetaRecord::Floor(..) => {}
             }
         }

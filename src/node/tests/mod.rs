@@ -20,6 +20,7 @@ mod hints;
 mod key_disk;
 mod lineage;
 mod links;
+mod load;
 mod losses;
 mod mirror;
 mod monotonic;

@@ -4,7 +4,7 @@ use core::time::Duration;
 use std::collections::BTreeMap;
 
 use super::HeardBy;
-use crate::control::{self, Draft, Heard, Lacks, Stuck};
+use crate::control::{self, Draft, Heard, Lacks, Measured, Stuck};
 use crate::message::{
     ClientResult, DraftReply, FillState, LinkLine, MoveLine, MoveProgress, PlanProgress,
     ReplicaFacts, Reply, ShareLine, StuckLine, TopologyReply,
@@ -76,7 +76,11 @@ impl Node {
     }
 
     fn draft_reply(&self, state: &ClusterState) -> DraftReply {
-        let draft = control::draft(state);
+        self.lines_of(state, control::draft(state))
+    }
+
+    /// What a draft would do, with the sizes that members have told.
+    pub(in crate::node) fn lines_of(&self, state: &ClusterState, draft: Draft) -> DraftReply {
         let sizes = self.sizes(state);
         let per_copy = |member: NodeId| sizes.get(&member).copied().unwrap_or_default();
         let mut links: BTreeMap<(NodeId, NodeId), (u32, u64)> = BTreeMap::new();
@@ -285,10 +289,18 @@ impl Node {
             MovePhase::ReadOld => "to be filled",
             MovePhase::ReadNew => "to acknowledge",
         };
-        let waits_for = match who.is_empty() {
+        let mut waits_for = match who.is_empty() {
             true => String::new(),
             false => format!("{} {what}", who.join(", ")),
         };
+        let stands = |id: &NodeId| heard.load(*id).is_some_and(|load| load.paused);
+        let copies = waits.iter().chain(state.owners(unit));
+        let stand: Vec<NodeId> = copies.copied().filter(stands).collect();
+        if moving.phase == MovePhase::ReadOld && !who.is_empty() && !stand.is_empty() {
+            let stand: Vec<String> = names(state, &stand).iter().map(ToString::to_string).collect();
+            let stand = stand.join(", ");
+            waits_for.push_str(&format!("; {stand} copy nothing for now: users wait longer"));
+        }
         let undoes = moving.phase == MovePhase::ReadOld && moving.was_read;
         MoveProgress { unit, phase: moving.phase, undoes, fills, waits_for }
     }

@@ -239,7 +239,7 @@ impl Node {
             || state.classes.iter().any(|class| !class.moves.is_empty());
         let lost = |id| self.is_long_down(id);
         let council = control::council_wanted(&state, lost);
-        let order = self.outlook(now, &state).order;
+        let order = self.outlook(now, &state).order.or_else(|| self.growth_order(&state));
         if !busy && order.is_none() && council.is_none() && HeardBy(self).lost().is_empty() {
             return;
         }
@@ -366,6 +366,12 @@ impl Node {
                     PlanChange::AcceptLoss { units, gone } if state.epoch_of(id).is_none() => {
                         match control::accept(&state, &HeardBy(self), &units, &gone) {
                             Ok(orders) => Change::Losses(orders),
+                            Err(error) => return self.refuse_op(op, error),
+                        }
+                    }
+                    PlanChange::Grow(hash) if state.epoch_of(id).is_none() => {
+                        match self.growth_by_hash(&state, hash) {
+                            Ok(order) => Change::Orchestrate(order),
                             Err(error) => return self.refuse_op(op, error),
                         }
                     }

@@ -78,6 +78,10 @@ impl Watched for Seen<'_> {
         false
     }
 
+    fn mirrors(&self, _member: NodeId, _of: NodeId) -> u32 {
+        0
+    }
+
     /// Disks of active members are so full that nothing can be spread over them: places are taken by
     /// reserved members or not at all.
     fn room(&self, member: NodeId) -> Room {

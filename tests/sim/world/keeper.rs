@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use roundtable::node::NodeConfig;
+use roundtable::node::{Grow, NodeConfig, QuietHours};
 use roundtable::types::{ClusterState, DecisionKind, Epoch};
 
 use crate::judge::{Checker, relief_fault};
@@ -56,6 +56,22 @@ impl KeeperPlan {
         config.replace_after = plan.map(|plan| plan.replace_after);
         config.mirror = plan.is_some();
         config.mirror_every = plan.map_or(config.mirror_every, |plan| plan.mirror_every);
+    }
+}
+
+/// Below this nobody grows alone: planted bugs are recorded there.
+const GROWS_FROM: u64 = 20_000;
+
+/// In a third of the seeds from there on whose members change, nodes look at their load, find any of it too much,
+/// make reserved members active by themselves, and copies stop for users. Drawn apart, as above.
+pub(crate) fn grows(seed: u64, members_change: bool, config: &mut NodeConfig) {
+    let mut rng = fastrand::Rng::with_seed(seed ^ 0x6772_6f77_7468_2121);
+    if members_change && seed >= GROWS_FROM && rng.u8(..3) == 0 {
+        config.sample_interval = Duration::from_secs(1);
+        (config.grow, config.grow_operations) = (Grow::Auto, rng.u32(1..20));
+        (config.grow_after, config.history_min) = (Duration::ZERO, Duration::ZERO);
+        config.quiet_hours = QuietHours::Daily { from: 0, to: 24 * 60 };
+        config.failure_probability = 0.0;
     }
 }
 

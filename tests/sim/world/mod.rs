@@ -43,7 +43,7 @@ use crate::trace::{Detail, Trace};
 pub(crate) use causal::CausalPlan;
 pub(crate) use flood::FloodPlan;
 use host::{Host, WallClock};
-pub(crate) use keeper::KeeperPlan;
+pub(crate) use keeper::{KeeperPlan, grows};
 use network::Network;
 use queue::Queue;
 pub(crate) use register::RegisterPlan;
