@@ -13,7 +13,8 @@ use super::{
     Applicant, Cas, CasReply, CausalReply, EventsAsk, EventsReply, ExplainReply, GcReply,
     HintRequest, HintsReply, HotReply, Liveness, OpError, OutageAsk, OutageReply, OutcomeAsk,
     OutcomeReply, RepairReply, RepairRequest, ScanPart, ScrubReply, ScrubRequest, TableReply,
-    TableRequest, TablesReply, TopologyReply, TopologyRequest, Traced, TreeSizes, Unwell,
+    TableRequest, TablesReply, TopologyReply, TopologyRequest, Traced, TreeSizes, Unwell, WatchAsk,
+    WatchReply,
 };
 
 /// Who asks. Anonymous until there are roles.
@@ -62,6 +63,8 @@ pub enum ClientBody {
     Cas(Box<Cas>),
     /// What became of a change of a key of a linearizable table.
     Outcome(OutcomeAsk),
+    /// What a watch has to tell.
+    Watch(Box<WatchAsk>),
 }
 
 impl ClientBody {
@@ -73,6 +76,7 @@ impl ClientBody {
             ClientBody::Scan(scan) => &scan.table,
             ClientBody::Cas(cas) => &cas.table,
             ClientBody::Outcome(ask) => &ask.table,
+            ClientBody::Watch(ask) => &ask.table,
         }
     }
 
@@ -88,6 +92,7 @@ impl ClientBody {
             ClientBody::Scan(scan) => scan.prefix.len() + scan.after.len(),
             ClientBody::Cas(cas) => cas.bytes(),
             ClientBody::Outcome(ask) => ask.key.as_bytes().len(),
+            ClientBody::Watch(ask) => ask.prefix.len() + ask.token.len(),
         }
     }
 
@@ -96,7 +101,10 @@ impl ClientBody {
         match self {
             ClientBody::Get(get) => get.traced,
             ClientBody::Put(put) => put.traced,
-            ClientBody::Scan(_) | ClientBody::Cas(_) | ClientBody::Outcome(_) => false,
+            ClientBody::Scan(_)
+            | ClientBody::Cas(_)
+            | ClientBody::Outcome(_)
+            | ClientBody::Watch(_) => false,
         }
     }
 }
@@ -542,6 +550,8 @@ pub enum Reply {
     Cas(CasReply),
     /// To [`ClientBody::Outcome`].
     Outcome(OutcomeReply),
+    /// To [`ClientBody::Watch`].
+    Watch(Box<WatchReply>),
 }
 
 impl Reply {
@@ -554,6 +564,7 @@ impl Reply {
             Reply::Put(_)
             | Reply::Cas(_)
             | Reply::Outcome(_)
+            | Reply::Watch(_)
             | Reply::Status(_)
             | Reply::Gc(_)
             | Reply::Outage(_)

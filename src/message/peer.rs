@@ -11,7 +11,8 @@ use crate::types::{
 
 use super::{
     BootRecord, CausalMessage, CopyMessage, DecreeMessage, ExplainMessage, FloorNews, LifeRecord,
-    MemberSync, Probe, RegisterMessage, RepairMessage, ReplicaFacts, UnwellLink, WriteOutcome,
+    MemberSync, Probe, RegisterMessage, RepairMessage, ReplicaFacts, UnwellLink, WatchMessage,
+    WriteOutcome,
 };
 
 /// Which stream carries a message: long answers must not delay short ones.
@@ -401,6 +402,8 @@ pub enum PeerMessage {
     /// How far the floors of units are; at most
     /// [`FLOOR_NEWS_MAX`](crate::types::limits::FLOOR_NEWS_MAX).
     Floors(Vec<FloorNews>),
+    /// About changes as they are applied.
+    Watch(Box<WatchMessage>),
 }
 
 impl PeerMessage {
@@ -413,7 +416,8 @@ impl PeerMessage {
             | PeerMessage::MemberSync(_)
             | PeerMessage::Copy(_)
             | PeerMessage::Repair(_)
-            | PeerMessage::Floors(_) => Lane::Bulk,
+            | PeerMessage::Floors(_)
+            | PeerMessage::Watch(_) => Lane::Bulk,
             PeerMessage::Write(_)
             | PeerMessage::WriteAnswer(_)
             | PeerMessage::Read(_)

@@ -41,6 +41,7 @@ pub mod tables;
 #[cfg(test)]
 mod tests;
 mod topology;
+pub mod watch;
 
 pub use peer::Malformed;
 pub use state::{state_from_wire, state_to_wire};

@@ -47,3 +47,4 @@ mod tables;
 mod topology;
 mod traffic;
 mod ttl;
+mod watch;

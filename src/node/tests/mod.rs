@@ -34,4 +34,5 @@ mod transfer;
 mod tree_disk;
 mod trouble;
 mod ttl;
+mod watches;
 mod waterfall;
