@@ -6,7 +6,6 @@ use std::pin::pin;
 use bytes::Bytes;
 use clap::Args;
 use serde_json::{Map, Value as Json, json};
-use tokio::time::Instant;
 use tokio_stream::StreamExt;
 
 use crate::client::{KeyChange, WatchBatch, WatchEvent};
@@ -58,10 +57,10 @@ pub(crate) async fn run(
     let mut token = args.from_token.unwrap_or_default();
     watch = watch.from_token(token.clone());
     let mut left = args.limit.unwrap_or(u64::MAX);
-    let end = args.time.and_then(|time| Instant::now().checked_add(time));
+    let time = args.time;
     let ended = async {
-        match end {
-            Some(end) => tokio::time::sleep_until(end).await,
+        match time {
+            Some(time) => tokio::time::sleep(time).await,
             None => core::future::pending().await,
         }
     };

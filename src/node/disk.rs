@@ -147,16 +147,7 @@ impl Node {
         match pending {
             Pending::Aside => self.on_aside_done(now, result),
             Pending::Write(admitted) => self.on_written(now, admitted, result),
-            Pending::Read(admitted) => {
-                self.replica_operations -= 1;
-                let result = match result {
-                    Ok(DiskAnswer::Read(record)) => Ok(record),
-                    other => Err(self.refusal(other)),
-                };
-                let result = self.look_again(now, &admitted).and(result);
-                let Admitted { from, round, .. } = admitted;
-                self.answer_read(from, ReadAnswer { round, result });
-            }
+            Pending::Read(admitted) => self.on_read(now, admitted, result),
             Pending::CursorsEnded | Pending::ChangesForgotten => {}
             Pending::Changes(from, watch) => self.on_changes_read(now, (from, watch), result),
             Pending::Scan { from, round, class, fence, cursor } => {
@@ -212,6 +203,17 @@ impl Node {
             other => self.on_own_record(now, other, &result),
         }
         self.fills_on();
+    }
+
+    fn on_read(&mut self, now: Now, admitted: Admitted, result: Result<DiskAnswer, DiskError>) {
+        self.replica_operations -= 1;
+        let result = match result {
+            Ok(DiskAnswer::Read(record)) => Ok(record),
+            other => Err(self.refusal(other)),
+        };
+        let result = self.look_again(now, &admitted).and(result);
+        let Admitted { from, round, .. } = admitted;
+        self.answer_read(from, ReadAnswer { round, result });
     }
 
     fn on_written(&mut self, now: Now, admitted: Admitted, result: Result<DiskAnswer, DiskError>) {

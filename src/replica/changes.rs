@@ -9,9 +9,9 @@ use parking_lot::Mutex;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::keyspace::{PREFIX_BYTES, data_key, table_of};
-use super::{Shared, causal, disk_error, record};
+use super::{Done, Shared, causal, disk_error, record};
 use crate::causality::{Dot, Payload, SiblingSet};
-use crate::message::{Change, ChangesAsk, ChangesPage, DiskAnswer, DiskError};
+use crate::message::{Change, ChangesAsk, ChangesPage, DiskAnswer, DiskError, DiskRequest};
 use crate::types::{Key, Record, Stamp, TableId, Unit, Value, limits};
 use crate::watch::Recent;
 
@@ -100,8 +100,33 @@ fn user_key(key: &[u8]) -> Option<Key> {
     Key::new(Bytes::copy_from_slice(key.get(PREFIX_BYTES..)?)).ok()
 }
 
+/// Carries out a request if memory can answer it; hands it back otherwise.
+pub(super) fn try_execute(
+    shared: &Shared,
+    request: DiskRequest,
+    done: Done,
+) -> Option<(DiskRequest, Done)> {
+    if matches!(&request, DiskRequest::Changes(ask) if ask.values) {
+        return Some((request, done));
+    }
+    execute(shared, &request, done);
+    None
+}
+
+/// Carries out a request; may wait for reads of the disk where values are wanted.
+pub(super) fn execute(shared: &Shared, request: &DiskRequest, done: Done) {
+    match request {
+        DiskRequest::Changes(ask) => done(answer(shared, ask)),
+        DiskRequest::ForgetChanges(tables) => {
+            shared.changes.forget(tables);
+            done(Ok(DiskAnswer::ChangesForgotten));
+        }
+        _ => unreachable!("the caller has looked"),
+    }
+}
+
 /// Answers what is asked of the notes; with values, as the keys hold them now.
-pub(super) fn answer(shared: &Shared, ask: &ChangesAsk) -> Result<DiskAnswer, DiskError> {
+fn answer(shared: &Shared, ask: &ChangesAsk) -> Result<DiskAnswer, DiskError> {
     let (mut page, places) = shared.changes.read(ask);
     if !ask.values {
         return Ok(DiskAnswer::Changes(page));

@@ -79,17 +79,10 @@ pub(super) fn try_execute(
             let back = register::try_execute(shared, disk, done);
             back.map(|(disk, done)| (DiskRequest::Register(disk), done))
         }
-        DiskRequest::Changes(ask) if !ask.values => {
-            done(changes::answer(shared, ask));
-            None
-        }
-        DiskRequest::ForgetChanges(tables) => {
-            shared.changes.forget(tables);
-            done(Ok(DiskAnswer::ChangesForgotten));
-            None
+        DiskRequest::Changes(_) | DiskRequest::ForgetChanges(_) => {
+            changes::try_execute(shared, request, done)
         }
         DiskRequest::Range { .. }
-        | DiskRequest::Changes(_)
         | DiskRequest::EndCursors(_)
         | DiskRequest::ReadHint { .. }
         | DiskRequest::ChangeHint(_)
@@ -133,10 +126,8 @@ pub(super) fn execute(shared: &Arc<Shared>, request: DiskRequest, done: Done) {
             shared.cursors.end(&names);
             done(Ok(DiskAnswer::CursorsEnded));
         }
-        DiskRequest::Changes(ask) => done(changes::answer(shared, &ask)),
-        DiskRequest::ForgetChanges(tables) => {
-            shared.changes.forget(&tables);
-            done(Ok(DiskAnswer::ChangesForgotten));
+        request @ (DiskRequest::Changes(_) | DiskRequest::ForgetChanges(_)) => {
+            changes::execute(shared, &request, done);
         }
         DiskRequest::KeepHint { target, hint } => {
             let key = hints::key_of(target, &hint);
