@@ -146,25 +146,23 @@ impl WatchRequest {
 
     /// The next message, of the stream that is open or of another one that goes on where it stood.
     async fn next(&mut self, open: &mut Option<Open>) -> Result<WatchBatch, Error> {
-        loop {
-            if let Some(stream) = open {
-                let message = tokio::time::timeout(SILENT_MAX, stream.message());
-                match message.await {
-                    Ok(Ok(Some(response))) => return self.take(response),
-                    Ok(Ok(None)) | Err(_) => {}
-                    Ok(Err(status)) => {
-                        let error = from_status(&status, false);
-                        if !error.is_retryable() {
-                            return Err(error);
-                        }
+        if let Some(stream) = open {
+            let message = tokio::time::timeout(SILENT_MAX, stream.message());
+            match message.await {
+                Ok(Ok(Some(response))) => return self.take(response),
+                Ok(Ok(None)) | Err(_) => {}
+                Ok(Err(status)) => {
+                    let error = from_status(&status, false);
+                    if !error.is_retryable() {
+                        return Err(error);
                     }
                 }
-                *open = None;
             }
-            let (response, stream) = self.open().await?;
-            *open = Some(stream);
-            return self.take(response);
+            *open = None;
         }
+        let (response, stream) = self.open().await?;
+        *open = Some(stream);
+        self.take(response)
     }
 
     async fn open(&self) -> Result<(v1::WatchResponse, Open), Error> {

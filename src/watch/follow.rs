@@ -163,7 +163,7 @@ impl Watch {
         }
         let left: Vec<NodeId> =
             self.owners.keys().filter(|id| !wanted.contains(id)).copied().collect();
-        left.iter().for_each(|id| drop(self.owners.remove(id)));
+        self.owners.retain(|id, _| wanted.contains(id));
         for owner in self.owners.values_mut() {
             // Asked under the fence before.
             (owner.asked, owner.next_ask) = (None, now);
