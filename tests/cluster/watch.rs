@@ -150,8 +150,10 @@ impl Reader {
 async fn coordinator(cluster: &Cluster) -> usize {
     clock::until("a node says that it has the watch", Duration::from_secs(10), async || {
         for (number, node) in cluster.nodes.iter().enumerate() {
-            let page = http::get(node.http, "/metrics").await;
-            if page.is_some_and(|page| page.body.contains("\nkv_watches 1")) {
+            let Some(page) = http::get(node.http, "/metrics").await else { continue };
+            let mut lines = page.body.lines().filter(|line| line.starts_with("kv_watches"));
+            let value = lines.find_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
+            if value.is_some_and(|value| value > 0.0) {
                 return Some(number);
             }
         }
