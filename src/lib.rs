@@ -16,6 +16,7 @@ pub mod coordinator;
 pub mod handoff;
 pub mod membership;
 pub mod repair;
+pub mod watch;
 
 pub mod node;
 

@@ -170,6 +170,8 @@ pub(crate) enum Command {
     Resolve(super::resolve::ResolveArgs),
     /// List keys in byte order
     Scan(super::scan::ScanArgs),
+    /// Show changes as they are applied, until interrupted
+    Watch(super::watch::WatchArgs),
     /// Carry out many operations from lines of JSON: get, put and del
     Batch(super::batch::BatchArgs),
     /// Write many keys from a file or stdin

@@ -45,6 +45,13 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
         ],
     ),
     (
+        "watch",
+        &[
+            ("watch --prefix user: --values", "changes of keys, as they are applied"),
+            ("watch --for 1m --tokens -o jsonl", "for scripts; go on later with --from-token"),
+        ],
+    ),
+    (
         "batch",
         &[("batch changes.ndjson", "lines such as {\"op\":\"put\",\"key\":\"a\",\"value\":\"1\"}")],
     ),

@@ -49,6 +49,7 @@ mod top;
 mod tree;
 mod version;
 mod wait;
+mod watch;
 mod waterfall;
 
 use std::collections::BTreeMap;
@@ -111,7 +112,12 @@ pub fn main() -> ExitCode {
 }
 
 async fn interruptible(cli: Cli, kept: Option<&Kept>) -> Result<(), Failure> {
-    if matches!(&cli.command, Command::Bench(bench) if bench.ends_itself()) {
+    let ends_itself = match &cli.command {
+        Command::Bench(bench) => bench.ends_itself(),
+        Command::Watch(_) => true,
+        _ => false,
+    };
+    if ends_itself {
         return run(cli, kept).await;
     }
     tokio::select! {
@@ -132,6 +138,7 @@ async fn run(cli: Cli, kept: Option<&Kept>) -> Result<(), Failure> {
         Command::Outcome(args) => cas::outcome(&context, args, &mut output).await,
         Command::Resolve(args) => resolve::run(&context, args, &mut output).await,
         Command::Scan(args) => scan::run(&context, args, &mut output).await,
+        Command::Watch(args) => watch::run(&context, args, &mut output).await,
         Command::Batch(args) => batch::run(&context, args, &mut output).await,
         Command::Import(args) => import::run(&context, args, &mut output).await,
         Command::Export(args) => export::run(&context, args, &mut output).await,

@@ -75,6 +75,7 @@ mod session;
 mod status_error;
 mod tables;
 mod update;
+mod watch;
 mod write;
 
 use std::sync::Arc;
@@ -122,6 +123,9 @@ pub use tables::{
     ListTablesRequest, Table, TableList, Tables,
 };
 pub use update::{Change, UpdateRequest, Updated};
+pub use watch::{
+    KeyChange, WatchBatch, WatchBatches, WatchEvent, WatchEvents, WatchGap, WatchRequest,
+};
 pub use write::{DeleteRequest, PutRequest};
 
 pub(crate) use clock::Clock;
@@ -308,6 +312,27 @@ impl Client {
     /// ```
     pub fn scan(&self) -> ScanRequest {
         ScanRequest::new(self.core.clone())
+    }
+
+    /// Watches a table: its changes, as they are applied.
+    ///
+    /// ```no_run
+    /// # async fn example(kv: roundtable::client::Client) -> Result<(), roundtable::client::Error> {
+    /// use roundtable::client::WatchEvent;
+    /// use tokio_stream::StreamExt;
+    /// let mut events = kv.watch().prefix("user:").events();
+    /// while let Some(event) = events.next().await {
+    ///     match event? {
+    ///         WatchEvent::Change(change) => println!("{}", change.key.escape_ascii()),
+    ///         WatchEvent::Whole => println!("changes were missed: read all keys again"),
+    ///         _ => {}
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn watch(&self) -> WatchRequest {
+        WatchRequest::new(self.core.clone())
     }
 
     /// Asks about tables, and changes them.

@@ -14,7 +14,7 @@ use super::{
     GrowthReply, HintRequest, HintsReply, HotReply, Liveness, MirrorNews, OpError, OutageAsk,
     OutageReply, OutcomeAsk, OutcomeReply, RepairReply, RepairRequest, ScanPart, ScrubReply,
     ScrubRequest, TableReply, TableRequest, TablesReply, TopologyReply, TopologyRequest, Traced,
-    TreeSizes, Unwell,
+    TreeSizes, Unwell, WatchAsk, WatchReply,
 };
 
 /// Who asks. Anonymous until there are roles.
@@ -63,6 +63,8 @@ pub enum ClientBody {
     Cas(Box<Cas>),
     /// What became of a change of a key of a linearizable table.
     Outcome(OutcomeAsk),
+    /// What a watch has to tell.
+    Watch(Box<WatchAsk>),
 }
 
 impl ClientBody {
@@ -74,6 +76,7 @@ impl ClientBody {
             ClientBody::Scan(scan) => &scan.table,
             ClientBody::Cas(cas) => &cas.table,
             ClientBody::Outcome(ask) => &ask.table,
+            ClientBody::Watch(ask) => &ask.table,
         }
     }
 
@@ -89,6 +92,7 @@ impl ClientBody {
             ClientBody::Scan(scan) => scan.prefix.len() + scan.after.len(),
             ClientBody::Cas(cas) => cas.bytes(),
             ClientBody::Outcome(ask) => ask.key.as_bytes().len(),
+            ClientBody::Watch(ask) => ask.prefix.len() + ask.token.len(),
         }
     }
 
@@ -97,7 +101,10 @@ impl ClientBody {
         match self {
             ClientBody::Get(get) => get.traced,
             ClientBody::Put(put) => put.traced,
-            ClientBody::Scan(_) | ClientBody::Cas(_) | ClientBody::Outcome(_) => false,
+            ClientBody::Scan(_)
+            | ClientBody::Cas(_)
+            | ClientBody::Outcome(_)
+            | ClientBody::Watch(_) => false,
         }
     }
 }
@@ -547,6 +554,8 @@ pub enum Reply {
     Cas(CasReply),
     /// To [`ClientBody::Outcome`].
     Outcome(OutcomeReply),
+    /// To [`ClientBody::Watch`].
+    Watch(Box<WatchReply>),
 }
 
 impl Reply {
@@ -559,6 +568,7 @@ impl Reply {
             Reply::Put(_)
             | Reply::Cas(_)
             | Reply::Outcome(_)
+            | Reply::Watch(_)
             | Reply::Status(_)
             | Reply::Gc(_)
             | Reply::Outage(_)

@@ -12,10 +12,10 @@ use crate::types::{
 };
 
 use super::{
-    AsideRecord, AsideTask, CausalDisk, CausalDone, CustodyChange, DecreeRecord, EventRecord,
-    FillRecord, FloorDisk, FloorDone, FloorRecord, Hint, HintBook, HintChange, HintPage, HintPlace,
-    HintTotals, HintsDropped, HourRecord, RegisterDisk, RegisterSaid, ResizeRecord, ScrubRecord,
-    TreeDisk, TreeDone, UnitDisk, UnitDone,
+    AsideRecord, AsideTask, CausalDisk, CausalDone, ChangesAsk, ChangesPage, CustodyChange,
+    DecreeRecord, EventRecord, FillRecord, FloorDisk, FloorDone, FloorRecord, Hint, HintBook,
+    HintChange, HintPage, HintPlace, HintTotals, HintsDropped, HourRecord, RegisterDisk,
+    RegisterSaid, ResizeRecord, ScrubRecord, TreeDisk, TreeDone, UnitDisk, UnitDone,
 };
 
 /// Ties an answer to its request.
@@ -70,6 +70,10 @@ pub enum DiskRequest {
     },
     /// Closes cursors; those that are not there are closed.
     EndCursors(Vec<CursorName>),
+    /// Reads what has been noted of the changes of a table.
+    Changes(Box<ChangesAsk>),
+    /// Ceases to note the changes of tables.
+    ForgetChanges(Vec<TableId>),
     /// Keeps a version for an owner, merged into what is kept for it already. A hint in custody stays
     /// in custody, and the age is that of the first.
     KeepHint {
@@ -186,6 +190,8 @@ impl DiskRequest {
             DiskRequest::Read { .. }
             | DiskRequest::Range { .. }
             | DiskRequest::EndCursors(_)
+            | DiskRequest::Changes(_)
+            | DiskRequest::ForgetChanges(_)
             | DiskRequest::ReadHint { .. }
             | DiskRequest::Tree(_)
             | DiskRequest::Flush
@@ -214,6 +220,10 @@ pub enum DiskAnswer {
     Range(RangePage),
     /// To [`DiskRequest::EndCursors`].
     CursorsEnded,
+    /// To [`DiskRequest::Changes`].
+    Changes(ChangesPage),
+    /// To [`DiskRequest::ForgetChanges`].
+    ChangesForgotten,
     /// To [`DiskRequest::KeepHint`], once it is durable.
     Kept(WriteOutcome, HintChange),
     /// To [`DiskRequest::ChangeHint`], once it is durable; or the refusal, with nothing changed.

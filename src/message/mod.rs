@@ -30,6 +30,7 @@ mod tables;
 mod topology;
 mod trace;
 mod view;
+mod watch;
 
 pub use causal::{
     CausalDisk, CausalDone, CausalMessage, CausalPut, CausalReply, CausalTask, Changed, Sibling,
@@ -94,3 +95,7 @@ pub use topology::{
 };
 pub use trace::{Trace, TraceEvent, TraceStep, Traced};
 pub use view::{KeeperGauges, Liveness, MemberView, Phase, Unwell, UnwellLink, View};
+pub use watch::{
+    Change, ChangesAsk, ChangesPage, GapReason, WatchAsk, WatchEvent, WatchMessage, WatchPlace,
+    WatchReply,
+};

@@ -12,7 +12,7 @@ use crate::types::{
 use super::{
     BootRecord, CausalMessage, CopyMessage, DecreeMessage, ExplainMessage, FloorNews, LifeRecord,
     LoadFacts, MemberSync, Probe, RegisterMessage, RepairMessage, ReplicaFacts, UnwellLink,
-    WriteOutcome,
+    WatchMessage, WriteOutcome,
 };
 
 /// Which stream carries a message: long answers must not delay short ones.
@@ -423,6 +423,8 @@ pub enum PeerMessage {
     /// How far the floors of units are; at most
     /// [`FLOOR_NEWS_MAX`](crate::types::limits::FLOOR_NEWS_MAX).
     Floors(Vec<FloorNews>),
+    /// About changes as they are applied.
+    Watch(Box<WatchMessage>),
 }
 
 impl PeerMessage {
@@ -435,7 +437,8 @@ impl PeerMessage {
             | PeerMessage::MemberSync(_)
             | PeerMessage::Copy(_)
             | PeerMessage::Repair(_)
-            | PeerMessage::Floors(_) => Lane::Bulk,
+            | PeerMessage::Floors(_)
+            | PeerMessage::Watch(_) => Lane::Bulk,
             PeerMessage::Write(_)
             | PeerMessage::WriteAnswer(_)
             | PeerMessage::Read(_)

@@ -132,7 +132,10 @@ impl Node {
                     }
                 }
             }
-            ClientBody::Scan(_) | ClientBody::Cas(_) | ClientBody::Outcome(_) => {
+            ClientBody::Scan(_)
+            | ClientBody::Cas(_)
+            | ClientBody::Outcome(_)
+            | ClientBody::Watch(_) => {
                 unreachable!("scans are begun like others, and the rest is for other tables")
             }
         }

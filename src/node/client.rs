@@ -60,7 +60,8 @@ impl Node {
         if table.kind == TableKind::Linearizable {
             return self.begin_register(now, asker, (state, table), request);
         }
-        if table.kind == TableKind::Causal && !matches!(request.body, ClientBody::Scan(_)) {
+        let of_many = matches!(request.body, ClientBody::Scan(_) | ClientBody::Watch(_));
+        if table.kind == TableKind::Causal && !of_many {
             return self.begin_causal(now, asker, (state, table), request);
         }
         match request.body {
@@ -97,6 +98,9 @@ impl Node {
                 let mut order = self.scan_order(state, table, scan)?;
                 (order.trace, order.deadline) = (request.trace, request.deadline);
                 self.begin_scan(now, asker, order);
+            }
+            ClientBody::Watch(ask) => {
+                self.on_watch_ask(now, (asker.op, request.deadline), state, *ask)?
             }
             ClientBody::Cas(_) | ClientBody::Outcome(_) => {
                 unreachable!("only linearizable tables have them")
@@ -505,7 +509,10 @@ fn mode_of(body: &ClientBody) -> QuorumMode {
     match body {
         ClientBody::Get(get) => get.mode,
         ClientBody::Put(put) => put.mode,
-        ClientBody::Scan(_) | ClientBody::Cas(_) | ClientBody::Outcome(_) => QuorumMode::ByTable,
+        ClientBody::Scan(_)
+        | ClientBody::Cas(_)
+        | ClientBody::Outcome(_)
+        | ClientBody::Watch(_) => QuorumMode::ByTable,
     }
 }
 

@@ -154,6 +154,7 @@ impl Node {
     /// A client's stream of a scan has ended: the replicas keep nothing open for it any more. One that does
     /// not hear of it closes its cursor when it has been idle.
     pub(super) fn on_stream_ended(&mut self, stream: u64) {
+        self.end_watch(stream);
         let scan = self.scan_number(stream);
         self.on_scan_end(self.me, scan);
         let Some(asked) = self.cursors.scanned.remove(&scan) else { return };

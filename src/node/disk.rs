@@ -39,6 +39,9 @@ pub(super) enum Pending {
         cursor: Option<CursorName>,
     },
     CursorsEnded,
+    /// What a watch of a node has asked for.
+    Changes(NodeId, u64),
+    ChangesForgotten,
     /// Without which a life cannot go on, and what it is.
     Own(OwnStep, Vec<MetaRecord>),
     StatePersisted(Arc<ClusterState>),
@@ -125,9 +128,13 @@ impl Node {
     ) {
         let Some(pending) = self.pending.remove(&token.0) else { return };
         let was_write = pending.is_write();
+        let brings = was_write || matches!(pending, Pending::Unit(_) | Pending::Repair(_));
         self.on_disk_answer(now, pending, result);
         if was_write {
             self.acknowledge();
+        }
+        if brings {
+            self.watches.on_applied(now.mono);
         }
     }
 
@@ -140,17 +147,9 @@ impl Node {
         match pending {
             Pending::Aside => self.on_aside_done(now, result),
             Pending::Write(admitted) => self.on_written(now, admitted, result),
-            Pending::Read(admitted) => {
-                self.replica_operations -= 1;
-                let result = match result {
-                    Ok(DiskAnswer::Read(record)) => Ok(record),
-                    other => Err(self.refusal(other)),
-                };
-                let result = self.look_again(now, &admitted).and(result);
-                let Admitted { from, round, .. } = admitted;
-                self.answer_read(from, ReadAnswer { round, result });
-            }
-            Pending::CursorsEnded => {}
+            Pending::Read(admitted) => self.on_read(now, admitted, result),
+            Pending::CursorsEnded | Pending::ChangesForgotten => {}
+            Pending::Changes(from, watch) => self.on_changes_read(now, (from, watch), result),
             Pending::Scan { from, round, class, fence, cursor } => {
                 self.replica_operations -= 1;
                 self.cursors.pages -= 1;
@@ -204,6 +203,17 @@ impl Node {
             other => self.on_own_record(now, other, &result),
         }
         self.fills_on();
+    }
+
+    fn on_read(&mut self, now: Now, admitted: Admitted, result: Result<DiskAnswer, DiskError>) {
+        self.replica_operations -= 1;
+        let result = match result {
+            Ok(DiskAnswer::Read(record)) => Ok(record),
+            other => Err(self.refusal(other)),
+        };
+        let result = self.look_again(now, &admitted).and(result);
+        let Admitted { from, round, .. } = admitted;
+        self.answer_read(from, ReadAnswer { round, result });
     }
 
     fn on_written(&mut self, now: Now, admitted: Admitted, result: Result<DiskAnswer, DiskError>) {
@@ -300,6 +310,8 @@ impl Node {
             | Pending::Read(_)
             | Pending::Scan { .. }
             | Pending::CursorsEnded
+            | Pending::Changes(..)
+            | Pending::ChangesForgotten
             | Pending::CeilingPersisted
             | Pending::Housekeeping
             | Pending::Aside

@@ -12,7 +12,8 @@
 //! `topology` (members, plans, the steps of moves and the acknowledgement of epochs), `explain` (what is
 //! known of a key), `sweep` (what is left of dropped ones), `fills` (how far this node has what it
 //! owns), `transfer` (how that is copied), `mirror` (what it keeps copies of while it is reserved), `repair` (what
-//! owners lack of each other), `floors` (which deletes may be purged), `gc` (what waits for that), `hot` (what is
+//! owners lack of each other), `floors` (which deletes may be purged), `gc` (what waits for that), `watches` (who is told of
+//! changes), `hot` (what is
 //! asked for most), `reserve` (whether enough are kept for failures), `load` (how busy it is, and whether more
 //! should own), `admin`, `publish`.
 
@@ -54,6 +55,7 @@ mod tables;
 mod tests;
 mod topology;
 mod transfer;
+mod watches;
 mod waterfall;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -89,6 +91,7 @@ use repair::Repair;
 use sweep::Sweep;
 use tables::Tables;
 use topology::Topology;
+use watches::Watches;
 
 /// One node of the ring.
 #[derive(Debug)]
@@ -128,6 +131,7 @@ pub struct Node {
     hints: Hints,
     repair: Repair,
     cursors: Cursors,
+    watches: Watches,
     explains: Gatherings,
     /// The ring of the state in force, for who stands in.
     ring: Option<crate::ring::Ring>,
@@ -216,6 +220,7 @@ impl Node {
             hints,
             repair,
             cursors: Cursors::default(),
+            watches: Watches::default(),
             explains: Gatherings::default(),
             ring: None,
             serving_since: None,
@@ -301,6 +306,7 @@ impl Node {
             self.transfers_deadline(),
             self.repair_deadline(),
             self.scrub_deadline(),
+            self.watches.next_deadline(),
         ];
         others.into_iter().flatten().chain([housekeeping]).min()
     }
@@ -330,6 +336,7 @@ impl Node {
         self.on_transfers_time(now);
         self.on_repair_time(now);
         self.on_scrub_time(now);
+        self.on_watches_time(now);
         if self.hints_deadline().is_some_and(|at| at <= now.mono) {
             self.replay_on(now);
         }

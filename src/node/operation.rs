@@ -503,6 +503,7 @@ impl Node {
         self.on_repair_lost(now, peer);
         self.explain_lost(now, peer);
         self.on_scanner_lost(peer);
+        self.on_watch_lost(now, peer);
         // A link with a full queue breaks and heals again and again: those that have noted its loss
         // before must cost next to nothing.
         let waits = |(_, operation): &(&u64, &Operation)| operation.machine.waits_for(peer);
@@ -533,6 +534,7 @@ impl Node {
     pub(super) fn on_abandon(&mut self, op: OpId) {
         self.abandon_table(op);
         self.abandon_explain(op);
+        self.watches.abandon(op);
         if let Some(id) = self.waiting.remove(&op)
             && let Some(operation) = self.operations.get_mut(&id)
         {

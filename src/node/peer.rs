@@ -67,6 +67,7 @@ impl Node {
             PeerMessage::Copy(message) => self.on_copy(now, from, *message),
             PeerMessage::Repair(message) => self.on_repair(now, from, *message),
             PeerMessage::Floors(news) => self.on_floor_news(now, from, &news),
+            PeerMessage::Watch(message) => self.on_watch(now, from, *message),
         }
     }
 
@@ -281,6 +282,18 @@ impl Node {
         self.judge_epoch(now, from, (ask.changed_at, state.class_changed_at(class)))?;
         self.judge_units(class)?;
         Ok(class)
+    }
+
+    /// What a watch asks for, of a class whose owners both know.
+    pub(super) fn judge_watch(
+        &mut self,
+        now: Now,
+        from: NodeId,
+        (theirs, table): (Epoch, TableId),
+    ) -> Result<(), Refusal> {
+        let state = self.judge_table(now, from, table)?;
+        let class = state.table(table).map(|table| table.class).unwrap_or_default();
+        self.judge_epoch(now, from, (theirs, state.class_changed_at(class)))
     }
 
     fn judge_table(

@@ -315,6 +315,10 @@ fn wanted(table: &Table, body: ClientBody) -> Result<Wanted, OpError> {
             let message = "scans of linearizable tables are not available yet";
             return Err(OpError::new(ErrorCode::NotAvailableYet, message));
         }
+        ClientBody::Watch(_) => {
+            let message = "watches of linearizable tables are not available yet";
+            return Err(OpError::new(ErrorCode::NotAvailableYet, message));
+        }
     })
 }
 

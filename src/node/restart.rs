@@ -76,7 +76,10 @@ pub(super) fn name(body: &mut ClientBody, id: RequestId) {
     match body {
         ClientBody::Put(put) => put.attempt.id = id,
         ClientBody::Cas(cas) => cas.attempt.id = id,
-        ClientBody::Get(_) | ClientBody::Scan(_) | ClientBody::Outcome(_) => {}
+        ClientBody::Get(_)
+        | ClientBody::Scan(_)
+        | ClientBody::Outcome(_)
+        | ClientBody::Watch(_) => {}
     }
 }
 

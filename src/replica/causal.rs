@@ -203,6 +203,8 @@ fn perform(
     if !same {
         counted.siblings(head_key, &before, &after);
         store(&mut counted.batch, head_key, place, &apart, after);
+    } else if !before.is_blank() {
+        counted.set_stands(head_key, &before);
     }
     let answer = DiskAnswer::Causal(answer);
     let done = undone.guard(done);

@@ -9,8 +9,8 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::scan::{PageOrder, read_page};
 use super::trees::Counted;
 use super::{
-    Done, Shared, aside, causal, disk_error, floors, hints, keyspace, record, register, restore,
-    sweep, trees, unit,
+    Done, Shared, aside, causal, changes, disk_error, floors, hints, keyspace, record, register,
+    restore, sweep, trees, unit,
 };
 use crate::causality::{Merge, merge};
 use crate::message::{
@@ -79,6 +79,9 @@ pub(super) fn try_execute(
             let back = register::try_execute(shared, disk, done);
             back.map(|(disk, done)| (DiskRequest::Register(disk), done))
         }
+        DiskRequest::Changes(_) | DiskRequest::ForgetChanges(_) => {
+            changes::try_execute(shared, request, done)
+        }
         DiskRequest::Range { .. }
         | DiskRequest::EndCursors(_)
         | DiskRequest::ReadHint { .. }
@@ -122,6 +125,9 @@ pub(super) fn execute(shared: &Arc<Shared>, request: DiskRequest, done: Done) {
         DiskRequest::EndCursors(names) => {
             shared.cursors.end(&names);
             done(Ok(DiskAnswer::CursorsEnded));
+        }
+        request @ (DiskRequest::Changes(_) | DiskRequest::ForgetChanges(_)) => {
+            changes::execute(shared, &request, done);
         }
         DiskRequest::KeepHint { target, hint } => {
             let key = hints::key_of(target, &hint);
@@ -241,13 +247,19 @@ impl Shared {
 pub(super) struct Undone {
     counter: Arc<AtomicU64>,
     seen: u64,
+    watched: bool,
 }
 
 impl Undone {
     pub(super) fn now(shared: &Shared) -> Undone {
         let counter = shared.engine.undone();
         let seen = counter.load(Ordering::SeqCst);
-        Undone { counter, seen }
+        Undone { counter, seen, watched: shared.changes.is_live() }
+    }
+
+    /// Whether anybody watched then.
+    pub(super) fn is_watched(&self) -> bool {
+        self.watched
     }
 
     /// The count itself.
@@ -312,8 +324,14 @@ fn write(
             counted.version(key, present.as_ref(), arriving);
             WriteOutcome::Stored
         }
-        Merge::Same => WriteOutcome::Stored,
+        Merge::Same => {
+            counted.stands(key, arriving);
+            WriteOutcome::Stored
+        }
         Merge::Keep => {
+            if !crate::mutant!("watch-superseded-unnoted") {
+                present.iter().for_each(|present| counted.stands(key, present));
+            }
             WriteOutcome::Superseded(present.map_or(Stamp::ZERO, |present| present.stamp))
         }
     };

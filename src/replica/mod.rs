@@ -9,6 +9,7 @@
 mod aside;
 mod background;
 mod causal;
+mod changes;
 mod copy;
 mod damage;
 mod deletes;
@@ -128,6 +129,8 @@ struct Shared {
     floors: floors::Floors,
     /// Open for the next pages of scans.
     cursors: scan::Cursors,
+    /// What has been merged lately, for those who watch.
+    changes: Arc<changes::Changes>,
     /// Units that are given as files.
     exports: files::Exports,
     /// Units that are taken as files.
@@ -210,6 +213,7 @@ impl Replica {
             overlays,
             floors,
             cursors: scan::Cursors::default(),
+            changes: Arc::default(),
             exports,
             stages,
             vfs,
@@ -347,6 +351,8 @@ fn disk_error(error: &storage::Error) -> DiskError {
 
 #[cfg(test)]
 mod causal_tests;
+#[cfg(test)]
+mod change_tests;
 #[cfg(test)]
 mod copy_tests;
 #[cfg(test)]

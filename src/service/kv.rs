@@ -18,7 +18,7 @@ use crate::wire::proto::v1::kv_server::Kv;
 
 use super::ring::RingService;
 use super::{call, principal};
-use super::{scan, session};
+use super::{scan, session, watch};
 
 /// The data plane.
 pub(super) struct KvService {
@@ -53,6 +53,7 @@ fn unexpected<T>(_: T) -> Status {
 impl Kv for KvService {
     type SessionStream = Pin<Box<dyn Stream<Item = Result<pb::SessionResponse, Status>> + Send>>;
     type ScanStreamStream = scan::Pages;
+    type WatchStream = Pin<Box<dyn Stream<Item = Result<pb::WatchResponse, Status>> + Send>>;
     type WatchRingStream = Pin<Box<dyn Stream<Item = Result<pb::RingUpdate, Status>> + Send>>;
 
     async fn get(
@@ -142,6 +143,16 @@ impl Kv for KvService {
         let answers = session::open(self.handle.clone(), principal, request.into_inner());
         Ok(Response::new(Box::pin(answers)))
     }
+    async fn watch(
+        &self,
+        request: Request<pb::WatchRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        let principal = principal(&request);
+        let call = Call { principal, ..call(&self.handle, request.metadata()) };
+        let told = watch::begin(&self.handle, &call, request.into_inner());
+        Ok(Response::new(Box::pin(told.map_err(|error| status_of(&error))?)))
+    }
+
     async fn watch_ring(
         &self,
         _: Request<pb::WatchRingRequest>,

@@ -8,6 +8,7 @@ mod ring;
 mod scan;
 mod session;
 mod tables;
+mod watch;
 
 use core::time::Duration;
 

@@ -9,7 +9,7 @@ use prometheus_client::registry::{Registry, Unit};
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::message::{
     Bound, ErrorCode, GrowthReply, HintGauges, KeeperGauges, MemberView, Phase, RepairGauges,
@@ -99,6 +99,18 @@ impl Collector for Snapshot {
 }
 
 impl Snapshot {
+    fn watches(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let shared = &self.telemetry.0;
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let samples = one(float(read(&shared.watches)));
+        let (name, help) = ("kv_watches", "Watches of clients that are open");
+        gauges(encoder, Family { name, help, unit: None, samples })?;
+        let of = |kind: &str, count| (vec![("kind", kind.to_owned())], read(count));
+        let samples = vec![of("change", &shared.watch_changes), of("gap", &shared.watch_gaps)];
+        let (name, help) = ("kv_watch_events", "Changes and gaps told to clients of watches");
+        counters(encoder, Family { name, help, unit: None, samples })
+    }
+
     fn operations(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let shared = &self.telemetry.0;
         let mut samples = Vec::new();
@@ -141,7 +153,7 @@ impl Snapshot {
 
     fn process(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let shared = &self.telemetry.0;
-        let read = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         gauges(
             encoder,
             Family {
@@ -160,6 +172,7 @@ impl Snapshot {
                 samples: one(float(read(&shared.sessions))),
             },
         )?;
+        self.watches(encoder)?;
         let samples = one(float(read(&shared.queued_bytes)));
         let (name, help) = ("kv_operations_queued", "Bytes of operations that wait for the driver");
         gauges(encoder, Family { name, help, unit: Some(&Unit::Bytes), samples })?;

@@ -40,19 +40,22 @@ pub enum OpKind {
     Cas,
     /// A question about what became of a change.
     Outcome,
+    /// What a watch has to tell.
+    Watch,
     /// An operator's question.
     Admin,
 }
 
 impl OpKind {
     /// Every kind.
-    pub const ALL: [OpKind; 7] = [
+    pub const ALL: [OpKind; 8] = [
         OpKind::Get,
         OpKind::Put,
         OpKind::Delete,
         OpKind::Scan,
         OpKind::Cas,
         OpKind::Outcome,
+        OpKind::Watch,
         OpKind::Admin,
     ];
 
@@ -66,6 +69,7 @@ impl OpKind {
                 ClientBody::Scan(_) => OpKind::Scan,
                 ClientBody::Cas(_) => OpKind::Cas,
                 ClientBody::Outcome(_) => OpKind::Outcome,
+                ClientBody::Watch(_) => OpKind::Watch,
             },
             Event::Admin { .. }
             | Event::Abandon { .. }
@@ -89,6 +93,7 @@ impl OpKind {
             OpKind::Scan => "scan",
             OpKind::Cas => "cas",
             OpKind::Outcome => "outcome",
+            OpKind::Watch => "watch",
             OpKind::Admin => "admin",
         }
     }
@@ -119,6 +124,9 @@ struct Shared {
     refused: [AtomicU64; Bound::ALL.len()],
     many_siblings: AtomicU64,
     sessions: AtomicU64,
+    watches: AtomicU64,
+    watch_changes: AtomicU64,
+    watch_gaps: AtomicU64,
     transport: OnceLock<TransportStats>,
     store: OnceLock<StoreReader>,
 }
@@ -173,6 +181,9 @@ impl Default for Telemetry {
             refused: Default::default(),
             many_siblings: AtomicU64::new(0),
             sessions: AtomicU64::new(0),
+            watches: AtomicU64::new(0),
+            watch_changes: AtomicU64::new(0),
+            watch_gaps: AtomicU64::new(0),
             transport: OnceLock::new(),
             store: OnceLock::new(),
         }))
@@ -233,6 +244,12 @@ impl Telemetry {
         SessionGuard(self.clone())
     }
 
+    /// Counts a watch that opens; the guard counts it out.
+    pub fn watch(&self) -> WatchGuard {
+        self.0.watches.fetch_add(1, Ordering::Relaxed);
+        WatchGuard(self.clone())
+    }
+
     pub(crate) fn set_transport(&self, stats: TransportStats) {
         // Set once, by the one runtime of the process.
         let _ = self.0.transport.set(stats);
@@ -241,6 +258,23 @@ impl Telemetry {
     pub(crate) fn set_store(&self, read: StoreReader) {
         // Set once, by the one server of the process.
         let _ = self.0.store.set(read);
+    }
+}
+
+/// Counts a watch out when it is dropped.
+pub struct WatchGuard(Telemetry);
+
+impl WatchGuard {
+    /// Counts what it has told.
+    pub fn told(&self, changes: u64, gaps: u64) {
+        self.0.0.watch_changes.fetch_add(changes, Ordering::Relaxed);
+        self.0.0.watch_gaps.fetch_add(gaps, Ordering::Relaxed);
+    }
+}
+
+impl Drop for WatchGuard {
+    fn drop(&mut self) {
+        self.0.0.watches.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

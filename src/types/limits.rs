@@ -38,6 +38,33 @@ pub const SCAN_CURSOR_IDLE: Duration = Duration::from_secs(30);
 /// How old a cursor may become before it is opened anew at its place: as long it holds files that
 /// have been merged into others. Far below the slack of purges.
 pub const SCAN_CURSOR_AGE_MAX: Duration = Duration::from_secs(120);
+/// Watches that clients may have open on a node.
+pub const WATCHES_MAX: usize = 32;
+/// Questions of watches that a node holds until something changes.
+pub const WATCH_ASKS_HELD_MAX: usize = 1024;
+/// Bytes of changes that a node notes for watches, of all tables that are watched.
+pub const WATCH_NOTES_BYTES_MAX: usize = 16 << 20;
+/// How long a node goes on noting changes of a table that nobody has asked for.
+pub const WATCH_NOTES_KEPT: Duration = Duration::from_secs(300);
+/// Bytes of changes that wait for the client of a watch before owners are asked no more; what has been
+/// asked of each by then may come on top.
+pub const WATCH_OUT_BYTES_MAX: usize = 1 << 20;
+/// Least share of an owner in that.
+pub const WATCH_PAGE_BYTES_MIN: usize = 16 << 10;
+/// Bytes of one message of a watch to its client, past which it ends with what it holds.
+pub const WATCH_REPLY_BYTES_MAX: usize = 1 << 20;
+/// Bytes that a watch remembers of what it has told, so that it is told once.
+pub const WATCH_WINDOW_BYTES_MAX: usize = 2 << 20;
+/// Largest value that a change carries: larger ones are left out.
+pub const WATCH_VALUE_BYTES_MAX: usize = 64 << 10;
+/// Partitions that one gap names.
+pub const WATCH_GAP_PARTITIONS_MAX: usize = 1024;
+/// How long a question of a watch is held while nothing changes, and a client waits for a sign of life.
+pub const WATCH_HELD: Duration = Duration::from_secs(1);
+/// How long a watch waits for its client.
+pub const WATCH_IDLE: Duration = Duration::from_secs(60);
+/// Largest token of a watch, in bytes: one of as many owners as there may be members.
+pub const WATCH_TOKEN_BYTES_MAX: usize = 128 << 10;
 /// Largest message on any stream: a value, its key and room for the envelope, several times over.
 pub const MESSAGE_BYTES_MAX: usize = 8 << 20;
 /// Most tables a cluster may have.

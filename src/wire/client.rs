@@ -462,6 +462,7 @@ pub fn session_answer(
         Ok(Reply::Outcome(reply)) => Answer::GetOutcome(outcome_to_wire(reply)),
         Ok(
             Reply::Scan(_)
+            | Reply::Watch(_)
             | Reply::Status(_)
             | Reply::Locate(_)
             | Reply::Explain(_)

@@ -41,6 +41,9 @@ pub mod tables;
 #[cfg(test)]
 mod tests;
 mod topology;
+pub mod watch;
+#[cfg(test)]
+mod watch_tests;
 
 pub use peer::Malformed;
 pub use state::{state_from_wire, state_to_wire};

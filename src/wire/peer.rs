@@ -25,6 +25,7 @@ use super::key_facts::{key_facts_from_wire, key_facts_to_wire};
 use super::proto::peer as pb;
 use super::repair::{repair_from_wire, repair_to_wire};
 use super::state::{state_from_wire, state_to_wire, state_weight};
+use super::watch;
 
 /// Why a foreign message is none.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -70,6 +71,7 @@ pub fn message_to_wire(message: PeerMessage) -> pb::Op {
         PeerMessage::WriteAnswer(answer) => Op::WriteAnswer(write_answer_to_wire(answer)),
         PeerMessage::Read(ask) => Op::Read(read_to_wire(*ask)),
         PeerMessage::ReadAnswer(answer) => Op::ReadAnswer(read_answer_to_wire(*answer)),
+        PeerMessage::Watch(message) => Op::Watch(watch::message_to_wire(*message)),
         PeerMessage::Scan(ask) => Op::Scan(scan_to_wire(*ask)),
         PeerMessage::ScanAnswer(answer) => Op::ScanAnswer(scan_answer_to_wire(*answer)),
         PeerMessage::ScanEnd(scan) => Op::ScanEnd(pb::ScanEnd { scan }),
@@ -118,6 +120,7 @@ pub fn message_from_wire(op: pb::Op) -> Result<PeerMessage, Malformed> {
         Op::WriteAnswer(answer) => PeerMessage::WriteAnswer(write_answer_from_wire(answer)?),
         Op::Read(ask) => PeerMessage::Read(Box::new(read_from_wire(ask)?)),
         Op::ReadAnswer(answer) => PeerMessage::ReadAnswer(Box::new(read_answer_from_wire(answer)?)),
+        Op::Watch(message) => PeerMessage::Watch(Box::new(watch::message_from_wire(message)?)),
         Op::Scan(ask) => PeerMessage::Scan(Box::new(scan_from_wire(ask)?)),
         Op::ScanAnswer(answer) => PeerMessage::ScanAnswer(Box::new(scan_answer_from_wire(answer)?)),
         Op::ScanEnd(end) => PeerMessage::ScanEnd(end.scan),
@@ -164,6 +167,7 @@ pub fn message_weight(message: &PeerMessage) -> usize {
             Ok(record) => record.as_ref().map_or(0, Record::bytes),
             Err(_) => 0,
         },
+        PeerMessage::Watch(message) => message.bytes(),
         PeerMessage::Scan(ask) => ask.prefix.len() + ask.after.len(),
         PeerMessage::ScanAnswer(answer) => match &answer.result {
             Ok((entries, _)) => {

@@ -120,10 +120,33 @@ fn kvctl_reads_writes_and_shows_a_real_cluster() {
     let owners = kvctl(at, "locate greeting -o json").json()["owners"].clone();
     assert_eq!(owners.as_array().unwrap().len(), 3);
     watched(at);
+    followed(at);
     assert_eq!(kvctl(at, "flush").stdout, "flushed n1\nflushed n2\nflushed n3\n");
     let compacted = kvctl(at, "compact --timeout 60s").stdout;
     assert_eq!(compacted, "compacted n1\ncompacted n2\ncompacted n3\n");
     assert_eq!(kvctl(at, "get greeting").code, 0);
+}
+
+/// Changes, from where a watch stood: no two commands run at once.
+fn followed(at: &str) {
+    let began = kvctl(at, "watch --prefix w: --for 3s -o json").json();
+    assert_eq!((&began[0]["event"], &began[1]["event"]), (&"began".into(), &"token".into()));
+    let token = began[1]["token"].as_str().unwrap();
+    let put = kvctl(at, "put w:1 one -o json").json();
+    assert_eq!(kvctl(at, "put other unseen").code, 0);
+    assert_eq!(kvctl(at, "del w:1").code, 0);
+    let told = kvctl(at, &format!("watch --prefix w: --from-token {token} --limit 2 -o json"));
+    let told = told.json();
+    let events: Vec<&str> =
+        told.as_array().unwrap().iter().map(|event| event["event"].as_str().unwrap()).collect();
+    assert_eq!(events, ["put", "del", "token"], "{told}");
+    assert_eq!((&told[0]["key"], &told[0]["stamp"]), (&"w:1".into(), &put["stamp"]));
+    assert_eq!(kvctl(at, "put w:2 two").code, 0);
+    let token = told[2]["token"].as_str().unwrap();
+    let shown = kvctl(at, &format!("watch --prefix w:2 --from-token {token} --limit 1 --values"));
+    assert!(shown.stdout.starts_with("put\tw:2\t") && shown.stdout.ends_with("\ttwo\n"));
+    assert!(shown.stderr.contains("--from-token "), "{}", shown.stderr);
+    assert_eq!(kvctl(at, "watch --from-token bm9uc2Vuc2U= --for 1s").code, 2);
 }
 
 /// What nodes count, and what `top` makes of two readings with reads in between.

@@ -48,3 +48,4 @@ mod tables;
 mod topology;
 mod traffic;
 mod ttl;
+mod watch;

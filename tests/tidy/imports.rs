@@ -43,6 +43,7 @@ pub(crate) const LAYERS: &[Layer] = &[
     // Of trees it names places, ranges and sums, as messages bear them.
     layer("handoff", Pure, &["types", "causality", "ring", "message", "repair::tree"]),
     layer("repair", Pure, BELOW_THE_FIVE),
+    layer("watch", Pure, BELOW_THE_FIVE),
     layer(
         "node",
         Pure,
@@ -56,12 +57,17 @@ pub(crate) const LAYERS: &[Layer] = &[
             "coordinator",
             "handoff",
             "repair",
+            "watch",
         ],
     ),
     layer("picture", Pure, &["types"]),
     layer("codec", Sync, &["types"]),
     layer("storage", Sync, &["types::limits", "codec"]),
-    layer("replica", Sync, &["types", "causality", "message", "repair", "storage", "codec"]),
+    layer(
+        "replica",
+        Sync,
+        &["types", "causality", "message", "repair", "watch", "storage", "codec"],
+    ),
     layer(
         "wire",
         Shell,

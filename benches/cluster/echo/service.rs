@@ -131,7 +131,15 @@ impl EchoKv {
 #[tonic::async_trait]
 impl Kv for EchoKv {
     type SessionStream = Boxed<pb::SessionResponse>;
+    type WatchStream = Boxed<pb::WatchResponse>;
     type WatchRingStream = Boxed<pb::RingUpdate>;
+
+    async fn watch(
+        &self,
+        _: Request<pb::WatchRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        Err(Status::unimplemented("the echo stores nothing"))
+    }
 
     async fn watch_ring(
         &self,

@@ -313,6 +313,13 @@ impl v1::kv_server::Kv for Fake {
     type WatchRingStream =
         Pin<Box<dyn Stream<Item = Result<v1::RingUpdate, Status>> + Send + 'static>>;
 
+    type WatchStream =
+        Pin<Box<dyn Stream<Item = Result<v1::WatchResponse, Status>> + Send + 'static>>;
+
+    async fn watch(&self, _: Request<v1::WatchRequest>) -> Told<Self::WatchStream> {
+        Err(Status::unimplemented("not in this version"))
+    }
+
     async fn watch_ring(&self, _: Request<v1::WatchRingRequest>) -> Told<Self::WatchRingStream> {
         let Some(mut updates) = self.state.lock().ring.clone() else {
             return Err(Status::unimplemented("not in this version"));

@@ -128,7 +128,7 @@ fn about(body: &ClientBody) -> Option<(&Key, bool, usize)> {
         ClientBody::Put(put) => (&put.key, true),
         ClientBody::Cas(cas) => (&cas.key, true),
         ClientBody::Outcome(ask) => (&ask.key, false),
-        ClientBody::Scan(_) => return None,
+        ClientBody::Scan(_) | ClientBody::Watch(_) => return None,
     };
     Some((key, is_write, body.bytes()))
 }

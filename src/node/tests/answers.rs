@@ -2,7 +2,9 @@
 
 use super::bench::Disk;
 use crate::causality::{Merge, merge};
-use crate::message::{DiskAnswer, DiskRequest, WriteOutcome};
+use crate::message::{Change, DiskAnswer, DiskRequest, WriteOutcome};
+use crate::types::{Key, Record, TableId, Unit};
+use crate::watch::Recent;
 
 impl Disk {
     /// Carries out a request.
@@ -12,6 +14,9 @@ impl Disk {
             DiskRequest::Write { unit, table, key, record } => {
                 let slot = (unit, table, key);
                 let late = self.late(&slot, &record);
+                let noted = self.data.get(&slot).cloned();
+                let noted = noted.filter(|held| held.stamp > record.stamp);
+                self.note(&slot, &noted.unwrap_or_else(|| record.clone()));
                 late.unwrap_or_else(|| {
                     DiskAnswer::Written(match merge(self.data.get(&slot), &record) {
                         Merge::Replace => {
@@ -31,6 +36,11 @@ impl Disk {
                 DiskAnswer::Range(self.range(&units, table, place, limit as usize))
             }
             DiskRequest::EndCursors(_) => DiskAnswer::CursorsEnded,
+            DiskRequest::Changes(ask) => DiskAnswer::Changes(self.recent.0.read(&ask).0),
+            DiskRequest::ForgetChanges(tables) => {
+                tables.iter().for_each(|table| self.recent.0.forget(*table));
+                DiskAnswer::ChangesForgotten
+            }
             DiskRequest::Sweep { state, from: _ } => self.sweep(&state),
             DiskRequest::Unit(ask) => DiskAnswer::Unit(self.on_unit(*ask)),
             DiskRequest::Tree(ask) => DiskAnswer::Tree(self.on_tree(*ask)),
@@ -55,5 +65,42 @@ impl Disk {
             DiskRequest::Compact => DiskAnswer::Compacted,
             DiskRequest::Measure => self.measured(),
         }
+    }
+
+    /// As a replica notes what it has merged.
+    fn note(&mut self, (unit, table, key): &(Unit, TableId, Key), record: &Record) {
+        let change = Change {
+            key: key.clone(),
+            stamp: record.stamp,
+            print: 0,
+            deleted: record.value.is_none(),
+            expiry: record.expiry,
+            siblings: 1,
+            value: None,
+            value_left_out: false,
+        };
+        self.recent.0.note((*unit, *table), change);
+    }
+}
+
+/// What a host notes for watches: a life's, not the disk's.
+pub(super) struct Notes(pub(super) Recent);
+
+impl Notes {
+    /// Few fit.
+    pub(super) fn small() -> Notes {
+        Notes(Recent::new(1000))
+    }
+}
+
+impl Default for Notes {
+    fn default() -> Notes {
+        Notes(Recent::new(1 << 20))
+    }
+}
+
+impl Clone for Notes {
+    fn clone(&self) -> Notes {
+        Notes::default()
     }
 }

@@ -33,6 +33,8 @@ pub(super) struct Disk {
     pub(super) floors: BTreeMap<Unit, crate::message::FloorState>,
     /// Pages of scans go up, whatever was asked for.
     pub(super) reads_forward: bool,
+    /// What it has merged lately.
+    pub(super) recent: super::answers::Notes,
     /// What is wrong with it.
     pub(super) bad: super::fill_disk::Bad,
 }
@@ -268,6 +270,7 @@ impl Bench {
         let (now, config, seed) = (self.now(id), self.config(id).clone(), self.seed);
         let host = self.host(id);
         host.waiting.clear();
+        host.disk.recent = super::answers::Notes::default();
         host.node = Some(Node::new(now, config, restored, seed));
         self.drain(id);
     }

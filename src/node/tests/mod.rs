@@ -36,4 +36,5 @@ mod transfer;
 mod tree_disk;
 mod trouble;
 mod ttl;
+mod watches;
 mod waterfall;

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::causality::SiblingSet;
-use crate::message::{DiskAnswer, DiskError};
+use crate::message::{Change, DiskAnswer, DiskError};
 use crate::repair::floor::{set_ends, version_ends};
 use crate::repair::tree::{Place, Print};
 use crate::replica::execute::Undone;
 use crate::replica::keyspace::{DATA, UNIT_BYTES};
-use crate::replica::{Done, Shared, deletes, disk_error};
+use crate::replica::{Done, Shared, changes, deletes, disk_error};
 use crate::storage::{self, Batch, Durability, OnDone};
 use crate::types::{Record, Stamp, TableId, Unit};
 
@@ -29,12 +29,17 @@ pub(in crate::replica) struct Counted {
     unit: Unit,
     changed: Vec<Changed>,
     seen: u64,
+    /// Somebody watches, and is told of these.
+    watched: bool,
+    noted: Vec<(TableId, Change)>,
 }
 
 impl Counted {
     /// An empty one; `undone` is from before the first entry was read.
     pub(in crate::replica) fn new(unit: Unit, undone: &Undone) -> Counted {
-        Counted { batch: Batch::new(), unit, changed: Vec::new(), seen: undone.seen() }
+        let (seen, watched) = (undone.seen(), undone.is_watched());
+        let (changed, noted) = (Vec::new(), Vec::new());
+        Counted { batch: Batch::new(), unit, changed, seen, watched, noted }
     }
 
     /// The unit.
@@ -60,6 +65,7 @@ impl Counted {
         after: &Record,
     ) {
         self.ends(key, (before.and_then(version_ends), version_ends(after)));
+        self.stands(key, after);
         let Some(place) = Counted::place(key) else { return };
         let before = before.map(|record| Print::version(&place, record));
         let after = Print::version(&place, after);
@@ -74,9 +80,25 @@ impl Counted {
         after: &SiblingSet,
     ) {
         self.ends(key, (set_ends(before), set_ends(after)));
+        self.set_stands(key, after);
         let Some(place) = Counted::place(key) else { return };
         let [before, after] = [before, after].map(|set| Print::siblings(&place, set));
         self.change(Some(place), before, after);
+    }
+
+    /// What stands at an engine's key once the batch is durable, for those who watch: also where a write
+    /// is answered that has changed nothing, since what stood there may not have been told.
+    pub(in crate::replica) fn stands(&mut self, key: &[u8], version: &Record) {
+        if self.watched {
+            self.noted.extend(changes::of_version(key, version));
+        }
+    }
+
+    /// The same of a set of siblings.
+    pub(in crate::replica) fn set_stands(&mut self, key: &[u8], set: &SiblingSet) {
+        if self.watched {
+            self.noted.extend(changes::of_set(key, set));
+        }
     }
 
     /// The record at an engine's key is purged at another floor by this batch.
@@ -120,14 +142,19 @@ pub(in crate::replica) fn submit(
 /// What the engine refuses it with, and the callback; nothing is changed then.
 pub(in crate::replica) fn hand_in(
     shared: &Shared,
-    Counted { batch, unit, changed, seen }: Counted,
+    Counted { batch, unit, changed, seen, noted, .. }: Counted,
     durability: Durability,
     heard: Heard,
 ) -> Result<(), (storage::Error, OnDone)> {
     let trees = (!changed.is_empty()).then(|| Arc::clone(&shared.trees));
+    let watched = (!noted.is_empty()).then(|| (Arc::clone(&shared.changes), noted));
     let on_done: OnDone = Box::new(move |result| {
         if let (Err(_), Some(trees)) = (&result, &trees) {
             trees.on_failed(unit, seen);
+        }
+        // Before anybody hears of it.
+        if let (Ok(_), Some((changes, noted))) = (&result, watched) {
+            changes.note(unit, noted);
         }
         heard(result.map(drop).map_err(|error| disk_error(&error)));
     });

@@ -296,7 +296,7 @@ impl World {
         match &mut body {
             ClientBody::Put(put) => put.attempt = attempt,
             ClientBody::Cas(cas) => cas.attempt = attempt,
-            ClientBody::Get(_) | ClientBody::Scan(_) | ClientBody::Outcome(_) => {}
+            _ => {}
         }
         self.later(patience, Happening::RegisterTimeout { client, serial });
         self.totals.register_tries += 1;
@@ -378,7 +378,7 @@ impl World {
         let written = match &doing.body {
             ClientBody::Put(put) => put.value.clone(),
             ClientBody::Cas(cas) => cas.value.clone(),
-            ClientBody::Get(_) | ClientBody::Scan(_) | ClientBody::Outcome(_) => None,
+            _ => None,
         };
         let holds = match &outcome {
             Outcome::Read { value, .. } | Outcome::Mismatch { current: value, .. } => value.clone(),
@@ -587,7 +587,7 @@ fn key_of(body: &ClientBody) -> Key {
         ClientBody::Put(put) => put.key.clone(),
         ClientBody::Cas(cas) => cas.key.clone(),
         ClientBody::Outcome(ask) => ask.key.clone(),
-        ClientBody::Scan(_) => unreachable!("nobody scans here"),
+        ClientBody::Scan(_) | ClientBody::Watch(_) => unreachable!("nobody asks that here"),
     }
 }
 

@@ -222,6 +222,7 @@ impl World {
                 | Reply::Causal(_)
                 | Reply::Cas(_)
                 | Reply::Outcome(_)
+                | Reply::Watch(_)
                 | Reply::Explain(_),
             )
             | Err(_) => None,
@@ -385,6 +386,7 @@ impl World {
             | Reply::Causal(_)
             | Reply::Cas(_)
             | Reply::Outcome(_)
+            | Reply::Watch(_)
             | Reply::Explain(_) => {}
         }
         self.ended(id);

@@ -329,6 +329,65 @@ class ScanResponse(_message.Message):
     receipt: Receipt
     def __init__(self, entries: _Optional[_Iterable[_Union[ScanResponse.Entry, _Mapping]]] = ..., more: bool = ..., resume: _Optional[bytes] = ..., receipt: _Optional[_Union[Receipt, _Mapping]] = ...) -> None: ...
 
+class WatchRequest(_message.Message):
+    __slots__ = ("header", "prefix", "values", "token")
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    PREFIX_FIELD_NUMBER: _ClassVar[int]
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    header: RequestHeader
+    prefix: bytes
+    values: bool
+    token: bytes
+    def __init__(self, header: _Optional[_Union[RequestHeader, _Mapping]] = ..., prefix: _Optional[bytes] = ..., values: bool = ..., token: _Optional[bytes] = ...) -> None: ...
+
+class WatchResponse(_message.Message):
+    __slots__ = ("events", "token", "epoch")
+    class Event(_message.Message):
+        __slots__ = ("began", "change", "gap", "whole")
+        BEGAN_FIELD_NUMBER: _ClassVar[int]
+        CHANGE_FIELD_NUMBER: _ClassVar[int]
+        GAP_FIELD_NUMBER: _ClassVar[int]
+        WHOLE_FIELD_NUMBER: _ClassVar[int]
+        began: bool
+        change: WatchResponse.Change
+        gap: WatchResponse.Gap
+        whole: bool
+        def __init__(self, began: bool = ..., change: _Optional[_Union[WatchResponse.Change, _Mapping]] = ..., gap: _Optional[_Union[WatchResponse.Gap, _Mapping]] = ..., whole: bool = ...) -> None: ...
+    class Change(_message.Message):
+        __slots__ = ("key", "stamp", "deleted", "expires_ns", "sibling_count", "value", "value_left_out")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        STAMP_FIELD_NUMBER: _ClassVar[int]
+        DELETED_FIELD_NUMBER: _ClassVar[int]
+        EXPIRES_NS_FIELD_NUMBER: _ClassVar[int]
+        SIBLING_COUNT_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        VALUE_LEFT_OUT_FIELD_NUMBER: _ClassVar[int]
+        key: bytes
+        stamp: bytes
+        deleted: bool
+        expires_ns: int
+        sibling_count: int
+        value: bytes
+        value_left_out: bool
+        def __init__(self, key: _Optional[bytes] = ..., stamp: _Optional[bytes] = ..., deleted: bool = ..., expires_ns: _Optional[int] = ..., sibling_count: _Optional[int] = ..., value: _Optional[bytes] = ..., value_left_out: bool = ...) -> None: ...
+    class Gap(_message.Message):
+        __slots__ = ("reason", "partitions", "count")
+        REASON_FIELD_NUMBER: _ClassVar[int]
+        PARTITIONS_FIELD_NUMBER: _ClassVar[int]
+        COUNT_FIELD_NUMBER: _ClassVar[int]
+        reason: str
+        partitions: _containers.RepeatedScalarFieldContainer[int]
+        count: int
+        def __init__(self, reason: _Optional[str] = ..., partitions: _Optional[_Iterable[int]] = ..., count: _Optional[int] = ...) -> None: ...
+    EVENTS_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    events: _containers.RepeatedCompositeFieldContainer[WatchResponse.Event]
+    token: bytes
+    epoch: int
+    def __init__(self, events: _Optional[_Iterable[_Union[WatchResponse.Event, _Mapping]]] = ..., token: _Optional[bytes] = ..., epoch: _Optional[int] = ...) -> None: ...
+
 class Receipt(_message.Message):
     __slots__ = ("epoch", "stamp", "answered", "n", "needed", "weak", "repaired", "server_time_ns", "trace_id", "stand_ins", "may_miss", "many_siblings", "client_time", "superseded", "superseded_by")
     EPOCH_FIELD_NUMBER: _ClassVar[int]
