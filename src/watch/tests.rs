@@ -122,6 +122,23 @@ fn what_was_noted_before_a_break_in_noting_is_not_taken_for_all() {
     assert!(recent.read(&ask(Some(1))).0.lost);
 }
 
+/// Whether a place that the ring has run over is said to be lost.
+fn overrun_is_seen() -> bool {
+    let mut recent = Recent::new(1000);
+    recent.read(&ask(None));
+    for time in 1..40 {
+        recent.note((unit(), TABLE), change("k", time));
+    }
+    recent.read(&ask(Some(0))).0.lost
+}
+
+#[test]
+fn a_ring_that_does_not_say_that_it_ran_over_is_found() {
+    assert!(overrun_is_seen());
+    let _planted = arm_mutant("watch-overrun-unseen");
+    assert!(!overrun_is_seen());
+}
+
 proptest! {
     #[test]
     fn a_token_comes_back_as_it_was_and_no_other_is_taken(
