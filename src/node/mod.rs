@@ -190,10 +190,10 @@ impl Node {
         let boot = lifecycle::next_boot(&restored, id, boot_nonce);
         let members = members::begin(now, &config, (id, boot.number), seed);
         let (fills, repair) = (Fills::new(now, &config, &restored), Repair::new(id, &config));
-        let hints = Hints::new(&config, &restored, (now, seed));
         let mut node = Node {
             lives: Lives::new(id, boot, config.probe_interval.saturating_mul(2)),
             decree: decree::begin(&config, (id, boot.number), &restored, seed),
+            hints: Hints::new(&config, &restored, (now, seed)),
             config,
             me: id,
             phase: Phase::Founding("starting".to_owned()),
@@ -217,7 +217,6 @@ impl Node {
             fills,
             floors: Floors::new(&restored, now),
             governor: Governor::default(),
-            hints,
             repair,
             cursors: Cursors::default(),
             watches: Watches::default(),

@@ -100,7 +100,12 @@ fn live(seed: u64, reserved: usize) -> Weeks {
 }
 
 /// Everything that will happen to the members, drawn beforehand.
-#[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+#[allow(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "moments are drawn as fractions, and are seconds"
+)]
 fn fate(world: &mut World, end: u64) {
     let ids: Vec<NodeId> = world.nodes.keys().copied().collect();
     let up = REPAIR as f64 * (1.0 - DOWN) / DOWN;

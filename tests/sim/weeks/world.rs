@@ -2,6 +2,7 @@
 //! product's: the decree, the steps of plans, the orchestrator. Their data are counters: a unit takes so long
 //! to fill, from as many sources as the rules want.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -326,8 +327,8 @@ impl World {
             if heard {
                 node.silent.remove(&to);
                 node.heard.insert(to, epoch);
-            } else if !node.silent.contains_key(&to) {
-                node.silent.insert(to, self.now);
+            } else if let Entry::Vacant(unheard) = node.silent.entry(to) {
+                unheard.insert(self.now);
                 for wait in [DETECT, DETECT + LOST, DETECT + GRACE, DETECT + GRACE + 60] {
                     self.events.insert((self.now + wait + 1, Event::Look));
                 }
