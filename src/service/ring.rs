@@ -57,13 +57,18 @@ impl RingService {
             let error = OpError::new(ErrorCode::Overloaded, text);
             status_of(&error.with_limit(WATCHERS_MAX, WATCHERS_MAX))
         })?;
-        if self.ring.borrow().is_none() {
+        if self.ring.borrow().is_none() && !serves(&self.handle) {
             return Err(not_ready());
         }
         let (sender, updates) = mpsc::channel(1);
         tokio::spawn(tell_all((self.ring.clone(), self.handle.clone()), sender, room));
         Ok(ReceiverStream::new(updates))
     }
+}
+
+/// Whether the node serves by what it has published last, which the ring may be a pause behind.
+fn serves(handle: &Handle) -> bool {
+    handle.view().borrow().as_deref().and_then(|view| RingView::of(view, None)).is_some()
 }
 
 fn not_ready() -> Status {
@@ -100,6 +105,8 @@ async fn tell_all(
     let mut told: Ring = None;
     let draining = handle.draining();
     let timed = |update| pb::RingUpdate { server_time_ns: handle.wall().0, ..update };
+    // One that has begun to serve just now is told of a moment later.
+    let _ = tokio::time::timeout(2 * PAUSE, ring.wait_for(Option::is_some)).await;
     loop {
         let now = ring.borrow_and_update().clone();
         let Some(now) = now.filter(|_| !draining.is_cancelled()) else {

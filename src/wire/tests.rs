@@ -578,9 +578,7 @@ fn each_limit_of_a_request_has_its_own_error() {
             put.attempt = Some(v1::Attempt { lower_ns: 5, upper_ns: 5, ..v1::Attempt::default() });
         }),
     ];
-    for (code, change) in cases {
-        assert_eq!(put(change), Err(code));
-    }
+    cases.into_iter().for_each(|(code, change)| assert_eq!(put(change), Err(code)));
 }
 
 #[test]
@@ -594,8 +592,9 @@ fn the_shortest_of_the_timeouts_is_the_deadline() {
 
 #[test]
 fn a_page_has_at_most_a_thousand_entries() {
-    let scan = |limit| v1::ScanRequest { limit, ..v1::ScanRequest::default() };
-    assert!(client::scan_from_wire(&call(), scan(1000)).is_ok());
-    let refused = client::scan_from_wire(&call(), scan(1001)).unwrap_err();
-    assert_eq!(refused.code, ErrorCode::RequestMalformed);
+    let scan = |limit| {
+        client::scan_from_wire(&call(), v1::ScanRequest { limit, ..v1::ScanRequest::default() })
+    };
+    assert!(scan(1000).is_ok());
+    assert_eq!(scan(1001).unwrap_err().code, ErrorCode::RequestMalformed);
 }

@@ -6,9 +6,9 @@ use roundtable::types::{ClusterState, DecisionKind, Epoch, NodeId, Role};
 
 use super::world::{GRACE, World};
 
-/// When nothing has changed for so long, n copies are there again: the grace time, and the filling of two
-/// members one after the other.
-const RESTORED_WITHIN: u64 = GRACE + 2 * 3600;
+/// When nothing has changed for so long, n copies are there again: the grace time, and the filling of three
+/// members one after the other, each of which may get every unit where zones force more to move.
+const RESTORED_WITHIN: u64 = GRACE + 6 * 3600;
 
 /// The judge's book.
 #[derive(Default)]

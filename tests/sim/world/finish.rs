@@ -26,6 +26,8 @@ const TRIED_MIN: u32 = 8;
 const CLOCK_CATCHES_UP: u64 = 250 * MS;
 /// Writes that each node that serves is asked for where clients happened to try fewer.
 const PROBES: usize = 3;
+/// Quarters of a second in which an epoch is heard of by everybody.
+const EPOCH_WAITS: u32 = 12;
 /// How long clients go on after that before everything is read back.
 const CALM: u64 = 4 * SECOND;
 /// How long repairs may take after the last read.
@@ -45,6 +47,8 @@ pub(crate) struct Liveness {
     /// waited for.
     pub(super) clock_refused: bool,
     clock_waits: u32,
+    /// How often the end has waited for everybody to hear of the newest epoch.
+    epoch_waits: u32,
     scripts: usize,
     /// When the last key of a table of the other kinds is read back.
     read_by: u64,
@@ -90,6 +94,11 @@ impl World {
     /// The time is over in which the cluster had to serve again; later, the one for repairs.
     pub(super) fn settled(&mut self) {
         if self.stage == Stage::Verifying {
+            // Plans go on meanwhile: of an epoch that was decided just now not everybody has heard.
+            if !self.is_of_one_epoch() && self.liveness.epoch_waits < EPOCH_WAITS {
+                self.liveness.epoch_waits += 1;
+                return self.later(SECOND / 4, Happening::Settled);
+            }
             return self.compare();
         }
         let ahead = core::mem::take(&mut self.liveness.clock_refused);

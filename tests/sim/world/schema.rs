@@ -301,6 +301,14 @@ impl World {
         }
     }
 
+    /// Whether all nodes that serve act by one state.
+    pub(super) fn is_of_one_epoch(&self) -> bool {
+        let serving = self.hosts.iter().filter(|host| host.serves());
+        let states = serving.filter_map(|host| host.view.as_ref()?.state.as_ref());
+        let epochs: Vec<_> = states.map(|state| state.epoch).collect();
+        epochs.windows(2).all(|pair| pair[0] == pair[1])
+    }
+
     /// At the end: all nodes are at one epoch, and nothing is left of tables that were dropped.
     pub(super) fn compare_schema(&mut self) {
         let mut epochs = Vec::new();
