@@ -12,7 +12,7 @@ use crate::message::{
     TableChange, TableReply, TableRequest, TablesReply,
 };
 use crate::types::{
-    Class, ClassId, ClusterState, Epoch, NodeId, Now, OpId, RequestId, TableName, Time,
+    Class, ClassId, ClusterState, Epoch, MovePhase, NodeId, Now, OpId, RequestId, TableName, Time,
 };
 
 /// Longest time a question waits for the council's confirmation when it could be answered without.
@@ -227,11 +227,14 @@ impl Node {
     ) -> BTreeSet<NodeId> {
         let heard = |id: &NodeId| *id == self.me || self.members.epoch(*id) >= epoch;
         let mut unheard = BTreeSet::new();
-        for Class { n, r_min, w_min, owners, .. } in
+        for Class { n, r_min, w_min, owners, moves, .. } in
             state.classes.iter().filter(|known| class.is_none_or(|class| known.id == class))
         {
             let needed = usize::from(n - r_min.min(w_min) + 1);
-            for owners in owners {
+            // Who is behind may still read a set that was read before: until its barrier it counts as well.
+            let was_read =
+                moves.iter().filter(|moving| moving.phase == MovePhase::ReadNew || moving.was_read);
+            for owners in owners.iter().chain(was_read.map(|moving| &moving.other)) {
                 if owners.iter().filter(|id| heard(id)).count() < needed {
                     unheard.extend(owners.iter().filter(|id| !heard(id)));
                 }

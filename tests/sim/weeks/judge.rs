@@ -98,7 +98,14 @@ impl Judge {
         }
         if !dead.is_empty() {
             if reserves > 0 {
-                self.fail(format!("{dead:?} are down for long, and {reserves} are in reserve"));
+                let plan = state
+                    .topology
+                    .plan
+                    .as_ref()
+                    .map(|plan| (plan.status, plan.begun.len(), plan.queue.len(), plan.total));
+                self.fail(format!(
+                    "{dead:?} are down for long, and {reserves} are in reserve; plan {plan:?}"
+                ));
             }
             return;
         }
