@@ -112,7 +112,13 @@ async fn the_schema_changes_with_one_member_of_the_council_down_and_not_with_two
     let error = client.tables().create("two-down").timeout(short).await.unwrap_err();
     assert_eq!((error.code(), error.applied()), ("QUORUM_NOT_REACHED", Applied::No), "{error}");
     // Nor can it tell whether a table it does not know exists.
-    let error = client.get("k").table("elsewhere").timeout(short).await.unwrap_err();
+    let mut error = client.get("k").table("elsewhere").timeout(short).await.unwrap_err();
+    for _ in 0..2 {
+        // A word that a busy machine brings too late is only the client's own: it is asked again.
+        if error.code() == "DEADLINE_EXCEEDED" {
+            error = client.get("k").table("elsewhere").timeout(short).await.unwrap_err();
+        }
+    }
     assert_eq!(error.code(), "QUORUM_NOT_REACHED", "{error}");
     let list = client.tables().list().await.unwrap();
     assert!(!list.confirmed && list.tables.len() == 2);
