@@ -83,7 +83,7 @@ impl Source {
 const SHELF_BYTES: usize = 4 << 10;
 
 /// Where pairs are copied to: neither a page nor a cursor may pin the blocks it was read from. Many share
-/// an allocation, since one for each key and value is a fifth of what a scan costs.
+/// an allocation, in the place of one for each key and value and one more for each that is cloned.
 #[derive(Default)]
 struct Shelf(BytesMut);
 
