@@ -72,7 +72,7 @@ pub struct Status {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Alarm {
-    /// no-reserve, no-majority, plan-in-the-way, not-serving, not-placed.
+    /// no-reserve, no-majority, plan-in-the-way, not-serving, not-placed, no-source.
     pub kind: String,
     /// The member that it is about.
     pub subject: String,

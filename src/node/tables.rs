@@ -219,7 +219,7 @@ impl Node {
 
     /// Owners that have not told that `epoch` is in force with them, of units in which so few have
     /// that a quorum of the others could still take a write, or answer a read, of a dropped table.
-    fn unheard(
+    pub(super) fn unheard(
         &self,
         state: &ClusterState,
         class: Option<ClassId>,
@@ -232,8 +232,10 @@ impl Node {
         {
             let needed = usize::from(n - r_min.min(w_min) + 1);
             // Who is behind may still read a set that was read before: until its barrier it counts as well.
-            let was_read =
-                moves.iter().filter(|moving| moving.phase == MovePhase::ReadNew || moving.was_read);
+            let was_read = moves.iter().filter(|moving| {
+                (moving.phase == MovePhase::ReadNew || moving.was_read)
+                    && !crate::mutant!("drop-forgets-the-read-set")
+            });
             for owners in owners.iter().chain(was_read.map(|moving| &moving.other)) {
                 if owners.iter().filter(|id| heard(id)).count() < needed {
                     unheard.extend(owners.iter().filter(|id| !heard(id)));
@@ -382,7 +384,8 @@ impl Node {
         let name = |id: &NodeId| state.member(*id).map(|member| member.name.to_string());
         let names: Vec<String> = silent.iter().filter_map(name).collect();
         let text = format!(
-            "the table is dropped as of epoch {epoch}, but too few owners have heard of it: until              one of these does, a request that was sent before may still succeed with them: {}",
+            "the table is dropped as of epoch {epoch}, but too few owners have heard of it: until one \
+             of these does, a request that was sent before may still succeed with them: {}",
             names.join(", ")
         );
         let mut error = OpError::new(ErrorCode::DeadlineExceeded, text);

@@ -4,17 +4,19 @@
 
 mod detour;
 mod growth;
+mod join;
 mod order;
 #[cfg(test)]
 mod tests;
 
 use core::cmp::Reverse;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::types::{
     ClusterState, Epoch, Member, MovePhase, NodeId, Plan, PlanStatus, Role, Staged, Unit,
 };
 
+use super::loss::{self, Lacks};
 use super::steps::Heard;
 
 pub use growth::{
@@ -75,6 +77,8 @@ pub enum AlarmKind {
     NotServing,
     /// The claim refuses.
     NotPlaced,
+    /// Units cannot be filled: too few of those who have them answer.
+    NoSource,
 }
 
 impl AlarmKind {
@@ -86,6 +90,7 @@ impl AlarmKind {
             AlarmKind::PlanInTheWay => "plan-in-the-way",
             AlarmKind::NotServing => "not-serving",
             AlarmKind::NotPlaced => "not-placed",
+            AlarmKind::NoSource => "no-source",
         }
     }
 }
@@ -108,6 +113,7 @@ pub fn look(state: &ClusterState, seen: &impl Watched) -> Outlook {
     for member in active().filter(|member| seen.idles(member.id)) {
         outlook.alarm(AlarmKind::NotServing, member, "answers and does not serve: see its /readyz");
     }
+    without_sources(state, seen, &mut outlook);
     if let Some(order) = comes_back(state, seen) {
         outlook.order = Some(order);
         return outlook;
@@ -133,6 +139,28 @@ impl Outlook {
     fn alarm(&mut self, kind: AlarmKind, member: &Member, text: &str) {
         let text = format!("{}: {text}", member.name);
         self.alarms.push(Alarm { kind, subject: member.id, text });
+    }
+}
+
+/// A plan waits for data that only members have who have been down for long: people have to know.
+fn without_sources(state: &ClusterState, seen: &impl Watched, outlook: &mut Outlook) {
+    let gone = |id: &NodeId| seen.is_down(*id) && seen.says_down(seen.me(), *id);
+    if state.topology.plan.is_none() || !state.members.iter().any(|member| gone(&member.id)) {
+        return;
+    }
+    let mut waits: BTreeMap<NodeId, usize> = BTreeMap::new();
+    for stuck in loss::stuck(state, seen).iter().filter(|it| it.lacks == Lacks::Copies) {
+        for id in stuck.missing.iter().filter(|id| gone(id)) {
+            *waits.entry(*id).or_default() += 1;
+        }
+    }
+    for (id, units) in waits {
+        let Some(member) = state.member(id) else { continue };
+        let text = format!(
+            "{units} units cannot be filled before it answers again: too few others have them; start it, or \
+             see `kvctl plan accept-loss`"
+        );
+        outlook.alarm(AlarmKind::NoSource, member, &text);
     }
 }
 
@@ -208,6 +236,10 @@ fn decide(
     if let Some(member) = dead.iter().find(|member| waits_for(state, plan, member.id)) {
         return Some(instead(state, seen, member));
     }
+    // Nobody but members that are down can end it: the others must not wait for that.
+    if join::stands_still(state, seen) {
+        return relieve(state, seen, dead, outlook);
+    }
     // One after the other: what the one that is under way has begun must not wait for the next.
     let is_owner = |id: NodeId| state.units().any(|unit| state.is_writer(unit, id));
     let leaves = |m: &&Member| {
@@ -217,7 +249,10 @@ fn decide(
     if replaces || plan.queue.is_empty() {
         return None;
     }
-    relieve(state, seen, dead, outlook)?;
+    // By then it is over.
+    let mut over = state.clone();
+    over.topology.plan = None;
+    relieve(&over, seen, dead, outlook)?;
     let text = format!("{} is down past its grace: it is replaced first", first.name);
     Some(Order::new(state, OrderKind::CutShort, vec![Relief::new(first.id, None, text)]))
 }
@@ -296,8 +331,6 @@ fn relieve(
     let order = Order { down, ..Order::new(state, OrderKind::Relieve, reliefs) };
     let mut next = state.clone();
     next.epoch = Epoch(state.epoch.0.saturating_add(1));
-    // A plan that is to be cut short before is over by then.
-    next.topology.plan = None;
     if let Err(error) = apply(&mut next, &order) {
         outlook.alarm(AlarmKind::NotPlaced, first, &error.message);
         return None;

@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 
 use crate::message::{ErrorCode, OpError};
 use crate::types::{
-    ClusterState, Decision, DecisionKind, Epoch, NodeId, PlanStatus, Relieved, Role, limits,
+    ClusterState, Decision, DecisionKind, Epoch, NodeId, Plan, PlanStatus, Relieved, Role, limits,
 };
 
-use super::detour;
+use super::{detour, join};
 use crate::control::plan;
 
 use super::growth;
@@ -116,9 +116,12 @@ fn conflict() -> OpError {
 }
 
 fn relieve(next: &mut ClusterState, Order { reliefs, down, .. }: &Order) -> Result<(), OpError> {
-    if next.topology.plan.is_some() {
+    let running = |plan: &Plan| plan.status == PlanStatus::Running;
+    if next.topology.plan.as_ref().is_some_and(|plan| !running(plan)) {
         return Err(conflict());
     }
+    // What stands still is joined: the claim goes by the owners that there will be.
+    let mut aimed = join::aimed(next);
     let (mut members, mut relieved) = (next.members.clone(), next.topology.relieved.clone());
     for Relief { member, by, .. } in reliefs {
         let mut turn = |id: NodeId, from: Role, to: Role| {
@@ -134,17 +137,19 @@ fn relieve(next: &mut ClusterState, Order { reliefs, down, .. }: &Order) -> Resu
     }
     relieved.sort_by_key(|known| known.id);
     let replaced: BTreeSet<NodeId> = reliefs.iter().map(|relief| relief.member).collect();
-    let mut changed = next.clone();
     // Part of what the plan is told by, so that it is no other's.
-    changed.topology.relieved.clone_from(&relieved);
-    let mut draft = plan::draft_of(&changed, (members, Vec::new()), &replaced);
+    aimed.topology.relieved.clone_from(&relieved);
+    let mut draft = plan::draft_of(&aimed, (members, Vec::new()), &replaced);
     if !draft.reasons.is_empty() {
         return Err(OpError::new(ErrorCode::PlanInvalid, draft.reasons.join("; ")));
     }
-    let moves = detour::around(next, &draft.members, draft.moves, (reliefs, down));
+    let moves = detour::around(&aimed, &draft.members, draft.moves, (reliefs, down));
     draft.moves = moves.map_err(|text| OpError::new(ErrorCode::PlanInvalid, text))?;
     next.topology.relieved = relieved;
-    plan::begin(next, draft);
+    match next.topology.plan.take() {
+        Some(plan) => join::extend(next, plan, draft),
+        None => plan::begin(next, draft),
+    }
     Ok(())
 }
 

@@ -19,6 +19,8 @@ pub(super) struct World {
     fresh: Vec<u32>,
     idle: Vec<u32>,
     pub(super) rooms: BTreeMap<u32, Room>,
+    /// Units of which nobody new is complete yet.
+    unfilled: BTreeSet<Unit>,
     /// Who has mirrored how many units, and whose.
     mirrors: BTreeMap<(u32, u32), u32>,
 }
@@ -34,8 +36,8 @@ impl Heard for World {
     fn acknowledged(&self, member: NodeId) -> Epoch {
         Epoch(if self.is_up(member) { u64::MAX } else { 0 })
     }
-    fn is_complete(&self, member: NodeId, _: Unit, _: Epoch) -> bool {
-        self.is_up(member)
+    fn is_complete(&self, member: NodeId, unit: Unit, _: Epoch) -> bool {
+        self.is_up(member) && !self.unfilled.contains(&unit)
     }
     fn lost(&self) -> Vec<(NodeId, Unit, Epoch)> {
         Vec::new()
@@ -350,4 +352,63 @@ fn a_replacement_gives_nothing_to_another_one_that_is_down() {
         state = settle(done, &crowded(&state, &[]));
     }
     assert!(led_around > 3, "the claim gave units to members that are down {led_around} times");
+}
+
+/// n2 is replaced by n10; n3 dies before the units that both own are filled, for which one source is too few.
+fn standing_still() -> (ClusterState, World) {
+    let first = cluster(9, &["z1", "z2"]);
+    let order = look(&first, &World::down(&[2], &[1, 3, 4, 5, 6, 7])).order.unwrap();
+    let both = first
+        .units()
+        .filter(|unit| [2, 3].iter().all(|id| first.owners(*unit).contains(&NodeId(*id))));
+    let unfilled: BTreeSet<Unit> = both.collect();
+    assert!(!unfilled.is_empty());
+    let world = World { unfilled, ..World::down(&[2, 3], &[1, 4, 5, 6, 7, 8]) };
+    let state = Change::Orchestrate(order).after(&first, RequestId(0)).unwrap();
+    (state, world)
+}
+
+#[test]
+fn a_plan_that_waits_for_the_dead_holds_no_other_replacement_up() {
+    let (state, world) = standing_still();
+    let before = look(&state, &world);
+    assert_eq!(before.order, None, "what can go on comes first");
+    {
+        let _armed = arm_mutant("orchestrator-waits-for-ever");
+        let waits = settle(state.clone(), &world);
+        assert_eq!((role(&waits, 3), role(&waits, 11)), (Role::Active, Role::Reserved));
+        let kinds: Vec<_> = look(&waits, &world).alarms.iter().map(|alarm| alarm.kind).collect();
+        assert_eq!(kinds, [AlarmKind::NoSource, AlarmKind::NoSource], "both would help");
+    }
+    let joined = settle(state.clone(), &world);
+    let plan = joined.topology.plan.as_ref().expect("what nobody can fill is waited for");
+    assert_eq!(plan.hash, state.topology.plan.as_ref().unwrap().hash);
+    assert!(plan.queue.is_empty() && plan.total as usize == plan.begun.len());
+    assert_eq!((role(&joined, 3), role(&joined, 11)), (Role::Reserved, Role::Active));
+    for unit in joined.units().filter(|unit| !world.unfilled.contains(unit)) {
+        let dead = [2, 3].iter().any(|id| joined.owners(unit).contains(&NodeId(*id)));
+        assert!(!dead, "{unit} is still owned by {:?}", joined.owners(unit));
+    }
+    // One of them is enough for all, and nobody is left out.
+    let done = settle(joined, &World::down(&[3], &[1, 4, 5, 6, 7, 8]));
+    assert!(done.topology.plan.is_none());
+    assert_eq!((copies(&done, 2), copies(&done, 3)), (0, 0));
+    assert!(copies(&done, 10) > 0 && copies(&done, 11) > 0);
+}
+
+#[test]
+fn a_joined_plan_is_rolled_back_as_a_whole() {
+    let (state, world) = standing_still();
+    let joined = settle(state, &world);
+    let back = Change::Plan(PlanChange::RollBack).after(&joined, RequestId(0)).unwrap();
+    let done = settle(back, &World::default());
+    let first = cluster(9, &["z1", "z2"]);
+    assert!(done.topology.plan.is_none());
+    for unit in first.units() {
+        let (now, then) = (done.owners(unit), first.owners(unit));
+        assert!(crate::control::moves::is_same(now, then), "{unit}: {now:?}, not {then:?}");
+    }
+    assert_eq!([2, 3, 10, 11].map(|id| role(&done, id)), {
+        [Role::Active, Role::Active, Role::Reserved, Role::Reserved]
+    });
 }

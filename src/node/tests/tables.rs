@@ -3,11 +3,13 @@
 use core::time::Duration;
 
 use super::bench::{Bench, get_in, put_in, scan_in};
+use super::moves::Moving;
 use crate::message::{
     AdminRequest, Applied, ClientResult, ErrorCode, Locate, PeerMessage, Reply, TableChange,
     TableReply, TableRequest, TableSpec,
 };
-use crate::types::{Epoch, Key, NodeId, OpId, RequestId, TableKind, TableName};
+use crate::testing::arm_mutant;
+use crate::types::{Epoch, Key, MovePhase, NodeId, OpId, RequestId, TableKind, TableName};
 
 const A: NodeId = NodeId(1);
 const B: NodeId = NodeId(2);
@@ -200,6 +202,40 @@ fn a_drop_is_answered_only_when_no_quorum_of_owners_can_be_behind() {
     assert!(error.message.contains("n2") && error.message.contains("n3"), "{}", error.message);
 }
 
+#[test]
+fn a_drop_waits_for_those_who_may_still_read_a_unit_where_it_was_read_before() {
+    let mut moving = Moving::new();
+    let ([a, b, c], [d, e]) = (moving.owners, moving.spares);
+    moving.begin();
+    // Two hear of nothing any more; the others hear that each of them has the next state.
+    moving.bench.drop_probes = false;
+    for other in [a, b, d] {
+        moving.cut(other, &[c, e]);
+        moving.cut(c, &[other]);
+        moving.cut(e, &[other]);
+    }
+    [a, b, d].into_iter().for_each(|id| moving.install(id));
+    moving.bench.pass(Duration::from_secs(3));
+    let epoch = moving.state.epoch;
+    let behind = [c.min(e), c.max(e)];
+    let mut unheard = |phase, was_read| {
+        let mut state = (*moving.state).clone();
+        for class in &mut state.classes {
+            class.owners.fill(vec![a, b, d]);
+            for known in &mut class.moves {
+                (known.phase, known.was_read, known.other) = (phase, was_read, vec![a, c, e]);
+            }
+        }
+        let node = moving.bench.host(a).node.as_ref().unwrap();
+        node.unheard(&state, None, epoch).into_iter().collect::<Vec<_>>()
+    };
+    assert_eq!(unheard(MovePhase::ReadOld, false), [], "nobody has read it there");
+    assert_eq!(unheard(MovePhase::ReadOld, true), behind, "it was turned round");
+    assert_eq!(unheard(MovePhase::ReadNew, true), behind);
+    let _armed = arm_mutant("drop-forgets-the-read-set");
+    assert_eq!(unheard(MovePhase::ReadNew, true), [], "the planted bug asks the new owners alone");
+}
+
 /// Whether a write that was admitted before its table was dropped is gone after the sweep.
 fn late_write_is_gone(kind: TableKind) -> bool {
     let mut bench = Bench::serving(3);
@@ -222,7 +258,7 @@ fn late_write_is_gone(kind: TableKind) -> bool {
 fn a_write_admitted_before_the_drop_is_swept_after_it_is_done() {
     assert!(late_write_is_gone(TableKind::Lww));
     assert!(late_write_is_gone(TableKind::Linearizable));
-    let _armed = crate::testing::arm_mutant("sweep-does-not-wait");
+    let _armed = arm_mutant("sweep-does-not-wait");
     assert!(!late_write_is_gone(TableKind::Lww));
     assert!(!late_write_is_gone(TableKind::Linearizable));
 }

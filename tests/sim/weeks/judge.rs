@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use roundtable::types::{ClusterState, DecisionKind, Epoch, NodeId, Role};
+use roundtable::types::{ClusterState, DecisionKind, Epoch, NodeId, Role, Unit};
 
 use super::world::{GRACE, World};
 
@@ -18,13 +18,16 @@ pub(super) struct Judge {
     hashes: BTreeMap<Epoch, u128>,
     copies: usize,
     changed_at: u64,
-    plan: Option<u128>,
+    /// The last plan, and how many units it has moved at most.
+    plan: Option<(u128, u32)>,
     /// Days that were judged.
     pub(super) days: u64,
     /// Of these, days on whose noon an active member was down for longer than it takes to replace it.
     pub(super) short: u64,
     /// Noons at which all copies had to be there, and were.
     pub(super) whole: u64,
+    /// Of these, noons at which some unit had too few owners who answered to be filled.
+    pub(super) bereft: u64,
     /// Members whose places were taken.
     pub(super) replaced: u64,
     /// Units that plans have moved.
@@ -61,10 +64,12 @@ impl Judge {
             }
         }
         let plan = state.topology.plan.as_ref();
-        if let Some(plan) = plan.filter(|plan| self.plan != Some(plan.hash)) {
-            self.moves += u64::from(plan.total);
+        if let Some(plan) = plan {
+            // One that another replacement has joined is the same, with more to move.
+            let known = self.plan.filter(|(hash, _)| *hash == plan.hash).map_or(0, |known| known.1);
+            self.moves += u64::from(plan.total.saturating_sub(known));
+            self.plan = Some((plan.hash, plan.total.max(known)));
         }
-        self.plan = plan.map(|plan| plan.hash).or(self.plan);
         let taken = |kind| matches!(kind, DecisionKind::Replaced | DecisionKind::Spread);
         let decisions = state.topology.decisions.iter().filter(|d| d.epoch == state.epoch);
         for decision in decisions.filter(|decision| taken(decision.kind)) {
@@ -110,15 +115,17 @@ impl Judge {
             return;
         }
         let there = |unit, id: &NodeId| !is_down(*id) && world.is_complete(state, *id, unit);
-        let copies = state
-            .units()
-            .map(|unit| state.owners(unit).iter().filter(|id| there(unit, id)).count());
-        let copies: usize = copies.sum();
+        let copies_of = |unit| state.owners(unit).iter().filter(|id| there(unit, id)).count();
+        // What too few have who answer nobody can fill before they are back.
+        let (bereft, filled): (Vec<Unit>, Vec<Unit>) =
+            state.units().partition(|unit| copies_of(*unit) < state.sources_wanted(*unit));
+        self.bereft += u64::from(!bereft.is_empty());
+        let copies: usize = filled.into_iter().map(copies_of).sum();
         // One that is down for less than its grace is an owner still.
         let wanted = if state.members.iter().any(|m| m.role == Role::Active && is_down(m.id)) {
             return;
         } else {
-            self.copies
+            self.copies - 3 * bereft.len()
         };
         self.whole += 1;
         if copies != wanted {

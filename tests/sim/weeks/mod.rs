@@ -36,6 +36,7 @@ struct Weeks {
     days: u64,
     short: u64,
     whole: u64,
+    bereft: u64,
     replaced: u64,
     moves: u64,
     fault: Option<String>,
@@ -46,11 +47,13 @@ pub(crate) fn hold(arguments: &Arguments) -> Result<String, String> {
     let base = arguments.base.unwrap_or(1);
     let plot = std::env::var_os("KVD_SIM_PLOT");
     let seeds = if plot.is_some() { arguments.seeds } else { SEEDS.min(arguments.seeds) };
-    let reserves = if plot.is_some() { 0..=4 } else { 1..=1 };
+    let reserves = if plot.is_some() { 0..=4 } else { 1..=2 };
     let (mut said, mut predicted, mut observed) = (Vec::new(), Vec::new(), Vec::new());
     for reserved in reserves {
-        let all: Vec<Weeks> = (base..base + seeds).map(|seed| live(seed, reserved)).collect();
-        let faults = (base..).zip(&all).filter_map(|(seed, weeks)| {
+        // Half of them, where nothing is drawn, are enough for what seldom is too few.
+        let first = if plot.is_none() && reserved > 1 { base + seeds / 2 } else { base };
+        let all: Vec<Weeks> = (first..base + seeds).map(|seed| live(seed, reserved)).collect();
+        let faults = (first..).zip(&all).filter_map(|(seed, weeks)| {
             let fault = weeks.fault.as_ref()?;
             Some(format!("seed {seed}, {reserved} in reserve: {fault}"))
         });
@@ -60,12 +63,15 @@ pub(crate) fn hold(arguments: &Arguments) -> Result<String, String> {
         }
         let sum = |of: fn(&Weeks) -> u64| all.iter().map(of).sum::<u64>();
         let (days, short) = (sum(|w| w.days), sum(|w| w.short));
-        let (whole, replaced, moves) = (sum(|w| w.whole), sum(|w| w.replaced), sum(|w| w.moves));
+        let (whole, bereft) = (sum(|w| w.whole), sum(|w| w.bereft));
+        let (replaced, moves) = (sum(|w| w.replaced), sum(|w| w.moves));
         let chance = expected(reserved);
         let share = fraction(short, days);
         said.push(format!(
-            "  {seeds} seeds, {days} days, {reserved} in reserve: {replaced} members replaced, {moves} units \
-             moved, {whole} noons with all copies; too few on {:.2} % of the days, {:.2} % expected",
+            "  {} seeds, {days} days, {reserved} in reserve: {replaced} members replaced, {moves} units \
+             moved, {whole} noons with all copies that could be there ({bereft} on which of some units too \
+             few were); too few on {:.2} % of the days, {:.2} % expected",
+            all.len(),
             share * 100.0,
             chance * 100.0
         ));
@@ -93,6 +99,7 @@ fn live(seed: u64, reserved: usize) -> Weeks {
         days: judge.days,
         short: judge.short,
         whole: judge.whole,
+        bereft: judge.bereft,
         replaced: judge.replaced,
         moves: judge.moves,
         fault: judge.fault.take(),
