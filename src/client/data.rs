@@ -370,8 +370,9 @@ impl Operation for Data {
     }
 
     fn is_quick(&self) -> bool {
-        // One that compares waits its turn, and given up early it is in the way of its own next one.
-        !matches!(self.body, op::Op::Cas(_) | op::Op::GetOutcome(_))
+        // One that compares waits its turn, and given up early it is in the way of its own next one. An
+        // increment may too; and one of a causal table that is sent again can count twice.
+        !matches!(self.body, op::Op::Cas(_) | op::Op::GetOutcome(_) | op::Op::Increment(_))
     }
 
     fn is_once(&self) -> bool {

@@ -180,7 +180,7 @@ def test_a_counter_is_added_to_and_read_in_decimal(kv: Client, kind: TableKind) 
     kv.increment("full", 2**63 - 1, table=table)
     with pytest.raises(InvalidArgument, match="COUNTER_OVERFLOW"):
         kv.increment("full", table=table)
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="64 bits"):
         kv.increment("full", 2**63, table=table)
     with pytest.raises(InvalidArgument, match="KIND_MISMATCH"):
         kv.increment("hits", table="default")

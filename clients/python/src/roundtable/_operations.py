@@ -141,7 +141,9 @@ def _siblings(got: pb.GetResponse) -> Siblings:
         # A table of another kind: one value or none.
         values = [Sibling(got.value, receipt.stamp, wire.expires(got))]
     else:
-        values = [Sibling(one.value, wire.stamp(one.stamp), wire.expires(one), one.counter) for one in got.siblings]
+        values = [
+            Sibling(one.value, wire.stamp(one.stamp), wire.expires(one), one.counter) for one in got.siblings
+        ]
     return Siblings(values, max(got.sibling_count, len(values)), got.context, receipt)
 
 
@@ -249,6 +251,8 @@ def increment(
         raise ValueError(f"by is {by}: it must be a signed number of 64 bits")
     message = pb.IncrementRequest(key=wire.key(key), by=by, w=wire.quorum(w), mode=wire.mode(sloppy))
     operation = write_of_key("Increment", message, common, pb.IncrementResponse, _added, named)
+    # It may wait its turn; and one of a causal table that is sent again can count twice.
+    operation.is_quick = False
     operation.is_once = once
     return operation
 
