@@ -198,7 +198,7 @@ fn parts_of_several_add_up_and_later_parts_take_the_place_of_earlier_ones() {
     for (mutant, wrong) in [
         ("counter-merge-keeps-both", "22"),
         ("counter-tenure-lost", "7"),
-        ("counter-takes-all-parts", "14"),
+        ("counter-takes-all-parts", "19"),
         ("counter-part-begins-anew", "12"),
     ] {
         let _armed = arm_mutant(mutant);

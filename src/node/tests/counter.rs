@@ -10,7 +10,7 @@ use crate::message::{
     Increment, Locate, OpError, PeerMessage, Put, QuorumMode, Reply,
 };
 use crate::testing::arm_mutant;
-use crate::types::{Key, NodeId, NodeName, RequestId, Value};
+use crate::types::{Key, NodeId, NodeName, RequestId, Value, WallTime};
 
 const A: NodeId = NodeId(1);
 const B: NodeId = NodeId(2);
@@ -33,8 +33,8 @@ fn add(table: &str, by: i64, id: u128) -> ClientBody {
 }
 
 fn again(table: &str, by: i64, id: u128) -> ClientBody {
-    // Begun at a time that nobody has forgotten.
-    let since = crate::types::WallTime(u64::MAX);
+    // Begun before all that is there, and nothing has been forgotten.
+    let since = WallTime(1);
     add_to(table, by, Attempt { id: RequestId(id), number: 1, since, ..Attempt::default() })
 }
 
