@@ -101,7 +101,7 @@ impl Part {
     fn decode(mut bytes: Bytes) -> Option<Part> {
         let total = bytes.try_get_i128().ok()?;
         let ids = bytes.len() / size_of::<RequestId>();
-        if bytes.len() % size_of::<RequestId>() != 0 || ids >= limits::COUNTER_IDS_MAX {
+        if !bytes.len().is_multiple_of(size_of::<RequestId>()) || ids >= limits::COUNTER_IDS_MAX {
             return None;
         }
         let id = |_| bytes.try_get_u128().ok().map(RequestId);
