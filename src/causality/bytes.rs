@@ -4,14 +4,15 @@
 
 use bytes::{Buf, Bytes};
 
-use crate::types::{NodeId, RequestId, Tenure, Value, WallTime};
+use crate::types::{NodeId, RequestId, Tenure, Value, WallTime, limits};
 
-use super::{Actor, CausalContext, Dot, Payload, SiblingSet, Tick, Write};
+use super::{Actor, CausalContext, Dot, Part, Payload, SiblingSet, Tick, Write};
 
 /// The version byte of a set.
 const VERSION: u8 = 1;
 const EXPIRES: u8 = 0b01;
 const AWAY: u8 = 0b10;
+const PART: u8 = 0b100;
 
 impl CausalContext {
     /// Appends the bytes of this context: 24 an entry and 8 more.
@@ -51,15 +52,21 @@ impl SiblingSet {
         for (dot, write) in self.writes() {
             dot_out(&mut out, dot);
             let expires = if write.expiry.is_some() { EXPIRES } else { 0 };
-            let away = if matches!(write.payload, Payload::Away(_)) { AWAY } else { 0 };
-            out.push(expires | away);
+            let kind = match write.payload {
+                Payload::Here(_) => 0,
+                Payload::Away(_) => AWAY,
+                Payload::Part(_) => PART,
+            };
+            out.push(expires | kind);
             out.extend_from_slice(&write.id.0.to_be_bytes());
             if let Some(expiry) = write.expiry {
                 out.extend_from_slice(&expiry.0.to_be_bytes());
             }
             count(&mut out, write.payload.len());
-            if let Payload::Here(value) = &write.payload {
-                out.extend_from_slice(value.as_bytes());
+            match &write.payload {
+                Payload::Here(value) => out.extend_from_slice(value.as_bytes()),
+                Payload::Away(_) => {}
+                Payload::Part(part) => part.encode(&mut out),
             }
         }
         out
@@ -83,10 +90,30 @@ impl SiblingSet {
     }
 }
 
+impl Part {
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.total.to_be_bytes());
+        for id in &self.earlier {
+            out.extend_from_slice(&id.0.to_be_bytes());
+        }
+    }
+
+    fn decode(mut bytes: Bytes) -> Option<Part> {
+        let total = bytes.try_get_i128().ok()?;
+        let ids = bytes.len() / size_of::<RequestId>();
+        if !bytes.len().is_multiple_of(size_of::<RequestId>()) || ids >= limits::COUNTER_IDS_MAX {
+            return None;
+        }
+        let id = |_| bytes.try_get_u128().ok().map(RequestId);
+        let earlier = (0..ids).map(id).collect::<Option<Vec<RequestId>>>()?;
+        Some(Part { total, earlier })
+    }
+}
+
 fn write_in(bytes: &mut Bytes) -> Option<(Dot, Write)> {
     let dot = dot_in(bytes)?;
     let flags = bytes.try_get_u8().ok()?;
-    if flags & !(EXPIRES | AWAY) != 0 {
+    if flags & !(EXPIRES | AWAY | PART) != 0 || flags & (AWAY | PART) == AWAY | PART {
         return None;
     }
     let id = RequestId(bytes.try_get_u128().ok()?);
@@ -97,7 +124,12 @@ fn write_in(bytes: &mut Bytes) -> Option<(Dot, Write)> {
     let length = bytes.try_get_u32().ok()?;
     let payload = if flags & AWAY == 0 {
         let length = usize::try_from(length).ok().filter(|length| *length <= bytes.len())?;
-        Payload::Here(Value::new(bytes.split_to(length)).ok()?)
+        let content = bytes.split_to(length);
+        if flags & PART == 0 {
+            Payload::Here(Value::new(content).ok()?)
+        } else {
+            Payload::Part(Part::decode(content)?)
+        }
     } else {
         Payload::Away(length)
     };

@@ -10,6 +10,7 @@
 mod acceptor;
 mod bytes;
 mod context;
+mod counter;
 mod dot;
 mod register;
 mod shown;
@@ -17,12 +18,15 @@ mod siblings;
 mod token;
 
 #[cfg(test)]
+mod counter_tests;
+#[cfg(test)]
 mod history_tests;
 #[cfg(test)]
 mod siblings_tests;
 
 pub use acceptor::{Accepted, Acceptor, Finding, Outbid};
 pub use context::CausalContext;
+pub use counter::Part;
 pub use dot::{Actor, Dot, Tick};
 pub use register::{Merge, merge, newest, order};
 pub use shown::Shown;

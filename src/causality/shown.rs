@@ -1,22 +1,26 @@
 //! What a reader is shown of a set of siblings: writes of one put (two attempts that both came
-//! through), and writes of equal values, are one sibling with the names of all of them. They stay
+//! through), and writes of equal values, are one sibling with the names of all of them; and all parts
+//! of a counter are one, with their sum. They stay
 //! apart in the set, so that merging needs no exception for them; whoever has seen one sibling has
 //! seen all its writes.
 
 use crate::types::{RequestId, Value, WallTime};
 
+use super::counter::{as_value, clamped};
 use super::{Dot, Payload, SiblingSet, Write};
 
 /// One sibling as a reader sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shown {
-    /// The value, or its length when it is left out.
+    /// The value, or its length when it is left out; of a counter its sum, in decimal.
     pub payload: Payload,
     /// When it ceases to be visible: the latest of its writes'.
     pub expiry: Option<WallTime>,
     /// Its writes, in order; at least one.
     pub dots: Vec<Dot>,
     ids: Vec<RequestId>,
+    /// Of a counter: the sum.
+    sum: Option<i128>,
 }
 
 impl Shown {
@@ -24,8 +28,13 @@ impl Shown {
     pub fn value(&self) -> Option<&Value> {
         match &self.payload {
             Payload::Here(value) => Some(value),
-            Payload::Away(_) => None,
+            Payload::Away(_) | Payload::Part(_) => None,
         }
+    }
+
+    /// The sum of a counter; `None` of another value.
+    pub fn counter(&self) -> Option<i64> {
+        self.sum.map(clamped)
     }
 
     /// The first of its writes, by time.
@@ -35,6 +44,9 @@ impl Shown {
     }
 
     fn is_same(&self, write: &Write) -> bool {
+        if self.sum.is_some() || write.part().is_some() {
+            return self.sum.is_some() == write.part().is_some();
+        }
         if crate::mutant!("retry-makes-a-sibling") {
             return false;
         }
@@ -47,6 +59,11 @@ impl Shown {
     }
 
     fn take(&mut self, dot: Dot, write: &Write) {
+        if let (Some(sum), Some(part)) = (&mut self.sum, write.part()) {
+            let nodes = || self.dots.iter().any(|other| other.actor.node == dot.actor.node);
+            let lost = crate::mutant!("counter-tenure-lost") && nodes();
+            *sum += if lost { 0 } else { part.total };
+        }
         self.dots.push(dot);
         self.ids.push(write.id);
         // One that never expires outlives the others.
@@ -69,7 +86,13 @@ impl SiblingSet {
                     expiry: write.expiry,
                     dots: vec![dot],
                     ids: vec![write.id],
+                    sum: write.part().map(|part| part.total),
                 }),
+            }
+        }
+        for shown in &mut all {
+            if let Some(sum) = shown.sum {
+                shown.payload = Payload::Here(as_value(sum));
             }
         }
         all.retain(|shown| shown.expiry.is_none_or(|expiry| wall < expiry));

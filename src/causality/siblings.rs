@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 
 use crate::types::{RequestId, Stamp, Value, WallTime, limits};
 
-use super::{Actor, CausalContext, Dot, Tick};
+use super::{Actor, CausalContext, Dot, Part, Tick};
 
 /// Where the value of a sibling is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +23,8 @@ pub enum Payload {
     Here(Value),
     /// Elsewhere, with so many bytes: stored apart, or left out.
     Away(u32),
+    /// No value, but what one actor has added to a counter; in a [`Change`], what it is to add.
+    Part(Part),
 }
 
 impl Payload {
@@ -31,6 +33,7 @@ impl Payload {
         match self {
             Payload::Here(value) => value.as_bytes().len(),
             Payload::Away(bytes) => *bytes as usize,
+            Payload::Part(part) => part.bytes(),
         }
     }
 
@@ -40,7 +43,7 @@ impl Payload {
     }
 }
 
-/// What one put wrote.
+/// What one put wrote, or one increment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Write {
     /// The put, over all its attempts; 0 when the client gave none.
@@ -85,6 +88,12 @@ pub enum Refused {
     TooLarge(usize),
     /// The context would have too many entries; so many.
     TooLong(usize),
+    /// It is an increment, and a value stands that is no counter.
+    NoCounter,
+    /// It is a put, and a counter stands that it has not seen all of.
+    IsCounter,
+    /// The counter would leave the bounds of an `i64`.
+    Overflow,
 }
 
 /// The siblings of one key.
@@ -135,7 +144,7 @@ impl SiblingSet {
     /// Bytes this set accounts for in queues and memory.
     pub fn bytes(&self) -> usize {
         let here = |write: &Write| match &write.payload {
-            Payload::Here(value) => value.as_bytes().len(),
+            Payload::Here(_) | Payload::Part(_) => write.payload.len(),
             Payload::Away(_) => 0,
         };
         let values: usize = self.writes.values().map(here).sum();
@@ -155,7 +164,10 @@ impl SiblingSet {
     /// Merges another replica's set into this one.
     pub fn join(&mut self, other: SiblingSet) {
         let SiblingSet { context, writes } = other;
-        self.writes.retain(|dot, _| writes.contains_key(dot) || !context.covers(*dot));
+        let keeps =
+            |write: &Write| write.part().is_some() && crate::mutant!("counter-merge-keeps-both");
+        self.writes
+            .retain(|dot, write| writes.contains_key(dot) || !context.covers(*dot) || keeps(write));
         if crate::mutant!("merge-drops-concurrent") && !writes.is_empty() {
             self.writes.retain(|dot, _| writes.contains_key(dot));
         }
@@ -189,8 +201,15 @@ impl SiblingSet {
         {
             return Err(Refused::Stale(mark));
         }
+        if let Some(Write { payload: Payload::Part(by), .. }) = &write {
+            let by = by.clone();
+            return self.increment(Change { dot, write, seen }, &by);
+        }
         for dot in self.attempts(&seen) {
             seen.add(dot);
+        }
+        if write.is_some() && self.counter_would_stay(&seen, dot.tick.time) {
+            return Err(Refused::IsCounter);
         }
         let mut after = self.clone();
         after.writes.retain(|dot, _| !seen.covers(*dot));
@@ -213,20 +232,20 @@ impl SiblingSet {
     }
 
     /// Writes that were not seen, of puts of which another attempt's was: who has seen the one has
-    /// seen what was put.
+    /// seen what was put. Parts of counters hold more than one attempt, and are none of them.
     fn attempts(&self, seen: &CausalContext) -> Vec<Dot> {
         let covered = self.writes.iter().filter(|(dot, _)| seen.covers(**dot));
         let ids: Vec<RequestId> =
             covered.map(|(_, write)| write.id).filter(|id| *id != RequestId(0)).collect();
-        let others = self
-            .writes
-            .iter()
-            .filter(|(dot, write)| ids.contains(&write.id) && !seen.covers(**dot));
+        let is_other = |dot: Dot, write: &Write| {
+            write.part().is_none() && ids.contains(&write.id) && !seen.covers(dot)
+        };
+        let others = self.writes.iter().filter(|(dot, write)| is_other(**dot, write));
         others.map(|(dot, _)| *dot).collect()
     }
 
     /// Limits of what a client's put may make of `before`. One that makes it no worse passes.
-    fn check(&self, before: &SiblingSet, actor: Actor) -> Result<(), Refused> {
+    pub(super) fn check(&self, before: &SiblingSet, actor: Actor) -> Result<(), Refused> {
         let (many, few) = (self.groups(), before.groups());
         if many > limits::SIBLINGS_MAX && many > few {
             return Err(Refused::TooMany(many));
@@ -330,10 +349,10 @@ impl SiblingSet {
         pieces
     }
 
-    /// The same without values.
+    /// The same without values. Parts of counters are small, and stay.
     pub fn sketch(&self) -> SiblingSet {
         let mut sketch = self.clone();
-        for write in sketch.writes.values_mut() {
+        for write in sketch.writes.values_mut().filter(|write| write.part().is_none()) {
             write.payload = Payload::Away(u32::try_from(write.payload.len()).unwrap_or(u32::MAX));
         }
         sketch

@@ -162,6 +162,8 @@ pub(crate) enum Command {
     Get(super::get::GetArgs),
     /// Delete one key; deleting an absent key succeeds
     Del(super::del::DelArgs),
+    /// Causal and linearizable tables: add to the number that one key holds, and show the sum
+    Incr(super::incr::IncrArgs),
     /// Linearizable tables: change one key if it holds what is expected
     Cas(super::cas::CasArgs),
     /// Linearizable tables: say what became of a write, for good

@@ -23,6 +23,13 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
     ),
     ("del", &[("del user:42", "also when it is not there")]),
     (
+        "incr",
+        &[
+            ("incr visits -t tallies", "one more; shows the sum"),
+            ("incr stock:7 --by=-3 -t stock", "three less"),
+        ],
+    ),
+    (
         "cas",
         &[
             ("cas lock:db --expect-absent --value me -t locks", "take a lock that is free"),

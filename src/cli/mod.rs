@@ -23,6 +23,7 @@ mod grow;
 mod hints;
 mod hot;
 mod import;
+mod incr;
 mod item;
 mod line;
 mod lineage;
@@ -134,6 +135,7 @@ async fn run(cli: Cli, kept: Option<&Kept>) -> Result<(), Failure> {
         Command::Put(args) => put::run(&context, args, &mut output).await,
         Command::Get(args) => get::run(&context, args, &mut output).await,
         Command::Del(args) => del::run(&context, args, &mut output).await,
+        Command::Incr(args) => incr::run(&context, args, &mut output).await,
         Command::Cas(args) => cas::run(&context, args, &mut output).await,
         Command::Outcome(args) => cas::outcome(&context, args, &mut output).await,
         Command::Resolve(args) => resolve::run(&context, args, &mut output).await,

@@ -119,6 +119,9 @@ pub(crate) fn show(key: &[u8], found: &Siblings, output: &mut Output) -> Result<
         text::put_bytes(&mut object, "value", &sibling.value);
         object.insert("stamp".to_owned(), text::stamp(sibling.stamp).into());
         object.insert("expires_ms".to_owned(), text::expires_ms(sibling.expires));
+        if sibling.is_counter {
+            object.insert("counter".to_owned(), true.into());
+        }
         Json::from(object)
     };
     let mut object = Map::new();

@@ -99,6 +99,11 @@ pub(crate) trait Operation: Sync {
         false
     }
 
+    /// Whether nothing may follow an attempt that may have been applied.
+    fn is_once(&self) -> bool {
+        false
+    }
+
     /// Whether one takes about as long as another: a read or write of a single key. An attempt is
     /// then given up soon after answers usually come; of others half of the time is waited.
     fn is_quick(&self) -> bool {
@@ -192,6 +197,7 @@ impl Core {
             }
             let may_follow = attempts.may_follow(applied)
                 || operation.is_known_by_id() && applied != Applied::Yes;
+            let may_follow = may_follow && (applied == Applied::No || !operation.is_once());
             let again = !final_one && failed.error.is_retryable() && may_follow;
             let ahead = attempts.ahead(self.server_time.estimate(self.clock.now()));
             let wake = self.wake(ahead, deadline, self.pause(number, &failed.error));
@@ -263,7 +269,7 @@ impl Core {
         let windowless = operation.is_write()
             && !operation.is_known_by_id()
             && !attempts.may_follow(Applied::Unknown);
-        let patient = final_one || self.pool.len(place) == 1 || windowless;
+        let patient = final_one || self.pool.len(place) == 1 || windowless || operation.is_once();
         let until = now.plus(if patient { remaining } else { self.patience(operation, remaining) });
         let this = Try { remaining: server_share(remaining), attempt, lane: self.lane };
         let sent = core::pin::pin!(operation.send(&endpoint, this));

@@ -51,6 +51,8 @@ pub struct Sibling {
     pub stamp: Stamp,
     /// When it expires; `None`: never.
     pub expires: Option<WallTime>,
+    /// It is a counter: the value is its sum, in decimal.
+    pub is_counter: bool,
 }
 
 /// All values of a key.
@@ -128,12 +130,14 @@ fn siblings(answered: Answered) -> Result<Siblings, Error> {
     let Answered { value, expires, siblings, count, context, receipt, .. } = answered;
     let one = |sibling: v1::Sibling| {
         let stamp = convert::stamp(&sibling.stamp)?;
-        Ok(Sibling { value: sibling.value, stamp, expires: sibling.expires_ns.map(WallTime) })
+        let (value, is_counter) = (sibling.value, sibling.counter);
+        let expires = sibling.expires_ns.map(WallTime);
+        Ok(Sibling { value, stamp, expires, is_counter })
     };
     let values: Vec<Sibling> = match value {
         // A table of another kind: one value or none.
         Some(value) if context.is_empty() => {
-            vec![Sibling { value, stamp: receipt.stamp, expires }]
+            vec![Sibling { value, stamp: receipt.stamp, expires, is_counter: false }]
         }
         _ => siblings.into_iter().map(one).collect::<Result<_, Error>>()?,
     };

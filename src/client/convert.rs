@@ -34,6 +34,7 @@ pub(crate) fn set_remaining(op: &mut v1::session_request::Op, remaining: Duratio
         Some(Op::Put(put)) => &mut put.header,
         Some(Op::Delete(delete)) => &mut delete.header,
         Some(Op::Cas(cas)) => &mut cas.header,
+        Some(Op::Increment(add)) => &mut add.header,
         Some(Op::GetOutcome(ask)) => &mut ask.header,
         None => return,
     };

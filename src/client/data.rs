@@ -95,6 +95,8 @@ pub(super) enum Verdict {
     None,
     /// To a compare-and-set: whether it was made, and if not, what was there.
     Compared { applied: bool, current: Option<v1::cas_response::Version> },
+    /// To an increment: what the key holds now, if that is known.
+    Added(Option<i64>),
     /// To a question after a write: its stamp, if it was made.
     Told(Option<Stamp>),
 }
@@ -108,11 +110,20 @@ pub(crate) struct Common {
     pub(crate) trace: TraceId,
     /// The name of a write that has one already.
     pub(crate) named: Option<Box<Named>>,
+    /// No attempt follows one that may have been applied.
+    pub(crate) once: bool,
 }
 
 impl Common {
     pub(crate) fn new(core: Arc<Core>) -> Common {
-        Common { core, table: String::new(), timeout: None, trace: TraceId(0), named: None }
+        Common {
+            core,
+            table: String::new(),
+            timeout: None,
+            trace: TraceId(0),
+            named: None,
+            once: false,
+        }
     }
 
     pub(crate) fn header(&self, remaining: Duration) -> Option<v1::RequestHeader> {
@@ -327,6 +338,9 @@ impl Data {
                 op::Op::Delete(v1::DeleteRequest { header, attempt, ..delete })
             }
             op::Op::Cas(cas) => op::Op::Cas(v1::CasRequest { header, attempt, ..cas }),
+            op::Op::Increment(add) => {
+                op::Op::Increment(v1::IncrementRequest { header, attempt, ..add })
+            }
             op::Op::GetOutcome(ask) => op::Op::GetOutcome(v1::GetOutcomeRequest { header, ..ask }),
         }
     }
@@ -345,6 +359,7 @@ impl Operation for Data {
             op::Op::Put(put) => &put.key,
             op::Op::Delete(delete) => &delete.key,
             op::Op::Cas(cas) => &cas.key,
+            op::Op::Increment(add) => &add.key,
             op::Op::GetOutcome(ask) => &ask.key,
         };
         Place::Key { table: &self.common.table, key }
@@ -355,8 +370,13 @@ impl Operation for Data {
     }
 
     fn is_quick(&self) -> bool {
-        // One that compares waits its turn, and given up early it is in the way of its own next one.
-        !matches!(self.body, op::Op::Cas(_) | op::Op::GetOutcome(_))
+        // One that compares waits its turn, and given up early it is in the way of its own next one. An
+        // increment may too; and one of a causal table that is sent again can count twice.
+        !matches!(self.body, op::Op::Cas(_) | op::Op::GetOutcome(_) | op::Op::Increment(_))
+    }
+
+    fn is_once(&self) -> bool {
+        self.common.once
     }
 
     fn receipt(answered: &Self::Answer) -> Option<&Receipt> {
@@ -392,6 +412,11 @@ impl Operation for Data {
                 let verdict = Verdict::Compared { applied, current };
                 Ok(Answered { verdict, ..wrote(cas.receipt, Bytes::new(), 0)? })
             }
+            (op::Op::Increment(_), answer::Answer::Increment(made)) => {
+                let verdict = Verdict::Added(made.value);
+                let trace = waterfall(made.trace, made.total_ns);
+                Ok(Answered { verdict, trace, ..wrote(made.receipt, Bytes::new(), 0)? })
+            }
             (op::Op::GetOutcome(_), answer::Answer::GetOutcome(told)) => {
                 let verdict = Verdict::Told(fate(&told)?);
                 Ok(Answered { verdict, ..wrote(told.receipt, Bytes::new(), 0)? })
@@ -420,7 +445,7 @@ fn fate(told: &v1::GetOutcomeResponse) -> Result<Option<Stamp>, Error> {
 /// twice it is answered the same.
 pub(super) fn is_write(op: &op::Op) -> bool {
     match op {
-        op::Op::Put(_) | op::Op::Delete(_) | op::Op::Cas(_) => true,
+        op::Op::Put(_) | op::Op::Delete(_) | op::Op::Cas(_) | op::Op::Increment(_) => true,
         op::Op::Get(_) | op::Op::GetOutcome(_) => false,
     }
 }
@@ -454,6 +479,10 @@ async fn unary(
         op::Op::Cas(cas) => {
             let cas = kv.cas(timed(cas, remaining)).await;
             cas.map(|cas| answer::Answer::Cas(cas.into_inner()))
+        }
+        op::Op::Increment(add) => {
+            let made = kv.increment(timed(add, remaining)).await;
+            made.map(|made| answer::Answer::Increment(made.into_inner()))
         }
         op::Op::GetOutcome(ask) => {
             let told = kv.get_outcome(timed(ask, remaining)).await;

@@ -196,6 +196,7 @@ fn kind_of(code: ErrorCode) -> ErrorKind {
         | ErrorCode::PlanInvalid
         | ErrorCode::ContextInvalid
         | ErrorCode::KindMismatch
+        | ErrorCode::CounterOverflow
         | ErrorCode::TimeTooFar
         | ErrorCode::TimeTooOld
         | ErrorCode::RequestMalformed => ErrorKind::InvalidArgument,
@@ -203,6 +204,7 @@ fn kind_of(code: ErrorCode) -> ErrorKind {
         | ErrorCode::MemberExists
         | ErrorCode::PlanConflict
         | ErrorCode::SiblingLimit
+        | ErrorCode::CounterMismatch
         | ErrorCode::RequestCancelled
         | ErrorCode::OutcomeForgotten => ErrorKind::Conflict,
         ErrorCode::NotAvailableYet => ErrorKind::NotAvailableYet,

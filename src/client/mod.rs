@@ -50,6 +50,7 @@ mod call;
 mod causal;
 mod clock;
 mod convert;
+mod counter;
 mod data;
 mod endpoint;
 mod entropy;
@@ -98,6 +99,7 @@ pub use admin::{Version, VersionRequest};
 pub use batch::{BatchItem, BatchReply, BatchRequest, GetManyRequest};
 pub use builder::ClientBuilder;
 pub use causal::{Context, Sibling, Siblings, SiblingsRequest, Written, WrittenRequest};
+pub use counter::{IncrementRequest, Incremented};
 pub use data::{GetReply, GetRequest, Trace, TraceStep};
 pub use error::{Error, ErrorKind};
 pub use events::{EventLine, Events, EventsRequest};
@@ -250,6 +252,23 @@ impl Client {
     /// Deletes `key` of a linearizable table if it holds what is expected.
     pub fn cas_delete(&self, key: impl Into<bytes::Bytes>) -> CasRequest {
         CasRequest::new(self.core.clone(), key.into(), None)
+    }
+
+    /// Adds `by` to the number that `key` of a causal or linearizable table holds; a key that is not there
+    /// holds 0. Exact on linearizable tables. On causal ones an increment that was tried again can count
+    /// twice ([`IncrementRequest::once`]), and the answer is what one node knew.
+    ///
+    /// ```no_run
+    /// # async fn example(kv: roundtable::client::Client) -> Result<(), roundtable::client::Error> {
+    /// let sold = kv.increment("tickets", 1).table("sales").await?;
+    /// println!("{:?} sold", sold.value);
+    /// let value = kv.get("tickets").table("sales").await?.value;
+    /// println!("in decimal: {value:?}");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn increment(&self, key: impl Into<bytes::Bytes>, by: i64) -> IncrementRequest {
+        IncrementRequest::new(self.core.clone(), key.into(), by)
     }
 
     /// Names a write before it is sent, for [`PutRequest::named`] and the like: a program that notes

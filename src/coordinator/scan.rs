@@ -338,10 +338,12 @@ impl Scan {
     }
 
     /// What a page shows of a key of a causal table, if anything.
-    fn shown(key: &Key, set: &SiblingSet, wall: WallTime) -> Option<ScanEntry> {
+    fn shown(&self, key: &Key, set: &SiblingSet, wall: WallTime) -> Option<ScanEntry> {
         let shown = set.shown(wall);
         let first = shown.first()?;
-        let value = if shown.len() == 1 { first.value().cloned() } else { None };
+        // Parts of counters come along with the keys.
+        let is_alone = shown.len() == 1 && !self.order.keys_only;
+        let value = if is_alone { first.value().cloned() } else { None };
         let record = Record { stamp: first.first().stamp(), expiry: first.expiry, value };
         let siblings = u32::try_from(shown.len()).unwrap_or(u32::MAX);
         Some(ScanEntry { key: key.clone(), record, siblings })
@@ -465,7 +467,7 @@ impl Scan {
             return visible.map(|(key, record)| ScanEntry { key, record, siblings: 1 }).collect();
         }
         let sets = core::mem::take(&mut self.sets);
-        let shown = sets.iter().filter_map(|(key, set)| Self::shown(key, set, wall));
+        let shown = sets.iter().filter_map(|(key, set)| self.shown(key, set, wall));
         if self.order.reverse { shown.rev().collect() } else { shown.collect() }
     }
 

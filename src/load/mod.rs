@@ -1,7 +1,7 @@
 //! Load and its judgement: histories of operations, the checkers that read them, and a generator
 //! that drives a real cluster.
 //!
-//! [`history`], [`causal`] and [`check`] are pure and shared by the simulator and by tests over real
+//! [`history`], [`causal`], [`counter`] and [`check`] are pure and shared by the simulator and by tests over real
 //! processes: they know no client, no clock and no network. So are [`keys`], [`growth`], [`mix`],
 //! [`schedule`] and [`payload`], which say what is asked, when, and what a value is. The generator
 //! itself stands on the client library.
@@ -10,6 +10,7 @@
 mod ask;
 pub mod causal;
 pub mod check;
+pub mod counter;
 #[cfg(feature = "client")]
 pub mod generator;
 pub mod growth;

@@ -23,6 +23,8 @@ pub struct CausalReply {
     pub context: Bytes,
     /// What it rests on.
     pub receipt: Receipt,
+    /// Of an increment: what the counter then held at its coordinator.
+    pub counter: Option<i64>,
 }
 
 /// One sibling.
@@ -34,13 +36,17 @@ pub struct Sibling {
     pub expiry: Option<WallTime>,
     /// Of its first write.
     pub stamp: Stamp,
+    /// It is a counter, and the value its sum in decimal.
+    pub is_counter: bool,
 }
 
-/// A put or delete for an owner to coordinate.
+/// A put, delete or increment for an owner to coordinate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CausalPut {
     /// The value; `None` deletes.
     pub value: Option<Value>,
+    /// An increment: what is added. There is no value then.
+    pub add: Option<i64>,
     /// What its writer has seen; `None` when it says nothing: a put then takes nothing's place, a
     /// delete that of what its coordinator finds.
     pub seen: Option<CausalContext>,
@@ -56,6 +62,13 @@ pub struct CausalPut {
     pub ttl: Option<Duration>,
     /// The request's.
     pub trace: TraceId,
+}
+
+impl CausalPut {
+    /// Whether it takes away what there is, and writes nothing.
+    pub fn deletes(&self) -> bool {
+        self.value.is_none() && self.add.is_none()
+    }
 }
 
 /// What owners say to each other, and others to owners. Safe to lose, repeat and reorder.
@@ -210,4 +223,6 @@ pub struct Changed {
     pub seen: CausalContext,
     /// Siblings there are now.
     pub siblings: u32,
+    /// What the counter holds now; `None` when there is none.
+    pub counter: Option<i64>,
 }

@@ -5,16 +5,16 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use crate::types::{
-    ClusterState, Epoch, Key, Lineage, NodeId, NodeName, Partition, Quorum, Record, RequestId,
-    Role, Stamp, TableName, Time, TraceId, Unit, Value, WallTime, Zone,
+    ClusterState, Epoch, Key, NodeId, NodeName, Partition, Quorum, Record, RequestId, Role, Stamp,
+    TableName, Time, TraceId, Unit, Value, WallTime, Zone,
 };
 
 use super::{
-    Applicant, Cas, CasReply, CausalReply, EventsAsk, EventsReply, ExplainReply, GcReply,
-    GrowthReply, HintRequest, HintsReply, HotReply, Liveness, MirrorNews, OpError, OutageAsk,
-    OutageReply, OutcomeAsk, OutcomeReply, RepairReply, RepairRequest, ScanPart, ScrubReply,
-    ScrubRequest, TableReply, TableRequest, TablesReply, TopologyReply, TopologyRequest, Traced,
-    TreeSizes, Unwell, WatchAsk, WatchReply,
+    Applicant, Cas, CasReply, CausalReply, EventsAsk, EventsReply, ExplainReply, ForceOrder,
+    GcReply, GrowthReply, HintRequest, HintsReply, HotReply, Increment, IncrementReply,
+    LineageReply, Liveness, MirrorNews, OpError, OutageAsk, OutageReply, OutcomeAsk, OutcomeReply,
+    RepairReply, RepairRequest, ScanPart, ScrubReply, ScrubRequest, TableReply, TableRequest,
+    TablesReply, TopologyReply, TopologyRequest, Traced, TreeSizes, Unwell, WatchAsk, WatchReply,
 };
 
 /// Who asks. Anonymous until there are roles.
@@ -61,6 +61,8 @@ pub enum ClientBody {
     Scan(Scan),
     /// Change one key of a linearizable table if it holds what is expected.
     Cas(Box<Cas>),
+    /// Add to one key of a causal or linearizable table.
+    Increment(Box<Increment>),
     /// What became of a change of a key of a linearizable table.
     Outcome(OutcomeAsk),
     /// What a watch has to tell.
@@ -75,6 +77,7 @@ impl ClientBody {
             ClientBody::Put(put) => &put.table,
             ClientBody::Scan(scan) => &scan.table,
             ClientBody::Cas(cas) => &cas.table,
+            ClientBody::Increment(increment) => &increment.table,
             ClientBody::Outcome(ask) => &ask.table,
             ClientBody::Watch(ask) => &ask.table,
         }
@@ -91,6 +94,7 @@ impl ClientBody {
             }
             ClientBody::Scan(scan) => scan.prefix.len() + scan.after.len(),
             ClientBody::Cas(cas) => cas.bytes(),
+            ClientBody::Increment(increment) => increment.key.as_bytes().len(),
             ClientBody::Outcome(ask) => ask.key.as_bytes().len(),
             ClientBody::Watch(ask) => ask.prefix.len() + ask.token.len(),
         }
@@ -101,6 +105,7 @@ impl ClientBody {
         match self {
             ClientBody::Get(get) => get.traced,
             ClientBody::Put(put) => put.traced,
+            ClientBody::Increment(increment) => increment.traced,
             ClientBody::Scan(_)
             | ClientBody::Cas(_)
             | ClientBody::Outcome(_)
@@ -346,26 +351,6 @@ pub enum AdminRequest {
     Outage(Box<OutageAsk>),
 }
 
-/// Begins a new lineage: the majority of the council is gone for good.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ForceOrder {
-    /// The name of the cluster that is meant.
-    pub cluster: String,
-    /// Members that never come back, and are never accepted again.
-    pub gone: Vec<NodeName>,
-}
-
-/// The lineage that a node is in.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LineageReply {
-    /// Its number.
-    pub lineage: Lineage,
-    /// The epoch in force.
-    pub epoch: Epoch,
-    /// Who decides the next one.
-    pub council: Vec<NodeName>,
-}
-
 /// Asks where a key lives.
 #[derive(Clone, Debug)]
 pub struct Locate {
@@ -548,10 +533,12 @@ pub enum Reply {
     Forced(Box<LineageReply>),
     /// To [`AdminRequest::Join`]: a state in which the node is a member.
     Joined(Arc<ClusterState>),
-    /// To [`ClientBody::Get`] and [`ClientBody::Put`] of a causal table.
+    /// To [`ClientBody::Get`], [`ClientBody::Put`] and [`ClientBody::Increment`] of a causal table.
     Causal(Box<CausalReply>),
     /// To [`ClientBody::Cas`].
     Cas(CasReply),
+    /// To [`ClientBody::Increment`] of a linearizable table.
+    Increment(IncrementReply),
     /// To [`ClientBody::Outcome`].
     Outcome(OutcomeReply),
     /// To [`ClientBody::Watch`].
@@ -567,6 +554,7 @@ impl Reply {
             Reply::Causal(reply) if !reply.wrote => Some(&mut reply.receipt.server_time),
             Reply::Put(_)
             | Reply::Cas(_)
+            | Reply::Increment(_)
             | Reply::Outcome(_)
             | Reply::Watch(_)
             | Reply::Status(_)

@@ -77,6 +77,10 @@ codes! {
     SiblingLimit = "SIBLING_LIMIT",
     /// The request is for tables of another kind.
     KindMismatch = "KIND_MISMATCH",
+    /// An increment of what is no counter, or a put over a counter that it has not seen.
+    CounterMismatch = "COUNTER_MISMATCH",
+    /// A counter would leave the bounds of a signed 64-bit number.
+    CounterOverflow = "COUNTER_OVERFLOW",
     /// Others kept changing the key until the deadline passed.
     Contention = "CONTENTION",
     /// The change was given up for good when somebody asked what had become of it.

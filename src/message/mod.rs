@@ -6,6 +6,7 @@ mod chronicle;
 mod client;
 mod comparing;
 mod copy;
+mod counter;
 mod decree;
 mod disk;
 mod error;
@@ -18,6 +19,7 @@ mod hello;
 mod hint;
 mod hot;
 mod leaves;
+mod lineage;
 mod load;
 mod outage;
 mod peer;
@@ -37,9 +39,9 @@ pub use causal::{
 };
 pub use chronicle::{AsideRecord, AsideTask, EventKind, EventRecord, EventsAsk, EventsReply};
 pub use client::{
-    AdminRequest, AlarmLine, Attempt, ClientBody, ClientRequest, ClientResult, ForceOrder, Get,
-    GetReply, LineageReply, Locate, LocateReply, NodeStatus, Principal, Put, PutReply, QuorumMode,
-    Receipt, Reply, ReserveFacts, Scan, ScanEntry, ScanReply, StatusReply, TimeToLive, UnwellBy,
+    AdminRequest, AlarmLine, Attempt, ClientBody, ClientRequest, ClientResult, Get, GetReply,
+    Locate, LocateReply, NodeStatus, Principal, Put, PutReply, QuorumMode, Receipt, Reply,
+    ReserveFacts, Scan, ScanEntry, ScanReply, StatusReply, TimeToLive, UnwellBy,
 };
 pub use comparing::{
     DiffFound, DiffKey, DiffLine, DiffSide, PairLine, RepairGauges, RepairReply, RepairRequest,
@@ -50,6 +52,7 @@ pub use copy::{
     CopyPlace, CopyRecord, CopyRefusal, CopyWhat, FillProgress, FillRecord, FillStage, LostKeys,
     Overlay, SourceFloor, UnitDisk, UnitDone,
 };
+pub use counter::{Increment, IncrementReply};
 pub use decree::{AcceptedState, Ballot, DecreeMessage, DecreeRecord, Instance};
 pub use disk::{
     BirthRecord, BootRecord, CursorName, CursorUse, DiskAnswer, DiskError, DiskRequest, DiskToken,
@@ -71,6 +74,7 @@ pub use hint::{
 };
 pub use hot::{HotKey, HotReply, HotUnit};
 pub use leaves::{CopyLack, CopyLeaves, CopyStretch, CopyTold};
+pub use lineage::{ForceOrder, LineageReply};
 pub use load::{GrowthReply, HourRecord, LoadFacts, ProposalLine, ResizeRecord};
 pub use outage::{
     OutageAsk, OutageHints, OutageKind, OutageLine, OutageReason, OutageReply, OutageUnit,

@@ -20,7 +20,7 @@ use crate::message::{
     ClientRequest, ClientResult, CustodyChange, DiskAnswer, DiskError, DiskRequest, ErrorCode,
     Hint, Kept, KeyPlace, OpError, PeerMessage, Refusal, Reply, Restored, RoundId, TraceEvent,
 };
-use crate::types::{ClusterState, NodeId, Now, RequestId, Table, Tenure, limits};
+use crate::types::{ClusterState, NodeId, Now, RequestId, Table, Tenure, Time, limits};
 
 /// Puts of other nodes that are remembered, so that one that arrives twice is made once.
 const FORWARDED_MAX: usize = 4096;
@@ -111,26 +111,13 @@ impl Node {
                 let (put, r) = self.causal_put(now, table, put, trace)?;
                 asker.name(put.attempt.id);
                 let target = self.target(state, table, put_key);
-                match target.read_index(self.me).filter(|_| self.is_complete(target.unit)) {
-                    Some(_) => {
-                        self.check_own_clock(now)?;
-                        let order = self.write_order(&target, (put, r), None, deadline)?;
-                        self.raise_ceiling_early(now);
-                        self.begin(now, asker, target, |target, step| {
-                            let write = CausalWrite::begin(target, order, step);
-                            Machine::CausalWrite(Box::new(write))
-                        });
-                    }
-                    None => {
-                        let retry_interval = self.config.retry_interval;
-                        let stand_ins = self.stand_ins(put.sloppy, &target);
-                        let order = ForwardOrder { put, deadline, retry_interval, stand_ins };
-                        self.begin(now, asker, target, |target, step| {
-                            let forward = CausalForward::begin(target, order, step);
-                            Machine::CausalForward(Box::new(forward))
-                        });
-                    }
-                }
+                self.begin_causal_write(now, (asker, target), (put, r), deadline)?;
+            }
+            ClientBody::Increment(increment) => {
+                let (key, put, r) = self.increment(table, *increment, trace)?;
+                asker.name(put.attempt.id);
+                let target = self.target(state, table, key);
+                self.begin_causal_write(now, (asker, target), (put, r), deadline)?;
             }
             ClientBody::Scan(_)
             | ClientBody::Cas(_)
@@ -142,13 +129,39 @@ impl Node {
         Ok(())
     }
 
+    /// Makes a put, or sends it on to an owner that can.
+    fn begin_causal_write(
+        &mut self,
+        now: Now,
+        (asker, target): (Asker, Target),
+        (put, r): (CausalPut, u8),
+        deadline: Time,
+    ) -> Result<(), OpError> {
+        if target.read_index(self.me).filter(|_| self.is_complete(target.unit)).is_some() {
+            self.check_own_clock(now)?;
+            let order = self.write_order(&target, (put, r), None, deadline)?;
+            self.raise_ceiling_early(now);
+            self.begin(now, asker, target, |target, step| {
+                Machine::CausalWrite(Box::new(CausalWrite::begin(target, order, step)))
+            });
+            return Ok(());
+        }
+        let retry_interval = self.config.retry_interval;
+        let stand_ins = self.coordinating_stand_ins(&put, &target);
+        let order = ForwardOrder { put, deadline, retry_interval, stand_ins };
+        self.begin(now, asker, target, |target, step| {
+            Machine::CausalForward(Box::new(CausalForward::begin(target, order, step)))
+        });
+        Ok(())
+    }
+
     /// How this node makes a put: as an owner, or as a stand-in for one.
     fn write_order(
         &mut self,
         target: &Target,
         (put, r): (CausalPut, u8),
         hint_for: Option<NodeId>,
-        deadline: crate::types::Time,
+        deadline: Time,
     ) -> Result<CausalWriteOrder, OpError> {
         let seat = target.index(hint_for.unwrap_or(self.me));
         let seat = seat.ok_or_else(|| refused(&Refusal::NotOwner))?;
@@ -197,7 +210,8 @@ impl Node {
         }
         let weak = w < table.w_min || (put.r.is_some() && r < table.r_min);
         let (value, ttl) = (put.value, put.ttl.resolve(table.ttl));
-        let put = CausalPut { value, seen, attempt, w, sloppy, weak, ttl, trace };
+        let add = None;
+        let put = CausalPut { value, add, seen, attempt, w, sloppy, weak, ttl, trace };
         Ok((put, r.max(table.r_min)))
     }
 
@@ -320,7 +334,7 @@ impl Node {
         let table = state.table(place.table).ok_or_else(unknown)?;
         self.admit_share(Holder { table: table.id, client: None })?;
         let within = |quorum: u8| quorum >= 1 && quorum <= table.n;
-        let fits = hint_for.is_none() || put.sloppy;
+        let fits = hint_for.is_none() || (put.sloppy && put.add.is_none());
         if !fits || !within(put.w) || unit_of(&state, table, &place.key) != place.unit {
             let text = "a forwarded write does not fit its table";
             return Err(OpError::new(ErrorCode::RequestMalformed, text));

@@ -102,8 +102,8 @@ impl Node {
             ClientBody::Watch(ask) => {
                 self.on_watch_ask(now, (asker.op, request.deadline), state, *ask)?
             }
-            ClientBody::Cas(_) | ClientBody::Outcome(_) => {
-                unreachable!("only linearizable tables have them")
+            ClientBody::Cas(_) | ClientBody::Outcome(_) | ClientBody::Increment(_) => {
+                unreachable!("tables of this kind refuse them")
             }
         }
         Ok(())
@@ -455,6 +455,14 @@ fn served_table<'a>(state: &'a ClusterState, body: &ClientBody) -> Result<&'a Ta
         );
         return Err(OpError::new(ErrorCode::KindMismatch, message));
     }
+    if matches!(body, ClientBody::Increment(_)) && table.kind == TableKind::Lww {
+        let message = format!(
+            "table {} is lww: of increments at the same time one would vanish; counters are for \
+             causal and linearizable tables",
+            table.name
+        );
+        return Err(OpError::new(ErrorCode::KindMismatch, message));
+    }
     Ok(table)
 }
 
@@ -509,6 +517,7 @@ fn mode_of(body: &ClientBody) -> QuorumMode {
     match body {
         ClientBody::Get(get) => get.mode,
         ClientBody::Put(put) => put.mode,
+        ClientBody::Increment(increment) => increment.mode,
         ClientBody::Scan(_)
         | ClientBody::Cas(_)
         | ClientBody::Outcome(_)

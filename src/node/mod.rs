@@ -22,6 +22,7 @@ mod behind;
 mod causal;
 mod client;
 mod config;
+mod counter;
 mod cursors;
 mod decree;
 mod disk;

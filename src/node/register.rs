@@ -300,6 +300,12 @@ fn wanted(table: &Table, body: ClientBody) -> Result<Wanted, OpError> {
             key: cas.key,
             attempt: cas.attempt,
         },
+        ClientBody::Increment(increment) => Wanted {
+            quorum: majority(increment.w, table.w, table, "w")?,
+            goal: Goal::Add { by: increment.by, ttl: table.ttl },
+            key: increment.key,
+            attempt: increment.attempt,
+        },
         ClientBody::Outcome(ask) => {
             if ask.id == RequestId(0) {
                 let message = "request_id is missing: it names the change that is asked about";

@@ -331,6 +331,7 @@ pub(super) fn changed(after: &SiblingSet, actor: Actor, applied: &Applied) -> Ch
         told: after.told(actor, applied),
         seen: after.seen_after(applied.stands, &applied.seen),
         siblings: u32::try_from(after.groups()).unwrap_or(u32::MAX),
+        counter: after.counter(),
     }
 }
 

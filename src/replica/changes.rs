@@ -12,7 +12,7 @@ use super::keyspace::{PREFIX_BYTES, data_key, table_of};
 use super::{Done, Shared, causal, disk_error, record};
 use crate::causality::{Dot, Payload, SiblingSet};
 use crate::message::{Change, ChangesAsk, ChangesPage, DiskAnswer, DiskError, DiskRequest};
-use crate::types::{Key, Record, Stamp, TableId, Unit, Value, limits};
+use crate::types::{Key, Record, Stamp, TableId, Unit, Value, WallTime, limits};
 use crate::watch::Recent;
 
 /// The notes of a store.
@@ -80,7 +80,8 @@ pub(super) fn of_set(key: &[u8], set: &SiblingSet) -> Option<(TableId, Change)> 
     if let Some((_, write)) = set.writes().next()
         && siblings == 1
     {
-        expiry = write.expiry;
+        let shown = || set.shown(WallTime(0)).first().and_then(|shown| shown.expiry);
+        expiry = if write.part().is_some() { shown() } else { write.expiry };
     }
     let change = Change {
         key: user_key(key)?,
@@ -185,6 +186,7 @@ fn only_value(set: &SiblingSet) -> Option<Value> {
     let (_, write) = set.writes().next().filter(|_| set.groups() == 1)?;
     match &write.payload {
         Payload::Here(value) => Some(value.clone()),
-        Payload::Away(_) => None,
+        // This owner may not have all parts of a counter.
+        Payload::Away(_) | Payload::Part(_) => None,
     }
 }

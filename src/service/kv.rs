@@ -12,6 +12,7 @@ use crate::wire::client::{
     self, Call, delete_from_wire, get_from_wire, mismatched, put_from_wire, scan_from_wire,
     untraced,
 };
+use crate::wire::counter::{causal_increment_to_wire, increment_from_wire, increment_to_wire};
 use crate::wire::error::status_of;
 use crate::wire::proto::v1 as pb;
 use crate::wire::proto::v1::kv_server::Kv;
@@ -123,6 +124,19 @@ impl Kv for KvService {
             Reply::Cas(reply) => Ok(Response::new(cas_to_wire(reply))),
             other => Err(unexpected(other)),
         }
+    }
+
+    async fn increment(
+        &self,
+        request: Request<pb::IncrementRequest>,
+    ) -> Result<Response<pb::IncrementResponse>, Status> {
+        let (reply, trace, total_ns) = untraced(self.run(request, increment_from_wire).await?);
+        let answer = match reply {
+            Reply::Increment(reply) => increment_to_wire(reply),
+            Reply::Causal(reply) => causal_increment_to_wire(*reply),
+            other => return Err(unexpected(other)),
+        };
+        Ok(Response::new(pb::IncrementResponse { trace, total_ns, ..answer }))
     }
 
     async fn get_outcome(

@@ -38,6 +38,8 @@ pub enum OpKind {
     Scan,
     /// A compare-and-set.
     Cas,
+    /// An increment of a counter.
+    Increment,
     /// A question about what became of a change.
     Outcome,
     /// What a watch has to tell.
@@ -48,12 +50,13 @@ pub enum OpKind {
 
 impl OpKind {
     /// Every kind.
-    pub const ALL: [OpKind; 8] = [
+    pub const ALL: [OpKind; 9] = [
         OpKind::Get,
         OpKind::Put,
         OpKind::Delete,
         OpKind::Scan,
         OpKind::Cas,
+        OpKind::Increment,
         OpKind::Outcome,
         OpKind::Watch,
         OpKind::Admin,
@@ -68,6 +71,7 @@ impl OpKind {
                 ClientBody::Put(_) => OpKind::Put,
                 ClientBody::Scan(_) => OpKind::Scan,
                 ClientBody::Cas(_) => OpKind::Cas,
+                ClientBody::Increment(_) => OpKind::Increment,
                 ClientBody::Outcome(_) => OpKind::Outcome,
                 ClientBody::Watch(_) => OpKind::Watch,
             },
@@ -92,6 +96,7 @@ impl OpKind {
             OpKind::Delete => "delete",
             OpKind::Scan => "scan",
             OpKind::Cas => "cas",
+            OpKind::Increment => "increment",
             OpKind::Outcome => "outcome",
             OpKind::Watch => "watch",
             OpKind::Admin => "admin",

@@ -81,6 +81,8 @@ pub const CHANGES_WAITING_MAX: usize = 64;
 pub const SIBLINGS_WARN: u32 = 10;
 /// Siblings of one key past which a client's put is refused. Merging never is.
 pub const SIBLINGS_MAX: usize = 50;
+/// Increments that one part of a counter of a causal table knows by their ids: the latest ones.
+pub const COUNTER_IDS_MAX: usize = 32;
 /// Bytes of all siblings of one key past which a client's put is refused.
 pub const SIBLING_BYTES_MAX: usize = 4 << 20;
 /// Largest causal context a client may bring, in bytes.

@@ -24,9 +24,11 @@ pub(super) fn causal_to_wire(message: CausalMessage) -> pb::Causal {
     let (round, body) = match message {
         CausalMessage::Put { round, place, hint_for, put, remaining } => {
             let (place, hint_for) = (Some(place_to_wire(place)), owner_to_wire(hint_for));
-            let put = put_to_wire(*put);
+            let (add, put) = (put.add, put_to_wire(*put));
             let put = pb::CausalPut { place, hint_for, remaining_us: micros(remaining), ..put };
-            (round, Body::Put(put))
+            // A body of its own: who does not know it must not take it for a delete.
+            let adds = |by| Body::Add(pb::CausalAdd { put: Some(put.clone()), by });
+            (round, add.map_or_else(|| Body::Put(put.clone()), adds))
         }
         CausalMessage::PutAnswer { round, result } => {
             (round, Body::PutAnswer(put_answer_to_wire(result)))
@@ -63,7 +65,8 @@ pub(super) fn causal_from_wire(message: pb::Causal) -> Result<CausalMessage, Mal
     use pb::causal::Body;
     let round = round_from_wire(message.round)?;
     Ok(match required(message.body, "causal body")? {
-        Body::Put(put) => put_from_wire(round, put)?,
+        Body::Put(put) => put_from_wire(round, put, None)?,
+        Body::Add(add) => put_from_wire(round, required(add.put, "put")?, Some(add.by))?,
         Body::PutAnswer(answer) => {
             CausalMessage::PutAnswer { round, result: put_answer_from_wire(answer)? }
         }
@@ -128,7 +131,14 @@ fn put_to_wire(put: CausalPut) -> pb::CausalPut {
     }
 }
 
-fn put_from_wire(round: RoundId, put: pb::CausalPut) -> Result<CausalMessage, Malformed> {
+fn put_from_wire(
+    round: RoundId,
+    put: pb::CausalPut,
+    add: Option<i64>,
+) -> Result<CausalMessage, Malformed> {
+    if add.is_some() && (put.value.is_some() || put.seen.is_some()) {
+        return Err(Malformed::new("an increment has a value or a context"));
+    }
     let seen = |mut bytes: Bytes| {
         let context = CausalContext::decode(&mut bytes).filter(|_| bytes.is_empty());
         context.ok_or_else(|| Malformed::new("a causal context does not decode"))
@@ -143,6 +153,7 @@ fn put_from_wire(round: RoundId, put: pb::CausalPut) -> Result<CausalMessage, Ma
     };
     let parsed = CausalPut {
         value: value.map_err(|len| Malformed::new(format!("a value has {len} bytes")))?,
+        add,
         seen: put.seen.map(seen).transpose()?,
         attempt,
         w: narrow(put.w, "w")?,
@@ -177,6 +188,7 @@ fn put_answer_to_wire(result: PutResult) -> pb::CausalPutAnswer {
             trace_id: wide_bytes(reply.receipt.trace.0),
             siblings: reply.count,
             context: reply.context,
+            counter: reply.counter,
         }),
         Err(error) => Wire::Error(error_detail(&error).encode_to_vec().into()),
     };
@@ -211,6 +223,7 @@ fn put_answer_from_wire(answer: pb::CausalPutAnswer) -> Result<PutResult, Malfor
         trace: TraceId(wide(&done.trace_id, "trace id")?),
         ..Receipt::default()
     };
-    let (siblings, count, context) = (Vec::new(), done.siblings, done.context);
-    Ok(Ok(Box::new(CausalReply { wrote: true, siblings, count, context, receipt })))
+    let (wrote, siblings, counter) = (true, Vec::new(), done.counter);
+    let (count, context) = (done.siblings, done.context);
+    Ok(Ok(Box::new(CausalReply { wrote, siblings, count, context, receipt, counter })))
 }

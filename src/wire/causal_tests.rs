@@ -65,6 +65,10 @@ fn put() -> impl Strategy<Value = CausalPut> {
     let window = any::<(u128, u32, u64, Option<u64>)>();
     (any::<Option<Vec<u8>>>(), seen, window, any::<(u8, bool, bool, Option<u16>, u128)>()).prop_map(
         |(value, seen, (id, number, lower, upper), (w, sloppy, weak, ttl, trace))| CausalPut {
+            // An increment has neither a value nor a context.
+            add: (value.is_none() && seen.is_none())
+                .then_some(lower.cast_signed())
+                .filter(|_| weak),
             value: value.map(|value| Value::new(value).unwrap()),
             seen,
             attempt: Attempt {
@@ -89,6 +93,7 @@ fn reply() -> impl Strategy<Value = CausalReply> {
             wrote: true,
             siblings: Vec::new(),
             count,
+            counter: weak.then_some(time.cast_signed()),
             context: context.into(),
             receipt: Receipt {
                 epoch: Epoch(time),

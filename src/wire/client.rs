@@ -12,6 +12,7 @@ use crate::message::{
 use crate::types::{Key, Quorum, RequestId, TableName, Time, TraceId, Value, WallTime, limits};
 
 use super::cas::{cas_from_wire, cas_to_wire, outcome_from_wire, outcome_to_wire};
+use super::counter::{causal_increment_to_wire, increment_from_wire, increment_to_wire};
 use super::error::error_detail;
 use super::proto::v1 as pb;
 
@@ -90,7 +91,7 @@ pub(super) fn id_from_wire(bytes: &[u8], what: &str) -> Result<u128, OpError> {
         .map_err(|_| malformed(format!("{what} has {} bytes; it has 16 or none", bytes.len())))
 }
 
-fn quorum_from_wire(
+pub(super) fn quorum_from_wire(
     quorum: Option<pb::Quorum>,
     what: &'static str,
 ) -> Result<Option<Quorum>, OpError> {
@@ -116,7 +117,7 @@ fn quorum_from_wire(
     }
 }
 
-fn mode_from_wire(mode: i32) -> Result<QuorumMode, OpError> {
+pub(super) fn mode_from_wire(mode: i32) -> Result<QuorumMode, OpError> {
     match pb::QuorumMode::try_from(mode) {
         Ok(pb::QuorumMode::Unspecified) => Ok(QuorumMode::ByTable),
         Ok(pb::QuorumMode::Strict) => Ok(QuorumMode::Strict),
@@ -293,6 +294,7 @@ pub fn session_op_from_wire(
         Some(Op::Delete(delete)) => delete_from_wire(call, delete),
         Some(Op::Cas(cas)) => cas_from_wire(call, cas),
         Some(Op::GetOutcome(ask)) => outcome_from_wire(call, ask),
+        Some(Op::Increment(increment)) => increment_from_wire(call, increment),
         None => Err(malformed("an operation of a session names no operation this server knows")),
     }
 }
@@ -376,6 +378,7 @@ pub fn causal_get_to_wire(reply: CausalReply) -> pb::GetResponse {
                 value: sibling.value.into_bytes(),
                 stamp: Bytes::copy_from_slice(&sibling.stamp.to_bytes()),
                 expires_ns: sibling.expiry.map(|at| at.0),
+                counter: sibling.is_counter,
             })
             .collect(),
         trace: Vec::new(),
@@ -453,6 +456,10 @@ pub fn session_answer(
             Answer::Delete(delete_to_wire(reply))
         }
         Ok(Reply::Put(reply)) => Answer::Put(put_to_wire(reply)),
+        Ok(Reply::Causal(reply)) if reply.counter.is_some() => {
+            Answer::Increment(causal_increment_to_wire(*reply))
+        }
+        Ok(Reply::Increment(reply)) => Answer::Increment(increment_to_wire(reply)),
         Ok(Reply::Causal(reply)) => match (reply.wrote, kind) {
             (false, _) => Answer::Get(causal_get_to_wire(*reply)),
             (true, SessionKind::Delete) => Answer::Delete(causal_delete_to_wire(*reply)),
@@ -488,6 +495,7 @@ pub fn session_answer(
         Answer::Get(got) => (got.trace, got.total_ns) = (steps, took_ns),
         Answer::Put(put) => (put.trace, put.total_ns) = (steps, took_ns),
         Answer::Delete(deleted) => (deleted.trace, deleted.total_ns) = (steps, took_ns),
+        Answer::Increment(made) => (made.trace, made.total_ns) = (steps, took_ns),
         Answer::Cas(_) | Answer::GetOutcome(_) | Answer::Error(_) => {}
     }
     pb::session_response::Answer { id, answer: Some(answer) }

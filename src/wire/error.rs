@@ -53,6 +53,8 @@ pub fn grpc_code(code: ErrorCode) -> Code {
         | ErrorCode::PlanInvalid
         | ErrorCode::SiblingLimit
         | ErrorCode::KindMismatch
+        | ErrorCode::CounterMismatch
+        | ErrorCode::CounterOverflow
         | ErrorCode::OutcomeForgotten
         | ErrorCode::ProtocolMismatch
         | ErrorCode::ClusterMismatch

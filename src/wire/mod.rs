@@ -13,6 +13,7 @@ mod consensus;
 mod copy;
 #[cfg(test)]
 mod copy_tests;
+pub mod counter;
 mod decree;
 pub mod error;
 pub mod explain;

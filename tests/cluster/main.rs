@@ -12,6 +12,7 @@
 mod birth;
 mod blocking;
 mod causal;
+mod counter;
 mod crash;
 mod custody;
 mod damage;

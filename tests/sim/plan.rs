@@ -10,8 +10,8 @@ use roundtable::node::NodeConfig;
 use roundtable::types::{Founder, NodeName, Role, Zone};
 
 use crate::world::{
-    CausalPlan, FloodPlan, KeeperPlan, RegisterPlan, RepairPlan, SchemaPlan, SloppyPlan,
-    TopologyPlan, grows,
+    CausalPlan, CounterPlan, FloodPlan, KeeperPlan, RegisterPlan, RepairPlan, SchemaPlan,
+    SloppyPlan, TopologyPlan, grows,
 };
 
 /// One millisecond of virtual time, in nanoseconds.
@@ -121,6 +121,8 @@ pub(crate) struct Plan {
     pub(crate) sloppy: Option<SloppyPlan>,
     /// Whether and how a causal table is used.
     pub(crate) causal: Option<CausalPlan>,
+    /// Whether and how counters are used.
+    pub(crate) counters: Option<CounterPlan>,
     /// Whether and how a linearizable table is used.
     pub(crate) register: Option<RegisterPlan>,
     /// Whether and how often one client floods a node.
@@ -267,6 +269,7 @@ impl Plan {
             schema: SchemaPlan::draw(seed),
             sloppy: sloppy.share.is_some().then_some(sloppy),
             causal: CausalPlan::draw(seed),
+            counters: CounterPlan::draw(seed),
             flood,
             repair,
             turmoil: rng.u64(TURMOIL_MIN..TURMOIL_MIN + 8 * SECOND),

@@ -160,6 +160,16 @@ totals! {
     causal_outages,
     /// Keys of it compared on all their owners at the end.
     causal_compared,
+    /// Tries of operations on counters.
+    counter_tries,
+    /// Operations on counters that were answered.
+    counter_done,
+    /// Increments that were answered at a further try.
+    counter_retried,
+    /// Increments that were acknowledged, of seeds that passed.
+    counter_made,
+    /// Reads of counters at the end that were answered.
+    counter_read_back,
     /// Tries of operations on a linearizable table.
     register_tries,
     /// Those that were further ones.

@@ -166,6 +166,26 @@ def test_a_compare_and_set_is_made_once_and_says_what_was_there(kv: Client) -> N
         kv.cas("12A", "Ada", table="default")
 
 
+@pytest.mark.parametrize("kind", [TableKind.LINEARIZABLE, TableKind.CAUSAL])
+def test_a_counter_is_added_to_and_read_in_decimal(kv: Client, kind: TableKind) -> None:
+    table = fresh(kv, kind)
+    assert kv.increment("hits", table=table).value == 1
+    assert kv.increment("hits", -5, table=table, once=True).value == -4
+    assert kv.get("hits", r="all", table=table).value == b"-4"
+    siblings = kv.siblings("hits", table=table).values
+    assert [one.is_counter for one in siblings] == [kind is TableKind.CAUSAL]
+    kv.put("text", "a", table=table)
+    with pytest.raises(Conflict, match="COUNTER_MISMATCH"):
+        kv.increment("text", table=table)
+    kv.increment("full", 2**63 - 1, table=table)
+    with pytest.raises(InvalidArgument, match="COUNTER_OVERFLOW"):
+        kv.increment("full", table=table)
+    with pytest.raises(ValueError, match="64 bits"):
+        kv.increment("full", 2**63, table=table)
+    with pytest.raises(InvalidArgument, match="KIND_MISMATCH"):
+        kv.increment("hits", table="default")
+
+
 def test_what_became_of_a_write_is_settled(kv: Client) -> None:
     table = fresh(kv, TableKind.LINEARIZABLE)
     write = kv.new_write()

@@ -182,11 +182,12 @@ impl Fake {
             Op::Delete(delete) => &delete.header,
             Op::Cas(cas) => &cas.header,
             Op::GetOutcome(ask) => &ask.header,
+            Op::Increment(add) => &add.header,
         };
-        let timeout = header.as_ref().map_or(0, |header| header.timeout_ms);
-        state.timeouts.push(timeout);
+        state.timeouts.push(header.as_ref().map_or(0, |header| header.timeout_ms));
         if let Op::Put(v1::PutRequest { attempt: Some(attempt), .. })
         | Op::Delete(v1::DeleteRequest { attempt: Some(attempt), .. })
+        | Op::Increment(v1::IncrementRequest { attempt: Some(attempt), .. })
         | Op::Cas(v1::CasRequest { attempt: Some(attempt), .. }) = &op
         {
             state.attempts.push(attempt.clone());
@@ -217,16 +218,14 @@ impl Fake {
         Ok(Some(match op {
             Op::Get(get) => {
                 let pair = state.data.get(&get.key).cloned();
-                let found = pair.is_some();
-                let (value, stamp) = pair.unwrap_or_default();
+                let (found, (value, stamp)) = (pair.is_some(), pair.unwrap_or_default());
                 let receipt = self.receipt(stamp);
                 Body::Get(v1::GetResponse { found, value, receipt, ..Default::default() })
             }
             Op::Put(put) => {
                 state.stamped += 1;
-                let stamp = state.stamped;
+                let (stamp, receipt) = (state.stamped, self.receipt(state.stamped));
                 state.data.insert(put.key, (put.value, stamp));
-                let receipt = self.receipt(stamp);
                 Body::Put(v1::PutResponse { receipt, ..Default::default() })
             }
             Op::Delete(delete) => {
@@ -236,12 +235,16 @@ impl Fake {
                 Body::Delete(v1::DeleteResponse { receipt, ..Default::default() })
             }
             Op::Cas(cas) => Body::Cas(self.compare(&mut state, cas)),
+            Op::Increment(v1::IncrementRequest { by: value, .. }) => {
+                let receipt = self.receipt(0);
+                Body::Increment(v1::IncrementResponse { value, receipt, ..Default::default() })
+            }
             Op::GetOutcome(ask) => {
                 let stamp = state.made.get(&ask.request_id).copied();
                 state.asked.push(ask);
                 let fate = stamp.map_or(Fate::Cancelled, |_| Fate::Applied).into();
-                let receipt = self.receipt(0);
-                let stamp = stamp.map(stamp_bytes).unwrap_or_default();
+                let (stamp, receipt) = (stamp.map(stamp_bytes), self.receipt(0));
+                let stamp = stamp.unwrap_or_default();
                 Body::GetOutcome(v1::GetOutcomeResponse { fate, stamp, receipt })
             }
         }))
@@ -305,6 +308,16 @@ fn stamp_bytes(counter: u64) -> Bytes {
     Bytes::copy_from_slice(&(u128::from(counter) << 64 | 1).to_be_bytes())
 }
 
+/// Does what is asked by a call of its own.
+macro_rules! answered {
+    ($fake:expr, $request:expr, $kind:ident) => {
+        match $fake.unary(Op::$kind($request.into_inner())).await? {
+            Body::$kind(answer) => Ok(Response::new(answer)),
+            other => panic!("{other:?}"),
+        }
+    };
+}
+
 #[tonic::async_trait]
 impl v1::kv_server::Kv for Fake {
     type SessionStream =
@@ -337,41 +350,30 @@ impl v1::kv_server::Kv for Fake {
     }
 
     async fn get(&self, r: Request<v1::GetRequest>) -> Result<Response<v1::GetResponse>, Status> {
-        match self.unary(Op::Get(r.into_inner())).await? {
-            Body::Get(got) => Ok(Response::new(got)),
-            other => panic!("{other:?}"),
-        }
+        answered!(self, r, Get)
     }
 
     async fn put(&self, r: Request<v1::PutRequest>) -> Result<Response<v1::PutResponse>, Status> {
-        match self.unary(Op::Put(r.into_inner())).await? {
-            Body::Put(put) => Ok(Response::new(put)),
-            other => panic!("{other:?}"),
-        }
+        answered!(self, r, Put)
     }
 
     async fn delete(&self, r: Request<v1::DeleteRequest>) -> Told<v1::DeleteResponse> {
-        match self.unary(Op::Delete(r.into_inner())).await? {
-            Body::Delete(deleted) => Ok(Response::new(deleted)),
-            other => panic!("{other:?}"),
-        }
+        answered!(self, r, Delete)
     }
 
     async fn cas(&self, r: Request<v1::CasRequest>) -> Result<Response<v1::CasResponse>, Status> {
-        match self.unary(Op::Cas(r.into_inner())).await? {
-            Body::Cas(cas) => Ok(Response::new(cas)),
-            other => panic!("{other:?}"),
-        }
+        answered!(self, r, Cas)
+    }
+
+    async fn increment(&self, r: Request<v1::IncrementRequest>) -> Told<v1::IncrementResponse> {
+        answered!(self, r, Increment)
     }
 
     async fn get_outcome(
         &self,
         r: Request<v1::GetOutcomeRequest>,
     ) -> Result<Response<v1::GetOutcomeResponse>, Status> {
-        match self.unary(Op::GetOutcome(r.into_inner())).await? {
-            Body::GetOutcome(told) => Ok(Response::new(told)),
-            other => panic!("{other:?}"),
-        }
+        answered!(self, r, GetOutcome)
     }
 
     type ScanStreamStream =

@@ -77,6 +77,25 @@ async fn a_write_of_unknown_outcome_is_retried_above_the_last_window() {
 }
 
 #[tokio::test]
+async fn an_increment_is_tried_again_unless_it_is_to_count_once() {
+    for (lane, applied) in
+        LANES.into_iter().flat_map(|lane| [(lane, Applied::Unknown), (lane, Applied::No)])
+    {
+        let fake = Fake::start(CLOCK_NS, []).await;
+        let kv = acquainted(&fake, lane).await;
+        fake.then(Act::Refuse("QUORUM_NOT_REACHED", applied));
+        assert_eq!(kv.increment("k", -3).await.unwrap().value, Some(-3));
+        assert_eq!(fake.attempts().len(), 2);
+        fake.then(Act::Refuse("QUORUM_NOT_REACHED", applied));
+        let once = kv.increment("k", 3).once().await;
+        // What is known to have had no effect may be sent again all the same.
+        let again = usize::from(applied == Applied::No);
+        assert_eq!(fake.attempts().len(), 3 + again);
+        assert_eq!(once.map_err(|error| error.applied()).is_ok(), applied == Applied::No);
+    }
+}
+
+#[tokio::test]
 async fn a_compare_and_set_says_whether_it_was_made_and_what_it_found() {
     for lane in LANES {
         let fake = Fake::start(CLOCK_NS, []).await;

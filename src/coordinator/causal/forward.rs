@@ -149,7 +149,7 @@ impl CausalForward {
 
     /// Whether stand-ins may coordinate.
     pub fn is_sloppy(&self) -> bool {
-        self.order.put.sloppy
+        self.order.put.sloppy && self.order.put.add.is_none()
     }
 
     /// The key has other owners now. Whoever was asked may have made the put, and goes on with it by itself:

@@ -10,7 +10,7 @@ mod moved;
 
 use core::time::Duration;
 
-use crate::causality::{Change, Dot, Payload, Refused, SiblingSet, Write};
+use crate::causality::{Change, Dot, Part, Payload, Refused, SiblingSet, Write};
 use crate::coordinator::failure::{Failures, no_ceiling};
 use crate::coordinator::put::bits;
 use crate::coordinator::seats::{Seats, Sitter, is_away};
@@ -71,7 +71,7 @@ impl CausalWrite {
     /// Begins a put. INVARIANT: `order.put.w` and `order.r` are 1..=n.
     pub fn begin(target: Target, mut order: CausalWriteOrder, step: &mut Step<'_>) -> CausalWrite {
         let tally = Tally::new(target.sets, order.put.w);
-        let reads = order.put.value.is_none() && order.put.seen.is_none();
+        let reads = order.put.deletes() && order.put.seen.is_none();
         let gather = reads.then(|| Gather::new(&target, order.r));
         if let Some(last) = order.put.seen.as_ref().and_then(crate::causality::CausalContext::last)
         {
@@ -500,6 +500,12 @@ impl CausalWrite {
             expiry,
             payload: Payload::Here(value),
         });
+        let adds = put.add.map(|by| Write {
+            id: put.attempt.id,
+            expiry,
+            payload: Payload::Part(Part::of(by)),
+        });
+        let write = write.or(adds);
         Change { dot, write, seen: put.seen.clone().unwrap_or_default() }
     }
 
@@ -509,7 +515,8 @@ impl CausalWrite {
                 self.seats.count();
                 let Some(changed) = &self.changed else { return };
                 let receipt = self.receipt(step);
-                let reply = reply::wrote(&self.target, &changed.seen, changed.siblings, receipt);
+                let is_increment = self.order.put.add.is_some();
+                let reply = reply::wrote(&self.target, changed, receipt, is_increment);
                 self.acknowledged = true;
                 self.reply(Ok(reply), step);
             }

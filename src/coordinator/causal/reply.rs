@@ -3,7 +3,7 @@
 
 use crate::causality::{CausalContext, ContextToken, Dot, Payload, Refused, SiblingSet};
 use crate::coordinator::Target;
-use crate::message::{CausalReply, ErrorCode, OpError, Receipt, Reply, Sibling};
+use crate::message::{CausalReply, Changed, ErrorCode, OpError, Receipt, Reply, Sibling};
 use crate::types::{Stamp, WallTime, limits};
 
 /// The answer to a read at `wall`. `receipt.stamp` becomes that of the latest write seen.
@@ -13,14 +13,14 @@ pub(super) fn read(target: &Target, set: &SiblingSet, receipt: Receipt, wall: Wa
     let (mut siblings, mut bytes) = (Vec::new(), 0);
     let mut left_out: Vec<Dot> = Vec::new();
     for shown in all {
-        let stamp = shown.first().stamp();
+        let (stamp, is_counter) = (shown.first().stamp(), shown.counter().is_some());
         let Payload::Here(value) = shown.payload else { continue };
         bytes += value.as_bytes().len() + 64;
         if bytes > limits::SIBLING_ANSWER_BYTES_MAX && !siblings.is_empty() {
             left_out.extend(shown.dots);
             continue;
         }
-        siblings.push(Sibling { value, expiry: shown.expiry, stamp });
+        siblings.push(Sibling { value, expiry: shown.expiry, stamp, is_counter });
     }
     // Whoever resolves what fits must not take the place of what does not.
     let context = if left_out.is_empty() {
@@ -32,19 +32,23 @@ pub(super) fn read(target: &Target, set: &SiblingSet, receipt: Receipt, wall: Wa
     let many_siblings = count >= limits::SIBLINGS_WARN;
     let receipt = Receipt { stamp, many_siblings, ..receipt };
     let context = seal(target, &context);
-    Reply::Causal(Box::new(CausalReply { wrote: false, siblings, count, context, receipt }))
+    let (wrote, counter) = (false, None);
+    Reply::Causal(Box::new(CausalReply { wrote, siblings, count, context, receipt, counter }))
 }
 
-/// The answer to a write whose writer has now seen `seen`.
+/// The answer to a write that was made. One of an increment carries what the counter holds.
 pub(super) fn wrote(
     target: &Target,
-    seen: &CausalContext,
-    siblings: u32,
+    changed: &Changed,
     receipt: Receipt,
+    is_increment: bool,
 ) -> Reply {
+    let Changed { seen, siblings, .. } = changed;
+    let (siblings, wrote) = (*siblings, true);
+    let counter = changed.counter.filter(|_| is_increment);
     let receipt = Receipt { many_siblings: siblings >= limits::SIBLINGS_WARN, ..receipt };
     let (siblings, count, context) = (Vec::new(), siblings, seal(target, seen));
-    Reply::Causal(Box::new(CausalReply { wrote: true, siblings, count, context, receipt }))
+    Reply::Causal(Box::new(CausalReply { wrote, siblings, count, context, receipt, counter }))
 }
 
 fn seal(target: &Target, context: &CausalContext) -> bytes::Bytes {
@@ -67,6 +71,18 @@ pub(super) fn refused_error(refused: Refused) -> OpError {
         Refused::Unknown => OpError::new(
             ErrorCode::ContextInvalid,
             "context speaks of a write that its node never made",
+        ),
+        Refused::NoCounter => OpError::new(
+            ErrorCode::CounterMismatch,
+            "the key holds a value that is no counter; delete it first",
+        ),
+        Refused::IsCounter => OpError::new(
+            ErrorCode::CounterMismatch,
+            "the key holds a counter; add to it, or write with the context of a read of it",
+        ),
+        Refused::Overflow => OpError::new(
+            ErrorCode::CounterOverflow,
+            "the counter would leave the bounds -2^63..2^63 - 1",
         ),
         Refused::Stale(_) => OpError::new(
             ErrorCode::AttemptExpired,

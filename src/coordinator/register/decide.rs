@@ -17,6 +17,13 @@ pub enum Goal {
     Put(NewValue),
     /// The same if the key holds what is expected.
     Cas(Expectation, NewValue),
+    /// Add to the number that the key holds; a key without a value holds 0.
+    Add {
+        /// What is added.
+        by: i64,
+        /// How long the sum lives, counted from its ballot; `None`: as long as the value before it.
+        ttl: Option<Duration>,
+    },
     /// Find out what became of a change, and give it up for good if it was not made.
     Outcome,
 }
@@ -27,7 +34,7 @@ impl Goal {
         let length = |value: &Value| value.as_bytes().len();
         let new = |new: &NewValue| new.value.as_ref().map_or(0, length);
         match self {
-            Goal::Get | Goal::Outcome => 0,
+            Goal::Get | Goal::Outcome | Goal::Add { .. } => 0,
             Goal::Put(put) => new(put),
             Goal::Cas(Expectation::Value(expected), put) => length(expected) + new(put),
             Goal::Cas(Expectation::Absent | Expectation::Stamp(_), put) => new(put),
@@ -78,6 +85,12 @@ pub(super) enum Answer {
     Holds(Option<Record>, Stamp),
     /// The change was made.
     Made(Stamp),
+    /// The increment was made, and this is the sum; `None` when it is not known any more.
+    Added(Stamp, Option<i64>),
+    /// The key holds a value that is no number.
+    NoCounter,
+    /// The sum would be out of bounds.
+    Overflow,
     /// The key does not hold what was expected.
     Differs(Option<Record>, Stamp),
     /// The change was given up for good.
@@ -103,6 +116,11 @@ pub(super) fn decide(goal: &Goal, found: &Finding, basis: &Basis) -> Decision {
         let fate = if entry.applied { Fate::Applied(entry.ballot) } else { Fate::Cancelled };
         let answer = match (goal, fate) {
             (Goal::Outcome, fate) => Answer::Became(fate),
+            (Goal::Add { .. }, Fate::Applied(stamp)) => {
+                // Whoever has changed the key since has left no trace of the sum.
+                let is_there = newest.stamp == stamp && !newest.is_expired(basis.wall);
+                Answer::Added(stamp, is_there.then(|| number(&newest)).flatten())
+            }
             (_, Fate::Applied(stamp)) => Answer::Made(stamp),
             (_, Fate::Cancelled) => Answer::GivenUp,
         };
@@ -119,6 +137,9 @@ pub(super) fn decide(goal: &Goal, found: &Finding, basis: &Basis) -> Decision {
         crate::sometimes!("register: a value that expired is taken away");
         (state.value, state.expiry, state.stamp) = (None, None, basis.ballot);
     }
+    if let Goal::Add { by, ttl } = goal {
+        return add(state, (*by, *ttl), basis, found.decided && !expired);
+    }
     let (new, differs) = match goal {
         Goal::Get => {
             let answer = Answer::Holds(state.record(), state.stamp);
@@ -131,6 +152,7 @@ pub(super) fn decide(goal: &Goal, found: &Finding, basis: &Basis) -> Decision {
             return Decision { propose: Some(state), answer, changes: true };
         }
         Goal::Put(new) => (new, false),
+        Goal::Add { .. } => unreachable!("done with above"),
         Goal::Cas(expect, new) => (new, !holds(&state, expect)),
     };
     if differs {
@@ -145,6 +167,43 @@ pub(super) fn decide(goal: &Goal, found: &Finding, basis: &Basis) -> Decision {
     state.stamp = basis.ballot;
     state.ids.enter(basis.id, basis.ballot, true);
     Decision { propose: Some(state), answer: Answer::Made(basis.ballot), changes: true }
+}
+
+/// Adds to what `state` holds, which is decided if it is `certain`.
+fn add(
+    mut state: RegisterState,
+    (by, ttl): (i64, Option<Duration>),
+    basis: &Basis,
+    certain: bool,
+) -> Decision {
+    let held = match &state.value {
+        None => Some(0),
+        Some(_) if crate::mutant!("register-adds-to-nothing") => Some(0),
+        Some(_) => number(&state),
+    };
+    let sum = held.ok_or(Answer::NoCounter);
+    let sum = sum.and_then(|held| held.checked_add(by).ok_or(Answer::Overflow));
+    let sum = match sum {
+        Ok(sum) => sum,
+        Err(answer) => {
+            // As of a failed comparison: an earlier attempt must not come to life.
+            let certain = certain && basis.since.is_none();
+            let propose = (!certain).then_some(state);
+            return Decision { propose, answer, changes: false };
+        }
+    };
+    state.value = Value::new(sum.to_string()).ok();
+    state.expiry = ttl.map(|ttl| basis.ballot.time.plus(ttl)).or(state.expiry);
+    state.stamp = basis.ballot;
+    state.ids.enter(basis.id, basis.ballot, true);
+    let answer = Answer::Added(basis.ballot, Some(sum));
+    Decision { propose: Some(state), answer, changes: true }
+}
+
+/// The number that a value is, written as increments write it.
+fn number(state: &RegisterState) -> Option<i64> {
+    let text = core::str::from_utf8(state.value.as_ref()?.as_bytes()).ok()?;
+    text.parse().ok().filter(|number: &i64| number.to_string() == text)
 }
 
 /// What a look alone can answer.
@@ -284,6 +343,77 @@ mod tests {
         assert!(differs.propose.is_some());
         let absent = Goal::Cas(Expectation::Absent, new("new"));
         assert_eq!(decide(&absent, &found, &basis()).answer, Answer::Made(at(100)));
+    }
+
+    fn add(by: i64) -> Goal {
+        Goal::Add { by, ttl: None }
+    }
+
+    #[test]
+    fn an_increment_adds_to_the_number_that_is_there() {
+        let sum = |text: &str, by| {
+            let made = decide(&add(by), &found(holding(text, 40), true), &basis());
+            let value = made.propose.and_then(|state| state.value);
+            let text = value.map(|value| value.as_bytes().escape_ascii().to_string());
+            (made.answer, made.changes, text)
+        };
+        let made = |value| Answer::Added(at(100), Some(value));
+        assert_eq!(sum("40", 2), (made(42), true, Some("42".to_owned())));
+        assert_eq!(sum("1", -3), (made(-2), true, Some("-2".to_owned())));
+        for odd in ["", "x", "+1", "01", "-0", "9223372036854775808"] {
+            assert_eq!(sum(odd, 1), (Answer::NoCounter, false, None), "{odd}");
+        }
+        assert_eq!(sum("9223372036854775807", 1).0, Answer::Overflow);
+        assert_eq!(sum("-9223372036854775808", -1).0, Answer::Overflow);
+        let nothing = Finding { newest: None, decided: true };
+        assert_eq!(decide(&add(7), &nothing, &basis()).answer, made(7));
+        let _armed = crate::testing::arm_mutant("register-adds-to-nothing");
+        assert_eq!(sum("40", 2).0, made(2));
+    }
+
+    #[test]
+    fn an_increment_that_was_made_tells_its_sum_while_that_is_there() {
+        let state = decide(&add(5), &found(holding("1", 40), true), &basis()).propose.unwrap();
+        let again = Basis { ballot: at(200), ..later() };
+        let told = decide(&add(5), &found(state.clone(), true), &again);
+        assert_eq!((told.propose, told.answer), (None, Answer::Added(at(100), Some(6))));
+        let other = Basis { id: RequestId(99), ballot: at(150), ..basis() };
+        let state = decide(&add(1), &found(state, true), &other).propose.unwrap();
+        let told = decide(&add(5), &found(state, true), &again);
+        assert_eq!((told.propose, told.answer), (None, Answer::Added(at(100), None)));
+    }
+
+    #[test]
+    fn what_cannot_be_added_to_is_answered_from_a_decided_state_alone() {
+        for (text, answer) in [("x", Answer::NoCounter), ("9223372036854775807", Answer::Overflow)]
+        {
+            let state = holding(text, 40);
+            let sure = decide(&add(1), &found(state.clone(), true), &basis());
+            assert_eq!((sure.propose, &sure.answer), (None, &answer));
+            for unsure in [
+                decide(&add(1), &found(state.clone(), false), &basis()),
+                decide(&add(1), &found(state.clone(), true), &later()),
+            ] {
+                assert_eq!((unsure.propose, unsure.answer), (Some(state.clone()), answer.clone()));
+                assert!(!unsure.changes);
+            }
+        }
+    }
+
+    #[test]
+    fn an_increment_counts_the_time_to_live_anew_or_leaves_it() {
+        let old = RegisterState { expiry: Some(WallTime(95)), ..holding("1", 40) };
+        let sum = |goal: &Goal, wall| {
+            let basis = Basis { wall: WallTime(wall), ..basis() };
+            let made = decide(goal, &found(old.clone(), true), &basis);
+            (made.answer, made.propose.unwrap().expiry)
+        };
+        let made = |value| Answer::Added(at(100), Some(value));
+        assert_eq!(sum(&add(1), 90), (made(2), Some(WallTime(95))));
+        let anew = Goal::Add { by: 1, ttl: Some(Duration::from_nanos(9)) };
+        assert_eq!(sum(&anew, 90), (made(2), Some(WallTime(109))));
+        // What has expired is nothing.
+        assert_eq!(sum(&add(1), 95), (made(1), None));
     }
 
     #[test]

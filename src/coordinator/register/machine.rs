@@ -12,9 +12,9 @@ use crate::coordinator::put::bits;
 use crate::coordinator::tally::count;
 use crate::coordinator::{Action, Ask, Outcome, StampError, Step, Tally, Target};
 use crate::message::{
-    Applied, Attempt, CasReply, ClientResult, DiskError, ErrorCode, GetReply, OpError,
-    OutcomeReply, PutReply, Receipt, Refusal, RegisterMessage, RegisterSaid, RegisterTask, Reply,
-    RoundId,
+    Applied, Attempt, CasReply, ClientResult, DiskError, ErrorCode, GetReply, IncrementReply,
+    OpError, OutcomeReply, PutReply, Receipt, Refusal, RegisterMessage, RegisterSaid, RegisterTask,
+    Reply, RoundId,
 };
 use crate::types::{RegisterState, Stamp, Time, TraceId, WallTime};
 
@@ -108,7 +108,7 @@ impl Register {
         let mut register = Register::new(target, order, step);
         match register.order.goal {
             Goal::Get => register.look(step),
-            Goal::Put(_) | Goal::Cas(..) | Goal::Outcome => {
+            Goal::Put(_) | Goal::Cas(..) | Goal::Add { .. } | Goal::Outcome => {
                 if !register.order.waits {
                     register.bid(step);
                 }
@@ -520,6 +520,18 @@ impl Register {
                     Goal::Cas(..) => Reply::Cas(CasReply { applied: true, current: None, receipt }),
                     _ => Reply::Put(PutReply { receipt }),
                 })
+            }
+            Answer::Added(stamp, value) => {
+                let receipt = self.receipt(stamp, step);
+                Ok(Reply::Increment(IncrementReply { value, receipt }))
+            }
+            Answer::NoCounter => {
+                let message = "the key holds a value that is no number in decimal";
+                Err(OpError::new(ErrorCode::CounterMismatch, message))
+            }
+            Answer::Overflow => {
+                let message = "the counter would leave the bounds -2^63..2^63 - 1";
+                Err(OpError::new(ErrorCode::CounterOverflow, message))
             }
             Answer::Differs(current, stamp) => {
                 let receipt = self.receipt(stamp, step);

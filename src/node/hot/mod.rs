@@ -127,6 +127,7 @@ fn about(body: &ClientBody) -> Option<(&Key, bool, usize)> {
         ClientBody::Get(get) => (&get.key, false),
         ClientBody::Put(put) => (&put.key, true),
         ClientBody::Cas(cas) => (&cas.key, true),
+        ClientBody::Increment(increment) => (&increment.key, true),
         ClientBody::Outcome(ask) => (&ask.key, false),
         ClientBody::Scan(_) | ClientBody::Watch(_) => return None,
     };

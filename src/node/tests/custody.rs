@@ -78,6 +78,7 @@ impl Five {
         let mut values: Vec<String> = sets
             .map(|(_, write)| match &write.payload {
                 crate::causality::Payload::Here(value) => text(value),
+                crate::causality::Payload::Part(part) => part.total.to_string(),
                 crate::causality::Payload::Away(_) => panic!("away"),
             })
             .collect();

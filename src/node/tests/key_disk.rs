@@ -87,6 +87,7 @@ pub(super) fn causal(set: &mut SiblingSet, task: CausalTask) -> CausalDone {
                     told: set.told(actor, &applied),
                     seen: set.seen_after(applied.stands, &applied.seen),
                     siblings: u32::try_from(set.groups()).unwrap(),
+                    counter: set.counter(),
                 })),
             }
         }

@@ -7,6 +7,7 @@ mod birth;
 mod causal;
 mod causal_moves;
 mod client_time;
+mod counter;
 mod custody;
 mod data;
 mod explain;

@@ -41,7 +41,7 @@ pub(super) fn create_jobs(bench: &mut Bench) {
         ttl: None,
         value_bytes_max: None,
     };
-    let request = TableRequest::Change { id: RequestId(5), change: TableChange::Create(spec) };
+    let request = TableRequest::Change { id: RequestId(6), change: TableChange::Create(spec) };
     let op = bench.begin_admin(A, AdminRequest::Table(Box::new(request)));
     bench.settle();
     assert!(bench.reply(op).expect("answered").is_ok());

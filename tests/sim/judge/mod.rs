@@ -34,6 +34,8 @@ pub(crate) enum Checker {
     Monotonic,
     /// I2: no write of a causal table vanishes unless one that saw it took its place.
     Causal,
+    /// I2, I3: what was added to a counter counts, and not more often than it was asked for.
+    Counter,
     /// I3: each key of a linearizable table is one register.
     Linearizable,
     /// I7 and birth: one state an epoch, one life an id, an old or empty disk does not serve.
@@ -79,10 +81,11 @@ pub(crate) enum Checker {
 
 impl Checker {
     /// Every checker.
-    pub(crate) const ALL: [Checker; 23] = [
+    pub(crate) const ALL: [Checker; 24] = [
         Checker::Register,
         Checker::Monotonic,
         Checker::Causal,
+        Checker::Counter,
         Checker::Linearizable,
         Checker::Birth,
         Checker::Decree,
@@ -111,6 +114,7 @@ impl Checker {
             Checker::Register => "register",
             Checker::Monotonic => "monotonic",
             Checker::Causal => "causal",
+            Checker::Counter => "counter",
             Checker::Linearizable => "linearizable",
             Checker::Birth => "birth",
             Checker::Decree => "decree",

@@ -194,7 +194,8 @@ impl World {
         let wait = 4 * self.plan.clients.attempt_timeout + SECOND;
         let causal = self.read_causal_back(wait);
         let register = self.read_register_back(wait);
-        self.liveness.read_by = self.now + causal.max(register);
+        let counters = self.read_counters_back(wait);
+        self.liveness.read_by = self.now + causal.max(register).max(counters);
         if self.liveness.scripts == 0 {
             self.stage = Stage::Over;
         }

@@ -3,6 +3,7 @@
 
 mod aim;
 mod causal;
+mod counter;
 mod disk;
 mod finish;
 mod flood;
@@ -41,6 +42,7 @@ use crate::totals::Totals;
 use crate::trace::{Detail, Trace};
 
 pub(crate) use causal::CausalPlan;
+pub(crate) use counter::{CounterPlan, Tallies};
 pub(crate) use flood::FloodPlan;
 use host::{Host, WallClock};
 pub(crate) use keeper::{KeeperPlan, grows};
@@ -89,6 +91,11 @@ pub(crate) enum Happening {
     CausalTry { client: usize },
     CausalTimeout { client: usize, serial: u64 },
     CausalBack { host: usize, index: usize },
+    MakeCounters(Tallies),
+    CounterThink { client: usize },
+    CounterTry { client: usize },
+    CounterTimeout { client: usize, serial: u64 },
+    CounterBack { host: usize, place: usize },
     MakeRegister,
     RegisterThink { client: usize },
     RegisterTry { client: usize },
@@ -156,6 +163,7 @@ pub(crate) struct World {
     flood_rng: Rng,
     homes: sloppy::Homes,
     causal: causal::CausalUse,
+    counters: counter::CounterUse,
     register: register::RegisterUse,
     topology: topology::TopologyUse,
     keeper: keeper::KeeperUse,
@@ -214,6 +222,7 @@ impl World {
             flood_rng: Rng::with_seed(seed ^ 0x666c_6f6f_6473),
             homes: sloppy::Homes::new(),
             causal: causal::CausalUse::new(seed, plan.causal),
+            counters: counter::CounterUse::new(seed, plan.counters),
             register: register::RegisterUse::new(seed, plan.register),
             topology: topology::TopologyUse::new(seed, plan.topology),
             keeper: keeper::KeeperUse::new(seed),
@@ -243,6 +252,7 @@ impl World {
         self.schedule_faults();
         self.schedule_schema();
         self.schedule_causal();
+        self.schedule_counters();
         self.schedule_register();
         self.schedule_floods();
         self.schedule_always_sloppy();
@@ -297,6 +307,11 @@ impl World {
             Happening::CausalTry { client } => self.causal_try(client),
             Happening::CausalTimeout { client, serial } => self.causal_timeout(client, serial),
             Happening::CausalBack { host, index } => self.causal_back(host, index),
+            Happening::MakeCounters(of) => self.make_counters(of),
+            Happening::CounterThink { client } => self.counter_think(client),
+            Happening::CounterTry { client } => self.counter_try(client),
+            Happening::CounterTimeout { client, serial } => self.counter_timeout(client, serial),
+            Happening::CounterBack { host, place } => self.counter_back(host, place),
             Happening::MakeRegister => self.make_register(),
             Happening::RegisterThink { client } => self.register_think(client),
             Happening::RegisterTry { client } => self.register_try(client),
@@ -334,6 +349,9 @@ impl World {
         if self.findings.is_empty() {
             self.judge_causal();
             self.judge_register();
+        }
+        if self.findings.is_empty() {
+            self.judge_counters();
         }
         self.totals.virtual_ms = self.now / MS;
         self.totals.steps = self.trace.steps();

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use roundtable::load::counter::CounterOp;
 use roundtable::load::history::{Action, History, OpIndex, Outcome};
 use roundtable::message::{
     AdminRequest, Applied, ClientBody, ClientRequest, ClientResult, DiskAnswer, DiskRequest,
@@ -41,6 +42,12 @@ pub(crate) enum Asked {
     Causal { client: usize, serial: u64 },
     /// A read of the causal table at the end.
     CausalBack { op: OpIndex },
+    /// The creation of a table of counters.
+    CounterTable(super::Tallies),
+    /// A try of a client of counters.
+    Counter { client: usize, serial: u64 },
+    /// A read of a counter at the end.
+    CounterBack { of: super::Tallies, op: CounterOp },
     /// The creation of the linearizable table.
     RegisterTable,
     /// A try of a client of the linearizable table.
@@ -226,6 +233,9 @@ impl World {
             Asked::CausalTable => self.causal_table_answered(result),
             Asked::Causal { client, serial } => self.causal_answered(client, serial, result),
             Asked::CausalBack { op } => self.causal_read_back(op, result),
+            Asked::CounterTable(of) => self.counter_table_answered(of, result),
+            Asked::Counter { client, serial } => self.counter_answered(client, serial, result),
+            Asked::CounterBack { of, op } => self.counter_read_back(of, op, result),
             Asked::RegisterTable => self.register_table_answered(result),
             Asked::Register { client, serial } => self.register_answered(client, serial, result),
             Asked::RegisterBack { op, place, tries } => {

@@ -185,6 +185,7 @@ impl World {
             return;
         }
         self.causal_home();
+        self.counters_home();
         for (key, (stamp, needed)) in core::mem::take(&mut self.homes) {
             let owners = self.owners(&key).unwrap_or_default();
             let holds =

@@ -221,6 +221,7 @@ impl World {
                 | Reply::Joined(_)
                 | Reply::Causal(_)
                 | Reply::Cas(_)
+                | Reply::Increment(_)
                 | Reply::Outcome(_)
                 | Reply::Watch(_)
                 | Reply::Explain(_),
@@ -385,6 +386,7 @@ impl World {
             | Reply::Joined(_)
             | Reply::Causal(_)
             | Reply::Cas(_)
+            | Reply::Increment(_)
             | Reply::Outcome(_)
             | Reply::Watch(_)
             | Reply::Explain(_) => {}

@@ -24,6 +24,7 @@ from ._types import (
     Data,
     Entry,
     GetReply,
+    Incremented,
     Outcome,
     Quorum,
     Siblings,
@@ -169,6 +170,32 @@ class AsyncClient:
             Common(table, trace_id),
             expect=expect,
             ttl=ttl,
+            named=operations.name_of(named, again),
+        )
+        return await self._run(operation, timeout)
+
+    async def increment(
+        self,
+        key: Data,
+        by: int = 1,
+        *,
+        table: str,
+        w: Quorum | None = None,
+        sloppy: bool | None = None,
+        once: bool = False,
+        named: WriteId | None = None,
+        again: WriteId | None = None,
+        timeout: float | None = None,
+        trace_id: bytes = b"",
+    ) -> Incremented:
+        """As :meth:`Client.increment`."""
+        operation = operations.increment(
+            key,
+            by,
+            Common(table, trace_id),
+            w=w,
+            sloppy=sloppy,
+            once=once,
             named=operations.name_of(named, again),
         )
         return await self._run(operation, timeout)

@@ -139,6 +139,7 @@ class Core:
             may_follow = attempts.may_follow(error.applied) or (
                 operation.is_known_by_id and error.applied is not Applied.YES
             )
+            may_follow = may_follow and (error.applied is Applied.NO or not operation.is_once)
             ahead = attempts.ahead(self.server_now())
             wake = self._wake(ahead, deadline, self._pause(number, error))
             # To be sent on by a node that does not serve costs no token, once a node.
@@ -179,7 +180,7 @@ class Core:
                 and not operation.is_known_by_id
                 and not attempts.may_follow(Applied.UNKNOWN)
             )
-            patient = final or len(self.pool.endpoints) == 1 or windowless
+            patient = final or len(self.pool.endpoints) == 1 or windowless or operation.is_once
             until = deadline if patient else now + patience
             message = operation.build(_server_share(remaining), attempt)
             call = yield Start(endpoint.address, operation, message, remaining)

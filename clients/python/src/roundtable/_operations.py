@@ -17,6 +17,7 @@ from ._types import (
     Data,
     FoundVersion,
     GetReply,
+    Incremented,
     Outcome,
     Quorum,
     Receipt,
@@ -52,6 +53,8 @@ class Operation(Generic[T]):
     is_quick: bool = True
     """Whether one takes about as long as another: its attempts are then given up soon after answers
     usually come."""
+    is_once: bool = False
+    """Whether nothing may follow an attempt that may have been applied."""
     named: Named | None = None
 
 
@@ -138,7 +141,9 @@ def _siblings(got: pb.GetResponse) -> Siblings:
         # A table of another kind: one value or none.
         values = [Sibling(got.value, receipt.stamp, wire.expires(got))]
     else:
-        values = [Sibling(one.value, wire.stamp(one.stamp), wire.expires(one)) for one in got.siblings]
+        values = [
+            Sibling(one.value, wire.stamp(one.stamp), wire.expires(one), one.counter) for one in got.siblings
+        ]
     return Siblings(values, max(got.sibling_count, len(values)), got.context, receipt)
 
 
@@ -229,6 +234,32 @@ def _compared(compared: pb.CasResponse) -> CasReply:
         found = compared.current
         current = FoundVersion(found.value, wire.stamp(found.stamp), wire.expires(found))
     return CasReply(compared.applied, wire.receipt(compared), current)
+
+
+def increment(
+    key: Data,
+    by: int,
+    common: Common,
+    *,
+    w: Quorum | None,
+    sloppy: bool | None,
+    once: bool,
+    named: Named | None,
+) -> Operation[Incremented]:
+    """An increment of a counter."""
+    if not -(2**63) <= by < 2**63:
+        raise ValueError(f"by is {by}: it must be a signed number of 64 bits")
+    message = pb.IncrementRequest(key=wire.key(key), by=by, w=wire.quorum(w), mode=wire.mode(sloppy))
+    operation = write_of_key("Increment", message, common, pb.IncrementResponse, _added, named)
+    # It may wait its turn; and one of a causal table that is sent again can count twice.
+    operation.is_quick = False
+    operation.is_once = once
+    return operation
+
+
+def _added(made: pb.IncrementResponse) -> Incremented:
+    value = made.value if made.HasField("value") else None
+    return Incremented(value, wire.receipt(made))
 
 
 def outcome(key: Data, write: WriteId, common: Common) -> Operation[Outcome]:

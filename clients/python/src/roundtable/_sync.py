@@ -23,6 +23,7 @@ from ._types import (
     Data,
     Entry,
     GetReply,
+    Incremented,
     Outcome,
     Quorum,
     Siblings,
@@ -182,6 +183,34 @@ class Client:
             Common(table, trace_id),
             expect=expect,
             ttl=ttl,
+            named=operations.name_of(named, again),
+        )
+        return self._run(operation, timeout)
+
+    def increment(
+        self,
+        key: Data,
+        by: int = 1,
+        *,
+        table: str,
+        w: Quorum | None = None,
+        sloppy: bool | None = None,
+        once: bool = False,
+        named: WriteId | None = None,
+        again: WriteId | None = None,
+        timeout: float | None = None,
+        trace_id: bytes = b"",
+    ) -> Incremented:
+        """Adds ``by`` to the number that a key of a causal or linearizable table holds; one that is not
+        there holds 0. Exact on linearizable tables. On causal ones an increment that was tried again can
+        count twice: with ``once`` nothing follows an attempt that may have counted."""
+        operation = operations.increment(
+            key,
+            by,
+            Common(table, trace_id),
+            w=w,
+            sloppy=sloppy,
+            once=once,
             named=operations.name_of(named, again),
         )
         return self._run(operation, timeout)

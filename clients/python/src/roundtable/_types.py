@@ -117,6 +117,8 @@ class Sibling:
     value: bytes
     stamp: Stamp
     expires_ns: int | None = None
+    is_counter: bool = False
+    """The value is the sum of a counter, in decimal."""
 
 
 @dataclass(frozen=True)
@@ -163,6 +165,17 @@ class CasReply:
     """Its stamp is that of the change, or of what was found."""
     current: FoundVersion | None = None
     """Of one that was not applied, what the key held; ``None`` when it held nothing."""
+
+
+@dataclass(frozen=True)
+class Incremented:
+    """An increment that was acknowledged."""
+
+    value: int | None
+    """Of a linearizable table: what this increment has made of the key; ``None`` when an attempt whose
+    answer was lost had made it, and the key has been changed since. Of a causal table: what the node that
+    made it then held; increments of others may be missing."""
+    receipt: Receipt
 
 
 @dataclass(frozen=True)

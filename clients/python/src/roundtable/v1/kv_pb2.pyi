@@ -128,14 +128,16 @@ class GetResponse(_message.Message):
     def __init__(self, found: bool = ..., value: _Optional[bytes] = ..., receipt: _Optional[_Union[Receipt, _Mapping]] = ..., expires_ns: _Optional[int] = ..., siblings: _Optional[_Iterable[_Union[Sibling, _Mapping]]] = ..., sibling_count: _Optional[int] = ..., context: _Optional[bytes] = ..., trace: _Optional[_Iterable[_Union[TraceStep, _Mapping]]] = ..., total_ns: _Optional[int] = ...) -> None: ...
 
 class Sibling(_message.Message):
-    __slots__ = ("value", "stamp", "expires_ns")
+    __slots__ = ("value", "stamp", "expires_ns", "counter")
     VALUE_FIELD_NUMBER: _ClassVar[int]
     STAMP_FIELD_NUMBER: _ClassVar[int]
     EXPIRES_NS_FIELD_NUMBER: _ClassVar[int]
+    COUNTER_FIELD_NUMBER: _ClassVar[int]
     value: bytes
     stamp: bytes
     expires_ns: int
-    def __init__(self, value: _Optional[bytes] = ..., stamp: _Optional[bytes] = ..., expires_ns: _Optional[int] = ...) -> None: ...
+    counter: bool
+    def __init__(self, value: _Optional[bytes] = ..., stamp: _Optional[bytes] = ..., expires_ns: _Optional[int] = ..., counter: bool = ...) -> None: ...
 
 class PutRequest(_message.Message):
     __slots__ = ("header", "key", "value", "w", "r", "attempt", "ttl_ms", "time_ns", "mode", "context", "trace")
@@ -251,6 +253,36 @@ class CasResponse(_message.Message):
     receipt: Receipt
     current: CasResponse.Version
     def __init__(self, applied: bool = ..., receipt: _Optional[_Union[Receipt, _Mapping]] = ..., current: _Optional[_Union[CasResponse.Version, _Mapping]] = ...) -> None: ...
+
+class IncrementRequest(_message.Message):
+    __slots__ = ("header", "key", "by", "w", "attempt", "mode", "trace")
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    BY_FIELD_NUMBER: _ClassVar[int]
+    W_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    MODE_FIELD_NUMBER: _ClassVar[int]
+    TRACE_FIELD_NUMBER: _ClassVar[int]
+    header: RequestHeader
+    key: bytes
+    by: int
+    w: Quorum
+    attempt: Attempt
+    mode: QuorumMode
+    trace: bool
+    def __init__(self, header: _Optional[_Union[RequestHeader, _Mapping]] = ..., key: _Optional[bytes] = ..., by: _Optional[int] = ..., w: _Optional[_Union[Quorum, _Mapping]] = ..., attempt: _Optional[_Union[Attempt, _Mapping]] = ..., mode: _Optional[_Union[QuorumMode, str]] = ..., trace: bool = ...) -> None: ...
+
+class IncrementResponse(_message.Message):
+    __slots__ = ("value", "receipt", "trace", "total_ns")
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    RECEIPT_FIELD_NUMBER: _ClassVar[int]
+    TRACE_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_NS_FIELD_NUMBER: _ClassVar[int]
+    value: int
+    receipt: Receipt
+    trace: _containers.RepeatedCompositeFieldContainer[TraceStep]
+    total_ns: int
+    def __init__(self, value: _Optional[int] = ..., receipt: _Optional[_Union[Receipt, _Mapping]] = ..., trace: _Optional[_Iterable[_Union[TraceStep, _Mapping]]] = ..., total_ns: _Optional[int] = ...) -> None: ...
 
 class GetOutcomeRequest(_message.Message):
     __slots__ = ("header", "key", "request_id", "since_ns", "lower_ns")
@@ -425,20 +457,22 @@ class Receipt(_message.Message):
 class SessionRequest(_message.Message):
     __slots__ = ("ops",)
     class Op(_message.Message):
-        __slots__ = ("id", "get", "put", "delete", "cas", "get_outcome")
+        __slots__ = ("id", "get", "put", "delete", "cas", "get_outcome", "increment")
         ID_FIELD_NUMBER: _ClassVar[int]
         GET_FIELD_NUMBER: _ClassVar[int]
         PUT_FIELD_NUMBER: _ClassVar[int]
         DELETE_FIELD_NUMBER: _ClassVar[int]
         CAS_FIELD_NUMBER: _ClassVar[int]
         GET_OUTCOME_FIELD_NUMBER: _ClassVar[int]
+        INCREMENT_FIELD_NUMBER: _ClassVar[int]
         id: int
         get: GetRequest
         put: PutRequest
         delete: DeleteRequest
         cas: CasRequest
         get_outcome: GetOutcomeRequest
-        def __init__(self, id: _Optional[int] = ..., get: _Optional[_Union[GetRequest, _Mapping]] = ..., put: _Optional[_Union[PutRequest, _Mapping]] = ..., delete: _Optional[_Union[DeleteRequest, _Mapping]] = ..., cas: _Optional[_Union[CasRequest, _Mapping]] = ..., get_outcome: _Optional[_Union[GetOutcomeRequest, _Mapping]] = ...) -> None: ...
+        increment: IncrementRequest
+        def __init__(self, id: _Optional[int] = ..., get: _Optional[_Union[GetRequest, _Mapping]] = ..., put: _Optional[_Union[PutRequest, _Mapping]] = ..., delete: _Optional[_Union[DeleteRequest, _Mapping]] = ..., cas: _Optional[_Union[CasRequest, _Mapping]] = ..., get_outcome: _Optional[_Union[GetOutcomeRequest, _Mapping]] = ..., increment: _Optional[_Union[IncrementRequest, _Mapping]] = ...) -> None: ...
     OPS_FIELD_NUMBER: _ClassVar[int]
     ops: _containers.RepeatedCompositeFieldContainer[SessionRequest.Op]
     def __init__(self, ops: _Optional[_Iterable[_Union[SessionRequest.Op, _Mapping]]] = ...) -> None: ...
@@ -446,7 +480,7 @@ class SessionRequest(_message.Message):
 class SessionResponse(_message.Message):
     __slots__ = ("answers",)
     class Answer(_message.Message):
-        __slots__ = ("id", "get", "put", "delete", "error", "cas", "get_outcome")
+        __slots__ = ("id", "get", "put", "delete", "error", "cas", "get_outcome", "increment")
         ID_FIELD_NUMBER: _ClassVar[int]
         GET_FIELD_NUMBER: _ClassVar[int]
         PUT_FIELD_NUMBER: _ClassVar[int]
@@ -454,6 +488,7 @@ class SessionResponse(_message.Message):
         ERROR_FIELD_NUMBER: _ClassVar[int]
         CAS_FIELD_NUMBER: _ClassVar[int]
         GET_OUTCOME_FIELD_NUMBER: _ClassVar[int]
+        INCREMENT_FIELD_NUMBER: _ClassVar[int]
         id: int
         get: GetResponse
         put: PutResponse
@@ -461,7 +496,8 @@ class SessionResponse(_message.Message):
         error: ErrorDetail
         cas: CasResponse
         get_outcome: GetOutcomeResponse
-        def __init__(self, id: _Optional[int] = ..., get: _Optional[_Union[GetResponse, _Mapping]] = ..., put: _Optional[_Union[PutResponse, _Mapping]] = ..., delete: _Optional[_Union[DeleteResponse, _Mapping]] = ..., error: _Optional[_Union[ErrorDetail, _Mapping]] = ..., cas: _Optional[_Union[CasResponse, _Mapping]] = ..., get_outcome: _Optional[_Union[GetOutcomeResponse, _Mapping]] = ...) -> None: ...
+        increment: IncrementResponse
+        def __init__(self, id: _Optional[int] = ..., get: _Optional[_Union[GetResponse, _Mapping]] = ..., put: _Optional[_Union[PutResponse, _Mapping]] = ..., delete: _Optional[_Union[DeleteResponse, _Mapping]] = ..., error: _Optional[_Union[ErrorDetail, _Mapping]] = ..., cas: _Optional[_Union[CasResponse, _Mapping]] = ..., get_outcome: _Optional[_Union[GetOutcomeResponse, _Mapping]] = ..., increment: _Optional[_Union[IncrementResponse, _Mapping]] = ...) -> None: ...
     ANSWERS_FIELD_NUMBER: _ClassVar[int]
     answers: _containers.RepeatedCompositeFieldContainer[SessionResponse.Answer]
     def __init__(self, answers: _Optional[_Iterable[_Union[SessionResponse.Answer, _Mapping]]] = ...) -> None: ...
