@@ -8,6 +8,7 @@ mod finish;
 mod flood;
 mod host;
 mod keeper;
+mod late;
 mod life;
 mod nemesis;
 mod network;
@@ -34,7 +35,7 @@ use roundtable::types::{Key, OpId, Stamp, Time};
 
 use crate::client::Client;
 use crate::judge::{
-    Answers, Births, Checker, Durability, Finding, Monotonic, Moves, Schema, Stamps,
+    Answers, Births, Checker, Durability, Finding, Floors, Monotonic, Moves, Schema, Stamps,
 };
 use crate::plan::{Fault, MS, OPERATIONS_MIN, Plan, SECOND};
 use crate::totals::Totals;
@@ -44,6 +45,7 @@ pub(crate) use causal::CausalPlan;
 pub(crate) use flood::FloodPlan;
 use host::{Host, WallClock};
 pub(crate) use keeper::{KeeperPlan, grows};
+pub(crate) use late::LatePlan;
 use network::Network;
 use queue::Queue;
 pub(crate) use register::RegisterPlan;
@@ -97,6 +99,8 @@ pub(crate) enum Happening {
     RegisterBack { host: usize, index: usize, tries: u32 },
     AlwaysSloppy,
     Flood,
+    Stall,
+    Twin,
     Peace,
     Verify,
     ComeHome { since: u64 },
@@ -159,6 +163,8 @@ pub(crate) struct World {
     register: register::RegisterUse,
     topology: topology::TopologyUse,
     keeper: keeper::KeeperUse,
+    late: late::LateUse,
+    floors: Floors,
     durability: Durability,
     stamps: Stamps,
     monotonic: Monotonic,
@@ -217,6 +223,8 @@ impl World {
             register: register::RegisterUse::new(seed, plan.register),
             topology: topology::TopologyUse::new(seed, plan.topology),
             keeper: keeper::KeeperUse::new(seed),
+            late: late::LateUse::new(seed),
+            floors: Floors::default(),
             durability: Durability::default(),
             stamps: Stamps::default(),
             monotonic: Monotonic::default(),
@@ -248,6 +256,7 @@ impl World {
         self.schedule_always_sloppy();
         self.schedule_topology();
         self.schedule_keeper();
+        self.schedule_late();
         self.queue.push(self.plan.turmoil, Happening::Peace);
         while self.stage < Stage::Over && self.findings.is_empty() {
             let Some((at, happening)) = self.queue.pop() else { break };
@@ -309,6 +318,8 @@ impl World {
             }
             Happening::AlwaysSloppy => self.make_always_sloppy(),
             Happening::Flood => self.flood(),
+            Happening::Stall => self.stall(),
+            Happening::Twin => self.write_twins(),
             Happening::Peace => self.peace(),
             Happening::Verify => self.verify(),
             Happening::ComeHome { since } => self.come_home(since),
