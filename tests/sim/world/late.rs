@@ -27,9 +27,11 @@ use super::{Happening, KeeperPlan, RepairPlan, Stage, TopologyPlan, World};
 /// Below this nothing comes late by intention: planted bugs are recorded there.
 const LATE_FROM: u64 = 30_000;
 /// Drawn so that no seed that is kept for what it once found becomes another.
-const SALT: u64 = 0x6c61_7465_0000_0000;
+const SALT: u64 = 0x6c61_7465_0000_001c;
 /// Keys of writes of which there are two.
 const TWINS: usize = 12;
+/// Share of writes with a time of the client's, at least.
+const TIMED_MIN: f64 = 0.2;
 /// What was started is forgotten by a node that starts anew.
 const ORDER_EVERY: u64 = 6 * SECOND;
 /// Everything that was held back is there so long before faults stop.
@@ -113,8 +115,8 @@ impl LatePlan {
             repair,
             stalls: purges.then(|| rng.u64(SECOND..4 * SECOND)),
             twins: (!purges && !turns).then(|| rng.u64(100 * MS..SECOND)),
-            turns: if turns { 0.2 + rng.f64() * 0.8 } else { 0.0 },
-            forgets: if turns && rng.bool() { 0.01 + rng.f64() * 0.1 } else { 0.0 },
+            turns: if turns { 0.5 + rng.f64() * 0.5 } else { 0.0 },
+            forgets: if turns && rng.bool() { 0.02 + rng.f64() * 0.1 } else { 0.0 },
             mirror_every: Duration::from_millis(rng.u64(5_000..60_000)),
             deletes: if purges { 0.3 + rng.f64() * 0.4 } else { rng.f64() * 0.3 },
         })
@@ -128,8 +130,14 @@ impl LatePlan {
 
     /// What clients do: keys are left alone for longer than a delete waits.
     pub(crate) fn clients(&self, plan: ClientPlan) -> ClientPlan {
-        let hot_keys = if self.stalls.is_some() { 12 } else { plan.hot_keys };
-        ClientPlan { hot_keys, deletes: self.deletes, ..plan }
+        let deletes = self.deletes;
+        match self.stalls {
+            // Times that clients give are late as well: up to three seconds.
+            Some(_) => {
+                ClientPlan { hot_keys: 12, timed: plan.timed.max(TIMED_MIN), deletes, ..plan }
+            }
+            None => ClientPlan { deletes, ..plan },
+        }
     }
 
     /// How often mirrors are made equal.
@@ -246,19 +254,20 @@ impl World {
         if state.topology.plan.is_none() || self.late.rng.f64() >= plan.turns {
             return;
         }
-        let units = state.classes.iter().flat_map(|class| {
+        let read = state.classes.iter().flat_map(|class| {
             let read = class.moves.iter().filter(|moving| moving.phase == MovePhase::ReadNew);
-            read.map(|moving| Unit { class: class.id, partition: moving.partition })
+            read.map(|moving| (Unit { class: class.id, partition: moving.partition }, moving))
         });
-        let units: Vec<Unit> = units.collect();
-        if units.is_empty() {
+        let read: Vec<_> = read.collect();
+        if read.is_empty() {
             return;
         }
-        let unit = units[self.late.rng.usize(..units.len())];
+        let (unit, moving) = read[self.late.rng.usize(..read.len())];
         let mut pair = state.owners(unit).to_vec();
         self.late.rng.shuffle(&mut pair);
-        // Those without a seat first: the others must be able to decide.
-        pair.sort_by_key(|id| state.council.contains(id));
+        // Those first who were owners before, since the old set is not given up without them; then those without a
+        // seat, since the others must be able to decide.
+        pair.sort_by_key(|id| (!moving.other.contains(id), state.council.contains(id)));
         pair.truncate(2);
         let seated = state.council.iter().filter(|id| !pair.contains(id)).count();
         let late = self.late.rng.u64(300 * MS..3 * SECOND);
@@ -286,7 +295,7 @@ impl World {
     }
 
     /// A council member loses power right after it has said something that it rests on: a proposer whose question
-    /// has come to one other alone, or an acceptor whose disk has yet to be done.
+    /// has come to one other alone, or an acceptor whose disk has yet to be done if it answers too early.
     pub(super) fn aim_at_decree(&mut self, host: usize, to: NodeId, message: &PeerMessage) {
         let Some(plan) = self.plan.late.filter(|plan| plan.forgets > 0.0) else { return };
         let PeerMessage::Decree(decree) = message else { return };
@@ -307,8 +316,13 @@ impl World {
                 }
                 self.later(0, Happening::Nemesis(Strike::Forget(host, links, long)));
             }
-            DecreeMessage::Promise { .. } | DecreeMessage::Accepted { .. } => {
-                self.later(0, Happening::Nemesis(Strike::Forget(host, Vec::new(), 0)));
+            // Whoever asked decides by it, and cannot say so.
+            DecreeMessage::Accepted { .. } => {
+                let long = self.late.rng.u64(500 * MS..4 * SECOND);
+                self.late.apart_until = self.now + long;
+                let others = (0..self.hosts.len()).filter(|other| *other != machine(to));
+                let links = others.map(|other| (machine(to), other)).collect();
+                self.later(0, Happening::Nemesis(Strike::Forget(host, links, long)));
             }
             _ => return,
         }
