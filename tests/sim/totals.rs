@@ -150,6 +150,8 @@ totals! {
     stalls,
     /// Writes of which there are two that differ in their time to live.
     twins,
+    /// Writes with a time at or below the floor of a unit that begins to move.
+    late_puts,
     /// Plans that were turned round while owners of a move were kept behind.
     turned,
     /// Council members that lost power right after they had said something.

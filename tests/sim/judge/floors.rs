@@ -61,6 +61,11 @@ impl Floors {
         *highest = (*highest).max(record.floor);
     }
 
+    /// The highest floor of a unit that any disk has.
+    pub(crate) fn highest(&self, unit: Unit) -> Stamp {
+        self.highest.get(&unit).copied().unwrap_or_default()
+    }
+
     /// A member hears of what its disk holds.
     pub(crate) fn learns(&mut self, member: NodeId, states: &[(Unit, FloorState)]) {
         for (unit, state) in states {

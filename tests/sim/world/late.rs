@@ -13,7 +13,8 @@ use roundtable::message::{
     RepairScope, TimeToLive,
 };
 use roundtable::types::{
-    ClusterState, Epoch, Key, MovePhase, NodeId, RequestId, TraceId, Unit, Value, WallTime,
+    ClassId, ClusterState, Epoch, Key, Move, MovePhase, NodeId, RequestId, Stamp, TraceId, Unit,
+    Value, WallTime,
 };
 
 use crate::judge::{Checker, Owned};
@@ -22,6 +23,7 @@ use crate::plan::{ClientPlan, Fault, MS, SECOND, exponential};
 use super::host::{machine, member};
 use super::nemesis::Strike;
 use super::schema::Asked;
+use super::traffic::unit;
 use super::{Happening, KeeperPlan, RepairPlan, Stage, TopologyPlan, World};
 
 /// Below this nothing comes late by intention: planted bugs are recorded there.
@@ -30,6 +32,8 @@ const LATE_FROM: u64 = 30_000;
 const SALT: u64 = 0x6c61_7465_0000_001c;
 /// Keys of writes of which there are two.
 const TWINS: usize = 12;
+/// Writes below the floor of a unit that begins to move.
+const LATE_PUTS: usize = 6;
 /// Share of writes with a time of the client's, at least.
 const TIMED_MIN: f64 = 0.2;
 /// What was started is forgotten by a node that starts anew.
@@ -69,12 +73,24 @@ pub(crate) struct LateUse {
     apart_until: u64,
     /// When comparisons are started again.
     order_at: u64,
+    /// Two owners hear everything late until then.
+    held_until: u64,
+    /// Units that began to move, and had writes below their floor.
+    put: BTreeSet<(Unit, Epoch)>,
 }
 
 impl LateUse {
     pub(super) fn new(seed: u64) -> LateUse {
         let rng = Rng::with_seed(seed ^ 0x7570_746f_7065_6163);
-        LateUse { rng, twins: 0, newest: Epoch(0), apart_until: 0, order_at: 0 }
+        LateUse {
+            rng,
+            twins: 0,
+            newest: Epoch(0),
+            apart_until: 0,
+            order_at: 0,
+            held_until: 0,
+            put: BTreeSet::new(),
+        }
     }
 }
 
@@ -109,14 +125,16 @@ impl LatePlan {
             deaths: 0.0,
             strays: 0.0,
         };
+        let forgets = turns && rng.bool();
         Some(LatePlan {
-            founders: rng.usize(4..=5),
+            // With three seats of which one forgets, two others decide.
+            founders: if forgets { 3 } else { rng.usize(4..=5) },
             topology: (purges || turns).then_some(topology),
             repair,
             stalls: purges.then(|| rng.u64(SECOND..4 * SECOND)),
             twins: (!purges && !turns).then(|| rng.u64(100 * MS..SECOND)),
-            turns: if turns { 0.5 + rng.f64() * 0.5 } else { 0.0 },
-            forgets: if turns && rng.bool() { 0.02 + rng.f64() * 0.1 } else { 0.0 },
+            turns: if turns && !forgets { 0.5 + rng.f64() * 0.5 } else { 0.0 },
+            forgets: if forgets { 0.02 + rng.f64() * 0.1 } else { 0.0 },
             mirror_every: Duration::from_millis(rng.u64(5_000..60_000)),
             deletes: if purges { 0.3 + rng.f64() * 0.4 } else { rng.f64() * 0.3 },
         })
@@ -243,43 +261,97 @@ impl World {
         }
     }
 
-    /// A node acts by a state that nobody acted by before: of moves that have just turned to the new owners, some
-    /// are turned back while two of these hear everything late.
+    /// A node acts by a state that nobody acted by before. Of units that begin to move, two owners hear everything
+    /// late; when the unit turns to its new owners, the plan is rolled back.
     pub(super) fn aim_late(&mut self, state: &ClusterState) {
         let Some(plan) = self.plan.late.filter(|_| self.stage == Stage::Turmoil) else { return };
         if state.epoch <= self.late.newest {
             return;
         }
         self.late.newest = state.epoch;
-        if state.topology.plan.is_none() || self.late.rng.f64() >= plan.turns {
+        if state.topology.plan.is_none() {
             return;
         }
-        let read = state.classes.iter().flat_map(|class| {
-            let read = class.moves.iter().filter(|moving| moving.phase == MovePhase::ReadNew);
-            read.map(|moving| (Unit { class: class.id, partition: moving.partition }, moving))
-        });
-        let read: Vec<_> = read.collect();
-        if read.is_empty() {
-            return;
+        let moves = |phase: MovePhase| {
+            let all = state
+                .classes
+                .iter()
+                .flat_map(|class| class.moves.iter().map(move |moving| (class.id, moving)));
+            let of_phase = all.filter(move |(_, moving): &(ClassId, &Move)| moving.phase == phase);
+            of_phase.filter(move |(_, moving)| phase == MovePhase::ReadNew || !moving.was_read)
+        };
+        let begun: Vec<(Unit, &Move)> = moves(MovePhase::ReadOld)
+            .map(|(class, moving)| (Unit { class, partition: moving.partition }, moving))
+            .collect();
+        if plan.stalls.is_some() {
+            return self.put_late(&begun);
         }
-        let (unit, moving) = read[self.late.rng.usize(..read.len())];
-        let mut pair = state.owners(unit).to_vec();
+        if self.now < self.late.held_until {
+            if moves(MovePhase::ReadNew).next().is_some() {
+                let back = self.late.rng.u64(..30 * MS);
+                self.later(back, Happening::TurnPlan(PlanChange::RollBack));
+                self.totals.turned += 1;
+            }
+        } else if !begun.is_empty() && self.late.rng.f64() < plan.turns {
+            let (unit, moving) = begun[self.late.rng.usize(..begun.len())];
+            self.keep_both_behind(state, (unit, moving));
+        }
+    }
+
+    /// Two owners of a unit that has begun to move, and stay, hear everything late from now on: neither set can
+    /// be given up before they have heard that it is.
+    fn keep_both_behind(&mut self, state: &ClusterState, (unit, moving): (Unit, &Move)) {
+        let stays = |id: &&NodeId| moving.other.contains(id);
+        let mut pair: Vec<NodeId> = state.owners(unit).iter().filter(stays).copied().collect();
         self.late.rng.shuffle(&mut pair);
-        // Those first who were owners before, since the old set is not given up without them; then those without a
-        // seat, since the others must be able to decide.
-        pair.sort_by_key(|id| (!moving.other.contains(id), state.council.contains(id)));
+        pair.sort_by_key(|id| state.council.contains(id));
         pair.truncate(2);
         let seated = state.council.iter().filter(|id| !pair.contains(id)).count();
-        let late = self.late.rng.u64(300 * MS..3 * SECOND);
-        let long = self.late.rng.u64(SECOND..3 * SECOND);
+        let late = self.late.rng.u64(200 * MS..SECOND);
+        let long = self.late.rng.u64(2 * SECOND..6 * SECOND);
         let over = self.now + late + long + BEFORE_PEACE;
-        if seated * 2 <= state.council.len() || over > self.plan.turmoil {
+        let can_decide = seated * 2 > state.council.len();
+        if pair.len() == 2 && can_decide && over < self.plan.turmoil {
+            self.late.held_until = self.now + long;
+            self.hold_back(&pair, (late, long));
+        }
+    }
+
+    /// Clients give writes times at or below the floor of units that begin to move: who comes has yet to hear of it.
+    fn put_late(&mut self, begun: &[(Unit, &Move)]) {
+        for (unit, _) in begun {
+            let floor = self.floors.highest(*unit);
+            let is_new = floor > Stamp::ZERO && self.late.put.insert((*unit, self.late.newest));
+            if is_new {
+                for _ in 0..LATE_PUTS {
+                    let after = self.late.rng.u64(..60 * MS);
+                    self.later(after, Happening::LatePut { unit: *unit, floor });
+                }
+            }
+        }
+    }
+
+    /// One of them.
+    pub(super) fn late_put(&mut self, of: Unit, floor: Stamp) {
+        let Some(state) = self.state().filter(|_| self.stage == Stage::Turmoil) else { return };
+        let serving: Vec<usize> =
+            (0..self.hosts.len()).filter(|host| self.hosts[*host].serves()).collect();
+        let number = self.late.rng.usize(..1_000);
+        let keys =
+            (number..number + 1_000).map(|number| Key::new(format!("l{number}")).expect("short"));
+        let Some(key) = keys.into_iter().find(|key| unit(&state, key) == Some(of)) else { return };
+        if serving.is_empty() {
             return;
         }
-        self.hold_back(&pair, (late, long));
-        let back = self.late.rng.u64(..50 * MS);
-        self.later(back, Happening::TurnPlan(PlanChange::RollBack));
-        self.totals.turned += 1;
+        self.totals.late_puts += 1;
+        let host = serving[self.late.rng.usize(..serving.len())];
+        let id = RequestId(u128::from(self.late.rng.u64(1..)));
+        let time = WallTime(floor.time.0 - self.late.rng.u64(..SECOND));
+        let body = self.twin(&key, (id, time), 1);
+        self.ask_about_tables(host, Asked::Late, |deadline, op| {
+            let (trace, principal) = (TraceId(0), Principal::Anonymous);
+            Event::Client { op, request: ClientRequest { deadline, trace, principal, body } }
+        });
     }
 
     /// What comes to these from others is late, for so long.

@@ -31,7 +31,7 @@ use roundtable::load::history::History;
 use roundtable::message::{
     ClientResult, DiskAnswer, DiskError, DiskToken, HelloRefusal, PeerMessage, PlanChange,
 };
-use roundtable::types::{Key, OpId, Stamp, Time};
+use roundtable::types::{Key, OpId, Stamp, Time, Unit};
 
 use crate::client::Client;
 use crate::judge::{
@@ -101,6 +101,7 @@ pub(crate) enum Happening {
     Flood,
     Stall,
     Twin,
+    LatePut { unit: Unit, floor: Stamp },
     Peace,
     Verify,
     ComeHome { since: u64 },
@@ -320,6 +321,7 @@ impl World {
             Happening::Flood => self.flood(),
             Happening::Stall => self.stall(),
             Happening::Twin => self.write_twins(),
+            Happening::LatePut { unit, floor } => self.late_put(unit, floor),
             Happening::Peace => self.peace(),
             Happening::Verify => self.verify(),
             Happening::ComeHome { since } => self.come_home(since),

@@ -59,7 +59,8 @@ fn told_while_read(waits_for_builder: bool, mutant: Option<&'static str>) -> Res
     let undone = Undone::now(shared);
     let mut counted = Counted::new(UNIT, &undone);
     counted.batch.put(&key, &record::encode(&record));
-    shared.submit_quietly(counted.batch, Durability::Default, Box::new(|_| ())).unwrap();
+    let submitted = shared.submit_quietly(counted.batch, Durability::Default, Box::new(|_| ()));
+    assert!(submitted.is_ok());
     std::thread::scope(|scope| {
         let builder = scope.spawn(|| {
             let _armed = mutant.map(arm_mutant);
