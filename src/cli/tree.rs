@@ -46,6 +46,8 @@ pub(crate) async fn run(
     };
     let client = client?;
     let (mut units, mut after) = (Vec::new(), None);
+    // It waits for its share of what comparisons may cost, which can take minutes.
+    let progress = output.progress(None);
     loop {
         let mut request = client.repair_diff(&args.second);
         if context.table() != "default" {
@@ -57,10 +59,13 @@ pub(crate) async fn run(
         let answer = request.await?;
         units.extend(answer.differences);
         after = answer.next;
+        progress.tick();
+        progress.set_message(format!("{} units compared", units.len()));
         if after.is_none() {
             break;
         }
     }
+    progress.finish_and_clear();
     show(&args, &units, output)?;
     let unknown = units.iter().filter(|unit| unit.found == "unknown").count();
     match unknown {

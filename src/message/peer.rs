@@ -246,7 +246,8 @@ pub struct ProbeFacts {
     /// and what it let in before is durable.
     pub acknowledged: Epoch,
     /// How it is filled, in units it has become an owner of and that are on the move; at most
-    /// [`FILL_NEWS_MAX`](crate::types::limits::FILL_NEWS_MAX).
+    /// [`FILL_NEWS_MAX`](crate::types::limits::FILL_NEWS_MAX). Where there are more, those that are complete come first,
+    /// and each probe tells others of the rest.
     pub fills: Vec<FillNews>,
     /// The sender holds nothing in custody at or below this, and takes no such thing into it.
     pub custody_clear: Stamp,

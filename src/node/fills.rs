@@ -168,6 +168,8 @@ impl Fills {
     }
 }
 
+mod told;
+
 impl Node {
     /// Whether this replica has all it should have of `unit`: only then is it read, does it promise,
     /// and do its answers to writes tell what came before.
@@ -522,15 +524,13 @@ impl Node {
             };
             (self.own_entry(unit) == Some(entry)).then_some(FillNews { unit, entry, state: told })
         });
-        let mut news: Vec<FillNews> = news.collect();
-        // Those that somebody waits for first.
-        news.sort_by_key(|news| match news.state {
-            FillState::Complete => 0,
-            FillState::Lost => 1,
-            FillState::Filling { .. } => 2,
-        });
-        news.truncate(limits::FILL_NEWS_MAX);
-        news
+        news.collect()
+    }
+
+    /// What of it one probe tells.
+    pub(super) fn fill_news_told(&self, now: Now) -> Vec<FillNews> {
+        let probe = u64::try_from(self.config.probe_interval.as_nanos()).unwrap_or(u64::MAX);
+        told::page(self.fill_news(), now.mono.0 / probe.max(1), limits::FILL_NEWS_MAX)
     }
 
     /// Bytes a second of copies that this node takes; 0 is no bound.

@@ -119,7 +119,7 @@ impl Node {
             custody: self.hints.books.news(),
             unwell: self.members.links().told(now.mono),
             acknowledged: self.topology.acknowledged(),
-            fills: self.fill_news(),
+            fills: self.fill_news_told(now),
             custody_clear: self.floors.custody_clear(),
             long_down: self.long_down(),
             mirror: self.mirror_news(now.wall),

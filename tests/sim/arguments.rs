@@ -28,6 +28,8 @@ pub(crate) struct Arguments {
     pub(crate) base: Option<u64>,
     /// Run only those of the fresh seeds in which members change.
     pub(crate) members: bool,
+    /// Run only those in which things come late.
+    pub(crate) late: bool,
     /// Print the trace.
     pub(crate) trace: bool,
     /// Arm this planted bug.
@@ -54,6 +56,7 @@ impl Arguments {
             seeds: number("KVD_SIM_SEEDS")?.unwrap_or(SEEDS),
             base: number("KVD_SIM_BASE")?,
             members: false,
+            late: false,
             trace: std::env::var("KVD_SIM_TRACE").is_ok_and(|text| text == "1"),
             mutant: None,
             filters: Vec::new(),
@@ -78,6 +81,7 @@ impl Arguments {
                 "--base" => self.base = Some(parse(&next(&mut given, "--base")?, "--base")?),
                 "--trace" => self.trace = true,
                 "--members" => self.members = true,
+                "--late" => self.late = true,
                 "--mutant" => self.mutant = Some(next(&mut given, "--mutant")?),
                 "--search" => self.mode = Mode::Search(next(&mut given, "--search")?),
                 "--hash" => {
@@ -101,8 +105,12 @@ impl Arguments {
 
     /// The seeds from `base` on that were asked for.
     pub(crate) fn fresh(&self, base: u64) -> impl Iterator<Item = u64> + use<> {
-        let members = self.members;
-        let wanted = move |seed: &u64| !members || Plan::draw(*seed).topology.is_some();
+        let (members, late) = (self.members, self.late);
+        let wanted = move |seed: &u64| {
+            let fits =
+                |plan: &Plan| !(members && plan.topology.is_none() || late && plan.late.is_none());
+            !members && !late || fits(&Plan::draw(*seed))
+        };
         (base..base + self.seeds).filter(wanted)
     }
 

@@ -10,7 +10,7 @@ use roundtable::node::NodeConfig;
 use roundtable::types::{Founder, NodeName, Role, Zone};
 
 use crate::world::{
-    CausalPlan, CounterPlan, FloodPlan, KeeperPlan, RegisterPlan, RepairPlan, SchemaPlan,
+    CausalPlan, CounterPlan, FloodPlan, KeeperPlan, LatePlan, RegisterPlan, RepairPlan, SchemaPlan,
     SloppyPlan, TopologyPlan, grows,
 };
 
@@ -133,6 +133,8 @@ pub(crate) struct Plan {
     pub(crate) keeper: Option<KeeperPlan>,
     /// Whether and how owners compare themselves with each other.
     pub(crate) repair: Option<RepairPlan>,
+    /// Whether and how things come late.
+    pub(crate) late: Option<LatePlan>,
     /// How long faults last.
     pub(crate) turmoil: u64,
 }
@@ -234,11 +236,17 @@ impl Plan {
             60..80 => 4,
             _ => 5,
         };
+        let late = LatePlan::draw(seed);
+        let nodes = late.map_or(nodes, |late| late.founders);
         let mut faults = draw_faults(&mut rng, nodes);
+        late.iter().for_each(|late| late.spare(&mut faults));
         let sloppy = SloppyPlan::draw(seed);
         let expiring = draw_expiring(seed, &faults);
         let mut configs = draw_configs(&mut rng, nodes);
-        let topology = TopologyPlan::draw(seed, nodes);
+        let topology = match late.and_then(|late| late.topology) {
+            Some(topology) => Some(topology),
+            None => TopologyPlan::draw(seed, nodes),
+        };
         configs.extend(topology.iter().flat_map(|plan| plan.configs(&configs)).collect::<Vec<_>>());
         configs.iter_mut().for_each(|config| sloppy.bound(config));
         if sloppy.share.is_none() && rots(seed, &faults, nodes) {
@@ -248,9 +256,13 @@ impl Plan {
         } else {
             configs.iter_mut().for_each(|config| config.scrub_period = Duration::ZERO);
         }
-        let repair = RepairPlan::draw(seed);
+        let repair = match late {
+            Some(late) => Some(late.repair),
+            None => RepairPlan::draw(seed),
+        };
         configs.iter_mut().for_each(|config| RepairPlan::bound(repair, config));
         let keeper = KeeperPlan::draw(seed, topology.is_some());
+        let keeper = keeper.map(|keeper| late.map_or(keeper, |late| late.mirrors(keeper)));
         configs.iter_mut().for_each(|config| KeeperPlan::bound(keeper, config));
         configs.iter_mut().for_each(|config| grows(seed, topology.is_some(), config));
         let flood = FloodPlan::draw(seed);
@@ -265,13 +277,21 @@ impl Plan {
             topology,
             keeper,
             register: RegisterPlan::draw(seed, expiring),
-            clients: ClientPlan { expiring, timed: draw_timed(seed), ..draw_clients(&mut rng) },
+            clients: {
+                let plan =
+                    ClientPlan { expiring, timed: draw_timed(seed), ..draw_clients(&mut rng) };
+                match late {
+                    Some(late) => late.clients(plan),
+                    None => plan,
+                }
+            },
             schema: SchemaPlan::draw(seed),
             sloppy: sloppy.share.is_some().then_some(sloppy),
             causal: CausalPlan::draw(seed),
             counters: CounterPlan::draw(seed),
             flood,
             repair,
+            late,
             turmoil: rng.u64(TURMOIL_MIN..TURMOIL_MIN + 8 * SECOND),
             faults,
         }

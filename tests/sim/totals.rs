@@ -146,6 +146,16 @@ totals! {
     flood_refused,
     /// Requests of other clients that a flooded node took in.
     flood_others_served,
+    /// Links that held back what they carried for seconds.
+    stalls,
+    /// Writes of which there are two that differ in their time to live.
+    twins,
+    /// Writes with a time at or below the floor of a unit that begins to move.
+    late_puts,
+    /// Plans that were turned round while owners of a move were kept behind.
+    turned,
+    /// Council members that lost power right after they had said something.
+    forgets,
     /// Tries of operations on a causal table.
     causal_tries,
     /// Those that were further ones.

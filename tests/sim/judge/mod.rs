@@ -4,6 +4,7 @@
 mod answers;
 mod births;
 mod durability;
+mod floors;
 mod keeper;
 mod monotonic;
 mod moves;
@@ -17,6 +18,7 @@ use core::fmt;
 pub(crate) use answers::{Answers, Asked, lost_fault, receipt_fault};
 pub(crate) use births::Births;
 pub(crate) use durability::Durability;
+pub(crate) use floors::{Floors, Owned};
 pub(crate) use keeper::relief_fault;
 pub(crate) use monotonic::Monotonic;
 pub(crate) use moves::Moves;
@@ -71,6 +73,8 @@ pub(crate) enum Checker {
     Placement,
     /// I7, I15: no step of a move before what it rests on is durable.
     Moves,
+    /// I5: nothing is purged before all owners vouch for each other.
+    Floors,
     /// Nobody who lives and can be reached is replaced.
     Keeper,
     /// No panic and no broken assertion.
@@ -103,6 +107,7 @@ impl Checker {
         Checker::Handoff,
         Checker::Placement,
         Checker::Moves,
+        Checker::Floors,
         Checker::Keeper,
         Checker::Panic,
         Checker::Run,
@@ -132,6 +137,7 @@ impl Checker {
             Checker::Handoff => "handoff",
             Checker::Placement => "placement",
             Checker::Moves => "moves",
+            Checker::Floors => "floors",
             Checker::Keeper => "keeper",
             Checker::Panic => "panic",
             Checker::Run => "run",

@@ -22,10 +22,12 @@ pub(crate) struct Moves {
     /// What each disk has acknowledged.
     acknowledged: BTreeMap<NodeId, Epoch>,
     complete: BTreeSet<Entry>,
+    /// What members have lost, durably: the unit, and since when they had owned it.
+    lost: BTreeMap<(NodeId, Unit), Epoch>,
     /// Whom a member has asked for a copy.
     sources: BTreeMap<Entry, BTreeSet<NodeId>>,
-    /// Reads under way, by who is asked, who asks, and the round.
-    reads: BTreeMap<(NodeId, NodeId, RoundId), (Unit, Epoch)>,
+    /// Reads under way, by who is asked, who asks, and the round; and the entry whose data was lost by then.
+    reads: BTreeMap<(NodeId, NodeId, RoundId), (Unit, Epoch, Option<Epoch>)>,
 }
 
 impl Moves {
@@ -40,6 +42,10 @@ impl Moves {
             MetaRecord::Acknowledged(epoch) => self.acknowledges(member, *epoch),
             MetaRecord::Fill(unit, FillRecord { entry, stage: FillStage::Complete }) => {
                 self.complete.insert((member, *unit, *entry));
+                self.lost.remove(&(member, *unit));
+            }
+            MetaRecord::Fill(unit, FillRecord { entry, stage: FillStage::Lost }) => {
+                self.lost.insert((member, *unit), *entry);
             }
             _ => {}
         }
@@ -88,7 +94,8 @@ impl Moves {
 
     /// Somebody asks a member for what it holds.
     pub(crate) fn reads(&mut self, ends: (NodeId, NodeId), round: RoundId, fence: (Unit, Epoch)) {
-        self.reads.insert((ends.0, ends.1, round), fence);
+        let lost = self.lost.get(&(ends.0, fence.0)).copied();
+        self.reads.insert((ends.0, ends.1, round), (fence.0, fence.1, lost));
         if self.reads.len() > ASKED_MAX {
             self.reads.pop_first();
         }
@@ -101,7 +108,8 @@ impl Moves {
         round: RoundId,
         state: &ClusterState,
     ) -> Result<(), String> {
-        let Some((unit, fence)) = self.reads.remove(&(member, to, round)) else { return Ok(()) };
+        let asked = self.reads.remove(&(member, to, round));
+        let Some((unit, fence, lost)) = asked else { return Ok(()) };
         if fence < state.changed_at(unit) {
             let changed_at = state.changed_at(unit);
             return Err(format!(
@@ -109,6 +117,9 @@ impl Moves {
             ));
         }
         let entry = (member, unit, state.entry(unit, member).unwrap_or_default());
+        if lost == Some(entry.2) {
+            return Err(format!("n{member} answers a read of unit {unit}, which it has lost"));
+        }
         if is_filled(state, entry) && !self.complete.contains(&entry) {
             return Err(format!("n{member} answers a read of unit {unit} and is not complete"));
         }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use roundtable::message::{
-    BootRecord, Bound, ErrorCode, FillRecord, FillStage, Hello, MetaRecord, OpError, Phase,
-    Receipt, RoundId, View,
+    BootRecord, Bound, ErrorCode, FillRecord, FillStage, FloorChange, FloorNews, FloorRecord,
+    FloorState, Hello, MetaRecord, OpError, Phase, Receipt, RoundId, View,
 };
 use roundtable::types::{
     Class, ClassId, ClusterState, Decision, DecisionKind, Epoch, Key, Move, MovePhase, NodeId,
@@ -12,8 +12,8 @@ use roundtable::types::{
 };
 
 use super::{
-    Answers, Asked, Births, Durability, Monotonic, Moves, Schema, Stamps, lost_fault,
-    receipt_fault, relief_fault, share_fault, taken_fault,
+    Answers, Asked, Births, Durability, Floors, Monotonic, Moves, Owned, Schema, Stamps,
+    lost_fault, receipt_fault, relief_fault, share_fault, taken_fault,
 };
 
 /// A test of a checker.
@@ -31,6 +31,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("a_second_state_a_second_birth_and_an_old_disk_that_serves_are_found", births),
     ("a_state_that_few_of_its_council_hold_is_found", in_force),
     ("a_step_of_a_move_that_was_not_due_is_found", moves),
+    ("a_floor_that_not_all_have_agreed_on_is_found", floors),
     ("a_member_that_lives_and_is_replaced_is_found", relieved),
     ("a_table_that_is_denied_or_outlives_its_end_is_found", schema),
 ];
@@ -43,6 +44,47 @@ fn passes(what: &str, verdict: Result<(), String>) -> Result<(), String> {
 
 fn found(what: &str, verdict: Result<(), String>) -> Result<(), String> {
     if verdict.is_ok() { Err(format!("{what} should be found")) } else { Ok(()) }
+}
+
+fn floors() -> Result<(), String> {
+    let stamp = |time| Stamp { time: WallTime(time), ..Stamp::ZERO };
+    let unit = Unit { class: ClassId(0), partition: Partition(1) };
+    let owners = [NodeId(1), NodeId(2), NodeId(3)];
+    let owned = Owned { unit, fence: Epoch(4), owners: &owners };
+    let news = |vouched, agreed| FloorNews {
+        unit,
+        fence: Epoch(4),
+        vouched: stamp(vouched),
+        agreed: stamp(agreed),
+        floor: Stamp::ZERO,
+    };
+    let mut floors = Floors::default();
+    let vouched = vec![(NodeId(2), stamp(9)), (NodeId(3), stamp(7))];
+    let record = FloorRecord { vouched, ..FloorRecord::default() };
+    floors.stored(NodeId(1), &[(unit, FloorState { record, voids: 0 })]);
+    found("a word for one it was not equal with", floors.tells(NodeId(1), &news(8, 0), owned))?;
+    passes("a word for all", floors.tells(NodeId(1), &news(7, 0), owned))?;
+    let agree = FloorChange::Agree(stamp(7), Epoch(4), 0);
+    found("one of two has not vouched", floors.changes(NodeId(2), &agree, owned))?;
+    for id in [NodeId(2), NodeId(3)] {
+        let vouched = owners.iter().map(|peer| (*peer, stamp(9))).collect();
+        let record = FloorRecord { vouched, ..FloorRecord::default() };
+        floors.stored(id, &[(unit, FloorState { record, voids: 0 })]);
+        passes("a word for all", floors.tells(id, &news(9, 7), owned))?;
+    }
+    let raise = FloorChange::Raise(stamp(7));
+    passes("all have vouched", floors.changes(NodeId(2), &agree, owned))?;
+    found("one of two has not agreed", floors.changes(NodeId(2), &raise, owned))?;
+    passes("the first agrees as well", floors.tells(NodeId(1), &news(7, 7), owned))?;
+    passes("all have agreed", floors.changes(NodeId(2), &raise, owned))?;
+    let record = FloorRecord { floor: stamp(7), ..FloorRecord::default() };
+    let raised = [(unit, FloorState { record, voids: 0 })];
+    floors.stored(NodeId(2), &raised);
+    floors.learns(NodeId(2), &raised);
+    let (ends, round) = ((NodeId(2), NodeId(4)), RoundId { op: 5, round: 1 });
+    floors.asked(ends, round, unit);
+    found("a page without the floor", floors.gives(ends, round, Stamp::ZERO))?;
+    passes("a page with it", floors.gives(ends, round, stamp(7)))
 }
 
 fn relieved() -> Result<(), String> {
@@ -104,6 +146,13 @@ fn moves() -> Result<(), String> {
     passes("the new set is read", moves.in_force(&read))?;
     moves.reads(ends, round, (unit, Epoch(2)));
     found("an answer from below the fence", moves.answers(ends, round, &read))?;
+    let ends = (NodeId(2), NodeId(1));
+    moves.reads(ends, round, (unit, Epoch(3)));
+    let lost = FillRecord { entry: Epoch(1), stage: FillStage::Lost };
+    moves.stored(NodeId(2), &MetaRecord::Fill(unit, lost));
+    passes("what was asked before it was lost", moves.answers(ends, round, &read))?;
+    moves.reads(ends, round, (unit, Epoch(3)));
+    found("an answer of who has lost it", moves.answers(ends, round, &read))?;
     moves.stored(NodeId(1), &MetaRecord::Acknowledged(Epoch(3)));
     found("a set that goes before it has heard of it", moves.in_force(&ended))?;
     let mut moves = Moves::default();

@@ -2,7 +2,7 @@
 //! machine may die at each of these moments.
 
 use roundtable::message::{
-    DiskAnswer, DiskError, DiskRequest, DiskToken, Event, Kept, WriteOutcome,
+    DiskAnswer, DiskError, DiskRequest, DiskToken, Event, FloorDone, Kept, WriteOutcome,
 };
 use std::sync::Arc;
 
@@ -131,6 +131,9 @@ impl World {
                     None => self.durability.stored(host, &write.key, stamp),
                 }
             }
+            if let Ok(DiskAnswer::Floor(FloorDone::Changed(states))) = &result {
+                self.floors.stored(member(host), states);
+            }
             let state = self.hosts[host].running.as_mut().and_then(|r| r.states.remove(&token));
             if let (Some(state), Ok(_)) = (state, &result) {
                 self.births.stored(member(host), &state);
@@ -163,6 +166,9 @@ impl World {
             format_args!("n{} disk {} -> {result:?}", host + 1, token.0),
         );
         self.totals.disk_errors += u64::from(result.is_err());
+        if let Ok(DiskAnswer::Floor(FloorDone::Changed(states))) = &result {
+            self.floors.learns(member(host), states);
+        }
         self.feed(host, Event::DiskDone { token, result }, Point::DiskDone);
     }
 

@@ -51,6 +51,11 @@ impl KeeperPlan {
         })
     }
 
+    /// The same with mirrors that are made equal to an owner so often.
+    pub(super) fn mirrors(self, mirror_every: Duration) -> KeeperPlan {
+        KeeperPlan { mirror_every, ..self }
+    }
+
     /// Sets how long a node waits, and whether it mirrors: other seeds stay what they are.
     pub(crate) fn bound(plan: Option<KeeperPlan>, config: &mut NodeConfig) {
         config.replace_after = plan.map(|plan| plan.replace_after);

@@ -71,6 +71,7 @@ impl World {
         );
         self.totals.boots += 1;
         self.moves.restored(member(host), &restored);
+        self.floors.restored(member(host), &restored.floors);
         let origin = self.rng.u64(..3600 * SECOND);
         let now = roundtable::types::Now {
             mono: roundtable::types::Time(origin),
@@ -176,6 +177,8 @@ impl World {
                     self.judge(Checker::Stamps, verdict);
                 }
                 self.judge_move(host, to, &message);
+                self.judge_floors(host, to, &message);
+                self.aim_at_decree(host, to, &message);
                 self.send(host, machine(to), message);
             }
             Effect::Reply { op, result } => self.reply(host, op, result),
@@ -194,6 +197,7 @@ impl World {
                     let verdict = self.stamps.gave(member(host), &hint.key, record);
                     self.judge(Checker::Stamps, verdict);
                 }
+                self.judge_changes(host, &request);
                 for state in states(&request) {
                     let verdict = self.births.decided(state);
                     self.judge(Checker::Decree, verdict);
@@ -239,6 +243,9 @@ impl World {
 
     fn completes(&self, host: usize, record: &MetaRecord) -> Result<(), String> {
         let MetaRecord::Fill(unit, record) = record else { return Ok(()) };
+        if record.stage != FillStage::Complete {
+            return Ok(());
+        }
         let state = self.hosts[host].view.as_ref().and_then(|view| view.state.as_ref());
         let Some(state) = state else { return Ok(()) };
         self.moves.completes((member(host), *unit, record.entry), state)
@@ -331,8 +338,11 @@ impl World {
         if self.plan.has(Fault::ClockBack) {
             let back = self.rng.u64(..=self.plan.clock.back_max);
             self.note_clock(host);
-            self.hosts[host].wall.offset -= i64::try_from(back).expect("seconds");
-            self.totals.clocks_back += 1;
+            // Not where the check itself starts a node again.
+            if self.stage < Stage::Verifying {
+                self.hosts[host].wall.offset -= i64::try_from(back).expect("seconds");
+                self.totals.clocks_back += 1;
+            }
         }
         self.answers.died(host);
         for (from, to) in self.network.reset(host) {
@@ -370,7 +380,9 @@ pub(super) fn of_moves(request: &DiskRequest) -> Vec<MetaRecord> {
     };
     let rests = |record: &&MetaRecord| match record {
         MetaRecord::Acknowledged(_) => true,
-        MetaRecord::Fill(_, record) => record.stage == FillStage::Complete,
+        MetaRecord::Fill(_, record) => {
+            matches!(record.stage, FillStage::Complete | FillStage::Lost)
+        }
         _ => false,
     };
     records.iter().filter(rests).cloned().collect()

@@ -9,6 +9,7 @@ mod finish;
 mod flood;
 mod host;
 mod keeper;
+mod late;
 mod life;
 mod nemesis;
 mod network;
@@ -31,11 +32,11 @@ use roundtable::load::history::History;
 use roundtable::message::{
     ClientResult, DiskAnswer, DiskError, DiskToken, HelloRefusal, PeerMessage, PlanChange,
 };
-use roundtable::types::{Key, OpId, Stamp, Time};
+use roundtable::types::{Key, OpId, Stamp, Time, Unit};
 
 use crate::client::Client;
 use crate::judge::{
-    Answers, Births, Checker, Durability, Finding, Monotonic, Moves, Schema, Stamps,
+    Answers, Births, Checker, Durability, Finding, Floors, Monotonic, Moves, Schema, Stamps,
 };
 use crate::plan::{Fault, MS, OPERATIONS_MIN, Plan, SECOND};
 use crate::totals::Totals;
@@ -46,6 +47,7 @@ pub(crate) use counter::{CounterPlan, Tallies};
 pub(crate) use flood::FloodPlan;
 use host::{Host, WallClock};
 pub(crate) use keeper::{KeeperPlan, grows};
+pub(crate) use late::LatePlan;
 use network::Network;
 use queue::Queue;
 pub(crate) use register::RegisterPlan;
@@ -104,6 +106,9 @@ pub(crate) enum Happening {
     RegisterBack { host: usize, index: usize, tries: u32 },
     AlwaysSloppy,
     Flood,
+    Stall,
+    Twin,
+    LatePut { unit: Unit, floor: Stamp },
     Peace,
     Verify,
     ComeHome { since: u64 },
@@ -167,6 +172,8 @@ pub(crate) struct World {
     register: register::RegisterUse,
     topology: topology::TopologyUse,
     keeper: keeper::KeeperUse,
+    late: late::LateUse,
+    floors: Floors,
     durability: Durability,
     stamps: Stamps,
     monotonic: Monotonic,
@@ -226,6 +233,8 @@ impl World {
             register: register::RegisterUse::new(seed, plan.register),
             topology: topology::TopologyUse::new(seed, plan.topology),
             keeper: keeper::KeeperUse::new(seed),
+            late: late::LateUse::new(seed),
+            floors: Floors::default(),
             durability: Durability::default(),
             stamps: Stamps::default(),
             monotonic: Monotonic::default(),
@@ -258,6 +267,7 @@ impl World {
         self.schedule_always_sloppy();
         self.schedule_topology();
         self.schedule_keeper();
+        self.schedule_late();
         self.queue.push(self.plan.turmoil, Happening::Peace);
         while self.stage < Stage::Over && self.findings.is_empty() {
             let Some((at, happening)) = self.queue.pop() else { break };
@@ -324,6 +334,9 @@ impl World {
             }
             Happening::AlwaysSloppy => self.make_always_sloppy(),
             Happening::Flood => self.flood(),
+            Happening::Stall => self.stall(),
+            Happening::Twin => self.write_twins(),
+            Happening::LatePut { unit, floor } => self.late_put(unit, floor),
             Happening::Peace => self.peace(),
             Happening::Verify => self.verify(),
             Happening::ComeHome { since } => self.come_home(since),

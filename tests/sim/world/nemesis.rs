@@ -46,6 +46,8 @@ pub(crate) enum Strike {
     Die(usize),
     /// A byte of this disk rots.
     Rot(usize),
+    /// A council member loses power and these links are cut, for so long.
+    Forget(usize, Vec<(usize, usize)>, u64),
 }
 
 impl World {
@@ -123,6 +125,7 @@ impl World {
             Strike::Wipe(host) => self.wipe(host),
             Strike::Die(host) => self.die(host),
             Strike::Rot(host) => self.rot(host),
+            Strike::Forget(host, links, long) => self.forget(host, links, long),
         }
     }
 

@@ -27,16 +27,19 @@ const SEEDS_FROM: u64 = 10_000;
 /// What comparisons may take beside their own cadence.
 const EQUAL_WITHIN: u64 = 20 * SECOND;
 
+/// From this interval on an operator starts comparisons in the end.
+const ORDERED_FROM: Duration = Duration::from_secs(100);
+
 /// How owners compare themselves. Drawn apart, so that seeds stay what they are.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RepairPlan {
-    interval: Duration,
-    settle: Duration,
-    rate: u64,
+    pub(super) interval: Duration,
+    pub(super) settle: Duration,
+    pub(super) rate: u64,
     /// Hints that never counted are given up soon.
-    hint_age: Option<Duration>,
+    pub(super) hint_age: Option<Duration>,
     /// How old deletes become before they are purged.
-    purge_slack: Duration,
+    pub(super) purge_slack: Duration,
 }
 
 impl RepairPlan {
@@ -68,7 +71,9 @@ impl RepairPlan {
     }
 
     fn equal_within(&self) -> u64 {
-        let cadence = 3 * self.interval + 2 * self.settle;
+        // An operator has started it where turns are further apart.
+        let turns = if self.interval < ORDERED_FROM { 3 * self.interval } else { Duration::ZERO };
+        let cadence = turns + 2 * self.settle;
         u64::try_from(cadence.as_nanos()).expect("seconds") + EQUAL_WITHIN
     }
 }
@@ -98,6 +103,9 @@ impl World {
             return false;
         }
         self.set_clocks_right();
+        if plan.interval >= ORDERED_FROM {
+            self.order_repair();
+        }
         if self.now > since + plan.equal_within() / 2 {
             self.undo_own_rot();
         }

@@ -48,6 +48,8 @@ pub(crate) enum Asked {
     Counter { client: usize, serial: u64 },
     /// A read of a counter at the end.
     CounterBack { of: super::Tallies, op: CounterOp },
+    /// Something whose answer shows in what replicas hold.
+    Late,
     /// The creation of the linearizable table.
     RegisterTable,
     /// A try of a client of the linearizable table.
@@ -241,6 +243,7 @@ impl World {
             Asked::RegisterBack { op, place, tries } => {
                 self.register_read_back(op, (place, tries), result);
             }
+            Asked::Late => {}
             Asked::Flood { client } => self.flood_answered(host, client, result),
             Asked::Topology(asked) => self.topology_answered(asked, result),
             Asked::Change { id, change } => self.changed(host, (id, change), result),

@@ -2,7 +2,7 @@
 //! and cuts, and carrying messages while they stand.
 
 use roundtable::control::admission;
-use roundtable::message::{Event, Hello, HelloRefusal, LifeAnswer, PeerMessage};
+use roundtable::message::{CopyMessage, Event, Hello, HelloRefusal, LifeAnswer, PeerMessage};
 
 use crate::plan::{Fault, MS};
 
@@ -62,6 +62,11 @@ impl World {
         {
             let fence = (ask.unit, ask.changed_at);
             self.moves.reads((member(to), member(from)), ask.round, fence);
+        }
+        if let PeerMessage::Copy(copy) = &message
+            && let CopyMessage::Ask(ask) = &**copy
+        {
+            self.floors.asked((member(to), member(from)), ask.round, ask.unit);
         }
         self.feed(to, Event::Peer { from: member(from), message }, Point::Message);
     }

@@ -356,6 +356,7 @@ impl World {
             return;
         }
         self.aim(state);
+        self.aim_late(state);
         for class in &state.classes {
             let sets = class.owners.iter().chain(class.moves.iter().map(|moving| &moving.other));
             for owners in sets {
