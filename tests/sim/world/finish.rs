@@ -5,6 +5,7 @@ use roundtable::load::check::Violation;
 use roundtable::load::history::History;
 use roundtable::message::{DiskAnswer, DiskRequest, TimeToLive};
 use roundtable::types::{Key, Record, Stamp, TableId, WallTime};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -50,6 +51,8 @@ pub(crate) struct Liveness {
     /// How often the end has waited for everybody to hear of the newest epoch.
     epoch_waits: u32,
     scripts: usize,
+    /// Nodes whose bytes were put right in the end, and that were started again.
+    pub(super) restarted: BTreeSet<usize>,
     /// When the last key of a table of the other kinds is read back.
     read_by: u64,
 }

@@ -18,6 +18,8 @@ use super::{Happening, World};
 
 /// How long it may take until what was lost has been filled again.
 const HEALED_WITHIN: u64 = 14 * SECOND;
+/// How long a node is waited for whose bytes were put right in the end.
+const RESTARTED_WITHIN: u64 = 60 * SECOND;
 /// Most bytes that rot in a run.
 const ROTS_MAX: usize = 6;
 
@@ -164,8 +166,16 @@ impl World {
             if running.replica.stats().compaction_error.is_some() && self.undo_rot(host) {
                 self.kill(host);
                 self.start_after(host, SECOND / 10);
+                self.liveness.restarted.insert(host);
             }
         }
+    }
+
+    /// Whether one of those has yet to serve again: what it lacks no read can bring it before.
+    pub(super) fn is_restarting(&self, since: u64) -> bool {
+        let waits =
+            |host: &usize| !self.hosts[*host].serves() && self.hosts[*host].doomed.is_none();
+        self.now < since + RESTARTED_WITHIN && self.liveness.restarted.iter().any(waits)
     }
 
     /// The node's own records stand twice: one bad byte takes none of them.

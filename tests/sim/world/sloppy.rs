@@ -139,6 +139,9 @@ impl World {
             if self.awaits_equality(since) {
                 return;
             }
+            if self.is_restarting(since) {
+                return self.later(100 * MS, Happening::ComeHome { since });
+            }
             self.check_homes();
             return self.begin_reading();
         }
