@@ -19,7 +19,7 @@ use super::{Happening, World};
 /// How long it may take until what was lost has been filled again.
 const HEALED_WITHIN: u64 = 14 * SECOND;
 /// How long a node is waited for whose bytes were put right in the end.
-const RESTARTED_WITHIN: u64 = 90 * SECOND;
+const RESTARTED_WITHIN: u64 = 60 * SECOND;
 /// Most bytes that rot in a run.
 const ROTS_MAX: usize = 6;
 
