@@ -46,8 +46,12 @@ pub(crate) async fn run(
             let whole = u128::from_str_radix(&hash, 16).ok().filter(|_| hash.len() == 32);
             let meant = whole.or(known.filter(|known| hash_text(*known).starts_with(&hash)));
             let meant = meant.ok_or_else(|| {
-                let now = known.map_or_else(|| "nothing".to_owned(), hash_text);
-                Failure::plan_conflict(format!("{hash} is not proposed: what is, is {now}"))
+                let text = match known.map(hash_text) {
+                    Some(known) => format!("{hash} is not proposed: {known} is"),
+                    None => format!("{hash} is not proposed: nothing is"),
+                };
+                let hint = Some("`kvctl grow show` shows what is, and why".to_owned());
+                Failure { hint, ..Failure::plan_conflict(text) }
             })?;
             let topology = client.plans().grow(meant).await?;
             let moves = topology.running.as_ref().map_or(0, |plan| plan.total);

@@ -1,5 +1,8 @@
 //! The HTTP port: liveness, readiness, metrics and a page for people.
 
+use core::convert::Infallible;
+use core::time::Duration;
+use std::future::IntoFuture;
 use std::sync::Arc;
 
 use axum::Router;
@@ -29,8 +32,24 @@ pub(super) async fn serve(
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
         .route("/", get(page))
-        .with_state(handle);
-    axum::serve(listener, router).with_graceful_shutdown(closing.cancelled_owned()).await
+        .with_state(handle.clone());
+    let serving = axum::serve(listener, router).with_graceful_shutdown(closing.cancelled_owned());
+    tokio::select! {
+        ended = serving.into_future() => ended,
+        never = slices(handle) => match never {},
+    }
+}
+
+/// Has what is counted told apart by time.
+async fn slices(handle: Handle) -> Infallible {
+    let mut ends = tokio::time::interval(telemetry::SLICE);
+    let mut began = ends.tick().await;
+    handle.telemetry().end_slice(Duration::ZERO);
+    loop {
+        let now = ends.tick().await;
+        handle.telemetry().end_slice(now - began);
+        began = now;
+    }
 }
 
 fn newest(handle: &Handle) -> Option<Arc<View>> {
@@ -68,6 +87,6 @@ pub(super) fn metrics_answer(text: String) -> Response {
 
 async fn page(State(handle): State<Handle>) -> Response {
     const POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'";
-    let page = status_page::render(newest(&handle).as_deref());
+    let page = status_page::render(newest(&handle).as_deref(), &handle.telemetry().recent());
     ([(header::CONTENT_SECURITY_POLICY, POLICY)], Html(page)).into_response()
 }

@@ -1,6 +1,7 @@
 //! The page a person sees on the HTTP port: what this node is, whom it knows, and who owns how much
 //! of the ring. Plain HTML that works without scripts; says what the node knows and nothing more.
 
+mod requests;
 mod well;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,6 +9,7 @@ use std::fmt::Write;
 
 use crate::message::{Liveness, MemberView, Phase, Placement, View};
 use crate::picture::{PictureMember, PictureMove, RingPicture, ring_svg};
+use crate::telemetry::Slice;
 use crate::types::{ClusterState, NodeId, Partition};
 
 /// What the node says about how far it has come.
@@ -28,10 +30,10 @@ border-bottom:1px solid #ddd}td.n,th.n{text-align:right}code{background:#f3f3f3;
 @media(prefers-color-scheme:dark){body{color:#ddd;background:#181818}td,th{border-color:#444}.bad td{color:#f88}code{background:#333}}\
 svg{max-width:100%;height:auto}";
 
-/// Renders the page.
-pub fn render(view: Option<&View>) -> String {
+/// Renders the page. `recent` has what was asked of the node in the last minutes, the oldest slice first.
+pub fn render(view: Option<&View>, recent: &[Slice]) -> String {
     framed(|page| match view {
-        Some(view) => body(page, view),
+        Some(view) => body(page, view, recent),
         None => page.push_str("<h1>kvd</h1><p>The node is starting.</p>"),
     })
 }
@@ -54,7 +56,7 @@ fn framed(content: impl FnOnce(&mut String)) -> String {
     page
 }
 
-fn body(page: &mut String, view: &View) {
+fn body(page: &mut String, view: &View, recent: &[Slice]) {
     let (phase, why) = phase_text(&view.phase);
     let _ = write!(
         page,
@@ -65,7 +67,7 @@ fn body(page: &mut String, view: &View) {
         if why.is_empty() { String::new() } else { format!(": {}", escape(why)) },
     );
     match &view.state {
-        Some(state) => members(page, view, state),
+        Some(state) => members(page, view, state, recent),
         None => founders(page, view),
     }
 }
@@ -84,7 +86,7 @@ fn founders(page: &mut String, view: &View) {
     page.push_str("</table>");
 }
 
-fn members(page: &mut String, view: &View, state: &ClusterState) {
+fn members(page: &mut String, view: &View, state: &ClusterState, recent: &[Slice]) {
     let _ = write!(
         page,
         "<p>Epoch {}, {} partitions, id <code>{}</code></p><h2>Nodes</h2><table><tr><th>node</th>\
@@ -119,6 +121,7 @@ fn members(page: &mut String, view: &View, state: &ClusterState) {
     }
     page.push_str("</table>");
     well::render(page, view, state);
+    requests::render(page, recent);
     tables(page, state);
     page.push_str("<h2>Ring</h2>");
     page.push_str(&ring_svg(&ring(view, state)));
@@ -201,6 +204,6 @@ mod tests {
 
     #[test]
     fn a_node_without_a_view_is_starting() {
-        assert!(render(None).contains("starting"));
+        assert!(render(None, &[]).contains("starting"));
     }
 }

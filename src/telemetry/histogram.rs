@@ -34,6 +34,14 @@ impl Histogram {
         self.micros.fetch_add(micros, Ordering::Relaxed);
     }
 
+    /// The counts of this moment.
+    pub(super) fn counts(&self) -> Counts {
+        let mut counts = Counts([0; BUCKETS]);
+        let buckets = counts.0.iter_mut().zip(&self.buckets);
+        buckets.for_each(|(count, bucket)| *count = bucket.load(Ordering::Relaxed));
+        counts
+    }
+
     /// Seconds recorded in all.
     pub(super) fn sum_seconds(&self) -> f64 {
         Duration::from_micros(self.micros.load(Ordering::Relaxed)).as_secs_f64()
@@ -52,6 +60,46 @@ impl Histogram {
             })
             .collect()
     }
+}
+
+/// Counts of a moment.
+#[derive(Clone, Debug)]
+pub(super) struct Counts([u64; BUCKETS]);
+
+impl Counts {
+    /// What came since an earlier moment.
+    pub(super) fn since(&self, then: &Counts) -> Counts {
+        let mut made = self.clone();
+        made.0.iter_mut().zip(&then.0).for_each(|(now, then)| *now = now.saturating_sub(*then));
+        made
+    }
+
+    /// All of them.
+    pub(super) fn total(&self) -> u64 {
+        self.0.iter().sum()
+    }
+}
+
+/// A latency that this share of them does not exceed: the upper bound of its bucket. Zero without any.
+#[allow(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a rank, of counts far below 2^52"
+)]
+pub(super) fn quantile(counts: &Counts, share: f64) -> Duration {
+    let rank = ((counts.total() as f64 * share).ceil() as u64).max(1);
+    let mut below = 0;
+    for (count, index) in counts.0.iter().zip(0u32..) {
+        below += count;
+        if below >= rank {
+            let (doubling, step) = (index >> STEPS_LOG2, u64::from(index % (1 << STEPS_LOG2)));
+            return Duration::from_micros(
+                (1 << doubling) + (((step + 1) << doubling) >> STEPS_LOG2),
+            );
+        }
+    }
+    Duration::ZERO
 }
 
 /// The bucket of a latency: its position among powers of two, and the bits below the leading one.

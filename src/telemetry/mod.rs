@@ -5,10 +5,10 @@ mod histogram;
 pub mod log;
 mod metrics;
 mod process;
+mod recent;
 
-use std::sync::Arc;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use core::time::Duration;
 
@@ -18,6 +18,9 @@ use crate::transport::TransportStats;
 use histogram::Histogram;
 
 pub use metrics::render;
+pub use recent::{SLICE, Slice, SliceKind};
+
+use recent::Recent;
 
 /// The processor time of this process so far, all its threads together, in steps of 10 ms; `None` where it is
 /// not known.
@@ -119,6 +122,10 @@ impl OpCounters {
             latency: Histogram::default(),
         }
     }
+
+    fn failed_in_all(&self) -> u64 {
+        self.failed.iter().map(|count| count.load(Ordering::Relaxed)).sum()
+    }
 }
 
 struct Shared {
@@ -134,6 +141,7 @@ struct Shared {
     watch_gaps: AtomicU64,
     transport: OnceLock<TransportStats>,
     store: OnceLock<StoreReader>,
+    recent: Mutex<Recent>,
 }
 
 /// Reads the store's figures of the moment.
@@ -191,6 +199,7 @@ impl Default for Telemetry {
             watch_gaps: AtomicU64::new(0),
             transport: OnceLock::new(),
             store: OnceLock::new(),
+            recent: Mutex::default(),
         }))
     }
 }
@@ -209,6 +218,17 @@ impl Telemetry {
         if let Some(counter) = counter {
             counter.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Ends a slice of time, of this length: the next one begins. Whoever serves people calls it each [`SLICE`].
+    pub fn end_slice(&self, length: Duration) {
+        let mut recent = self.0.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        recent.end_slice(length, &self.0.ops);
+    }
+
+    /// The slices of the last ten minutes, the oldest first.
+    pub fn recent(&self) -> Vec<Slice> {
+        self.0.recent.lock().unwrap_or_else(PoisonError::into_inner).slices()
     }
 
     /// Counts an operation that was refused because the driver's queue was full.
