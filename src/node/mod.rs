@@ -43,6 +43,7 @@ mod mirror;
 mod operation;
 mod peer;
 mod publish;
+mod reads;
 mod register;
 mod repair;
 mod reserve;
@@ -164,6 +165,7 @@ pub struct Node {
     pending: BTreeMap<u64, Pending>,
     causal: Causal,
     turns: register::Turns,
+    reads: reads::Reads,
     next_token: u64,
     replica_operations: usize,
     /// Answers of this node's own replica that need no disk.
@@ -241,6 +243,7 @@ impl Node {
             pending: BTreeMap::new(),
             causal: Causal::new(seed, &restored),
             turns: register::Turns::default(),
+            reads: reads::Reads::default(),
             next_token: 1,
             replica_operations: 0,
             local: VecDeque::new(),

@@ -358,6 +358,7 @@ impl World {
             keys_only,
             reverse,
             cursor: None,
+            durable: false,
             deadline: Time(u64::MAX),
         };
         let done = Box::new(move |result| {
