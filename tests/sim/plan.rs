@@ -11,7 +11,7 @@ use roundtable::types::{Founder, NodeName, Role, Zone};
 
 use crate::world::{
     CausalPlan, FloodPlan, KeeperPlan, RegisterPlan, RepairPlan, SchemaPlan, SloppyPlan,
-    TopologyPlan, grows,
+    TopologyPlan, WalkPlan, grows,
 };
 
 /// One millisecond of virtual time, in nanoseconds.
@@ -123,6 +123,7 @@ pub(crate) struct Plan {
     pub(crate) causal: Option<CausalPlan>,
     /// Whether and how a linearizable table is used.
     pub(crate) register: Option<RegisterPlan>,
+    pub(crate) walks: Option<WalkPlan>,
     /// Whether and how often one client floods a node.
     pub(crate) flood: Option<FloodPlan>,
     /// Whether and how often members come and go. Those who come are the last of `configs`.
@@ -263,6 +264,7 @@ impl Plan {
             topology,
             keeper,
             register: RegisterPlan::draw(seed, expiring),
+            walks: WalkPlan::draw(seed),
             clients: ClientPlan { expiring, timed: draw_timed(seed), ..draw_clients(&mut rng) },
             schema: SchemaPlan::draw(seed),
             sloppy: sloppy.share.is_some().then_some(sloppy),

@@ -14,7 +14,7 @@ impl Disk {
         &self,
         units: &[Unit],
         table: TableId,
-        (prefix, after, reverse): (&[u8], &[u8], bool),
+        (prefix, after, (reverse, keys_only)): (&[u8], &[u8], (bool, bool)),
         limit: usize,
     ) -> RangePage {
         let behind = |bytes: &[u8]| {
@@ -28,7 +28,7 @@ impl Disk {
         let mut entries: Vec<(Key, Record)> =
             found.map(|((_, _, key), record)| (key.clone(), record.clone())).collect();
         let found = self.acceptors.iter().filter(|(place, _)| wanted(place));
-        entries.extend(found.map(|((_, _, key), of)| (key.clone(), Paged::record(of, false))));
+        entries.extend(found.map(|((_, _, key), of)| (key.clone(), Paged::record(of, keys_only))));
         entries.sort_by(|a, b| a.0.cmp(&b.0));
         if reverse {
             entries.reverse();

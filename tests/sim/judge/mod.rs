@@ -52,6 +52,8 @@ pub(crate) enum Checker {
     Deadline,
     /// Exactly one answer for each request.
     Answers,
+    /// A stream of a scan shows each key once, in order.
+    Scan,
     /// Receipts say what they rest on.
     Receipt,
     /// Nobody takes the room of others: a client's share is bounded, and whoever has nothing in flight
@@ -79,7 +81,7 @@ pub(crate) enum Checker {
 
 impl Checker {
     /// Every checker.
-    pub(crate) const ALL: [Checker; 23] = [
+    pub(crate) const ALL: [Checker; 24] = [
         Checker::Register,
         Checker::Monotonic,
         Checker::Causal,
@@ -92,6 +94,7 @@ impl Checker {
         Checker::Recovery,
         Checker::Deadline,
         Checker::Answers,
+        Checker::Scan,
         Checker::Receipt,
         Checker::Shares,
         Checker::Convergence,
@@ -120,6 +123,7 @@ impl Checker {
             Checker::Recovery => "recovery",
             Checker::Deadline => "deadline",
             Checker::Answers => "answers",
+            Checker::Scan => "scan",
             Checker::Receipt => "receipt",
             Checker::Shares => "shares",
             Checker::Convergence => "convergence",
