@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use super::Node;
 use super::disk::Pending;
+use super::reads::Reads;
 use crate::message::{CursorName, CursorUse, DiskRequest, PeerMessage, ScanAsk};
 use crate::types::{ClassId, Epoch, NodeId, Now, Time, limits};
 
@@ -39,6 +40,8 @@ pub(super) struct Cursors {
     bytes: usize,
     /// Pages that are being read, with a cursor or without.
     pub(super) pages: usize,
+    /// Keys that pages have read by themselves.
+    pub(super) reads: Reads,
     /// Whom the scans that clients stream here have asked.
     scanned: BTreeMap<u64, Vec<NodeId>>,
 }

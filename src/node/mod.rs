@@ -165,7 +165,6 @@ pub struct Node {
     pending: BTreeMap<u64, Pending>,
     causal: Causal,
     turns: register::Turns,
-    reads: reads::Reads,
     next_token: u64,
     replica_operations: usize,
     /// Answers of this node's own replica that need no disk.
@@ -243,7 +242,6 @@ impl Node {
             pending: BTreeMap::new(),
             causal: Causal::new(seed, &restored),
             turns: register::Turns::default(),
-            reads: reads::Reads::default(),
             next_token: 1,
             replica_operations: 0,
             local: VecDeque::new(),
