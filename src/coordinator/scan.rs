@@ -12,8 +12,8 @@ use std::sync::Arc;
 
 use crate::causality::{SiblingSet, order};
 use crate::message::{
-    Applied, ErrorCode, OpError, Receipt, Refusal, Reply, RoundId, ScanAsk, ScanEntry, ScanPart,
-    ScanReply,
+    Applied, ClientResult, ErrorCode, OpError, Receipt, Refusal, Reply, RoundId, ScanAsk,
+    ScanEntry, ScanPart, ScanReply,
 };
 use crate::types::{
     ClassId, ClusterState, Epoch, Key, NodeId, Record, TableId, TableKind, Time, TraceId, Value,
@@ -21,6 +21,9 @@ use crate::types::{
 };
 
 use super::{Action, Ask, Step};
+use registers::{Making, Registers};
+
+mod registers;
 
 /// When a page may be asked for again that members had no room for.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
@@ -41,6 +44,8 @@ pub struct Scan {
     newest: Vec<(Key, Record)>,
     /// The same of a causal table: the merge of all answers.
     sets: BTreeMap<Key, SiblingSet>,
+    /// The same of a linearizable table.
+    registers: Registers,
     /// Bytes of the answers so far.
     bytes: usize,
     /// The first, as it is read, of the keys at which answers stopped.
@@ -147,7 +152,7 @@ impl Scan {
         members.dedup();
         let (answered, failed) = (Vec::new(), BTreeMap::new());
         let (newest, frontier, retry_at) = (Vec::new(), None, Time(u64::MAX));
-        let (bytes, sets) = (0, BTreeMap::new());
+        let (bytes, sets, registers) = (0, BTreeMap::new(), Registers::default());
         let (spare, share) = (Vec::new(), order.limit);
         let mut scan = Scan {
             order,
@@ -158,6 +163,7 @@ impl Scan {
             share,
             newest,
             sets,
+            registers,
             bytes,
             frontier,
             retry_at,
@@ -183,6 +189,16 @@ impl Scan {
         self.bytes
     }
 
+    /// The quorum of each unit.
+    pub fn quorum(&self) -> u8 {
+        self.order.r
+    }
+
+    /// When its answer is no longer wanted.
+    pub fn deadline(&self) -> Time {
+        self.order.deadline
+    }
+
     /// When [`Scan::on_time`] is next wanted.
     pub fn next_deadline(&self) -> Time {
         self.order.deadline.min(self.retry_at)
@@ -195,33 +211,38 @@ impl Scan {
         result: Result<(Vec<(Key, Record)>, bool), Refusal>,
         step: &mut Step<'_>,
     ) {
-        if self.answered.contains(&member) || !self.members.contains(&member) {
+        let is_told = self.answered.contains(&member) || self.registers.is_made();
+        if is_told || !self.members.contains(&member) {
             return;
         }
         match result {
-            Ok((entries, _)) if !self.is_as_asked(&entries) => {
-                let why = "answered with another page than was asked for".to_owned();
-                self.on_failed(member, Failed::Otherwise(why), step);
-            }
+            Ok((entries, _)) if !self.is_as_asked(&entries) => self.on_other_page(member, step),
             Ok((entries, complete)) => {
+                let last = entries.last().filter(|_| !complete).map(|(key, _)| key.clone());
+                match self.order.kind {
+                    TableKind::Causal => {
+                        entries.into_iter().for_each(|(key, set)| self.merge_siblings(key, set));
+                    }
+                    TableKind::Linearizable => match self.registers.add(member, entries) {
+                        Some(bytes) => self.bytes += bytes,
+                        None => return self.on_other_page(member, step),
+                    },
+                    TableKind::Lww => {
+                        for (_, record) in &entries {
+                            step.clock.observe(step.now.wall, record.stamp);
+                        }
+                        self.merge_newest(entries);
+                    }
+                }
                 self.failed.remove(&member);
                 self.answered.push(member);
-                if !complete && let Some((last, _)) = entries.last() {
-                    let frontier = self.frontier.as_ref();
-                    if frontier.is_none_or(|frontier| self.is_beyond(frontier, last)) {
-                        self.frontier = Some(last.clone());
-                    }
+                self.stops_at(last);
+                if self.weakest_unit() < self.order.r {
+                    return;
                 }
-                if self.order.kind == TableKind::Causal {
-                    entries.into_iter().for_each(|(key, record)| self.merge_siblings(key, record));
-                } else {
-                    for (_, record) in &entries {
-                        step.clock.observe(step.now.wall, record.stamp);
-                    }
-                    self.merge_newest(entries);
-                }
-                if self.weakest_unit() >= self.order.r {
-                    self.reply(step);
+                match self.order.kind {
+                    TableKind::Linearizable => self.make_registers(step),
+                    TableKind::Lww | TableKind::Causal => self.reply(step),
                 }
             }
             // The time is over here as well, which says so.
@@ -232,6 +253,70 @@ impl Scan {
                 self.on_failed(member, Failed::Otherwise(why), step);
             }
         }
+    }
+
+    fn on_other_page(&mut self, member: NodeId, step: &mut Step<'_>) {
+        let why = "answered with another page than was asked for".to_owned();
+        self.on_failed(member, Failed::Otherwise(why), step);
+    }
+
+    /// An answer has gone no further than to this key.
+    fn stops_at(&mut self, last: Option<Key>) {
+        let Some(last) = last else { return };
+        let frontier = self.frontier.as_ref();
+        if frontier.is_none_or(|frontier| self.is_beyond(frontier, &last)) {
+            self.frontier = Some(last);
+        }
+    }
+
+    /// Enough owners have shown what they have accepted: makes a page of that.
+    fn make_registers(&mut self, step: &mut Step<'_>) {
+        let mut registers = core::mem::take(&mut self.registers);
+        let making = Making {
+            state: &self.order.state,
+            class: self.order.class,
+            answered: &self.answered,
+            limit: self.order.limit as usize,
+            reverse: self.order.reverse,
+            wall: step.now.wall,
+        };
+        let frontier = self.frontier.as_ref();
+        let is_inside = |key: &Key| !frontier.is_some_and(|frontier| self.is_beyond(key, frontier));
+        let cut = registers.make(&making, is_inside);
+        self.frontier = cut.or_else(|| self.frontier.take());
+        self.registers = registers;
+        self.retry_at = Time(u64::MAX);
+        self.read_registers(step);
+    }
+
+    /// Has the next keys read that its owners do not agree on; answers when there are none left.
+    fn read_registers(&mut self, step: &mut Step<'_>) {
+        while let Some(key) = self.registers.next() {
+            step.out.push(Action::Read(key));
+        }
+        self.bytes = self.registers.bytes();
+        if self.registers.is_read() {
+            self.reply(step);
+        }
+    }
+
+    /// A key has been read, as was asked by [`Action::Read`]; or (`None`) could not be, since its owners have
+    /// changed. An error is that of the page.
+    pub fn on_read(&mut self, key: &Key, result: Option<ClientResult>, step: &mut Step<'_>) {
+        match result {
+            None => self.registers.again(key.clone()),
+            Some(Ok(Reply::Get(reply))) => {
+                self.registers.read(key, reply.record, self.order.keys_only);
+            }
+            Some(Ok(_)) => self.registers.read(key, None, self.order.keys_only),
+            Some(Err(mut error)) => {
+                error.message = format!("a key of the page could not be read: {}", error.message);
+                step.out.push(Action::Reply(Box::new(Err(error.with_applied(Applied::No)))));
+                step.out.push(Action::Done);
+                return;
+            }
+        }
+        self.read_registers(step);
     }
 
     fn on_failed(&mut self, member: NodeId, why: Failed, step: &mut Step<'_>) {
@@ -351,7 +436,8 @@ impl Scan {
 
     /// A member cannot be reached any more.
     pub fn on_unreachable(&mut self, member: NodeId, step: &mut Step<'_>) {
-        if self.members.contains(&member) && !self.answered.contains(&member) {
+        let is_told = self.answered.contains(&member) || self.registers.is_made();
+        if self.members.contains(&member) && !is_told {
             self.on_failed(member, Failed::unreachable(), step);
         }
     }
@@ -461,7 +547,10 @@ impl Scan {
 
     /// What is there to show, in the order it is read.
     fn visible(&mut self, wall: WallTime) -> Vec<ScanEntry> {
-        if self.order.kind != TableKind::Causal {
+        if self.order.kind == TableKind::Linearizable {
+            return self.registers.take();
+        }
+        if self.order.kind == TableKind::Lww {
             let newest = core::mem::take(&mut self.newest).into_iter();
             let visible = newest.filter(|(_, record)| record.is_visible(wall));
             return visible.map(|(key, record)| ScanEntry { key, record, siblings: 1 }).collect();

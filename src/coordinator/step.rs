@@ -198,6 +198,8 @@ pub struct ChangeAsk {
 pub enum Action {
     /// Ask an owner, which may be this node.
     Ask(NodeId, Ask),
+    /// Read a key of a linearizable table for this page, then tell [`Scan::on_read`](super::Scan::on_read).
+    Read(Key),
     /// Raise the clock's durable ceiling so that it covers this time, then step again.
     RaiseCeiling(WallTime),
     /// Keep a version, or set, for an owner that has not taken it.

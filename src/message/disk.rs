@@ -65,6 +65,8 @@ pub enum DiskRequest {
         reverse: bool,
         /// Goes on with what an earlier page of the same scan left open.
         cursor: Option<CursorUse>,
+        /// Answer only when what acceptors in it have accepted cannot be lost any more.
+        durable: bool,
         /// When the page is no longer wanted: nothing is read then.
         deadline: Time,
     },

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::Node;
 use super::cursors::RETRY_AFTER;
 use super::operation::{Machine, Operation};
+use super::register::majority;
 use super::waterfall::Asker;
 use crate::coordinator::{
     Get, GetOrder, Holder, Put, PutOrder, Room, Scan, ScanOrder, Sets, ShareLimits, Step, Target,
@@ -57,10 +58,11 @@ impl Node {
         let table = served_table(state, &request.body)?;
         check_options(table, &request.body)?;
         asker.request = Some(Box::new(request.clone()));
-        if table.kind == TableKind::Linearizable {
+        let of_many = matches!(request.body, ClientBody::Scan(_) | ClientBody::Watch(_));
+        let is_scan = matches!(request.body, ClientBody::Scan(_));
+        if table.kind == TableKind::Linearizable && !is_scan {
             return self.begin_register(now, asker, (state, table), request);
         }
-        let of_many = matches!(request.body, ClientBody::Scan(_) | ClientBody::Watch(_));
         if table.kind == TableKind::Causal && !of_many {
             return self.begin_causal(now, asker, (state, table), request);
         }
@@ -229,7 +231,11 @@ impl Node {
         scan: message::Scan,
     ) -> Result<ScanOrder, OpError> {
         self.admit_page()?;
-        let r = quorum(scan.r, table.r, table.n, "r")?;
+        let r = match table.kind {
+            TableKind::Linearizable if crate::mutant!("scan-asks-one-owner") => 1,
+            TableKind::Linearizable => majority(scan.r, table.r, table, "r")?,
+            TableKind::Lww | TableKind::Causal => quorum(scan.r, table.r, table.n, "r")?,
+        };
         if scan.limit == 0 || scan.limit > limits::SCAN_PAGE_ENTRIES_MAX {
             let message = format!(
                 "limit is {}; it must be 1..={}",

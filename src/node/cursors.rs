@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 
 use super::Node;
 use super::disk::Pending;
-use crate::message::{CursorName, CursorUse, DiskRequest};
+use super::reads::Reads;
+use crate::message::{CursorName, CursorUse, DiskRequest, PeerMessage, ScanAsk};
 use crate::types::{ClassId, Epoch, NodeId, Now, Time, limits};
 
 /// What a page reads, as far as a cursor goes by it.
@@ -39,6 +40,8 @@ pub(super) struct Cursors {
     bytes: usize,
     /// Pages that are being read, with a cursor or without.
     pub(super) pages: usize,
+    /// Keys that pages have read by themselves.
+    pub(super) reads: Reads,
     /// Whom the scans that clients stream here have asked.
     scanned: BTreeMap<u64, Vec<NodeId>>,
 }
@@ -160,7 +163,7 @@ impl Node {
         let Some(asked) = self.cursors.scanned.remove(&scan) else { return };
         for member in asked {
             if member != self.me && self.members.is_reachable(member) {
-                self.send(member, crate::message::PeerMessage::ScanEnd(scan));
+                self.send(member, PeerMessage::ScanEnd(scan));
             }
         }
     }
@@ -171,8 +174,20 @@ impl Node {
         nonce.wrapping_add(stream) | 1 << 63
     }
 
+    /// Asks a member, which may be this node, for a page.
+    pub(super) fn ask_page(&mut self, now: Now, to: NodeId, ask: Box<ScanAsk>) {
+        if let Some(part) = ask.part {
+            self.note_scanned(part.scan, to);
+        }
+        if to == self.me {
+            self.on_scan_ask(now, to, *ask);
+        } else {
+            self.send(to, PeerMessage::Scan(ask));
+        }
+    }
+
     /// A member is asked for a page of a scan.
-    pub(super) fn note_scanned(&mut self, scan: u64, member: NodeId) {
+    fn note_scanned(&mut self, scan: u64, member: NodeId) {
         let scanned = &mut self.cursors.scanned;
         let asked = scanned.entry(scan).or_default();
         if !asked.contains(&member) {

@@ -155,7 +155,8 @@ impl Node {
                 self.cursors.pages -= 1;
                 if let Some(name) = cursor {
                     let goes_on = matches!(&result, Ok(DiskAnswer::Range(page)) if !page.complete);
-                    if self.cursors.done(name, goes_on) {
+                    // One that was read and cannot be told is still open there.
+                    if self.cursors.done(name, goes_on) || result.is_err() {
                         self.end_cursors(vec![name]);
                     }
                 }

@@ -44,6 +44,7 @@ mod mirror;
 mod operation;
 mod peer;
 mod publish;
+mod reads;
 mod register;
 mod repair;
 mod reserve;

@@ -228,6 +228,7 @@ impl Node {
                     self.note_step(now, id, to, event_of(&ask, self.is_write(id)));
                     self.ask(now, to, ask);
                 }
+                Action::Read(key) => self.want_read(id, key),
                 Action::RaiseCeiling(wanted) => {
                     self.waiting_for_ceiling.insert(id);
                     self.raise_ceiling(now, wanted);
@@ -250,6 +251,8 @@ impl Node {
                         self.waiting.remove(&op);
                         let result = self.with_waterfall(now, (waterfall.as_ref(), id), result);
                         self.effects.push_back(Effect::Reply { op, result });
+                    } else {
+                        self.end_read(id, Some(result));
                     }
                     self.end_round(id);
                 }
@@ -313,6 +316,9 @@ impl Node {
     pub(super) fn forget(&mut self, id: u64) {
         let Some(operation) = self.operations.remove(&id) else { return };
         self.end_round(id);
+        if let Machine::Scan(_) = &operation.machine {
+            self.end_reads_of(id);
+        }
         if let Machine::Register(register) = &operation.machine
             && register.is_change()
         {
@@ -393,17 +399,6 @@ impl Node {
         }
     }
 
-    fn ask_page(&mut self, now: Now, to: NodeId, ask: Box<crate::message::ScanAsk>) {
-        if let Some(part) = ask.part {
-            self.note_scanned(part.scan, to);
-        }
-        if to == self.me {
-            self.on_scan_ask(now, to, *ask);
-        } else {
-            self.send(to, PeerMessage::Scan(ask));
-        }
-    }
-
     fn ask_write(&mut self, now: Now, to: NodeId, ask: Box<crate::message::WriteAsk>) {
         if to == self.me {
             self.on_write_ask(now, to, *ask);
@@ -430,7 +425,7 @@ impl Node {
         });
     }
 
-    fn step_scan(
+    pub(super) fn step_scan(
         &mut self,
         now: Now,
         id: u64,
@@ -574,7 +569,7 @@ impl Node {
             while let Some(answer) = self.local.pop_front() {
                 self.on_local(now, answer);
             }
-            if !self.run_turn(now) {
+            if !self.run_turn(now) && !self.run_read(now) {
                 return;
             }
         }

@@ -12,7 +12,7 @@ use crate::message::{
     CursorName, DiskRequest, Hint, Kept, PeerMessage, ReadAnswer, ReadAsk, Refusal, RoundId,
     ScanAnswer, ScanAsk, ScanPart, WriteAnswer, WriteAsk, WriteOutcome,
 };
-use crate::types::{ClassId, ClusterState, Epoch, NodeId, Now, TableId, Time, Unit};
+use crate::types::{ClassId, ClusterState, Epoch, NodeId, Now, TableId, TableKind, Time, Unit};
 
 /// A question that has been let in: who waits for the answer, and under which fence.
 #[derive(Clone, Copy, Debug)]
@@ -159,6 +159,8 @@ impl Node {
         }
         let deadline = now.mono.plus(ask.remaining);
         let ScanAsk { table, prefix, after, limit, keys_only, reverse, .. } = ask;
+        let of = self.state.as_ref().and_then(|state| state.table(table));
+        let durable = of.is_some_and(|table| table.kind == TableKind::Linearizable);
         let request = DiskRequest::Range {
             units,
             table,
@@ -168,6 +170,7 @@ impl Node {
             keys_only,
             reverse,
             cursor,
+            durable,
             deadline,
         };
         let cursor = cursor.map(|cursor| cursor.name);

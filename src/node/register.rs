@@ -18,7 +18,7 @@ use crate::message::{
     RegisterTask, RoundId, TimeToLive,
 };
 use crate::types::{
-    ClusterState, Key, NodeId, Now, Quorum, RequestId, Table, TableId, TraceId, Value,
+    ClusterState, Key, NodeId, Now, Quorum, RequestId, Table, TableId, Time, TraceId, Value,
 };
 
 /// Changes of one key that this node coordinates go one after the other: they would only outbid each
@@ -86,17 +86,12 @@ impl Node {
         let target = self.target(state, table, key);
         let waits = !reads && self.turns.enter((target.table, target.key.clone()), target.op);
         let order = RegisterOrder {
-            goal,
             attempt,
-            quorum,
             must_not_stamp: stamps.err(),
             trace,
-            deadline,
-            retry_interval: self.config.retry_interval,
-            patience: self.config.hedge_after.max(Duration::from_millis(1)),
-            seed: self.causal.rng.u64(..),
             sent: asker.left.sent,
             waits,
+            ..self.register_order(goal, quorum, deadline)
         };
         self.begin(now, asker, target, |target, step| {
             Machine::Register(Box::new(Register::begin(target, order, step)))
@@ -120,23 +115,34 @@ impl Node {
         };
         self.raise_ceiling_early(now);
         let target = self.target(state, table, place.key);
-        let order = RegisterOrder {
-            goal: Goal::Get,
+        let deadline = now.mono.plus(self.config.request_timeout);
+        let order = self.register_order(Goal::Get, table.n / 2 + 1, deadline);
+        self.repair.rounds.insert(target.op, session);
+        self.begin_own(now, target, |target, step| {
+            Machine::Register(Box::new(Register::begin_round(target, order, step)))
+        });
+    }
+
+    /// What an operation for nobody's attempt is made of.
+    pub(super) fn register_order(
+        &mut self,
+        goal: Goal,
+        quorum: u8,
+        deadline: Time,
+    ) -> RegisterOrder {
+        RegisterOrder {
+            goal,
             attempt: Attempt::default(),
-            quorum: table.n / 2 + 1,
+            quorum,
             must_not_stamp: None,
             trace: TraceId(0),
-            deadline: now.mono.plus(self.config.request_timeout),
+            deadline,
             retry_interval: self.config.retry_interval,
             patience: self.config.hedge_after.max(Duration::from_millis(1)),
             seed: self.causal.rng.u64(..),
             sent: None,
             waits: false,
-        };
-        self.repair.rounds.insert(target.op, session);
-        self.begin_own(now, target, |target, step| {
-            Machine::Register(Box::new(Register::begin_round(target, order, step)))
-        });
+        }
     }
 
     /// Lets the next change of a key have its turn. Whether there was one.
@@ -317,10 +323,7 @@ fn wanted(table: &Table, body: ClientBody) -> Result<Wanted, OpError> {
             let quorum = majority(None, table.w, table, "w")?;
             Wanted { key: ask.key, goal: Goal::Outcome, attempt, quorum }
         }
-        ClientBody::Scan(_) => {
-            let message = "scans of linearizable tables are not available yet";
-            return Err(OpError::new(ErrorCode::NotAvailableYet, message));
-        }
+        ClientBody::Scan(_) => unreachable!("a page is no key's"),
         ClientBody::Watch(_) => {
             let message = "watches of linearizable tables are not available yet";
             return Err(OpError::new(ErrorCode::NotAvailableYet, message));
@@ -330,7 +333,12 @@ fn wanted(table: &Table, body: ClientBody) -> Result<Wanted, OpError> {
 
 /// A quorum of a linearizable table. What such a table promises cannot be given up by one request:
 /// less than a majority is refused.
-fn majority(asked: Option<Quorum>, default: u8, table: &Table, name: &str) -> Result<u8, OpError> {
+pub(super) fn majority(
+    asked: Option<Quorum>,
+    default: u8,
+    table: &Table,
+    name: &str,
+) -> Result<u8, OpError> {
     let least = table.n / 2 + 1;
     let wanted = quorum(asked, default.max(least), table.n, name)?;
     if wanted < least {

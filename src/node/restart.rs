@@ -192,6 +192,7 @@ impl Node {
         let (op, forwarded) = (operation.op.take(), operation.forwarded.take());
         let (request, waterfall) = (operation.request.take(), operation.waterfall.take());
         let (left, client) = (operation.left.after(&operation.machine), operation.holder.client);
+        self.end_read(id, None);
         self.forget(id);
         if let Some((from, round)) = forwarded {
             // It begins again where it came from, and may go to another owner.

@@ -135,6 +135,7 @@ fn a_page_shows_one_entry_a_key_and_the_sweep_takes_all_of_it() {
             keys_only,
             reverse,
             cursor: None,
+            durable: false,
             deadline: crate::types::Time(u64::MAX),
         };
         let slot = Slot::default();

@@ -121,7 +121,7 @@ pub(super) fn execute(shared: &Arc<Shared>, request: DiskRequest, done: Done) {
         }
         DiskRequest::Causal(disk) => causal::execute(shared, *disk, done),
         DiskRequest::Register(disk) => register::execute(shared, *disk, done),
-        request @ DiskRequest::Range { .. } => done(range(shared, &request)),
+        request @ DiskRequest::Range { .. } => range(shared, &request, done),
         DiskRequest::EndCursors(names) => {
             shared.cursors.end(&names);
             done(Ok(DiskAnswer::CursorsEnded));
@@ -165,9 +165,18 @@ pub(super) fn execute(shared: &Arc<Shared>, request: DiskRequest, done: Done) {
 }
 
 /// Reads a page.
-fn range(shared: &Shared, request: &DiskRequest) -> Outcome {
+fn range(shared: &Shared, request: &DiskRequest, done: Done) {
     let DiskRequest::Range {
-        units, table, prefix, after, limit, keys_only, reverse, cursor, ..
+        units,
+        table,
+        prefix,
+        after,
+        limit,
+        keys_only,
+        reverse,
+        cursor,
+        durable,
+        ..
     } = request
     else {
         unreachable!("the caller has looked")
@@ -180,8 +189,14 @@ fn range(shared: &Shared, request: &DiskRequest) -> Outcome {
         limit: *limit,
         keys_only: *keys_only,
         reverse: *reverse,
+        durable: *durable,
     };
-    read_page(shared, &order, *cursor).map(DiskAnswer::Range)
+    match read_page(shared, &order, *cursor) {
+        Ok((page, Some(before))) => {
+            register::tell_durable(shared, DiskAnswer::Range(page), before.guard(done));
+        }
+        outcome => done(outcome.map(|(page, _)| DiskAnswer::Range(page))),
+    }
 }
 
 /// Merges all tables on a thread of its own: it may take minutes, and those that answer reads are
@@ -244,6 +259,7 @@ impl Shared {
 
 /// What the engine had taken back, for want of room, before a key was read. An answer that rests
 /// on what was read holds only if nothing has been taken back since.
+#[derive(Clone)]
 pub(super) struct Undone {
     counter: Arc<AtomicU64>,
     seen: u64,

@@ -149,6 +149,17 @@ fn perform(
     trees::submit(shared, counted, Durability::Synced, answer, syncing(unsynced, done));
 }
 
+/// Tells what was read of many acceptors once it cannot be lost: at once when no promise and no accept is under
+/// way, else behind all that are. `done` is guarded by what had been taken back before the reading.
+pub(super) fn tell_durable(shared: &Shared, answer: DiskAnswer, done: Done) {
+    let is_settled = |count: &Arc<AtomicU32>| count.load(Ordering::SeqCst) == 0;
+    if shared.unsynced.0.iter().all(is_settled) || crate::mutant!("page-before-durable") {
+        return done(Ok(answer));
+    }
+    crate::sometimes!("replica: a page waits for what it shows");
+    submit(shared, Batch::new(), Durability::Synced, answer, done);
+}
+
 /// Merges a copied acceptor into what is there, in a batch with others; the caller holds the key's
 /// stripe. It is told only by a complete owner, which is known to be one in a later, synced, batch.
 pub(super) fn merge_into(

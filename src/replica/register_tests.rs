@@ -6,7 +6,8 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::*;
-use crate::message::{RegisterDisk, RegisterSaid, RegisterTask};
+use crate::causality::Paged;
+use crate::message::{CursorName, CursorUse, RegisterDisk, RegisterSaid, RegisterTask};
 use crate::storage::FaultyVfs;
 use crate::testing::arm_mutant;
 use crate::types::{
@@ -36,6 +37,10 @@ fn begin(replica: &Replica, task: RegisterTask) -> Slot {
     let (table, key) = (TableId(3), Key::new("k").unwrap());
     let disk = RegisterDisk { unit, table, key, fence: Epoch(1), task };
     let request = DiskRequest::Register(Box::new(disk));
+    ask(replica, request)
+}
+
+fn ask(replica: &Replica, request: DiskRequest) -> Slot {
     let slot = Slot::default();
     let filled = slot.clone();
     let done: Done = Box::new(move |outcome| *filled.lock() = Some(outcome));
@@ -110,6 +115,73 @@ fn a_look_shows_only_what_cannot_be_lost_any_more() {
     assert!(early());
 }
 
+/// A page, which goes on with a cursor or begins one.
+fn page(replica: &Replica, after: &'static str, fresh: bool) -> Slot {
+    let units = Arc::new(vec![Unit { class: ClassId(0), partition: Partition(1) }]);
+    let (prefix, after) = (bytes::Bytes::new(), bytes::Bytes::from_static(after.as_bytes()));
+    let name = CursorName { coordinator: NodeId(1), scan: 7 };
+    ask(
+        replica,
+        DiskRequest::Range {
+            units,
+            table: TableId(3),
+            prefix,
+            after,
+            limit: 1,
+            keys_only: false,
+            reverse: false,
+            cursor: Some(CursorUse { name, fresh }),
+            durable: true,
+            deadline: crate::types::Time(u64::MAX),
+        },
+    )
+}
+
+fn paged(slot: &Slot) -> Vec<Option<Stamp>> {
+    let Some(Ok(DiskAnswer::Range(page))) = slot.lock().take() else { panic!("no page") };
+    let shown = page.entries.into_iter().map(|(_, record)| Paged::of(record).unwrap());
+    shown.map(|shown| shown.accepted.map(|accepted| accepted.ballot)).collect()
+}
+
+#[test]
+fn a_page_shows_only_what_cannot_be_lost_any_more() {
+    let early = || {
+        let replica = open(&FaultyVfs::new(3));
+        let accepted = begin(&replica, accept(6, "six"));
+        let shown = page(&replica, "", true);
+        let early = shown.lock().is_some();
+        assert!(accepted.lock().is_none());
+        while replica.step() {}
+        assert_eq!(paged(&shown), [Some(at(6))]);
+        let later = page(&replica, "", true);
+        assert_eq!(paged(&later), [Some(at(6))], "nothing is on its way any more");
+        early
+    };
+    assert!(!early());
+    let _armed = arm_mutant("page-before-durable");
+    assert!(early());
+}
+
+#[test]
+fn an_acceptor_that_has_only_promised_shows_that_it_has_accepted_nothing() {
+    let replica = open(&FaultyVfs::new(3));
+    run(&replica, RegisterTask::Prepare(at(6)));
+    assert_eq!(paged(&page(&replica, "", true)), [None]);
+}
+
+#[test]
+fn a_page_after_a_failed_sync_shows_nothing_for_good() {
+    let vfs = FaultyVfs::new(3);
+    let replica = open(&vfs);
+    vfs.fail_syncs(1);
+    let failed = begin(&replica, accept(6, "six"));
+    while replica.step() {}
+    assert!(matches!(failed.lock().take(), Some(Err(_))));
+    let shown = page(&replica, "", true);
+    while replica.step() {}
+    assert!(matches!(shown.lock().take(), Some(Err(DiskError::ReadOnly(_)))));
+}
+
 #[test]
 fn a_look_after_a_failed_sync_shows_nothing_for_good() {
     let vfs = FaultyVfs::new(3);
@@ -133,14 +205,18 @@ fn what_a_full_disk_took_back_is_not_shown() {
     assert_eq!(run(&replica, accept(5, "five")), RegisterSaid::Accepted);
     let large = begin(&replica, accept(6, &"six".repeat(100_000)));
     let promised = begin(&replica, RegisterTask::Prepare(at(7)));
+    let shown = page(&replica, "", true);
     vfs.set_capacity(Some(0));
     while replica.step() {}
     assert!(matches!(large.lock().take(), Some(Err(DiskError::Full))));
     assert!(promised.lock().take().unwrap().is_err(), "it would show what was taken back");
+    assert!(shown.lock().take().unwrap().is_err(), "as would a page");
     vfs.set_capacity(None);
     while replica.step() {}
-    assert_eq!(shown(&run(&replica, RegisterTask::Look)), Some(at(5)));
-    assert_eq!(shown(&run(&replica, RegisterTask::Prepare(at(6)))), Some(at(5)));
+    assert_eq!(self::shown(&run(&replica, RegisterTask::Look)), Some(at(5)));
+    assert_eq!(self::shown(&run(&replica, RegisterTask::Prepare(at(6)))), Some(at(5)));
+    // The cursor shows it still; it is not gone on with.
+    assert_eq!(paged(&page(&replica, "", false)), [Some(at(5))]);
 }
 
 #[test]

@@ -13,9 +13,10 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 
+use super::execute::Undone;
 use super::keyspace::{DATA, PREFIX_BYTES, table_prefix};
-use super::{Shared, causal, record};
-use crate::causality::Dot;
+use super::{Shared, causal, record, register};
+use crate::causality::{Dot, Paged};
 use crate::message::{CursorName, CursorUse, DiskError, RangePage};
 use crate::storage::{Direction, Iter, Snapshot};
 use crate::types::{Key, Record, Stamp, TableId, Unit, Value, limits};
@@ -32,6 +33,8 @@ pub(super) struct PageOrder<'a> {
     pub(super) limit: u32,
     pub(super) keys_only: bool,
     pub(super) reverse: bool,
+    /// Of acceptors: what is shown must not be lost any more.
+    pub(super) durable: bool,
 }
 
 /// What a source reads next. The greatest is the next of the page.
@@ -121,6 +124,8 @@ pub(super) struct Cursor {
     kept: VecDeque<(Key, Record)>,
     /// Behind what that page begins.
     from: Bytes,
+    /// Of acceptors: what had been taken back before it was opened.
+    before: Option<Undone>,
 }
 
 impl core::fmt::Debug for Cursor {
@@ -141,9 +146,10 @@ impl Cursor {
         };
         let from = Bytes::copy_from_slice(order.after);
         let count = order.units.len();
+        let before = order.durable.then(|| Undone::now(shared));
         let (sources, heads) = (Vec::with_capacity(count), BinaryHeap::with_capacity(count));
         let (shelf, kept) = (Shelf::default(), VecDeque::new());
-        let mut cursor = Cursor { query, sources, heads, shelf, kept, from };
+        let mut cursor = Cursor { query, sources, heads, shelf, kept, from, before };
         // Floors first: one that rises now is found to have risen.
         let floors = shared.floors.floors(order.units);
         let snapshot = shared.engine.snapshot();
@@ -190,7 +196,8 @@ impl Cursor {
         let starts = self.from.is_empty() || !is_before(order.after, &self.from);
         let is_inside = !is_before(last, order.after) || last == order.after;
         let is_start = order.after.is_empty() && !self.from.is_empty();
-        if !is_same || !starts || !is_inside || is_start {
+        let is_undone = self.before.as_ref().is_some_and(Undone::has_risen);
+        if !is_same || !starts || !is_inside || is_start || is_undone {
             return Ok(false);
         }
         let done = self.kept.partition_point(|(key, _)| {
@@ -309,19 +316,20 @@ impl Cursors {
 }
 
 /// Reads a page, with a cursor that goes on where the page before it ended, or with one that is opened
-/// for it. A cursor that is read to its end, or could not be read, is closed.
+/// for it. A cursor that is read to its end, or could not be read, is closed. Of acceptors it says as well what
+/// had been taken back before anything in the page was read.
 pub(super) fn read_page(
     shared: &Shared,
     order: &PageOrder<'_>,
     cursor: Option<CursorUse>,
-) -> Result<RangePage, DiskError> {
+) -> Result<(RangePage, Option<Undone>), DiskError> {
     let held = cursor.and_then(|cursor| {
         let held = shared.cursors.0.lock().remove(&cursor.name);
         held.filter(|_| !cursor.fresh)
     });
     let is_lost = cursor.is_some_and(|cursor| !cursor.fresh) && held.is_none();
     if is_lost && crate::mutant!("cursor-lost-ends-scan") {
-        return Ok(RangePage { entries: Vec::new(), complete: true });
+        return Ok((RangePage { entries: Vec::new(), complete: true }, None));
     }
     let mut open = match held {
         Some(mut held) => held.go_to(shared, order)?.then_some(held),
@@ -332,19 +340,24 @@ pub(super) fn read_page(
         None => Cursor::open(shared, order)?,
     };
     let page = open.page(order.limit, cursor.is_some())?;
+    let before = open.before.clone();
     if let Some(cursor) = cursor
         && !page.complete
     {
         shared.cursors.0.lock().insert(cursor.name, open);
     }
-    Ok(page)
+    Ok((page, before))
 }
 
 fn entry(key: Bytes, value: Bytes, keys_only: bool) -> Result<(Key, Record), DiskError> {
     let damaged = |what: &str| DiskError::Corruption(format!("a stored {what} does not decode"));
     let key = Key::new(key).map_err(|_| damaged("key"))?;
-    if value.first() == Some(&causal::HEAD) {
-        return Ok((key, siblings(value, keys_only)?));
+    match value.first() {
+        Some(&causal::HEAD) => return Ok((key, siblings(value, keys_only)?)),
+        Some(&register::ACCEPTOR) => {
+            return Ok((key, Paged::record(&register::decode(value)?, keys_only)));
+        }
+        _ => {}
     }
     let mut record = record::decode(value).ok_or_else(|| damaged("version"))?;
     if keys_only && record.value.is_some() {

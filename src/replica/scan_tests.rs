@@ -68,6 +68,7 @@ fn page(
         keys_only,
         reverse,
         cursor,
+        durable: false,
         deadline,
     };
     let Ok(DiskAnswer::Range(page)) = run(replica, request) else { panic!("no page") };

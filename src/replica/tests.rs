@@ -203,6 +203,7 @@ fn a_page_merges_all_units_in_key_order_and_resumes_where_it_stopped() {
             keys_only,
             reverse,
             cursor: None,
+            durable: false,
             deadline: crate::types::Time(u64::MAX),
         };
         let DiskAnswer::Range(page) = run(&replica, request) else { panic!() };
@@ -344,6 +345,7 @@ fn keys_of_dropped_tables_go_in_bounded_pieces_and_those_of_others_stay() {
             keys_only,
             reverse,
             cursor: None,
+            durable: false,
             deadline: crate::types::Time(u64::MAX),
         };
         let DiskAnswer::Range(page) = run(&replica, request) else { panic!() };

@@ -25,6 +25,11 @@ pub const SCAN_PAGE_ENTRIES_MAX: u32 = 1000;
 pub const SCAN_PAGE_BYTES_MAX: usize = 2 << 20;
 /// Pages of scans that a node coordinates at once, and that it reads for coordinators at once.
 pub const SCAN_PAGES_UNDER_WAY_MAX: usize = 32;
+/// Keys of a page of a linearizable table that are read by themselves, since its owners do not agree on them: a page
+/// ends before the next one.
+pub const SCAN_READS_MAX: usize = 64;
+/// Of these, how many are read at once.
+pub const SCAN_READS_AT_ONCE: usize = 8;
 /// Streams of scans that clients may have open on a node.
 pub const SCAN_STREAMS_MAX: usize = 64;
 /// Cursors of scans that a node keeps open.

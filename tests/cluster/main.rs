@@ -39,6 +39,7 @@ mod peers;
 mod purge;
 mod quorum;
 mod register;
+mod register_scan;
 mod repair;
 mod ring;
 mod rolling;

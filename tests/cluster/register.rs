@@ -328,9 +328,9 @@ async fn what_such_a_table_does_not_do_is_refused_and_changes_nothing() {
     assert_eq!(seen.code(), "CONTEXT_INVALID");
     let weak = client.put("k", "x").table("seats").w(roundtable::client::Quorum::One);
     assert_eq!(weak.await.unwrap_err().code(), "QUORUM_INVALID");
-    let scan = client.scan().table("seats").pages();
+    let scan = client.scan().table("seats").r(roundtable::client::Quorum::One).pages();
     let page = tokio_stream::StreamExt::next(&mut std::pin::pin!(scan)).await.unwrap();
-    assert_eq!(page.unwrap_err().code(), "NOT_AVAILABLE_YET");
+    assert_eq!(page.unwrap_err().code(), "QUORUM_INVALID");
 
     let mut kv = wire::kv(cluster.nodes[0].client).await;
     let header = || wire::header("seats", PATIENCE);

@@ -11,7 +11,7 @@ use roundtable::types::{Founder, NodeName, Role, Zone};
 
 use crate::world::{
     CausalPlan, CounterPlan, FloodPlan, KeeperPlan, LatePlan, RegisterPlan, RepairPlan, SchemaPlan,
-    SloppyPlan, TopologyPlan, grows,
+    SloppyPlan, TopologyPlan, WalkPlan, grows,
 };
 
 /// One millisecond of virtual time, in nanoseconds.
@@ -125,6 +125,7 @@ pub(crate) struct Plan {
     pub(crate) counters: Option<CounterPlan>,
     /// Whether and how a linearizable table is used.
     pub(crate) register: Option<RegisterPlan>,
+    pub(crate) walks: Option<WalkPlan>,
     /// Whether and how often one client floods a node.
     pub(crate) flood: Option<FloodPlan>,
     /// Whether and how often members come and go. Those who come are the last of `configs`.
@@ -277,6 +278,7 @@ impl Plan {
             topology,
             keeper,
             register: RegisterPlan::draw(seed, expiring),
+            walks: WalkPlan::draw(seed),
             clients: {
                 let plan =
                     ClientPlan { expiring, timed: draw_timed(seed), ..draw_clients(&mut rng) };

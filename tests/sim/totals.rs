@@ -48,6 +48,16 @@ totals! {
     monotonic,
     /// Scans that were answered.
     scans,
+    /// Walks of a table that were begun.
+    walks,
+    /// Those that came to the end.
+    walks_whole,
+    /// Pages of them.
+    walk_pages,
+    /// Keys they have read, or found absent.
+    walk_keys,
+    /// Streams of them that broke.
+    walk_breaks,
     /// Puts of values that expire.
     expiring,
     /// Writes whose outcome stayed unknown.

@@ -31,8 +31,11 @@ impl Disk {
             DiskRequest::Read { unit, table, key, durable: _ } => {
                 DiskAnswer::Read(self.data.get(&(unit, table, key)).cloned())
             }
-            DiskRequest::Range { units, table, prefix, after, limit, reverse, .. } => {
-                let place = (&prefix[..], &after[..], reverse && !self.reads_forward);
+            DiskRequest::Range {
+                units, table, prefix, after, limit, reverse, keys_only, ..
+            } => {
+                let way = (reverse && !self.reads_forward, keys_only);
+                let place = (&prefix[..], &after[..], way);
                 DiskAnswer::Range(self.range(&units, table, place, limit as usize))
             }
             DiskRequest::EndCursors(_) => DiskAnswer::CursorsEnded,

@@ -1,7 +1,7 @@
 //! What the bench's disk does with pages of keys, with sets of siblings and with acceptors.
 
 use super::bench::Disk;
-use crate::causality::{Accepted, Acceptor, Outbid, SiblingSet};
+use crate::causality::{Accepted, Acceptor, Outbid, Paged, SiblingSet};
 use crate::message::{
     CausalDisk, CausalDone, CausalTask, Changed, RangePage, RegisterDisk, RegisterSaid,
     RegisterTask,
@@ -14,7 +14,7 @@ impl Disk {
         &self,
         units: &[Unit],
         table: TableId,
-        (prefix, after, reverse): (&[u8], &[u8], bool),
+        (prefix, after, (reverse, keys_only)): (&[u8], &[u8], (bool, bool)),
         limit: usize,
     ) -> RangePage {
         let behind = |bytes: &[u8]| {
@@ -27,6 +27,8 @@ impl Disk {
         let found = self.data.iter().filter(|(place, _)| wanted(place));
         let mut entries: Vec<(Key, Record)> =
             found.map(|((_, _, key), record)| (key.clone(), record.clone())).collect();
+        let found = self.acceptors.iter().filter(|(place, _)| wanted(place));
+        entries.extend(found.map(|((_, _, key), of)| (key.clone(), Paged::record(of, keys_only))));
         entries.sort_by(|a, b| a.0.cmp(&b.0));
         if reverse {
             entries.reverse();

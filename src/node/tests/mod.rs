@@ -28,6 +28,7 @@ mod monotonic;
 mod moves;
 mod planted;
 mod register;
+mod register_scans;
 mod repair;
 mod scans;
 mod scrub;

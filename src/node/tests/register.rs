@@ -13,16 +13,16 @@ use crate::types::{
     Key, NodeId, OpId, Quorum, RequestId, Stamp, TableKind, Value, WallTime, limits::RECENT_IDS_MAX,
 };
 
-const A: NodeId = NodeId(1);
-const B: NodeId = NodeId(2);
-const C: NodeId = NodeId(3);
+pub(super) const A: NodeId = NodeId(1);
+pub(super) const B: NodeId = NodeId(2);
+pub(super) const C: NodeId = NodeId(3);
 
-fn ms(count: u64) -> Duration {
+pub(super) fn ms(count: u64) -> Duration {
     Duration::from_millis(count)
 }
 
 /// Nodes that serve the linearizable table `jobs`.
-fn jobs(count: u32) -> Bench {
+pub(super) fn jobs(count: u32) -> Bench {
     let mut bench = Bench::serving(count);
     create_jobs(&mut bench);
     bench
@@ -78,7 +78,7 @@ fn outcome(id: u128, since: WallTime) -> ClientBody {
     ClientBody::Outcome(OutcomeAsk { table, key, id: RequestId(id), since, lower })
 }
 
-fn answer(bench: &mut Bench, op: OpId) -> Result<Reply, OpError> {
+pub(super) fn answer(bench: &mut Bench, op: OpId) -> Result<Reply, OpError> {
     for _ in 0..120 {
         if let Some(result) = bench.reply(op) {
             return result;
@@ -88,12 +88,12 @@ fn answer(bench: &mut Bench, op: OpId) -> Result<Reply, OpError> {
     panic!("no answer within its deadline")
 }
 
-fn done(bench: &mut Bench, at: NodeId, body: ClientBody) -> Result<Reply, OpError> {
+pub(super) fn done(bench: &mut Bench, at: NodeId, body: ClientBody) -> Result<Reply, OpError> {
     let op = bench.ask(at, body);
     answer(bench, op)
 }
 
-fn read(bench: &mut Bench, at: NodeId) -> Option<String> {
+pub(super) fn read(bench: &mut Bench, at: NodeId) -> Option<String> {
     match done(bench, at, get_in("jobs", "k")) {
         Ok(Reply::Get(GetReply { record, .. })) => {
             record.map(|it| it.value.unwrap().as_bytes().escape_ascii().to_string())
@@ -102,7 +102,7 @@ fn read(bench: &mut Bench, at: NodeId) -> Option<String> {
     }
 }
 
-fn written(result: Result<Reply, OpError>) -> Stamp {
+pub(super) fn written(result: Result<Reply, OpError>) -> Stamp {
     match result {
         Ok(Reply::Put(reply)) => reply.receipt.stamp,
         other => panic!("{other:?}"),
@@ -123,7 +123,7 @@ fn fate(result: Result<Reply, OpError>) -> Fate {
     }
 }
 
-fn is(message: &PeerMessage, wanted: fn(&RegisterTask) -> bool) -> bool {
+pub(super) fn is(message: &PeerMessage, wanted: fn(&RegisterTask) -> bool) -> bool {
     match message {
         PeerMessage::Consensus(message) => match message.as_ref() {
             RegisterMessage::Ask { task, .. } => wanted(task),
@@ -134,7 +134,7 @@ fn is(message: &PeerMessage, wanted: fn(&RegisterTask) -> bool) -> bool {
 }
 
 /// Delivers messages until one of this kind has been sent to `to`; that one is not delivered yet.
-fn until(bench: &mut Bench, to: NodeId, wanted: fn(&RegisterTask) -> bool) {
+pub(super) fn until(bench: &mut Bench, to: NodeId, wanted: fn(&RegisterTask) -> bool) {
     bench.seen.clear();
     for _ in 0..200 {
         if bench.seen.iter().any(|(_, to_, message)| *to_ == to && is(message, wanted)) {

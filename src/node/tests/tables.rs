@@ -157,15 +157,6 @@ fn a_change_is_refused_at_once_where_it_cannot_be_made_and_says_what_is_known_wh
 }
 
 #[test]
-fn scans_of_linearizable_tables_are_still_to_come() {
-    let mut bench = Bench::serving(3);
-    changed(done(&mut bench, A, create("l", TableKind::Linearizable)));
-    let op = bench.ask(B, scan_in("l"));
-    let error = bench.reply(op).unwrap().unwrap_err();
-    assert_eq!(error.code, ErrorCode::NotAvailableYet);
-}
-
-#[test]
 fn a_dropped_table_is_gone_on_every_disk_and_its_name_starts_empty() {
     let mut bench = Bench::serving(3);
     changed(done(&mut bench, A, create("t", TableKind::Lww)));

@@ -56,6 +56,8 @@ pub(crate) enum Checker {
     Deadline,
     /// Exactly one answer for each request.
     Answers,
+    /// A stream of a scan shows each key once, in order.
+    Scan,
     /// Receipts say what they rest on.
     Receipt,
     /// Nobody takes the room of others: a client's share is bounded, and whoever has nothing in flight
@@ -99,6 +101,7 @@ impl Checker {
         Checker::Recovery,
         Checker::Deadline,
         Checker::Answers,
+        Checker::Scan,
         Checker::Receipt,
         Checker::Shares,
         Checker::Convergence,
@@ -129,6 +132,7 @@ impl Checker {
             Checker::Recovery => "recovery",
             Checker::Deadline => "deadline",
             Checker::Answers => "answers",
+            Checker::Scan => "scan",
             Checker::Receipt => "receipt",
             Checker::Shares => "shares",
             Checker::Convergence => "convergence",

@@ -22,6 +22,7 @@ mod sloppy;
 mod stream;
 mod topology;
 mod traffic;
+mod walk;
 
 use core::fmt;
 use std::collections::{BTreeMap, BTreeSet};
@@ -56,6 +57,7 @@ pub(crate) use schema::SchemaPlan;
 use schema::Tables;
 pub(crate) use sloppy::SloppyPlan;
 pub(crate) use topology::TopologyPlan;
+pub(crate) use walk::WalkPlan;
 
 /// Longest time a seed may take to become a cluster, do its operations and settle.
 const PATIENCE: u64 = 150 * SECOND;
@@ -104,6 +106,9 @@ pub(crate) enum Happening {
     RegisterTimeout { client: usize, serial: u64 },
     RegisterAnswer { client: usize, serial: u64, result: Box<ClientResult> },
     RegisterBack { host: usize, index: usize, tries: u32 },
+    WalkOn { walker: usize },
+    WalkTimeout { walker: usize, serial: u64 },
+    WalkPage { walker: usize, serial: u64, result: Box<ClientResult> },
     AlwaysSloppy,
     Flood,
     Stall,
@@ -170,6 +175,7 @@ pub(crate) struct World {
     causal: causal::CausalUse,
     counters: counter::CounterUse,
     register: register::RegisterUse,
+    walks: walk::WalkUse,
     topology: topology::TopologyUse,
     keeper: keeper::KeeperUse,
     late: late::LateUse,
@@ -231,6 +237,7 @@ impl World {
             causal: causal::CausalUse::new(seed, plan.causal),
             counters: counter::CounterUse::new(seed, plan.counters),
             register: register::RegisterUse::new(seed, plan.register),
+            walks: walk::WalkUse::new(seed, plan.walks),
             topology: topology::TopologyUse::new(seed, plan.topology),
             keeper: keeper::KeeperUse::new(seed),
             late: late::LateUse::new(seed),
@@ -263,6 +270,7 @@ impl World {
         self.schedule_causal();
         self.schedule_counters();
         self.schedule_register();
+        self.schedule_walks();
         self.schedule_floods();
         self.schedule_always_sloppy();
         self.schedule_topology();
@@ -331,6 +339,11 @@ impl World {
             }
             Happening::RegisterBack { host, index, tries } => {
                 self.register_back((host, index), tries);
+            }
+            Happening::WalkOn { walker } => self.walk_on(walker),
+            Happening::WalkTimeout { walker, serial } => self.walk_timeout(walker, serial),
+            Happening::WalkPage { walker, serial, result } => {
+                self.walk_page(walker, serial, &result);
             }
             Happening::AlwaysSloppy => self.make_always_sloppy(),
             Happening::Flood => self.flood(),

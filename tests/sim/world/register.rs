@@ -40,7 +40,7 @@ const BACK_TRIES_MAX: u32 = 400;
 pub(crate) struct RegisterPlan {
     clients: usize,
     /// Keys of the table: few, so that clients meet.
-    keys: usize,
+    pub(super) keys: usize,
     /// Mean pause of a client.
     think: u64,
     /// Share of reads; the rest changes.
@@ -99,8 +99,8 @@ struct RegisterClient {
 pub(crate) struct RegisterUse {
     pub(super) rng: Rng,
     clients: Vec<RegisterClient>,
-    history: History,
-    created: bool,
+    pub(super) history: History,
+    pub(super) created: bool,
     writes: u64,
 }
 
@@ -591,10 +591,10 @@ fn key_of(body: &ClientBody) -> Key {
     }
 }
 
-fn table() -> TableName {
-    "seats".to_owned().try_into().expect("a plain name")
+pub(super) fn table() -> TableName {
+    TableName::try_from("seats".to_owned()).expect("a plain name")
 }
 
-fn key(index: usize) -> Key {
+pub(super) fn key(index: usize) -> Key {
     Key::new(format!("seat{index}")).expect("a short key")
 }

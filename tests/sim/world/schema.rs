@@ -54,6 +54,8 @@ pub(crate) enum Asked {
     RegisterTable,
     /// A try of a client of the linearizable table.
     Register { client: usize, serial: u64 },
+    /// A page of a walk.
+    Walk { walker: usize, serial: u64 },
     /// A request of a flood, or of the client of this number that comes after it.
     Flood { client: u64 },
     /// Something about members and plans.
@@ -244,6 +246,7 @@ impl World {
                 self.register_read_back(op, (place, tries), result);
             }
             Asked::Late => {}
+            Asked::Walk { walker, serial } => self.walk_answered(walker, serial, result),
             Asked::Flood { client } => self.flood_answered(host, client, result),
             Asked::Topology(asked) => self.topology_answered(asked, result),
             Asked::Change { id, change } => self.changed(host, (id, change), result),
@@ -371,6 +374,7 @@ impl World {
             keys_only,
             reverse,
             cursor: None,
+            durable: false,
             deadline: Time(u64::MAX),
         };
         let done = Box::new(move |result| {
