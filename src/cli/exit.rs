@@ -90,6 +90,12 @@ impl Failure {
         Failure { hint: Some(PLAN_HINT.to_owned()), ..failure }
     }
 
+    /// What is to be committed is not what is proposed.
+    pub(crate) fn not_proposed(message: impl Into<String>) -> Failure {
+        let failure = Failure::plan_conflict(message);
+        Failure { hint: Some("`kvctl grow show` shows what is, and why".to_owned()), ..failure }
+    }
+
     /// There is no such key.
     pub(crate) fn key_not_found() -> Failure {
         Failure::new(Exit::NotFound, "KEY_NOT_FOUND", "key not found")

@@ -50,8 +50,7 @@ pub(crate) async fn run(
                     Some(known) => format!("{hash} is not proposed: {known} is"),
                     None => format!("{hash} is not proposed: nothing is"),
                 };
-                let hint = Some("`kvctl grow show` shows what is, and why".to_owned());
-                Failure { hint, ..Failure::plan_conflict(text) }
+                Failure::not_proposed(text)
             })?;
             let topology = client.plans().grow(meant).await?;
             let moves = topology.running.as_ref().map_or(0, |plan| plan.total);

@@ -87,7 +87,7 @@ pub(crate) enum Checker {
 
 impl Checker {
     /// Every checker.
-    pub(crate) const ALL: [Checker; 24] = [
+    pub(crate) const ALL: [Checker; 26] = [
         Checker::Register,
         Checker::Monotonic,
         Checker::Causal,
