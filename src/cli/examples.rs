@@ -128,6 +128,10 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
         &[("grow commit 5d1c0f3a", "the first digits of the hash that `grow show` showed")],
     ),
     (
+        "grow dismiss",
+        &[("grow dismiss 5d1c0f3a", "not proposed again before it changes, or a week is over")],
+    ),
+    (
         "plan accept-loss",
         &[("plan accept-loss 0/17 --gone n2,n3", "the unit as `plan show` names it")],
     ),

@@ -19,6 +19,17 @@ pub(crate) enum GrowCommand {
     Show,
     /// Carry out what is proposed, as it was shown
     Commit(CommitArgs),
+    /// Put what is proposed aside: it is not proposed again before it changes, or a week is over
+    Dismiss(DismissArgs),
+}
+
+/// `kvctl grow dismiss`
+#[derive(Args, Debug)]
+pub(crate) struct DismissArgs {
+    /// The hash that `grow show` or `status` has shown, or its first digits, 8 or more; none: what is proposed and
+    /// cannot be carried out
+    #[arg(value_name = "HASH", value_parser = digits)]
+    hash: Option<String>,
 }
 
 /// `kvctl grow commit`
@@ -39,19 +50,16 @@ pub(crate) async fn run(
     let growth = client.status().await?.growth;
     match command {
         GrowCommand::Show => show(growth.as_ref(), output),
+        GrowCommand::Dismiss(DismissArgs { hash }) => {
+            let meant = hash.map_or(Ok(0), |hash| meant(growth.as_ref(), &hash))?;
+            client.plans().dismiss(meant).await?;
+            if output.format().is_json() {
+                return output.json(&json!({ "dismissed": hash_text(meant) }));
+            }
+            output.line("put aside: it is not proposed again before it changes, or a week is over")
+        }
         GrowCommand::Commit(CommitArgs { hash }) => {
-            let proposal = growth.as_ref().and_then(|growth| growth.proposal.as_ref());
-            let known = proposal.and_then(|proposal| proposal.hash);
-            // A whole hash is the servers' to judge: another node may propose it by now.
-            let whole = u128::from_str_radix(&hash, 16).ok().filter(|_| hash.len() == 32);
-            let meant = whole.or(known.filter(|known| hash_text(*known).starts_with(&hash)));
-            let meant = meant.ok_or_else(|| {
-                let text = match known.map(hash_text) {
-                    Some(known) => format!("{hash} is not proposed: {known} is"),
-                    None => format!("{hash} is not proposed: nothing is"),
-                };
-                Failure::not_proposed(text)
-            })?;
+            let meant = meant(growth.as_ref(), &hash)?;
             let topology = client.plans().grow(meant).await?;
             let moves = topology.running.as_ref().map_or(0, |plan| plan.total);
             if output.format().is_json() {
@@ -66,6 +74,22 @@ pub(crate) async fn run(
             Ok(())
         }
     }
+}
+
+/// The hash that is meant by its digits.
+fn meant(growth: Option<&Growth>, hash: &str) -> Result<u128, Failure> {
+    let proposal = growth.and_then(|growth| growth.proposal.as_ref());
+    let known = proposal.and_then(|proposal| proposal.hash);
+    // A whole hash is the servers' to judge: another node may propose it by now.
+    let whole = u128::from_str_radix(hash, 16).ok().filter(|_| hash.len() == 32);
+    let meant = whole.or(known.filter(|known| hash_text(*known).starts_with(hash)));
+    meant.ok_or_else(|| {
+        let text = match known.map(hash_text) {
+            Some(known) => format!("{hash} is not proposed: {known} is"),
+            None => format!("{hash} is not proposed: nothing is"),
+        };
+        Failure::not_proposed(text)
+    })
 }
 
 fn show(growth: Option<&Growth>, output: &mut Output) -> Result<(), Failure> {
@@ -159,13 +183,14 @@ pub(crate) fn lines(growth: &Growth) -> Vec<String> {
     let waits = if waits_for.is_empty() { String::new() } else { format!(" (waits: {waits_for})") };
     match &growth.proposal {
         Some(it) if it.hash.is_some() => lines.push(format!(
-            "proposal: {} by {}: {}; {} units move, {}, then {}; kvctl grow commit {}{waits}",
+            "proposal: {} by {}: {}; {} units move, {}, then {}{}; kvctl grow commit {}{waits}",
             it.kind,
             it.members.join(", "),
             it.reason,
             it.units,
             size(it.bytes),
             percent(it.after_milli),
+            if it.kind == "exchange" { " of the mean at most" } else { "" },
             it.hash.map(hash_text).unwrap_or_default(),
         )),
         Some(it) => lines.push(format!("proposal: {}: {}{waits}", it.kind, it.reason)),
@@ -219,6 +244,13 @@ mod tests {
             assert!(text.contains(part), "{part}: {text}");
         }
         assert_eq!(as_json(&growth)["proposal"]["members"][1], "n5");
+        let proposal = growth.proposal.as_mut().unwrap();
+        (proposal.kind, proposal.after_milli) = ("exchange".to_owned(), 1210);
+        let text = lines(&growth).join("\n");
+        assert!(text.contains("exchange by n4, n5") && text.contains("then 121.0 % of the mean"));
+        let refused = meant(Some(&growth), "12345678").unwrap_err();
+        assert!(format!("{refused:?}").contains("not proposed"), "{refused:?}");
+        assert_eq!(meant(Some(&growth), "00000000").unwrap(), 0xabcd);
         growth.proposal = None;
         assert!(lines(&growth).iter().any(|line| line == "load: an operator"));
     }

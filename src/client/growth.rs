@@ -33,17 +33,17 @@ pub struct Growth {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct GrowthProposal {
-    /// `grow` or `shrink`.
+    /// `grow`, `shrink` or `exchange`.
     pub kind: String,
     /// To commit it by; `None`: it cannot be, members are lacking.
     pub hash: Option<u128>,
-    /// Who becomes active, or is reserved.
+    /// Who becomes active, is reserved, or exchanges units: there the busiest first.
     pub members: Vec<String>,
     /// So many more reserved members would be needed for all that is due.
     pub missing: u32,
     /// Why, in words.
     pub reason: String,
-    /// What is foreseen of the busiest afterwards.
+    /// What is foreseen of the busiest afterwards; of an exchange, in thousandths of the mean.
     pub after_milli: u32,
     /// Units whose owners change.
     pub units: u32,

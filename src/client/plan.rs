@@ -183,6 +183,13 @@ impl Plans {
         self.change(PlanChange::Grow(hash))
     }
 
+    /// Puts aside what a node proposes, by its hash; 0: a proposal that cannot be carried out and has none. No node
+    /// proposes it again before it changes, or a week is over. Errors: `PLAN_CONFLICT` when the node that is asked
+    /// proposes something else by now, or nothing.
+    pub fn dismiss(&self, hash: u128) -> ChangePlanRequest {
+        self.change(PlanChange::Dismiss(hash))
+    }
+
     fn change(&self, change: PlanChange) -> ChangePlanRequest {
         ChangePlanRequest { core: self.core.clone(), timeout: None, change }
     }

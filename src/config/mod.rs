@@ -186,6 +186,7 @@ section!(OrchestratorSection {
     #[serde(with = "duration")]
     mirror_every: Duration = Duration::from_secs(300),
     grow: Grow = Grow::Suggest,
+    exchange: Grow = Grow::Suggest,
     grow_above: f64 = 0.7,
     shrink_below: f64 = 0.3,
     grow_operations: u32 = 0,

@@ -45,6 +45,7 @@ fn decisions(before: &ClusterState, after: &ClusterState) -> Vec<EventRecord> {
             DecisionKind::RolledBack => EventKind::PlanRolledBack,
             DecisionKind::Grown => EventKind::Grown,
             DecisionKind::Shrunk => EventKind::Shrunk,
+            DecisionKind::Exchanged => EventKind::Exchanged,
         };
         let named = after.member(decision.subject).or_else(|| before.member(decision.subject));
         let name = named.map_or_else(|| decision.subject.to_string(), |it| it.name.to_string());

@@ -36,8 +36,8 @@ pub use members::council_wanted;
 pub use moves::{Step, StepKind};
 pub use orchestrator::{
     Alarm, AlarmKind, Foreseen, GrowthRules, History, Measured, Order, OrderKind, Outlook, Peak,
-    Proposal, Relief, Room, Sample, Turn, Watched, Wish, held_up, is_quiet, look, peak, propose,
-    wish,
+    Proposal, Relief, Room, Sample, Turn, Watched, Wish, exchange, held_up, is_dismissed, is_quiet,
+    look, peak, propose, wish,
 };
 pub use outage::outage;
 pub use plan::{Draft, draft};

@@ -65,6 +65,27 @@ pub(super) fn draft_of(
     draft
 }
 
+/// The plan that gives units these owners, and changes nothing else: neither members nor the ring. Later claims keep
+/// such owners as long as the walk does not change there (`docs/ring.md`).
+pub(super) fn draft_of_moves(state: &ClusterState, moves: Vec<Planned>) -> Draft {
+    let mut bytes = inputs_hash(state).to_le_bytes().to_vec();
+    for Planned { unit, to } in &moves {
+        bytes.extend_from_slice(&unit.class.0.to_le_bytes());
+        bytes.extend_from_slice(&unit.partition.0.to_le_bytes());
+        to.iter().for_each(|id| bytes.extend_from_slice(&id.0.to_le_bytes()));
+    }
+    let plan = state.topology.plan.as_ref();
+    let reason =
+        |plan: &Plan| format!("plan {:032x} is carried out: it has to end first", plan.hash);
+    Draft {
+        hash: xxh3_128(&bytes),
+        reasons: plan.map(reason).into_iter().collect(),
+        members: state.members.clone(),
+        ring: state.ring.clone(),
+        moves,
+    }
+}
+
 /// Hash of what a plan depends on: members, ring, owners and what is staged. Tables, addresses and
 /// epochs are not among them.
 fn inputs_hash(state: &ClusterState) -> u128 {
@@ -202,7 +223,9 @@ pub(super) fn apply(next: &mut ClusterState, change: &PlanChange) -> Result<(), 
         PlanChange::RollBack => roll_back(next),
         PlanChange::Retarget { old, new } => retarget(next, old, new, Role::Leaving),
         // A node makes orders of it, by what it has heard: what is stuck is no property of a state.
-        PlanChange::Grow(_) => Err(invalid("what is proposed has not been judged")),
+        PlanChange::Grow(_) | PlanChange::Dismiss(_) => {
+            Err(invalid("what is proposed has not been judged"))
+        }
         PlanChange::AcceptLoss { .. } => Err(invalid("which owners are gone has not been judged")),
     }
 }

@@ -46,6 +46,7 @@ pub struct Get {
     failures: Failures,
     /// Seats asked so far.
     asked: u16,
+    turn: u8,
     /// What each owner that answered holds.
     answers: Vec<(u8, Option<Stamp>)>,
     newest: Option<Record>,
@@ -74,6 +75,8 @@ pub struct GetOrder {
     pub retry_interval: Duration,
     /// The owner to ask first: this node, if it is one that is read.
     pub nearest: Option<u8>,
+    /// How many of the others to pass over, round and round, before one is asked: reads of hot keys take turns.
+    pub turn: u8,
     /// Who may stand in, as in a put.
     pub stand_ins: Vec<NodeId>,
     /// Owners for which custody is known to be held, where the table may be sloppy.
@@ -106,6 +109,7 @@ impl Get {
             unsure: order.unsure,
             failures: Failures::default(),
             asked: 0,
+            turn: order.turn,
             answers: Vec::with_capacity(usize::from(order.r)),
             newest: None,
             answered: false,
@@ -324,7 +328,7 @@ impl Get {
         let well = if crate::mutant!("unwell-still-asked") { u16::MAX } else { well };
         let owners = !self.returning & !covered;
         let classes = [owners & well, owners, !covered & well, !covered, u16::MAX];
-        classes.into_iter().find_map(|class| lowest(seats & class))
+        classes.into_iter().find_map(|class| in_turn(seats & class, self.turn))
     }
 
     /// A deadline has come.
@@ -547,4 +551,26 @@ impl Get {
 /// The lowest member of a bitmap, as a bitmap.
 fn lowest(bits: u16) -> Option<u16> {
     (bits != 0).then(|| bits & bits.wrapping_neg())
+}
+
+/// One of these, after `turn` others of them, round and round.
+pub(super) fn in_turn(mut bits: u16, turn: u8) -> Option<u16> {
+    let over = u32::from(turn).checked_rem(bits.count_ones())?;
+    for _ in 0..over {
+        bits &= bits.wrapping_sub(1);
+    }
+    lowest(bits)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn turns_go_round_those_that_are_there() {
+        let turns = |bits| (0..5).map(|turn| in_turn(bits, turn)).collect::<Vec<_>>();
+        assert_eq!(turns(0b1101), [1, 4, 8, 1, 4].map(Some));
+        assert_eq!(turns(0b0100), [Some(4); 5]);
+        assert_eq!(turns(0), [None; 5]);
+    }
 }

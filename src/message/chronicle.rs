@@ -47,6 +47,8 @@ pub enum EventKind {
     Grown,
     /// An active member is reserved again.
     Shrunk,
+    /// Members exchange units, one for another.
+    Exchanged,
 }
 
 impl EventKind {
@@ -73,6 +75,7 @@ impl EventKind {
             EventKind::GrowthOver => "growth-over",
             EventKind::Grown => "grown",
             EventKind::Shrunk => "shrunk",
+            EventKind::Exchanged => "exchanged",
         }
     }
 }

@@ -14,8 +14,8 @@ use crate::types::{
 use super::{
     AsideRecord, AsideTask, CausalDisk, CausalDone, ChangesAsk, ChangesPage, CustodyChange,
     DecreeRecord, EventRecord, FillRecord, FloorDisk, FloorDone, FloorRecord, Hint, HintBook,
-    HintChange, HintPage, HintPlace, HintTotals, HintsDropped, HourRecord, RegisterDisk,
-    RegisterSaid, ResizeRecord, ScrubRecord, TreeDisk, TreeDone, UnitDisk, UnitDone,
+    HintChange, HintPage, HintPlace, HintTotals, HintsDropped, HourRecord, ProposalRecord,
+    RegisterDisk, RegisterSaid, ResizeRecord, ScrubRecord, TreeDisk, TreeDone, UnitDisk, UnitDone,
 };
 
 /// Ties an answer to its request.
@@ -398,6 +398,8 @@ pub enum MetaRecord {
     Hour(HourRecord),
     /// When the cluster last grew and shrank.
     Resized(ResizeRecord),
+    /// What has become of earlier proposals.
+    Proposals(ProposalRecord),
 }
 
 /// A founder's birth.
@@ -476,6 +478,8 @@ pub struct Restored {
     pub hours: Vec<HourRecord>,
     /// See [`MetaRecord::Resized`].
     pub resized: ResizeRecord,
+    /// See [`MetaRecord::Proposals`].
+    pub proposals: ProposalRecord,
     /// Damage of the log, in words with file and offset: acknowledged writes and records of the node may
     /// be missing. Nothing may be served before that is dealt with.
     pub damage: Vec<String>,

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::types::{NodeName, limits};
+use crate::types::{NodeName, Unit, limits};
 
 use super::topology::ShareLine;
 
@@ -58,6 +58,41 @@ impl ResizeRecord {
     }
 }
 
+/// What has become of earlier proposals, as a node knows it: hours since the Unix epoch, 0 for never.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProposalRecord {
+    /// When units were last exchanged between members.
+    pub exchanged: u32,
+    /// When an operator last put a proposal aside, and which: a hash of what it is about. 0: none. First one of more or
+    /// fewer members, then one of an exchange.
+    pub dismissed: [(u32, u64); 2],
+}
+
+impl ProposalRecord {
+    /// The later of both, of each.
+    pub fn latest(self, other: ProposalRecord) -> ProposalRecord {
+        ProposalRecord {
+            exchanged: self.exchanged.max(other.exchanged),
+            dismissed: [0, 1].map(|place: usize| {
+                let of = |it: &ProposalRecord| it.dismissed.get(place).copied().unwrap_or_default();
+                of(&self).max(of(&other))
+            }),
+        }
+    }
+}
+
+/// What the copies that a member owns are asked for, whoever coordinates: operations a second, one more for every
+/// 4 KiB of values, over the last quarters of an hour.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WorkNews {
+    /// All of them together.
+    pub all: u32,
+    /// Those with most, most first; at most [`WORK_NEWS_MAX`](crate::types::limits::WORK_NEWS_MAX).
+    pub hottest: Vec<(Unit, u32)>,
+    /// Bytes a second that are written to them.
+    pub written: u64,
+}
+
 /// What a member tells of its load with its probes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LoadFacts {
@@ -83,6 +118,8 @@ pub struct LoadFacts {
     pub paused: bool,
     /// When the cluster last grew and shrank, as far as it knows.
     pub resized: ResizeRecord,
+    /// What has become of earlier proposals, as far as it knows.
+    pub proposals: ProposalRecord,
 }
 
 /// What a node makes of its members' loads, for operators.
@@ -111,20 +148,21 @@ pub struct GrowthReply {
     pub waits_for: String,
 }
 
-/// Members that should become active, or be reserved.
+/// Members that should become active, or be reserved, or exchange units.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ProposalLine {
-    /// `grow` or `shrink`.
+    /// `grow`, `shrink` or `exchange`.
     pub kind: &'static str,
     /// What it is committed by; 0: it cannot be, members are lacking.
     pub hash: u128,
-    /// Who becomes active, or is reserved.
+    /// Who becomes active, is reserved, or exchanges units: there the busiest first.
     pub members: Vec<NodeName>,
     /// So many more reserved members would be needed for what is due.
     pub missing: u32,
     /// Why, in words.
     pub reason: String,
-    /// What is foreseen of the busiest afterwards, in thousandths.
+    /// What is foreseen of the busiest afterwards, in thousandths of what it can do; of an exchange, in
+    /// thousandths of the mean.
     pub after_milli: u32,
     /// Units whose owners change.
     pub units: u32,

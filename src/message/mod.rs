@@ -75,7 +75,9 @@ pub use hint::{
 pub use hot::{HotKey, HotReply, HotUnit};
 pub use leaves::{CopyLack, CopyLeaves, CopyStretch, CopyTold};
 pub use lineage::{ForceOrder, LineageReply};
-pub use load::{GrowthReply, HourRecord, LoadFacts, ProposalLine, ResizeRecord};
+pub use load::{
+    GrowthReply, HourRecord, LoadFacts, ProposalLine, ProposalRecord, ResizeRecord, WorkNews,
+};
 pub use outage::{
     OutageAsk, OutageHints, OutageKind, OutageLine, OutageReason, OutageReply, OutageUnit,
 };

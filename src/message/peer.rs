@@ -12,7 +12,7 @@ use crate::types::{
 use super::{
     BootRecord, CausalMessage, CopyMessage, DecreeMessage, ExplainMessage, FloorNews, LifeRecord,
     LoadFacts, MemberSync, Probe, RegisterMessage, RepairMessage, ReplicaFacts, UnwellLink,
-    WatchMessage, WriteOutcome,
+    WatchMessage, WorkNews, WriteOutcome,
 };
 
 /// Which stream carries a message: long answers must not delay short ones.
@@ -258,6 +258,8 @@ pub struct ProbeFacts {
     pub mirror: MirrorNews,
     /// How busy the sender is; `None`: it does not look.
     pub load: Option<LoadFacts>,
+    /// What its copies are asked for; `None`: it does not look, or owns nothing.
+    pub work: Option<WorkNews>,
 }
 
 /// What a reserved member has mirrored.
@@ -281,7 +283,8 @@ impl ProbeFacts {
     pub fn bytes(&self) -> usize {
         let lists = 8 * self.custody.targets.len() + 10 * self.unwell.len() + 14 * self.fills.len();
         let mirror = 24 + 6 * self.mirror.of.len();
-        170 + self.client_address.len() + lists + 3 * self.long_down.len() + mirror
+        let work = self.work.as_ref().map_or(0, |work| 8 + 12 * work.hottest.len());
+        182 + self.client_address.len() + lists + 3 * self.long_down.len() + mirror + work
     }
 }
 

@@ -55,6 +55,9 @@ pub enum PlanChange {
     },
     /// Carry out what the answering node proposes about growing and shrinking, if it has this hash.
     Grow(u128),
+    /// Propose what the answering node proposes, if it has this hash, no more before it changes or a week is over; 0:
+    /// what cannot be carried out.
+    Dismiss(u128),
     /// Go on without copies that are gone for good.
     AcceptLoss {
         /// The units.

@@ -400,6 +400,7 @@ impl Node {
             return self.keep_in_custody((from, round), target, hint);
         }
         self.replica_operations += 1;
+        self.count_copy(now.mono, place.unit, set.bytes());
         let task = CausalTask::Merge(set);
         self.disk(Pending::Causal(CausalPending::Merge { from, round }), disk(place, task));
     }
@@ -430,6 +431,7 @@ impl Node {
             }
         };
         let admitted = self.admitted((from, round), (place.unit, place.changed_at));
+        self.count_copy(now.mono, place.unit, 0);
         self.disk(Pending::Causal(CausalPending::Read(admitted)), disk(place, task));
     }
 
@@ -448,6 +450,7 @@ impl Node {
             return self.change_custody(round, change);
         }
         self.replica_operations += 1;
+        self.count_copy(now.mono, place.unit, 0);
         let task = CausalTask::Change(change);
         self.disk(Pending::Causal(CausalPending::Change { round }), disk(place, task));
     }

@@ -172,7 +172,7 @@ impl Node {
     }
 
     pub(super) fn get_order(
-        &self,
+        &mut self,
         table: &Table,
         r: u8,
         target: &Target,
@@ -187,6 +187,7 @@ impl Node {
             hedge_after: self.config.hedge_after,
             retry_interval: self.config.retry_interval,
             nearest: target.read_index(self.me).filter(|_| self.is_complete(target.unit)),
+            turn: self.tables.hot.turn(self.now, table.id, &target.key),
             stand_ins: self.stand_ins(sloppy, target),
             returning: if may_be_sloppy { self.returning(&target.owners) } else { 0 },
             unsure: sloppy && !self.members.custody_is_known(),

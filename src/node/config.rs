@@ -76,6 +76,8 @@ pub struct NodeConfig {
     pub mirror_every: Duration,
     /// What is done about members being too many or too few.
     pub grow: Grow,
+    /// What is done about members that have far more to do than others.
+    pub exchange: Grow,
     /// Utilisation above which it is grown, in thousandths.
     pub grow_above_milli: u32,
     /// Utilisation below which it is shrunk, in thousandths.
@@ -175,6 +177,7 @@ impl NodeConfig {
             mirror_share: 50,
             mirror_every: Duration::from_secs(300),
             grow: Grow::Suggest,
+            exchange: Grow::Suggest,
             grow_above_milli: 700,
             shrink_below_milli: 300,
             grow_operations: 0,

@@ -17,7 +17,7 @@ use crate::message::{
     ErrorCode, Level, LifeRecord, MetaRecord, OpError, ReadAnswer, Refusal, Reply, RoundId,
     ScanAnswer, WriteOutcome,
 };
-use crate::types::{ClassId, ClusterState, Epoch, NodeId, Now, OpId, WallTime};
+use crate::types::{ClassId, ClusterState, Epoch, NodeId, Now, OpId, Record, WallTime};
 
 /// What a disk request was for.
 #[derive(Clone, Debug)]
@@ -213,7 +213,9 @@ impl Node {
             other => Err(self.refusal(other)),
         };
         let result = self.look_again(now, &admitted).and(result);
-        let Admitted { from, round, .. } = admitted;
+        let Admitted { from, round, unit, .. } = admitted;
+        let bytes = result.as_ref().map_or(0, |read| read.as_ref().map_or(0, Record::bytes));
+        self.count_copy_read(now.mono, unit, bytes);
         self.answer_read(from, ReadAnswer { round, result });
     }
 

@@ -7,15 +7,17 @@ use super::Node;
 use super::config::{Grow, QuietHours};
 use super::disk::Pending;
 use super::topology::HeardBy;
-use crate::control::{self, GrowthRules, History, Measured, Order, Proposal, Sample, Turn};
+use crate::control::{self, GrowthRules, History, Measured, Order, Proposal, Sample, Turn, Wish};
 use crate::handoff::{Brake, Braking, Latencies};
 use crate::message::{
     DiskRequest, ErrorCode, EventKind, GrowthReply, LoadFacts, MetaRecord, OpError, ProposalLine,
-    Restored,
+    ProposalRecord, Restored, WorkNews,
 };
-use crate::types::{ClusterState, Epoch, NodeId, Now, Role, Time, WallTime};
+use crate::types::{ClusterState, DecisionKind, Epoch, NodeId, Now, Role, Time, WallTime};
 
 const HOUR: u64 = 3600 * 1_000_000_000;
+/// Load that is far from even for so long is worth a proposal.
+const UNEVEN_FOR: Duration = Duration::from_secs(3600);
 
 /// What a node knows of its load, and what it makes of all.
 #[derive(Debug, Default)]
@@ -29,8 +31,12 @@ pub(super) struct Load {
     cpu: (Option<Cpu>, Option<Cpu>),
     cpu_milli: u32,
     resized: crate::message::ResizeRecord,
+    proposals: ProposalRecord,
     /// What is told with probes.
     told: Option<LoadFacts>,
+    work: Option<WorkNews>,
+    /// What the last sample has found of units to be exchanged, and on top of which epoch.
+    uneven: Option<(Epoch, Wish)>,
     /// Since when the figures have called for this.
     since: Option<(Turn, Time)>,
     /// What they come to, once they have for long enough.
@@ -64,7 +70,13 @@ struct Said {
 impl Load {
     pub(super) fn new(restored: &Restored) -> Load {
         let history = History::new(restored.hours.clone());
-        Load { history, resized: restored.resized, ..Load::default() }
+        let (resized, proposals) = (restored.resized, restored.proposals);
+        Load { history, resized, proposals, ..Load::default() }
+    }
+
+    /// What this node's copies are asked for, as it tells it.
+    pub(super) fn work(&self) -> Option<WorkNews> {
+        self.work.clone()
     }
 
     /// What this node tells of itself.
@@ -94,6 +106,13 @@ impl Measured for HeardBy<'_> {
             return self.0.load.told;
         }
         self.0.members.facts(member)?.facts.as_ref()?.load
+    }
+
+    fn work(&self, member: NodeId) -> Option<WorkNews> {
+        if member == self.0.me {
+            return self.0.load.work();
+        }
+        self.0.members.facts(member)?.facts.as_ref()?.work.clone()
     }
 
     fn hour(&self) -> u32 {
@@ -157,6 +176,12 @@ impl Node {
     }
 
     fn tell_load(&mut self, now: Now, state: &ClusterState) {
+        let heard = state.members.iter().filter_map(|member| HeardBy(self).load(member.id));
+        let known = heard.fold(self.load.proposals, |known, load| known.latest(load.proposals));
+        if known != core::mem::replace(&mut self.load.proposals, known) {
+            let record = MetaRecord::Proposals(known);
+            self.disk(Pending::Housekeeping, DiskRequest::Persist(vec![record]));
+        }
         let count = active(state);
         let quiet = match self.config.quiet_hours {
             QuietHours::Auto => self.load.history.is_quietest(count),
@@ -180,7 +205,14 @@ impl Node {
             quiet,
             paused: load.brake.is_stopped(now.mono),
             resized: load.resized,
+            proposals: load.proposals,
         });
+        self.load.work = self.work_news(now.mono, state);
+        self.load.uneven = match self.config.exchange {
+            Grow::Off => None,
+            Grow::Suggest | Grow::Auto => control::exchange(state, &HeardBy(self)),
+        }
+        .map(|wish| (state.epoch, wish));
     }
 
     /// The hour under way is not lost when this node stops.
@@ -196,14 +228,25 @@ impl Node {
         let Some((state, before)) = self.state.clone().zip(before).filter(|_| self.looks()) else {
             return;
         };
-        let (hour, resized) = (hour_of(now.wall), &mut self.load.resized);
-        match active(&state).cmp(&active(before)) {
-            core::cmp::Ordering::Equal => return,
-            core::cmp::Ordering::Greater => resized.grown = hour,
-            core::cmp::Ordering::Less => resized.shrunk = hour,
+        let hour = hour_of(now.wall);
+        let decisions = state.topology.decisions.iter().filter(|it| it.epoch > before.epoch);
+        let exchanged = decisions.into_iter().any(|it| it.kind == DecisionKind::Exchanged);
+        if exchanged {
+            self.load.proposals.exchanged = hour;
+            let record = MetaRecord::Proposals(self.load.proposals);
+            self.disk(Pending::Housekeeping, DiskRequest::Persist(vec![record]));
         }
-        let record = MetaRecord::Resized(*resized);
-        self.disk(Pending::Housekeeping, DiskRequest::Persist(vec![record]));
+        let order = active(&state).cmp(&active(before));
+        match order {
+            core::cmp::Ordering::Equal if exchanged => {}
+            core::cmp::Ordering::Equal => return,
+            core::cmp::Ordering::Greater => self.load.resized.grown = hour,
+            core::cmp::Ordering::Less => self.load.resized.shrunk = hour,
+        }
+        if order.is_ne() {
+            let record = MetaRecord::Resized(self.load.resized);
+            self.disk(Pending::Housekeeping, DiskRequest::Persist(vec![record]));
+        }
         self.tell_load(now, &state);
     }
 
@@ -238,10 +281,39 @@ impl Node {
         }
     }
 
+    /// What the figures call for, growth before what is uneven, if no operator has put it aside.
+    fn wish(&self, state: &ClusterState, rules: &GrowthRules) -> Option<Wish> {
+        if state.topology.plan.is_some() {
+            return None;
+        }
+        let grows = self.config.grow != Grow::Off;
+        let wish = if grows { control::wish(state, &HeardBy(self), rules) } else { None };
+        let stands = |wish: &Wish| !control::is_dismissed(state, &HeardBy(self), wish);
+        // INVARIANT: owners that were chosen on another state may not be those that they are taken for.
+        let uneven = self.load.uneven.as_ref().filter(|(epoch, _)| *epoch == state.epoch);
+        let uneven = uneven.map(|(_, wish)| wish).filter(|wish| stands(wish));
+        wish.filter(stands).or_else(|| uneven.cloned())
+    }
+
+    /// How long the figures must call for it.
+    fn due_after(&self, turn: Turn) -> Duration {
+        match turn {
+            Turn::Grow | Turn::Shrink => self.config.grow_after,
+            Turn::Exchange => self.config.grow_after.min(UNEVEN_FOR),
+        }
+    }
+
+    /// Whether it is done without an operator.
+    fn mode(&self, turn: Turn) -> Grow {
+        match turn {
+            Turn::Grow | Turn::Shrink => self.config.grow,
+            Turn::Exchange => self.config.exchange,
+        }
+    }
+
     fn look_at_growth(&mut self, now: Now, state: &ClusterState) {
         let rules = self.growth_rules();
-        let due = self.config.grow != Grow::Off && state.topology.plan.is_none();
-        let wish = if due { control::wish(state, &HeardBy(self), &rules) } else { None };
+        let wish = self.wish(state, &rules);
         let Some(wish) = wish else {
             self.load.since = self.load.since.filter(|_| state.topology.plan.is_some());
             self.load.proposal = None;
@@ -249,13 +321,14 @@ impl Node {
         };
         let since = self.load.since.filter(|(turn, _)| *turn == wish.turn);
         let (_, since) = *self.load.since.insert(since.unwrap_or((wish.turn, now.mono)));
-        if now.mono.since(since) < self.config.grow_after {
+        if now.mono.since(since) < self.due_after(wish.turn) {
             self.load.proposal = None;
             return;
         }
         let is_same = |known: &Proposed| {
             let (epoch, known) = (known.epoch, &known.made.wish);
-            epoch == state.epoch && known.turn == wish.turn && known.members == wish.members
+            // An exchange that is proposed stays as it is while the same member is the busiest.
+            epoch == state.epoch && known.turn == wish.turn && known.about() == wish.about()
         };
         // The claim is not made again while nothing has changed that it depends on.
         if self.load.proposal.as_ref().is_none_or(|known| !is_same(known)) {
@@ -266,7 +339,7 @@ impl Node {
             });
         }
         self.say_proposal(now, state);
-        if self.config.grow == Grow::Auto && self.growth_order(state).is_some() {
+        if self.growth_order(state).is_some() {
             self.look_at_moves(now);
         }
     }
@@ -315,7 +388,8 @@ impl Node {
     /// What this node may propose without an operator, of growing and shrinking.
     pub(super) fn growth_order(&self, state: &ClusterState) -> Option<Order> {
         let Proposed { epoch, made: proposal, .. } = self.load.proposal.as_ref()?;
-        let due = self.config.grow == Grow::Auto && *epoch == state.epoch && proposal.is_feasible();
+        let auto = self.mode(proposal.wish.turn) == Grow::Auto;
+        let due = auto && *epoch == state.epoch && proposal.is_feasible();
         (due && self.growth_held_up(state).is_none()).then(|| proposal.order(state))
     }
 
@@ -329,9 +403,14 @@ impl Node {
         if let Some(plan) = &state.topology.plan {
             return refuse(format!("plan {:032x} is carried out: it has to end first", plan.hash));
         }
+        if let Some(known) = &self.load.proposal
+            && known.made.wish.turn == Turn::Exchange
+            && (known.epoch, known.made.draft.hash) == (state.epoch, hash)
+        {
+            return Ok(known.made.order(state));
+        }
         let (rules, seen) = (self.growth_rules(), HeardBy(self));
-        let off = self.config.grow == Grow::Off;
-        let wish = if off { None } else { control::wish(state, &seen, &rules) };
+        let wish = self.wish(state, &rules);
         let proposal = wish.and_then(|wish| control::propose(state, &seen, &rules, wish));
         let Some(proposal) = proposal else {
             return refuse(
@@ -347,6 +426,28 @@ impl Node {
             return Err(OpError::new(ErrorCode::PlanInvalid, text));
         }
         Ok(proposal.order(state))
+    }
+
+    /// An operator puts aside what is proposed: all who hear of it do.
+    pub(super) fn dismiss(&mut self, now: Now, hash: u128) -> Result<(), OpError> {
+        let Some(proposal) = self.load.proposal.as_ref().filter(|it| it.line.hash == hash) else {
+            let text =
+                "nothing is proposed at this node under this hash (any more): kvctl grow show";
+            return Err(OpError::new(ErrorCode::PlanConflict, text));
+        };
+        let wish = &proposal.made.wish;
+        let [size, exchange] = &mut self.load.proposals.dismissed;
+        let place = if wish.turn == Turn::Exchange { exchange } else { size };
+        *place = (hour_of(now.wall), wish.about());
+        self.load.proposal = None;
+        let record = MetaRecord::Proposals(self.load.proposals);
+        self.disk(Pending::Housekeeping, DiskRequest::Persist(vec![record]));
+        if let Some(told) = &mut self.load.told {
+            told.proposals = self.load.proposals;
+        }
+        self.members.probe_soon(now);
+        self.end_proposal(now);
+        Ok(())
     }
 
     /// What operators are told; `None` before birth, and where nobody looks.
@@ -386,7 +487,7 @@ impl Node {
             (Some(known), _) if !known.made.is_feasible() => {
                 held("reserved members are lacking: kvd run --join")
             }
-            (Some(_), _) if self.config.grow == Grow::Auto => {
+            (Some(it), _) if self.mode(it.made.wish.turn) == Grow::Auto => {
                 self.growth_held_up(state).map_or_else(String::new, held)
             }
             (Some(_), _) => held("an operator: kvctl grow commit HASH"),

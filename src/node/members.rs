@@ -124,6 +124,7 @@ impl Node {
             long_down: self.long_down(),
             mirror: self.mirror_news(now.wall),
             load: self.load.told(),
+            work: self.load.work(),
         }
     }
 }

@@ -92,6 +92,7 @@ impl Node {
         let WriteAsk { unit, changed_at, table, key, record, fresh, .. } = ask;
         let admitted = self.admitted((from, round), (unit, changed_at));
         let admitted = Admitted { fresh, ..admitted };
+        self.count_copy(now.mono, unit, record.bytes());
         if crate::mutant!("ack-before-durable") {
             self.answer_admitted_write(admitted, Ok(WriteOutcome::Stored));
         }
@@ -123,6 +124,7 @@ impl Node {
             None => DiskRequest::Read { unit, table, key, durable },
         };
         let admitted = self.admitted((from, round), (unit, changed_at));
+        self.count_copy(now.mono, unit, 0);
         self.disk(Pending::Read(admitted), request);
     }
 

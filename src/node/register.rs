@@ -200,6 +200,7 @@ impl Node {
         self.replica_operations += 1;
         let KeyPlace { unit, changed_at, table, key } = place;
         let admitted = self.admitted((from, round), (unit, changed_at));
+        self.count_copy(now.mono, unit, 0);
         let disk = RegisterDisk { unit, table, key, fence: changed_at, task };
         self.disk(Pending::Register(admitted), DiskRequest::Register(Box::new(disk)));
     }

@@ -36,6 +36,7 @@ const EVENT: u8 = 61;
 /// How busy the node was, in a ring of hours.
 const HOUR: u8 = 62;
 const RESIZED: u8 = 63;
+const PROPOSALS: u8 = 64;
 /// Damage that was found in the log once: not forgotten when the log is.
 const DAMAGE: u8 = 7;
 
@@ -97,6 +98,7 @@ fn key(record: &MetaRecord) -> Vec<u8> {
             key.extend_from_slice(&hour.slot().to_be_bytes());
         }
         MetaRecord::Resized(_) => key.push(RESIZED),
+        MetaRecord::Proposals(_) => key.push(PROPOSALS),
         MetaRecord::Fill(unit, _) => return of_unit(FILL, *unit).to_vec(),
         MetaRecord::Floor(unit, _) => return of_unit(FLOOR, *unit).to_vec(),
         MetaRecord::Custody(_) => key.push(CUSTODY),
@@ -190,6 +192,7 @@ pub(super) fn restore(engine: &Engine, dir: &Path) -> Result<Restored, ReplicaEr
             }
             MetaRecord::Hour(hour) => restored.hours.push(hour),
             MetaRecord::Resized(resized) => restored.resized = resized,
+            MetaRecord::Proposals(proposals) => restored.proposals = proposals,
         }
     }
     restored.hints = hints::count(engine)?;

@@ -412,14 +412,16 @@ pub(super) fn state() -> ClusterState {
 
 #[test]
 fn hours_of_load_are_there_after_a_restart_and_the_oldest_give_way() {
-    use crate::message::{HourRecord, ResizeRecord};
+    use crate::message::{HourRecord, ProposalRecord, ResizeRecord};
     let disk = Arc::new(MemoryVfs::default());
     let kept = crate::types::limits::HOURS_KEPT;
     let hour = |hour| MetaRecord::Hour(HourRecord { hour, samples: 60, ..HourRecord::default() });
     let resized = ResizeRecord { grown: 7, shrunk: 9 };
+    let proposals = ProposalRecord { exchanged: 8, dismissed: [(9, 1 << 40), (10, 11)] };
     {
         let (replica, _) = open(&disk);
-        let records = (1000..1000 + kept + 5).map(hour).chain([MetaRecord::Resized(resized)]);
+        let others = [MetaRecord::Resized(resized), MetaRecord::Proposals(proposals)];
+        let records = (1000..1000 + kept + 5).map(hour).chain(others);
         run(&replica, DiskRequest::Persist(records.collect()));
         replica.close().unwrap();
     }
@@ -427,5 +429,5 @@ fn hours_of_load_are_there_after_a_restart_and_the_oldest_give_way() {
     let mut hours: Vec<u32> = restored.hours.iter().map(|it| it.hour).collect();
     hours.sort_unstable();
     assert_eq!(hours, (1005..1005 + kept).collect::<Vec<u32>>());
-    assert_eq!(restored.resized, resized);
+    assert_eq!((restored.resized, restored.proposals), (resized, proposals));
 }

@@ -318,13 +318,15 @@ impl Players {
         shares
     }
 
-    /// Decides between the owners of the walk, the same mended, and those before patched: the
-    /// first that is fair and moves little, or else the fairest, or else the one that moves least.
+    /// Decides between the owners of the walk, with those before kept where it has not changed and without, the same
+    /// mended, and those before patched: the first that is fair and moves little, or else the fairest, or else the one
+    /// that moves least.
     fn choose(&self, walked: Owners, before: Option<Before<'_>>) -> (Owners, ClaimReport) {
         let mut best: Option<(u64, u64, Owners, ClaimReport)> = None;
         let fair = self.report(&walked, before).excess_micro(self.n) == 0;
-        for step in [Step::Walk, Step::Mend, Step::Patch, Step::Loosely] {
+        for step in [Step::Keep, Step::Walk, Step::Mend, Step::Patch, Step::Loosely] {
             let owners = match (step, before) {
+                (Step::Keep, Some(before)) => self.keep(&walked, before),
                 (Step::Walk, _) => walked.clone(),
                 (Step::Mend, _) if !fair => self.mend(&walked, before),
                 (Step::Patch, Some(before)) => self.patch(&walked, before, Aim::Exact),
@@ -344,6 +346,36 @@ impl Players {
         }
         let (_, _, owners, report) = best.expect("the walk is always a candidate");
         (owners, report)
+    }
+
+    /// The owners of the walk; but where the old ring gives the same, those before, if these members may still have
+    /// them so: what was exchanged or mended there stays.
+    fn keep(&self, walked: &Owners, before: Before<'_>) -> Owners {
+        let was = self.walk(before.ring);
+        let fits = |kept: &[NodeId], walk: &[NodeId]| {
+            let number = |id: &NodeId| self.ids.binary_search(id).ok();
+            let numbers: BTreeSet<Option<usize>> = kept.iter().map(number).collect();
+            let distinct = numbers.len() == walk.len() && kept.len() == walk.len();
+            distinct && !numbers.contains(&None) && self.spread(kept) == self.spread(walk)
+        };
+        let mut kept = walked.clone();
+        for ((place, walk), owners) in kept.iter_mut().zip(&was).zip(before.owners) {
+            if *place == *walk && fits(owners, walk) && !crate::mutant!("claim-forgets-exchange") {
+                place.clone_from(owners);
+            }
+        }
+        kept
+    }
+
+    /// How many copies each zone has, fewest first.
+    fn spread(&self, owners: &[NodeId]) -> Vec<usize> {
+        let mut counts: BTreeMap<Option<&Zone>, usize> = BTreeMap::new();
+        for id in owners {
+            *counts.entry(self.zones.get(id)).or_default() += 1;
+        }
+        let mut counts: Vec<usize> = counts.into_values().collect();
+        counts.sort_unstable();
+        counts
     }
 
     /// The owners of the walk with single copies moved until all are in range.
@@ -449,6 +481,7 @@ impl Players {
 /// The ways to owners, in the order in which they are tried.
 #[derive(Clone, Copy)]
 enum Step {
+    Keep,
     Walk,
     Mend,
     Patch,

@@ -87,8 +87,8 @@ fn lines(view: &View, state: &ClusterState) -> Vec<Line> {
     );
     let mut lines = vec![line("Members", members, others.is_empty())];
     lines.extend(view.keeper.alarms.iter().map(|alarm| line("Alarm", alarm.text.clone(), false)));
-    let load = view.keeper.growth.as_deref().and_then(load);
-    lines.extend(load.map(|(text, well)| line("Load", text, well)));
+    lines.extend(view.keeper.growth.as_deref().and_then(load));
+    lines.extend(mirrored(view));
     lines.extend([
         line("Reserve", reserved, reserve.present >= reserve.needed),
         line("Disk", disk, health.lost_units == 0),
@@ -100,8 +100,21 @@ fn lines(view: &View, state: &ClusterState) -> Vec<Line> {
     lines
 }
 
+/// What a reserved member has of what it may inherit.
+fn mirrored(view: &View) -> Option<Line> {
+    let mirror = &view.keeper.mirror;
+    let text = format!(
+        "{} of {} units that it may inherit are mirrored here ({})",
+        mirror.units,
+        mirror.wanted,
+        bytes(mirror.bytes)
+    );
+    let is_well = mirror.units >= mirror.wanted;
+    (mirror.wanted > 0).then_some(Line { what: "Mirrors", text, is_well })
+}
+
 /// What is foreseen of the busiest member, and what is proposed.
-fn load(growth: &GrowthReply) -> Option<(String, bool)> {
+fn load(growth: &GrowthReply) -> Option<Line> {
     let milli = growth.peak_milli?;
     let mut text =
         format!("{}.{} % is foreseen for the {}", milli / 10, milli % 10, growth.busiest);
@@ -113,7 +126,7 @@ fn load(growth: &GrowthReply) -> Option<(String, bool)> {
         let who: Vec<&str> = it.members.iter().map(|name| name.as_str()).collect();
         text.push_str(&format!("; proposed: {} by {}: kvctl grow show", it.kind, who.join(", ")));
     }
-    Some((text, growth.proposal.is_none()))
+    Some(Line { what: "Load", text, is_well: growth.proposal.is_none() })
 }
 
 fn plan(page: &mut String, state: &ClusterState) {

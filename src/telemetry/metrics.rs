@@ -452,8 +452,10 @@ fn growth(encoder: &mut DescriptorEncoder<'_>, growth: &GrowthReply) -> fmt::Res
         let known = growth.proposal.as_ref().filter(|it| it.kind == kind);
         known.map_or(0.0, |it| f64::from(u32::try_from(it.members.len().max(1)).unwrap_or(1)))
     };
-    let samples = ["grow", "shrink"].map(|kind| (vec![("kind", kind.to_owned())], count(kind)));
-    let (name, help) = ("kv_growth_proposed", "Members that should become active, or be reserved");
+    let kinds = ["grow", "shrink", "exchange"];
+    let samples = kinds.map(|kind| (vec![("kind", kind.to_owned())], count(kind)));
+    let (name, help) =
+        ("kv_growth_proposed", "Members that should become active, be reserved, or exchange units");
     gauges(encoder, Family { name, help, unit: None, samples: samples.to_vec() })?;
     let missing = growth.proposal.as_ref().map_or(0.0, |it| f64::from(it.missing));
     let (name, help) = ("kv_growth_members_missing", "Reserved members that a growth lacks");

@@ -214,6 +214,10 @@ pub const REASON_BYTES_MAX: usize = 256;
 pub const LONG_DOWN_NEWS_MAX: usize = 64;
 /// Members of which a probe says how much of what they own the teller mirrors.
 pub const MIRROR_NEWS_MAX: usize = 16;
+/// Units of which a probe says what the copy there is asked for.
+pub const WORK_NEWS_MAX: usize = 8;
+/// Pairs of units that members exchange by one proposal.
+pub const EXCHANGE_AT_ONCE: usize = 4;
 /// Events that a node remembers.
 pub const EVENTS_MAX: usize = 512;
 /// Longest text of one, in bytes.

@@ -166,11 +166,13 @@ pub enum DecisionKind {
     Grown,
     /// An active member is reserved again.
     Shrunk,
+    /// Members exchange units, one for another.
+    Exchanged,
 }
 
 impl DecisionKind {
     /// Every value.
-    pub const ALL: [DecisionKind; 7] = [
+    pub const ALL: [DecisionKind; 8] = [
         DecisionKind::Replaced,
         DecisionKind::Spread,
         DecisionKind::CutShort,
@@ -178,6 +180,7 @@ impl DecisionKind {
         DecisionKind::RolledBack,
         DecisionKind::Grown,
         DecisionKind::Shrunk,
+        DecisionKind::Exchanged,
     ];
 
     /// As scripts read it.
@@ -190,6 +193,7 @@ impl DecisionKind {
             DecisionKind::RolledBack => "plan-rolled-back",
             DecisionKind::Grown => "grown",
             DecisionKind::Shrunk => "shrunk",
+            DecisionKind::Exchanged => "exchanged",
         }
     }
 }

@@ -27,6 +27,8 @@ pub mod hints;
 pub mod hot;
 pub mod join;
 mod key_facts;
+#[cfg(test)]
+mod load_tests;
 pub mod outage;
 mod packed;
 pub mod peer;

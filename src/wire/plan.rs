@@ -39,6 +39,7 @@ pub fn change_from_wire(
         Change::Set(set) => stage(set_from_wire(set)?),
         Change::Commit(hash) => Ok(PlanChange::Commit(hash_from_wire(&hash)?)),
         Change::Grow(hash) => Ok(PlanChange::Grow(hash_from_wire(&hash)?)),
+        Change::Dismiss(hash) => Ok(PlanChange::Dismiss(hash_from_wire(&hash)?)),
         Change::Verb(verb) => match Verb::try_from(verb) {
             Ok(Verb::Clear) => Ok(PlanChange::Clear),
             Ok(Verb::Pause) => Ok(PlanChange::Pause),
@@ -107,6 +108,7 @@ pub fn change_to_wire(change: &PlanChange) -> pb::ChangePlanRequest {
         }),
         PlanChange::Commit(hash) => Change::Commit(wide_bytes(*hash)),
         PlanChange::Grow(hash) => Change::Grow(wide_bytes(*hash)),
+        PlanChange::Dismiss(hash) => Change::Dismiss(wide_bytes(*hash)),
         PlanChange::Clear => Change::Verb(Verb::Clear.into()),
         PlanChange::Pause => Change::Verb(Verb::Pause.into()),
         PlanChange::Resume => Change::Verb(Verb::Resume.into()),

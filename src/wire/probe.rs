@@ -4,8 +4,8 @@
 use core::time::Duration;
 
 use crate::message::{
-    CustodyNews, FillNews, FillState, LoadFacts, MirrorNews, ProbeFacts, ReplicaFacts,
-    ResizeRecord, TreeSizes, Unwell, UnwellLink,
+    CustodyNews, FillNews, FillState, LoadFacts, MirrorNews, ProbeFacts, ProposalRecord,
+    ReplicaFacts, ResizeRecord, TreeSizes, Unwell, UnwellLink, WorkNews,
 };
 use crate::types::{ClassId, Epoch, NodeId, Partition, Unit, WallTime, limits};
 
@@ -45,6 +45,7 @@ pub(super) fn facts_to_wire(facts: &ProbeFacts) -> pb::ProbeFacts {
         long_down: facts.long_down.iter().map(|member| member.0).collect(),
         mirror: (facts.mirror != MirrorNews::default()).then(|| mirror_to_wire(&facts.mirror)),
         load: facts.load.map(load_to_wire),
+        work: facts.work.as_ref().map(work_to_wire),
     }
 }
 
@@ -97,6 +98,7 @@ pub(super) fn facts_from_wire(probe: pb::ProbeFacts) -> Result<ProbeFacts, Malfo
         long_down: probe.long_down.into_iter().map(NodeId).collect(),
         mirror: probe.mirror.map(mirror_from_wire).transpose()?.unwrap_or_default(),
         load: probe.load.map(load_from_wire),
+        work: probe.work.map(work_from_wire).transpose()?,
     })
 }
 
@@ -129,7 +131,9 @@ fn mirror_from_wire(news: pb::probe_facts::Mirror) -> Result<MirrorNews, Malform
 
 fn load_to_wire(load: LoadFacts) -> pb::probe_facts::Load {
     let LoadFacts { hours, cpu_now, cpu_peak, ops_now, ops_peak, peak_hour, .. } = load;
-    let LoadFacts { p99, disk_days, quiet, paused, resized, .. } = load;
+    let LoadFacts { p99, disk_days, quiet, paused, resized, proposals, .. } = load;
+    let ProposalRecord { exchanged, dismissed: [(dismissed, dismissed_hash), (left, left_hash)] } =
+        proposals;
     let ResizeRecord { grown, shrunk } = resized;
     pb::probe_facts::Load {
         hours,
@@ -144,7 +148,35 @@ fn load_to_wire(load: LoadFacts) -> pb::probe_facts::Load {
         paused,
         grown,
         shrunk,
+        exchanged,
+        dismissed,
+        dismissed_hash,
+        left,
+        left_hash,
     }
+}
+
+fn work_to_wire(work: &WorkNews) -> pb::probe_facts::Work {
+    let copy = |(unit, rate): &(Unit, u32)| pb::probe_facts::work::Copy {
+        class: unit.class.0.into(),
+        partition: unit.partition.0.into(),
+        rate: *rate,
+    };
+    let hottest = work.hottest.iter().map(copy).collect();
+    pb::probe_facts::Work { all: work.all, hottest, written: work.written }
+}
+
+fn work_from_wire(work: pb::probe_facts::Work) -> Result<WorkNews, Malformed> {
+    if work.hottest.len() > limits::WORK_NEWS_MAX {
+        return Err(Malformed::new(format!("the work of {} units", work.hottest.len())));
+    }
+    let copy = |copy: pb::probe_facts::work::Copy| {
+        let class = ClassId(narrow(copy.class, "class")?);
+        let partition = Partition(narrow(copy.partition, "partition")?);
+        Ok((Unit { class, partition }, copy.rate))
+    };
+    let hottest = work.hottest.into_iter().map(copy).collect::<Result<_, Malformed>>()?;
+    Ok(WorkNews { all: work.all, hottest, written: work.written })
 }
 
 /// Any figures will do: at worst they are wrong.
@@ -152,6 +184,8 @@ fn load_from_wire(load: pb::probe_facts::Load) -> LoadFacts {
     let pb::probe_facts::Load { hours, cpu_now, cpu_peak, ops_now, ops_peak, peak_hour, .. } = load;
     let pb::probe_facts::Load { p99_us, disk_days, quiet, paused, grown, shrunk, .. } = load;
     let resized = ResizeRecord { grown, shrunk };
+    let dismissed = [(load.dismissed, load.dismissed_hash), (load.left, load.left_hash)];
+    let proposals = ProposalRecord { exchanged: load.exchanged, dismissed };
     LoadFacts {
         hours,
         cpu_now,
@@ -164,6 +198,7 @@ fn load_from_wire(load: pb::probe_facts::Load) -> LoadFacts {
         quiet,
         paused,
         resized,
+        proposals,
     }
 }
 

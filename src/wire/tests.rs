@@ -8,14 +8,14 @@ use proptest::prelude::*;
 use prost::Message;
 use std::sync::Arc;
 
+use super::load_tests::{load, work};
 use super::proto::{peer as pb, v1};
 use super::{client, hello, peer};
 use crate::message::{
     Ballot, BirthNews, BootRecord, CustodyNews, DecreeMessage, ErrorCode, FillNews, FillState,
-    FounderNonce, Hello, HelloRefusal, Instance, Lane, LifeAnswer, LifeRecord, LoadFacts,
-    PeerMessage, Principal, ProbeFacts, ReadAnswer, ReadAsk, Refusal, ReplicaFacts, ResizeRecord,
-    RoundId, ScanAnswer, ScanAsk, ScanPart, TreeSizes, Unwell, UnwellLink, WriteAnswer, WriteAsk,
-    WriteOutcome,
+    FounderNonce, Hello, HelloRefusal, Instance, Lane, LifeAnswer, LifeRecord, PeerMessage,
+    Principal, ProbeFacts, ReadAnswer, ReadAsk, Refusal, ReplicaFacts, RoundId, ScanAnswer,
+    ScanAsk, ScanPart, TreeSizes, Unwell, UnwellLink, WriteAnswer, WriteAsk, WriteOutcome,
 };
 use crate::types::{
     Addresses, Begun, Class, ClassId, ClusterId, ClusterState, Decision, DecisionKind, Epoch, Key,
@@ -84,17 +84,6 @@ fn life() -> impl Strategy<Value = LifeRecord> {
     })
 }
 
-/// A load with a figure of its own for each field.
-fn load(seed: u64) -> LoadFacts {
-    let (of, quiet) = (|place| u32::try_from((seed ^ place) % 10_007).unwrap(), seed % 2 == 1);
-    let [hours, cpu_now, cpu_peak, ops_now, ops_peak, peak_hour, p99] =
-        [1, 2, 3, 4, 5, 6, 7].map(of);
-    let (disk_days, paused) = ((!quiet).then_some(of(8)), !quiet);
-    let resized = ResizeRecord { grown: of(9), shrunk: of(10) };
-    let now = LoadFacts { hours, cpu_now, ops_now, p99, quiet, ..LoadFacts::default() };
-    LoadFacts { cpu_peak, ops_peak, peak_hour, disk_days, paused, resized, ..now }
-}
-
 pub(super) fn facts() -> impl Strategy<Value = Box<ProbeFacts>> {
     let custody = (vec(any::<(u32, u64)>(), 0..4), any::<bool>());
     let sizes = any::<(u64, u64, u16, u64)>();
@@ -128,6 +117,7 @@ pub(super) fn facts() -> impl Strategy<Value = Box<ProbeFacts>> {
                 of: vec![(NodeId(2), 7), (NodeId(5), 0)],
             },
             load: (epoch % 3 != 0).then_some(load(epoch)),
+            work: (epoch % 2 != 0).then(work),
             epoch: Epoch(epoch),
             serving,
             wall: WallTime(wall),

@@ -83,6 +83,7 @@ fn decision_to_wire(decision: &Decision) -> pb::Decision {
         DecisionKind::RolledBack => Kind::RolledBack,
         DecisionKind::Grown => Kind::Grown,
         DecisionKind::Shrunk => Kind::Shrunk,
+        DecisionKind::Exchanged => Kind::Exchanged,
     };
     pb::Decision {
         epoch: decision.epoch.0,
@@ -103,6 +104,7 @@ fn decision_from_wire(wire: pb::Decision) -> Result<Decision, Malformed> {
         Kind::RolledBack => DecisionKind::RolledBack,
         Kind::Grown => DecisionKind::Grown,
         Kind::Shrunk => DecisionKind::Shrunk,
+        Kind::Exchanged => DecisionKind::Exchanged,
     };
     let bytes = wire.reason.len();
     if bytes > limits::REASON_BYTES_MAX {

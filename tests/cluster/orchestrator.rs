@@ -9,20 +9,20 @@ use crate::fixture::clock::{self, until};
 use crate::fixture::{Cluster, Plan, http};
 use crate::traffic::Traffic;
 
-async fn kvctl(cluster: &Cluster, line: &str) -> Json {
+pub(crate) async fn kvctl(cluster: &Cluster, line: &str) -> Json {
     let words: Vec<&str> = ["-o", "json"].into_iter().chain(line.split(' ')).collect();
     cluster.kvctl(&words).await.succeeded().json()
 }
 
 /// A member as the status shows it.
-async fn member(cluster: &Cluster, name: &str) -> Json {
+pub(crate) async fn member(cluster: &Cluster, name: &str) -> Json {
     let status = kvctl(cluster, "status").await;
     let nodes = status["nodes"].as_array().unwrap();
     nodes.iter().find(|node| node["name"] == name).cloned().unwrap_or_default()
 }
 
 /// Waits for a member to be what it should.
-async fn is(cluster: &Cluster, name: &str, what: &str, wanted: impl Fn(&Json) -> bool) {
+pub(crate) async fn is(cluster: &Cluster, name: &str, what: &str, wanted: impl Fn(&Json) -> bool) {
     until(&format!("{name} {what}"), Duration::from_secs(60), async || {
         let node = member(cluster, name).await;
         wanted(&node).then_some(())
@@ -31,7 +31,7 @@ async fn is(cluster: &Cluster, name: &str, what: &str, wanted: impl Fn(&Json) ->
 }
 
 /// Waits for an event of a kind about a member, and gives its reason.
-async fn event(cluster: &Cluster, kind: &str, subject: &str) -> String {
+pub(crate) async fn event(cluster: &Cluster, kind: &str, subject: &str) -> String {
     until(&format!("{kind} of {subject}"), Duration::from_secs(60), async || {
         // Who is down or starts does not answer: the others' word is enough.
         let done = cluster.kvctl(&["-o", "json", "events"]).await;
@@ -45,7 +45,7 @@ async fn event(cluster: &Cluster, kind: &str, subject: &str) -> String {
     .await
 }
 
-fn soon() -> Plan {
+pub(crate) fn soon() -> Plan {
     Plan::new().of(5).with("orchestrator.replace_after", "5s").with("membership.down_after", "3s")
 }
 

@@ -20,8 +20,8 @@ use super::loss::{self, Lacks};
 use super::steps::Heard;
 
 pub use growth::{
-    Foreseen, GrowthRules, History, Measured, Peak, Proposal, Sample, Turn, Wish, held_up,
-    is_quiet, peak, propose, wish,
+    Foreseen, GrowthRules, History, Measured, Peak, Proposal, Sample, Turn, Wish, exchange,
+    held_up, is_dismissed, is_quiet, peak, propose, wish,
 };
 pub use order::{Order, OrderKind, Relief};
 pub(super) use order::{apply, prune};

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 
 use crate::message::{ErrorCode, OpError};
 use crate::types::{
-    ClusterState, Decision, DecisionKind, Epoch, NodeId, Plan, PlanStatus, Relieved, Role, limits,
+    ClusterState, Decision, DecisionKind, Epoch, NodeId, Plan, PlanStatus, Planned, Relieved, Role,
+    limits,
 };
 
 use super::{detour, join};
@@ -24,6 +25,8 @@ pub struct Order {
     pub reliefs: Vec<Relief>,
     /// Others that are down: they are given nothing.
     pub down: Vec<NodeId>,
+    /// Units that are exchanged, and their owners then.
+    pub swaps: Vec<Planned>,
 }
 
 /// What a decision does.
@@ -41,6 +44,8 @@ pub enum OrderKind {
     Grow,
     /// These active members are reserved again.
     Shrink,
+    /// Members exchange units.
+    Exchange,
 }
 
 /// One member in it.
@@ -65,7 +70,7 @@ impl Relief {
 
 impl Order {
     pub(super) fn new(state: &ClusterState, kind: OrderKind, reliefs: Vec<Relief>) -> Order {
-        Order { epoch: state.epoch, kind, reliefs, down: Vec::new() }
+        Order { epoch: state.epoch, kind, reliefs, down: Vec::new(), swaps: Vec::new() }
     }
 }
 
@@ -86,6 +91,7 @@ pub(in crate::control) fn apply(next: &mut ClusterState, order: &Order) -> Resul
         OrderKind::RollBack => plan::roll_back(next)?,
         OrderKind::Grow => growth::apply(next, growth::Turn::Grow, &order.reliefs)?,
         OrderKind::Shrink => growth::apply(next, growth::Turn::Shrink, &order.reliefs)?,
+        OrderKind::Exchange => growth::apply_exchange(next, &order.swaps)?,
         OrderKind::Retarget => {
             let named = |id: NodeId| next.member(id).map(|member| member.name.clone());
             let by = first.by.and_then(named).ok_or_else(conflict)?;
@@ -102,6 +108,7 @@ pub(in crate::control) fn apply(next: &mut ClusterState, order: &Order) -> Resul
             (OrderKind::RollBack, _) => DecisionKind::RolledBack,
             (OrderKind::Grow, _) => DecisionKind::Grown,
             (OrderKind::Shrink, _) => DecisionKind::Shrunk,
+            (OrderKind::Exchange, _) => DecisionKind::Exchanged,
         };
         let (epoch, reason) = (next.epoch, relief.reason.clone());
         next.topology.decisions.push(Decision { epoch, kind, subject: relief.member, reason });

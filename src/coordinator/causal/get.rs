@@ -8,6 +8,7 @@ use core::time::Duration;
 
 use crate::causality::SiblingSet;
 use crate::coordinator::failure::Failures;
+use crate::coordinator::get::in_turn;
 use crate::coordinator::put::bits;
 use crate::coordinator::seats::{Seats, Sitter, is_away};
 use crate::coordinator::tally::count;
@@ -269,7 +270,7 @@ impl CausalGet {
         let (covered, well) = (self.seats.covered(), step.health.well);
         let owners = !self.order.returning & !covered;
         let classes = [owners & well, owners, !covered & well, !covered, u16::MAX];
-        classes.into_iter().find_map(|class| lowest(seats & class))
+        classes.into_iter().find_map(|class| in_turn(seats & class, self.order.turn))
     }
 
     /// Somebody will not answer: somebody else must.

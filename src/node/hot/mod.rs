@@ -1,19 +1,21 @@
 //! Which partitions and keys clients ask this node for most: counted where requests come in, once each,
 //! whichever node coordinates them, so that the sums over all nodes are the cluster's. Bounded: one small
-//! counter a unit that was asked for, and a sketch of keys. What other nodes ask of this replica, and
-//! scans, are not in it.
+//! counter a unit that was asked for, and a sketch of keys. What other nodes ask of this replica is counted by
+//! itself (`copies`); scans are in neither.
 
+mod copies;
 mod fading;
 mod sketch;
 
 use core::time::Duration;
 use std::collections::BTreeMap;
 
-use crate::message::{ClientBody, HotKey, HotReply, HotUnit};
-use crate::types::{ClusterState, Key, Now, Table, TableId, Time, Unit, limits};
+use crate::message::{ClientBody, HotKey, HotReply, HotUnit, WorkNews};
+use crate::types::{ClusterState, Key, Now, Role, Table, TableId, Time, Unit, limits};
 
 use super::Node;
 use super::client::unit_of;
+use copies::Copies;
 use fading::Fading;
 use sketch::{Counted, Sketch};
 
@@ -22,6 +24,8 @@ const HALF_LIFE: Duration = Duration::from_secs(60);
 const KEYS: usize = 128;
 /// A unit that has had less than this a second is forgotten when weights are renewed.
 const FORGOTTEN: f64 = 1e-6;
+/// Of a key that is asked for so often a second here, owners are read in turns.
+const IN_TURNS: f64 = 20.0;
 
 /// What was asked of a unit, as sums of weights.
 #[derive(Clone, Copy, Debug, Default)]
@@ -39,6 +43,9 @@ pub struct Hot {
     keys: Sketch,
     /// The weight of the moment it was last asked for.
     weight: (Time, f64),
+    copies: Copies,
+    /// Reads of hot keys so far.
+    turn: u8,
 }
 
 impl Default for Hot {
@@ -52,7 +59,8 @@ impl Hot {
     pub fn new(now: Time) -> Hot {
         let fading = Fading::new(now, HALF_LIFE);
         let weight = (now, fading.weight(now));
-        Hot { fading, units: BTreeMap::new(), keys: Sketch::new(KEYS), weight }
+        let (units, keys) = (BTreeMap::new(), Sketch::new(KEYS));
+        Hot { fading, units, keys, weight, copies: Copies::new(now), turn: 0 }
     }
 
     /// Counts a request for a key: whether it is a write, and the bytes of its key and value.
@@ -73,6 +81,17 @@ impl Hot {
         }
         counts.bytes += weight * f64::from(u32::try_from(bytes).unwrap_or(u32::MAX));
         self.keys.add((table, key.clone()), weight);
+    }
+
+    /// With which owner a read of this key begins: others each time, if it is hot; else always 0, so that few of them
+    /// have to have it in memory.
+    pub fn turn(&mut self, now: Time, table: TableId, key: &Key) -> u8 {
+        let rate = self.fading.rate(self.keys.sure(&(table, key.clone())), now);
+        if rate < IN_TURNS || crate::mutant!("hot-keys-without-turns") {
+            return 0;
+        }
+        self.turn = self.turn.wrapping_add(1);
+        self.turn
     }
 
     fn weight(&mut self, now: Time) -> f64 {
@@ -148,6 +167,23 @@ impl Node {
         self.tables.hot.count(now.mono, unit, (table.id, key), (is_write, bytes));
     }
 
+    /// Counts what a copy of this node is asked for: with the bytes of what is written.
+    pub(super) fn count_copy(&mut self, now: Time, unit: Unit, bytes: usize) {
+        self.tables.hot.copies.count(now, unit, bytes);
+    }
+
+    /// Counts the bytes of what was read of a copy.
+    pub(super) fn count_copy_read(&mut self, now: Time, unit: Unit, bytes: usize) {
+        self.tables.hot.copies.count_read(now, unit, bytes);
+    }
+
+    /// What the copies that this node owns are asked for; `None` when it owns none.
+    pub(super) fn work_news(&self, now: Time, state: &ClusterState) -> Option<WorkNews> {
+        let owns = |unit: Unit| state.owners(unit).contains(&self.me);
+        let is_active = state.member(self.me).is_some_and(|it| it.role == Role::Active);
+        is_active.then(|| self.tables.hot.copies.told(now, owns))
+    }
+
     /// What clients ask this node for most.
     pub(super) fn hot_reply(&self, now: Now, limit: u32) -> HotReply {
         let limit = usize::try_from(limit).unwrap_or(usize::MAX).min(limits::PLAN_LINES_MAX);
@@ -175,6 +211,25 @@ mod tests {
 
     fn at(seconds: u64) -> Time {
         Time(0).plus(Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn only_hot_keys_take_turns() {
+        let mut hot = Hot::new(at(0));
+        let key = |number: u32| Key::new(format!("k{number}")).unwrap();
+        for second in 0..120 {
+            for _ in 0..40 {
+                hot.count(at(second), unit(7), (TableId(1), &key(7)), (false, 100));
+            }
+            hot.count(at(second), unit(7), (TableId(1), &key(8)), (false, 100));
+        }
+        let mut turns = |key: Key, table| [0; 4].map(|_| hot.turn(at(120), TableId(table), &key));
+        assert_eq!(turns(key(7), 1), [1, 2, 3, 4]);
+        assert_eq!(turns(key(8), 1), [0; 4]);
+        assert_eq!(turns(key(7), 2), [0; 4], "the same key of another table");
+        assert_eq!(hot.turn(at(900), TableId(1), &key(7)), 0, "it is not hot any more");
+        let _armed = crate::testing::arm_mutant("hot-keys-without-turns");
+        assert_eq!(hot.turn(at(120), TableId(1), &key(7)), 0, "the planted bug");
     }
 
     #[test]

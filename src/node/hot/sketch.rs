@@ -61,6 +61,12 @@ impl Sketch {
         self.places.insert(name, place);
     }
 
+    /// How much a key has had at least.
+    pub(super) fn sure(&self, name: &Name) -> f64 {
+        let slot = self.places.get(name).and_then(|place| self.slots.get(*place));
+        slot.map_or(0.0, |slot| slot.count - slot.error)
+    }
+
     /// Those with the highest counts, highest first.
     pub(super) fn top(&self, limit: usize) -> Vec<Counted> {
         let mut all = self.slots.clone();

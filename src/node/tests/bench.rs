@@ -260,6 +260,7 @@ impl Bench {
                     restored.hours.push(hour);
                 }
                 MetaRecord::Resized(resized) => restored.resized = resized,
+                MetaRecord::Proposals(proposals) => restored.proposals = proposals,
                 MetaRecord::Floor(..) => {}
             }
         }

@@ -67,6 +67,48 @@ fn who_does_not_look_keeps_and_tells_nothing() {
     assert_eq!((kept(&mut bench).len(), hours(&mut bench)), (0, 0));
 }
 
+/// What each node proposes.
+fn proposed(bench: &mut Bench) -> Vec<Option<&'static str>> {
+    let of = |id| {
+        let told = bench.host(NodeId(id)).node.as_ref().unwrap().growth_told().unwrap();
+        told.proposal.map(|it| it.kind)
+    };
+    (1..=3).map(of).collect()
+}
+
+#[test]
+fn what_is_put_aside_at_one_node_is_proposed_by_none_also_after_a_restart() {
+    let mut bench = Bench::new(3);
+    for id in (1..=3).map(NodeId) {
+        let config = bench.config(id);
+        (config.sample_interval, config.grow_after) = (Duration::from_secs(1), Duration::ZERO);
+        (config.history_min, config.grow_operations) = (Duration::ZERO, 1);
+        bench.start(id);
+    }
+    bench.pass(Duration::from_secs(4));
+    for number in 0..60 {
+        let op = bench.ask(NodeId(1 + number % 3), put(&format!("k{number}"), "v"));
+        assert!(bench.reply(op).unwrap().is_ok());
+    }
+    bench.pass(Duration::from_secs(6));
+    assert_eq!(proposed(&mut bench), [Some("grow"); 3]);
+    let now = bench.now(A);
+    let node = bench.host(A).node.as_mut().unwrap();
+    assert!(node.dismiss(now, 7).is_err(), "another hash");
+    node.dismiss(now, 0).unwrap();
+    bench.pass(Duration::from_secs(6));
+    assert_eq!(proposed(&mut bench), [None; 3]);
+    // Whoever has heard of it remembers it.
+    for id in (1..=3).map(NodeId) {
+        bench.stop(id);
+    }
+    (1..=3).for_each(|id| bench.start(NodeId(id)));
+    bench.pass(Duration::from_secs(8));
+    assert_eq!(proposed(&mut bench), [None; 3]);
+    let node = bench.host(NodeId(2)).node.as_ref().unwrap();
+    assert!(node.load.told().unwrap().proposals.dismissed[0].0 > 0);
+}
+
 /// Sixteen seconds in which node A answers a hundred requests each, and something is copied or not; how copies may go
 /// at their end.
 fn busy(bench: &mut Bench, from: u64, took: Duration, copies: bool) -> Braking {

@@ -369,6 +369,11 @@ impl Node {
                             Err(error) => return self.refuse_op(op, error),
                         }
                     }
+                    PlanChange::Dismiss(hash) => {
+                        let result = self.dismiss(now, hash);
+                        let result = result.and_then(|()| self.topology_reply(state.epoch));
+                        return self.effects.push_back(Effect::Reply { op, result });
+                    }
                     PlanChange::Grow(hash) if state.epoch_of(id).is_none() => {
                         match self.growth_by_hash(&state, hash) {
                             Ok(order) => Change::Orchestrate(order),

@@ -1,32 +1,45 @@
 //! What would be if members stopped: hands what this node has heard to the rule.
 
+use core::time::Duration;
 use std::collections::BTreeSet;
 
 use super::HeardBy;
-use crate::control;
+use crate::control::{self, Measured};
 use crate::message::{ClientResult, ErrorCode, OpError, OutageAsk, OutageHints, Reply};
 use crate::node::Node;
-use crate::types::{ClusterState, NodeId};
+use crate::types::{ClusterState, NodeId, Role};
 
 impl Node {
     /// What would be if those who are meant stopped.
     pub(in crate::node) fn outage_reply(&self, ask: &OutageAsk) -> ClientResult {
         let state = self.serving_state()?;
         let gone = meant(&state, ask)?;
-        let hints = self.hints_in_outage(&state, &gone);
+        let hints = self.hints_in_outage(&state, &gone, ask.lasts);
         let me = &self.config.name;
         let reply = control::outage(&state, &HeardBy(self), (&gone, me), hints);
         Ok(Reply::Outage(Box::new(reply)))
     }
 
-    /// Room for hints at those who stay. All nodes are taken to have the bound of this one.
-    fn hints_in_outage(&self, state: &ClusterState, gone: &BTreeSet<NodeId>) -> OutageHints {
+    /// Room for hints at those who stay, and what would be written for the others. All nodes are taken to have the
+    /// bounds of this one.
+    fn hints_in_outage(
+        &self,
+        state: &ClusterState,
+        gone: &BTreeSet<NodeId>,
+        lasts: Duration,
+    ) -> OutageHints {
         let ids = state.members.iter().map(|member| member.id);
         let stay = ids.filter(|id| !gone.contains(id) && self.is_heard(*id)).count();
         let stay = u64::try_from(stay).unwrap_or(u64::MAX);
         let held = self.hints.books.totals().bytes;
         let room = self.config.hint_bytes_max.saturating_mul(stay).saturating_sub(held);
-        OutageHints { needed: None, room }
+        // Older hints are dropped, so no more than these are kept.
+        let seconds = lasts.min(self.config.hint_age_max).as_secs();
+        let is_owner = |id: NodeId| state.member(id).is_some_and(|it| it.role == Role::Active);
+        let written = |id: NodeId| Some(HeardBy(self).work(id)?.written);
+        let rates = gone.iter().copied().filter(|id| is_owner(*id)).map(written);
+        let rate = rates.sum::<Option<u64>>();
+        OutageHints { needed: rate.map(|rate| rate.saturating_mul(seconds)), room }
     }
 
     fn is_heard(&self, id: NodeId) -> bool {

@@ -32,12 +32,14 @@ pub(super) fn settings(config: &Config, node: NodeConfig) -> Result<NodeConfig, 
             "orchestrator.sample_interval is {interval:?}; it must be 1s to 1h, or 0s"
         ));
     }
+    let mode = |mode: config::Grow| match mode {
+        config::Grow::Off => Grow::Off,
+        config::Grow::Suggest => Grow::Suggest,
+        config::Grow::Auto => Grow::Auto,
+    };
     Ok(NodeConfig {
-        grow: match section.grow {
-            config::Grow::Off => Grow::Off,
-            config::Grow::Suggest => Grow::Suggest,
-            config::Grow::Auto => Grow::Auto,
-        },
+        grow: mode(section.grow),
+        exchange: mode(section.exchange),
         grow_above_milli: milli(above),
         shrink_below_milli: milli(below),
         grow_operations: section.grow_operations,

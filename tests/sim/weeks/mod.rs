@@ -4,6 +4,7 @@
 //! `cargo sim -- weeks --seeds 40` judges more of them, and with `KVD_SIM_PLOT=FILE` draws how often the
 //! reserve was too small beside what the binomial distribution says. `docs/orchestrator.md` shows it.
 
+pub(crate) mod growth;
 mod judge;
 mod seen;
 mod world;

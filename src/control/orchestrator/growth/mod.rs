@@ -2,20 +2,24 @@
 //! members foresee of their own load, a bound on moves, and the plan that a proposal comes to. Pure;
 //! `docs/growth.md` has the rules and their reasons.
 
+mod exchange;
+#[cfg(test)]
+mod exchange_tests;
 mod history;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeSet;
 
-use xxhash_rust::xxh3::xxh3_128;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 use crate::control::{capacity, plan};
-use crate::message::{ErrorCode, LoadFacts, OpError};
-use crate::types::{ClusterState, Member, NodeId, Role, Staged, limits};
+use crate::message::{ErrorCode, LoadFacts, OpError, ProposalRecord, WorkNews};
+use crate::types::{ClusterState, Member, NodeId, Planned, Role, Staged, limits};
 
-use super::{Order, OrderKind, Relief, Watched, name};
+use super::{Order, OrderKind, Relief, SPREAD_PERCENT_MAX, Watched, name};
 
+pub use exchange::exchange;
 use history::{DAY, WEEK};
 pub use history::{Foreseen, History, Sample};
 
@@ -54,17 +58,22 @@ impl GrowthRules {
 pub trait Measured: Watched {
     /// What a member has said of its load, if it has lately.
     fn load(&self, member: NodeId) -> Option<LoadFacts>;
+    /// What a member has said that its copies are asked for, if it has lately.
+    fn work(&self, member: NodeId) -> Option<WorkNews>;
     /// Hours since the Unix epoch.
     fn hour(&self) -> u32;
 }
 
 /// Which way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Turn {
     /// Reserved members become active.
+    #[default]
     Grow,
     /// An active member is reserved again.
     Shrink,
+    /// Active members exchange units.
+    Exchange,
 }
 
 impl Turn {
@@ -73,21 +82,48 @@ impl Turn {
         match self {
             Turn::Grow => "grow",
             Turn::Shrink => "shrink",
+            Turn::Exchange => "exchange",
         }
     }
 }
 
 /// What is due by the figures.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Wish {
     /// Which way.
     pub turn: Turn,
-    /// Who becomes active, or is reserved; empty when nobody can.
+    /// Who becomes active, or is reserved, empty when nobody can; or who exchanges units, the busiest first.
     pub members: Vec<NodeId>,
     /// So many more reserved members would be needed for all that is due.
     pub missing: usize,
     /// Why, in words.
     pub reason: String,
+    /// The units that are exchanged, and their owners then.
+    pub swaps: Vec<Planned>,
+    /// Of an exchange: what the busiest has to do then, in thousandths of the mean.
+    pub after_milli: u32,
+}
+
+impl Wish {
+    /// What it is about: a hash of which way and of whom. It is what an operator puts aside.
+    pub fn about(&self) -> u64 {
+        let mut bytes = self.turn.as_str().as_bytes().to_vec();
+        // Whom a busy member exchanges with differs from hour to hour.
+        let most = if self.turn == Turn::Exchange { 1 } else { usize::MAX };
+        let members = self.members.iter().take(most);
+        members.for_each(|id| bytes.extend_from_slice(&id.0.to_le_bytes()));
+        xxh3_64(&bytes).max(1)
+    }
+}
+
+/// Whether an operator has put this aside within a week, as far as members have told.
+pub fn is_dismissed(state: &ClusterState, seen: &impl Measured, wish: &Wish) -> bool {
+    let tellers = state.members.iter().filter_map(|member| seen.load(member.id));
+    let known = tellers.fold(ProposalRecord::default(), |a, load| a.latest(load.proposals));
+    let is_it = |(hour, about): &(u32, u64)| {
+        *about == wish.about() && seen.hour().saturating_sub(*hour) < WEEK
+    };
+    known.dismissed.iter().any(is_it)
 }
 
 /// What is foreseen of the member that will have most to do.
@@ -219,7 +255,7 @@ fn grown(
     chosen.sort_unstable();
     let missing = if chosen.len() < due { missing.max(1) } else { 0 };
     let reason = format!("{}, more than {}", told(state, peak), percent(rules.above_milli));
-    Some(Wish { turn: Turn::Grow, members: chosen, missing, reason })
+    Some(Wish { turn: Turn::Grow, members: chosen, missing, reason, ..Wish::default() })
 }
 
 /// Reserved members that serve, own nothing and are not staged to leave.
@@ -268,7 +304,8 @@ fn shrunk(
     let may_go = now.iter().filter(|member| zones(Some(member.id)) >= wanted);
     let goes = may_go.max_by_key(|member| (in_zone(member), member.id))?;
     let reason = format!("{}, less than {}", told(state, peak), percent(rules.below_milli));
-    Some(Wish { turn: Turn::Shrink, members: vec![goes.id], missing: 0, reason })
+    let (turn, members) = (Turn::Shrink, vec![goes.id]);
+    Some(Wish { turn, members, missing: 0, reason, ..Wish::default() })
 }
 
 /// The plan of a wish; `None` when it would leave the busiest member of a shrunk cluster with too much.
@@ -278,6 +315,10 @@ pub fn propose(
     rules: &GrowthRules,
     wish: Wish,
 ) -> Option<Proposal> {
+    if wish.turn == Turn::Exchange {
+        let (draft, after_milli) = (exchange::draft(state, &wish.swaps), wish.after_milli);
+        return Some(Proposal { wish, draft, after_milli });
+    }
     let draft = draft(state, wish.turn, &wish.members);
     let after_milli = after(state, seen, rules, &draft);
     let hysteresis =
@@ -289,7 +330,7 @@ pub fn propose(
 fn draft(state: &ClusterState, turn: Turn, chosen: &[NodeId]) -> plan::Draft {
     let role = match turn {
         Turn::Grow => Role::Active,
-        Turn::Shrink => Role::Reserved,
+        Turn::Shrink | Turn::Exchange => Role::Reserved,
     };
     let mut members = state.members.clone();
     for member in members.iter_mut().filter(|member| chosen.contains(&member.id)) {
@@ -388,6 +429,7 @@ impl Proposal {
         let kind = match self.wish.turn {
             Turn::Grow => OrderKind::Grow,
             Turn::Shrink => OrderKind::Shrink,
+            Turn::Exchange => return exchange::order(state, &self.wish),
         };
         let relief = |id: &NodeId| Relief::new(*id, None, self.wish.reason.clone());
         Order::new(state, kind, self.wish.members.iter().map(relief).collect())
@@ -403,7 +445,7 @@ pub(super) fn apply(
     let conflict = || OpError::new(ErrorCode::PlanConflict, "the members have changed since");
     let from = match turn {
         Turn::Grow => Role::Reserved,
-        Turn::Shrink => Role::Active,
+        Turn::Shrink | Turn::Exchange => Role::Active,
     };
     let chosen: Vec<NodeId> = reliefs.iter().map(|relief| relief.member).collect();
     let fits = |id: &NodeId| next.member(*id).is_some_and(|member| member.role == from);
@@ -413,6 +455,20 @@ pub(super) fn apply(
     let draft = draft(next, turn, &chosen);
     if !draft.reasons.is_empty() {
         return Err(OpError::new(ErrorCode::PlanInvalid, draft.reasons.join("; ")));
+    }
+    plan::begin(next, draft);
+    Ok(())
+}
+
+/// Carries an exchange out: on the very state that it was chosen on.
+pub(super) fn apply_exchange(next: &mut ClusterState, swaps: &[Planned]) -> Result<(), OpError> {
+    let draft = exchange::draft(next, swaps);
+    if !swaps.iter().all(|planned| exchange::fits(next, planned)) {
+        let text = "owners have changed since the exchange was chosen";
+        return Err(OpError::new(ErrorCode::PlanConflict, text));
+    }
+    if !draft.reasons.is_empty() || draft.moves.is_empty() {
+        return Err(OpError::new(ErrorCode::PlanConflict, draft.reasons.join("; ")));
     }
     plan::begin(next, draft);
     Ok(())

@@ -11,13 +11,14 @@ use crate::message::{PlanChange, ResizeRecord, StageOrder};
 use crate::testing::arm_mutant;
 use crate::types::{DecisionKind, Epoch, RequestId, Unit};
 
-const HOUR: u32 = 490_000;
+pub(super) const HOUR: u32 = 490_000;
 
 /// What was heard, with loads.
 #[derive(Clone, Default)]
-struct Loads {
-    world: World,
+pub(super) struct Loads {
+    pub(super) world: World,
     loads: BTreeMap<u32, LoadFacts>,
+    pub(super) works: BTreeMap<u32, WorkNews>,
     hour: u32,
 }
 
@@ -29,12 +30,12 @@ impl Loads {
         Loads { loads, hour: HOUR, ..Loads::default() }
     }
 
-    fn with(mut self, change: impl Fn(&mut LoadFacts)) -> Loads {
+    pub(super) fn with(mut self, change: impl Fn(&mut LoadFacts)) -> Loads {
         self.loads.values_mut().for_each(change);
         self
     }
 
-    fn resized(self, grown: u32, shrunk: u32) -> Loads {
+    pub(super) fn resized(self, grown: u32, shrunk: u32) -> Loads {
         self.with(|load| load.resized = ResizeRecord { grown, shrunk })
     }
 }
@@ -91,13 +92,16 @@ impl Measured for Loads {
     fn load(&self, member: NodeId) -> Option<LoadFacts> {
         self.loads.get(&member.0).copied()
     }
+    fn work(&self, member: NodeId) -> Option<WorkNews> {
+        self.works.get(&member.0).cloned()
+    }
     fn hour(&self) -> u32 {
         self.hour
     }
 }
 
 /// Of twenty members two hundredths of a per cent are gone at once: one is kept for failures.
-fn rules() -> GrowthRules {
+pub(super) fn rules() -> GrowthRules {
     GrowthRules {
         above_milli: 700,
         below_milli: 300,
@@ -117,7 +121,7 @@ fn told(state: &ClusterState, loads: &Loads, rules: &GrowthRules) -> String {
 }
 
 /// All of so many members, as busy as each other.
-fn even(count: usize, cpu: u32) -> Loads {
+pub(super) fn even(count: usize, cpu: u32) -> Loads {
     Loads::of(&vec![cpu; count])
 }
 
@@ -326,7 +330,7 @@ fn live(weeks: u32, start: usize, total: impl Fn(u32) -> u32) -> Year {
                 assert!(kept >= rules().needed(active + count), "{active} {count}");
                 (active, resized.grown) = (active + count, hour);
             }
-            Turn::Shrink => (active, resized.shrunk) = (active - count, hour),
+            Turn::Shrink | Turn::Exchange => (active, resized.shrunk) = (active - count, hour),
         }
         year.least = year.least.min(active);
         year.moves.push((hour, wish.turn));
@@ -344,6 +348,7 @@ fn in_bounds(year: &Year) -> bool {
                 (Turn::Grow, Turn::Grow) => ago >= DAY,
                 (Turn::Shrink, Turn::Grow) => true,
                 (_, Turn::Shrink) => ago >= WEEK,
+                (Turn::Exchange, _) | (_, Turn::Exchange) => true,
             }
         })
     })
