@@ -83,9 +83,11 @@ fn shape(line: &str) -> String {
         line.split([' ', '\t', ',', '(', ')', '"', '{', '}', '[', ']']).filter(|w| !w.is_empty());
     let mut shape: Vec<String> = Vec::new();
     for word in words {
-        let is_hash = word.len() >= 8
-            && word.chars().any(|c| c.is_ascii_digit())
-            && word.chars().all(|c| c.is_ascii_alphanumeric() || "+/=_-".contains(c));
+        let bare = word.trim_matches(['`', ':', ';', '.']);
+        let is_hex = bare.chars().all(|c| c.is_ascii_hexdigit());
+        let is_token = bare.chars().any(|c| c.is_ascii_digit())
+            && bare.chars().all(|c| c.is_ascii_alphanumeric() || "+/=_-".contains(c));
+        let is_hash = bare.len() >= 8 && (is_hex || is_token);
         let word = match () {
             () if is_hash => "#".to_owned(),
             () if word.chars().all(is_bar) => "~".to_owned(),
@@ -214,7 +216,8 @@ fn every_command_has_a_transcript() {
     let has = |name: &String| {
         let words = name.trim_start_matches("kvctl-").replace('-', " ");
         lines.iter().any(|line| {
-            let plain = line.replace('-', " ").split_whitespace().collect::<Vec<_>>().join(" ");
+            let plain =
+                line.replace(['-', ';'], " ").split_whitespace().collect::<Vec<_>>().join(" ");
             format!("{plain} ").contains(&format!(" {words} "))
         })
     };
