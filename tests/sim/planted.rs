@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use crate::arguments::Arguments;
 use crate::judge::Checker;
-use crate::runner::{Stopwatch, file, run, run_all};
+use crate::runner::{Stopwatch, all_of, file, run, run_all};
 use crate::trace::Detail;
 
 #[derive(Debug, Deserialize)]
@@ -29,26 +29,29 @@ struct Planted {
 pub(crate) fn are_caught(_: &Arguments) -> Result<String, String> {
     let text = std::fs::read_to_string(file("planted.toml")).map_err(|error| error.to_string())?;
     let book: Book = toml::from_str(&text).map_err(|error| error.to_string())?;
-    let mut missed = Vec::new();
-    for planted in &book.planted {
-        let Planted { mutant, seed, checker } = planted;
-        let Some(wanted) = Checker::named(checker) else {
-            return Err(format!("planted.toml: {checker:?} is no checker"));
-        };
-        let armed = run(*seed, Detail::Digest, Some(mutant.clone().leak()));
-        let found: Vec<Checker> = armed.findings.iter().map(|finding| finding.checker).collect();
-        if found.is_empty() || found.iter().any(|checker| *checker != wanted) {
-            missed.push(format!("{mutant}: seed {seed} should show {checker}, shows {found:?}"));
-        }
-        let clean = run(*seed, Detail::Digest, None);
-        if let Some(finding) = clean.findings.first() {
-            missed.push(format!("{mutant}: seed {seed} fails without it: {finding}"));
-        }
-    }
+    let count = book.planted.len();
+    let missed = all_of(book.planted, &is_caught);
+    let missed: Vec<String> = missed.into_iter().filter_map(Result::err).collect();
     if missed.is_empty() {
-        return Ok(format!("  {} planted bugs caught", book.planted.len()));
+        Ok(format!("  {count} planted bugs caught"))
+    } else {
+        Err(missed.join("\n"))
     }
-    Err(missed.join("\n"))
+}
+
+/// Whether its checker, and no other, finds one; and nothing is found without it.
+fn is_caught(Planted { mutant, seed, checker }: Planted) -> Result<(), String> {
+    let wanted = Checker::named(&checker);
+    let wanted = wanted.ok_or_else(|| format!("planted.toml: {checker:?} is no checker"))?;
+    let armed = run(seed, Detail::Digest, Some(mutant.clone().leak()));
+    let found: Vec<Checker> = armed.findings.iter().map(|finding| finding.checker).collect();
+    if found.is_empty() || found.iter().any(|checker| *checker != wanted) {
+        return Err(format!("{mutant}: seed {seed} should show {checker}, shows {found:?}"));
+    }
+    match run(seed, Detail::Digest, None).findings.first() {
+        Some(finding) => Err(format!("{mutant}: seed {seed} fails without it: {finding}")),
+        None => Ok(()),
+    }
 }
 
 /// Looks for seeds that catch `mutant`, and says how many of how many do.

@@ -1,7 +1,7 @@
 //! Runs seeds: on two threads, each run in one; what the sums must reach; one run replayed.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
@@ -68,6 +68,30 @@ pub(crate) fn run(seed: u64, detail: Detail, mutant: Option<&'static str>) -> Re
     });
     report.totals.reached = testing::take_reached();
     report
+}
+
+/// What `of` makes of each, in their order; on all threads.
+pub(crate) fn all_of<T: Send, R: Send>(items: Vec<T>, of: &(dyn Fn(T) -> R + Sync)) -> Vec<R> {
+    let left = Mutex::new(items.into_iter().enumerate());
+    let mut made: Vec<(usize, R)> = std::thread::scope(|scope| {
+        let work = || {
+            let mut made = Vec::new();
+            loop {
+                let next = left.lock().next();
+                let Some((place, item)) = next else { break made };
+                made.push((place, of(item)));
+            }
+        };
+        let begin = |thread| {
+            let named = std::thread::Builder::new().name(format!("seeds-{thread}"));
+            named.stack_size(8 << 20).spawn_scoped(scope, work).expect("a thread can be started")
+        };
+        let threads: Vec<_> = (0..THREADS).map(begin).collect();
+        let ended = threads.into_iter().map(|thread| thread.join());
+        ended.flat_map(|made| made.unwrap_or_else(|panic| resume_unwind(panic))).collect()
+    });
+    made.sort_by_key(|(place, _)| *place);
+    made.into_iter().map(|(_, made)| made).collect()
 }
 
 /// Runs many seeds; `each` sees every report, in no particular order.
@@ -215,12 +239,12 @@ pub(crate) fn hashes(seeds: &[u64]) -> ExitCode {
 pub(crate) fn seeds_repeat(_: &Arguments) -> Result<String, String> {
     let program = std::env::current_exe().map_err(|error| error.to_string())?;
     let list: Vec<String> = REPEATED.iter().map(u64::to_string).collect();
-    let mut outputs = Vec::new();
-    for _ in 0..2 {
+    let outputs = all_of(vec![(); 2], &|()| {
         let output = Command::new(&program).args(["--hash", &list.join(",")]).output();
-        let output = output.map_err(|error| error.to_string())?;
-        outputs.push(String::from_utf8_lossy(&output.stdout).into_owned());
-    }
+        output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned())
+    });
+    let outputs: Result<Vec<String>, _> = outputs.into_iter().collect();
+    let outputs = outputs.map_err(|error| error.to_string())?;
     if outputs[0].lines().count() != REPEATED.len() {
         return Err(format!("expected a hash for each seed, got {:?}", outputs[0]));
     }

@@ -14,6 +14,7 @@ use roundtable::picture::{Line, Plot, plot_svg};
 use roundtable::types::NodeId;
 
 use crate::arguments::Arguments;
+use crate::runner::all_of;
 use world::{Event, World};
 
 const MINUTE: u64 = 60;
@@ -22,7 +23,7 @@ const DAY: u64 = 24 * HOUR;
 /// Before these are over, the failures have not found their balance.
 const WARM_DAYS: u64 = 5;
 /// What is judged of each seed.
-const WEEKS: u64 = 6;
+const WEEKS: u64 = 5;
 /// Seeds that `cargo test` runs.
 const SEEDS: u64 = 20;
 /// Members that own something.
@@ -51,9 +52,9 @@ pub(crate) fn hold(arguments: &Arguments) -> Result<String, String> {
     let reserves = if plot.is_some() { 0..=4 } else { 1..=2 };
     let (mut said, mut predicted, mut observed) = (Vec::new(), Vec::new(), Vec::new());
     for reserved in reserves {
-        // Half of them, where nothing is drawn, are enough for what seldom is too few.
-        let first = if plot.is_none() && reserved > 1 { base + seeds / 2 } else { base };
-        let all: Vec<Weeks> = (first..base + seeds).map(|seed| live(seed, reserved)).collect();
+        // A quarter of them, where nothing is drawn, is enough for what seldom is too few.
+        let first = if plot.is_none() && reserved > 1 { base + seeds * 3 / 4 } else { base };
+        let all = all_of((first..base + seeds).collect(), &|seed| live(seed, reserved));
         let faults = (first..).zip(&all).filter_map(|(seed, weeks)| {
             let fault = weeks.fault.as_ref()?;
             Some(format!("seed {seed}, {reserved} in reserve: {fault}"))

@@ -77,6 +77,9 @@ pub(super) struct Node {
     pub(super) heard: BTreeMap<NodeId, Epoch>,
 }
 
+/// Of each member whether it is up, since which boot, by which epoch it acts; and how the network is.
+type Listened = (Vec<(NodeId, bool, u64, Epoch)>, BTreeMap<NodeId, u8>, BTreeSet<(NodeId, NodeId)>);
+
 /// All of it.
 pub(super) struct World {
     /// Seconds since it was founded.
@@ -87,6 +90,8 @@ pub(super) struct World {
     parts: BTreeMap<NodeId, u8>,
     /// Who does not hear whom.
     deaf: BTreeSet<(NodeId, NodeId)>,
+    /// By what members have heard of each other last.
+    listened: Option<Listened>,
     events: BTreeSet<(u64, Event)>,
     mail: VecDeque<(NodeId, NodeId, DecreeMessage)>,
     proposals: u64,
@@ -125,6 +130,7 @@ impl World {
             nodes: BTreeMap::new(),
             parts: BTreeMap::new(),
             deaf: BTreeSet::new(),
+            listened: None,
             events: BTreeSet::new(),
             mail: VecDeque::new(),
             proposals: 0,
@@ -246,9 +252,13 @@ impl World {
     /// Whether `from` hears `to`.
     pub(super) fn hears(&self, from: NodeId, to: NodeId) -> bool {
         let up = |id| self.nodes.get(&id).is_some_and(|node| node.up);
+        up(from) && (from == to || up(to) && self.reaches(from, to))
+    }
+
+    /// Whether the network lets one hear the other.
+    fn reaches(&self, from: NodeId, to: NodeId) -> bool {
         let part = |id| self.parts.get(&id).copied().unwrap_or(0);
-        from == to && up(from)
-            || up(from) && up(to) && part(from) == part(to) && !self.deaf.contains(&(from, to))
+        self.is_whole() || part(from) == part(to) && !self.deaf.contains(&(from, to))
     }
 
     /// For how long a member has been held down by another.
@@ -314,14 +324,20 @@ impl World {
 
     /// Who hears whom, and what they tell of themselves.
     fn listen(&mut self) {
-        let ids: Vec<NodeId> = self.nodes.keys().copied().collect();
+        let views = self.nodes.iter().map(|(id, node)| (*id, node.up, node.boot, node.state.epoch));
+        let views: Vec<_> = views.collect();
+        // Whatever was heard is heard already while nobody, and nothing between them, has changed.
+        let seen = (views.clone(), self.parts.clone(), self.deaf.clone());
+        if self.listened.as_ref() == Some(&seen) {
+            return;
+        }
         let mut found = Vec::new();
-        for from in ids.iter().filter(|id| self.nodes[id].up) {
-            for to in ids.iter().filter(|to| *to != from) {
-                let heard = self.hears(*from, *to);
-                found.push((*from, *to, heard, self.nodes[to].state.epoch));
+        for (from, ..) in views.iter().filter(|view| view.1) {
+            for (to, up, _, epoch) in views.iter().filter(|view| view.0 != *from) {
+                found.push((*from, *to, *up && self.reaches(*from, *to), *epoch));
             }
         }
+        self.listened = Some(seen);
         for (from, to, heard, epoch) in found {
             let node = self.nodes.get_mut(&from).expect("a member");
             if heard {
