@@ -124,7 +124,7 @@ fn fits(expected: &[String], lines: &[String]) -> bool {
     match expected.split_first() {
         None => lines.is_empty(),
         Some((any, rest)) if any.trim() == "..." => {
-            (0..=lines.len()).any(|skipped| fits(rest, &lines[skipped..]))
+            (0..=lines.len()).any(|skipped| fits(rest, lines.split_at(skipped).1))
         }
         Some((first, rest)) => lines
             .split_first()

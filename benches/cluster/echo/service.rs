@@ -180,6 +180,13 @@ impl Kv for EchoKv {
         Err(Status::unimplemented("nothing is stored"))
     }
 
+    async fn increment(
+        &self,
+        _: Request<pb::IncrementRequest>,
+    ) -> Result<Response<pb::IncrementResponse>, Status> {
+        Err(Status::unimplemented("nothing is stored"))
+    }
+
     async fn get_outcome(
         &self,
         _: Request<pb::GetOutcomeRequest>,

@@ -104,7 +104,10 @@ fn take(echo: &Echo, request: SessionRequest, sink: &Arc<Sink>) {
         let (is_read, told) = match &op.op {
             Some(op::Op::Get(get)) => (true, read(number, get)),
             Some(op::Op::Put(put)) => (false, write(number, put)),
-            Some(op::Op::Delete(_) | op::Op::Cas(_) | op::Op::GetOutcome(_)) | None => continue,
+            Some(
+                op::Op::Delete(_) | op::Op::Cas(_) | op::Op::GetOutcome(_) | op::Op::Increment(_),
+            )
+            | None => continue,
         };
         waiters.push(Waiter::Session(sink.clone(), op.id, is_read));
         asked.push(told);

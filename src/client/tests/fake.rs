@@ -199,21 +199,7 @@ impl Fake {
             Act::Serve => {}
             Act::Swallow => return Ok(None),
             Act::Break => return Err(Status::unavailable("shutting down")),
-            Act::Refuse(code, applied) => {
-                let applied = match applied {
-                    Applied::No => v1::error_detail::Applied::No,
-                    Applied::Yes => v1::error_detail::Applied::Yes,
-                    Applied::Unknown => v1::error_detail::Applied::Unknown,
-                };
-                let detail = v1::ErrorDetail {
-                    code: code.to_owned(),
-                    message: "as told".to_owned(),
-                    retryable: true,
-                    applied: applied.into(),
-                    ..Default::default()
-                };
-                return Ok(Some(Body::Error(detail)));
-            }
+            Act::Refuse(code, applied) => return Ok(Some(refusal(code, applied))),
         }
         Ok(Some(match op {
             Op::Get(get) => {
@@ -243,8 +229,8 @@ impl Fake {
                 let stamp = state.made.get(&ask.request_id).copied();
                 state.asked.push(ask);
                 let fate = stamp.map_or(Fate::Cancelled, |_| Fate::Applied).into();
-                let (stamp, receipt) = (stamp.map(stamp_bytes), self.receipt(0));
-                let stamp = stamp.unwrap_or_default();
+                let stamp = stamp.map(stamp_bytes).unwrap_or_default();
+                let receipt = self.receipt(0);
                 Body::GetOutcome(v1::GetOutcomeResponse { fate, stamp, receipt })
             }
         }))
@@ -597,4 +583,15 @@ impl admin::admin_server::Admin for Fake {
         let (version, protocol_min, protocol_max, feature_level) = ("9.9.9".to_owned(), 1, 2, 3);
         Ok(admin::VersionResponse { version, protocol_min, protocol_max, feature_level }.into())
     }
+}
+
+fn refusal(code: &str, applied: Applied) -> Body {
+    let applied = match applied {
+        Applied::No => v1::error_detail::Applied::No,
+        Applied::Yes => v1::error_detail::Applied::Yes,
+        Applied::Unknown => v1::error_detail::Applied::Unknown,
+    };
+    let (code, message, applied) = (code.to_owned(), "as told".to_owned(), applied.into());
+    let retryable = true;
+    Body::Error(v1::ErrorDetail { code, message, retryable, applied, ..Default::default() })
 }
