@@ -102,11 +102,11 @@ const BADGED_SPOTS_MAX: usize = 64;
 
 const STYLE: &str = "\
 text{font-family:system-ui,-apple-system,'Segoe UI','DejaVu Sans',sans-serif;fill:#1f2933}\
-.quiet{fill:#66788a}.edge{stroke:#ffffff;stroke-width:.8}.line{stroke:#1f2933;stroke-width:2}\
+.quiet{fill:#66788a}.edge{stroke:#ffffff;stroke-width:.8}.spoke{stroke:#1f2933;stroke-width:2}\
 .badge{fill:#1f2933}.stand{fill:#ffffff;stroke:#1f2933;stroke-width:1.5}.badge-text{fill:#ffffff}\
 .stand-text{fill:#1f2933}\
 @media(prefers-color-scheme:dark){text{fill:#e4e9ee}.quiet{fill:#9aa9b8}.edge{stroke:#14191f}\
-.line{stroke:#e4e9ee}.badge{fill:#e4e9ee}.badge-text{fill:#14191f}\
+.spoke{stroke:#e4e9ee}.badge{fill:#e4e9ee}.badge-text{fill:#14191f}\
 .stand{fill:#14191f;stroke:#e4e9ee}.stand-text{fill:#e4e9ee}}";
 
 /// Draws the ring. The text is a whole SVG document, at most about 400 kB, whatever the input's
@@ -323,7 +323,7 @@ impl<'a> Drawing<'a> {
         let ((ax, ay), (bx, by)) =
             (CENTRE.at(turn, ZONE_INNER - 6.0), CENTRE.at(turn, OUTER + 16.0));
         self.add(format_args!(
-            "<line class=\"line\" x1=\"{ax:.2}\" y1=\"{ay:.2}\" x2=\"{bx:.2}\" y2=\"{by:.2}\">\
+            "<line class=\"spoke\" x1=\"{ax:.2}\" y1=\"{ay:.2}\" x2=\"{bx:.2}\" y2=\"{by:.2}\">\
              <title>{label}, token {token:016x}</title></line>\n",
             label = Escaped(&cut(&marker.label)),
             token = marker.token,

@@ -118,6 +118,21 @@ mod tests {
         assert!(!page.contains("<td>admin</td>"));
     }
 
+    /// Styles of pictures that stand in one page hold for all of them: the ring's must not colour these lines.
+    #[test]
+    fn the_ring_beside_it_does_not_paint_its_lines() {
+        let curves = rendered(&[slice(&[(OpKind::Get, 10, 0)]), slice(&[(OpKind::Get, 10, 0)])]);
+        let ring = crate::picture::ring_svg(&crate::picture::RingPicture::default());
+        let classes = |svg: &str| -> Vec<String> {
+            let named = svg.split("class=\"").skip(1).filter_map(|rest| rest.split('"').next());
+            named.map(|name| format!(".{name}{{stroke:")).collect()
+        };
+        for class in classes(&curves).iter().filter(|class| class.starts_with(".line")) {
+            assert!(!ring.contains(class.as_str()), "{class} in the ring's style");
+        }
+        assert!(classes(&curves).contains(&".line{stroke:".to_owned()));
+    }
+
     #[test]
     fn an_idle_node_and_a_new_one_say_so() {
         assert!(rendered(&[]).contains("after the start"));
