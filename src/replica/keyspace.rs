@@ -5,6 +5,7 @@
 
 use crate::causality::Dot;
 use crate::message::HintPlace;
+use crate::storage::KeyRange;
 use crate::types::{ClassId, Key, NodeId, Partition, TableId, Unit, WallTime};
 
 /// Records of the node itself.
@@ -35,6 +36,18 @@ pub(super) fn table_prefix(space: u8, unit: Unit, table: TableId) -> [u8; PREFIX
     let [p0, p1] = unit.partition.0.to_be_bytes();
     let [t0, t1, t2, t3] = table.0.to_be_bytes();
     [space, c0, c1, p0, p1, t0, t1, t2, t3]
+}
+
+/// All that a unit may hold of tables from a first to below another: heads and records, and single siblings.
+pub(super) fn tables_between(
+    space: u8,
+    unit: Unit,
+    (first, end): (TableId, TableId),
+) -> [KeyRange; 2] {
+    [0, SIBLINGS].map(|kind| {
+        let [first, end] = [first, end].map(|id| table_prefix(space, unit, TableId(id.0 | kind)));
+        KeyRange::between(&first, &end)
+    })
 }
 
 /// `space, class u16, partition u16`: before all of a unit.

@@ -8,7 +8,11 @@ use super::*;
 use crate::message::{BirthRecord, MetaRecord, UnitDisk, UnitDone};
 use crate::storage::FaultyVfs;
 use crate::testing::arm_mutant;
-use crate::types::{ClassId, NodeId, Nonce, Partition, Unit};
+use crate::types::{
+    Class, ClassId, ClusterState, Epoch, Key, NodeId, Nonce, Partition, Record, Settings, Stamp,
+    TableId, Unit, Value, WallTime,
+};
+use bytes::Bytes;
 
 fn open(disk: &FaultyVfs) -> Result<(Replica, Restored), ReplicaError> {
     let (threads, block_bytes, block_cache_bytes) = (ThreadMode::Inline, 256, 0);
@@ -173,4 +177,80 @@ fn a_store_of_before_there_was_a_copy_gets_one() {
         open(&disk).unwrap()
     };
     assert_eq!(restored.dirty.len(), 40);
+}
+
+/// A class of so many units with one copy, and table 1 in it; table 2 was dropped.
+fn dropped() -> ClusterState {
+    let class = Class::new(ClassId(0), (1, 1, 1), vec![vec![NodeId(1)]; 4], Epoch(1));
+    ClusterState {
+        settings: Settings { name: "kv".to_owned(), partitions: 4 },
+        classes: vec![class],
+        table_id_max: TableId(2),
+        ..tests::state()
+    }
+}
+
+fn keys(replica: &Replica, table: u32) -> Vec<DiskAnswer> {
+    let units = (0..4).map(|number| Unit { class: ClassId(0), partition: Partition(number) });
+    let read = |unit| {
+        let (table, key) = (TableId(table), Key::new("key".to_owned()).unwrap());
+        let request = DiskRequest::Read { unit, table, key, durable: false };
+        let slot = Arc::new(Mutex::new(None));
+        let filled = slot.clone();
+        replica.execute(request, Box::new(move |outcome| *filled.lock() = outcome.ok()));
+        while slot.lock().is_none() && replica.step() {}
+        slot.lock().take()
+    };
+    units.filter_map(read).filter(|it| matches!(it, DiskAnswer::Read(Some(_)))).collect()
+}
+
+/// Drops table 2 of two where one file with keys of table 1 does not read. Returns how many keys of each are left.
+fn sweeps_beside_damage() -> (usize, usize) {
+    let disk = FaultyVfs::new(1);
+    let (replica, _) = open(&disk).unwrap();
+    let place = |number: u16, table: u32, key: &str| {
+        let unit = Unit { class: ClassId(0), partition: Partition(number) };
+        let (table, key) = (TableId(table), Key::new(key.to_owned()).unwrap());
+        let stamp = Stamp { time: WallTime(1), counter: 0, node: NodeId(1) };
+        let value = Some(Value::new("v".to_owned()).unwrap());
+        let record = Record { stamp, expiry: None, value };
+        run(&replica, DiskRequest::Write { unit, table, key, record });
+    };
+    // Of the unit in the middle one table does not read.
+    place(1, 1, "lost");
+    place(1, 1, "more");
+    run(&replica, DiskRequest::Flush);
+    let bad = tables(&disk).pop().unwrap();
+    for (number, table) in (0..4).flat_map(|number| [(number, 1), (number, 2)]) {
+        place(number, table, "key");
+    }
+    run(&replica, DiskRequest::Flush);
+    assert_eq!((keys(&replica, 1).len(), keys(&replica, 2).len()), (4, 4));
+    replica.close().unwrap();
+    let length = disk.content(&bad).unwrap().len();
+    assert!(disk.flip_bit(&bad, length - 20, 3));
+
+    let (replica, _) = open(&disk).unwrap();
+    let (state, mut from) = (Arc::new(dropped()), Bytes::new());
+    for _ in 0..20 {
+        let request = DiskRequest::Sweep { state: state.clone(), from: from.clone() };
+        let slot = Arc::new(Mutex::new(None));
+        let filled = slot.clone();
+        replica.execute(request, Box::new(move |outcome| *filled.lock() = Some(outcome)));
+        while slot.lock().is_none() && replica.step() {}
+        match slot.lock().take().unwrap() {
+            Ok(DiskAnswer::Swept(Some(next), _)) => from = next,
+            _ => break,
+        }
+    }
+    (keys(&replica, 1).len(), keys(&replica, 2).len())
+}
+
+#[test]
+fn a_dropped_table_goes_also_where_another_one_does_not_read() {
+    let (_, dropped) = sweeps_beside_damage();
+    assert_eq!(dropped, 0);
+    let _armed = arm_mutant("damage-stops-sweep");
+    let (_, dropped) = sweeps_beside_damage();
+    assert!(dropped > 0, "nothing stopped the sweep");
 }
