@@ -2,7 +2,7 @@
 //! itself equal; it agrees when all other owners have said, under the same fence, that they vouch; a floor rises when
 //! all have agreed, or to where another disk has it; and a source tells it with every page.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use roundtable::message::{FloorChange, FloorNews, FloorRecord, FloorState, RoundId};
 use roundtable::types::{Epoch, NodeId, Stamp, Unit};
@@ -31,6 +31,8 @@ pub(crate) struct Floors {
     known: BTreeMap<(NodeId, Unit), Stamp>,
     /// Up to where a member has said that it vouches for all, and that all do, under a fence.
     told: BTreeMap<(NodeId, Unit, Epoch), (Stamp, Stamp)>,
+    /// The owners of a unit under each fence that a member has acted by.
+    sets: BTreeMap<(Unit, Epoch), BTreeSet<NodeId>>,
     /// What a source knew when it was asked for a page, by source, target and round.
     pages: BTreeMap<(NodeId, NodeId, RoundId), (Unit, Stamp)>,
 }
@@ -86,6 +88,7 @@ impl Floors {
         if owned.fence != news.fence {
             return Ok(());
         }
+        self.owned(owned);
         let (unit, at) = (news.unit, news.vouched);
         let stands = |peer: &NodeId| {
             let of = self.vouched.get(&(member, unit, *peer)).copied().unwrap_or_default();
@@ -99,13 +102,29 @@ impl Floors {
         }
     }
 
+    fn owned(&mut self, owned: Owned<'_>) {
+        let set = self.sets.entry((owned.unit, owned.fence)).or_default();
+        set.extend(owned.owners);
+    }
+
+    /// Whether all others of one set of owners have agreed. It need not be the set in force: a member may have seen it
+    /// before a change that it has installed since, and who enters by one is filled by owners who have agreed.
+    fn have_agreed(&self, member: NodeId, unit: Unit, to: Stamp) -> bool {
+        let sets = self.sets.range((unit, Epoch(0))..=(unit, Epoch(u64::MAX)));
+        let told = |id: NodeId, fence: Epoch| self.told.get(&(id, unit, fence)).copied();
+        let agreed = |id: NodeId, fence| told(id, fence).is_some_and(|(_, agreed)| agreed >= to);
+        sets.filter(|(_, set)| set.contains(&member))
+            .any(|((_, fence), set)| set.iter().all(|id| *id == member || agreed(*id, *fence)))
+    }
+
     /// A member has its disk change a record.
     pub(crate) fn changes(
-        &self,
+        &mut self,
         member: NodeId,
         change: &FloorChange,
         owned: Owned<'_>,
     ) -> Result<(), String> {
+        self.owned(owned);
         let unit = owned.unit;
         let others = || owned.owners.iter().filter(|id| **id != member);
         let told =
@@ -122,7 +141,7 @@ impl Floors {
             FloorChange::Raise(to) => {
                 let is_known = self.highest.get(&unit).is_some_and(|known| known >= to);
                 match others().find(|id| told(id).1 < *to) {
-                    Some(id) if !is_known => Err(format!(
+                    Some(id) if !is_known && !self.have_agreed(member, unit, *to) => Err(format!(
                         "n{member} raises the floor of unit {unit} to {to}, and n{id} has not agreed"
                     )),
                     _ => Ok(()),

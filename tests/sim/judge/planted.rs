@@ -77,6 +77,12 @@ fn floors() -> Result<(), String> {
     found("one of two has not agreed", floors.changes(NodeId(2), &raise, owned))?;
     passes("the first agrees as well", floors.tells(NodeId(1), &news(7, 7), owned))?;
     passes("all have agreed", floors.changes(NodeId(2), &raise, owned))?;
+    let entered = [NodeId(1), NodeId(2), NodeId(4)];
+    let later = Owned { unit, fence: Epoch(5), owners: &entered };
+    passes("it had seen so before owners changed", floors.changes(NodeId(2), &raise, later))?;
+    let higher = FloorChange::Raise(stamp(8));
+    found("neither these nor those have agreed", floors.changes(NodeId(2), &higher, later))?;
+    found("it was no owner then", floors.changes(NodeId(4), &raise, later))?;
     let record = FloorRecord { floor: stamp(7), ..FloorRecord::default() };
     let raised = [(unit, FloorState { record, voids: 0 })];
     floors.stored(NodeId(2), &raised);
