@@ -1,13 +1,14 @@
 //! A plan that stands still because owners are down, and who else is replaced meanwhile. What it lacks is
 //! data that only those owners have, so nobody but they, or an operator who accepts the loss, can end it; the
 //! other members that die must not wait for that. Their replacement becomes part of the plan: its aims change,
-//! and the steps of moves do the rest, as with `plan retarget`.
+//! and the steps of moves do the rest, as with `plan retarget`. So it is with a member that the plan fills, where
+//! nobody can be filled instead and those are down to whom it would be rolled back.
 
 use super::Heard;
 use crate::control::moves::is_same;
 use crate::control::plan::Draft;
 use crate::control::{loss, steps::steps};
-use crate::types::{ClusterState, MemberBefore, Plan, PlanStatus, Unit};
+use crate::types::{ClusterState, MemberBefore, MovePhase, Plan, PlanStatus, Unit};
 
 /// Whether a running plan goes on by nothing that those who answer can do.
 pub(super) fn stands_still(state: &ClusterState, heard: &impl Heard) -> bool {
@@ -20,6 +21,12 @@ pub(super) fn stands_still(state: &ClusterState, heard: &impl Heard) -> bool {
         class.moves.iter().map(|moving| Unit { class: class.id, partition: moving.partition })
     });
     !stuck.is_empty() && moving.all(|unit| stuck.contains(&unit)) && steps(state, heard).is_empty()
+}
+
+/// Whether some unit is read by its new owners, and its old ones have yet to be told: its move goes on first.
+pub(super) fn is_between(state: &ClusterState) -> bool {
+    let mut moves = state.classes.iter().flat_map(|class| &class.moves);
+    moves.any(|moving| moving.phase != MovePhase::ReadOld)
 }
 
 /// The state as it will be at the end of the plan that is carried out, and without a plan.

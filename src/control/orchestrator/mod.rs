@@ -234,7 +234,11 @@ fn decide(
         PlanStatus::Running => {}
     }
     if let Some(member) = dead.iter().find(|member| waits_for(state, plan, member.id)) {
-        return Some(instead(state, seen, member));
+        if let Some(order) = instead(state, seen, plan, member) {
+            return Some(order);
+        }
+        // What is read elsewhere in this moment is let come to its end.
+        return if join::is_between(state) { None } else { relieve(state, seen, dead, outlook) };
     }
     // Nobody but members that are down can end it: the others must not wait for that.
     if join::stands_still(state, seen) {
@@ -273,19 +277,38 @@ fn waits_for(state: &ClusterState, plan: &Plan, id: NodeId) -> bool {
         })
 }
 
-/// A plan waits for a member that is down: another one is filled, or it is moved back.
-fn instead(state: &ClusterState, seen: &impl Watched, member: &Member) -> Order {
+/// A plan waits for a member that is down: another one is filled, or it is moved back, if those are there to
+/// whom it would go. Else nothing is won by that: units stay where they have come to, and members on both sides.
+fn instead(
+    state: &ClusterState,
+    seen: &impl Watched,
+    plan: &Plan,
+    member: &Member,
+) -> Option<Order> {
     let owns = state.units().any(|unit| state.owners(unit).contains(&member.id));
-    let by = candidates(state, seen, member, &BTreeSet::new()).first().copied().filter(|_| !owns);
+    // Owners were chosen by zones: one of another zone takes the place by a plan that is made anew.
+    let of_zone = |by: &NodeId| state.member(*by).is_some_and(|by| by.zone == member.zone);
+    let by = candidates(state, seen, member, &BTreeSet::new()).first().copied();
+    let by = by.filter(|by| !owns && of_zone(by));
     let name = &member.name;
     let (kind, text) = match by {
         Some(by) => {
             let by = self::name(state, by);
             (OrderKind::Retarget, format!("{name} is down past its grace: {by} is filled instead"))
         }
-        None => (OrderKind::RollBack, format!("{name}, which it fills, is down past its grace")),
+        None => {
+            let mut gives_up = plan
+                .begun
+                .iter()
+                .flat_map(|begun| begun.from.iter().filter(|id| !begun.to.contains(id)).copied());
+            let is_gone = |id| seen.is_down(id);
+            if gives_up.any(is_gone) && !crate::mutant!("orchestrator-rolls-back-in-vain") {
+                return None;
+            }
+            (OrderKind::RollBack, format!("{name}, which it fills, is down past its grace"))
+        }
     };
-    Order::new(state, kind, vec![Relief::new(member.id, by, text)])
+    Some(Order::new(state, kind, vec![Relief::new(member.id, by, text)]))
 }
 
 /// Each zone's first gets somebody for its place, if there is anybody.

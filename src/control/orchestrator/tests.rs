@@ -305,6 +305,40 @@ fn who_is_filled_and_dies_is_exchanged_or_the_plan_goes_back() {
 }
 
 #[test]
+fn a_plan_is_not_moved_back_to_the_dead_because_of_the_dead() {
+    // Whoever takes the place of n2 dies as well.
+    for (reserved, is_taken) in [(&["z1", "z2"][..], true), (&["z2"][..], false)] {
+        let first = cluster(9, reserved);
+        let order = look(&first, &crowded(&first, &[2])).order.unwrap();
+        let by = order.reliefs[0].by.unwrap();
+        let mut begun = Change::Orchestrate(order).after(&first, RequestId(0)).unwrap();
+        let begins = steps(&begun, &crowded(&first, &[2]));
+        begun = Change::Steps(begins).after(&begun, RequestId(0)).unwrap();
+        let down = crowded(&begun, &[2, by.0]);
+        {
+            let _armed = arm_mutant("orchestrator-rolls-back-in-vain");
+            let order = look(&begun, &down).order.unwrap();
+            assert_eq!(order.kind, OrderKind::RollBack);
+        }
+        let done = settle(begun, &down);
+        let active = done.members.iter().filter(|member| member.role == Role::Active).count();
+        assert_eq!(active, 9, "{reserved:?}");
+        if is_taken {
+            assert!(done.topology.plan.is_none());
+            assert_eq!((copies(&done, 2), copies(&done, by.0)), (0, 0));
+            continue;
+        }
+        let kinds: Vec<_> = look(&done, &down).alarms.iter().map(|it| it.kind).collect();
+        assert!(kinds.contains(&AlarmKind::NoReserve), "{kinds:?}");
+        assert_eq!(done.topology.plan.as_ref().unwrap().status, PlanStatus::Running);
+        // It is back, and so is the end of the plan.
+        let done = settle(done, &crowded(&first, &[2]));
+        assert!(done.topology.plan.is_none());
+        assert_eq!((copies(&done, 2), role(&done, by.0)), (0, Role::Active));
+    }
+}
+
+#[test]
 fn an_order_of_another_epoch_is_not_made() {
     let mut six = cluster(5, &["z1"]);
     let order = look(&six, &World::down(&[2], &[1, 3, 4, 5])).order.unwrap();
@@ -337,8 +371,9 @@ fn a_replacement_gives_nothing_to_another_one_that_is_down() {
             let _armed = arm_mutant("orchestrator-fills-the-dead");
             let order = look(&state, &world).order.unwrap();
             let begun = Change::Orchestrate(order).after(&state, RequestId(0)).unwrap();
-            let again = look(&begun, &world).order;
-            led_around += u32::from(again.is_some_and(|it| it.kind == OrderKind::RollBack));
+            let plan = begun.topology.plan.as_ref().unwrap();
+            let is_given = |id: &u32| waits_for(&begun, plan, NodeId(*id));
+            led_around += u32::from(down.iter().any(is_given));
         }
         let count = state.topology.decisions.len();
         let done = settle(state.clone(), &world);

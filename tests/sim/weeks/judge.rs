@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use roundtable::types::{ClusterState, DecisionKind, Epoch, NodeId, Role, Unit};
 
+use super::ACTIVE;
 use super::world::{GRACE, World};
 
 /// When nothing has changed for so long, n copies are there again: the grace time, and the filling of three
@@ -64,6 +65,14 @@ impl Judge {
             }
         }
         let plan = state.topology.plan.as_ref();
+        let active = state.members.iter().filter(|member| member.role == Role::Active).count();
+        if plan.is_none() && active != ACTIVE {
+            self.fail(format!(
+                "epoch {}: {active} members are active, not {ACTIVE}: what was in reserve is not, or the other way \
+                 round",
+                state.epoch
+            ));
+        }
         if let Some(plan) = plan {
             // One that another replacement has joined is the same, with more to move.
             let known = self.plan.filter(|(hash, _)| *hash == plan.hash).map_or(0, |known| known.1);
