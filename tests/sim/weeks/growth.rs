@@ -35,7 +35,7 @@ const PLANTED: [(&str, u64); 4] = [
     ("growth-ignores-reserve", 1),
     ("growth-without-hysteresis", 1),
     ("growth-at-the-peak", 1),
-    ("growth-while-down", 3),
+    ("growth-while-down", 4),
 ];
 
 /// All seeds; then the planted bugs, each at its seed.

@@ -182,19 +182,48 @@ impl History {
         (start..start + QUIET).contains(&self.hour)
     }
 
-    /// When the quietest hours begin that are under way, or that come next.
+    /// When the quietest hours begin that are under way, or that come next: those of which the least is foreseen,
+    /// by what share of its day's load each hour of the week had. By loads themselves, hours that have passed and
+    /// hours to come would be means of different weeks, and a load that fell would make any hour of now a quiet one.
     pub fn quietest(&self, active: u16) -> Option<u32> {
         let first = self.hour.checked_sub(QUIET - 1)?;
+        let shares = self.shares(active);
+        let share = |it: &HourRecord| shares.get(&it.hour).copied();
         let hours: Vec<f64> = (first..first + DAY + QUIET - 1)
             .map(|hour| {
                 // Of each hour of the day something must be known.
-                self.like(hour, DAY).next()?;
-                self.at(hour, active).map(|(cpu, ops)| ops + cpu / 1000.0)
+                let of_day = mean(self.like(hour, DAY).filter_map(share))?;
+                Some(mean(self.like(hour, WEEK).filter_map(share)).unwrap_or(of_day))
             })
             .collect::<Option<_>>()?;
         let sums = hours.windows(3).map(|hours| hours.iter().sum::<f64>());
         let least = (first..).zip(sums).min_by(|a, b| a.1.total_cmp(&b.1))?;
         Some(least.0)
+    }
+
+    /// Of each hour its load beside the mean of the day around it, or of the latest day.
+    fn shares(&self, active: u16) -> BTreeMap<u32, f64> {
+        let busy = |it: &HourRecord| {
+            scaled(it, active) * (f64::from(it.ops_mean) + f64::from(it.cpu_mean) / 1000.0)
+        };
+        let (mut sums, mut sum) = (vec![(0u32, 0.0)], 0.0);
+        for record in self.hours.values() {
+            sum += busy(record);
+            sums.push((record.hour, sum));
+        }
+        // Hours may be missing: the sum of all below one.
+        let below = |hour: u32| {
+            let place = sums.partition_point(|(known, _)| *known < hour).max(1) - 1;
+            let (count, sum) = (f64::from(u32::try_from(place).unwrap_or(0)), sums.get(place));
+            (count, sum.map_or(0.0, |(_, sum)| *sum))
+        };
+        let of = |record: &HourRecord| {
+            let end = record.hour.saturating_add(DAY / 2).min(self.hour.saturating_add(1));
+            let (of_end, of_start) = (below(end), below(end.saturating_sub(DAY)));
+            let day = (of_end.1 - of_start.1) / (of_end.0 - of_start.0).max(1.0);
+            (record.hour, if day > 0.0 { busy(record) / day } else { 1.0 })
+        };
+        self.hours.values().map(of).collect()
     }
 
     /// Days until the disk is 80 % full, by the median of the slopes between all pairs of days (Theil and Sen), which

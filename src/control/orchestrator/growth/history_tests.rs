@@ -112,6 +112,23 @@ fn quiet_hours_are_learned_and_not_before_a_day_was_seen() {
 }
 
 #[test]
+fn a_load_that_fell_or_rose_makes_no_busy_hour_a_quiet_one() {
+    // Before it all of a week was at another level; then less and less of what is kept.
+    let step = 2 * 7 * DAY;
+    for (before, after) in [(1000, 1), (1, 1000), (10, 11)] {
+        let mut history = History::default();
+        for hour in 0..4 * 7 * DAY {
+            let level = if hour < step { before } else { after };
+            history.note(START + hour, &sample(day(hour) * level, 1));
+            if hour > step + DAY {
+                let is_night = (2..5).contains(&(hour % DAY));
+                assert_eq!(history.is_quietest(3), is_night, "{before} {hour}");
+            }
+        }
+    }
+}
+
+#[test]
 fn the_day_on_which_a_disk_is_full_is_foreseen_and_one_odd_day_does_not_matter() {
     let disk = |used: u64| Sample { disk: (used, Some(1000 - used)), ..sample(1, 1) };
     let rises = |hour: u32| disk(400 + u64::from(hour / DAY) * 10);
