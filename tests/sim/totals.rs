@@ -164,8 +164,12 @@ totals! {
     late_puts,
     /// Plans that were turned round while owners of a move were kept behind.
     turned,
+    /// Those that were turned round once more before who is kept behind had heard of it.
+    turned_twice,
     /// Council members that lost power right after they had said something.
     forgets,
+    /// Council members that proposed two states for one epoch.
+    proposed_twice,
     /// Tries of operations on a causal table.
     causal_tries,
     /// Those that were further ones.

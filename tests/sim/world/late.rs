@@ -13,8 +13,8 @@ use roundtable::message::{
     RepairScope, TimeToLive,
 };
 use roundtable::types::{
-    ClassId, ClusterState, Epoch, Key, Move, MovePhase, NodeId, RequestId, Stamp, TraceId, Unit,
-    Value, WallTime,
+    ClassId, ClusterState, Epoch, Key, Move, MovePhase, NodeId, Plan, PlanStatus, RequestId, Stamp,
+    TraceId, Unit, Value, WallTime,
 };
 
 use crate::judge::{Checker, Owned};
@@ -40,6 +40,9 @@ const TIMED_MIN: f64 = 0.2;
 const ORDER_EVERY: u64 = 6 * SECOND;
 /// Everything that was held back is there so long before faults stop.
 const BEFORE_PEACE: u64 = SECOND;
+/// Below this no plan is turned round twice by intention, and no council member made to propose twice: planted
+/// bugs are recorded there.
+const TWICE_FROM: u64 = 40_000;
 
 /// What comes late in one seed.
 #[derive(Clone, Copy, Debug)]
@@ -56,8 +59,12 @@ pub(crate) struct LatePlan {
     twins: Option<u64>,
     /// Share of moves that are turned round while owners are kept behind.
     turns: f64,
+    /// Whether those are turned round once more before it is heard of.
+    turns_twice: bool,
     /// Share of what council members say that they forget.
     forgets: f64,
+    /// Whether a council member is made to propose two states for one epoch.
+    pub(super) proposes_twice: bool,
     mirror_every: Duration,
     deletes: f64,
 }
@@ -65,18 +72,22 @@ pub(crate) struct LatePlan {
 /// What is remembered for it.
 #[derive(Debug)]
 pub(crate) struct LateUse {
-    rng: Rng,
+    pub(super) rng: Rng,
     twins: u64,
     /// The last epoch whose moves were looked at.
     newest: Epoch,
     /// A council member that is cut off, until then.
-    apart_until: u64,
+    pub(super) apart_until: u64,
     /// When comparisons are started again.
     order_at: u64,
     /// Two owners hear everything late until then.
     held_until: u64,
+    /// The last epoch whose moves were turned round once more.
+    turned: Epoch,
     /// Units that began to move, and had writes below their floor.
     put: BTreeSet<(Unit, Epoch)>,
+    /// Who is made to propose twice.
+    pub(super) twice: Option<super::twice::Twice>,
 }
 
 impl LateUse {
@@ -89,7 +100,9 @@ impl LateUse {
             apart_until: 0,
             order_at: 0,
             held_until: 0,
+            turned: Epoch(0),
             put: BTreeSet::new(),
+            twice: None,
         }
     }
 }
@@ -134,7 +147,9 @@ impl LatePlan {
             stalls: purges.then(|| rng.u64(SECOND..4 * SECOND)),
             twins: (!purges && !turns).then(|| rng.u64(100 * MS..SECOND)),
             turns: if turns && !forgets { 0.5 + rng.f64() * 0.5 } else { 0.0 },
+            turns_twice: turns && !forgets && seed >= TWICE_FROM,
             forgets: if forgets { 0.02 + rng.f64() * 0.1 } else { 0.0 },
+            proposes_twice: forgets && seed >= TWICE_FROM,
             mirror_every: Duration::from_millis(rng.u64(5_000..60_000)),
             deletes: if purges { 0.3 + rng.f64() * 0.4 } else { rng.f64() * 0.3 },
         })
@@ -173,6 +188,9 @@ impl World {
         }
         if plan.twins.is_some() {
             self.later(3 * SECOND, Happening::Twin);
+        }
+        if plan.proposes_twice {
+            self.later(3 * SECOND, Happening::ProposeTwice);
         }
     }
 
@@ -287,6 +305,7 @@ impl World {
             return self.put_late(&begun);
         }
         if self.now < self.late.held_until {
+            self.turn_once_more(plan.turns_twice, state);
             if moves(MovePhase::ReadNew).next().is_some() {
                 let back = self.late.rng.u64(..30 * MS);
                 self.later(back, Happening::TurnPlan(PlanChange::RollBack));
@@ -295,6 +314,21 @@ impl World {
         } else if !begun.is_empty() && self.late.rng.f64() < plan.turns {
             let (unit, moving) = begun[self.late.rng.usize(..begun.len())];
             self.keep_both_behind(state, (unit, moving));
+        }
+    }
+
+    /// A unit that was read from its new owners goes back, and those who are kept behind have heard of neither:
+    /// the plan goes forward again. Its old owners can be given up only once they have.
+    fn turn_once_more(&mut self, turns: bool, state: &ClusterState) {
+        let undoes = |moving: &Move| moving.phase == MovePhase::ReadOld && moving.was_read;
+        let mut moves = state.classes.iter().flat_map(|class| &class.moves);
+        let rolls_back = |plan: &Plan| plan.status == PlanStatus::RollingBack;
+        let is_back = state.topology.plan.as_ref().is_some_and(rolls_back);
+        if turns && is_back && moves.any(undoes) && self.late.turned < state.epoch {
+            self.late.turned = state.epoch;
+            let forward = self.late.rng.u64(..10 * MS);
+            self.later(forward, Happening::TurnPlan(PlanChange::Resume));
+            self.totals.turned_twice += 1;
         }
     }
 
@@ -371,6 +405,7 @@ impl World {
     pub(super) fn aim_at_decree(&mut self, host: usize, to: NodeId, message: &PeerMessage) {
         let Some(plan) = self.plan.late.filter(|plan| plan.forgets > 0.0) else { return };
         let PeerMessage::Decree(decree) = message else { return };
+        self.aim_twice((host, machine(to)), decree);
         let is_apart = self.now < self.late.apart_until;
         if self.stage != Stage::Turmoil || is_apart || self.late.rng.f64() >= plan.forgets {
             return;

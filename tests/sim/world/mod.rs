@@ -22,6 +22,7 @@ mod sloppy;
 mod stream;
 mod topology;
 mod traffic;
+mod twice;
 mod walk;
 
 use core::fmt;
@@ -113,6 +114,7 @@ pub(crate) enum Happening {
     Flood,
     Stall,
     Twin,
+    ProposeTwice,
     LatePut { unit: Unit, floor: Stamp },
     Peace,
     Verify,
@@ -349,6 +351,7 @@ impl World {
             Happening::Flood => self.flood(),
             Happening::Stall => self.stall(),
             Happening::Twin => self.write_twins(),
+            Happening::ProposeTwice => self.propose_twice(),
             Happening::LatePut { unit, floor } => self.late_put(unit, floor),
             Happening::Peace => self.peace(),
             Happening::Verify => self.verify(),

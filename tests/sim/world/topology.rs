@@ -160,6 +160,9 @@ impl World {
         };
         let wait = exponential(&mut self.topology.rng, plan.every) + 20 * MS;
         self.later(wait, Happening::ChangeTopology);
+        if self.is_proposing_twice() {
+            return;
+        }
         let request = AdminRequest::Topology(Box::new(TopologyRequest::Show));
         self.ask_about_topology(TopologyAsk::Show, request);
     }

@@ -1,0 +1,134 @@
+//! A council member that proposes two states for one epoch: it loses power when its first proposal has come to
+//! one acceptor alone, which is cut off with it; it comes back, proposes another state, decides it, and cannot say
+//! so; then that acceptor meets the one that has accepted the second. What keeps the two apart is that no ballot is
+//! given twice, whatever a crash made the proposer forget. By chance alone this does not happen.
+
+use roundtable::message::{AdminRequest, DecreeMessage, Event, PlanChange, TopologyRequest};
+use roundtable::types::RequestId;
+
+use crate::plan::{MS, SECOND, exponential};
+
+use super::host::machine;
+use super::nemesis::Strike;
+use super::schema::Asked;
+use super::{Happening, Stage, World};
+
+/// How long one attempt may take.
+const WITHIN: u64 = 6 * SECOND;
+/// How often it is looked how far it is.
+const LOOKED_AT: u64 = 20 * MS;
+
+/// One attempt.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Twice {
+    proposer: usize,
+    /// Whether it has been asked for a change since its last boot.
+    asked: bool,
+    /// Who has accepted what it proposed first.
+    keeper: Option<usize>,
+    until: u64,
+}
+
+impl World {
+    /// Begins an attempt, or goes on with it.
+    pub(super) fn propose_twice(&mut self) {
+        if self.stage != Stage::Turmoil {
+            return;
+        }
+        let Some(twice) = self.late.twice else { return self.begin_twice() };
+        if self.now > twice.until {
+            self.late.twice = None;
+            let wait = exponential(&mut self.late.rng, 2 * SECOND);
+            return self.later(wait, Happening::ProposeTwice);
+        }
+        self.later(LOOKED_AT, Happening::ProposeTwice);
+        if let Some(keeper) = twice.keeper {
+            // It asks the other one now.
+            self.network.link(twice.proposer, keeper).cut = true;
+        }
+        if twice.asked || !self.hosts[twice.proposer].serves() {
+            return;
+        }
+        self.late.twice = Some(Twice { asked: true, ..twice });
+        // It changes nothing but the number of the change.
+        let id = RequestId(u128::from(self.late.rng.u64(1..)));
+        let request = TopologyRequest::Change { id, change: PlanChange::Clear };
+        let request = AdminRequest::Topology(Box::new(request));
+        self.ask_about_tables(twice.proposer, Asked::Late, |deadline, op| Event::Admin {
+            op,
+            deadline,
+            request,
+        });
+    }
+
+    /// A member of a council of three starts anew: what it proposes next is the first of its life.
+    fn begin_twice(&mut self) {
+        let wait = exponential(&mut self.late.rng, 2 * SECOND);
+        let state = self.state();
+        let council: Vec<usize> = state
+            .map(|state| state.council.iter().map(|id| machine(*id)).collect())
+            .unwrap_or_default();
+        let sound = |host: &usize| self.hosts[*host].serves() && self.hosts[*host].doomed.is_none();
+        let is_late = self.now + WITHIN + SECOND > self.plan.turmoil;
+        let is_apart = self.now < self.late.apart_until;
+        if council.len() != 3
+            || !council.iter().all(sound)
+            || is_late
+            || is_apart
+            || !self.may_die()
+        {
+            return self.later(wait, Happening::ProposeTwice);
+        }
+        let proposer = council[self.late.rng.usize(..council.len())];
+        let until = self.now + WITHIN;
+        self.late.twice = Some(Twice { proposer, asked: false, keeper: None, until });
+        self.late.apart_until = until;
+        self.kill(proposer);
+        let back = self.late.rng.u64(10 * MS..50 * MS);
+        self.start_after(proposer, back);
+        self.later(LOOKED_AT, Happening::ProposeTwice);
+    }
+
+    /// Whether operators leave the cluster alone for a moment.
+    pub(super) fn is_proposing_twice(&self) -> bool {
+        self.late.twice.is_some()
+    }
+
+    /// A council member says something.
+    pub(super) fn aim_twice(&mut self, (from, to): (usize, usize), message: &DecreeMessage) {
+        let Some(twice) = self.late.twice.filter(|twice| twice.asked) else { return };
+        let others = |of: usize| (0..self.hosts.len()).filter(move |host| *host != of);
+        match (message, twice.keeper) {
+            // The first acceptor it asks is the only one that hears it.
+            (DecreeMessage::Accept { .. }, None) if from == twice.proposer => {
+                let long = twice.until - self.now;
+                let apart = others(to).flat_map(|other| [(to, other), (other, to)]);
+                let links: Vec<(usize, usize)> = apart.collect();
+                for other in others(from).filter(|other| *other != to).collect::<Vec<_>>() {
+                    self.network.link(from, other).cut = true;
+                    self.later(MS, Happening::Nemesis(Strike::Join(vec![(from, other)])));
+                }
+                self.late.twice = Some(Twice { asked: false, keeper: Some(to), ..twice });
+                self.later(0, Happening::Nemesis(Strike::Forget(from, links, long)));
+                self.later(long, Happening::Nemesis(Strike::Join(vec![(from, to)])));
+            }
+            // It is about to decide the second, and cannot say so. The two that have accepted meet.
+            (DecreeMessage::Accepted { .. }, Some(keeper))
+                if to == twice.proposer && from != keeper =>
+            {
+                let silent: Vec<(usize, usize)> = others(to).map(|other| (to, other)).collect();
+                for (from, to) in &silent {
+                    self.network.link(*from, *to).cut = true;
+                }
+                let long = self.late.rng.u64(2 * SECOND..4 * SECOND);
+                self.later(long, Happening::Nemesis(Strike::Join(silent)));
+                let meet = vec![(keeper, from), (from, keeper)];
+                self.later(0, Happening::Nemesis(Strike::Join(meet)));
+                self.late.twice =
+                    Some(Twice { asked: true, keeper: None, until: self.now, ..twice });
+                self.totals.proposed_twice += 1;
+            }
+            _ => {}
+        }
+    }
+}
