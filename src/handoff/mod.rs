@@ -15,5 +15,5 @@ mod window;
 pub use books::{Books, Bounds};
 pub use brake::{Brake, Braking, Latencies};
 pub use governor::{Felt, Governor};
-pub use replay::{Around, Delivered, Delivery, Replay, ReplayAction, Timing};
+pub use replay::{Around, Delivered, Delivery, Replay, ReplayAction, Timing, is_leaving};
 pub use transfer::{Pace, Surroundings, TransferAction, Transfers};

@@ -2,13 +2,18 @@
 //! all it was sent to hold it. A target that is overloaded keeps its turn: it is asked for less at
 //! once, and what it refused is sent again.
 
+mod route;
+
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::Books;
 use super::window::Window;
-use crate::message::{Hint, HintPage, HintPlace, Kept, RoundId};
-use crate::types::{ClusterState, NodeId, Now, Time, limits};
+use crate::message::{Hint, HintBook, HintPage, HintPlace, Kept, RoundId};
+use crate::types::{ClusterState, NodeId, Now, Time, Unit, limits};
+use route::route;
+
+pub use route::is_leaving;
 
 /// The pace of replay.
 #[derive(Clone, Copy, Debug)]
@@ -35,6 +40,9 @@ pub struct Around<'a> {
     pub state: &'a ClusterState,
     /// Whether a member can be asked now.
     pub reachable: &'a dyn Fn(NodeId) -> bool,
+    /// Whether this node does not wait for a member any more: it is to leave the cluster, and the other has not
+    /// served for long.
+    pub given_up: &'a dyn Fn(NodeId) -> bool,
     /// What is kept.
     pub books: &'a Books,
     /// The next operation's number.
@@ -75,6 +83,8 @@ pub enum ReplayAction {
     Deliver(Box<Delivery>),
     /// Delete a hint of the target: all it was sent to hold it.
     Remove(NodeId, Box<Hint>),
+    /// Note that the target lacks a write of the unit: the other owners hold it now.
+    Lacks(NodeId, Unit),
 }
 
 /// The machine.
@@ -126,6 +136,8 @@ struct Flight {
     hint: Hint,
     /// Who is not known to hold which piece. INVARIANT: not empty.
     missing: BTreeMap<(NodeId, u32), Leg>,
+    /// It goes to the other owners in the target's place.
+    passed: bool,
 }
 
 impl Flight {
@@ -316,6 +328,9 @@ impl Replay {
         if let Some(window) = self.windows.get_mut(&target) {
             window.on_taken();
         }
+        if flight.passed {
+            around.out.push(ReplayAction::Lacks(target, flight.hint.unit));
+        }
         around.out.push(ReplayAction::Remove(target, Box::new(flight.hint)));
     }
 
@@ -378,7 +393,10 @@ impl Replay {
             around.out.push(ReplayAction::Read(turn.target, after));
         } else if turn.flights.is_empty() {
             // All have been seen. What is left was not due, or has come since.
-            self.rest(around.now.mono);
+            match (around.given_up)(turn.target) {
+                true => self.fail(around.now.mono),
+                false => self.rest(around.now.mono),
+            }
         }
     }
 
@@ -387,12 +405,13 @@ impl Replay {
         let due = |target: &NodeId| {
             self.waits.get(target).is_none_or(|wait| wait.until <= around.now.mono)
         };
-        let may = |target: &NodeId| {
+        let may = |target: &NodeId, book: &HintBook| {
             let gone = around.state.member(*target).is_none();
-            (around.reachable)(*target) || gone || self.unrouted.contains(target)
+            let passes = book.totals.custody > 0 && (around.given_up)(*target);
+            (around.reachable)(*target) || gone || passes || self.unrouted.contains(target)
         };
         let targets = around.books.targets().filter(|(target, _)| Some(*target) != but);
-        let ready = targets.filter(|(target, _)| due(target) && may(target));
+        let ready = targets.filter(|(target, book)| due(target) && may(target, book));
         ready.min_by_key(|(target, book)| (book.oldest, *target)).map(|(target, _)| target)
     }
 
@@ -411,7 +430,7 @@ impl Replay {
                 None if !turn.may_begin() => return,
                 None => {
                     let Some(hint) = turn.queue.pop_front() else { return };
-                    let receivers = route(turn.target, &hint, around);
+                    let (receivers, passed) = route(turn.target, &hint, around);
                     if receivers.is_empty() {
                         continue;
                     }
@@ -425,7 +444,7 @@ impl Replay {
                     let legs =
                         pieces.flat_map(|(round, _)| receivers.iter().map(move |to| (*to, round)));
                     let legs = legs.collect();
-                    turn.flights.insert(op, Flight { hint, missing: BTreeMap::new() });
+                    turn.flights.insert(op, Flight { hint, missing: BTreeMap::new(), passed });
                     (op, legs)
                 }
             };
@@ -437,7 +456,7 @@ impl Replay {
     fn send(&mut self, op: u64, legs: &[(NodeId, u32)], around: &mut Around<'_>) {
         let (now, number) = (around.now.mono, self.sent);
         let flight = self.turn.as_mut().and_then(|turn| turn.flights.get_mut(&op));
-        let Some(Flight { hint, missing }) = flight else { return };
+        let Some(Flight { hint, missing, .. }) = flight else { return };
         self.sent += 1;
         let mut bytes = 0;
         for (round, kept) in (1..).zip(hint.kept.clone().pieces()) {
@@ -473,49 +492,6 @@ fn is_removed_early(kept: &Kept) -> bool {
         Kept::Version(_) => crate::mutant!("hint-removed-before-ack"),
         Kept::Siblings(_) => crate::mutant!("causal-hint-removed-before-ack"),
     }
-}
-
-/// To whom a hint for `target` goes now; to nobody while it has to wait. The target itself while it
-/// owns the unit, else all owners there are: the hint may be all that is left of a write. Whoever is
-/// being filled gets it as well: it may have pulled from the target already, and the write may have
-/// counted stand-ins, so that no other source has it.
-fn route(target: NodeId, hint: &Hint, around: &Around<'_>) -> Vec<NodeId> {
-    if around.state.table(hint.table).is_none() {
-        // Dropped: the sweep deletes it. Or not heard of yet.
-        return Vec::new();
-    }
-    let owners = around.state.writers(hint.unit);
-    let up = |id: &NodeId| *id == around.me || (around.reachable)(*id);
-    if hint.custody && owners.contains(&target) && around.state.has_moved(hint.unit) {
-        return everybody(target, owners, up, hint, around);
-    }
-    let to = if owners.contains(&target) || crate::mutant!("hint-not-rerouted") {
-        let filled = around.state.filling(hint.unit);
-        let others = filled.into_iter().filter(|id| *id != target);
-        [target].into_iter().chain(others).collect()
-    } else {
-        crate::sometimes!("handoff: goes to other owners");
-        owners
-    };
-    if to.iter().all(up) { to } else { Vec::new() }
-}
-
-/// What counted in the place of an owner is on none of the sources that an owner which came since may
-/// have been filled from: so it goes to all who are there, if they are as many as a write needs.
-fn everybody(
-    target: NodeId,
-    owners: Vec<NodeId>,
-    up: impl Fn(&NodeId) -> bool,
-    hint: &Hint,
-    around: &Around<'_>,
-) -> Vec<NodeId> {
-    crate::sometimes!("handoff: goes to owners that came since");
-    let there: Vec<NodeId> = owners.into_iter().filter(up).collect();
-    let needed = around.state.class(hint.unit.class).map_or(u8::MAX, |class| class.w_min);
-    let read = around.state.owners(hint.unit);
-    let counted = there.iter().filter(|id| read.contains(id)).count();
-    let enough = counted >= usize::from(needed) && there.contains(&target);
-    if enough { there } else { Vec::new() }
 }
 
 #[cfg(test)]

@@ -438,6 +438,7 @@ impl Node {
         self.persist_own_again();
         self.acknowledge();
         self.note_down(now);
+        self.pass_custody_on(now);
         self.note_liveness(now);
         self.keep_aside_on(now);
         let heard = self.ceilings.take(&self.seen);

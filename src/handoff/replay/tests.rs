@@ -20,6 +20,7 @@ struct Bench {
     books: Books,
     state: ClusterState,
     up: BTreeSet<NodeId>,
+    given_up: BTreeSet<NodeId>,
     mono: u64,
     next: u64,
 }
@@ -42,6 +43,7 @@ impl Bench {
             books: Books::new(bounds, BTreeMap::new(), BTreeSet::new()),
             state: state(),
             up: [B, C].into_iter().collect(),
+            given_up: BTreeSet::new(),
             mono: 0,
             next: 1,
         }
@@ -61,11 +63,14 @@ impl Bench {
         let mut out = Vec::new();
         let up = self.up.clone();
         let reachable = |id: NodeId| up.contains(&id);
+        let lost = self.given_up.clone();
+        let given_up = |id: NodeId| lost.contains(&id);
         let mut around = Around {
             now: Now { mono: Time(self.mono), wall: WallTime(self.mono) },
             me: ME,
             state: &self.state,
             reachable: &reachable,
+            given_up: &given_up,
             books: &self.books,
             next_operation: &mut self.next,
             out: &mut out,
@@ -151,7 +156,7 @@ fn value(text: &'static str) -> Value {
 fn delivered(actions: &[ReplayAction]) -> Vec<(RoundId, NodeId)> {
     let deliveries = actions.iter().filter_map(|action| match action {
         ReplayAction::Deliver(delivery) => Some((delivery.round, delivery.to)),
-        ReplayAction::Read(..) | ReplayAction::Remove(..) => None,
+        ReplayAction::Read(..) | ReplayAction::Remove(..) | ReplayAction::Lacks(..) => None,
     });
     deliveries.collect()
 }
@@ -255,6 +260,78 @@ fn all_owners_must_hold_a_hint_whose_target_owns_the_unit_no_more() {
     }
 }
 
+/// To whom a hint goes that counted in the place of C, which is waited for no more, and whether this was asked for.
+fn passed_on(bench: &mut Bench) -> Vec<(RoundId, NodeId)> {
+    bench.keep(C, 1);
+    bench.up.remove(&C);
+    assert!(bench.time().is_empty(), "it waits for its target");
+    bench.given_up.insert(C);
+    let actions = bench.time();
+    assert!(matches!(actions.as_slice(), [ReplayAction::Read(C, None)]), "{actions:?}");
+    delivered(&bench.page(C, vec![hint("a", 1)]))
+}
+
+#[test]
+fn who_leaves_passes_custody_for_a_lost_owner_to_the_others_if_they_are_enough() {
+    let mut bench = Bench::new(1 << 30);
+    bench.up.insert(NodeId(1));
+    let sent = passed_on(&mut bench);
+    assert_eq!(sent.iter().map(|(_, to)| *to).collect::<Vec<_>>(), [NodeId(1), B]);
+    let op = sent[0].0;
+    for (from, last) in [(NodeId(1), false), (NodeId(1), false), (B, true)] {
+        let actions = bench.step(|replay, around| {
+            assert!(replay.on_answer(from, (op, Delivered::Held), around));
+        });
+        let unit = Unit { class: ClassId(0), partition: Partition(0) };
+        let noted = actions.iter().any(|a| matches!(a, ReplayAction::Lacks(C, of) if *of == unit));
+        let removed = actions.iter().any(|a| matches!(a, ReplayAction::Remove(C, _)));
+        assert_eq!((noted, removed), (last, last), "after {from}");
+    }
+
+    // One other owner is less than a write needs.
+    let mut few = Bench::new(1 << 30);
+    assert_eq!(passed_on(&mut few), []);
+    let mut waits = Vec::new();
+    for _ in 0..4 {
+        let before = few.mono;
+        while few.time().is_empty() {
+            few.mono += MS;
+        }
+        waits.push((few.mono - before) / MS);
+        assert_eq!(delivered(&few.page(C, vec![hint("a", 1)])), []);
+    }
+    assert_eq!(waits, [100, 200, 400, 400], "it looks again, and more seldom each time");
+    let armed = arm_mutant("custody-passed-to-too-few");
+    assert_eq!(passed_on(&mut Bench::new(1 << 30)).len(), 1);
+    drop(armed);
+    let mut stays = Bench::new(1 << 30);
+    stays.up.insert(NodeId(1));
+    let _armed = arm_mutant("custody-waits-for-the-lost");
+    assert_eq!(passed_on(&mut stays), []);
+}
+
+#[test]
+fn custody_of_a_unit_that_moves_and_plain_hints_are_not_passed_on() {
+    let mut bench = Bench::new(1 << 30);
+    bench.up.insert(NodeId(1));
+    bench.state.classes[0].moves.push(crate::types::Move {
+        partition: Partition(0),
+        phase: crate::types::MovePhase::ReadOld,
+        other: vec![NodeId(1), B, NodeId(5)],
+        entries: vec![crate::types::Epoch(1); 3],
+        was_read: false,
+    });
+    assert_eq!(passed_on(&mut bench), []);
+    let mut plain = Bench::new(1 << 30);
+    plain.up.insert(NodeId(1));
+    plain.keep(C, 1);
+    plain.up.remove(&C);
+    plain.given_up.insert(C);
+    plain.time();
+    let hint = Hint { custody: false, ..hint("a", 1) };
+    assert_eq!(delivered(&plain.page(C, vec![hint])), []);
+}
+
 /// Hints of one holder that is not told what others do.
 struct Holder {
     bench: Bench,
@@ -278,6 +355,7 @@ impl Holder {
                     left.extend(self.bench.page(target, page));
                 }
                 ReplayAction::Deliver(delivery) => sent.push(delivery.round),
+                ReplayAction::Lacks(..) => {}
                 ReplayAction::Remove(target, hint) => {
                     self.kept.remove(&hint.created.0);
                     self.bench.books.removed(target, HintTotals::one(true, 100));

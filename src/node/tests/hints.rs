@@ -9,7 +9,9 @@ use crate::message::{
     QuorumMode, Receipt, Reply, TableAlteration, TableChange, TableRequest,
 };
 use crate::testing::arm_mutant;
-use crate::types::{ClusterState, Epoch, Key, NodeId, Quorum, RequestId, Sloppy};
+use crate::types::{
+    ClusterState, Epoch, Key, NodeId, Plan, PlanStatus, Quorum, RequestId, Role, Sloppy,
+};
 
 /// Five nodes and a key: three own it, two may stand in.
 struct Five {
@@ -282,6 +284,61 @@ fn replaced(state: &ClusterState, away: NodeId, by: NodeId) -> Arc<ClusterState>
         }
     }
     Arc::new(state)
+}
+
+/// The state in force, with a member on its way out by a plan whose moves are done.
+fn leaving(state: &ClusterState, who: NodeId) -> Arc<ClusterState> {
+    let mut state = state.clone();
+    state.epoch = Epoch(state.epoch.0 + 1);
+    let leaves = state.members.iter_mut().find(|member| member.id == who);
+    leaves.unwrap().role = Role::Leaving;
+    state.topology.plan = Some(Plan {
+        hash: 1,
+        status: PlanStatus::Paused,
+        ring: state.ring.clone(),
+        total: 0,
+        queue: Vec::new(),
+        begun: Vec::new(),
+        before: Vec::new(),
+        ring_before: state.ring.clone(),
+    });
+    Arc::new(state)
+}
+
+/// Whether custody of one that leaves has gone to the owners that are left, while its target stays down.
+fn custody_is_passed_on() -> bool {
+    let mut five = Five::new();
+    let (a, b, c, d) = (five.a(), five.b(), five.owners[2], five.d());
+    five.down(b);
+    five.down(c);
+    // At the third owner, and at two stand-ins.
+    let receipt = five.write(sloppy(wide(put("k", "v")))).unwrap();
+    assert_eq!((five.hints(d), five.hints(five.stand_ins[1])), (1, 1));
+    let of_d = five.bench.host(d).disk.hints.keys().next().unwrap().0;
+    let (lost, other) = if of_d == b { (b, c) } else { (c, b) };
+    let state = five.bench.host(a).view.clone().unwrap().state.clone().unwrap();
+    let state = leaving(&state, d);
+    for id in (1..=5).map(NodeId).filter(|id| ![b, c].contains(id)) {
+        let message = PeerMessage::StateNews(state.clone());
+        five.bench.event(id, Event::Peer { from: a, message: message.clone() });
+        five.bench.event(id, Event::Peer { from: d, message });
+    }
+    five.bench.pass(ms(80_000));
+    assert_eq!(five.hints(d), 1, "one owner is less than a write needs");
+    five.bench.start(other);
+    five.bench.pass(ms(10_000));
+    let passed = five.hints(d) == 0;
+    assert!(!passed || five.held(other) == Some(receipt.stamp));
+    assert!(!passed || five.held(a) == Some(receipt.stamp));
+    assert_eq!(five.held(lost), None);
+    passed
+}
+
+#[test]
+fn who_leaves_passes_what_it_keeps_for_a_lost_owner_to_the_others() {
+    assert!(custody_is_passed_on());
+    let _armed = arm_mutant("custody-waits-for-the-lost");
+    assert!(!custody_is_passed_on());
 }
 
 /// Whether a hint reaches the owner that has taken the place of its target, which stays down.

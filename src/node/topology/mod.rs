@@ -73,6 +73,12 @@ impl Topology {
         self.look_at
     }
 
+    /// Whether a member has been down, or has not served, for long.
+    pub(super) fn is_long_down(&self, now: Time, member: NodeId) -> bool {
+        let since = self.down_since.get(&member);
+        since.is_some_and(|since| now.since(*since) >= LOST_AFTER)
+    }
+
     /// Whether a change was this node's own.
     pub(super) fn is_own(&self, op: OpId) -> bool {
         op.0 >= OWN
@@ -274,8 +280,7 @@ impl Node {
 
     /// Whether a member has been down for long.
     fn is_long_down(&self, member: NodeId) -> bool {
-        let since = self.topology.down_since.get(&member);
-        since.is_some_and(|since| self.now.since(*since) >= LOST_AFTER)
+        self.topology.is_long_down(self.now, member)
     }
 
     /// Notes who is down since when. Who answers and does not serve is: it may have been refused for good.

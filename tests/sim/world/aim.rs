@@ -2,7 +2,7 @@
 //! are kept behind while their set is given up, and plans that are turned round meanwhile. By chance alone
 //! these hardly happen at the moment that matters.
 
-use roundtable::message::PlanChange;
+use roundtable::message::{Hint, PlanChange};
 use roundtable::types::{ClusterState, Move, MovePhase, NodeId, Role, Unit};
 
 use crate::client::hot_key;
@@ -106,8 +106,9 @@ impl World {
         }
     }
 
-    /// Whether the plan waits for what a member that leaves keeps for one whose disk is lost: it can go home
-    /// only once that has been replaced, by another plan.
+    /// Whether the plan waits for what a member that leaves keeps for one whose disk is lost, of a unit that needs
+    /// all of its owners for a write: the others are not enough to take it, so it can go home only once that one
+    /// has been replaced, by another plan.
     pub(super) fn waits_for_lost_target(&self) -> bool {
         let Some(state) = self.state() else { return false };
         let moving = state.classes.iter().any(|class| !class.moves.is_empty());
@@ -118,8 +119,12 @@ impl World {
         let lost = |host: &usize| self.hosts[*host].doomed.is_some();
         let lost: Vec<NodeId> = (0..self.hosts.len()).filter(lost).map(member).collect();
         let leaving = state.members.iter().filter(|member| member.role == Role::Leaving);
+        let needs_all = |hint: &Hint| {
+            let class = state.class(hint.unit.class);
+            class.is_some_and(|class| class.w_min == class.n)
+        };
         leaving.filter_map(|member| self.hosts[machine(member.id)].running.as_ref()).any(
-            |running| lost.iter().any(|target| has_hints(&running.replica, *target, &|_| true)),
+            |running| lost.iter().any(|target| has_hints(&running.replica, *target, &needs_all)),
         )
     }
 }

@@ -13,8 +13,8 @@ use roundtable::message::{
     RepairScope, TimeToLive,
 };
 use roundtable::types::{
-    ClassId, ClusterState, Epoch, Key, Move, MovePhase, NodeId, Plan, PlanStatus, RequestId, Stamp,
-    TraceId, Unit, Value, WallTime,
+    ClassId, ClusterState, Epoch, Key, Move, MovePhase, NodeId, RequestId, Stamp, TraceId, Unit,
+    Value, WallTime,
 };
 
 use crate::judge::{Checker, Owned};
@@ -39,7 +39,7 @@ const TIMED_MIN: f64 = 0.2;
 /// What was started is forgotten by a node that starts anew.
 const ORDER_EVERY: u64 = 6 * SECOND;
 /// Everything that was held back is there so long before faults stop.
-const BEFORE_PEACE: u64 = SECOND;
+pub(super) const BEFORE_PEACE: u64 = SECOND;
 /// Below this no plan is turned round twice by intention, and no council member made to propose twice: planted
 /// bugs are recorded there.
 const TWICE_FROM: u64 = 40_000;
@@ -81,9 +81,9 @@ pub(crate) struct LateUse {
     /// When comparisons are started again.
     order_at: u64,
     /// Two owners hear everything late until then.
-    held_until: u64,
+    pub(super) held_until: u64,
     /// The last epoch whose moves were turned round once more.
-    turned: Epoch,
+    pub(super) turned: Epoch,
     /// Units that began to move, and had writes below their floor.
     put: BTreeSet<(Unit, Epoch)>,
     /// Who is made to propose twice.
@@ -304,8 +304,10 @@ impl World {
         if plan.stalls.is_some() {
             return self.put_late(&begun);
         }
+        if plan.turns_twice {
+            return self.turn_twice(state, plan.turns);
+        }
         if self.now < self.late.held_until {
-            self.turn_once_more(plan.turns_twice, state);
             if moves(MovePhase::ReadNew).next().is_some() {
                 let back = self.late.rng.u64(..30 * MS);
                 self.later(back, Happening::TurnPlan(PlanChange::RollBack));
@@ -314,21 +316,6 @@ impl World {
         } else if !begun.is_empty() && self.late.rng.f64() < plan.turns {
             let (unit, moving) = begun[self.late.rng.usize(..begun.len())];
             self.keep_both_behind(state, (unit, moving));
-        }
-    }
-
-    /// A unit that was read from its new owners goes back, and those who are kept behind have heard of neither:
-    /// the plan goes forward again. Its old owners can be given up only once they have.
-    fn turn_once_more(&mut self, turns: bool, state: &ClusterState) {
-        let undoes = |moving: &Move| moving.phase == MovePhase::ReadOld && moving.was_read;
-        let mut moves = state.classes.iter().flat_map(|class| &class.moves);
-        let rolls_back = |plan: &Plan| plan.status == PlanStatus::RollingBack;
-        let is_back = state.topology.plan.as_ref().is_some_and(rolls_back);
-        if turns && is_back && moves.any(undoes) && self.late.turned < state.epoch {
-            self.late.turned = state.epoch;
-            let forward = self.late.rng.u64(..10 * MS);
-            self.later(forward, Happening::TurnPlan(PlanChange::Resume));
-            self.totals.turned_twice += 1;
         }
     }
 
@@ -389,7 +376,7 @@ impl World {
     }
 
     /// What comes to these from others is late, for so long.
-    fn hold_back(&mut self, inside: &[NodeId], (late, long): (u64, u64)) {
+    pub(super) fn hold_back(&mut self, inside: &[NodeId], (late, long): (u64, u64)) {
         let inside: Vec<usize> = inside.iter().map(|id| machine(*id)).collect();
         let outside = (0..self.hosts.len()).filter(|host| !inside.contains(host));
         let links: Vec<(usize, usize)> =

@@ -23,6 +23,8 @@ use super::{Happening, Stage, World};
 
 /// How long after faults have stopped a plan may take to its end.
 const ENDS_WITHIN: u64 = 80 * SECOND;
+/// Below this no plan gets another target: planted bugs are recorded there.
+const RETARGETS_FROM: u64 = 40_000;
 
 /// What operators do to the members of a run.
 #[derive(Debug)]
@@ -31,6 +33,8 @@ pub(crate) struct TopologyUse {
     pub(super) rng: fastrand::Rng,
     /// Machines whose members some state says have gone.
     pub(super) gone: BTreeSet<usize>,
+    /// Drawn from by the choice of other targets alone; `None` where no plan gets one.
+    retargets: Option<fastrand::Rng>,
     /// A member was to be replaced: what it kept for others may have gone with it.
     pub(super) replaced: bool,
     /// The last plan that was committed and seen to run.
@@ -97,6 +101,8 @@ impl TopologyUse {
         TopologyUse {
             plan,
             rng,
+            retargets: (seed >= RETARGETS_FROM)
+                .then(|| fastrand::Rng::with_seed(seed ^ 0x7265_7461_7267_6574)),
             gone: BTreeSet::new(),
             replaced: false,
             running: None,
@@ -201,6 +207,7 @@ impl World {
             (TopologyAsk::Change(PlanChange::Commit(_)), Ok(Reply::Topology(reply))) => {
                 self.totals.plans += u64::from(reply.running.is_some());
             }
+            (TopologyAsk::Change(PlanChange::Retarget { .. }), Ok(_)) => self.totals.retargets += 1,
             (_, Err(error)) if error.code == ErrorCode::PlanConflict => {
                 self.totals.plan_conflicts += 1;
             }
@@ -243,6 +250,10 @@ impl World {
             let meddles = self.topology.plan.map_or(0.0, |plan| plan.meddles);
             let draw = self.topology.rng.f64();
             let lost = self.lost_by_plan();
+            let goes_on = running.status != PlanStatus::RollingBack && !calm;
+            if let Some(change) = self.draw_target().filter(|_| goes_on) {
+                return self.ask_plan(change);
+            }
             let change = match running.status {
                 // Nobody waits for a disk that does not come back.
                 PlanStatus::Running | PlanStatus::Paused if lost == Some(true) => {
@@ -312,6 +323,33 @@ impl World {
         went.any(lost).then_some(false)
     }
 
+    /// Another target for the plan that is carried out, in the place of one of which nothing is read.
+    fn draw_target(&mut self) -> Option<PlanChange> {
+        let rng = self.topology.retargets.as_mut()?;
+        if rng.u8(..4) > 0 {
+            return None;
+        }
+        let pick = rng.usize(..1_000);
+        let state = self.state()?;
+        let plan = state.topology.plan.as_ref()?;
+        let read: BTreeSet<NodeId> =
+            state.classes.iter().flat_map(|class| class.owners.iter().flatten()).copied().collect();
+        let aims = plan.queue.iter().map(|planned| &planned.to);
+        let named: BTreeSet<NodeId> =
+            aims.chain(plan.begun.iter().map(|begun| &begun.to)).flatten().copied().collect();
+        let old = state.members.iter().find(|member| {
+            let comes = named.contains(&member.id) && !read.contains(&member.id);
+            comes && member.role == Role::Active
+        })?;
+        let sound = |id: NodeId| self.hosts[machine(id)].doomed.is_none();
+        let others = state.members.iter().filter(|member| {
+            member.role == Role::Reserved && member.zone == old.zone && sound(member.id)
+        });
+        let others: Vec<&NodeName> = others.map(|member| &member.name).collect();
+        let new = *others.get(pick % others.len().max(1))?;
+        Some(PlanChange::Retarget { old: old.name.clone(), new: new.clone() })
+    }
+
     fn draw_order(&mut self, reply: &TopologyReply) -> Option<StageOrder> {
         let named = |role: Role| -> Vec<NodeName> {
             let of_role = reply.members.iter().filter(|member| member.role == role);
@@ -375,8 +413,9 @@ impl World {
         }
     }
 
-    /// Whether all is moved, and who leaves keeps what has counted in the place of a member whose disk is lost: the
-    /// plan's end waits for it, and people are told so (`TopologyReply::custody`).
+    /// Whether all is moved, and who leaves keeps what has counted in the place of a member whose disk is lost and
+    /// which answers, but never serves: the plan's end waits for it, and people are told so
+    /// (`TopologyReply::custody`).
     fn keeps_for_the_lost(&self, state: &ClusterState) -> bool {
         let queued = state.topology.plan.as_ref().is_some_and(|plan| !plan.queue.is_empty());
         let moves = queued || state.classes.iter().any(|class| !class.moves.is_empty());

@@ -1,14 +1,21 @@
+//! What is done twice before everybody has heard of the first time. By chance alone neither happens.
+//!
+//! A plan that is turned round and round again: of a unit that is read from its new owners two stay, and hear of
+//! nothing for seconds; the unit goes back, and forward again. Its old owners may be given up only once they have
+//! heard that they are read no more.
+//!
 //! A council member that proposes two states for one epoch: it loses power when its first proposal has come to
 //! one acceptor alone, which is cut off with it; it comes back, proposes another state, decides it, and cannot say
 //! so; then that acceptor meets the one that has accepted the second. What keeps the two apart is that no ballot is
-//! given twice, whatever a crash made the proposer forget. By chance alone this does not happen.
+//! given twice, whatever a crash made the proposer forget.
 
 use roundtable::message::{AdminRequest, DecreeMessage, Event, PlanChange, TopologyRequest};
-use roundtable::types::RequestId;
+use roundtable::types::{ClusterState, Move, MovePhase, NodeId, PlanStatus, RequestId, Unit};
 
 use crate::plan::{MS, SECOND, exponential};
 
 use super::host::machine;
+use super::late::BEFORE_PEACE;
 use super::nemesis::Strike;
 use super::schema::Asked;
 use super::{Happening, Stage, World};
@@ -30,6 +37,57 @@ pub(super) struct Twice {
 }
 
 impl World {
+    /// A node acts by a state that nobody acted by before.
+    pub(super) fn turn_twice(&mut self, state: &ClusterState, share: f64) {
+        let Some(plan) = &state.topology.plan else { return };
+        let moves = state.classes.iter().flat_map(|class| {
+            class
+                .moves
+                .iter()
+                .map(move |moving| (Unit { class: class.id, partition: moving.partition }, moving))
+        });
+        let moves: Vec<(Unit, &Move)> = moves.collect();
+        if self.now < self.late.held_until {
+            let undoes = |moving: &Move| moving.phase == MovePhase::ReadOld && moving.was_read;
+            let is_back = plan.status == PlanStatus::RollingBack;
+            if is_back
+                && moves.iter().any(|(_, moving)| undoes(moving))
+                && self.late.turned < state.epoch
+            {
+                self.late.turned = state.epoch;
+                let forward = self.late.rng.u64(..10 * MS);
+                self.later(forward, Happening::TurnPlan(PlanChange::Resume));
+                self.totals.turned_twice += 1;
+            }
+            return;
+        }
+        if plan.status != PlanStatus::Running || self.late.rng.f64() >= share {
+            return;
+        }
+        let reads_new = |(_, moving): &(Unit, &Move)| moving.phase == MovePhase::ReadNew;
+        let pairs = moves.into_iter().filter(reads_new).filter_map(|(unit, moving)| {
+            let stays = |id: &&NodeId| state.owners(unit).contains(id);
+            let mut pair: Vec<NodeId> = moving.other.iter().filter(stays).copied().collect();
+            pair.sort_by_key(|id| state.council.contains(id));
+            pair.truncate(2);
+            (pair.len() == 2).then_some(pair)
+        });
+        // Who decides and takes the steps is among the others, if it can be.
+        let seats =
+            |pair: &Vec<NodeId>| pair.iter().filter(|id| state.council.contains(id)).count();
+        let Some(pair) = pairs.min_by_key(seats) else { return };
+        let late = self.late.rng.u64(1_500 * MS..3 * SECOND);
+        let long = late + self.late.rng.u64(SECOND..2 * SECOND);
+        let can_decide = (state.council.len() - seats(&pair)) * 2 > state.council.len();
+        if can_decide && self.now + late + long + BEFORE_PEACE < self.plan.turmoil {
+            self.late.held_until = self.now + long;
+            self.hold_back(&pair, (late, long));
+            let back = self.late.rng.u64(..30 * MS);
+            self.later(back, Happening::TurnPlan(PlanChange::RollBack));
+            self.totals.turned += 1;
+        }
+    }
+
     /// Begins an attempt, or goes on with it.
     pub(super) fn propose_twice(&mut self) {
         if self.stage != Stage::Turmoil {
