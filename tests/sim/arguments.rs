@@ -114,6 +114,11 @@ impl Arguments {
         (base..base + self.seeds).filter(wanted)
     }
 
+    /// Whether this word was given, as the name of a test.
+    pub(crate) fn names(&self, word: &str) -> bool {
+        self.filters.iter().any(|filter| filter == word)
+    }
+
     /// Whether the test `name` was asked for.
     pub(crate) fn wants(&self, name: &str) -> bool {
         let hit = |filter: &String| if self.exact { name == filter } else { name.contains(filter) };

@@ -132,6 +132,12 @@ pub fn look(state: &ClusterState, seen: &impl Watched) -> Outlook {
     if !dead.is_empty() {
         outlook.order = decide(state, seen, &dead, &mut outlook);
     }
+    if crate::mutant!("orchestrator-asleep") {
+        outlook.order = None;
+    }
+    if crate::mutant!("orchestrator-silent") {
+        outlook.alarms.clear();
+    }
     outlook
 }
 
@@ -198,12 +204,16 @@ fn comes_back(state: &ClusterState, seen: &impl Watched) -> Option<Order> {
     let plan =
         state.topology.plan.as_ref().filter(|plan| plan.status != PlanStatus::RollingBack)?;
     let replaced = replaced_by(state, plan);
+    if crate::mutant!("orchestrator-passes-returned-over") {
+        return None;
+    }
     let back = !replaced.is_empty() && replaced.iter().all(|id| seen.is_up(*id));
     let unread = plan.begun.iter().all(|begun| {
         let phase = state.moving(begun.unit).map(|moving| moving.phase);
         phase != Some(MovePhase::ReadNew)
             && super::moves::is_same(state.owners(begun.unit), &begun.from)
     });
+    let unread = unread || crate::mutant!("orchestrator-turns-back-read");
     let first = replaced.first().filter(|_| back && unread)?;
     let text = format!("{} is back, and keeps its place", name(state, *first));
     Some(Order::new(state, OrderKind::RollBack, vec![Relief::new(*first, None, text)]))
@@ -250,6 +260,7 @@ fn decide(
         m.role == Role::Leaving && !seen.is_up(m.id) || state.relieved_at(m.id).is_some()
     };
     let replaces = state.members.iter().filter(leaves).any(|member| is_owner(member.id));
+    let replaces = replaces && !crate::mutant!("orchestrator-beside-another");
     if replaces || plan.queue.is_empty() {
         return None;
     }
@@ -371,6 +382,7 @@ fn candidates(
 ) -> Vec<NodeId> {
     let needs = seen.room(member.id).used;
     let leaves = |id: NodeId| state.topology.staged.contains(&Staged::Leave(id));
+    let needs = if crate::mutant!("orchestrator-without-room") { 0 } else { needs };
     let free = |id: NodeId| seen.room(id).free.is_none_or(|free| free >= needs);
     let owns = |id: NodeId| state.units().any(|unit| state.is_writer(unit, id));
     let usable = |other: &&Member| {
@@ -380,8 +392,13 @@ fn candidates(
     };
     let mut found: Vec<&Member> = state.members.iter().filter(usable).collect();
     found.sort_by_key(|other| {
-        let warm = Reverse(seen.mirrors(other.id, member.id));
-        (other.zone != member.zone, warm, seen.room(other.id).used, other.id)
+        let warm = if crate::mutant!("orchestrator-takes-the-cold") {
+            0
+        } else {
+            seen.mirrors(other.id, member.id)
+        };
+        let far = other.zone != member.zone && !crate::mutant!("orchestrator-passes-zone-over");
+        (far, Reverse(warm), seen.room(other.id).used, other.id)
     });
     found.into_iter().map(|other| other.id).collect()
 }
@@ -406,7 +423,8 @@ fn may_spread(state: &ClusterState, seen: &impl Watched, dead: &[&Member]) -> Re
         let Room { used, free } = seen.room(member.id);
         let Some(free) = free else { continue };
         let most = used.saturating_add(free) / 100 * SPREAD_PERCENT_MAX;
-        if used.saturating_add(share) > most {
+        let fits = used.saturating_add(share) <= most;
+        if !fits && !crate::mutant!("orchestrator-spreads-without-room") {
             let name = &member.name;
             return Err(format!(
                 "the disk of {name} would be more than {SPREAD_PERCENT_MAX} % full"

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use roundtable::types::{ClusterState, DecisionKind, Epoch, NodeId, Role, Unit};
+use roundtable::types::{ClusterState, Epoch, NodeId, Role, Unit};
 
-use super::ACTIVE;
+use super::rules;
 use super::world::{GRACE, World};
 
 /// When nothing has changed for so long, n copies are there again: the grace time, and the filling of three
@@ -17,7 +17,11 @@ pub(super) struct Judge {
     /// The first thing that was wrong.
     pub(super) fault: Option<String>,
     hashes: BTreeMap<Epoch, u128>,
+    /// The state of the highest epoch so far.
+    newest: Option<ClusterState>,
     copies: usize,
+    /// Members that owned something in the beginning: nothing here asks for more.
+    active: usize,
     changed_at: u64,
     /// The last plan, and how many units it has moved at most.
     plan: Option<(u128, u32)>,
@@ -37,11 +41,12 @@ pub(super) struct Judge {
 
 impl Judge {
     pub(super) fn new(first: &ClusterState) -> Judge {
-        Judge { copies: first.units().count() * 3, ..Judge::default() }
+        let active = first.members.iter().filter(|member| member.role == Role::Active).count();
+        Judge { copies: first.units().count() * 3, active, ..Judge::default() }
     }
 
     pub(super) fn fail(&mut self, fault: String) {
-        self.fault.get_or_insert(fault);
+        self.fault.get_or_insert(format!("day {}: {fault}", self.days));
     }
 
     /// Something that the cluster has to get over has begun, or ended.
@@ -66,11 +71,10 @@ impl Judge {
         }
         let plan = state.topology.plan.as_ref();
         let active = state.members.iter().filter(|member| member.role == Role::Active).count();
-        if plan.is_none() && active != ACTIVE {
+        if plan.is_none() && active > self.active {
             self.fail(format!(
-                "epoch {}: {active} members are active, not {ACTIVE}: what was in reserve is not, or the other way \
-                 round",
-                state.epoch
+                "epoch {}: {active} members are active, and {} were: what was in reserve is not",
+                state.epoch, self.active
             ));
         }
         if let Some(plan) = plan {
@@ -79,9 +83,13 @@ impl Judge {
             self.moves += u64::from(plan.total.saturating_sub(known));
             self.plan = Some((plan.hash, plan.total.max(known)));
         }
-        let taken = |kind| matches!(kind, DecisionKind::Replaced | DecisionKind::Spread);
+        let before = self.newest.replace(state.clone());
+        let before = before.filter(|before| before.epoch.0 + 1 == state.epoch.0);
+        if let Some(Err(fault)) = before.map(|before| rules::judge(world, &before, state)) {
+            self.fail(fault);
+        }
         let decisions = state.topology.decisions.iter().filter(|d| d.epoch == state.epoch);
-        for decision in decisions.filter(|decision| taken(decision.kind)) {
+        for decision in decisions.filter(|decision| rules::is_taken(decision.kind)) {
             self.replaced += 1;
             let subject = decision.subject;
             let hearing = world.nodes.keys().filter(|id| world.hears(**id, subject)).count();
@@ -91,6 +99,13 @@ impl Judge {
                     decision.epoch, decision.reason
                 ));
             }
+        }
+    }
+
+    /// Nobody finds anything to do.
+    pub(super) fn settled(&mut self, world: &World) {
+        if let Some(Err(fault)) = self.newest.as_ref().map(|state| rules::settled(world, state)) {
+            self.fail(fault);
         }
     }
 
@@ -105,13 +120,16 @@ impl Judge {
         let active = state.members.iter().filter(|member| member.role == Role::Active);
         let dead: Vec<NodeId> = active.map(|member| member.id).filter(|id| long(*id)).collect();
         self.short += u64::from(!dead.is_empty());
-        let reserves = state.members.iter().filter(|m| m.role == Role::Reserved && !is_down(m.id));
-        let reserves = reserves.count();
         if !world.is_whole() || world.now < self.changed_at + RESTORED_WITHIN {
             return;
         }
         if !dead.is_empty() {
-            if reserves > 0 {
+            let reserves = rules::reserve_for(world, state, &dead);
+            if reserves == 0 {
+                if let Err(fault) = rules::alarmed(world) {
+                    self.fail(format!("{dead:?} are down for long: {fault}"));
+                }
+            } else {
                 let plan = state
                     .topology
                     .plan

@@ -4,9 +4,13 @@
 //! `cargo sim -- weeks --seeds 40` judges more of them, and with `KVD_SIM_PLOT=FILE` draws how often the
 //! reserve was too small beside what the binomial distribution says. `docs/orchestrator.md` shows it.
 
+mod disks;
 pub(crate) mod growth;
 mod judge;
+mod planted;
+mod rules;
 mod seen;
+pub(crate) mod storms;
 mod world;
 
 use roundtable::control::capacity;
@@ -46,6 +50,9 @@ struct Weeks {
 
 /// All seeds, of clusters with one reserved member, and how often that was too few.
 pub(crate) fn hold(arguments: &Arguments) -> Result<String, String> {
+    if let Some(mutant) = &arguments.mutant {
+        return planted::search(arguments, mutant);
+    }
     let base = arguments.base.unwrap_or(1);
     let plot = std::env::var_os("KVD_SIM_PLOT");
     let seeds = if plot.is_some() { arguments.seeds } else { SEEDS.min(arguments.seeds) };

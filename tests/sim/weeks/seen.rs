@@ -1,7 +1,7 @@
 //! What one member has heard of the others.
 
 use roundtable::control::{Heard, Room, Watched};
-use roundtable::types::{Epoch, NodeId, Role, Unit};
+use roundtable::types::{Epoch, NodeId, Unit};
 
 use super::world::{GRACE, LOST, World};
 
@@ -66,8 +66,10 @@ impl Watched for Seen<'_> {
     }
 
     fn says_down(&self, teller: NodeId, member: NodeId) -> bool {
-        let long = self.world.down_for(teller, member).is_some_and(|down| down >= GRACE);
-        long && self.world.hears(self.me, teller)
+        if teller == self.me {
+            return self.world.down_for(teller, member).is_some_and(|down| down >= GRACE);
+        }
+        self.world.hears(self.me, teller) && self.world.tells(teller, member)
     }
 
     fn overdue(&self, member: NodeId) -> bool {
@@ -78,17 +80,11 @@ impl Watched for Seen<'_> {
         false
     }
 
-    fn mirrors(&self, _member: NodeId, _of: NodeId) -> u32 {
-        0
+    fn mirrors(&self, member: NodeId, of: NodeId) -> u32 {
+        self.world.disks.mirrors(member, of)
     }
 
-    /// Disks of active members are so full that nothing can be spread over them: places are taken by
-    /// reserved members or not at all.
     fn room(&self, member: NodeId) -> Room {
-        let state = &self.world.nodes[&self.me].state;
-        match state.member(member).map(|member| member.role) {
-            Some(Role::Active | Role::Leaving) => Room { used: 79, free: Some(21) },
-            _ => Room { used: 0, free: Some(100) },
-        }
+        self.world.disks.room(&self.world.nodes[&self.me].state, member)
     }
 }

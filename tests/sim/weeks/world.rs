@@ -13,6 +13,7 @@ use roundtable::types::{
     Charter, ClusterState, Epoch, Founder, NodeId, Nonce, OpId, RequestId, Role, Time, Unit, Zone,
 };
 
+use super::disks::Disks;
 use super::judge::Judge;
 use super::seen::Seen;
 
@@ -30,6 +31,8 @@ pub(super) const LOST: u64 = 60;
 const IDLE_ROUNDS: u32 = 4;
 /// Rounds after which what members want of each other does not come to an end.
 const ROUNDS_MAX: u32 = 3000;
+/// For so long what a member has told of others is believed after it has heard them again.
+const WORDS: u64 = 5;
 /// Units of the ring.
 const PARTITIONS: u32 = 64;
 
@@ -73,6 +76,8 @@ pub(super) struct Node {
     /// What it fills, one after the other.
     pub(super) fills: Vec<(Unit, Epoch)>,
     fills_until: Option<u64>,
+    /// Whom it has told to be down for long and hears again, and until when others have not heard of that.
+    words: BTreeMap<NodeId, u64>,
     /// The highest epochs it has heard others acknowledge.
     pub(super) heard: BTreeMap<NodeId, Epoch>,
 }
@@ -95,6 +100,7 @@ pub(super) struct World {
     events: BTreeSet<(u64, Event)>,
     mail: VecDeque<(NodeId, NodeId, DecreeMessage)>,
     proposals: u64,
+    pub(super) disks: Disks,
     pub(super) judge: Judge,
 }
 
@@ -134,6 +140,7 @@ impl World {
             events: BTreeSet::new(),
             mail: VecDeque::new(),
             proposals: 0,
+            disks: Disks::Full,
             judge: Judge::new(&state),
         };
         for id in state.members.iter().map(|member| member.id) {
@@ -149,6 +156,7 @@ impl World {
                 complete: BTreeMap::new(),
                 fills: Vec::new(),
                 fills_until: None,
+                words: BTreeMap::new(),
                 heard: BTreeMap::new(),
             };
             world.nodes.insert(id, node);
@@ -172,6 +180,9 @@ impl World {
             self.now = self.now.max(when);
             self.happen(event);
             self.settle();
+            let mut judge = core::mem::take(&mut self.judge);
+            judge.settled(self);
+            self.judge = judge;
             if self.judge.fault.is_some() {
                 break;
             }
@@ -236,6 +247,7 @@ impl World {
         let node = self.nodes.get_mut(&id).expect("a member");
         (node.up, node.boot) = (true, node.boot + 1);
         node.silent.clear();
+        node.words.clear();
         let timing = DecreeTiming {
             retry: Duration::from_secs(1),
             back_off: Duration::from_secs(1),
@@ -265,6 +277,14 @@ impl World {
     pub(super) fn down_for(&self, by: NodeId, member: NodeId) -> Option<u64> {
         let silent = self.nodes.get(&by)?.silent.get(&member)?;
         self.now.checked_sub(silent + DETECT)
+    }
+
+    /// Whether what a member tells names another as down for its whole grace; who hears it again has said so for
+    /// a moment more.
+    pub(super) fn tells(&self, teller: NodeId, member: NodeId) -> bool {
+        let until = self.nodes.get(&teller).and_then(|node| node.words.get(&member));
+        until.is_some_and(|until| *until > self.now)
+            || self.down_for(teller, member).is_some_and(|down| down >= GRACE)
     }
 
     pub(super) fn newest(&self) -> Arc<ClusterState> {
@@ -341,7 +361,10 @@ impl World {
         for (from, to, heard, epoch) in found {
             let node = self.nodes.get_mut(&from).expect("a member");
             if heard {
-                node.silent.remove(&to);
+                let since = node.silent.remove(&to);
+                if since.is_some_and(|since| self.now >= since + DETECT + GRACE) {
+                    node.words.insert(to, self.now + WORDS);
+                }
                 node.heard.insert(to, epoch);
             } else if let Entry::Vacant(unheard) = node.silent.entry(to) {
                 unheard.insert(self.now);
