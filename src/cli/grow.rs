@@ -4,13 +4,14 @@
 use clap::{Args, Subcommand};
 use serde_json::{Value as Json, json};
 
-use crate::client::{Growth, GrowthProposal, GrowthShare};
+use crate::client::{Client, Growth, GrowthProposal, GrowthShare, Status};
 
 use super::Context;
 use super::exit::Failure;
 use super::grid::size;
 use super::output::Output;
 use super::plan::{digits, hash_text};
+use super::stores::addresses;
 
 /// `kvctl grow`
 #[derive(Debug, Subcommand)]
@@ -47,11 +48,15 @@ pub(crate) async fn run(
     output: &mut Output,
 ) -> Result<(), Failure> {
     let client = context.client()?;
-    let growth = client.status().await?.growth;
+    let status = client.status().await?;
+    let growth = status.growth.clone();
     match command {
         GrowCommand::Show => show(growth.as_ref(), output),
         GrowCommand::Dismiss(DismissArgs { hash }) => {
-            let meant = hash.map_or(Ok(0), |hash| meant(growth.as_ref(), &hash))?;
+            let (client, meant) = match hash {
+                Some(hash) => proposer(context, (client, &status), &hash).await?,
+                None => (client, 0),
+            };
             client.plans().dismiss(meant).await?;
             if output.format().is_json() {
                 return output.json(&json!({ "dismissed": hash_text(meant) }));
@@ -59,7 +64,7 @@ pub(crate) async fn run(
             output.line("put aside: it is not proposed again before it changes, or a week is over")
         }
         GrowCommand::Commit(CommitArgs { hash }) => {
-            let meant = meant(growth.as_ref(), &hash)?;
+            let (client, meant) = proposer(context, (client, &status), &hash).await?;
             let topology = client.plans().grow(meant).await?;
             let moves = topology.running.as_ref().map_or(0, |plan| plan.total);
             if output.format().is_json() {
@@ -74,6 +79,38 @@ pub(crate) async fn run(
             Ok(())
         }
     }
+}
+
+/// Who proposes what is meant, and its whole hash: the node that has been asked, or any other. Exchanges are each
+/// node's own, so another one may have shown this.
+async fn proposer(
+    context: &Context<'_>,
+    (client, status): (Client, &Status),
+    hash: &str,
+) -> Result<(Client, u128), Failure> {
+    let asked = meant(status.growth.as_ref(), hash);
+    let nodes: Vec<_> = status.nodes.iter().filter(|node| node.state != "left").collect();
+    let addresses = addresses(context, &nodes).await?;
+    let (mine, others): (Vec<_>, Vec<_>) =
+        addresses.iter().partition(|(name, _)| **name == status.me);
+    for (name, address) in mine.into_iter().chain(others) {
+        let node = context.client_over([address])?;
+        let told = match *name == status.me {
+            true => status.growth.clone(),
+            // Who does not answer proposes nothing now.
+            false => node.status().await.ok().and_then(|status| status.growth),
+        };
+        if let Some(found) = proposed(told.as_ref(), hash) {
+            return Ok((node, found));
+        }
+    }
+    Ok((client, asked?))
+}
+
+/// What is proposed, if it is meant by these digits.
+fn proposed(growth: Option<&Growth>, hash: &str) -> Option<u128> {
+    let known = growth?.proposal.as_ref()?.hash?;
+    hash_text(known).starts_with(hash).then_some(known)
 }
 
 /// The hash that is meant by its digits.

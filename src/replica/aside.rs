@@ -20,7 +20,13 @@ pub(super) fn execute(shared: &Arc<Shared>, task: AsideTask, done: Done) {
         let cleared = files::clear(&*shared.vfs, &dir);
         let cleared = cleared.map_err(|error| DiskError::Io(format!("old data: {error}")));
         done(cleared.and_then(|()| match task {
-            AsideTask::Drop(_) => Ok(DiskAnswer::Persisted),
+            AsideTask::Drop(_) => {
+                // An empty directory harms nobody: what cannot be removed stays. The one above may hold another.
+                for dir in [Some(dir.as_path()), dir.parent()].into_iter().flatten() {
+                    let _stays = shared.vfs.remove_dir(dir);
+                }
+                Ok(DiskAnswer::Persisted)
+            }
             AsideTask::Keep(_) => {
                 let copied = shared.engine.checkpoint(&dir);
                 copied.map(|_| DiskAnswer::Persisted).map_err(|error| disk_error(&error))

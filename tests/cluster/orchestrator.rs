@@ -127,8 +127,17 @@ async fn taken(cluster: &Cluster, node: usize) -> u64 {
     line.rsplit(' ').next().unwrap().parse().unwrap()
 }
 
-/// n2 dies and n4 takes its place: the bytes that others give it for that.
-async fn taken_for_a_replacement(mirrors: bool) -> u64 {
+/// Bytes that a plan would move which has n4 take the place of n2, as it is told beforehand.
+async fn previewed(cluster: &Cluster) -> u64 {
+    kvctl(cluster, "node replace n2 n4").await;
+    let shown = kvctl(cluster, "plan show").await;
+    kvctl(cluster, "plan clear").await;
+    let links = shown["links"].as_array().unwrap().iter();
+    links.map(|link| link["bytes"].as_u64().unwrap()).sum()
+}
+
+/// n2 dies and n4 takes its place: the bytes that others give it for that; before, the bytes that were said to move.
+async fn taken_for_a_replacement(mirrors: bool) -> (u64, u64) {
     let plan = soon().of(3).and_reserved(1).with("cluster.partitions", 16);
     let plan = plan.with("orchestrator.mirror", mirrors).with("orchestrator.mirror_every", "1s");
     let mut cluster = plan.start().await;
@@ -153,6 +162,7 @@ async fn taken_for_a_replacement(mirrors: bool) -> u64 {
         })
         .await;
     }
+    let said = previewed(&cluster).await;
     client.delete(deleted).await.unwrap();
     let before = taken(&cluster, 3).await;
     cluster.nodes[1].kill();
@@ -175,14 +185,17 @@ async fn taken_for_a_replacement(mirrors: bool) -> u64 {
     .await;
     // Later news are of the same figure or a higher one.
     tokio::time::sleep(Duration::from_secs(5)).await;
-    after.max(taken(&cluster, 3).await) - before
+    (after.max(taken(&cluster, 3).await) - before, said)
 }
 
 #[tokio::test]
 async fn a_reserve_that_has_mirrored_what_it_inherits_is_given_little_of_it() {
     let all = RECORDS * VALUE_BYTES as u64;
-    let cold = taken_for_a_replacement(false).await;
+    let (cold, said) = taken_for_a_replacement(false).await;
     assert!(cold > all, "{cold} bytes of {all}");
-    let warm = taken_for_a_replacement(true).await;
+    // Disks are told every few seconds, and compressed.
+    assert!(said > all / 4, "{said} bytes are said to move of {all}");
+    let (warm, said) = taken_for_a_replacement(true).await;
     assert!(warm < all / 20, "{warm} bytes, {cold} without mirrors");
+    assert!(said < all / 20, "{said} bytes are said to move, which are mirrored");
 }

@@ -67,6 +67,10 @@ impl Vfs for CountingVfs {
         self.files.create_dir(dir)
     }
 
+    fn remove_dir(&self, dir: &Path) -> std::io::Result<()> {
+        self.files.remove_dir(dir)
+    }
+
     fn sync_dir(&self, dir: &Path) -> std::io::Result<()> {
         self.files.sync_dir(dir)
     }

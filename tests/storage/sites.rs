@@ -102,6 +102,10 @@ impl Vfs for SitedVfs {
         self.note("create directory", kind(dir), || self.disk.create_dir(dir))
     }
 
+    fn remove_dir(&self, dir: &Path) -> io::Result<()> {
+        self.note("remove directory", kind(dir), || self.disk.remove_dir(dir))
+    }
+
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         self.note("sync directory", kind(dir), || self.disk.sync_dir(dir))
     }

@@ -4,7 +4,7 @@ use core::time::Duration;
 use std::collections::BTreeMap;
 
 use super::HeardBy;
-use crate::control::{self, Draft, Heard, Lacks, Measured, Stuck};
+use crate::control::{self, Draft, Heard, Lacks, Measured, Stuck, Watched};
 use crate::message::{
     ClientResult, DraftReply, FillState, LinkLine, MoveLine, MoveProgress, PlanProgress,
     ReplicaFacts, Reply, ShareLine, StuckLine, TopologyReply,
@@ -66,7 +66,9 @@ impl Node {
                 let (keeper, target) = (&keeper.name, name(state, target));
                 format!(
                     "{keeper} keeps {count} writes for {target}, which does not answer, and stays \
-                     until it has handed them over: start {target} again, or give them up with \
+                     until it has handed them over: to {target} when it is back, or once it has been \
+                     away for a minute to the other owners, where as many as w answer. Start \
+                     {target} again, or give them up with \
                      kvctl hints drop --node {keeper} --target {target}"
                 )
             };
@@ -82,26 +84,25 @@ impl Node {
     /// What a draft would do, with the sizes that members have told.
     pub(in crate::node) fn lines_of(&self, state: &ClusterState, draft: Draft) -> DraftReply {
         let sizes = self.sizes(state);
-        let per_copy = |member: NodeId| sizes.get(&member).copied().unwrap_or_default();
         let mut links: BTreeMap<(NodeId, NodeId), (u32, u64)> = BTreeMap::new();
         let mut moves = Vec::with_capacity(draft.moves.len());
         for Planned { unit, to } in &draft.moves {
             let from = state.owners(*unit);
             let source = from.first().copied().unwrap_or_default();
-            let (bytes, keys) = per_copy(source);
-            let new: Vec<NodeId> = to.iter().filter(|id| !from.contains(id)).copied().collect();
-            for target in &new {
-                let link = links.entry((source, *target)).or_default();
-                *link = (link.0 + 1, link.1 + bytes);
-            }
-            let copies = new.len() as u64;
-            moves.push(MoveLine {
+            let mut line = MoveLine {
                 unit: *unit,
                 from: names(state, from),
                 to: names(state, to),
-                bytes: bytes * copies,
-                keys: keys * copies,
-            });
+                bytes: 0,
+                keys: 0,
+            };
+            for target in to.iter().filter(|id| !from.contains(id)) {
+                let (bytes, keys) = self.arrives(&sizes, (from, to, *target));
+                let link = links.entry((source, *target)).or_default();
+                *link = (link.0 + 1, link.1 + bytes);
+                (line.bytes, line.keys) = (line.bytes + bytes, line.keys + keys);
+            }
+            moves.push(line);
         }
         let link = |((from, to), (units, bytes)): ((NodeId, NodeId), (u32, u64))| LinkLine {
             from: name(state, from),
@@ -128,13 +129,35 @@ impl Node {
         }
     }
 
-    /// Bytes and keys of an average copy of a unit, by member, as each has told.
-    fn sizes(&self, state: &ClusterState) -> BTreeMap<NodeId, (u64, u64)> {
+    /// Bytes and keys that a new owner of a unit is given: an average copy, less the part of them that it mirrors
+    /// of whoever gives its own up. What is mirrored is compared, and little of it moves.
+    fn arrives(
+        &self,
+        sizes: &BTreeMap<NodeId, (u64, u64, u32)>,
+        (from, to, target): (&[NodeId], &[NodeId], NodeId),
+    ) -> (u64, u64) {
+        let source = from.first().copied().unwrap_or_default();
+        let (bytes, keys, _) = sizes.get(&source).copied().unwrap_or_default();
+        let part = |gone: &NodeId| {
+            let (.., owned) = sizes.get(gone).copied().unwrap_or_default();
+            let warm = HeardBy(self).mirrors(target, *gone).min(owned);
+            (u64::from(owned - warm) * 1000).checked_div(u64::from(owned)).unwrap_or(1000)
+        };
+        let gone = from.iter().filter(|id| !to.contains(id));
+        let cold = gone.map(part).min().filter(|_| !crate::mutant!("preview-forgets-mirrors"));
+        let cold = u128::from(cold.unwrap_or(1000));
+        let of = |whole: u64| u64::try_from(u128::from(whole) * cold / 1000).unwrap_or(whole);
+        (of(bytes), of(keys))
+    }
+
+    /// Bytes and keys of an average copy of a unit, and how many it owns, by member, as each has told.
+    fn sizes(&self, state: &ClusterState) -> BTreeMap<NodeId, (u64, u64, u32)> {
         let copies = copies(state.classes.iter().flat_map(|class| &class.owners).flatten());
         let size = |member: &crate::types::Member| {
             let facts = self.replica_facts(member.id);
-            let owned = u64::from(copies.get(&member.id).copied().unwrap_or(0)).max(1);
-            (member.id, (facts.disk_bytes / owned, facts.keys / owned))
+            let copies = copies.get(&member.id).copied().unwrap_or(0);
+            let owned = u64::from(copies).max(1);
+            (member.id, (facts.disk_bytes / owned, facts.keys / owned, copies))
         };
         state.members.iter().map(size).collect()
     }
@@ -151,15 +174,14 @@ impl Node {
         &self,
         state: &ClusterState,
         draft: &Draft,
-        sizes: &BTreeMap<NodeId, (u64, u64)>,
+        sizes: &BTreeMap<NodeId, (u64, u64, u32)>,
     ) -> Vec<ShareLine> {
         let before = copies(state.classes.iter().flat_map(|class| &class.owners).flatten());
         let (mut gains, mut losses) = (BTreeMap::new(), BTreeMap::new());
         for Planned { unit, to } in &draft.moves {
             let from = state.owners(*unit);
-            let source = from.first().copied().unwrap_or_default();
-            let (bytes, _) = sizes.get(&source).copied().unwrap_or_default();
             for id in to.iter().filter(|id| !from.contains(id)) {
+                let (bytes, _) = self.arrives(sizes, (from, to, *id));
                 let gain: &mut (u32, u64) = gains.entry(*id).or_default();
                 *gain = (gain.0 + 1, gain.1 + bytes);
             }

@@ -258,6 +258,14 @@ impl Disk {
         }
     }
 
+    pub(super) fn remove_dir(&mut self, dir: &Path) -> io::Result<()> {
+        let mut inside = self.names.keys().chain(self.dirs.keys());
+        if inside.any(|path| path.parent() == Some(dir)) {
+            return Err(io::ErrorKind::DirectoryNotEmpty.into());
+        }
+        self.dirs.remove(dir).map(drop).ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
     pub(super) fn sync_dir(&mut self, dir: &Path) {
         let inside = self.dirs.iter_mut().filter(|(made, _)| made.parent() == Some(dir));
         inside.for_each(|(_, durable)| *durable = true);

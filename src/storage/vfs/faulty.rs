@@ -385,6 +385,10 @@ impl Vfs for FaultyVfs {
         })
     }
 
+    fn remove_dir(&self, dir: &Path) -> io::Result<()> {
+        self.state.lock().serve(None, Call::Name, |state, _| state.disk.remove_dir(dir))
+    }
+
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         self.state.lock().serve(None, Call::DirSync, |state, _| {
             state.disk.sync_dir(dir);

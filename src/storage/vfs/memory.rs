@@ -85,6 +85,10 @@ impl Vfs for MemoryVfs {
         Ok(())
     }
 
+    fn remove_dir(&self, _dir: &Path) -> io::Result<()> {
+        Ok(())
+    }
+
     fn sync_dir(&self, _dir: &Path) -> io::Result<()> {
         Ok(())
     }

@@ -93,6 +93,12 @@ pub trait Vfs: Debug + Send + Sync {
         None
     }
 
+    /// Removes a directory that is empty. Where there are no directories apart from files, nothing is to be done.
+    ///
+    /// # Errors
+    /// `NotFound` if there is none, `DirectoryNotEmpty`, else what the file system says.
+    fn remove_dir(&self, dir: &Path) -> io::Result<()>;
+
     /// Locks an existing directory against every other opener, in this process or another, until
     /// the guard is dropped or the process ends. A directory that may only be read is locked too.
     ///
