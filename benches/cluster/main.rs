@@ -4,7 +4,7 @@
 //! `cargo bench --bench cluster` takes about four minutes; `-- --quick` half a minute; `-- --save`
 //! writes the output to `docs/figures/` as well; `-- --only put` or another word keeps the rows
 //! that contain it; `-- --hold SECONDS` makes each measurement that long and names the processes,
-//! for a profiler; `-- --kinds` compares the kinds of table instead, in two minutes; `-- --scan` scans a million
+//! for a profiler; `-- --kinds` compares the kinds of table instead, in two minutes; `-- --idle` what puts pay for idle watches and for counting hot keys; `-- --scan` scans a million
 //! pairs instead, as a stream and page by page. Ratios to the
 //! echo are what counts: both are measured on the same machine in the same minute.
 #![allow(
@@ -15,6 +15,7 @@
 
 mod echo;
 mod fleet;
+mod idle;
 mod kinds;
 #[path = "../../tests/cluster/fixture/place.rs"]
 #[allow(dead_code, reason = "shared with the tests, which use all of it")]
@@ -78,6 +79,14 @@ fn main() {
     let runtime = runtime.expect("a runtime");
     if has("--scan") {
         println!("{}", runtime.block_on(scan::run(options.quick, options.hold)));
+        return;
+    }
+    if has("--idle") {
+        let text = runtime.block_on(idle::run(options.quick)).to_string();
+        println!("{text}");
+        if options.save {
+            println!("written to {}", table::save("idle", &text).display());
+        }
         return;
     }
     if has("--kinds") {

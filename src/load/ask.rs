@@ -55,12 +55,26 @@ pub(super) async fn ask(client: &Client, plan: &Plan, what: Question) -> Result<
             Ok(Answer::of(&receipt))
         }
         Kind::Scan => scan(client, plan, &what).await,
+        Kind::Increment => {
+            let add = client.increment(counter(&what.key), 1).table(&plan.table);
+            let made = if let Some(w) = plan.w { add.w(w).await? } else { add.await? };
+            // A counter that is only added to; another run may have made it.
+            let is_wrong = plan.verify && made.value.is_some_and(|sum| sum < 1);
+            Ok(Answer { is_wrong, ..Answer::of(&made.receipt) })
+        }
         Kind::Modify => {
             let (found, context) = get(client, plan, &what.key).await?;
             let written = put(client, plan, what, &context).await?;
             Ok(Answer { is_wrong: found.is_wrong, is_absent: found.is_absent, ..written })
         }
     }
+}
+
+/// The counter of a key. Its name begins otherwise: reads and scans of values never meet it.
+fn counter(key: &Key) -> Bytes {
+    let mut name = b"+".to_vec();
+    name.extend_from_slice(key.as_bytes());
+    name.into()
 }
 
 async fn get(client: &Client, plan: &Plan, key: &Key) -> Result<(Answer, Context), Error> {

@@ -114,8 +114,8 @@ async fn the_warm_up_is_asked_and_not_counted() {
 #[tokio::test]
 async fn every_kind_is_asked_and_its_own_values_are_right() {
     let (fake, client) = fake(Vec::new()).await;
-    let all = Mix { get: 1, put: 1, delete: 1, scan: 1, insert: 1, modify: 1 };
-    let plan = plan(all, Pace::Closed, Some(600));
+    let all = Mix { get: 1, put: 1, delete: 1, scan: 1, insert: 1, modify: 1, increment: 1 };
+    let plan = plan(all, Pace::Closed, Some(700));
     let report = run_over(&[client.clone(), client], &plan).await;
     let succeeded = |kind| report.outcomes[&kind].succeeded();
     assert!(Kind::ALL.iter().all(|kind| succeeded(*kind) > 50), "{report:?}");
@@ -143,4 +143,16 @@ async fn a_value_of_another_key_is_an_error_also_in_the_warm_up() {
     let wrong: u64 = report.outcomes.values().filter_map(|it| it.errors.get(WRONG_VALUE)).sum();
     assert!(wrong >= 8, "{report:?}");
     assert_eq!(report.outcomes.values().map(Outcomes::succeeded).sum::<u64>(), 0);
+}
+
+#[tokio::test]
+async fn increments_are_asked_of_counters_beside_the_values() {
+    let (fake, client) = fake(Vec::new()).await;
+    let mix = Mix { increment: 1, put: 1, ..Mix::NONE };
+    let report = run(&client, &plan(mix, Pace::Closed, Some(200))).await;
+    let done = |kind| report.outcomes.get(&kind).map_or(0, |outcomes| outcomes.succeeded());
+    assert_eq!(done(Kind::Increment) + done(Kind::Put), 200);
+    assert!(done(Kind::Increment) > 50 && done(Kind::Put) > 50);
+    // What was put is no counter's.
+    assert!(fake.pairs().keys().all(|key| !key.starts_with(b"+")));
 }

@@ -15,12 +15,21 @@ pub enum Kind {
     Insert,
     /// A read, and a write of the same key once it is answered: one operation.
     Modify,
+    /// An increment of a counter, which stands beside the keys that hold values.
+    Increment,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 6] =
-        [Kind::Get, Kind::Put, Kind::Delete, Kind::Scan, Kind::Insert, Kind::Modify];
+    pub const ALL: [Kind; 7] = [
+        Kind::Get,
+        Kind::Put,
+        Kind::Delete,
+        Kind::Scan,
+        Kind::Insert,
+        Kind::Modify,
+        Kind::Increment,
+    ];
 
     /// Its name in reports.
     pub fn as_str(self) -> &'static str {
@@ -31,6 +40,7 @@ impl Kind {
             Kind::Scan => "scan",
             Kind::Insert => "insert",
             Kind::Modify => "modify",
+            Kind::Increment => "increment",
         }
     }
 }
@@ -50,11 +60,14 @@ pub struct Mix {
     pub insert: u16,
     /// Share of reads that are followed by a write of the same key.
     pub modify: u16,
+    /// Share of increments: of tables of kind causal or linearizable.
+    pub increment: u16,
 }
 
 impl Mix {
     /// No share of anything: for naming only some in `Mix { get: 1, ..Mix::NONE }`.
-    pub const NONE: Mix = Mix { get: 0, put: 0, delete: 0, scan: 0, insert: 0, modify: 0 };
+    pub const NONE: Mix =
+        Mix { get: 0, put: 0, delete: 0, scan: 0, insert: 0, modify: 0, increment: 0 };
     /// YCSB A: half reads, half writes.
     pub const YCSB_A: Mix = Mix { get: 50, put: 50, ..Mix::NONE };
     /// YCSB B: nearly all reads.
@@ -77,6 +90,7 @@ impl Mix {
             Kind::Scan => self.scan,
             Kind::Insert => self.insert,
             Kind::Modify => self.modify,
+            Kind::Increment => self.increment,
         }
     }
 
@@ -107,6 +121,8 @@ mod tests {
         let count = |kind| drawn.iter().filter(|drawn| **drawn == kind).count();
         assert!((19_000..21_000).contains(&count(Kind::Get)));
         assert!((9_000..11_000).contains(&count(Kind::Delete)));
+        let counts = Mix { increment: 3, ..Mix::NONE };
+        assert!((0..99).all(|_| counts.draw(&mut rng) == Kind::Increment));
         assert_eq!(Mix::NONE.draw(&mut rng), Kind::Get);
         assert!((0..99).all(|_| Mix::YCSB_C.draw(&mut rng) == Kind::Get));
     }

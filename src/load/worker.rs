@@ -184,6 +184,10 @@ impl Worker {
     }
 
     fn invoke(&mut self, key: &Key, kind: Kind, value: Option<&Value>) -> Option<OpIndex> {
+        if kind == Kind::Increment {
+            // Of keys that hold values alone is a history kept.
+            return None;
+        }
         let mut history = self.plan.history.as_ref()?.lock();
         let process = *self.process.get_or_insert_with(|| history.new_process());
         let action = match (kind, value) {

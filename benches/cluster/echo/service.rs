@@ -187,6 +187,13 @@ impl Kv for EchoKv {
         Err(Status::unimplemented("nothing is stored"))
     }
 
+    async fn batch(
+        &self,
+        _: Request<pb::BatchRequest>,
+    ) -> Result<Response<pb::BatchResponse>, Status> {
+        Err(Status::unimplemented("nothing is stored"))
+    }
+
     async fn get_outcome(
         &self,
         _: Request<pb::GetOutcomeRequest>,

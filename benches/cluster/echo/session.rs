@@ -105,7 +105,11 @@ fn take(echo: &Echo, request: SessionRequest, sink: &Arc<Sink>) {
             Some(op::Op::Get(get)) => (true, read(number, get)),
             Some(op::Op::Put(put)) => (false, write(number, put)),
             Some(
-                op::Op::Delete(_) | op::Op::Cas(_) | op::Op::GetOutcome(_) | op::Op::Increment(_),
+                op::Op::Delete(_)
+                | op::Op::Cas(_)
+                | op::Op::GetOutcome(_)
+                | op::Op::Increment(_)
+                | op::Op::Batch(_),
             )
             | None => continue,
         };

@@ -51,7 +51,8 @@ pub(crate) struct RunArgs {
         required_unless_present = "mix"
     )]
     workload: Option<Workload>,
-    /// A mix of one's own instead: shares of get, put, delete, scan, insert and modify
+    /// A mix of one's own instead: shares of get, put, delete, scan, insert, modify and
+    /// increment (of tables that have counters)
     #[arg(long, value_name = "KIND=SHARE,..", value_parser = mix, conflicts_with = "workload")]
     mix: Option<Mix>,
     #[command(flatten)]

@@ -116,6 +116,7 @@ pub(super) fn mix(text: &str) -> Result<Mix, String> {
             Kind::Scan => &mut mix.scan,
             Kind::Insert => &mut mix.insert,
             Kind::Modify => &mut mix.modify,
+            Kind::Increment => &mut mix.increment,
         };
         if std::mem::replace(place, share) != 0 {
             return Err(format!("{name} is there twice"));
@@ -182,6 +183,8 @@ mod tests {
     fn mixes_are_read_and_mistakes_are_named() {
         let read = mix("get=50, put=40,delete=5,scan=5").unwrap();
         assert_eq!(read, Mix { get: 50, put: 40, delete: 5, scan: 5, ..Mix::NONE });
+        let counts = mix("get=1,increment=3").unwrap();
+        assert_eq!(counts, Mix { get: 1, increment: 3, ..Mix::NONE });
         assert_eq!(mix_text(shares(read)), "50 % get, 40 % put, 5 % delete, 5 % scan");
         assert_eq!(mix_text(shares(mix("get=2,modify=1").unwrap())), "66.7 % get, 33.3 % modify");
         for (text, why) in [
