@@ -1,7 +1,8 @@
 //! `kvctl batch`
 //!
 //! Operations are read from lines of JSON, sent in groups, and answered in the order of the lines. Operations on
-//! one key keep their order; nothing is atomic over them.
+//! one key keep their order; nothing is atomic over them, unless `--atomic` asks for it: then all lines are one
+//! batch, and the writes of a partition are made together.
 
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use clap::Args;
 use serde::Deserialize;
 use serde_json::{Map, Value as Json};
 
-use crate::client::{BatchItem, BatchReply, Client, Error, ErrorKind};
+use crate::client::{BatchItem, BatchReply, BatchRequest, Client, Error, ErrorKind};
 use crate::types::{Key, Quorum, Value, limits};
 
 use super::args::{quorum, ttl};
@@ -35,6 +36,10 @@ pub(crate) struct BatchArgs {
     /// Replicas that must acknowledge writes: a number, one, quorum or all
     #[arg(short, value_name = "W", value_parser = quorum)]
     w: Option<Quorum>,
+    /// Make the writes of a partition together or not at all: puts and deletes of one lww table, at most 256
+    /// lines; when one of them is wrong nothing is sent
+    #[arg(long)]
+    atomic: bool,
 }
 
 /// A line. Fields that are not known are refused: one that is ignored may be the one that matters.
@@ -47,6 +52,7 @@ struct Operation {
     value: Option<String>,
     value_b64: Option<String>,
     ttl: Option<String>,
+    by: Option<i64>,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
@@ -55,6 +61,7 @@ enum Kind {
     Get,
     Put,
     Del,
+    Incr,
 }
 
 impl Kind {
@@ -63,6 +70,7 @@ impl Kind {
             Kind::Get => "get",
             Kind::Put => "put",
             Kind::Del => "del",
+            Kind::Incr => "incr",
         }
     }
 }
@@ -87,6 +95,9 @@ pub(crate) async fn run(
     output: &mut Output,
 ) -> Result<(), Failure> {
     let client = context.client()?;
+    if args.atomic {
+        return atomic(context, &client, &args, output).await;
+    }
     let (mut chunks, _) = lines::open(&args.file)?;
     let mut done = Done::default();
     let mut broken = None;
@@ -109,12 +120,60 @@ pub(crate) async fn run(
         output.end_elements()?;
     }
     ended?;
-    match (broken, done.failed) {
-        (Some(error), _) => Err(Failure::partial(format!("reading {} failed: {error}", args.file))),
-        (None, 0) => Ok(()),
-        (None, failed) => {
-            let all = done.all;
-            Err(Failure::partial(format!("{failed} of {all} operations failed")))
+    match broken {
+        Some(error) => Err(Failure::partial(format!("reading {} failed: {error}", args.file))),
+        None => done.verdict(),
+    }
+}
+
+/// Carries out all lines as one batch. The exit is 8 when some of it was made and some was not; a batch that
+/// has lines that are none of it is a usage error, and nothing is sent.
+async fn atomic(
+    context: &Context<'_>,
+    client: &Client,
+    args: &BatchArgs,
+    output: &mut Output,
+) -> Result<(), Failure> {
+    let (mut chunks, _) = lines::open(&args.file)?;
+    let (mut lines, mut items) = (Vec::new(), Vec::new());
+    while let Some(chunk) = chunks.recv().await {
+        let unread = |error| Failure::usage(format!("reading {} failed: {error}", args.file));
+        for line in chunk.map_err(unread)? {
+            let Some(Wanted { number, what }) = wanted(context, client, args, line) else {
+                continue;
+            };
+            let wrong = |why| Failure::usage(format!("line {number}: {why}; nothing was sent"));
+            let (kind, key, item) = what.map_err(wrong)?;
+            if !matches!(kind, Kind::Put | Kind::Del) {
+                return Err(wrong(format!("{} is none of an atomic batch", kind.name())));
+            }
+            if items.len() == limits::BATCH_ITEMS_MAX {
+                let most = limits::BATCH_ITEMS_MAX;
+                return Err(wrong(format!("an atomic batch has at most {most} writes")));
+            }
+            lines.push((number, kind, key));
+            items.push(item);
+        }
+    }
+    let batch = items.into_iter().fold(client.batch(), BatchRequest::with).atomic();
+    let mut done = Done::default();
+    for ((number, kind, key), outcome) in lines.into_iter().zip(batch.await) {
+        done.all += 1;
+        done.failed += u64::from(outcome.is_err());
+        show(number, Some((kind, key)), outcome.map_err(Failure::from), output)?;
+    }
+    output.finish()?;
+    if output.format().is_json() {
+        output.end_elements()?;
+    }
+    done.verdict()
+}
+
+impl Done {
+    fn verdict(&self) -> Result<(), Failure> {
+        match self.failed {
+            0 => Ok(()),
+            failed => Err(Failure::partial(format!("{failed} of {} operations failed", self.all))),
         }
     }
 }
@@ -139,11 +198,14 @@ fn item(
     args: &BatchArgs,
     line: Operation,
 ) -> Result<(Kind, Bytes, BatchItem), String> {
-    let Operation { op, key, key_b64, value, value_b64, ttl: lives } = line;
+    let Operation { op, key, key_b64, value, value_b64, ttl: lives, by } = line;
     let key = Key::new(field("key", key, key_b64)?).map_err(|error| error.to_string())?;
     let key = key.bytes().clone();
     if op != Kind::Put && (value.is_some() || value_b64.is_some() || lives.is_some()) {
         return Err(format!("value and ttl are of put, not of {}", op.name()));
+    }
+    if op != Kind::Incr && by.is_some() {
+        return Err(format!("by is of incr, not of {}", op.name()));
     }
     let item = match op {
         Kind::Get => {
@@ -164,6 +226,10 @@ fn item(
         Kind::Del => {
             let delete = client.delete(key.clone()).table(context.table());
             args.w.map_or(delete.clone(), |w| delete.w(w)).into()
+        }
+        Kind::Incr => {
+            let add = client.increment(key.clone(), by.unwrap_or(1)).table(context.table());
+            args.w.map_or(add.clone(), |w| add.w(w)).into()
         }
     };
     Ok((op, key, item))
@@ -232,6 +298,7 @@ fn show(
             Some(value) => ("ok", value.clone()),
             None => ("absent", Bytes::new()),
         },
+        Ok(BatchReply::Increment(made)) => ("ok", sum(made.value)),
         Ok(_) => ("ok", Bytes::new()),
         Err(failure) => {
             output::error_line(&format!("line {number}: {failure}"));
@@ -244,6 +311,11 @@ fn show(
     output.bytes(b"\t")?;
     output.bytes(&text::escape(&value))?;
     output.bytes(b"\n")
+}
+
+/// What a counter holds, in decimal; nothing when that is not known.
+fn sum(value: Option<i64>) -> Bytes {
+    value.map_or_else(Bytes::new, |value| value.to_string().into())
 }
 
 fn json(number: u64, about: Option<(Kind, Bytes)>, outcome: &Result<BatchReply, Failure>) -> Json {
@@ -264,6 +336,10 @@ fn json(number: u64, about: Option<(Kind, Bytes)>, outcome: &Result<BatchReply, 
         }
         Ok(BatchReply::Put(receipt) | BatchReply::Delete(receipt)) => {
             object.insert("stamp".to_owned(), text::stamp(receipt.stamp).into());
+        }
+        Ok(BatchReply::Increment(made)) => {
+            object.insert("value".to_owned(), made.value.into());
+            object.insert("stamp".to_owned(), text::stamp(made.receipt.stamp).into());
         }
         Ok(BatchReply::Cas(_)) => {}
         Err(failure) => drop(object.insert("error".to_owned(), failure.json())),

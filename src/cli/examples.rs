@@ -60,7 +60,13 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
     ),
     (
         "batch",
-        &[("batch changes.ndjson", "lines such as {\"op\":\"put\",\"key\":\"a\",\"value\":\"1\"}")],
+        &[
+            (
+                "batch changes.ndjson",
+                "lines such as {\"op\":\"put\",\"key\":\"a\",\"value\":\"1\"}",
+            ),
+            ("batch --atomic order.ndjson", "all writes of a partition together, or none of them"),
+        ],
     ),
     (
         "import",

@@ -1,5 +1,5 @@
 //! Many requests at once: each has its own outcome, and travels with the others on the streams that all requests
-//! share. Nothing is atomic over them.
+//! share. Nothing is atomic over them, unless [`BatchRequest::atomic`] asks for it.
 
 use core::time::Duration;
 use std::collections::HashMap;
@@ -14,7 +14,10 @@ use crate::message::{ErrorCode, Receipt};
 use crate::types::Time;
 
 use super::call::Core;
-use super::{CasReply, CasRequest, DeleteRequest, Error, GetReply, GetRequest, PutRequest};
+use super::{
+    CasReply, CasRequest, DeleteRequest, Error, GetReply, GetRequest, IncrementRequest,
+    Incremented, PutRequest, atomic,
+};
 
 /// Keys that are asked for at once: as many requests as keep the streams of a few nodes busy, and less than they
 /// make others wait for.
@@ -32,6 +35,8 @@ pub enum BatchItem {
     Delete(DeleteRequest),
     /// A compare-and-set.
     Cas(CasRequest),
+    /// An increment.
+    Increment(IncrementRequest),
 }
 
 /// What one request of a batch was answered.
@@ -46,6 +51,8 @@ pub enum BatchReply {
     Delete(Receipt),
     /// To a compare-and-set: whether it was made.
     Cas(CasReply),
+    /// To an increment: what the key holds now, as far as that is known.
+    Increment(Incremented),
 }
 
 impl From<GetRequest> for BatchItem {
@@ -72,6 +79,12 @@ impl From<CasRequest> for BatchItem {
     }
 }
 
+impl From<IncrementRequest> for BatchItem {
+    fn from(increment: IncrementRequest) -> BatchItem {
+        BatchItem::Increment(increment)
+    }
+}
+
 impl BatchItem {
     /// Its table and its key: requests that have the same go one after the other.
     fn place(&self) -> (String, Bytes) {
@@ -80,6 +93,7 @@ impl BatchItem {
             BatchItem::Put(put) => put.place(),
             BatchItem::Delete(delete) => delete.place(),
             BatchItem::Cas(cas) => cas.place(),
+            BatchItem::Increment(increment) => increment.place(),
         }
     }
 
@@ -90,6 +104,9 @@ impl BatchItem {
             BatchItem::Put(put) => put.within(most).await.map(BatchReply::Put),
             BatchItem::Delete(delete) => delete.within(most).await.map(BatchReply::Delete),
             BatchItem::Cas(cas) => cas.within(most).await.map(BatchReply::Cas),
+            BatchItem::Increment(increment) => {
+                increment.within(most).await.map(BatchReply::Increment)
+            }
         }
     }
 }
@@ -105,11 +122,12 @@ pub struct BatchRequest {
     core: Arc<Core>,
     items: Vec<BatchItem>,
     timeout: Option<Duration>,
+    atomic: bool,
 }
 
 impl BatchRequest {
     pub(crate) fn new(core: Arc<Core>, items: Vec<BatchItem>) -> BatchRequest {
-        BatchRequest { core, items, timeout: None }
+        BatchRequest { core, items, timeout: None, atomic: false }
     }
 
     /// Adds a request.
@@ -126,9 +144,24 @@ impl BatchRequest {
         self
     }
 
+    /// Makes the writes of one table whose keys are of one partition together: all of them or none, with one
+    /// stamp, and one outcome for all. Keys with the same `{tag}` are of one partition. Puts and deletes of
+    /// different keys of lww tables only, with no other options than a table, a w and a time to live: at most
+    /// [`BATCH_ITEMS_MAX`](crate::types::limits::BATCH_ITEMS_MAX) of a table, and
+    /// [`BATCH_BYTES_MAX`](crate::types::limits::BATCH_BYTES_MAX) bytes of keys and values (`BATCH_TOO_LARGE`).
+    /// When one of them cannot be part of it nothing is sent. Reads meanwhile may see some of the writes and not
+    /// others yet.
+    pub fn atomic(mut self) -> Self {
+        self.atomic = true;
+        self
+    }
+
     async fn run(self) -> Vec<Result<BatchReply, Error>> {
-        let BatchRequest { core, items, timeout } = self;
+        let BatchRequest { core, items, timeout, atomic } = self;
         let deadline = core.clock.now().plus(timeout.unwrap_or(core.timeout));
+        if atomic {
+            return atomic::run(core, items, deadline).await;
+        }
         let mut outcomes: Vec<_> = items.iter().map(|_| Err(not_sent())).collect();
         let mut queues = by_key(items).into_iter();
         let mut running = JoinSet::new();

@@ -36,6 +36,7 @@ pub(crate) fn set_remaining(op: &mut v1::session_request::Op, remaining: Duratio
         Some(Op::Cas(cas)) => &mut cas.header,
         Some(Op::Increment(add)) => &mut add.header,
         Some(Op::GetOutcome(ask)) => &mut ask.header,
+        Some(Op::Batch(batch)) => &mut batch.header,
         None => return,
     };
     if let Some(header) = header {

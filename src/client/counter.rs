@@ -12,8 +12,8 @@ use crate::wire::proto::v1::{self, session_request::op};
 
 use super::call::Core;
 use super::data::{
-    Answered, Common, Data, Pending, Trace, Verdict, checked_key, common_options, mode_options,
-    write_options,
+    Answered, Common, Data, Pending, Trace, Verdict, batch_options, checked_key, common_options,
+    mode_options, write_options,
 };
 use super::{Error, convert};
 
@@ -52,6 +52,7 @@ impl IncrementRequest {
     common_options!();
     mode_options!();
     write_options!();
+    batch_options!();
 
     /// Sets how many replicas must acknowledge; the table's w when left out.
     pub fn w(mut self, w: Quorum) -> Self {

@@ -328,6 +328,19 @@ impl Data {
         self.common.core.run(&self, self.common.timeout).await
     }
 
+    /// Sends one attempt; what the server has answered.
+    pub(super) async fn answered(
+        &self,
+        endpoint: &Endpoint,
+        this: Try,
+    ) -> Result<answer::Answer, Error> {
+        let message = self.message(this);
+        match this.lane {
+            Lane::Session => endpoint.session().ask(message, this.remaining).await,
+            Lane::Unary => unary(endpoint, message, this.remaining).await,
+        }
+    }
+
     fn message(&self, this: Try) -> op::Op {
         let (header, attempt) =
             (self.common.header(this.remaining), this.attempt.map(convert::attempt));
@@ -342,6 +355,7 @@ impl Data {
                 op::Op::Increment(v1::IncrementRequest { header, attempt, ..add })
             }
             op::Op::GetOutcome(ask) => op::Op::GetOutcome(v1::GetOutcomeRequest { header, ..ask }),
+            op::Op::Batch(batch) => op::Op::Batch(v1::BatchRequest { header, attempt, ..batch }),
         }
     }
 }
@@ -361,6 +375,10 @@ impl Operation for Data {
             op::Op::Cas(cas) => &cas.key,
             op::Op::Increment(add) => &add.key,
             op::Op::GetOutcome(ask) => &ask.key,
+            op::Op::Batch(batch) => match batch.items.first() {
+                Some(first) => &first.key,
+                None => return Place::Anywhere,
+            },
         };
         Place::Key { table: &self.common.table, key }
     }
@@ -384,12 +402,7 @@ impl Operation for Data {
     }
 
     async fn send(&self, endpoint: &Endpoint, this: Try) -> Result<Self::Answer, Error> {
-        let message = self.message(this);
-        let answer = match this.lane {
-            Lane::Session => endpoint.session().ask(message, this.remaining).await?,
-            Lane::Unary => unary(endpoint, message, this.remaining).await?,
-        };
-        match (&self.body, answer) {
+        match (&self.body, self.answered(endpoint, this).await?) {
             (op::Op::Get(_), answer::Answer::Get(got)) => {
                 let receipt = convert::receipt(got.receipt)?;
                 let value = got.found.then_some(got.value);
@@ -445,7 +458,11 @@ fn fate(told: &v1::GetOutcomeResponse) -> Result<Option<Stamp>, Error> {
 /// twice it is answered the same.
 pub(super) fn is_write(op: &op::Op) -> bool {
     match op {
-        op::Op::Put(_) | op::Op::Delete(_) | op::Op::Cas(_) | op::Op::Increment(_) => true,
+        op::Op::Put(_)
+        | op::Op::Delete(_)
+        | op::Op::Cas(_)
+        | op::Op::Increment(_)
+        | op::Op::Batch(_) => true,
         op::Op::Get(_) | op::Op::GetOutcome(_) => false,
     }
 }
@@ -487,6 +504,10 @@ async fn unary(
         op::Op::GetOutcome(ask) => {
             let told = kv.get_outcome(timed(ask, remaining)).await;
             told.map(|told| answer::Answer::GetOutcome(told.into_inner()))
+        }
+        op::Op::Batch(batch) => {
+            let made = kv.batch(timed(batch, remaining)).await;
+            made.map(|made| answer::Answer::Batch(made.into_inner()))
         }
     };
     answered.map_err(|status| from_status(&status, write))

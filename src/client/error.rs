@@ -186,6 +186,7 @@ fn kind_of(code: ErrorCode) -> ErrorKind {
         ErrorCode::KeyEmpty
         | ErrorCode::KeyTooLarge
         | ErrorCode::ValueTooLarge
+        | ErrorCode::BatchTooLarge
         | ErrorCode::QuorumInvalid
         | ErrorCode::SloppyNotAllowed
         | ErrorCode::TableUnknown

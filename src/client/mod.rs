@@ -41,6 +41,7 @@
 //! The server side: it speaks the published protocol only.
 
 mod admin;
+mod atomic;
 mod attempt;
 mod batch;
 pub mod blocking;

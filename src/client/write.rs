@@ -10,6 +10,7 @@ use crate::message::{QuorumMode, Receipt};
 use crate::types::{Quorum, WallTime};
 use crate::wire::proto::v1::{self, session_request::op};
 
+use super::atomic::{Together, not_plain};
 use super::call::Core;
 use super::causal::{Context, Write, WrittenRequest};
 use super::data::{
@@ -95,6 +96,28 @@ impl PutRequest {
     /// The same, answered with the context for the next write of the key.
     pub fn returning_context(self) -> WrittenRequest {
         WrittenRequest(Write::Put(self))
+    }
+
+    /// As an item of an atomic batch, with what else the batch must know of it.
+    pub(super) fn together(self) -> Result<(Together, v1::batch_request::Item), Error> {
+        let plain = self.time_ns.is_none()
+            && self.context.bytes().is_empty()
+            && self.mode == QuorumMode::ByTable
+            && self.common.named.is_none()
+            && !self.trace;
+        if !plain {
+            return Err(not_plain());
+        }
+        let key = checked_key(self.key)?;
+        let about = Together { table: self.common.table, w: self.w };
+        Ok((
+            about,
+            v1::batch_request::Item {
+                key,
+                value: Some(checked_value(self.value)?),
+                ttl_ms: self.ttl_ms,
+            },
+        ))
     }
 
     pub(super) async fn run(self) -> Result<Answered, Error> {
@@ -192,6 +215,21 @@ impl DeleteRequest {
     /// The same, answered with the context for the next write of the key.
     pub fn returning_context(self) -> WrittenRequest {
         WrittenRequest(Write::Delete(self))
+    }
+
+    /// As an item of an atomic batch, with what else the batch must know of it.
+    pub(super) fn together(self) -> Result<(Together, v1::batch_request::Item), Error> {
+        let plain = self.time_ns.is_none()
+            && self.context.bytes().is_empty()
+            && self.mode == QuorumMode::ByTable
+            && self.common.named.is_none()
+            && !self.trace;
+        if !plain {
+            return Err(not_plain());
+        }
+        let key = checked_key(self.key)?;
+        let about = Together { table: self.common.table, w: self.w };
+        Ok((about, v1::batch_request::Item { key, value: None, ttl_ms: None }))
     }
 
     pub(super) async fn run(self) -> Result<Answered, Error> {

@@ -20,7 +20,7 @@ mod tally;
 pub use causal::{CausalForward, CausalGet, CausalWrite, CausalWriteOrder, ForwardOrder, Own};
 pub use clock::{Clock, StampError};
 pub use get::{Get, GetOrder};
-pub use put::{Put, PutOrder};
+pub use put::{Put, PutItem, PutOrder};
 pub use register::{Goal, NewValue, Register, RegisterOrder};
 pub use scan::{Scan, ScanOrder};
 pub use shares::{Holder, Room, ShareFull, ShareLimits, Shares};

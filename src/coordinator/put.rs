@@ -5,6 +5,9 @@
 //! 2w > n every earlier acknowledged put is among those answers, so a put that begins after
 //! another was acknowledged wins, whatever the clocks said. What a second round finds above it
 //! was not acknowledged before this put began: it supersedes, and that owner counts.
+//!
+//! A batch is a put of several keys of one unit: one stamp, one question to each owner, one answer of
+//! it for all keys. `docs/protocol/batch.md`.
 
 use core::time::Duration;
 
@@ -12,7 +15,7 @@ use crate::message::{
     Applied, Attempt, DiskError, ErrorCode, Kept, OpError, PutReply, Receipt, Refusal, Reply,
     RoundId, WriteOutcome,
 };
-use crate::types::{NodeId, Record, Stamp, Time, TraceId, Value, WallTime};
+use crate::types::{Key, NodeId, Record, Stamp, Time, TraceId, Value, WallTime};
 
 use super::failure::{Failures, no_ceiling};
 use super::seats::{Seats, Sitter, is_away};
@@ -25,6 +28,7 @@ pub struct Put {
     target: Target,
     value: Option<Value>,
     ttl: Option<Duration>,
+    rest: Vec<PutItem>,
     attempt: Attempt,
     /// The time its client has given; it is never stamped again then.
     time: Option<WallTime>,
@@ -63,6 +67,17 @@ enum State {
     Answered,
 }
 
+/// One more key of a batch.
+#[derive(Clone, Debug)]
+pub struct PutItem {
+    /// The key, of the unit of the others and none of them.
+    pub key: Key,
+    /// As in [`PutOrder`].
+    pub value: Option<Value>,
+    /// As in [`PutOrder`].
+    pub ttl: Option<Duration>,
+}
+
 /// What a put is made of, beside its place.
 #[derive(Clone, Debug)]
 pub struct PutOrder {
@@ -70,6 +85,8 @@ pub struct PutOrder {
     pub value: Option<Value>,
     /// How long the value lives, counted from its stamp; `None`: for ever. Ignored by deletes.
     pub ttl: Option<Duration>,
+    /// Of a batch, what is written beside. Stand-ins take no batches: `stand_ins` is empty then.
+    pub rest: Vec<PutItem>,
     /// The client's attempt.
     pub attempt: Attempt,
     /// The time of its stamp, if its client has given one: then `attempt` has an id, and no window.
@@ -106,6 +123,7 @@ impl Put {
             target,
             ttl: order.ttl.filter(|_| order.value.is_some()),
             value: order.value,
+            rest: order.rest,
             attempt: order.attempt,
             time: order.time,
             weak: order.weak,
@@ -137,10 +155,13 @@ impl Put {
         &self.target
     }
 
-    /// Bytes of the key and value it holds.
+    /// Bytes of the keys and values it holds.
     pub fn bytes(&self) -> usize {
-        let value = self.value.as_ref().map_or(0, |value| value.as_bytes().len());
-        self.target.key.as_bytes().len() + value
+        let of = |key: &Key, value: &Option<Value>| {
+            key.as_bytes().len() + value.as_ref().map_or(0, |value| value.as_bytes().len())
+        };
+        let rest: usize = self.rest.iter().map(|item| of(&item.key, &item.value)).sum();
+        of(&self.target.key, &self.value) + rest
     }
 
     /// Who may stand in.
@@ -340,15 +361,32 @@ impl Put {
     }
 
     fn version(&self) -> Record {
+        self.record(self.value.as_ref(), self.ttl)
+    }
+
+    fn record(&self, value: Option<&Value>, ttl: Option<Duration>) -> Record {
         // From the stamp, not from the clock: a second round moves both, and all owners agree.
-        let expiry = self.ttl.map(|ttl| self.stamp.time.plus(ttl));
-        Record { stamp: self.stamp, expiry, value: self.value.clone() }
+        let expiry = ttl.map(|ttl| self.stamp.time.plus(ttl));
+        Record { stamp: self.stamp, expiry, value: value.cloned() }
+    }
+
+    /// What a batch writes beside its first key.
+    fn rest(&self) -> Vec<(Key, Record)> {
+        let of = |item: &PutItem| {
+            let ttl = item.ttl.filter(|_| item.value.is_some());
+            (item.key.clone(), self.record(item.value.as_ref(), ttl))
+        };
+        self.rest.iter().map(of).collect()
     }
 
     fn ask(&mut self, owners: u16, step: &mut Step<'_>) {
         let remaining = step.remaining(self.deadline);
+        let asked_before = self.retry_at != Time(u64::MAX);
         for owner in self.target.members(owners) {
-            let ask = self.target.write_ask(self.round, self.version(), true, remaining);
+            let mut ask = self.target.write_ask(self.round, self.version(), true, remaining);
+            if !(asked_before && crate::mutant!("batch-acks-part")) {
+                ask.rest = self.rest();
+            }
             step.out.push(Action::Ask(owner, Ask::Write(Box::new(ask))));
         }
         for seat in bits(owners & self.target.sets.all()) {
@@ -414,6 +452,9 @@ impl Put {
     fn finish(&mut self, step: &mut Step<'_>) {
         for owner in self.unreached() {
             step.out.push(Action::Hint(owner, Kept::Version(self.version())));
+            for (key, record) in self.rest() {
+                step.out.push(Action::HintOf(owner, key, Kept::Version(record)));
+            }
         }
         step.out.push(Action::Done);
     }

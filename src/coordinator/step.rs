@@ -83,6 +83,7 @@ impl Target {
             table: self.table,
             key: self.key.clone(),
             record,
+            rest: Vec::new(),
             fresh,
             hint_for: None,
             remaining,
@@ -204,6 +205,8 @@ pub enum Action {
     RaiseCeiling(WallTime),
     /// Keep a version, or set, for an owner that has not taken it.
     Hint(NodeId, Kept),
+    /// The same of another key of the unit: of a batch.
+    HintOf(NodeId, Key, Kept),
     /// Answer the client.
     Reply(Box<ClientResult>),
     /// Nothing is left to do: forget the operation.

@@ -10,7 +10,7 @@ use crate::types::{
 };
 
 use super::{
-    Applicant, Cas, CasReply, CausalReply, EventsAsk, EventsReply, ExplainReply, ForceOrder,
+    Applicant, Batch, Cas, CasReply, CausalReply, EventsAsk, EventsReply, ExplainReply, ForceOrder,
     GcReply, GrowthReply, HintRequest, HintsReply, HotReply, Increment, IncrementReply,
     LineageReply, Liveness, MirrorNews, OpError, OutageAsk, OutageReply, OutcomeAsk, OutcomeReply,
     RepairReply, RepairRequest, ScanPart, ScrubReply, ScrubRequest, TableReply, TableRequest,
@@ -61,6 +61,8 @@ pub enum ClientBody {
     Scan(Scan),
     /// Change one key of a linearizable table if it holds what is expected.
     Cas(Box<Cas>),
+    /// Write or delete keys of one unit of an lww table, together.
+    Batch(Box<Batch>),
     /// Add to one key of a causal or linearizable table.
     Increment(Box<Increment>),
     /// What became of a change of a key of a linearizable table.
@@ -77,6 +79,7 @@ impl ClientBody {
             ClientBody::Put(put) => &put.table,
             ClientBody::Scan(scan) => &scan.table,
             ClientBody::Cas(cas) => &cas.table,
+            ClientBody::Batch(batch) => &batch.table,
             ClientBody::Increment(increment) => &increment.table,
             ClientBody::Outcome(ask) => &ask.table,
             ClientBody::Watch(ask) => &ask.table,
@@ -94,6 +97,7 @@ impl ClientBody {
             }
             ClientBody::Scan(scan) => scan.prefix.len() + scan.after.len(),
             ClientBody::Cas(cas) => cas.bytes(),
+            ClientBody::Batch(batch) => batch.bytes(),
             ClientBody::Increment(increment) => increment.key.as_bytes().len(),
             ClientBody::Outcome(ask) => ask.key.as_bytes().len(),
             ClientBody::Watch(ask) => ask.prefix.len() + ask.token.len(),
@@ -108,6 +112,7 @@ impl ClientBody {
             ClientBody::Increment(increment) => increment.traced,
             ClientBody::Scan(_)
             | ClientBody::Cas(_)
+            | ClientBody::Batch(_)
             | ClientBody::Outcome(_)
             | ClientBody::Watch(_) => false,
         }
@@ -493,7 +498,7 @@ impl Eq for ReserveFacts {}
 pub enum Reply {
     /// To [`ClientBody::Get`].
     Get(GetReply),
-    /// To [`ClientBody::Put`].
+    /// To [`ClientBody::Put`] and [`ClientBody::Batch`].
     Put(PutReply),
     /// To [`ClientBody::Scan`].
     Scan(ScanReply),

@@ -76,6 +76,17 @@ pub enum DiskRequest {
     Changes(Box<ChangesAsk>),
     /// Ceases to note the changes of tables.
     ForgetChanges(Vec<TableId>),
+    /// Merges the versions of a batch, in one record of the log: after a crash all of them are there or none
+    /// is. Answered with [`DiskAnswer::Written`], superseded by the highest stamp that any of them lost to, or
+    /// [`DiskAnswer::Late`] when any of them is, and then nothing is written.
+    WriteTogether {
+        /// The unit.
+        unit: Unit,
+        /// The table.
+        table: TableId,
+        /// Different keys, at least one.
+        items: Vec<(Key, Record)>,
+    },
     /// Keeps a version for an owner, merged into what is kept for it already. A hint in custody stays
     /// in custody, and the age is that of the first.
     KeepHint {
@@ -175,6 +186,7 @@ impl DiskRequest {
     pub fn may_write(&self) -> bool {
         match self {
             DiskRequest::Write { .. }
+            | DiskRequest::WriteTogether { .. }
             | DiskRequest::KeepHint { .. }
             | DiskRequest::ChangeHint(_)
             // A page of sets waits until they are durable.

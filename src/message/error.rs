@@ -49,6 +49,8 @@ codes! {
     KeyTooLarge = "KEY_TOO_LARGE",
     /// A value is over its limit.
     ValueTooLarge = "VALUE_TOO_LARGE",
+    /// A batch has more writes, or more bytes of them, than one may have.
+    BatchTooLarge = "BATCH_TOO_LARGE",
     /// A quorum is 0 or above n.
     QuorumInvalid = "QUORUM_INVALID",
     /// A sloppy quorum was asked for on a table that is never sloppy.

@@ -1,6 +1,7 @@
 //! The closed vocabulary between the pure modules and everything around them: plain enums that
 //! say what may be asked, answered, persisted and published. Nothing here decides anything.
 
+mod batch;
 mod causal;
 mod chronicle;
 mod client;
@@ -34,6 +35,7 @@ mod trace;
 mod view;
 mod watch;
 
+pub use batch::{Batch, BatchItem, check_batch_size};
 pub use causal::{
     CausalDisk, CausalDone, CausalMessage, CausalPut, CausalReply, CausalTask, Changed, Sibling,
 };

@@ -61,12 +61,24 @@ pub struct WriteAsk {
     pub key: Key,
     /// The version.
     pub record: Record,
+    /// Of a batch: its other keys and versions, all under the stamp of the first. They are merged together
+    /// with it, in one record of the log; together they are fresh, and not for custody.
+    pub rest: Vec<(Key, Record)>,
     /// A client's write on its first way in: the clock bound applies. Repairs are not fresh.
     pub fresh: bool,
     /// Keep it in custody for this owner, instead of merging it into one's own copy.
     pub hint_for: Option<NodeId>,
     /// What is left of the deadline.
     pub remaining: Duration,
+}
+
+impl WriteAsk {
+    /// Bytes of all keys and versions.
+    pub fn bytes(&self) -> usize {
+        let of = |key: &Key, record: &Record| key.as_bytes().len() + record.bytes();
+        let rest: usize = self.rest.iter().map(|(key, record)| of(key, record)).sum();
+        of(&self.key, &self.record) + rest
+    }
 }
 
 /// Answers a [`WriteAsk`].

@@ -121,6 +121,7 @@ impl Node {
             }
             ClientBody::Scan(_)
             | ClientBody::Cas(_)
+            | ClientBody::Batch(_)
             | ClientBody::Outcome(_)
             | ClientBody::Watch(_) => {
                 unreachable!("scans are begun like others, and the rest is for other tables")

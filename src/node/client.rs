@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::Node;
+use super::batch;
 use super::cursors::RETRY_AFTER;
 use super::operation::{Machine, Operation};
 use super::register::majority;
@@ -104,6 +105,10 @@ impl Node {
             ClientBody::Watch(ask) => {
                 self.on_watch_ask(now, (asker.op, request.deadline), state, *ask)?
             }
+            ClientBody::Batch(batch) => {
+                let asked = (*batch, request.trace, request.deadline);
+                self.begin_batch(now, asker, (state, table), asked)?;
+            }
             ClientBody::Cas(_) | ClientBody::Outcome(_) | ClientBody::Increment(_) => {
                 unreachable!("tables of this kind refuse them")
             }
@@ -195,7 +200,7 @@ impl Node {
         }
     }
 
-    fn put_order(
+    pub(super) fn put_order(
         &self,
         now: Now,
         table: &Table,
@@ -210,6 +215,7 @@ impl Node {
         Ok(PutOrder {
             value: put.value.clone(),
             ttl: put.ttl.resolve(table.ttl),
+            rest: Vec::new(),
             attempt: put.attempt,
             time: put.time,
             w,
@@ -462,6 +468,9 @@ fn served_table<'a>(state: &'a ClusterState, body: &ClientBody) -> Result<&'a Ta
         );
         return Err(OpError::new(ErrorCode::KindMismatch, message));
     }
+    if matches!(body, ClientBody::Batch(_)) {
+        batch::check_kind(table)?;
+    }
     if matches!(body, ClientBody::Increment(_)) && table.kind == TableKind::Lww {
         let message = format!(
             "table {} is lww: of increments at the same time one would vanish; counters are for \
@@ -527,6 +536,7 @@ fn mode_of(body: &ClientBody) -> QuorumMode {
         ClientBody::Increment(increment) => increment.mode,
         ClientBody::Scan(_)
         | ClientBody::Cas(_)
+        | ClientBody::Batch(_)
         | ClientBody::Outcome(_)
         | ClientBody::Watch(_) => QuorumMode::ByTable,
     }

@@ -7,14 +7,18 @@ use super::Node;
 use super::disk::Pending;
 use super::operation::LocalAnswer;
 use crate::causality::Dot;
-use crate::handoff::{Around, Books, Bounds, Delivered, Delivery, Replay, ReplayAction, Timing};
+use crate::handoff::{
+    Around, Books, Bounds, Delivered, Delivery, Replay, ReplayAction, Timing, is_leaving,
+};
 use crate::message::{
     CausalMessage, CustodyChange, DirtyMark, DiskAnswer, DiskError, DiskRequest, Effect, ErrorCode,
     Hint, HintGauges, HintLine, HintPlace, HintRequest, HintTotals, HintsReply, Kept, KeyPlace,
     Level, MetaRecord, OpError, PeerMessage, Phase, Refusal, Reply, Restored, RoundId, WriteAnswer,
     WriteAsk, WriteOutcome,
 };
-use crate::types::{NodeId, NodeName, Now, OpId, Stamp, Time, Unit, WallTime, limits};
+use crate::types::{
+    ClusterState, NodeId, NodeName, Now, OpId, Stamp, Time, Unit, WallTime, limits,
+};
 
 /// What is kept for others, and its way back.
 #[derive(Debug)]
@@ -264,11 +268,14 @@ impl Node {
         let mut out = Vec::new();
         let members = &self.members;
         let reachable = |member: NodeId| members.is_reachable(member) && members.serves(member);
+        let leaves = is_leaving(&state, self.me);
+        let given_up = |member: NodeId| leaves && self.topology.is_long_down(self.now, member);
         let around = &mut Around {
             now,
             me: self.me,
             state: &state,
             reachable: &reachable,
+            given_up: &given_up,
             books: &self.hints.books,
             next_operation: &mut self.next_operation,
             out: &mut out,
@@ -290,12 +297,20 @@ impl Node {
                     let request = DiskRequest::RemoveHint { target, hint: *hint };
                     self.disk(Pending::HintRemoved(target), request);
                 }
+                ReplayAction::Lacks(target, unit) => self.mark_dirty(unit, target),
             }
         }
         known
     }
 
-    fn deliver_hint(&mut self, now: Now, state: &crate::types::ClusterState, delivery: Delivery) {
+    /// A node that is to leave looks whether what it keeps is waited for no more.
+    pub(super) fn pass_custody_on(&mut self, now: Now) {
+        if self.state.as_ref().is_some_and(|state| is_leaving(state, self.me)) {
+            self.replay_on(now);
+        }
+    }
+
+    fn deliver_hint(&mut self, now: Now, state: &ClusterState, delivery: Delivery) {
         let Delivery { round, to, hint } = delivery;
         let Hint { unit, table, key, kept, .. } = hint;
         let changed_at = state.changed_at(unit);
@@ -318,6 +333,7 @@ impl Node {
             table,
             key,
             record,
+            rest: Vec::new(),
             fresh: false,
             hint_for: None,
             remaining,

@@ -18,6 +18,7 @@
 //! should own), `admin`, `publish`.
 
 mod admin;
+mod batch;
 mod behind;
 mod causal;
 mod client;

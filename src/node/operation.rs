@@ -256,13 +256,8 @@ impl Node {
                     }
                     self.end_round(id);
                 }
-                Action::Hint(owner, kept) => {
-                    let target = self.operations.get(&id).and_then(|of| of.machine.target());
-                    let hint = target.map(|target| Node::hint_of(target, kept));
-                    if let Some(hint) = hint {
-                        self.keep_plain(now, owner, hint);
-                    }
-                }
+                Action::Hint(owner, kept) => self.hint(now, id, owner, (None, kept)),
+                Action::HintOf(owner, key, kept) => self.hint(now, id, owner, (Some(key), kept)),
                 Action::Done => self.forget(id),
             }
         }

@@ -89,14 +89,20 @@ impl Node {
             return self.keep_in_custody((from, round), target, hint);
         }
         self.replica_operations += 1;
-        let WriteAsk { unit, changed_at, table, key, record, fresh, .. } = ask;
+        let bytes = ask.bytes() - ask.key.as_bytes().len();
+        let WriteAsk { unit, changed_at, table, key, record, rest, fresh, .. } = ask;
         let admitted = self.admitted((from, round), (unit, changed_at));
         let admitted = Admitted { fresh, ..admitted };
-        self.count_copy(now.mono, unit, record.bytes());
+        self.count_copy(now.mono, unit, bytes);
         if crate::mutant!("ack-before-durable") {
             self.answer_admitted_write(admitted, Ok(WriteOutcome::Stored));
         }
-        let request = DiskRequest::Write { unit, table, key, record };
+        let request = if rest.is_empty() {
+            DiskRequest::Write { unit, table, key, record }
+        } else {
+            let items = core::iter::once((key, record)).chain(rest).collect();
+            DiskRequest::WriteTogether { unit, table, items }
+        };
         self.disk(Pending::Write(admitted), request);
     }
 

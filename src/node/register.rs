@@ -324,7 +324,7 @@ fn wanted(table: &Table, body: ClientBody) -> Result<Wanted, OpError> {
             let quorum = majority(None, table.w, table, "w")?;
             Wanted { key: ask.key, goal: Goal::Outcome, attempt, quorum }
         }
-        ClientBody::Scan(_) => unreachable!("a page is no key's"),
+        ClientBody::Scan(_) | ClientBody::Batch(_) => unreachable!("neither is one key's"),
         ClientBody::Watch(_) => {
             let message = "watches of linearizable tables are not available yet";
             return Err(OpError::new(ErrorCode::NotAvailableYet, message));

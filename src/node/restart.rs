@@ -76,6 +76,7 @@ pub(super) fn name(body: &mut ClientBody, id: RequestId) {
     match body {
         ClientBody::Put(put) => put.attempt.id = id,
         ClientBody::Cas(cas) => cas.attempt.id = id,
+        ClientBody::Batch(batch) => batch.attempt.id = id,
         ClientBody::Increment(increment) => increment.attempt.id = id,
         ClientBody::Get(_)
         | ClientBody::Scan(_)

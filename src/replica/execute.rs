@@ -10,7 +10,7 @@ use super::scan::{PageOrder, read_page};
 use super::trees::Counted;
 use super::{
     Done, Shared, aside, causal, changes, disk_error, floors, hints, keyspace, record, register,
-    restore, sweep, trees, unit,
+    restore, sweep, together, trees, unit,
 };
 use crate::causality::{Merge, merge};
 use crate::message::{
@@ -31,7 +31,7 @@ pub(super) fn try_execute(
     match &request {
         DiskRequest::Write { unit, table, key, record } => {
             let key = keyspace::data_key(*unit, *table, key);
-            let Some(guard) = shared.stripe(&key).try_lock() else { return Some((request, done)) };
+            let Some(_guard) = shared.stripe(&key).try_lock() else { return Some((request, done)) };
             let key = shared.overlays.placed(*unit, key);
             let before = Undone::now(shared);
             let present = match shared.engine.try_get(&key) {
@@ -40,7 +40,6 @@ pub(super) fn try_execute(
                 TryGet::NeedsDisk => return Some((request, done)),
             };
             write(shared, (*unit, &key), (present, before), record, done);
-            drop(guard);
             None
         }
         DiskRequest::Read { unit, table, key, durable } => {
@@ -82,7 +81,8 @@ pub(super) fn try_execute(
         DiskRequest::Changes(_) | DiskRequest::ForgetChanges(_) => {
             changes::try_execute(shared, request, done)
         }
-        DiskRequest::Range { .. }
+        DiskRequest::WriteTogether { .. }
+        | DiskRequest::Range { .. }
         | DiskRequest::EndCursors(_)
         | DiskRequest::ReadHint { .. }
         | DiskRequest::ChangeHint(_)
@@ -110,6 +110,9 @@ pub(super) fn execute(shared: &Arc<Shared>, request: DiskRequest, done: Done) {
             let present = shared.engine.get(&key).map_err(|error| disk_error(&error));
             let present = present.map(|present| present.map(|(value, _)| value));
             write(shared, (unit, &key), (present, before), &record, done);
+        }
+        DiskRequest::WriteTogether { unit, table, items } => {
+            together::write(shared, (unit, table), &items, done);
         }
         DiskRequest::Read { unit, table, key, durable } => {
             let before = durable.then(|| Undone::now(shared));
@@ -460,7 +463,7 @@ pub(super) fn submit(
     }
 }
 
-fn decode(value: bytes::Bytes) -> Result<Record, DiskError> {
+pub(super) fn decode(value: bytes::Bytes) -> Result<Record, DiskError> {
     record::decode(value)
         .ok_or_else(|| DiskError::Corruption("a stored version does not decode".to_owned()))
 }

@@ -27,6 +27,7 @@ mod register;
 mod restore;
 mod scan;
 mod sweep;
+mod together;
 mod trees;
 mod unit;
 
@@ -369,3 +370,5 @@ mod register_tests;
 mod scan_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod together_tests;

@@ -2,10 +2,11 @@
 
 use core::pin::Pin;
 
+use tokio::sync::oneshot;
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::message::{ClientRequest, OpError, Reply};
+use crate::message::{Applied, ClientRequest, ErrorCode, OpError, Reply};
 use crate::runtime::Handle;
 use crate::wire::cas::{cas_from_wire, cas_to_wire, outcome_from_wire, outcome_to_wire};
 use crate::wire::client::{
@@ -18,8 +19,8 @@ use crate::wire::proto::v1 as pb;
 use crate::wire::proto::v1::kv_server::Kv;
 
 use super::ring::RingService;
+use super::{batch, scan, session, watch};
 use super::{call, principal};
-use super::{scan, session, watch};
 
 /// The data plane.
 pub(super) struct KvService {
@@ -43,6 +44,21 @@ impl KvService {
         let call = Call { principal, ..call(&self.handle, request.metadata()) };
         let request = decode(&call, request.into_inner()).map_err(|error| status_of(&error))?;
         self.handle.submit(request).await.map_err(|error| status_of(&error))
+    }
+}
+
+/// A call that waits for its batch.
+struct BatchCall(parking_lot::Mutex<Option<oneshot::Sender<pb::BatchResponse>>>);
+
+impl batch::Waiter for BatchCall {
+    fn answer(&self, answer: pb::BatchResponse) {
+        if let Some(sender) = self.0.lock().take() {
+            let _ = sender.send(answer);
+        }
+    }
+
+    fn is_closed(&self) -> bool {
+        self.0.lock().as_ref().is_none_or(oneshot::Sender::is_closed)
     }
 }
 
@@ -124,6 +140,22 @@ impl Kv for KvService {
             Reply::Cas(reply) => Ok(Response::new(cas_to_wire(reply))),
             other => Err(unexpected(other)),
         }
+    }
+
+    async fn batch(
+        &self,
+        request: Request<pb::BatchRequest>,
+    ) -> Result<Response<pb::BatchResponse>, Status> {
+        let principal = principal(&request);
+        let call = Call { principal, ..call(&self.handle, request.metadata()) };
+        let (sender, answered) = oneshot::channel();
+        let waiter = Box::new(BatchCall(parking_lot::Mutex::new(Some(sender))));
+        let begun = batch::begin(&self.handle, &call, request.into_inner(), waiter);
+        begun.map_err(|error| status_of(&error))?;
+        let gone = |_| OpError::new(ErrorCode::NotReady, "the node has stopped");
+        let answer = answered.await.map_err(gone);
+        let answer = answer.map_err(|error| status_of(&error.with_applied(Applied::Unknown)))?;
+        Ok(Response::new(answer))
     }
 
     async fn increment(

@@ -2,6 +2,7 @@
 //! Decides nothing; checks are `wire`'s, answers are the node's.
 
 mod admin;
+mod batch;
 mod health;
 mod kv;
 mod ring;

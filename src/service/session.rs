@@ -20,6 +20,8 @@ use crate::wire::client::{Call, SessionKind, session_answer, session_op_from_wir
 use crate::wire::error::status_of;
 use crate::wire::proto::v1 as pb;
 
+use super::batch;
+
 /// Operations a session may have open: asked, and not yet answered on the stream.
 const OPEN_MAX: usize = 1024;
 /// Bytes of answers that may wait for the client to read them. Reads beyond it are refused.
@@ -63,6 +65,33 @@ impl Sink {
     }
 }
 
+/// An operation of a session that is a batch.
+struct BatchOp {
+    sink: Arc<Sink>,
+    id: u64,
+}
+
+impl batch::Waiter for BatchOp {
+    fn answer(&self, answer: pb::BatchResponse) {
+        let answer = Some(pb::session_response::answer::Answer::Batch(answer));
+        self.sink.change(|state| {
+            state.push(pb::session_response::Answer { id: self.id, answer });
+        });
+    }
+
+    fn is_closed(&self) -> bool {
+        self.sink.room.is_closed()
+    }
+}
+
+impl State {
+    fn push(&mut self, answer: pb::session_response::Answer) {
+        let bytes = answer.encoded_len();
+        self.bytes += bytes;
+        self.ready.push_back((answer, bytes));
+    }
+}
+
 impl AnswerSink for Sink {
     fn answer(&self, ticket: Ticket, result: ClientResult) {
         self.change(|state| {
@@ -77,10 +106,7 @@ impl AnswerSink for Sink {
                 other => other,
             };
             let kind = if ticket.delete { SessionKind::Delete } else { SessionKind::Plain };
-            let answer = session_answer(ticket.id, kind, result);
-            let bytes = answer.encoded_len();
-            state.bytes += bytes;
-            state.ready.push_back((answer, bytes));
+            state.push(session_answer(ticket.id, kind, result));
         });
     }
 
@@ -202,6 +228,13 @@ async fn take(
             principal: principal.clone(),
         };
         let checked = ops.by_ref().take(wanted).filter_map(|op| {
+            let op = match op.op {
+                Some(pb::session_request::op::Op::Batch(asked)) => {
+                    begin_batch(handle, &call, (op.id, asked), sink);
+                    return None;
+                }
+                _ => op,
+            };
             let delete = matches!(op.op, Some(pb::session_request::op::Op::Delete(_)));
             let ticket = Ticket { id: op.id, delete };
             match session_op_from_wire(&call, op) {
@@ -215,4 +248,17 @@ async fn take(
         handle.submit_all(checked, &answers);
     }
     true
+}
+
+/// Begins a batch, whose answer is one of the session's.
+fn begin_batch(
+    handle: &Handle,
+    call: &Call,
+    (id, asked): (u64, pb::BatchRequest),
+    sink: &Arc<Sink>,
+) {
+    let waiter = Box::new(BatchOp { sink: sink.clone(), id });
+    if let Err(error) = batch::begin(handle, call, asked, waiter) {
+        sink.answer(Ticket { id, delete: false }, Err(error));
+    }
 }

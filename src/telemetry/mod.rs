@@ -41,6 +41,8 @@ pub enum OpKind {
     Scan,
     /// A compare-and-set.
     Cas,
+    /// Writes that are made together.
+    Batch,
     /// An increment of a counter.
     Increment,
     /// A question about what became of a change.
@@ -53,12 +55,13 @@ pub enum OpKind {
 
 impl OpKind {
     /// Every kind.
-    pub const ALL: [OpKind; 9] = [
+    pub const ALL: [OpKind; 10] = [
         OpKind::Get,
         OpKind::Put,
         OpKind::Delete,
         OpKind::Scan,
         OpKind::Cas,
+        OpKind::Batch,
         OpKind::Increment,
         OpKind::Outcome,
         OpKind::Watch,
@@ -74,6 +77,7 @@ impl OpKind {
                 ClientBody::Put(_) => OpKind::Put,
                 ClientBody::Scan(_) => OpKind::Scan,
                 ClientBody::Cas(_) => OpKind::Cas,
+                ClientBody::Batch(_) => OpKind::Batch,
                 ClientBody::Increment(_) => OpKind::Increment,
                 ClientBody::Outcome(_) => OpKind::Outcome,
                 ClientBody::Watch(_) => OpKind::Watch,
@@ -99,6 +103,7 @@ impl OpKind {
             OpKind::Delete => "delete",
             OpKind::Scan => "scan",
             OpKind::Cas => "cas",
+            OpKind::Batch => "batch",
             OpKind::Increment => "increment",
             OpKind::Outcome => "outcome",
             OpKind::Watch => "watch",

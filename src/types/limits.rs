@@ -72,6 +72,10 @@ pub const WATCH_IDLE: Duration = Duration::from_secs(60);
 pub const WATCH_TOKEN_BYTES_MAX: usize = 128 << 10;
 /// Largest message on any stream: a value, its key and room for the envelope, several times over.
 pub const MESSAGE_BYTES_MAX: usize = 8 << 20;
+/// Most writes of one batch.
+pub const BATCH_ITEMS_MAX: usize = 256;
+/// Most bytes of keys and values of one batch: it is one message to each owner, and one record of its log.
+pub const BATCH_BYTES_MAX: usize = 4 << 20;
 /// Most tables a cluster may have.
 pub const TABLES_MAX: usize = 1000;
 /// Most classes of tables, that is distinct (n, r_min, w_min), a cluster may ever have.
@@ -238,6 +242,7 @@ pub const PROTOCOL_MAX: u32 = 1;
 pub const FEATURE_LEVEL: u32 = 1;
 
 const _: () = assert!(VALUE_BYTES_MAX + KEY_BYTES_MAX < SCAN_PAGE_BYTES_MAX);
+const _: () = assert!(BATCH_BYTES_MAX + (1 << 20) < MESSAGE_BYTES_MAX);
 const _: () = assert!(2 * SCAN_PAGE_BYTES_MAX <= MESSAGE_BYTES_MAX);
 const _: () = assert!(2 * STATE_BYTES_MAX <= MESSAGE_BYTES_MAX);
 const _: () = assert!(SIBLING_BYTES_MAX + VALUE_BYTES_MAX <= SIBLING_PART_BYTES);

@@ -295,7 +295,10 @@ pub fn session_op_from_wire(
         Some(Op::Cas(cas)) => cas_from_wire(call, cas),
         Some(Op::GetOutcome(ask)) => outcome_from_wire(call, ask),
         Some(Op::Increment(increment)) => increment_from_wire(call, increment),
-        None => Err(malformed("an operation of a session names no operation this server knows")),
+        // In groups, each an operation: `wire::batch`.
+        Some(Op::Batch(_)) | None => {
+            Err(malformed("an operation of a session names no operation this server knows"))
+        }
     }
 }
 
@@ -496,7 +499,7 @@ pub fn session_answer(
         Answer::Put(put) => (put.trace, put.total_ns) = (steps, took_ns),
         Answer::Delete(deleted) => (deleted.trace, deleted.total_ns) = (steps, took_ns),
         Answer::Increment(made) => (made.trace, made.total_ns) = (steps, took_ns),
-        Answer::Cas(_) | Answer::GetOutcome(_) | Answer::Error(_) => {}
+        Answer::Cas(_) | Answer::GetOutcome(_) | Answer::Batch(_) | Answer::Error(_) => {}
     }
     pb::session_response::Answer { id, answer: Some(answer) }
 }

@@ -26,6 +26,7 @@ pub fn grpc_code(code: ErrorCode) -> Code {
         ErrorCode::KeyEmpty
         | ErrorCode::KeyTooLarge
         | ErrorCode::ValueTooLarge
+        | ErrorCode::BatchTooLarge
         | ErrorCode::QuorumInvalid
         | ErrorCode::SloppyNotAllowed
         | ErrorCode::TableNameInvalid

@@ -3,6 +3,7 @@
 //! again.
 
 pub mod admin;
+pub mod batch;
 pub mod cas;
 mod causal;
 #[cfg(test)]

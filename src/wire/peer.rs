@@ -15,6 +15,7 @@ use crate::types::{
     WallTime, limits,
 };
 
+use super::batch::{together_from_wire, together_to_wire};
 use super::causal::{causal_from_wire, causal_to_wire};
 use super::consensus::{consensus_from_wire, consensus_to_wire};
 use super::copy::{copy_from_wire, copy_to_wire};
@@ -67,7 +68,8 @@ pub(super) fn node_name(text: String) -> Result<NodeName, Malformed> {
 pub fn message_to_wire(message: PeerMessage) -> pb::Op {
     use pb::op::Op;
     let op = match message {
-        PeerMessage::Write(ask) => Op::Write(write_to_wire(*ask)),
+        PeerMessage::Write(ask) if ask.rest.is_empty() => Op::Write(write_to_wire(*ask)),
+        PeerMessage::Write(ask) => Op::WriteTogether(together_to_wire(*ask)),
         PeerMessage::WriteAnswer(answer) => Op::WriteAnswer(write_answer_to_wire(answer)),
         PeerMessage::Read(ask) => Op::Read(read_to_wire(*ask)),
         PeerMessage::ReadAnswer(answer) => Op::ReadAnswer(read_answer_to_wire(*answer)),
@@ -117,6 +119,7 @@ pub fn message_from_wire(op: pb::Op) -> Result<PeerMessage, Malformed> {
     use pb::op::Op;
     Ok(match required(op.op, "op")? {
         Op::Write(ask) => PeerMessage::Write(Box::new(write_from_wire(ask)?)),
+        Op::WriteTogether(ask) => PeerMessage::Write(Box::new(together_from_wire(ask)?)),
         Op::WriteAnswer(answer) => PeerMessage::WriteAnswer(write_answer_from_wire(answer)?),
         Op::Read(ask) => PeerMessage::Read(Box::new(read_from_wire(ask)?)),
         Op::ReadAnswer(answer) => PeerMessage::ReadAnswer(Box::new(read_answer_from_wire(answer)?)),
@@ -161,7 +164,7 @@ pub fn message_from_wire(op: pb::Op) -> Result<PeerMessage, Malformed> {
 /// About how many bytes a message takes, in queues and on the wire. Never below 32.
 pub fn message_weight(message: &PeerMessage) -> usize {
     let body = match message {
-        PeerMessage::Write(ask) => ask.key.as_bytes().len() + ask.record.bytes(),
+        PeerMessage::Write(ask) => ask.bytes(),
         PeerMessage::Read(ask) => ask.key.as_bytes().len(),
         PeerMessage::ReadAnswer(answer) => match &answer.result {
             Ok(record) => record.as_ref().map_or(0, Record::bytes),
@@ -303,7 +306,7 @@ pub(super) fn owner_from_wire(id: u32) -> Option<NodeId> {
     (id != 0).then_some(NodeId(id))
 }
 
-fn write_to_wire(ask: WriteAsk) -> pb::Write {
+pub(super) fn write_to_wire(ask: WriteAsk) -> pb::Write {
     pb::Write {
         round: round_to_wire(ask.round),
         unit: unit_to_wire(ask.unit),
@@ -317,7 +320,7 @@ fn write_to_wire(ask: WriteAsk) -> pb::Write {
     }
 }
 
-fn write_from_wire(ask: pb::Write) -> Result<WriteAsk, Malformed> {
+pub(super) fn write_from_wire(ask: pb::Write) -> Result<WriteAsk, Malformed> {
     Ok(WriteAsk {
         round: round_from_wire(ask.round)?,
         unit: unit_from_wire(ask.unit)?,
@@ -325,6 +328,7 @@ fn write_from_wire(ask: pb::Write) -> Result<WriteAsk, Malformed> {
         table: TableId(ask.table),
         key: key_from_wire(ask.key)?,
         record: record_from_wire(required(ask.record, "record")?)?,
+        rest: Vec::new(),
         fresh: ask.fresh,
         hint_for: owner_from_wire(ask.hint_for),
         remaining: remaining(ask.remaining_us),

@@ -198,6 +198,7 @@ fn data_message() -> impl Strategy<Value = PeerMessage> {
                     table,
                     key,
                     record,
+                    rest: Vec::new(),
                     fresh,
                     hint_for,
                     remaining,

@@ -161,6 +161,35 @@ async fn a_batch_answers_each_line_in_order_and_exits_8_when_some_fail() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn an_atomic_batch_is_sent_as_one_or_not_at_all_and_a_batch_may_count() {
+    let fake = server([]).await;
+    let at = fake.address.as_str();
+    let lines = "{\"op\": \"put\", \"key\": \"{t}a\", \"value\": \"1\"}\n{\"op\": \"del\", \"key\": \"{t}b\"}\n";
+    let ran = kvctl_with(at, &["batch", "--atomic"], lines.as_bytes());
+    assert_eq!((ran.code, ran.stdout.as_str()), (0, "ok\tput\t{t}a\t\nok\tdel\t{t}b\t\n"));
+    assert_eq!(fake.batches(), [vec!["{t}a", "{t}b"]]);
+
+    let many: String =
+        (0..257).map(|at| format!("{{\"op\": \"del\", \"key\": \"{at}\"}}\n")).collect();
+    let reads = format!("{lines}{{\"op\": \"get\", \"key\": \"{{t}}a\"}}\n");
+    let counts = format!("{lines}{{\"op\": \"incr\", \"key\": \"{{t}}a\"}}\n");
+    let broken = format!("{lines}no json\n");
+    for (wrong, line) in [(many, 257), (reads, 3), (counts, 3), (broken, 3)] {
+        let ran = kvctl_with(at, &["batch", "--atomic", "-o", "json"], wrong.as_bytes());
+        assert_eq!(ran.code, 2, "{}", ran.stderr);
+        assert!(ran.stderr.contains(&format!("line {line}: ")), "{}", ran.stderr);
+        assert!(ran.stderr.contains("nothing was sent"), "{}", ran.stderr);
+    }
+    assert_eq!(fake.batches().len(), 1);
+
+    let counts = "{\"op\": \"incr\", \"key\": \"hits\", \"by\": -2}\n{\"op\": \"incr\", \"key\": \"hits\"}\n\
+                  {\"op\": \"get\", \"key\": \"hits\", \"by\": 1}\n";
+    let ran = kvctl_with(at, &["batch"], counts.as_bytes());
+    let plain = "ok\tincr\thits\t-2\nok\tincr\thits\t1\nUSAGE\t-\t\t\n";
+    assert_eq!((ran.code, ran.stdout.as_str()), (8, plain), "{}", ran.stderr);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn an_import_that_fails_in_part_exits_8() {
     let fake = server([Act::Refuse("VALUE_TOO_LARGE", Applied::No)]).await;
     let lines = b"a\t1\nb\t2\nno tab\n";

@@ -9,6 +9,7 @@
     reason = "a test that cannot go on panics, and says where"
 )]
 
+mod batch;
 mod birth;
 mod blocking;
 mod causal;
@@ -44,6 +45,7 @@ mod register;
 mod register_scan;
 mod repair;
 mod ring;
+mod rivals;
 mod rolling;
 mod sloppy;
 mod slow;

@@ -10,8 +10,8 @@ use roundtable::node::NodeConfig;
 use roundtable::types::{Founder, NodeName, Role, Zone};
 
 use crate::world::{
-    CausalPlan, CounterPlan, FloodPlan, KeeperPlan, LatePlan, RegisterPlan, RepairPlan, SchemaPlan,
-    SloppyPlan, TopologyPlan, WalkPlan, grows,
+    BatchPlan, CausalPlan, CounterPlan, FloodPlan, KeeperPlan, LatePlan, RegisterPlan, RepairPlan,
+    SchemaPlan, SloppyPlan, TopologyPlan, WalkPlan, grows,
 };
 
 /// One millisecond of virtual time, in nanoseconds.
@@ -121,6 +121,8 @@ pub(crate) struct Plan {
     pub(crate) sloppy: Option<SloppyPlan>,
     /// Whether and how a causal table is used.
     pub(crate) causal: Option<CausalPlan>,
+    /// Whether and how batches are used.
+    pub(crate) batches: Option<BatchPlan>,
     /// Whether and how counters are used.
     pub(crate) counters: Option<CounterPlan>,
     /// Whether and how a linearizable table is used.
@@ -290,6 +292,7 @@ impl Plan {
             schema: SchemaPlan::draw(seed),
             sloppy: sloppy.share.is_some().then_some(sloppy),
             causal: CausalPlan::draw(seed),
+            batches: BatchPlan::draw(seed),
             counters: CounterPlan::draw(seed),
             flood,
             repair,

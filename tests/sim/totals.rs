@@ -138,6 +138,8 @@ totals! {
     plans,
     /// Plans that were seen to run and then to have ended.
     plans_ended,
+    /// Plans that got another target.
+    retargets,
     /// Plans that were rolled back.
     rollbacks,
     /// Members that were kept away for longer than is waited for them.
@@ -184,6 +186,16 @@ totals! {
     causal_outages,
     /// Keys of it compared on all their owners at the end.
     causal_compared,
+    /// Tries of operations of clients of batches.
+    batch_tries,
+    /// Batches that were acknowledged.
+    batch_done,
+    /// Batches that a store held after a crash, and was not brought otherwise.
+    batch_recovered,
+    /// Reads of their keys at the end that were answered.
+    batch_read_back,
+    /// Batches that were seen in the end.
+    batch_judged,
     /// Tries of operations on counters.
     counter_tries,
     /// Operations on counters that were answered.

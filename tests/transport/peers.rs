@@ -75,6 +75,7 @@ fn heavy() -> PeerMessage {
             expiry: None,
             value: Some(Value::new(Bytes::from(vec![7; 64 << 10])).unwrap()),
         },
+        rest: Vec::new(),
         fresh: true,
         hint_for: None,
         remaining: std::time::Duration::from_secs(1),

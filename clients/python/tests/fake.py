@@ -65,6 +65,9 @@ class Fake:
         self.puts: list[pb.PutRequest] = []
         self.gets: list[pb.GetRequest] = []
         self.tables: list[pb.CreateTableRequest] = []
+        self.batches: list[pb.BatchRequest] = []
+        self.refused: deque[set[bytes]] = deque()
+        """Of each batch to come, the keys whose writes fail for now."""
         self.times_asked = 0
         self.given_up = threading.Event()
         """A call that was swallowed is not waited for any more."""
@@ -73,6 +76,7 @@ class Fake:
         kv = {
             "Put": _unary(self._put, pb.PutRequest),
             "Get": _unary(self._get, pb.GetRequest),
+            "Batch": _unary(self._batch, pb.BatchRequest),
             "WatchRing": grpc.unary_stream_rpc_method_handler(
                 self._watch, request_deserializer=pb.WatchRingRequest.FromString, response_serializer=_bytes
             ),
@@ -111,6 +115,20 @@ class Fake:
         self.gets.append(request)
         self._act(context)
         return pb.GetResponse(found=True, value=b"value", receipt=self._receipt())
+
+    def _batch(self, request: pb.BatchRequest, context: grpc.ServicerContext) -> pb.BatchResponse:
+        self.batches.append(request)
+        self._act(context)
+        refused = self.refused.popleft() if self.refused else set()
+        applied = pb.ErrorDetail.APPLIED_UNKNOWN
+        failed = pb.ErrorDetail(code="QUORUM_NOT_REACHED", retryable=True, applied=applied)
+        outcomes = [
+            pb.BatchResponse.Outcome(error=failed)
+            if item.key in refused
+            else pb.BatchResponse.Outcome(receipt=self._receipt())
+            for item in request.items
+        ]
+        return pb.BatchResponse(outcomes=outcomes)
 
     def _create(self, request: pb.CreateTableRequest, context: grpc.ServicerContext) -> pb.TableResponse:
         self.tables.append(request)

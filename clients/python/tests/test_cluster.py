@@ -16,6 +16,7 @@ from roundtable import (
     Conflict,
     InvalidArgument,
     QuorumNotReached,
+    Receipt,
     RoundtableError,
     Sloppy,
     TableKind,
@@ -184,6 +185,23 @@ def test_a_counter_is_added_to_and_read_in_decimal(kv: Client, kind: TableKind) 
         kv.increment("full", 2**63, table=table)
     with pytest.raises(InvalidArgument, match="KIND_MISMATCH"):
         kv.increment("hits", table="default")
+
+
+def test_a_batch_is_made_together_or_each_by_itself(kv: Client) -> None:
+    table = fresh(kv, TableKind.LWW)
+    kv.put("{t}c", "old", table=table)
+    made = kv.batch({"{t}a": "1", b"{t}b": b"2", "{t}c": None}, table=table, atomic=True)
+    receipts = [made[key] for key in ("{t}a", b"{t}b", "{t}c")]
+    assert all(isinstance(one, Receipt) for one in receipts)
+    assert len({one.stamp for one in receipts if isinstance(one, Receipt)}) == 1
+    assert [kv.get(key, table=table).value for key in ("{t}a", "{t}b", "{t}c")] == [b"1", b"2", None]
+    alone = kv.batch({"x": "1", "y": "2"}, table=table, ttl=60)
+    assert all(isinstance(one, Receipt) for one in alone.values())
+    with pytest.raises(InvalidArgument, match="BATCH_TOO_LARGE"):
+        kv.batch({f"{{t}}{at}": None for at in range(257)}, table=table, atomic=True)
+    causal = fresh(kv, TableKind.CAUSAL)
+    refused = kv.batch({"{t}a": "1", "{t}b": "2"}, table=causal, atomic=True)
+    assert [one.code for one in refused.values() if isinstance(one, InvalidArgument)] == ["KIND_MISMATCH"] * 2
 
 
 def test_what_became_of_a_write_is_settled(kv: Client) -> None:

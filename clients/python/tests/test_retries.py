@@ -18,6 +18,7 @@ from roundtable import (
     InvalidArgument,
     Overloaded,
     QuorumNotReached,
+    Receipt,
     Unavailable,
 )
 from roundtable._attempts import WINDOW_NS
@@ -300,3 +301,28 @@ def test_a_cancelled_task_leaves_no_call_behind() -> None:
 
     with Fake(swallow) as fake:
         asyncio.run(give_up(fake.address))
+
+
+def test_what_a_batch_has_made_is_not_sent_again_and_the_rest_is_the_same_batch() -> None:
+    with Fake() as fake:
+        fake.refused.extend([{b"b", b"c"}, {b"c"}])
+        with Client([fake.address]) as kv:
+            made = kv.batch({"a": "1", "b": "2", "c": None}, atomic=True)
+        assert all(isinstance(one, Receipt) for one in made.values())
+        sent = [[item.key for item in batch.items] for batch in fake.batches]
+        assert sent == [[b"a", b"b", b"c"], [b"b", b"c"], [b"c"]]
+        tries = [batch.attempt for batch in fake.batches]
+        assert len({one.request_id for one in tries}) == 1
+        assert tries[1].lower_ns == tries[0].upper_ns
+        assert all(batch.atomic for batch in fake.batches)
+
+
+def test_of_a_batch_that_fails_in_part_the_rest_is_told() -> None:
+    with Fake() as fake:
+        fake.refused.extend([{b"b"}] * 9)
+        with Client([fake.address], attempts=2) as kv:
+            made = kv.batch({"a": "1", "b": "2"}, atomic=True)
+        failed = made["b"]
+        assert isinstance(made["a"], Receipt)
+        assert isinstance(failed, QuorumNotReached)
+        assert failed.applied is Applied.UNKNOWN

@@ -1,5 +1,7 @@
 //! A server that does what its script says: enough of the protocol to test the client against.
 
+#[path = "batches.rs"]
+mod batches;
 #[path = "hints.rs"]
 mod hints;
 #[path = "scans.rs"]
@@ -31,6 +33,8 @@ pub(crate) enum Act {
     Serve,
     /// Answer with an error.
     Refuse(&'static str, Applied),
+    /// Of a batch, make the first so many writes, and answer the others with an error.
+    Part(usize, &'static str, Applied),
     /// Never answer.
     Swallow,
     /// End the stream, or the call, without an answer.
@@ -48,6 +52,7 @@ struct State {
     asked: Vec<v1::GetOutcomeRequest>,
     timeouts: Vec<u32>,
     messages: usize,
+    batches: Vec<Vec<Bytes>>,
     flushes: usize,
     compactions: usize,
     hints_dropped: Vec<String>,
@@ -183,11 +188,13 @@ impl Fake {
             Op::Cas(cas) => &cas.header,
             Op::GetOutcome(ask) => &ask.header,
             Op::Increment(add) => &add.header,
+            Op::Batch(batch) => &batch.header,
         };
         state.timeouts.push(header.as_ref().map_or(0, |header| header.timeout_ms));
         if let Op::Put(v1::PutRequest { attempt: Some(attempt), .. })
         | Op::Delete(v1::DeleteRequest { attempt: Some(attempt), .. })
         | Op::Increment(v1::IncrementRequest { attempt: Some(attempt), .. })
+        | Op::Batch(v1::BatchRequest { attempt: Some(attempt), .. })
         | Op::Cas(v1::CasRequest { attempt: Some(attempt), .. }) = &op
         {
             state.attempts.push(attempt.clone());
@@ -195,8 +202,10 @@ impl Fake {
         if state.silent {
             return Ok(None);
         }
+        let mut part = None;
         match state.script.pop_front().unwrap_or(Act::Serve) {
             Act::Serve => {}
+            Act::Part(made, code, applied) => part = Some((made, code, applied)),
             Act::Swallow => return Ok(None),
             Act::Break => return Err(Status::unavailable("shutting down")),
             Act::Refuse(code, applied) => return Ok(Some(refusal(code, applied))),
@@ -221,6 +230,7 @@ impl Fake {
                 Body::Delete(v1::DeleteResponse { receipt, ..Default::default() })
             }
             Op::Cas(cas) => Body::Cas(self.compare(&mut state, cas)),
+            Op::Batch(batch) => Body::Batch(self.batch(&mut state, batch, part)),
             Op::Increment(v1::IncrementRequest { by: value, .. }) => {
                 let receipt = self.receipt(0);
                 Body::Increment(v1::IncrementResponse { value, receipt, ..Default::default() })
@@ -234,33 +244,6 @@ impl Fake {
                 Body::GetOutcome(v1::GetOutcomeResponse { fate, stamp, receipt })
             }
         }))
-    }
-
-    fn compare(&self, state: &mut State, cas: v1::CasRequest) -> v1::CasResponse {
-        use v1::cas_request::Expect;
-        let found = state.data.get(&cas.key).cloned();
-        let as_expected = match (cas.expect.unwrap(), &found) {
-            (Expect::Absent(_), found) => found.is_none(),
-            (Expect::ValueIs(value), Some((found, _))) => value == *found,
-            (Expect::StampIs(bytes), Some((_, stamp))) => bytes == stamp_bytes(*stamp),
-            (_, None) => false,
-        };
-        if !as_expected {
-            let current = found.map(|(value, stamp)| v1::cas_response::Version {
-                value,
-                stamp: stamp_bytes(stamp),
-                expires_ns: None,
-            });
-            return v1::CasResponse { applied: false, receipt: self.receipt(0), current };
-        }
-        state.stamped += 1;
-        let stamp = state.stamped;
-        match cas.value {
-            Some(value) => state.data.insert(cas.key, (value, stamp)),
-            None => state.data.remove(&cas.key),
-        };
-        state.made.insert(cas.attempt.unwrap().request_id, stamp);
-        v1::CasResponse { applied: true, receipt: self.receipt(stamp), current: None }
     }
 
     fn receipt(&self, counter: u64) -> Option<v1::Receipt> {
@@ -349,6 +332,10 @@ impl v1::kv_server::Kv for Fake {
 
     async fn cas(&self, r: Request<v1::CasRequest>) -> Result<Response<v1::CasResponse>, Status> {
         answered!(self, r, Cas)
+    }
+
+    async fn batch(&self, r: Request<v1::BatchRequest>) -> Told<v1::BatchResponse> {
+        answered!(self, r, Batch)
     }
 
     async fn increment(&self, r: Request<v1::IncrementRequest>) -> Told<v1::IncrementResponse> {

@@ -142,13 +142,18 @@ impl Hot {
 
 /// The key that a request is about, whether it writes, and its bytes.
 fn about(body: &ClientBody) -> Option<(&Key, bool, usize)> {
+    if let ClientBody::Batch(batch) = body {
+        // One operation, of one unit: told under its first key.
+        let first = batch.items.first()?;
+        return Some((&first.key, true, batch.bytes()));
+    }
     let (key, is_write) = match body {
         ClientBody::Get(get) => (&get.key, false),
         ClientBody::Put(put) => (&put.key, true),
         ClientBody::Cas(cas) => (&cas.key, true),
         ClientBody::Increment(increment) => (&increment.key, true),
         ClientBody::Outcome(ask) => (&ask.key, false),
-        ClientBody::Scan(_) | ClientBody::Watch(_) => return None,
+        ClientBody::Scan(_) | ClientBody::Watch(_) | ClientBody::Batch(_) => return None,
     };
     Some((key, is_write, body.bytes()))
 }

@@ -7,6 +7,26 @@ use crate::types::{Key, Record, TableId, Unit};
 use crate::watch::Recent;
 
 impl Disk {
+    /// Each as by itself, but that one which is late keeps all out.
+    fn together(&mut self, unit: Unit, table: TableId, items: Vec<(Key, Record)>) -> DiskAnswer {
+        let late =
+            items.iter().find_map(|(key, record)| self.late(&(unit, table, key.clone()), record));
+        if let Some(late) = late {
+            return late;
+        }
+        let mut outcome = WriteOutcome::Stored;
+        for (key, record) in items {
+            let request = DiskRequest::Write { unit, table, key, record };
+            if let DiskAnswer::Written(WriteOutcome::Superseded(by)) = self.answer(request) {
+                outcome = match outcome {
+                    WriteOutcome::Superseded(other) => WriteOutcome::Superseded(other.max(by)),
+                    WriteOutcome::Stored => WriteOutcome::Superseded(by),
+                };
+            }
+        }
+        DiskAnswer::Written(outcome)
+    }
+
     /// Carries out a request.
     pub(super) fn answer(&mut self, request: DiskRequest) -> DiskAnswer {
         match request {
@@ -28,6 +48,7 @@ impl Disk {
                     })
                 })
             }
+            DiskRequest::WriteTogether { unit, table, items } => self.together(unit, table, items),
             DiskRequest::Read { unit, table, key, durable: _ } => {
                 DiskAnswer::Read(self.data.get(&(unit, table, key)).cloned())
             }

@@ -79,7 +79,7 @@ impl Host {
     fn waits_for_sync(&self, request: &DiskRequest) -> bool {
         let Some(synced) = &self.synced else { return false };
         match request {
-            DiskRequest::Write { .. } => true,
+            DiskRequest::Write { .. } | DiskRequest::WriteTogether { .. } => true,
             DiskRequest::Read { unit, table, key, durable } => {
                 let slot = (*unit, *table, key.clone());
                 *durable && self.disk.data.get(&slot) != synced.get(&slot)
@@ -113,7 +113,10 @@ impl Host {
 fn is_write(request: &DiskRequest) -> bool {
     match request {
         DiskRequest::Causal(ask) => matches!(ask.task, CausalTask::Merge(_)),
-        request => matches!(request, DiskRequest::Write { .. } | DiskRequest::Register(_)),
+        DiskRequest::Write { .. }
+        | DiskRequest::WriteTogether { .. }
+        | DiskRequest::Register(_) => true,
+        _ => false,
     }
 }
 

@@ -74,6 +74,7 @@ fn late(bench: &mut Bench, unit: Unit, stamp: Stamp, fresh: bool) -> WriteAsk {
         table: state.tables[0].id,
         key: Key::new("k").unwrap(),
         record: Record { stamp, expiry: None, value: Value::new("late").ok() },
+        rest: Vec::new(),
         fresh,
         hint_for: None,
         remaining: Duration::from_secs(1),

@@ -2,6 +2,7 @@
 //! nobody thought of; a bug it finds becomes a test here.
 
 mod answers;
+mod batch;
 mod bench;
 mod birth;
 mod causal;

@@ -23,7 +23,7 @@ fn change(id: u128, change: TableChange) -> AdminRequest {
     AdminRequest::Table(Box::new(TableRequest::Change { id: RequestId(id), change }))
 }
 
-fn create(text: &str, kind: TableKind) -> AdminRequest {
+pub(super) fn create(text: &str, kind: TableKind) -> AdminRequest {
     let spec = TableSpec {
         name: name(text),
         kind,

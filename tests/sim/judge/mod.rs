@@ -12,6 +12,7 @@ mod planted;
 mod schema;
 mod shares;
 mod stamps;
+mod together;
 
 use core::fmt;
 
@@ -26,6 +27,7 @@ pub(crate) use planted::TESTS;
 pub(crate) use schema::Schema;
 pub(crate) use shares::{share_fault, taken_fault};
 pub(crate) use stamps::Stamps;
+pub(crate) use together::{crash_fault, end_fault};
 
 /// The checkers, by the promise they guard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -58,6 +60,8 @@ pub(crate) enum Checker {
     Answers,
     /// A stream of a scan shows each key once, in order.
     Scan,
+    /// Batches are whole, or nowhere.
+    Together,
     /// Receipts say what they rest on.
     Receipt,
     /// Nobody takes the room of others: a client's share is bounded, and whoever has nothing in flight
@@ -87,7 +91,7 @@ pub(crate) enum Checker {
 
 impl Checker {
     /// Every checker.
-    pub(crate) const ALL: [Checker; 26] = [
+    pub(crate) const ALL: [Checker; 27] = [
         Checker::Register,
         Checker::Monotonic,
         Checker::Causal,
@@ -102,6 +106,7 @@ impl Checker {
         Checker::Deadline,
         Checker::Answers,
         Checker::Scan,
+        Checker::Together,
         Checker::Receipt,
         Checker::Shares,
         Checker::Convergence,
@@ -133,6 +138,7 @@ impl Checker {
             Checker::Deadline => "deadline",
             Checker::Answers => "answers",
             Checker::Scan => "scan",
+            Checker::Together => "together",
             Checker::Receipt => "receipt",
             Checker::Shares => "shares",
             Checker::Convergence => "convergence",

@@ -13,7 +13,7 @@ use roundtable::types::{
 
 use super::{
     Answers, Asked, Births, Durability, Floors, Monotonic, Moves, Owned, Schema, Stamps,
-    lost_fault, receipt_fault, relief_fault, share_fault, taken_fault,
+    crash_fault, end_fault, lost_fault, receipt_fault, relief_fault, share_fault, taken_fault,
 };
 
 /// A test of a checker.
@@ -33,6 +33,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("a_step_of_a_move_that_was_not_due_is_found", moves),
     ("a_floor_that_not_all_have_agreed_on_is_found", floors),
     ("a_member_that_lives_and_is_replaced_is_found", relieved),
+    ("a_part_of_a_batch_is_found", together),
     ("a_table_that_is_denied_or_outlives_its_end_is_found", schema),
 ];
 
@@ -44,6 +45,27 @@ fn passes(what: &str, verdict: Result<(), String>) -> Result<(), String> {
 
 fn found(what: &str, verdict: Result<(), String>) -> Result<(), String> {
     if verdict.is_ok() { Err(format!("{what} should be found")) } else { Ok(()) }
+}
+
+fn together() -> Result<(), String> {
+    let at = |time| Stamp { time: WallTime(time), ..Stamp::ZERO };
+    let after = |held: &[Option<Stamp>]| crash_fault(at(5), held).unwrap_or(Ok(()));
+    passes("nothing of it", after(&[None, Some(at(3)), None]))?;
+    passes("all of it", after(&[Some(at(5)), Some(at(5)), Some(at(5))]))?;
+    passes("a key written over since", after(&[Some(at(5)), Some(at(9)), Some(at(5))]))?;
+    found("a key that is not there", after(&[Some(at(5)), None, Some(at(9))]))?;
+    found("a key as it was before", after(&[Some(at(5)), Some(at(4))]))?;
+    let end = |shown: &[(u64, Option<&str>)]| {
+        let own = |(time, value): &(u64, Option<&str>)| {
+            (at(*time), value.map(|text| text.as_bytes().to_vec()))
+        };
+        end_fault(b"b", &shown.iter().map(own).collect::<Vec<_>>()).unwrap_or(Ok(()))
+    };
+    passes("nothing of it", end(&[(3, Some("a")), (0, None)]))?;
+    passes("all of it", end(&[(5, Some("b")), (5, Some("b"))]))?;
+    passes("a key deleted since", end(&[(5, Some("b")), (6, None)]))?;
+    found("a key that was never written", end(&[(5, Some("b")), (0, None)]))?;
+    found("two stamps of one batch", end(&[(5, Some("b")), (6, Some("b"))]))
 }
 
 fn floors() -> Result<(), String> {
@@ -186,6 +208,14 @@ fn stamps() -> Result<(), String> {
     passes("an old version sent again", stamps.gave(one, &key, &version(5, 1, "a")))?;
     found("a stamp that goes back", stamps.gave(one, &key, &version(7, 1, "d")))?;
     found("one stamp for two versions", stamps.gave(one, &key, &version(9, 1, "e")))?;
+    let rest = |value| vec![(Key::new("other").expect("a key"), version(30, 1, value))];
+    let of_batch = |value| (key.clone(), version(30, 1, value));
+    let (first, other) = (of_batch("p"), rest("q"));
+    passes("a batch", stamps.together(one, (&first.0, &first.1), &other))?;
+    passes("a key of it", stamps.gave(one, &other[0].0, &other[0].1))?;
+    let another = rest("r");
+    found("two batches", stamps.together(one, (&first.0, &first.1), &another))?;
+    found("a key that is none of it", stamps.gave(one, &another[0].0, &another[0].1))?;
     found("a foreign stamp", stamps.gave(one, &key, &version(20, 2, "f")))?;
     let timed = |value| {
         let stamp = Stamp::of_client(WallTime(2), RequestId(7));

@@ -9,6 +9,8 @@ use xxhash_rust::xxh3::xxh3_64;
 #[derive(Debug, Default)]
 pub(crate) struct Stamps {
     seen: BTreeMap<Stamp, u64>,
+    /// What else a stamp was given to, in one batch.
+    also: BTreeMap<Stamp, Vec<u64>>,
     highest: BTreeMap<NodeId, Stamp>,
 }
 
@@ -27,7 +29,8 @@ impl Stamps {
             return Err(format!("node {node} gave {stamp}, which bears another's number"));
         }
         if let Some(before) = self.seen.get(&stamp) {
-            return if *before == content {
+            let of_batch = self.also.get(&stamp).is_some_and(|also| also.contains(&content));
+            return if *before == content || of_batch {
                 Ok(())
             } else {
                 Err(format!("node {node} gave {stamp} to two different versions"))
@@ -40,6 +43,29 @@ impl Stamps {
         }
         *highest = stamp;
         Ok(())
+    }
+}
+
+impl Stamps {
+    /// `node` has sent out, or written to its own disk, these fresh versions as one batch.
+    pub(crate) fn together(
+        &mut self,
+        node: NodeId,
+        first: (&Key, &Record),
+        rest: &[(Key, Record)],
+    ) -> Result<(), String> {
+        self.gave(node, first.0, first.1)?;
+        if rest.is_empty() {
+            return Ok(());
+        }
+        let stamp = first.1.stamp;
+        let contents: Vec<u64> = rest.iter().map(|(key, record)| content(key, record)).collect();
+        if rest.iter().any(|(_, record)| record.stamp != stamp) {
+            return Err(format!("node {node} gave a batch at {stamp} other stamps too"));
+        }
+        let known = self.also.entry(stamp).or_insert_with(|| contents.clone());
+        let one = *known == contents;
+        one.then_some(()).ok_or(format!("node {node} gave {stamp} to two different batches"))
     }
 }
 

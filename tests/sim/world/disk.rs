@@ -23,6 +23,7 @@ impl World {
             [10, host as u64, token.0],
             format_args!("n{} disk {} <- {request:?}", host + 1, token.0),
         );
+        self.note_batches(host, &request);
         let latency = exponential(&mut self.rng, self.plan.disk.latency / 8);
         let (now, life) = (self.now, self.hosts[host].life);
         let Some(running) = &mut self.hosts[host].running else { return };

@@ -198,7 +198,8 @@ impl World {
         let causal = self.read_causal_back(wait);
         let register = self.read_register_back(wait);
         let counters = self.read_counters_back(wait);
-        self.liveness.read_by = self.now + causal.max(register).max(counters);
+        let batches = self.read_batches_back(wait);
+        self.liveness.read_by = self.now + causal.max(register).max(counters).max(batches);
         if self.liveness.scripts == 0 {
             self.stage = Stage::Over;
         }

@@ -55,6 +55,7 @@ impl World {
             let damage = restored.damage.join("; ");
             return self.find(Checker::Recovery, format_args!("n{}: {damage}", host + 1));
         }
+        self.judge_recovered(host, &replica);
         self.boot(host, replica, restored);
     }
 
@@ -173,7 +174,8 @@ impl World {
                 if let PeerMessage::Write(ask) = &message
                     && ask.fresh
                 {
-                    let verdict = self.stamps.gave(member(host), &ask.key, &ask.record);
+                    let first = (&ask.key, &ask.record);
+                    let verdict = self.stamps.together(member(host), first, &ask.rest);
                     self.judge(Checker::Stamps, verdict);
                 }
                 self.judge_move(host, to, &message);
@@ -187,6 +189,13 @@ impl World {
                     && record.stamp.node == member(host)
                 {
                     let verdict = self.stamps.gave(member(host), key, record);
+                    self.judge(Checker::Stamps, verdict);
+                }
+                if let DiskRequest::WriteTogether { items, .. } = &request
+                    && let Some(((key, record), rest)) = items.split_first()
+                    && record.stamp.node == member(host)
+                {
+                    let verdict = self.stamps.together(member(host), (key, record), rest);
                     self.judge(Checker::Stamps, verdict);
                 }
                 // A coordinator that stands in for an owner itself may ask the others later.

@@ -2,6 +2,7 @@
 //! time that jumps to whatever happens next. It interprets the same effects as the real driver.
 
 mod aim;
+mod batch;
 mod causal;
 mod counter;
 mod disk;
@@ -44,6 +45,7 @@ use crate::plan::{Fault, MS, OPERATIONS_MIN, Plan, SECOND};
 use crate::totals::Totals;
 use crate::trace::{Detail, Trace};
 
+pub(crate) use batch::BatchPlan;
 pub(crate) use causal::CausalPlan;
 pub(crate) use counter::{CounterPlan, Tallies};
 pub(crate) use flood::FloodPlan;
@@ -96,6 +98,11 @@ pub(crate) enum Happening {
     CausalTry { client: usize },
     CausalTimeout { client: usize, serial: u64 },
     CausalBack { host: usize, index: usize },
+    MakeBatches,
+    BatchThink { client: usize },
+    BatchTry { client: usize },
+    BatchTimeout { client: usize, serial: u64 },
+    BatchBack { host: usize, place: usize },
     MakeCounters(Tallies),
     CounterThink { client: usize },
     CounterTry { client: usize },
@@ -176,6 +183,7 @@ pub(crate) struct World {
     homes: sloppy::Homes,
     causal: causal::CausalUse,
     counters: counter::CounterUse,
+    batches: batch::BatchUse,
     register: register::RegisterUse,
     walks: walk::WalkUse,
     topology: topology::TopologyUse,
@@ -238,6 +246,7 @@ impl World {
             homes: sloppy::Homes::new(),
             causal: causal::CausalUse::new(seed, plan.causal),
             counters: counter::CounterUse::new(seed, plan.counters),
+            batches: batch::BatchUse::new(seed, plan.batches),
             register: register::RegisterUse::new(seed, plan.register),
             walks: walk::WalkUse::new(seed, plan.walks),
             topology: topology::TopologyUse::new(seed, plan.topology),
@@ -271,6 +280,7 @@ impl World {
         self.schedule_schema();
         self.schedule_causal();
         self.schedule_counters();
+        self.schedule_batches();
         self.schedule_register();
         self.schedule_walks();
         self.schedule_floods();
@@ -327,6 +337,11 @@ impl World {
             Happening::CausalTry { client } => self.causal_try(client),
             Happening::CausalTimeout { client, serial } => self.causal_timeout(client, serial),
             Happening::CausalBack { host, index } => self.causal_back(host, index),
+            Happening::MakeBatches => self.make_batches(),
+            Happening::BatchThink { client } => self.batch_think(client),
+            Happening::BatchTry { client } => self.batch_try(client),
+            Happening::BatchTimeout { client, serial } => self.batch_timeout(client, serial),
+            Happening::BatchBack { host, place } => self.batch_back(host, place),
             Happening::MakeCounters(of) => self.make_counters(of),
             Happening::CounterThink { client } => self.counter_think(client),
             Happening::CounterTry { client } => self.counter_try(client),
@@ -347,6 +362,12 @@ impl World {
             Happening::WalkPage { walker, serial, result } => {
                 self.walk_page(walker, serial, &result);
             }
+            rare => self.happen_rarely(rare),
+        }
+    }
+
+    fn happen_rarely(&mut self, happening: Happening) {
+        match happening {
             Happening::AlwaysSloppy => self.make_always_sloppy(),
             Happening::Flood => self.flood(),
             Happening::Stall => self.stall(),
@@ -357,6 +378,7 @@ impl World {
             Happening::Verify => self.verify(),
             Happening::ComeHome { since } => self.come_home(since),
             Happening::Settled => self.settled(),
+            _ => unreachable!("it happens often"),
         }
     }
 
@@ -381,6 +403,9 @@ impl World {
         }
         if self.findings.is_empty() {
             self.judge_counters();
+        }
+        if self.findings.is_empty() {
+            self.judge_batches();
         }
         self.totals.virtual_ms = self.now / MS;
         self.totals.steps = self.trace.steps();

@@ -42,6 +42,12 @@ pub(crate) enum Asked {
     Causal { client: usize, serial: u64 },
     /// A read of the causal table at the end.
     CausalBack { op: OpIndex },
+    /// The creation of the table of batches.
+    BatchTable,
+    /// A try of a client of batches.
+    Batch { client: usize, serial: u64 },
+    /// A read of a key of batches at the end.
+    BatchBack { key: Key, op: OpIndex },
     /// The creation of a table of counters.
     CounterTable(super::Tallies),
     /// A try of a client of counters.
@@ -237,6 +243,9 @@ impl World {
             Asked::CausalTable => self.causal_table_answered(result),
             Asked::Causal { client, serial } => self.causal_answered(client, serial, result),
             Asked::CausalBack { op } => self.causal_read_back(op, result),
+            Asked::BatchTable => self.batch_table_answered(result),
+            Asked::Batch { client, serial } => self.batch_answered(client, serial, result),
+            Asked::BatchBack { key, op } => self.batch_read_back(key, op, result),
             Asked::CounterTable(of) => self.counter_table_answered(of, result),
             Asked::Counter { client, serial } => self.counter_answered(client, serial, result),
             Asked::CounterBack { of, op } => self.counter_read_back(of, op, result),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import timedelta
 from time import monotonic
 from types import TracebackType
@@ -15,7 +15,9 @@ import grpc.aio
 from . import _channel as channel
 from . import _operations as operations
 from ._attempts import new_id
+from ._batch import Batch
 from ._core import AskTime, Cancel, Core, Options, Sleep, Start, Step, Steps, Wait, no_turn
+from ._errors import RoundtableError
 from ._operations import Common, Operation
 from ._scan import Scan
 from ._tables import AsyncTables
@@ -27,6 +29,7 @@ from ._types import (
     Incremented,
     Outcome,
     Quorum,
+    Receipt,
     Siblings,
     Stamp,
     WriteId,
@@ -173,6 +176,25 @@ class AsyncClient:
             named=operations.name_of(named, again),
         )
         return await self._run(operation, timeout)
+
+    async def batch(
+        self,
+        writes: Mapping[Data, Data | None],
+        *,
+        table: str = "",
+        w: Quorum | None = None,
+        ttl: float | timedelta | None = None,
+        atomic: bool = False,
+        timeout: float | None = None,
+        trace_id: bytes = b"",
+    ) -> dict[Data, Receipt | RoundtableError]:
+        """As :meth:`Client.batch`."""
+        batch = Batch(writes, Common(table, trace_id), w=w, ttl=ttl, atomic=atomic)
+        try:
+            await self._run(batch.operation, timeout)
+        except RoundtableError as error:
+            return batch.outcomes(error)
+        return batch.outcomes(None)
 
     async def increment(
         self,

@@ -104,6 +104,7 @@ CODES: dict[str, type[RoundtableError]] = {
     "KEY_EMPTY": InvalidArgument,
     "KEY_TOO_LARGE": InvalidArgument,
     "VALUE_TOO_LARGE": InvalidArgument,
+    "BATCH_TOO_LARGE": InvalidArgument,
     "QUORUM_INVALID": InvalidArgument,
     "SLOPPY_NOT_ALLOWED": InvalidArgument,
     "TABLE_UNKNOWN": InvalidArgument,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from types import TracebackType
 from typing import Any, TypeVar
@@ -14,7 +14,9 @@ import grpc
 from . import _channel as channel
 from . import _operations as operations
 from ._attempts import new_id
+from ._batch import Batch
 from ._core import AskTime, Cancel, Core, Options, Sleep, Start, Step, Steps, Wait, no_turn
+from ._errors import RoundtableError
 from ._operations import Common, Operation
 from ._scan import Scan
 from ._tables import Tables
@@ -26,6 +28,7 @@ from ._types import (
     Incremented,
     Outcome,
     Quorum,
+    Receipt,
     Siblings,
     Stamp,
     WriteId,
@@ -186,6 +189,29 @@ class Client:
             named=operations.name_of(named, again),
         )
         return self._run(operation, timeout)
+
+    def batch(
+        self,
+        writes: Mapping[Data, Data | None],
+        *,
+        table: str = "",
+        w: Quorum | None = None,
+        ttl: float | timedelta | None = None,
+        atomic: bool = False,
+        timeout: float | None = None,
+        trace_id: bytes = b"",
+    ) -> dict[Data, Receipt | RoundtableError]:
+        """Writes many keys in one request: each its value, or deleted where that is ``None``; what came of
+        each is a receipt or an error, in the same order. With ``atomic`` the writes whose keys are of one
+        partition are made together or not at all, and share their outcome: keys with the same ``{tag}``
+        always are (lww tables only). At most 256 writes and 4 MiB: more is ``BATCH_TOO_LARGE``, and
+        nothing is sent."""
+        batch = Batch(writes, Common(table, trace_id), w=w, ttl=ttl, atomic=atomic)
+        try:
+            self._run(batch.operation, timeout)
+        except RoundtableError as error:
+            return batch.outcomes(error)
+        return batch.outcomes(None)
 
     def increment(
         self,

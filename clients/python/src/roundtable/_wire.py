@@ -180,7 +180,7 @@ def error(failed: grpc.RpcError, *, write: bool) -> RoundtableError:
     """What a failed call means; ``write`` says whether it may have had an effect."""
     detail = _detail(failed)
     if detail is not None:
-        return _from_detail(detail, write=write)
+        return from_detail(detail, write=write)
     code, text = failed.code(), failed.details() or ""
     lost = Applied.UNKNOWN if write else Applied.NO
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
@@ -237,7 +237,7 @@ def _detail(failed: grpc.RpcError) -> pb.ErrorDetail | None:
     return None
 
 
-def _from_detail(detail: pb.ErrorDetail, *, write: bool) -> RoundtableError:
+def from_detail(detail: pb.ErrorDetail, *, write: bool) -> RoundtableError:
     told = coded(detail.code, detail.message, retryable=detail.retryable)
     if write:
         told.applied = _APPLIED.get(detail.applied, Applied.UNKNOWN)

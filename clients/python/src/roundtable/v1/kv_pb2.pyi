@@ -215,6 +215,44 @@ class DeleteResponse(_message.Message):
     total_ns: int
     def __init__(self, receipt: _Optional[_Union[Receipt, _Mapping]] = ..., context: _Optional[bytes] = ..., sibling_count: _Optional[int] = ..., trace: _Optional[_Iterable[_Union[TraceStep, _Mapping]]] = ..., total_ns: _Optional[int] = ...) -> None: ...
 
+class BatchRequest(_message.Message):
+    __slots__ = ("header", "items", "w", "attempt", "atomic")
+    class Item(_message.Message):
+        __slots__ = ("key", "value", "ttl_ms")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        TTL_MS_FIELD_NUMBER: _ClassVar[int]
+        key: bytes
+        value: bytes
+        ttl_ms: int
+        def __init__(self, key: _Optional[bytes] = ..., value: _Optional[bytes] = ..., ttl_ms: _Optional[int] = ...) -> None: ...
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    ITEMS_FIELD_NUMBER: _ClassVar[int]
+    W_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    ATOMIC_FIELD_NUMBER: _ClassVar[int]
+    header: RequestHeader
+    items: _containers.RepeatedCompositeFieldContainer[BatchRequest.Item]
+    w: Quorum
+    attempt: Attempt
+    atomic: bool
+    def __init__(self, header: _Optional[_Union[RequestHeader, _Mapping]] = ..., items: _Optional[_Iterable[_Union[BatchRequest.Item, _Mapping]]] = ..., w: _Optional[_Union[Quorum, _Mapping]] = ..., attempt: _Optional[_Union[Attempt, _Mapping]] = ..., atomic: bool = ...) -> None: ...
+
+class BatchResponse(_message.Message):
+    __slots__ = ("outcomes",)
+    class Outcome(_message.Message):
+        __slots__ = ("receipt", "error", "group")
+        RECEIPT_FIELD_NUMBER: _ClassVar[int]
+        ERROR_FIELD_NUMBER: _ClassVar[int]
+        GROUP_FIELD_NUMBER: _ClassVar[int]
+        receipt: Receipt
+        error: ErrorDetail
+        group: int
+        def __init__(self, receipt: _Optional[_Union[Receipt, _Mapping]] = ..., error: _Optional[_Union[ErrorDetail, _Mapping]] = ..., group: _Optional[int] = ...) -> None: ...
+    OUTCOMES_FIELD_NUMBER: _ClassVar[int]
+    outcomes: _containers.RepeatedCompositeFieldContainer[BatchResponse.Outcome]
+    def __init__(self, outcomes: _Optional[_Iterable[_Union[BatchResponse.Outcome, _Mapping]]] = ...) -> None: ...
+
 class CasRequest(_message.Message):
     __slots__ = ("header", "key", "absent", "value_is", "stamp_is", "value", "ttl_ms", "attempt")
     HEADER_FIELD_NUMBER: _ClassVar[int]
@@ -457,7 +495,7 @@ class Receipt(_message.Message):
 class SessionRequest(_message.Message):
     __slots__ = ("ops",)
     class Op(_message.Message):
-        __slots__ = ("id", "get", "put", "delete", "cas", "get_outcome", "increment")
+        __slots__ = ("id", "get", "put", "delete", "cas", "get_outcome", "increment", "batch")
         ID_FIELD_NUMBER: _ClassVar[int]
         GET_FIELD_NUMBER: _ClassVar[int]
         PUT_FIELD_NUMBER: _ClassVar[int]
@@ -465,6 +503,7 @@ class SessionRequest(_message.Message):
         CAS_FIELD_NUMBER: _ClassVar[int]
         GET_OUTCOME_FIELD_NUMBER: _ClassVar[int]
         INCREMENT_FIELD_NUMBER: _ClassVar[int]
+        BATCH_FIELD_NUMBER: _ClassVar[int]
         id: int
         get: GetRequest
         put: PutRequest
@@ -472,7 +511,8 @@ class SessionRequest(_message.Message):
         cas: CasRequest
         get_outcome: GetOutcomeRequest
         increment: IncrementRequest
-        def __init__(self, id: _Optional[int] = ..., get: _Optional[_Union[GetRequest, _Mapping]] = ..., put: _Optional[_Union[PutRequest, _Mapping]] = ..., delete: _Optional[_Union[DeleteRequest, _Mapping]] = ..., cas: _Optional[_Union[CasRequest, _Mapping]] = ..., get_outcome: _Optional[_Union[GetOutcomeRequest, _Mapping]] = ..., increment: _Optional[_Union[IncrementRequest, _Mapping]] = ...) -> None: ...
+        batch: BatchRequest
+        def __init__(self, id: _Optional[int] = ..., get: _Optional[_Union[GetRequest, _Mapping]] = ..., put: _Optional[_Union[PutRequest, _Mapping]] = ..., delete: _Optional[_Union[DeleteRequest, _Mapping]] = ..., cas: _Optional[_Union[CasRequest, _Mapping]] = ..., get_outcome: _Optional[_Union[GetOutcomeRequest, _Mapping]] = ..., increment: _Optional[_Union[IncrementRequest, _Mapping]] = ..., batch: _Optional[_Union[BatchRequest, _Mapping]] = ...) -> None: ...
     OPS_FIELD_NUMBER: _ClassVar[int]
     ops: _containers.RepeatedCompositeFieldContainer[SessionRequest.Op]
     def __init__(self, ops: _Optional[_Iterable[_Union[SessionRequest.Op, _Mapping]]] = ...) -> None: ...
@@ -480,7 +520,7 @@ class SessionRequest(_message.Message):
 class SessionResponse(_message.Message):
     __slots__ = ("answers",)
     class Answer(_message.Message):
-        __slots__ = ("id", "get", "put", "delete", "error", "cas", "get_outcome", "increment")
+        __slots__ = ("id", "get", "put", "delete", "error", "cas", "get_outcome", "increment", "batch")
         ID_FIELD_NUMBER: _ClassVar[int]
         GET_FIELD_NUMBER: _ClassVar[int]
         PUT_FIELD_NUMBER: _ClassVar[int]
@@ -489,6 +529,7 @@ class SessionResponse(_message.Message):
         CAS_FIELD_NUMBER: _ClassVar[int]
         GET_OUTCOME_FIELD_NUMBER: _ClassVar[int]
         INCREMENT_FIELD_NUMBER: _ClassVar[int]
+        BATCH_FIELD_NUMBER: _ClassVar[int]
         id: int
         get: GetResponse
         put: PutResponse
@@ -497,7 +538,8 @@ class SessionResponse(_message.Message):
         cas: CasResponse
         get_outcome: GetOutcomeResponse
         increment: IncrementResponse
-        def __init__(self, id: _Optional[int] = ..., get: _Optional[_Union[GetResponse, _Mapping]] = ..., put: _Optional[_Union[PutResponse, _Mapping]] = ..., delete: _Optional[_Union[DeleteResponse, _Mapping]] = ..., error: _Optional[_Union[ErrorDetail, _Mapping]] = ..., cas: _Optional[_Union[CasResponse, _Mapping]] = ..., get_outcome: _Optional[_Union[GetOutcomeResponse, _Mapping]] = ..., increment: _Optional[_Union[IncrementResponse, _Mapping]] = ...) -> None: ...
+        batch: BatchResponse
+        def __init__(self, id: _Optional[int] = ..., get: _Optional[_Union[GetResponse, _Mapping]] = ..., put: _Optional[_Union[PutResponse, _Mapping]] = ..., delete: _Optional[_Union[DeleteResponse, _Mapping]] = ..., error: _Optional[_Union[ErrorDetail, _Mapping]] = ..., cas: _Optional[_Union[CasResponse, _Mapping]] = ..., get_outcome: _Optional[_Union[GetOutcomeResponse, _Mapping]] = ..., increment: _Optional[_Union[IncrementResponse, _Mapping]] = ..., batch: _Optional[_Union[BatchResponse, _Mapping]] = ...) -> None: ...
     ANSWERS_FIELD_NUMBER: _ClassVar[int]
     answers: _containers.RepeatedCompositeFieldContainer[SessionResponse.Answer]
     def __init__(self, answers: _Optional[_Iterable[_Union[SessionResponse.Answer, _Mapping]]] = ...) -> None: ...
