@@ -3,10 +3,11 @@
 
 use std::time::Duration;
 
-use roundtable::client::{Client, Context, TableKind, Written};
+use roundtable::client::{Client, Context, Quorum, TableKind, Written};
 
 use crate::fixture::clock::until;
 use crate::fixture::{Cluster, Plan};
+use crate::orchestrator;
 use crate::sloppy::{down, hints};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -106,4 +107,59 @@ async fn siblings_that_stand_ins_take_while_owners_are_down_all_come_home() {
         });
         assert_eq!(all.await, ["one", "three", "two"], "node {node}");
     }
+}
+
+/// All siblings that a node reads, once they are what they should be.
+async fn reads(cluster: &Cluster, node: usize, expected: &[&str]) {
+    let client = cluster.client_of(node);
+    until(&format!("node {node} reads {expected:?}"), PATIENCE, async || {
+        let (read, _) = values(&client, false).await?;
+        (read == expected).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_a_member_alone_holds_comes_home_with_it_when_its_place_is_taken() {
+    let plan = Plan::new().of(4).and_reserved(1).with("membership.down_after", "2s");
+    let mut cluster = plan.with("orchestrator.replace_after", "6s").start().await;
+    cluster.client().tables().create("carts").kind(TableKind::Causal).await.unwrap();
+    cluster.client().put("k", "before").table("carts").await.unwrap();
+    let (owners, others) = place(&cluster, "k").await;
+    let d = (0..4).find(|node| !owners.contains(node)).unwrap();
+    assert!(others.contains(&d), "{others:?}");
+    // The reserved one goes as well: it could stand in.
+    for node in [4].into_iter().chain(owners.iter().copied()) {
+        down(&mut cluster, node, d).await;
+    }
+    until("one stand-in takes a sloppy put", PATIENCE, async || {
+        let client = cluster.client_of(d);
+        client.put("k", "kept").table("carts").w(Quorum::Count(1)).sloppy().await.ok()
+    })
+    .await;
+    cluster.nodes[d].kill();
+    let others: Vec<usize> = (0..5).filter(|node| *node != d).collect();
+    others.iter().for_each(|node| cluster.nodes[*node].start());
+    for node in &others {
+        cluster.nodes[*node].ready().await;
+    }
+    let name = cluster.nodes[d].name.clone();
+    orchestrator::is(&cluster, "n5", "has taken its place", |node| {
+        node["role"] == "active" && node["replica_partitions"].as_u64() > Some(0)
+    })
+    .await;
+    cluster.kvctl(&["wait", "--for", "settled", "--timeout", "60s"]).await.succeeded();
+    reads(&cluster, owners[0], &["before"]).await;
+
+    // It comes back, owns nothing any more, and hands over what it has taken in others' place.
+    cluster.nodes[d].start();
+    orchestrator::is(&cluster, &name, "is back as a reserved member", |node| {
+        node["role"] == "reserved" && node["serving"] == true && node["replica_partitions"] == 0
+    })
+    .await;
+    for node in 0..5 {
+        reads(&cluster, node, &["before", "kept"]).await;
+    }
+    cluster.kvctl(&["wait", "--for", "no-hints", "--timeout", "30s"]).await.succeeded();
+    assert_eq!(hints(&cluster).await, []);
 }

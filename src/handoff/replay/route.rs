@@ -23,10 +23,13 @@ pub(super) fn route(target: NodeId, hint: &Hint, around: &Around<'_>) -> (Vec<No
     }
     let owners = around.state.writers(hint.unit);
     let up = |id: &NodeId| *id == around.me || (around.reachable)(*id);
-    if hint.custody && owners.contains(&target) && !up(&target) && (around.given_up)(target) {
-        return (in_its_place(owners, up, hint, around), true);
+    let lost = |id: &NodeId| !up(id) && (around.given_up)(*id);
+    let to = home(target, owners.clone(), up, hint, around);
+    if !to.is_empty() || !hint.custody || !owners.iter().any(lost) {
+        return (to, false);
     }
-    (home(target, owners, up, hint, around), false)
+    let instead = owners.contains(&target) && lost(&target);
+    (in_its_place(owners, up, hint, around), instead)
 }
 
 /// To whom it goes while its target is waited for.
@@ -51,10 +54,11 @@ fn home(
     if to.iter().all(up) { to } else { Vec::new() }
 }
 
-/// This node is to leave, and the target has not served for long. What counted in the target's place then goes to
-/// the other owners, if as many as a write needs are there: where they hold it, the write is what it would be had
-/// they answered, for reads, for whoever is filled, and for the target, should it ever come back. Of a unit that
-/// moves there are two sets: it waits.
+/// This node is to leave, and an owner has not served for long: the target, or, where that owns the unit no more, one
+/// of those to whom it would all go. What counted in the target's place then goes to the other owners, if as many as
+/// a write needs are there: where they hold it, the write is what it would be had they answered, for reads, for
+/// whoever is filled, and for the lost one, should it ever come back. Of a unit that moves there are two sets: it
+/// waits.
 fn in_its_place(
     owners: Vec<NodeId>,
     up: impl Fn(&NodeId) -> bool,

@@ -413,21 +413,6 @@ impl World {
         }
     }
 
-    /// Whether all is moved, and who leaves keeps what has counted in the place of a member whose disk is lost and
-    /// which answers, but never serves: the plan's end waits for it, and people are told so
-    /// (`TopologyReply::custody`).
-    fn keeps_for_the_lost(&self, state: &ClusterState) -> bool {
-        let queued = state.topology.plan.as_ref().is_some_and(|plan| !plan.queue.is_empty());
-        let moves = queued || state.classes.iter().any(|class| !class.moves.is_empty());
-        let keeps = |id: NodeId| {
-            let view = self.hosts[machine(id)].view.as_ref();
-            view.is_some_and(|view| view.hints.held.custody > 0)
-        };
-        let leaving = state.members.iter().filter(|member| member.role == Role::Leaving);
-        let lost = self.hosts.iter().any(|host| host.doomed.is_some());
-        !moves && lost && leaving.map(|member| member.id).any(keeps)
-    }
-
     /// Whether the members still change. A plan that does not come to its end is a finding.
     pub(super) fn is_moving(&mut self, since: u64) -> bool {
         if !self.members_change() {
@@ -444,7 +429,7 @@ impl World {
             self.undo_own_rot();
         }
         if self.now > since + ENDS_WITHIN {
-            if self.holds_up_plans() || self.keeps_for_the_lost(&state) {
+            if self.holds_up_plans() {
                 return false;
             }
             let text = format_args!("a plan does not end: {:?}", state.topology.plan);
