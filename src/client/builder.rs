@@ -20,6 +20,9 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 const ATTEMPTS_MAX: u32 = 4;
 const RETRY_BURST: u16 = 64;
 const RETRY_PERCENT: u8 = 20;
+/// Reads that may be asked of a second node at once, before their share counts.
+const HEDGE_BURST: u16 = 16;
+const HEDGE_PERCENT: u8 = 5;
 
 /// Configures a [`Client`].
 #[derive(Clone, Debug)]
@@ -29,6 +32,7 @@ pub struct ClientBuilder {
     attempts_max: u32,
     retry_burst: u16,
     retry_percent: u8,
+    hedge_percent: u8,
     lane: Lane,
     follow_ring: bool,
 }
@@ -41,6 +45,7 @@ impl Default for ClientBuilder {
             attempts_max: ATTEMPTS_MAX,
             retry_burst: RETRY_BURST,
             retry_percent: RETRY_PERCENT,
+            hedge_percent: HEDGE_PERCENT,
             lane: Lane::default(),
             follow_ring: true,
         }
@@ -73,6 +78,13 @@ impl ClientBuilder {
     pub fn retry_budget(mut self, burst: u16, percent: u8) -> Self {
         self.retry_burst = burst;
         self.retry_percent = percent;
+        self
+    }
+
+    /// Sets how many of the reads, in percent, may be asked of a second node when the first takes longer
+    /// than answers usually do: 16 at once, and so many in the long run. The default is 5; 0 asks no second node.
+    pub fn hedge(mut self, percent: u8) -> Self {
+        self.hedge_percent = percent.min(100);
         self
     }
 
@@ -118,6 +130,10 @@ impl ClientBuilder {
             server_time: ServerTime::default(),
             learning_time: Mutex::default(),
             budget: Budget::new(self.retry_burst, self.retry_percent),
+            hedges: Budget::new(
+                if self.hedge_percent == 0 { 0 } else { HEDGE_BURST },
+                self.hedge_percent,
+            ),
             reads: Patience::default(),
             writes: Patience::default(),
             timeout: self.timeout,

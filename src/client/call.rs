@@ -36,6 +36,8 @@ pub(crate) struct Core {
     pub(crate) server_time: ServerTime,
     pub(crate) learning_time: Mutex<()>,
     pub(crate) budget: Budget,
+    /// For reads that are asked of a second node too.
+    pub(crate) hedges: Budget,
     /// With reads of a key.
     pub(crate) reads: Patience,
     /// With writes of a key.
@@ -55,6 +57,8 @@ pub struct Counts {
     pub requests: u64,
     /// Attempts at them: above the requests by those that were tried again.
     pub attempts: u64,
+    /// Attempts, of reads, for which a second node was asked because the first took long.
+    pub hedges: u64,
 }
 
 /// The same, as it is counted.
@@ -62,13 +66,14 @@ pub struct Counts {
 pub(crate) struct Counters {
     requests: AtomicU64,
     attempts: AtomicU64,
+    pub(super) hedges: AtomicU64,
 }
 
 impl Counters {
     pub(crate) fn read(&self) -> Counts {
-        let [requests, attempts] =
-            [&self.requests, &self.attempts].map(|counter| counter.load(Ordering::Relaxed));
-        Counts { requests, attempts }
+        let [requests, attempts, hedges] = [&self.requests, &self.attempts, &self.hedges]
+            .map(|counter| counter.load(Ordering::Relaxed));
+        Counts { requests, attempts, hedges }
     }
 }
 
@@ -272,20 +277,18 @@ impl Core {
         let patient = final_one || self.pool.len(place) == 1 || windowless || operation.is_once();
         let until = now.plus(if patient { remaining } else { self.patience(operation, remaining) });
         let this = Try { remaining: server_share(remaining), attempt, lane: self.lane };
-        let sent = core::pin::pin!(operation.send(&endpoint, this));
+        let sent = core::pin::pin!(self.send(operation, (&endpoint, this), avoid, deadline));
         let about = (operation, &*attempts, &*endpoint);
         let (answer, is_paid) = self.listen(about, sent, (until, deadline)).await;
         let is_heard = answer.is_ok();
+        let (answer, second) = match answer {
+            Ok(heard) => (Ok(heard.answer), heard.second),
+            Err(elapsed) => (Err(elapsed), None),
+        };
+        let (endpoint, since) = second.unwrap_or((endpoint.endpoint(), now));
         let error = match answer {
             Ok(Ok(answer)) => {
-                endpoint.answered();
-                let now_is = self.clock.now();
-                if operation.is_quick() {
-                    self.estimate(operation).answered(now_is.since(now));
-                }
-                if let Some(receipt) = O::receipt(&answer) {
-                    self.server_time.learn(receipt.server_time, now_is);
-                }
+                self.heard(operation, &answer, (&endpoint, since));
                 return Ok(answer);
             }
             Ok(Err(error)) => {
@@ -303,6 +306,19 @@ impl Core {
         };
         let address = endpoint.address.clone();
         Err(Failed { error: error.at(&address), is_heard, address, is_paid })
+    }
+
+    /// What is learned from an answer.
+    fn heard<O: Operation>(&self, operation: &O, answer: &O::Answer, from: (&Endpoint, Time)) {
+        let (endpoint, since) = from;
+        endpoint.answered();
+        let now = self.clock.now();
+        if operation.is_quick() {
+            self.estimate(operation).answered(now.since(since));
+        }
+        if let Some(receipt) = O::receipt(answer) {
+            self.server_time.learn(receipt.server_time, now);
+        }
     }
 
     /// Waits for an attempt until it is given up: after `until`, or at the deadline where there is no
@@ -376,14 +392,14 @@ impl Core {
 
 /// Whether a node that answers with `error` is worth asking. One that refuses at once looks idle, so
 /// it would draw more and more requests, were it not taken out.
-fn serves(error: &Error) -> bool {
+pub(super) fn serves(error: &Error) -> bool {
     let refusals = [ErrorCode::NotReady, ErrorCode::ClockAhead].map(ErrorCode::as_str);
     error.code() != Error::UNAVAILABLE && !refusals.contains(&error.code())
 }
 
 /// What of the time left the server is given: a little is kept for its answer to travel, so that
 /// its own words about the outcome arrive before we stop listening, also from a machine that is busy.
-fn server_share(remaining: Duration) -> Duration {
+pub(super) fn server_share(remaining: Duration) -> Duration {
     remaining - kept_for_answers(remaining)
 }
 

@@ -90,6 +90,11 @@ impl Endpoint {
         self.health.lock().answered();
     }
 
+    /// Another, asked later, has answered a read before it.
+    pub(super) fn outrun(&self, now: Time) {
+        self.health.lock().outrun(now);
+    }
+
     /// It could not be reached, did not answer in time, or does not serve.
     pub(crate) fn failed(&self, now: Time) {
         self.health.lock().failed(now);

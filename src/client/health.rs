@@ -7,6 +7,8 @@ use crate::types::Time;
 
 /// Failures in a row that take an endpoint out.
 const FAILURES_MAX: u32 = 2;
+/// So many reads in a row that another node has answered first count as a failure: it may stand still.
+const OUTRUN_MAX: u32 = 4;
 /// How long it is out the first time; doubled with each failed trial.
 const EJECTION_MIN: Duration = Duration::from_millis(250);
 /// The longest it is out between trials.
@@ -16,6 +18,8 @@ const EJECTION_MAX: Duration = Duration::from_secs(8);
 #[derive(Debug, Default)]
 pub(crate) struct Health {
     failures: u32,
+    /// Reads in a row that another has answered first.
+    outrun: u32,
     /// Out until then; `None` while it is in.
     out_until: Option<Time>,
 }
@@ -59,6 +63,15 @@ impl Health {
         }
     }
 
+    /// Another node, asked later, has answered a read before it.
+    pub(crate) fn outrun(&mut self, now: Time) {
+        self.outrun += 1;
+        if self.outrun >= OUTRUN_MAX {
+            self.outrun = 0;
+            self.failed(now);
+        }
+    }
+
     fn ejection(&self) -> Duration {
         let doublings = self.failures.saturating_sub(FAILURES_MAX).min(16);
         EJECTION_MIN.saturating_mul(1 << doublings).min(EJECTION_MAX)
@@ -70,6 +83,25 @@ mod tests {
     use super::*;
 
     const START: Time = Time(0);
+
+    #[test]
+    fn who_is_outrun_again_and_again_is_out_and_one_answer_in_between_keeps_it_in() {
+        let mut health = Health::default();
+        for _ in 0..OUTRUN_MAX * FAILURES_MAX - 1 {
+            health.outrun(Time(0));
+        }
+        assert_eq!(health.standing(Time(0)), Standing::In);
+        health.outrun(Time(0));
+        assert!(matches!(health.standing(Time(0)), Standing::Out(_)));
+        let mut health = Health::default();
+        for at in 0..OUTRUN_MAX * FAILURES_MAX * 2 {
+            if at % OUTRUN_MAX == 0 {
+                health.answered();
+            }
+            health.outrun(Time(0));
+        }
+        assert_eq!(health.standing(Time(0)), Standing::In);
+    }
 
     #[test]
     fn failures_in_a_row_take_it_out_and_a_good_trial_lets_it_back() {

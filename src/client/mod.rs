@@ -61,6 +61,7 @@ mod explain;
 mod gc;
 mod growth;
 mod health;
+mod hedge;
 mod hints;
 mod hot;
 mod lineage;

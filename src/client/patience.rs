@@ -12,6 +12,11 @@ const PATIENCE_MIN: Duration = Duration::from_millis(50);
 /// Deviations above the smoothed latency. TCP takes four; what a needless retry costs here is a
 /// whole operation on three disks, so twice that.
 const DEVIATIONS: u32 = 8;
+/// No second node is asked earlier: a read of two disks may take as long.
+const HEDGE_MIN: Duration = Duration::from_millis(2);
+/// Deviations above the smoothed latency within which some 19 of 20 answers come, whatever their distribution
+/// looks like. Twice as many as it takes where they lie close together.
+const HEDGE_DEVIATIONS: u32 = 4;
 /// Each attempt given up doubles it until there is an answer: when everybody is slow, giving up
 /// early only makes more work.
 const DOUBLINGS_MAX: u32 = 6;
@@ -48,6 +53,13 @@ impl Patience {
     pub(crate) fn gave_up(&self) {
         let mut now = self.estimate.lock();
         now.doublings = (now.doublings + 1).min(DOUBLINGS_MAX);
+    }
+
+    /// Within what answers usually come; `None` before the first.
+    pub(crate) fn usually(&self) -> Option<Duration> {
+        let now = *self.estimate.lock();
+        let smoothed = now.smoothed?;
+        Some(smoothed.saturating_add(now.deviation.saturating_mul(HEDGE_DEVIATIONS)).max(HEDGE_MIN))
     }
 
     /// How long to wait for an attempt of a request that has `remaining` left: half of it at most,
@@ -95,6 +107,20 @@ mod tests {
         assert!(settled >= MS * 99 && settled < MS * 110, "{settled:?}");
         (0..100).for_each(|_| patience.answered(MS * 700));
         assert_eq!(patience.of(SECOND), SECOND / 2);
+    }
+
+    #[test]
+    fn usually_is_shorter_than_patience_and_unknown_before_the_first_answer() {
+        let patience = Patience::default();
+        assert_eq!(patience.usually(), None);
+        (0..100).for_each(|_| patience.answered(MS));
+        assert_eq!(patience.usually(), Some(HEDGE_MIN));
+        (0..50).for_each(|i| patience.answered(MS * (10 + i % 3)));
+        let usually = patience.usually().unwrap_or_default();
+        assert!(
+            usually > MS * 11 && usually < MS * 20 && usually < patience.of(SECOND),
+            "{usually:?}"
+        );
     }
 
     #[test]

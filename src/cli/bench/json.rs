@@ -42,6 +42,7 @@ pub(super) fn summary(results: &Results) -> Json {
         "timer_lag": lag(&measured.timer_lag),
         "requests": measured.requests,
         "attempts": measured.attempts,
+        "hedges": measured.hedges,
         "servers": servers(measured),
     })
 }

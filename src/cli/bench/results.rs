@@ -87,6 +87,9 @@ pub(super) struct Measured {
     pub(super) unstarted: u64,
     pub(super) requests: u64,
     pub(super) attempts: u64,
+    /// Attempts for which a second node was asked.
+    #[serde(default)]
+    pub(super) hedges: u64,
     pub(super) series: Series,
     pub(super) servers: Servers,
 }
@@ -176,6 +179,7 @@ impl Measured {
             unstarted: report.unstarted,
             requests: beside.counts.requests,
             attempts: beside.counts.attempts,
+            hedges: beside.counts.hedges,
             series: beside.series,
             servers: beside.servers,
         }
@@ -319,7 +323,7 @@ pub(super) mod tests {
             loaded: false,
         };
         let cluster = Cluster { name: "dev".to_owned(), nodes: 3, ..Cluster::default() };
-        let counts = Counts { requests: 1506, attempts: 1510 };
+        let counts = Counts { requests: 1506, attempts: 1510, hedges: 3 };
         let beside =
             Beside { interrupted: false, counts, series, servers: servers::tests::servers() };
         let parts = (settings, cluster, Machine::default());

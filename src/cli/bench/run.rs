@@ -155,9 +155,10 @@ impl<'a> Run<'a> {
 
     fn counts(&self) -> Counts {
         let all = self.clients.iter().map(Client::counts);
-        all.fold(Counts { requests: 0, attempts: 0 }, |sum, one| Counts {
+        all.fold(Counts::default(), |sum, one| Counts {
             requests: sum.requests + one.requests,
             attempts: sum.attempts + one.attempts,
+            hedges: sum.hedges + one.hedges,
         })
     }
 
@@ -204,6 +205,7 @@ impl<'a> Run<'a> {
         let counts = Counts {
             requests: counts.requests.saturating_sub(before.requests),
             attempts: counts.attempts.saturating_sub(before.attempts),
+            hedges: counts.hedges.saturating_sub(before.hedges),
         };
         let interrupted = self.stop.load(Ordering::Relaxed);
         let series = self.series.lock().clone();

@@ -194,7 +194,9 @@ pub(super) fn conduct(results: &Results) -> Vec<String> {
     let measured = &results.measured;
     let again = grouped(measured.attempts.saturating_sub(measured.requests));
     let requests = grouped(measured.requests);
-    let mut lines = vec![format!("{requests} requests, {again} tried again")];
+    let hedges = grouped(measured.hedges);
+    let told = format!("{requests} requests, {again} tried again, {hedges} asked of a second node");
+    let mut lines = vec![told];
     if results.settings.rate.is_some() {
         let timers = measured.timer_lag.latency();
         let waited = measured.lag.count().saturating_sub(measured.timer_lag.count());
@@ -277,7 +279,7 @@ mod tests {
             " get   1 000  500.0       3  501 µs  500 µs  900 µs",
             " all   1 500  750.0       6",
             "3 x get OVERLOADED <&>",
-            "1 506 requests, 4 tried again",
+            "1 506 requests, 4 tried again, 3 asked of a second node",
             "all nodes",
             "1 234 operations were due and could not be begun",
         ] {

@@ -2,6 +2,7 @@
 
 mod batch;
 pub(crate) mod fake;
+mod hedge;
 
 use std::time::Duration;
 
