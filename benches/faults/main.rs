@@ -1,5 +1,5 @@
 //! What users feel while owners fail and members change: an open loop of requests through a kill, a
-//! stall, the loss of two owners of three, an overload, a cluster that grows and shrinks, a node
+//! stall (with a second node asked for reads, and without), the loss of two owners of three, an overload, a cluster that grows and shrinks, a node
 //! that is replaced and a restart of all nodes in turn, beside a run in which nothing happens. And
 //! how fast data moves when nobody asks for anything.
 //!
@@ -76,7 +76,7 @@ async fn run(options: &Options) -> String {
     let mut lines = vec![report::head(options)];
     let mut runs = Vec::new();
     for fault in Fault::ALL {
-        if options.wants(fault.name()) {
+        if options.wants(fault.scenario()) {
             let run = scenario::run(options, fault).await;
             lines.push(run.to_string());
             runs.push(run);

@@ -35,17 +35,26 @@ pub(crate) enum Fault {
     Kill,
     /// SIGSTOP: its sockets stay open and nobody answers; then SIGCONT.
     Stop,
+    /// The same, of clients that ask no second node for reads that take long.
+    StopUnhedged,
 }
 
 impl Fault {
-    pub(crate) const ALL: [Fault; 3] = [Fault::Quiet, Fault::Kill, Fault::Stop];
+    pub(crate) const ALL: [Fault; 4] =
+        [Fault::Quiet, Fault::Kill, Fault::Stop, Fault::StopUnhedged];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Fault::Quiet => "quiet",
             Fault::Kill => "kill",
             Fault::Stop => "stop",
+            Fault::StopUnhedged => "stop, no second node",
         }
+    }
+
+    /// What it is asked for by.
+    pub(crate) fn scenario(self) -> &'static str {
+        if self == Fault::StopUnhedged { Fault::Stop.name() } else { self.name() }
     }
 }
 
@@ -63,6 +72,7 @@ pub(crate) async fn run(options: &Options, fault: Fault) -> Run {
     let third = options.third();
     let mut cluster = fixture::Plan::new().start().await;
     let client = Client::builder().endpoints(cluster.endpoints()).timeout(PATIENCE);
+    let client = if fault == Fault::StopUnhedged { client.hedge(0) } else { client };
     let client = client.connect_lazy().expect("the addresses are addresses");
     let timeline = Arc::new(Mutex::new(Timeline::new(STRETCH)));
     let history = Arc::new(Mutex::new(History::new()));
@@ -98,7 +108,7 @@ fn strike(cluster: &mut Cluster, fault: Fault) {
     match fault {
         Fault::Quiet => {}
         Fault::Kill => cluster.nodes[VICTIM].kill(),
-        Fault::Stop => cluster.nodes[VICTIM].signal(Signal::STOP),
+        Fault::Stop | Fault::StopUnhedged => cluster.nodes[VICTIM].signal(Signal::STOP),
     }
 }
 
@@ -106,7 +116,7 @@ fn mend(cluster: &mut Cluster, fault: Fault) {
     match fault {
         Fault::Quiet => {}
         Fault::Kill => cluster.nodes[VICTIM].start(),
-        Fault::Stop => cluster.nodes[VICTIM].signal(Signal::CONT),
+        Fault::Stop | Fault::StopUnhedged => cluster.nodes[VICTIM].signal(Signal::CONT),
     }
 }
 
@@ -158,9 +168,11 @@ impl fmt::Display for Run {
             / self.counts.requests.max(1) as f64;
         write!(
             f,
-            "{:<6} ok {ok:>6}  failed {failed:>3}  tried again {:.2} %  lost acknowledged {}",
+            "{:<6} ok {ok:>6}  failed {failed:>3}  tried again {:.2} %  asked of a second node {}  lost \
+             acknowledged {}",
             self.fault.name(),
             again * 100.0,
+            self.counts.hedges,
             self.violations
         )?;
         write!(f, "{}", thirds(&self.timeline, self.third))?;

@@ -312,10 +312,10 @@ fn who_leaves_passes_custody_for_a_lost_owner_to_the_others_if_they_are_enough()
 
 #[test]
 fn custody_for_one_that_owns_the_unit_no_more_goes_to_its_owners_but_for_one_that_is_lost() {
-    // Of n1, B and D: C's place is D's now, and D is lost.
+    // Of n1, B and n5: C's place is n5's now, and n5 is lost.
     let owned = || {
-        let (mut bench, d) = (Bench::new(1 << 30), NodeId(4));
-        let owners = vec![vec![NodeId(1), B, d]];
+        let mut bench = Bench::new(1 << 30);
+        let owners = vec![vec![NodeId(1), B, NodeId(5)]];
         bench.state.classes[0] = Class::new(ClassId(0), (3, 2, 2), owners, crate::types::Epoch(1));
         bench.up.insert(NodeId(1));
         bench.keep(C, 1);
@@ -329,15 +329,19 @@ fn custody_for_one_that_owns_the_unit_no_more_goes_to_its_owners_but_for_one_tha
     let mut bench = owned();
     assert_eq!(to(&mut bench, hint("a", 1)), [], "it waits for the third owner");
     let mut bench = owned();
-    bench.given_up.insert(NodeId(4));
+    bench.given_up.insert(NodeId(5));
     assert_eq!(to(&mut bench, hint("a", 1)), [NodeId(1), B]);
     let mut plain = owned();
-    plain.given_up.insert(NodeId(4));
+    plain.given_up.insert(NodeId(5));
     assert_eq!(to(&mut plain, Hint { custody: false, ..hint("a", 1) }), []);
     let mut few = owned();
-    few.given_up.insert(NodeId(4));
+    few.given_up.insert(NodeId(5));
     few.up.remove(&B);
     assert_eq!(to(&mut few, hint("a", 1)), [], "one owner is less than a write needs");
+    let _armed = arm_mutant("custody-waits-for-the-lost");
+    let mut waits = owned();
+    waits.given_up.insert(NodeId(5));
+    assert_eq!(to(&mut waits, hint("a", 1)), []);
 }
 
 #[test]
