@@ -159,7 +159,11 @@ impl World {
         match (message, twice.keeper) {
             // The first acceptor it asks is the only one that hears it.
             (DecreeMessage::Accept { .. }, None) if from == twice.proposer => {
-                let long = twice.until - self.now;
+                // It was late to say so: it is too late to go on.
+                let Some(long) = twice.until.checked_sub(self.now) else {
+                    self.late.twice = None;
+                    return;
+                };
                 let apart = others(to).flat_map(|other| [(to, other), (other, to)]);
                 let links: Vec<(usize, usize)> = apart.collect();
                 for other in others(from).filter(|other| *other != to).collect::<Vec<_>>() {
