@@ -454,6 +454,12 @@ pub(super) fn is_wanted(state: &ClusterState, unit: Unit, to: &[NodeId]) -> bool
     aim.map_or(forward && queued, |aim| aim == to)
 }
 
+/// Whether a queued unit is not yet where the plan wants it. One whose place was to be taken may have come
+/// back, and taken the place of its successor: then it is there without a move.
+pub(super) fn has_to_move(state: &ClusterState, planned: &Planned) -> bool {
+    !is_same(state.owners(planned.unit), &planned.to) || crate::mutant!("queued-without-a-move")
+}
+
 /// Takes a unit out of what is rolled back. Returns whether it was in it.
 pub(super) fn leave_where_it_is(next: &mut ClusterState, unit: Unit) -> bool {
     let Some(plan) = &mut next.topology.plan else { return false };
@@ -473,7 +479,8 @@ pub(super) fn end(next: &mut ClusterState) -> bool {
     let is_over = match plan.status {
         PlanStatus::RollingBack => plan.begun.iter().all(|begun| is_at(begun.unit, &begun.from)),
         PlanStatus::Running | PlanStatus::Paused => {
-            plan.queue.is_empty() && plan.begun.iter().all(|begun| is_at(begun.unit, &begun.to))
+            !plan.queue.iter().any(|planned| has_to_move(next, planned))
+                && plan.begun.iter().all(|begun| is_at(begun.unit, &begun.to))
         }
     };
     if !is_over {

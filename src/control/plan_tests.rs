@@ -4,6 +4,7 @@ use super::*;
 use crate::control::schema::tests::state;
 use crate::control::{Change, Heard, steps};
 use crate::message::{Applicant, MemberChange, OpError};
+use crate::testing::arm_mutant;
 use crate::types::{Addresses, Epoch, Nonce, Partition, RequestId, Zone};
 
 fn name(text: &str) -> NodeName {
@@ -292,7 +293,7 @@ fn who_is_read_already_or_is_elsewhere_gives_its_place_to_nobody() {
     read.classes[0].owners[3][0] = NodeId(5);
     assert!(refused(&read).contains("are read already"));
     {
-        let _armed = crate::testing::arm_mutant("retarget-owner");
+        let _armed = arm_mutant("retarget-owner");
         assert!(retargeted(&read).is_ok());
     }
     let mut elsewhere = state.clone();
@@ -383,4 +384,45 @@ fn a_rollback_ends_although_a_former_owner_is_gone_for_good() {
         assert_eq!(role, Some(Role::Active), "it owns what could not go back");
         assert_eq!(back.ring, state(3, 1).ring);
     }
+}
+
+/// What is left of a plan that gave n4 the units of n3, when n3 is back before the first has moved and is given
+/// them instead of n4.
+fn queue_of_nothing() -> ClusterState {
+    let four = admit(&state(3, 1), "n4");
+    let (old, new) = (name("n3"), name("n4"));
+    let mut next = commit(&staged(&four, StageOrder::Replace { old, new }));
+    // Whom the orchestrator relieves is a reserved member at once, with all that it owns.
+    next.members.iter_mut().find(|member| member.id == NodeId(3)).unwrap().role = Role::Reserved;
+    retarget(&mut next, &name("n4"), &name("n3"), Role::Reserved).unwrap();
+    let queue = &next.topology.plan.as_ref().unwrap().queue;
+    assert!(!queue.is_empty());
+    assert!(queue.iter().all(|planned| is_same(next.owners(planned.unit), &planned.to)));
+    next
+}
+
+#[test]
+fn a_plan_ends_whose_queued_units_are_where_it_wants_them() {
+    let next = queue_of_nothing();
+    let (ring, owners) = (next.ring.clone(), next.classes[0].owners.clone());
+    let found = steps(&next, &All);
+    let kinds: Vec<_> = found.iter().map(|step| step.kind.clone()).collect();
+    assert_eq!(kinds, [crate::control::StepKind::EndPlan]);
+    let over = Change::Steps(found).after(&next, RequestId(0)).unwrap();
+    assert_eq!(over.topology.plan, None);
+    assert_eq!((&over.ring, &over.classes[0].owners), (&ring, &owners));
+    let role = |id: u32| over.member(NodeId(id)).map(|member| member.role);
+    assert_eq!((role(3), role(4)), (Some(Role::Active), Some(Role::Reserved)));
+}
+
+#[test]
+fn a_plan_that_begins_what_has_nowhere_to_go_is_noticed() {
+    let _armed = arm_mutant("queued-without-a-move");
+    let next = queue_of_nothing();
+    let found = steps(&next, &All);
+    assert!(found.iter().all(|step| matches!(step.kind, crate::control::StepKind::Begin(_))));
+    assert!(
+        Change::Steps(found).after(&next, RequestId(0)).is_err(),
+        "nothing comes of it, for ever"
+    );
 }

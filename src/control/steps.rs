@@ -8,8 +8,8 @@ use crate::types::{
     Unit, limits,
 };
 
-use super::loss;
 use super::moves::{Step, StepKind, is_same};
+use super::{loss, plan};
 
 /// What a node has heard of the others.
 pub trait Heard {
@@ -206,7 +206,8 @@ fn of_plan(state: &ClusterState, heard: &impl Heard) -> Vec<Step> {
     let mut waiting: Vec<(Unit, &[NodeId])> =
         astray.into_iter().map(|begun| (begun.unit, wanted(plan, begun))).collect();
     if plan.status != PlanStatus::RollingBack {
-        waiting.extend(plan.queue.iter().map(|planned| (planned.unit, &planned.to[..])));
+        let queued = plan.queue.iter().filter(|planned| plan::has_to_move(state, planned));
+        waiting.extend(queued.map(|planned| (planned.unit, &planned.to[..])));
     }
     let rolls_back = plan.status == PlanStatus::RollingBack;
     let keeps = |member: &Member| {

@@ -127,7 +127,9 @@ fn what_is_mirrored_goes_with_the_role_unless_a_plan_may_give_it_to_this_member(
         state.members.iter_mut().filter(|it| it.id == outsider).for_each(|it| {
             it.role = Role::Active;
         });
-        let queue = vec![Planned { unit, to: state.owners(unit).to_vec() }];
+        let mut to = state.owners(unit).to_vec();
+        to[0] = outsider;
+        let queue = vec![Planned { unit, to }];
         let ring = state.ring.clone();
         state.topology.plan = Some(Plan {
             hash: 1,

@@ -11,8 +11,7 @@ use roundtable::message::{
 };
 use roundtable::node::NodeConfig;
 use roundtable::types::{
-    Addresses, ClusterState, Epoch, NodeId, NodeName, Nonce, PlanStatus, Planned, RequestId, Role,
-    limits,
+    Addresses, ClusterState, Epoch, NodeId, NodeName, Nonce, PlanStatus, RequestId, Role, limits,
 };
 
 use crate::judge::Checker;
@@ -430,7 +429,7 @@ impl World {
             self.undo_own_rot();
         }
         if self.now > since + ENDS_WITHIN {
-            if self.holds_up_plans() || has_nothing_to_move(&state) {
+            if self.holds_up_plans() {
                 return false;
             }
             let text = format_args!("a plan does not end: {:?}", state.topology.plan);
@@ -439,18 +438,6 @@ impl World {
         }
         true
     }
-}
-
-/// Whether a plan waits for units alone that have nothing to move: an open finding (`docs/testing.md`), passed over
-/// until it is mended.
-fn has_nothing_to_move(state: &ClusterState) -> bool {
-    let Some(plan) = &state.topology.plan else { return false };
-    let is_there = |planned: &Planned| {
-        let owners = state.owners(planned.unit);
-        owners.len() == planned.to.len() && planned.to.iter().all(|id| owners.contains(id))
-    };
-    let moves = state.classes.iter().any(|class| !class.moves.is_empty());
-    !moves && !plan.queue.is_empty() && plan.queue.iter().all(is_there)
 }
 
 /// The nonce that a newcomer is born with.
