@@ -199,14 +199,10 @@ impl TableFile {
         std::iter::once(&self.name).chain(&self.blobs).map(|name| dir.join(name)).collect()
     }
 
-    /// Measures a table that is on disk.
-    ///
-    /// # Errors
-    /// What the file system says.
-    pub(crate) fn of(vfs: &dyn Vfs, path: &Path, meta: &TableMeta) -> Result<Self, Error> {
-        let (bytes, checksum) = measure(vfs, path)?;
+    /// A table that is on disk, of this length and checksum.
+    pub(crate) fn of(path: &Path, meta: &TableMeta, (bytes, checksum): (u64, u64)) -> Self {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        Ok(Self {
+        Self {
             name,
             smallest: meta.smallest.clone(),
             largest: meta.largest.clone(),
@@ -214,7 +210,7 @@ impl TableFile {
             bytes,
             checksum,
             blobs: Vec::new(),
-        })
+        }
     }
 }
 

@@ -78,6 +78,23 @@ impl Range {
         }
     }
 
+    /// What of `keys` can be in it.
+    pub(crate) fn part_of(&self, keys: KeyRange) -> KeyRange {
+        // The lowest key above another has a zero behind it.
+        let above = |key: &Bytes| Bytes::from([key, &[0][..]].concat());
+        let start = match &self.start {
+            Bound::Included(start) => start.clone(),
+            Bound::Excluded(start) => above(start),
+            Bound::Unbounded => Bytes::new(),
+        };
+        let end = match &self.end {
+            Bound::Included(end) => Some(above(end)),
+            Bound::Excluded(end) => Some(end.clone()),
+            Bound::Unbounded => None,
+        };
+        keys.meeting(&KeyRange::new(start, end))
+    }
+
     /// Whether any key from `smallest` to `largest` can be in it.
     pub(crate) fn meets(&self, smallest: &[u8], largest: &[u8]) -> bool {
         !self.is_empty() && self.is_after_start(largest) && self.is_before_end(smallest)

@@ -110,6 +110,15 @@ impl KeyRange {
             && is_before(&other.start, self.end())
     }
 
+    /// The keys that are in it and in another.
+    pub(crate) fn meeting(self, other: &Self) -> Self {
+        let end = match (self.end, &other.end) {
+            (Some(one), Some(other)) => Some(one.min(other.clone())),
+            (one, other) => one.or_else(|| other.clone()),
+        };
+        Self { start: self.start.max(other.start.clone()), end }
+    }
+
     /// Whether any key from `smallest` to `largest` can be in it.
     pub(crate) fn meets(&self, smallest: &[u8], largest: &[u8]) -> bool {
         !self.is_empty() && *self.start <= *largest && self.is_before_end(smallest)
@@ -129,6 +138,19 @@ mod tests {
         assert_eq!(KeyRange::prefix(b"\xff\xff").end(), None);
         assert_eq!(KeyRange::all(), KeyRange::starting_at(b""));
         assert!(KeyRange::all().contains(b""));
+    }
+
+    #[test]
+    fn two_ranges_meet_in_what_is_in_both() {
+        let meet = |one: &KeyRange, other: &KeyRange| {
+            assert_eq!(one.clone().meeting(other), other.clone().meeting(one));
+            one.clone().meeting(other)
+        };
+        let (low, high) = (KeyRange::between(b"b", b"d"), KeyRange::starting_at(b"c"));
+        assert_eq!(meet(&low, &high), KeyRange::between(b"c", b"d"));
+        assert_eq!(meet(&high, &KeyRange::all()), high);
+        assert_eq!(meet(&low, &KeyRange::between(b"a", b"z")), low);
+        assert!(meet(&low, &KeyRange::starting_at(b"d")).is_empty());
     }
 
     #[test]

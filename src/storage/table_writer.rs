@@ -10,7 +10,7 @@ use super::blob::{BlobFile, NewBlob, NewBlobs, Separator};
 use super::cache::BlockCache;
 use super::entry::EntryRef;
 use super::error::Error;
-use super::export::TableFile;
+use super::export::{TableFile, measure};
 use super::files::FileNo;
 use super::levels::LAST_LEVEL;
 use super::options::{ENGINE_KEY_BYTES_MAX, ENGINE_VALUE_BYTES_MAX, Options};
@@ -130,7 +130,7 @@ impl TableWriter {
             blob.path().file_name().unwrap_or_default().to_string_lossy().into_owned()
         };
         let blobs = table.blobs().iter().map(name).collect();
-        let file = TableFile::of(&*self.vfs, &self.path, &table.meta)?;
+        let file = TableFile::of(&self.path, &table.meta, measure(&*self.vfs, &self.path)?);
         Ok(TableFile { blobs, ..file })
     }
 }

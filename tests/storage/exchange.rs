@@ -184,6 +184,29 @@ fn lists_that_are_damaged_or_name_files_elsewhere_are_refused() {
     assert!(matches!(missing, Err(Error::Missing { .. })));
 }
 
+#[test]
+fn an_export_to_pass_is_the_same_without_a_sync_or_a_list() {
+    let (disk, engine) = store();
+    let whole = dump(&engine).unwrap();
+    let range = KeyRange::prefix(b"b");
+    engine.export(&range, Path::new("/srv/a/durable")).unwrap();
+    let before = disk.counts();
+    let export = engine.export_to_pass(&range, Path::new(OUT)).unwrap();
+    let after = disk.counts();
+    // The log's, if it was not synced before.
+    assert!(after.syncs - before.syncs <= 1, "{} syncs", after.syncs - before.syncs);
+    assert!(Export::read(&disk, Path::new(OUT)).is_err());
+    assert!(export.files.len() > 1 && export.files.iter().all(|file| file.bytes > 0));
+    let target = open(&disk, TO);
+    target.ingest(&export.paths(Path::new(OUT))).unwrap();
+    assert_eq!(dump(&target).unwrap(), of_unit(&whole, b'b'));
+    // What was taken in is durable, whoever wrote it.
+    drop(target);
+    disk.crash();
+    disk.restart();
+    assert_eq!(dump(&open(&disk, TO)).unwrap(), of_unit(&whole, b'b'));
+}
+
 fn written(disk: &FaultyVfs, name: &str, keys: std::ops::Range<u32>) -> PathBuf {
     let (vfs, path): (Arc<dyn Vfs>, _) = (Arc::new(disk.clone()), Path::new("/srv").join(name));
     let mut writer = TableWriter::create(&vfs, &path, &options()).unwrap();

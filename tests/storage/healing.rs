@@ -189,3 +189,58 @@ fn what_an_error_of_the_disk_has_hidden_for_a_moment_is_no_damage() {
     assert!(engine.damage().is_empty() && !engine.may_have_damage());
     assert!(all(&engine));
 }
+
+/// A store of one table with a block that does not read, which holds keys of 5 and of 6; 5 was deleted as a whole,
+/// and has a pair again.
+fn neighbours() -> Engine {
+    let disk = FaultyVfs::new(5);
+    // Nothing of a block is in memory when it is read for the first time.
+    let options = Options { block_cache_bytes: 0, ..plain_options() };
+    let (engine, _) = Engine::open(Arc::new(disk.clone()), Path::new(DIR), options).unwrap();
+    let mut batch = Batch::new();
+    for (first, second) in [(5u8, 1u8), (5, 2), (6, 1), (6, 2)] {
+        batch.put(&[first, second], &[first; 20]);
+    }
+    write(&engine, batch);
+    engine.flush().unwrap();
+    let path = of_kind(&disk, ".sst").pop().unwrap();
+    assert!(disk.flip_bit(&path, 40, 1));
+    engine.delete_range(&KeyRange::prefix(&[5])).unwrap();
+    let mut batch = Batch::new();
+    batch.put(&[5, 3], b"again");
+    write(&engine, batch);
+    engine
+}
+
+#[test]
+fn a_bad_block_is_no_loss_to_who_reads_what_was_deleted_of_it() {
+    let engine = neighbours();
+    for direction in [Direction::Forward, Direction::Reverse] {
+        let read = |first: u8| engine.prefix(&[first], direction).collect::<Result<Vec<_>, _>>();
+        let found = read(5).unwrap();
+        assert_eq!(found.len(), 1);
+        assert_eq!((&found[0].0[..], &found[0].1[..]), (&[5, 3][..], &b"again"[..]));
+        assert!(
+            matches!(read(6), Err(Error::Corrupt { .. })),
+            "what is not deleted is never absent"
+        );
+        let bounds = (Bound::Excluded(&[5, 9][..]), Bound::Included(&[6, 1][..]));
+        let mut both = engine.range(bounds.0, bounds.1, direction);
+        assert!(both.any(|found| found.is_err()), "one end of it is not deleted");
+        let mut sought = engine.range(Bound::Unbounded, Bound::Unbounded, direction);
+        assert!(sought.any(|found| found.is_err()));
+    }
+    assert_eq!(engine.get(&[5, 1]).unwrap(), None);
+    assert!(engine.get(&[6, 1]).is_err());
+    let told: Vec<KeyRange> = engine.damage().into_iter().flat_map(|it| it.ranges).collect();
+    assert!(told.iter().all(|range| !range.contains(&[5, 1])), "{told:?}");
+    assert!(told.iter().any(|range| range.contains(&[6, 1])), "{told:?}");
+}
+
+#[test]
+fn a_bad_block_that_holds_up_its_deleted_keys_is_noticed() {
+    let engine = neighbours();
+    let _armed = arm_mutant("storage-neighbour-in-doubt");
+    let read = engine.prefix(&[5], Direction::Forward).collect::<Result<Vec<_>, _>>();
+    assert!(matches!(read, Err(Error::Corrupt { .. })));
+}

@@ -22,7 +22,7 @@ use crate::storage::iter::{Direction, Range};
 use crate::storage::manifest::{Edit, Manifest, State};
 use crate::storage::merge::Merge;
 use crate::storage::sstable::{TableBuilder, TableMeta};
-use crate::storage::vfs::{DirLock, LOCK_FILE, link_or_copy};
+use crate::storage::vfs::{DirLock, LOCK_FILE, Unsynced, VfsFile, link_or_copy};
 
 /// What a checkpoint holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,6 +115,16 @@ pub(super) struct FilesIn<'a, 'f> {
     /// What the salts of blob files begin with, their numbers aside.
     pub(super) seed: u64,
     pub(super) next: &'a mut dyn FnMut() -> Result<FileNo, Error>,
+    /// Whether they are to outlast a crash.
+    pub(super) synced: bool,
+}
+
+impl FilesIn<'_, '_> {
+    fn create(&self, path: &Path) -> Result<Arc<dyn VfsFile>, Error> {
+        let file = self.filling.core.vfs.create(path);
+        let file = file.map_err(|error| Error::io("create", path, error))?;
+        Ok(if self.synced { file } else { Arc::new(Unsynced(file)) })
+    }
 }
 
 impl NewBlobs for FilesIn<'_, '_> {
@@ -122,7 +132,8 @@ impl NewBlobs for FilesIn<'_, '_> {
         let no = (self.next)()?;
         let path = blob_path(self.filling.dir, no);
         self.filling.made(path.clone());
-        self.filling.core.blob_at((no, place(self.seed, u64::from(no))), path)
+        let (file, seed) = (self.create(&path)?, place(self.seed, u64::from(no)));
+        Ok(self.filling.core.blob_in((no, seed), path, file))
     }
 }
 
@@ -131,7 +142,8 @@ impl NewFiles for FilesIn<'_, '_> {
         let no = (self.next)()?;
         let path = table_path(self.filling.dir, no);
         self.filling.made(path.clone());
-        self.filling.core.table_at(no, path, self.level)
+        let file = self.create(&path)?;
+        Ok(self.filling.core.table_in(no, path, file, self.level))
     }
 }
 
@@ -248,7 +260,8 @@ impl View {
                 continue;
             }
             let next = &mut || state.take_number();
-            let mut files = FilesIn { filling: &mut *filling, level: 0, seed: 0, next };
+            let mut files =
+                FilesIn { filling: &mut *filling, level: 0, seed: 0, next, synced: true };
             let builder = match &mut builder {
                 Some(builder) => builder,
                 none => none.insert(files.table()?),

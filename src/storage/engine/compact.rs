@@ -27,7 +27,7 @@ use crate::storage::levels::Levels;
 use crate::storage::manifest::{Edit, Manifest};
 use crate::storage::memtable::Memtable;
 use crate::storage::sstable::{Table, TableBuilder, TableMeta, TableShape};
-use crate::storage::vfs::Vfs;
+use crate::storage::vfs::{Vfs, VfsFile};
 
 /// From so many deleted ranges on, giving their room back comes before the order of the levels.
 const DELETED_FIRST: usize = DELETED_RANGES_MAX / 2;
@@ -258,8 +258,19 @@ impl Core {
         level: usize,
     ) -> Result<TableBuilder, Error> {
         let file = self.vfs.create(&path).map_err(|error| Error::io("create", &path, error))?;
+        Ok(self.table_in(no, path, file, level))
+    }
+
+    /// The same in a file that was just created.
+    pub(super) fn table_in(
+        &self,
+        no: FileNo,
+        path: PathBuf,
+        file: Arc<dyn VfsFile>,
+        level: usize,
+    ) -> TableBuilder {
         let shape = TableShape::new(&self.options, level);
-        Ok(TableBuilder::new(no, file, path, shape, Arc::clone(&self.cache)))
+        TableBuilder::new(no, file, path, shape, Arc::clone(&self.cache))
     }
 
     /// Creates a blob file of a given number and place, whose salt begins with `seed`.
@@ -272,7 +283,17 @@ impl Core {
         path: PathBuf,
     ) -> Result<NewBlob, Error> {
         let file = self.vfs.create(&path).map_err(|error| Error::io("create", &path, error))?;
-        Ok(NewBlob { no, file, path, cache: Arc::clone(&self.cache), seed })
+        Ok(self.blob_in((no, seed), path, file))
+    }
+
+    /// The same in a file that was just created.
+    pub(super) fn blob_in(
+        &self,
+        (no, seed): (FileNo, u64),
+        path: PathBuf,
+        file: Arc<dyn VfsFile>,
+    ) -> NewBlob {
+        NewBlob { no, file, path, cache: Arc::clone(&self.cache), seed }
     }
 
     fn finish(&self, merging: Merging) -> Result<(), Error> {

@@ -43,6 +43,20 @@ impl Engine {
     /// cannot be read; `DiskFull`, `ReadOnly`, `Closed`; else what the file system says. This store
     /// is as before, and what was begun is removed as far as the disk lets it.
     pub fn export(&self, range: &KeyRange, dir: &Path) -> Result<Export, Error> {
+        self.export_as(range, dir, true)
+    }
+
+    /// The same for one who reads the files at once and removes them then: neither they nor their names outlast a
+    /// crash, there is no list beside them, and their checksums are not made (0): who takes them in checks every
+    /// block.
+    ///
+    /// # Errors
+    /// As for [`Engine::export`].
+    pub fn export_to_pass(&self, range: &KeyRange, dir: &Path) -> Result<Export, Error> {
+        self.export_as(range, dir, false)
+    }
+
+    fn export_as(&self, range: &KeyRange, dir: &Path, synced: bool) -> Result<Export, Error> {
         let snapshot = self.snapshot();
         // What is still on its way to the log may yet be taken back.
         self.write_synced(Batch::new())?;
@@ -56,6 +70,7 @@ impl Engine {
             linked: BTreeMap::new(),
             seed: 1,
             made: 0,
+            synced,
         };
         let export = exporting.run(range);
         let export =
@@ -76,6 +91,8 @@ struct Exporting<'a> {
     /// Made of the salts of blob files that are taken as they are, so that no new one has the same.
     seed: u64,
     made: FileNo,
+    /// Whether it is to outlast a crash.
+    synced: bool,
 }
 
 impl Exporting<'_> {
@@ -98,13 +115,18 @@ impl Exporting<'_> {
             start = Bound::Excluded(table.meta.largest.clone());
         }
         self.write(start, range.end().map_or(Bound::Unbounded, Bound::Excluded))?;
-        self.filling.sync()?;
+        if self.synced {
+            self.filling.sync()?;
+        }
         let export = Export {
             seqno: self.snapshot.seqno,
             range: range.clone(),
             files: std::mem::take(&mut self.files),
             blobs: std::mem::take(&mut self.blobs),
         };
+        if !self.synced {
+            return Ok(export);
+        }
         let core = &self.engine.core;
         self.filling.made(Export::list_path(self.filling.dir));
         export.write(&*core.vfs, self.filling.dir)?;
@@ -143,7 +165,7 @@ impl Exporting<'_> {
 
     fn list_blob(&mut self, name: &Path) -> Result<(), Error> {
         let path = self.filling.dir.join(name);
-        let (bytes, checksum) = measure(&*self.engine.core.vfs, &path)?;
+        let (bytes, checksum) = self.measure(&path)?;
         let name = name.to_string_lossy().into_owned();
         self.blobs.push(BlobPart { name, bytes, checksum });
         Ok(())
@@ -151,7 +173,7 @@ impl Exporting<'_> {
 
     fn write(&mut self, start: Bound<Bytes>, end: Bound<&[u8]>) -> Result<(), Error> {
         let start = start.as_ref().map(|key| &**key);
-        let mut pairs = self.snapshot.range(start, end, Direction::Forward);
+        let mut pairs = self.snapshot.passing(start, end);
         let table_bytes = self.engine.core.options.table_bytes;
         let mut separator = Separator::new(&self.engine.core.options);
         let mut builder: Option<TableBuilder> = None;
@@ -166,7 +188,8 @@ impl Exporting<'_> {
                 *made += 1;
                 Ok(*made)
             };
-            let mut files = FilesIn { filling: &mut self.filling, level: LAST_LEVEL, seed, next };
+            let (filling, level, synced) = (&mut self.filling, LAST_LEVEL, self.synced);
+            let mut files = FilesIn { filling, level, seed, next, synced };
             let builder = match &mut builder {
                 Some(builder) => builder,
                 none => none.insert(files.table()?),
@@ -190,9 +213,19 @@ impl Exporting<'_> {
 
     fn list(&mut self, name: &Path, meta: &TableMeta, blobs: Vec<String>) -> Result<(), Error> {
         let path = self.filling.dir.join(name);
-        let file = TableFile::of(&*self.engine.core.vfs, &path, meta)?;
-        self.files.push(TableFile { blobs, ..file });
+        let measured = self.measure(&path)?;
+        self.files.push(TableFile { blobs, ..TableFile::of(&path, meta, measured) });
         Ok(())
+    }
+
+    /// Length and checksum of a file.
+    fn measure(&self, path: &Path) -> Result<(u64, u64), Error> {
+        let vfs = &*self.engine.core.vfs;
+        if self.synced {
+            return measure(vfs, path);
+        }
+        let size = vfs.open_to_read(path).and_then(|file| file.size());
+        size.map(|size| (size, 0)).map_err(|error| Error::io("measure", path, error))
     }
 }
 

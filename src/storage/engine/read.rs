@@ -176,10 +176,10 @@ impl View {
         Covers::new(deleted.chain(self.deleted_in_tables().cloned()), seqno)
     }
 
-    fn range(&self, range: Range, direction: Direction, seqno: Seqno) -> Iter {
+    fn range(&self, range: Range, direction: Direction, (seqno, mode): (Seqno, ReadMode)) -> Iter {
         let memtables = self.memory_sources(seqno, direction);
         let covers = Arc::new(self.covers(seqno));
-        let tables = self.levels.sources(direction, ReadMode::Cached);
+        let tables = self.levels.sources(direction, mode);
         let sources = memtables.chain(tables.map(|table| table.heeding(&covers))).collect();
         Iter::new(sources, range, covers, direction)
     }
@@ -239,7 +239,13 @@ impl Snapshot {
         if self.closed {
             return Iter::refused(Error::Closed, direction);
         }
-        self.view.range(range, direction, self.seqno)
+        self.view.range(range, direction, (self.seqno, ReadMode::Cached))
+    }
+
+    /// The pairs of a range in key order, for one who reads them once: users' blocks stay in the cache.
+    pub(super) fn passing(&self, start: Bound<&[u8]>, end: Bound<&[u8]>) -> Iter {
+        let range = Range::new(start, end);
+        self.view.range(range, Direction::Forward, (self.seqno, ReadMode::Passing))
     }
 }
 

@@ -13,7 +13,7 @@ use super::filter::{Filter, key_hash};
 use super::footer::Footer;
 use super::index::{Index, IndexBuilder, Span, separator};
 use super::table::Parts;
-use super::trailer::{checksum_of, compressed, seal};
+use super::trailer::{Tries, checksum_of, compressed, seal};
 use super::{Droppable, Table, TableMeta};
 use crate::storage::batch::{Kind, Seqno};
 use crate::storage::blob::{BlobFile, Pointer};
@@ -64,6 +64,7 @@ pub(crate) struct TableBuilder {
     /// Of all ended blocks but the last: what separates a block from the next is known with the
     /// first key of the next.
     index: Vec<(Box<[u8]>, Span)>,
+    tries: Tries,
     /// The last ended block, until its separator is known.
     ended: Option<Span>,
     /// One for each key, eight bytes each until the filter is made.
@@ -110,6 +111,7 @@ impl TableBuilder {
             cache,
             block: BlockBuilder::new(shape.block),
             index: Vec::new(),
+            tries: Tries::default(),
             ended: None,
             hashes: Vec::new(),
             pending: Vec::new(),
@@ -223,11 +225,14 @@ impl TableBuilder {
     }
 
     /// The block in the making as it will be stored, and how: compressed if that pays.
-    fn packed_block(&self) -> (Vec<u8>, Compression) {
+    fn packed_block(&mut self) -> (Vec<u8>, Compression) {
         let compression = self.shape.compression;
-        let shorter = match compression {
-            Compression::None => None,
-            _ => compressed(&self.block.columns(), compression),
+        let shorter = if compression != Compression::None && self.tries.is_due() {
+            let shorter = compressed(&self.block.columns(), compression);
+            self.tries.note(shorter.is_some());
+            shorter
+        } else {
+            None
         };
         shorter.map_or_else(|| (self.block.rows(), Compression::None), |it| (it, compression))
     }

@@ -40,6 +40,35 @@ pub(super) fn seal(mut stored: Vec<u8>, used: Compression, salt: u64, offset: u6
     stored
 }
 
+/// So many blocks in a row that compression does not make shorter are taken to mean that it will not.
+const MISSES_MAX: u32 = 4;
+/// Then one in so many is tried.
+const TRIED_EVERY: u32 = 8;
+
+/// Whether compression is worth trying, by what has come of it: to compress what cannot be costs as much as all
+/// else that is done for a block.
+#[derive(Debug, Default)]
+pub(super) struct Tries {
+    /// Blocks in a row that it did not make shorter.
+    misses: u32,
+    /// Blocks that it was not tried for since the last try.
+    passed: u32,
+}
+
+impl Tries {
+    /// Whether to try it for the next block.
+    pub(super) fn is_due(&mut self) -> bool {
+        let is_due = self.misses < MISSES_MAX || self.passed + 1 >= TRIED_EVERY;
+        self.passed = if is_due { 0 } else { self.passed + 1 };
+        is_due
+    }
+
+    /// What has come of a try.
+    pub(super) fn note(&mut self, pays: bool) {
+        self.misses = if pays { 0 } else { self.misses.saturating_add(1) };
+    }
+}
+
 /// The length and the compressed bytes, if they are enough shorter.
 pub(crate) fn compressed(body: &[u8], compression: Compression) -> Option<Vec<u8>> {
     let mut out = Vec::new();
@@ -125,6 +154,25 @@ mod tests {
             Some(shorter) => seal(shorter, way, salt, offset),
             None => seal(body, Compression::None, salt, offset),
         }
+    }
+
+    #[test]
+    fn what_does_not_compress_is_tried_now_and_then_and_what_does_always() {
+        let tried = |tries: &mut Tries, pays: bool, blocks: usize| {
+            let try_one = |_: &usize| {
+                let is_due = tries.is_due();
+                if is_due {
+                    tries.note(pays);
+                }
+                is_due
+            };
+            (0..blocks).filter(try_one).count()
+        };
+        let mut tries = Tries::default();
+        assert_eq!(tried(&mut tries, true, 100), 100);
+        assert_eq!(tried(&mut tries, false, 4 + 80), 4 + 10);
+        // From the first that pays on all are tried again.
+        assert_eq!(tried(&mut tries, true, 7 + 20), 20);
     }
 
     fn ways() -> Vec<Compression> {

@@ -9,11 +9,13 @@ mod disk;
 mod faulty;
 mod memory;
 mod real;
+mod unsynced;
 
 pub use disk::Fate;
 pub use faulty::{Counts, Fault, FaultyVfs};
 pub use memory::MemoryVfs;
 pub use real::RealVfs;
+pub(crate) use unsynced::Unsynced;
 
 use std::fmt::Debug;
 use std::io;
