@@ -67,13 +67,13 @@ impl Node {
     ) {
         let result = match request {
             RepairRequest::Start(scope) => self.start_run(now, &scope),
-            RepairRequest::Status { pairs } => Ok(self.repair_reply(pairs)),
+            RepairRequest::Status { pairs } => Ok(self.repair_reply(now, pairs)),
             RepairRequest::Cancel => {
                 self.repair.runs.clear();
                 self.repair.schedule.want_nothing();
-                self.want_dirt(now.mono);
+                self.want_dirt(now);
                 self.session_step(now, |sessions, around| sessions.cancel(around));
-                Ok(self.repair_reply(false))
+                Ok(self.repair_reply(now, false))
             }
             RepairRequest::Diff { peer, table, after } => {
                 match self.begin_looking(now, (op, deadline), (&peer, table.as_ref(), after)) {
@@ -103,14 +103,14 @@ impl Node {
         let wanted = pairs.filter(|(peer, unit, _)| run.holds(me, *peer, *unit));
         let wanted: Vec<(NodeId, Unit)> = wanted.map(|(peer, unit, _)| (peer, unit)).collect();
         for (peer, unit) in wanted {
-            self.repair.schedule.want(now.mono, peer, unit, now.wall);
+            self.repair.schedule.want(now, peer, unit, now.wall);
         }
         self.repair.runs.push(run);
         if self.repair.runs.len() > RUNS_MAX {
             self.repair.runs.remove(0);
         }
         self.repair.look_at = now.mono;
-        Ok(self.repair_reply(false))
+        Ok(self.repair_reply(now, false))
     }
 
     /// Counts and sizes now.
@@ -139,7 +139,7 @@ impl Node {
         }
     }
 
-    fn repair_reply(&self, with_pairs: bool) -> RepairReply {
+    fn repair_reply(&self, now: Now, with_pairs: bool) -> RepairReply {
         let schedule = &self.repair.schedule;
         let name = |id: NodeId| self.member_name(id);
         let under_way = schedule.pairs().filter(|(_, _, pair)| pair.is_under_way()).count();
@@ -157,7 +157,7 @@ impl Node {
                 schedule.pairs().filter(|(peer, unit, _)| run.holds(self.me, *peer, *unit))
             {
                 of.total += 1;
-                of.left += u64::from(pair.covered < run.since);
+                of.left += u64::from(pair.covered(now) < run.since);
             }
             of
         };
@@ -238,7 +238,7 @@ impl Node {
             let reply = RepairReply {
                 diffs: looking.lines,
                 next: looking.next,
-                ..self.repair_reply(false)
+                ..self.repair_reply(now, false)
             };
             let result = Ok(Reply::Repair(Box::new(reply)));
             self.effects.push_back(Effect::Reply { op, result });
@@ -297,7 +297,7 @@ impl Node {
     }
 
     /// Wants again what was said to be dirty.
-    fn want_dirt(&mut self, now: Time) {
+    fn want_dirt(&mut self, now: Now) {
         let Some(state) = self.state.clone() else { return };
         let since =
             |told: &BTreeMap<NodeId, super::Dirt>| told.values().map(|dirt| dirt.since()).max();

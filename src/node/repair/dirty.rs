@@ -114,17 +114,17 @@ impl Node {
         }
         let since = told.values().map(|dirt| dirt.since).max().unwrap_or(now.wall);
         for peer in state.writers(unit).into_iter().filter(|id| *id != self.me) {
-            self.repair.schedule.want(now.mono, peer, unit, since);
+            self.repair.schedule.want(now, peer, unit, since);
         }
         self.repair.look_at = self.repair.look_at.min(now.mono);
-        self.look_at_dirt(unit);
+        self.look_at_dirt(now, unit);
     }
 
     /// Tells those that it may have lacked something that it does not any more.
-    pub(super) fn look_at_dirt(&mut self, unit: Unit) {
+    pub(super) fn look_at_dirt(&mut self, now: Now, unit: Unit) {
         let Some(told) = self.repair.dirt.get(&unit) else { return };
         let schedule = &self.repair.schedule;
-        let clean = told.iter().filter(|(_, dirt)| schedule.is_covered(unit, dirt.since));
+        let clean = told.iter().filter(|(_, dirt)| schedule.is_covered(now, unit, dirt.since));
         let clean: Vec<(NodeId, u64)> = clean.map(|(from, dirt)| (*from, dirt.number)).collect();
         for (from, number) in clean {
             if let Some(told) = self.repair.dirt.get_mut(&unit) {

@@ -200,7 +200,7 @@ impl Node {
         let is_on = !self.config.repair_interval.is_zero();
         let Some(state) = self.state.clone().filter(|_| is_on) else { return };
         for peer in state.writers(unit).into_iter().filter(|id| *id != self.me) {
-            self.repair.schedule.want(now.mono, peer, unit, now.wall);
+            self.repair.schedule.want(now, peer, unit, now.wall);
         }
     }
 
@@ -225,7 +225,7 @@ impl Node {
             crate::sometimes!("repair: an owner had lacked something old");
         }
         if verified {
-            self.look_at_dirt(unit);
+            self.look_at_dirt(now, unit);
         }
     }
 

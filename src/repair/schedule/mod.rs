@@ -33,8 +33,11 @@ pub struct Pair {
     failures: u32,
     /// Has to cover this.
     wanted: WallTime,
-    /// Both were found equal in all that is not younger than this, by this node's wall clock.
-    pub covered: WallTime,
+    /// Both were found equal in all that is not younger than this, by this node's wall clock as it was then.
+    covered: WallTime,
+    /// When the comparison began that found it, and the last one.
+    began: Time,
+    asked: Time,
     /// When that was.
     pub verified: Option<Time>,
     /// Keys that differed when it was last looked.
@@ -42,6 +45,17 @@ pub struct Pair {
 }
 
 impl Pair {
+    /// Up to when both were found equal, by the clock of today: not to later than when that comparison began. The
+    /// clock may have been ahead then, and what was written since would pass for compared.
+    pub fn covered(&self, now: Now) -> WallTime {
+        let age = u64::try_from(now.mono.since(self.began).as_nanos()).unwrap_or(u64::MAX);
+        let began = WallTime(now.wall.0.saturating_sub(age));
+        match crate::mutant!("covered-by-a-clock-ahead") {
+            true => self.covered,
+            false => self.covered.min(began),
+        }
+    }
+
     /// Whether somebody waits for it.
     pub fn is_wanted(&self) -> bool {
         self.wanted > self.covered
@@ -85,6 +99,8 @@ impl Schedule {
                 failures: 0,
                 wanted: WallTime(0),
                 covered: WallTime(0),
+                began: Time(0),
+                asked: Time(0),
                 verified: None,
                 lacks: 0,
             });
@@ -109,18 +125,19 @@ impl Schedule {
     }
 
     /// Whether all other owners of a unit have been found equal in all that is not younger.
-    pub fn is_covered(&self, unit: Unit, since: WallTime) -> bool {
-        self.of_unit(unit).all(|(_, pair)| pair.covered >= since)
+    pub fn is_covered(&self, now: Now, unit: Unit, since: WallTime) -> bool {
+        self.of_unit(unit).all(|(_, pair)| pair.covered(now) >= since)
     }
 
     /// Somebody wants a pair to cover all that is not younger than `since`: out of turn, and first.
-    pub fn want(&mut self, now: Time, peer: NodeId, unit: Unit, since: WallTime) {
+    pub fn want(&mut self, now: Now, peer: NodeId, unit: Unit, since: WallTime) {
         self.change((peer, unit), |pair| {
+            pair.covered = pair.covered(now);
             if since > pair.wanted {
                 (pair.wanted, pair.failures) = (since, 0);
             }
             if pair.is_wanted() && !pair.is_under_way() {
-                pair.due = pair.due.min(now);
+                pair.due = pair.due.min(now.mono);
             }
         });
     }
@@ -158,7 +175,7 @@ impl Schedule {
         wanted.truncate(limits::REPAIR_ROOTS_MAX);
         wanted.sort_unstable();
         for unit in &wanted {
-            self.change((*peer, *unit), |pair| pair.busy = true);
+            self.change((*peer, *unit), |pair| (pair.busy, pair.asked) = (true, now));
         }
         Some((*peer, wanted))
     }
@@ -196,7 +213,8 @@ impl Schedule {
         let turn = self.next_turn(now, peer);
         let settle = self.cadence.settle;
         self.change((peer, unit), |pair| {
-            pair.covered = pair.covered.max(covers);
+            pair.covered = pair.covered(now).max(covers);
+            pair.began = pair.asked;
             (pair.verified, pair.lacks) = (Some(now.mono), lacks);
             (pair.differs, pair.busy, pair.failures) = (None, false, 0);
             pair.due = turn;

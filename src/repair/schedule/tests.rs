@@ -85,8 +85,8 @@ fn what_is_wanted_comes_first_and_ends_when_it_has_settled() {
     let mut schedule = schedule(1, &[2, 3], 4);
     compare(&mut schedule, now(75));
     let since = now(100).wall;
-    schedule.want(now(100).mono, NodeId(3), unit(2), since);
-    assert!(!schedule.is_covered(unit(2), since));
+    schedule.want(now(100), NodeId(3), unit(2), since);
+    assert!(!schedule.is_covered(now(100), unit(2), since));
     let (peer, units) = schedule.next_roots(now(100).mono, all, every).unwrap();
     assert_eq!((peer, units), (NodeId(3), vec![unit(2)]));
     // Equal up to its horizon, which is before what is wanted: once more when that has settled.
@@ -98,10 +98,35 @@ fn what_is_wanted_comes_first_and_ends_when_it_has_settled() {
     assert_eq!(again, Some((NodeId(3), vec![unit(2)])));
     schedule.on_verified(now(111), (NodeId(3), unit(2)), (now(101).wall, 0));
     assert!(!schedule.pair(NodeId(3), unit(2)).unwrap().is_wanted());
-    assert!(!schedule.is_covered(unit(2), since), "another owner has yet to be compared");
-    schedule.on_verified(now(111), (NodeId(2), unit(2)), (now(111).wall, 0));
-    assert!(schedule.is_covered(unit(2), since));
+    let is_covered = |schedule: &Schedule| schedule.is_covered(now(111), unit(2), since);
+    assert!(!is_covered(&schedule), "another owner has yet to be compared");
+    schedule.want(now(111), NodeId(2), unit(2), since);
+    let other = schedule.next_roots(now(111).mono, all, every);
+    assert_eq!(other, Some((NodeId(2), vec![unit(2)])));
+    schedule.on_verified(now(111), (NodeId(2), unit(2)), (now(101).wall, 0));
+    assert!(is_covered(&schedule));
     assert_eq!(schedule.next_roots(now(112).mono, all, every), None);
+}
+
+#[test]
+fn what_was_compared_by_a_clock_that_was_ahead_covers_nothing_that_came_later() {
+    let case = || {
+        let mut schedule = schedule(1, &[2], 1);
+        let peer = NodeId(2);
+        // Ahead by an hour, and then right.
+        let ahead = Now { mono: now(75).mono, wall: now(75 + 3_600).wall };
+        assert_eq!(compare(&mut schedule, ahead), [(peer, unit(0))]);
+        let since = now(90).wall;
+        let is_covered = schedule.is_covered(now(100), unit(0), since);
+        schedule.want(now(100), peer, unit(0), since);
+        let again = compare(&mut schedule, now(101));
+        let is_compared =
+            again == [(peer, unit(0))] && schedule.is_covered(now(102), unit(0), since);
+        (is_covered, is_compared)
+    };
+    assert_eq!(case(), (false, true));
+    let _armed = crate::testing::arm_mutant("covered-by-a-clock-ahead");
+    assert_eq!(case(), (true, false));
 }
 
 #[test]
@@ -112,7 +137,7 @@ fn what_differs_waits_for_a_session_and_what_fails_comes_again_later_each_time()
     assert_eq!(schedule.next_roots(now(75).mono, all, every), None, "both are under way");
     schedule.on_differs(now(75).mono, peer, unit(0));
     schedule.on_differs(now(76).mono, peer, unit(1));
-    schedule.want(now(76).mono, peer, unit(1), now(76).wall);
+    schedule.want(now(76), peer, unit(1), now(76).wall);
     assert!(schedule.has_differing());
     assert_eq!(schedule.next_session(|_| false, every), None);
     assert_eq!(schedule.next_session(all, every), Some((peer, unit(1))), "wanted");
