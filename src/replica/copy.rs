@@ -234,14 +234,13 @@ pub(super) fn mark(value: Bytes) -> Result<(Stamp, u128), DiskError> {
 /// other is not asked for that again.
 pub(super) fn compare(shared: &Shared, unit: Unit, told: CopyTold, done: Done) {
     let before = Undone::now(shared);
-    let snapshot = shared.engine.snapshot();
     let lack = match told {
-        CopyTold::Marks(marks) => wanted(&snapshot, unit, marks).map(CopyLack::Keys),
-        CopyTold::Sums(sums) => {
-            trees::differing(&snapshot, unit, sums, false).map(CopyLack::Ranges)
+        CopyTold::Marks(marks) => {
+            wanted(&shared.engine.snapshot(), unit, marks).map(CopyLack::Keys)
         }
+        CopyTold::Sums(sums) => trees::differing(shared, unit, sums, false).map(CopyLack::Ranges),
         CopyTold::ExactSums(sums) => {
-            trees::differing(&snapshot, unit, sums, true).map(CopyLack::Ranges)
+            trees::differing(shared, unit, sums, true).map(CopyLack::Ranges)
         }
         CopyTold::MirrorSums(sums) => {
             trees::mirror_differing(shared, unit, sums).map(CopyLack::Ranges)
@@ -254,7 +253,9 @@ pub(super) fn compare(shared: &Shared, unit: Unit, told: CopyTold, done: Done) {
         Ok(lack) => DiskAnswer::Unit(UnitDone::Wanted(lack)),
         Err(error) => return done(Err(error)),
     };
-    let is_settled = shared.engine.is_settled(snapshot.seqno()) && !before.has_risen();
+    // After trees and store have been looked at: it has all that either has shown.
+    let of = shared.engine.snapshot().seqno();
+    let is_settled = shared.engine.is_settled(of) && !before.has_risen();
     if is_settled || crate::mutant!("compared-before-durable") {
         return done(Ok(answer));
     }

@@ -308,6 +308,27 @@ fn what_files_have_of_dropped_tables_goes() {
 }
 
 #[test]
+fn what_stays_as_it_is_keeps_its_tree_unless_something_dropped_was_in_it() {
+    let target = Host::new(9);
+    (0..20).for_each(|number| target.write(&format!("k{number:03}"), 20, 10));
+    target.replica.settle_trees();
+    let stay = |state: ClusterState| {
+        let (unit, files, source) = (UNIT, None, SourceFloor::default());
+        let (record, state) = (filling(Overlay::Unused, &[1]), Arc::new(state));
+        target.unit(UnitDisk::TakeIn { unit, files, source, record, state }).unwrap();
+        target.replica.tree_facts().built
+    };
+    let built = target.replica.tree_facts().built;
+    assert_eq!((stay(state()), target.all().len()), (built, 20));
+    // What goes is told to nobody.
+    stay(ClusterState { table_id_max: TABLE, ..state() });
+    assert_eq!(target.all(), []);
+    target.replica.settle_trees();
+    let checked = target.replica.check_trees().unwrap();
+    assert_eq!((checked.building, checked.entries), (0, 0));
+}
+
+#[test]
 fn a_damaged_chunk_is_refused_and_files_are_given_as_long_as_they_are_wanted() {
     let (source, target) = (source(), Host::new(6));
     target.enter();

@@ -199,7 +199,7 @@ fn write_out(shared: &Shared, unit: Unit, slot: usize) -> Result<Vec<CopyFile>, 
     let dir = export_dir(shared, slot);
     clear(&*shared.vfs, &dir).map_err(|error| io_error("files", &error))?;
     let range = KeyRange::prefix(&unit_prefix(DATA, unit));
-    let export = shared.engine.export(&range, &dir).map_err(|error| disk_error(&error))?;
+    let export = shared.engine.export_to_pass(&range, &dir).map_err(|error| disk_error(&error))?;
     let tables = export.files.into_iter().map(|file| (file.name, file.bytes));
     let blobs = export.blobs.into_iter().map(|blob| (blob.name, blob.bytes));
     let files: Vec<CopyFile> =
@@ -290,7 +290,8 @@ pub(super) fn take_in(
     done: Done,
 ) {
     run_apart(shared, "kvd-ingest", done, move |shared, done| {
-        let untold = shared.trees.untold(unit, unit);
+        // What stays as it is, is counted already.
+        let mut untold = files.is_some().then(|| shared.trees.untold(unit, unit));
         let taken = files.as_ref().map_or(Ok(()), |files| {
             let taken = take(shared, unit, files);
             // Whatever is there now was told to nobody.
@@ -302,6 +303,9 @@ pub(super) fn take_in(
         }
         // What is left of dropped tables must not come back behind the sweep.
         let batch = sweep::dropped_in(shared, &state, unit).and_then(|mut batch| {
+            if !batch.is_empty() {
+                untold.get_or_insert_with(|| shared.trees.untold(unit, unit));
+            }
             let put = restore::put(&mut batch, &MetaRecord::Fill(unit, record.clone()));
             put.map(|()| batch).map_err(|error| DiskError::Io(error.to_string()))
         });

@@ -12,10 +12,10 @@ use super::trees::{self, Counted};
 use super::*;
 use crate::message::{
     CopyContent, CopyLack, CopyLeaves, CopyPage, CopyPlace, CopyStretch, CopyTold, CopyWhat,
-    DiskAnswer, DiskRequest, RegisterDisk, RegisterTask, TreeDisk, UnitDisk, UnitDone,
+    DiskAnswer, DiskError, DiskRequest, RegisterDisk, RegisterTask, TreeDisk, UnitDisk, UnitDone,
 };
 use crate::repair::tree::{Place, Range};
-use crate::storage::{Batch, MemoryVfs, ThreadMode};
+use crate::storage::{Batch, FaultyVfs, MemoryVfs, ThreadMode};
 use crate::testing::arm_mutant;
 use crate::types::{
     ClassId, Epoch, Key, NodeId, Partition, Record, RegisterState, Stamp, TableId, Unit, Value,
@@ -158,6 +158,65 @@ fn one_key_that_differs_is_found_by_the_marks_of_one_leaf() {
     write(&target, 4321, 3);
     let ranges = differing(&source, &target);
     assert_eq!((ranges.len(), marks(&source, &target, ranges).1), (1, Vec::new()));
+}
+
+/// Entries that a replica reads while this is done.
+fn read_for(replica: &Replica, done: impl FnOnce()) -> u64 {
+    let before = replica.tree_facts().entries_read;
+    done();
+    replica.tree_facts().entries_read - before
+}
+
+#[test]
+fn what_the_targets_tree_tells_is_not_read_and_of_what_differs_its_leaf_is() {
+    let (source, target) = two();
+    target.settle_trees();
+    assert_eq!(read_for(&target, || assert_eq!(differing(&source, &target), [])), 0);
+    write(&source, 4321, 2);
+    let read = read_for(&target, || assert_eq!(differing(&source, &target).len(), 1));
+    assert!((1..KEYS / 2).contains(&read), "{read} entries read");
+}
+
+#[test]
+fn a_tree_that_has_yet_to_be_built_is_built_by_who_compares() {
+    let (source, target) = two();
+    target.settle_trees();
+    let built = target.tree_facts().built;
+    target.shared.trees.doubt(UNIT);
+    assert_eq!(read_for(&target, || assert_eq!(differing(&source, &target), [])), 0);
+    assert_eq!((target.tree_facts().built, target.tree_facts().building), (built + 1, 0));
+}
+
+#[test]
+fn once_something_was_taken_back_the_store_is_read_and_not_the_tree() {
+    let case = || {
+        let source = open();
+        let vfs = Arc::new(FaultyVfs::new(7));
+        let options = Options { threads: ThreadMode::Inline, ..Options::default() };
+        let target = Replica::open(vfs.clone(), Path::new("data"), options).unwrap().0;
+        // Its log has no room beforehand yet.
+        vfs.set_capacity(Some(0));
+        let (unit, table, key, record) = (UNIT, PLAIN, key(50), record(1));
+        let full = Arc::new(Mutex::new(None));
+        let heard = full.clone();
+        target.execute(
+            DiskRequest::Write { unit, table, key, record },
+            Box::new(move |outcome| *heard.lock() = Some(outcome)),
+        );
+        while target.step() {}
+        assert!(matches!(full.lock().take(), Some(Err(DiskError::Full))));
+        vfs.set_capacity(None);
+        target.interval_elapsed();
+        while target.step() {}
+        for replica in [&source, &target] {
+            (0..50).for_each(|number| write(replica, number, 1));
+        }
+        target.settle_trees();
+        read_for(&target, || assert_eq!(differing(&source, &target), []))
+    };
+    assert_eq!(case(), 50);
+    let _armed = arm_mutant("tree-though-undone");
+    assert_eq!(case(), 0);
 }
 
 #[test]

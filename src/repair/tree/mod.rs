@@ -182,6 +182,11 @@ impl Tree {
         !self.is_built() || !self.uncut.is_empty()
     }
 
+    /// Whether something is being read for it.
+    pub fn is_being_read(&self) -> bool {
+        self.window.is_some()
+    }
+
     /// All there is.
     pub fn root(&self) -> Sum {
         self.total

@@ -42,6 +42,11 @@ struct State {
     is_closed: bool,
 }
 
+/// Pages that a caller who needs the tree reads for it itself.
+const PAGES_NOW: usize = 256;
+/// How long it waits for what somebody else reads for the tree.
+const BESIDE: Duration = Duration::from_millis(100);
+
 /// What has been read for a tree.
 #[derive(Debug)]
 pub(super) struct Reading {
@@ -200,6 +205,28 @@ fn piece(shared: &Shared) -> Piece {
     }
 }
 
+/// Builds the tree of a unit, if that has yet to be built, for a caller who would have to read the unit otherwise. A
+/// large one is not built to its end.
+pub(super) fn build_now(shared: &Shared, unit: Unit) {
+    let Some(kept) = shared.trees.find(unit) else { return };
+    for _ in 0..PAGES_NOW {
+        {
+            let mut state = kept.state.lock();
+            if state.tree.is_being_read() && !shared.inline {
+                kept.over.wait_for(&mut state, BESIDE);
+            }
+            let is_other = state.tree.is_being_read() || state.behind.is_some();
+            if state.is_dropped || is_other || state.tree.is_sound() || state.is_put_off {
+                return;
+            }
+        }
+        match read(shared, Arc::clone(&kept)) {
+            Next::Reading(reading) => finish(shared, reading),
+            Next::Nothing | Next::Failed | Next::Done => return,
+        }
+    }
+}
+
 /// Does the next small thing, or reads for a tree.
 fn begin(shared: &Shared) -> Next {
     let (next, from) = {
@@ -301,4 +328,5 @@ fn finish(shared: &Shared, Reading { kept, read }: Reading) {
     }
     state.version += 1;
     shared.trees.queue(&kept, &mut state);
+    kept.over.notify_all();
 }

@@ -26,7 +26,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Condvar, Mutex, RwLock};
 
 pub(super) use build::{Builder, step};
 pub use check::TreesChecked;
@@ -117,6 +117,8 @@ pub struct TreeFacts {
 struct Kept {
     unit: Unit,
     state: Mutex<State>,
+    /// What was read for it has been handed in.
+    over: Condvar,
 }
 
 #[derive(Debug)]
@@ -139,7 +141,7 @@ impl Kept {
     fn new(unit: Unit, tree: Tree) -> Arc<Kept> {
         let (behind, is_queued, is_put_off, is_dropped) = (None, false, false, false);
         let state = State { tree, behind, version: 0, is_queued, is_put_off, is_dropped };
-        Arc::new(Kept { unit, state: Mutex::new(state) })
+        Arc::new(Kept { unit, state: Mutex::new(state), over: Condvar::new() })
     }
 
     fn behind(unit: Unit, behind: Behind) -> Arc<Kept> {
