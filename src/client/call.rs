@@ -145,6 +145,8 @@ struct Failed {
     is_heard: bool,
     /// Whom not to ask next.
     address: String,
+    /// Nor whom else.
+    beside: Option<String>,
     /// The next attempt has its token of the retry budget already.
     is_paid: bool,
 }
@@ -212,6 +214,9 @@ impl Core {
                 && !serves(&failed.error)
                 && !avoid.contains(&failed.address);
             avoid.push(failed.address);
+            if let Some(beside) = failed.beside.filter(|beside| !avoid.contains(beside)) {
+                avoid.push(beside);
+            }
             let is_paid = failed.is_paid || is_free;
             let is_late = is_too_late(wake, deadline, timeout);
             if !again || is_late || !(is_paid || self.budget.withdraw()) {
@@ -281,9 +286,9 @@ impl Core {
         let about = (operation, &*attempts, &*endpoint);
         let (answer, is_paid) = self.listen(about, sent, (until, deadline)).await;
         let is_heard = answer.is_ok();
-        let (answer, second) = match answer {
-            Ok(heard) => (Ok(heard.answer), heard.second),
-            Err(elapsed) => (Err(elapsed), None),
+        let (answer, second, beside) = match answer {
+            Ok(heard) => (Ok(heard.answer), heard.second, heard.beside),
+            Err(elapsed) => (Err(elapsed), None, None),
         };
         let (endpoint, since) = second.unwrap_or((endpoint.endpoint(), now));
         let error = match answer {
@@ -305,7 +310,7 @@ impl Core {
             }
         };
         let address = endpoint.address.clone();
-        Err(Failed { error: error.at(&address), is_heard, address, is_paid })
+        Err(Failed { error: error.at(&address), is_heard, address, beside, is_paid })
     }
 
     /// What is learned from an answer.

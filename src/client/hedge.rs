@@ -20,11 +20,13 @@ pub(super) struct Heard<A> {
     pub(super) answer: Result<A, Error>,
     /// Who said so, and since when it was asked, where it was the second one.
     pub(super) second: Option<(Arc<Endpoint>, Time)>,
+    /// The address of the first one, where both have failed.
+    pub(super) beside: Option<String>,
 }
 
 impl<A> Heard<A> {
     fn first(answer: Result<A, Error>) -> Heard<A> {
-        Heard { answer, second: None }
+        Heard { answer, second: None, beside: None }
     }
 }
 
@@ -59,7 +61,8 @@ impl Core {
             answer = &mut other => match answer {
                 Ok(answer) => {
                     first.outrun(self.clock.now());
-                    return Heard { answer: Ok(answer), second: Some((second.endpoint(), since)) };
+                    let second = Some((second.endpoint(), since));
+                    return Heard { answer: Ok(answer), second, beside: None };
                 }
                 Err(error) => {
                     self.note(&second, &error);
@@ -68,7 +71,8 @@ impl Core {
             },
         }
         let answer = other.await;
-        Heard { answer, second: Some((second.endpoint(), since)) }
+        let beside = answer.is_err().then(|| first.address.clone());
+        Heard { answer, second: Some((second.endpoint(), since)), beside }
     }
 
     /// When a second node is asked, of a read of one key while there are others to ask.
@@ -92,8 +96,8 @@ impl Core {
         let mut avoid = avoid.to_vec();
         avoid.push(first.address.clone());
         let now = self.clock.now();
-        let second = self.pool.pick(operation.place(), &avoid, now, &self.entropy);
-        if avoid.contains(&second.address) || !self.hedges.withdraw() {
+        let second = self.pool.spare(operation.place(), &avoid, now, &self.entropy)?;
+        if !self.hedges.withdraw() {
             return None;
         }
         self.counts.hedges.fetch_add(1, Ordering::Relaxed);

@@ -135,6 +135,30 @@ impl Pool {
         let fallback = soonest.map_or_else(of_all, |(_, endpoint)| Some(endpoint));
         Lease::of(fallback.or(self.given.first()).expect("a pool has an endpoint"))
     }
+
+    /// Chooses who may be asked besides another: one in good health and not in `avoid`, if there is one.
+    /// Nobody is tried by that.
+    pub(crate) fn spare(
+        &self,
+        place: Place<'_>,
+        avoid: &[String],
+        now: Time,
+        entropy: &Entropy,
+    ) -> Option<Lease> {
+        let routes = self.routes.load();
+        let routes = routes.as_deref().filter(|_| place != Place::Given);
+        let owners = routes.map_or_else(Vec::new, |routes| routes.owners(place));
+        let usable = routes.map_or(&[][..], |routes| &routes.usable);
+        let rest = routes.map_or(&self.given[..], |routes| &routes.rest);
+        let is_well = |endpoint: &&Arc<Endpoint>| {
+            let standing = endpoint.health.lock().standing(now);
+            standing == Standing::In && !avoid.contains(&endpoint.address)
+        };
+        [&owners[..], usable, rest].into_iter().find_map(|tier| {
+            let well: Vec<_> = tier.iter().filter(is_well).collect();
+            less_busy(&well, entropy).map(Lease::of)
+        })
+    }
 }
 
 /// An address without its scheme.

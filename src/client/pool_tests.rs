@@ -42,6 +42,25 @@ async fn an_ejected_endpoint_rests_and_is_then_tried_by_one_request() {
 }
 
 #[tokio::test]
+async fn who_is_asked_besides_another_is_well_and_nobody_is_tried_by_it() {
+    let (pool, entropy) = (pool(3), Entropy::default());
+    let avoid = ["host-0:7450".to_owned()];
+    let spare = |now: Time| pool.spare(Place::Anywhere, &avoid, now, &entropy);
+    for _ in 0..2 {
+        pool.given[1].failed(Time(0));
+    }
+    let later = Time(0).plus(Duration::from_secs(1));
+    for _ in 0..20 {
+        assert_eq!(spare(later).unwrap().address, "host-2:7450");
+    }
+    assert_eq!(pool.given[1].health.lock().standing(later), Standing::Trial, "it is still due");
+    for _ in 0..2 {
+        pool.given[2].failed(Time(0));
+    }
+    assert!(spare(later).is_none());
+}
+
+#[tokio::test]
 async fn with_everybody_out_somebody_is_asked_all_the_same() {
     let (pool, entropy) = (pool(2), Entropy::default());
     for endpoint in &pool.given {

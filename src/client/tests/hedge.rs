@@ -97,3 +97,32 @@ async fn a_second_node_that_fails_is_no_answer_while_the_first_may_still_come() 
     }
     panic!("no second node was asked");
 }
+
+#[tokio::test]
+async fn where_both_have_failed_neither_is_asked_next() {
+    let mut seconds = 0;
+    for _ in 0..12 {
+        let fakes = [
+            Fake::start(CLOCK_NS, []).await,
+            Fake::start(CLOCK_NS, []).await,
+            Fake::start(CLOCK_NS, []).await,
+        ];
+        let addresses = fakes.iter().map(|fake| fake.address.clone());
+        let builder = Client::builder().endpoints(addresses).follow_ring(false).hedge(100);
+        let kv = builder.attempts(2).retry_budget(100, 100).connect_lazy().unwrap();
+        for _ in 0..60 {
+            kv.get("k").await.unwrap();
+        }
+        for fake in &fakes[..2] {
+            fake.dawdle(Duration::from_millis(45));
+            for _ in 0..20 {
+                fake.then(Act::Refuse("QUORUM_NOT_REACHED", crate::message::Applied::No));
+            }
+        }
+        for _ in 0..5 {
+            kv.get("k").await.unwrap();
+        }
+        seconds += kv.counts().hedges;
+    }
+    assert!(seconds > 10, "a second node was asked {seconds} times");
+}
