@@ -51,7 +51,10 @@ impl World {
     pub(super) fn turn_plan(&mut self, change: PlanChange) {
         if self.stage == Stage::Turmoil {
             self.totals.rollbacks += u64::from(change == PlanChange::RollBack);
-            self.ask_plan(change);
+            match self.unheld_host() {
+                Some(host) => self.ask_plan_at(host, change),
+                None => self.ask_plan(change),
+            }
         }
     }
 

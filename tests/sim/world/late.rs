@@ -88,6 +88,8 @@ pub(crate) struct LateUse {
     put: BTreeSet<(Unit, Epoch)>,
     /// Who is made to propose twice.
     pub(super) twice: Option<super::twice::Twice>,
+    /// A key that all clients look at.
+    pub(super) focus: Option<super::twice::Focus>,
 }
 
 impl LateUse {
@@ -103,6 +105,7 @@ impl LateUse {
             turned: Epoch(0),
             put: BTreeSet::new(),
             twice: None,
+            focus: None,
         }
     }
 }

@@ -33,7 +33,10 @@ impl World {
         let want = match client.script.pop() {
             Some(want) => want,
             None if pinned => return self.script_over(id),
-            None => client.draw(&self.plan.clients),
+            None => match self.focused(id) {
+                Some(want) => want,
+                None => self.clients[id].draw(&self.plan.clients),
+            },
         };
         let mut entries = Vec::new();
         let now = self.time();
@@ -107,8 +110,15 @@ impl World {
         if client.serial != serial {
             return;
         }
-        let host = client.pinned.unwrap_or_else(|| client.rng.usize(..hosts));
-        let Some(operation) = &mut client.current else { return };
+        let host = match (client.pinned, &client.current) {
+            (Some(host), _) => host,
+            (None, current) => {
+                let drawn = client.rng.usize(..hosts);
+                let want = current.as_ref().map(|operation| operation.want.clone());
+                want.map_or(drawn, |want| self.focused_host(&want, drawn))
+            }
+        };
+        let Some(operation) = &mut self.clients[id].current else { return };
         operation.at = Some(host);
         self.trace.step(
             self.now,

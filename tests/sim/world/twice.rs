@@ -1,7 +1,7 @@
 //! What is done twice before everybody has heard of the first time. By chance alone neither happens.
 //!
-//! A plan that is turned round and round again: of a unit that is read from its new owners two stay, and hear of
-//! nothing for seconds; the unit goes back, and forward again. Its old owners may be given up only once they have
+//! A plan that is turned round and round again: of a unit that is read from its new owners two of the old ones hear
+//! of nothing for seconds; the unit goes back, and forward again. Its old owners may be given up only once they have
 //! heard that they are read no more.
 //!
 //! A council member that proposes two states for one epoch: it loses power when its first proposal has come to
@@ -9,21 +9,34 @@
 //! so; then that acceptor meets the one that has accepted the second. What keeps the two apart is that no ballot is
 //! given twice, whatever a crash made the proposer forget.
 
+use roundtable::message::TimeToLive;
 use roundtable::message::{AdminRequest, DecreeMessage, Event, PlanChange, TopologyRequest};
-use roundtable::types::{ClusterState, Move, MovePhase, NodeId, PlanStatus, RequestId, Unit};
+use roundtable::types::{ClusterState, Key, Move, MovePhase, NodeId, PlanStatus, RequestId, Unit};
 
+use crate::client::{Want, keys};
 use crate::plan::{MS, SECOND, exponential};
 
 use super::host::machine;
 use super::late::BEFORE_PEACE;
 use super::nemesis::Strike;
 use super::schema::Asked;
+use super::traffic::unit;
 use super::{Happening, Stage, World};
 
 /// How long one attempt may take.
 const WITHIN: u64 = 6 * SECOND;
 /// How often it is looked how far it is.
 const LOOKED_AT: u64 = 20 * MS;
+
+/// Two owners that hear of nothing, and a key of theirs. When its unit has turned round twice, clients write it
+/// elsewhere and read it there: what those two have not heard of is missing from what they answer.
+#[derive(Clone, Debug)]
+pub(super) struct Focus {
+    key: Key,
+    pair: Vec<usize>,
+    until: u64,
+    begun: bool,
+}
 
 /// One attempt.
 #[derive(Clone, Copy, Debug)]
@@ -55,6 +68,9 @@ impl World {
                 && self.late.turned < state.epoch
             {
                 self.late.turned = state.epoch;
+                if let Some(focus) = &mut self.late.focus {
+                    focus.begun = true;
+                }
                 let forward = self.late.rng.u64(..10 * MS);
                 self.later(forward, Happening::TurnPlan(PlanChange::Resume));
                 self.totals.turned_twice += 1;
@@ -65,26 +81,85 @@ impl World {
             return;
         }
         let reads_new = |(_, moving): &(Unit, &Move)| moving.phase == MovePhase::ReadNew;
+        // Two that stay hold writes up; one that stays and one that goes can answer reads by themselves.
+        let staying = self.late.rng.usize(1..=2);
         let pairs = moves.into_iter().filter(reads_new).filter_map(|(unit, moving)| {
-            let stays = |id: &&NodeId| state.owners(unit).contains(id);
-            let mut pair: Vec<NodeId> = moving.other.iter().filter(stays).copied().collect();
-            pair.sort_by_key(|id| state.council.contains(id));
-            pair.truncate(2);
-            (pair.len() == 2).then_some(pair)
+            let stays = |id: &NodeId| state.owners(unit).contains(id);
+            let (mut pair, mut going): (Vec<NodeId>, Vec<NodeId>) =
+                moving.other.iter().copied().partition(stays);
+            for list in [&mut pair, &mut going] {
+                list.sort_by_key(|id| state.council.contains(id));
+            }
+            pair.truncate(staying);
+            pair.extend(going.into_iter().take(2 - staying));
+            (pair.len() == 2).then_some((unit, pair))
         });
         // Who decides and takes the steps is among the others, if it can be.
-        let seats =
-            |pair: &Vec<NodeId>| pair.iter().filter(|id| state.council.contains(id)).count();
-        let Some(pair) = pairs.min_by_key(seats) else { return };
+        let seats = |pair: &[NodeId]| pair.iter().filter(|id| state.council.contains(id)).count();
+        let Some((of, pair)) = pairs.min_by_key(|(_, pair)| seats(pair)) else { return };
         let late = self.late.rng.u64(1_500 * MS..3 * SECOND);
         let long = late + self.late.rng.u64(SECOND..2 * SECOND);
         let can_decide = (state.council.len() - seats(&pair)) * 2 > state.council.len();
         if can_decide && self.now + late + long + BEFORE_PEACE < self.plan.turmoil {
             self.late.held_until = self.now + long;
             self.hold_back(&pair, (late, long));
+            let keys = keys(&self.plan.clients).into_iter();
+            let keys: Vec<Key> = keys.filter(|key| unit(state, key) == Some(of)).collect();
+            let key = (!keys.is_empty()).then(|| keys[self.late.rng.usize(..keys.len())].clone());
+            let pair: Vec<usize> = pair.iter().map(|id| machine(*id)).collect();
+            let until = self.now + late;
+            self.late.focus = key.map(|key| Focus { key, pair, until, begun: false });
             let back = self.late.rng.u64(..30 * MS);
             self.later(back, Happening::TurnPlan(PlanChange::RollBack));
             self.totals.turned += 1;
+        }
+    }
+
+    /// While two hear of nothing: another one that serves.
+    pub(super) fn unheld_host(&mut self) -> Option<usize> {
+        let focus = self.late.focus.as_ref().filter(|focus| self.now < focus.until)?;
+        let serves = |host: &usize| !focus.pair.contains(host) && self.hosts[*host].serves();
+        let others: Vec<usize> = (0..self.hosts.len()).filter(serves).collect();
+        (!others.is_empty()).then(|| others[self.late.rng.usize(..others.len())])
+    }
+
+    /// An operator asks one node for a change of the plan.
+    pub(super) fn ask_plan_at(&mut self, host: usize, change: PlanChange) {
+        let id = RequestId(u128::from(self.late.rng.u64(1..)));
+        let request = AdminRequest::Topology(Box::new(TopologyRequest::Change { id, change }));
+        self.ask_about_tables(host, Asked::Late, |deadline, op| Event::Admin {
+            op,
+            deadline,
+            request,
+        });
+    }
+
+    /// What a client does while there is a key that all look at.
+    pub(super) fn focused(&mut self, client: usize) -> Option<Want> {
+        let focus =
+            self.late.focus.as_ref().filter(|focus| focus.begun && self.now < focus.until)?;
+        let (key, client) = (focus.key.clone(), &mut self.clients[client]);
+        Some(match client.rng.bool() {
+            true => Want::Get { key, r: None },
+            false => {
+                let value = Some(client.value(40));
+                Want::Put { key, value, ttl: TimeToLive::Table, w: None }
+            }
+        })
+    }
+
+    /// Whom it asks: for reads one of the two, for writes another one.
+    pub(super) fn focused_host(&self, want: &Want, drawn: usize) -> usize {
+        let focus = self.late.focus.as_ref().filter(|focus| focus.begun && self.now < focus.until);
+        let Some(focus) = focus.filter(|focus| want.key() == Some(&focus.key)) else {
+            return drawn;
+        };
+        match want {
+            Want::Get { .. } => focus.pair[drawn % focus.pair.len()],
+            Want::Put { .. } | Want::Scan { .. } => {
+                let others = (0..self.hosts.len()).filter(|host| !focus.pair.contains(host));
+                others.min_by_key(|host| (host + drawn) % self.hosts.len()).unwrap_or(drawn)
+            }
         }
     }
 
