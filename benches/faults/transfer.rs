@@ -31,7 +31,8 @@ pub(crate) struct Transfer {
 pub(crate) async fn run(options: &Options) -> Transfer {
     let fill = Fill { records: if options.quick { 64 << 10 } else { 1 << 20 }, value_bytes: 1007 };
     let plan = fixture::Plan::new().with("transfer.rate", "0").with("cluster.partitions", 256);
-    let mut cluster = plan.start().await;
+    // Nothing is there beforehand: what a mirror saves is `replace-warm`'s.
+    let mut cluster = plan.with("orchestrator.mirror", false).start().await;
     fill.write(&cluster).await;
     cluster.add("n4").await;
     let client = cluster.client_of(0);
