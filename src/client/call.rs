@@ -188,7 +188,8 @@ impl Core {
                 avoid.clear();
             }
             let final_one = number == self.attempts_max;
-            let attempt = self.attempt(operation, &mut attempts, &avoid, (deadline, final_one));
+            let until = ((deadline, timeout), final_one);
+            let attempt = self.attempt(operation, &mut attempts, &avoid, until);
             let failed = match attempt.await {
                 Ok(answer) => return Ok(answer),
                 Err(failed) => failed,
@@ -267,9 +268,10 @@ impl Core {
         operation: &O,
         attempts: &mut Attempts,
         avoid: &[String],
-        (deadline, final_one): (Time, bool),
+        (until, final_one): ((Time, Duration), bool),
     ) -> Result<O::Answer, Failed> {
         self.counts.attempts.fetch_add(1, Ordering::Relaxed);
+        let (deadline, timeout) = until;
         let now = self.clock.now();
         let remaining = deadline.since(now);
         let place = operation.place();
@@ -280,11 +282,12 @@ impl Core {
             && !operation.is_known_by_id()
             && !attempts.may_follow(Applied::Unknown);
         let patient = final_one || self.pool.len(place) == 1 || windowless || operation.is_once();
-        let until = now.plus(if patient { remaining } else { self.patience(operation, remaining) });
-        let this = Try { remaining: server_share(remaining), attempt, lane: self.lane };
-        let sent = core::pin::pin!(self.send(operation, (&endpoint, this), avoid, deadline));
+        let given_up =
+            now.plus(if patient { remaining } else { self.patience(operation, remaining) });
+        let this = Try { remaining: server_share(remaining, timeout), attempt, lane: self.lane };
+        let sent = core::pin::pin!(self.send(operation, (&endpoint, this), avoid, until));
         let about = (operation, &*attempts, &*endpoint);
-        let (answer, is_paid) = self.listen(about, sent, (until, deadline)).await;
+        let (answer, is_paid) = self.listen(about, sent, (given_up, deadline)).await;
         let is_heard = answer.is_ok();
         let (answer, second, beside) = match answer {
             Ok(heard) => (Ok(heard.answer), heard.second, heard.beside),
@@ -403,9 +406,11 @@ pub(super) fn serves(error: &Error) -> bool {
 }
 
 /// What of the time left the server is given: a little is kept for its answer to travel, so that
-/// its own words about the outcome arrive before we stop listening, also from a machine that is busy.
-pub(super) fn server_share(remaining: Duration) -> Duration {
-    remaining - kept_for_answers(remaining)
+/// its own words about the outcome arrive before we stop listening, also from a machine that is busy. A late
+/// attempt keeps as much as the first of the request, as far as it has twice that: how long an answer travels
+/// does not depend on how much of `timeout` is left.
+pub(super) fn server_share(remaining: Duration, timeout: Duration) -> Duration {
+    remaining - kept_for_answers(timeout).min(remaining / 2)
 }
 
 /// What is kept of `time` for an answer to travel.
@@ -429,7 +434,9 @@ mod tests {
             [(60_000, 250), (5_000, 250), (2_000, 100), (1_000, 50), (100, 5), (0, 0)]
         {
             let [timeout, kept] = [timeout, kept].map(Duration::from_millis);
-            assert_eq!(server_share(timeout), timeout - kept);
+            assert_eq!(server_share(timeout, timeout), timeout - kept);
+            assert_eq!(server_share(timeout / 2, timeout), timeout / 2 - kept);
+            assert_eq!(server_share(kept, timeout), kept / 2);
             let deadline = Time(10_000_000_000).plus(timeout);
             let last = Time(deadline.0 - u64::try_from(kept.as_nanos()).unwrap());
             assert!(is_too_late(last, deadline, timeout));

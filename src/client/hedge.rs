@@ -38,7 +38,7 @@ impl Core {
         operation: &O,
         (first, this): (&Lease, Try),
         avoid: &[String],
-        deadline: Time,
+        (deadline, timeout_of): (Time, Duration),
     ) -> Heard<O::Answer> {
         let mut sent = core::pin::pin!(operation.send(first, this));
         let Some(after) = self.hedge_after(operation) else { return Heard::first(sent.await) };
@@ -49,7 +49,7 @@ impl Core {
             return Heard::first(sent.await);
         };
         let since = self.clock.now();
-        let this = Try { remaining: server_share(deadline.since(since)), ..this };
+        let this = Try { remaining: server_share(deadline.since(since), timeout_of), ..this };
         let mut other = core::pin::pin!(operation.send(&second, this));
         // Of two answers that are there the first one's is taken: it costs nothing more, and speaks well of it.
         tokio::select! {
