@@ -12,9 +12,7 @@ use crate::node::client::table;
 use crate::repair::exchange::{Bring, Lack};
 use crate::repair::schedule::Pair;
 use crate::repair::session::{End, Ended};
-use crate::types::{
-    ClassId, ClusterState, NodeId, NodeName, Now, OpId, TableName, Time, Unit, WallTime,
-};
+use crate::types::{ClassId, ClusterState, NodeId, NodeName, Now, OpId, TableName, Time, Unit};
 
 /// Runs that are remembered.
 const RUNS_MAX: usize = 16;
@@ -30,8 +28,7 @@ const LOOK_PAUSE: Duration = Duration::from_millis(100);
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Run {
     id: u64,
-    begun: Time,
-    since: WallTime,
+    since: Now,
     class: Option<ClassId>,
     partitions: Option<(u16, u16)>,
     all_pairs: bool,
@@ -67,13 +64,13 @@ impl Node {
     ) {
         let result = match request {
             RepairRequest::Start(scope) => self.start_run(now, &scope),
-            RepairRequest::Status { pairs } => Ok(self.repair_reply(now, pairs)),
+            RepairRequest::Status { pairs } => Ok(self.repair_reply(pairs)),
             RepairRequest::Cancel => {
                 self.repair.runs.clear();
                 self.repair.schedule.want_nothing();
                 self.want_dirt(now);
                 self.session_step(now, |sessions, around| sessions.cancel(around));
-                Ok(self.repair_reply(now, false))
+                Ok(self.repair_reply(false))
             }
             RepairRequest::Diff { peer, table, after } => {
                 match self.begin_looking(now, (op, deadline), (&peer, table.as_ref(), after)) {
@@ -91,8 +88,7 @@ impl Node {
         let class = scope.table.as_ref().map(|name| table(state, name)).transpose()?;
         let run = Run {
             id: self.next_operation,
-            begun: now.mono,
-            since: now.wall,
+            since: now,
             class: class.map(|table| table.class),
             partitions: scope.partitions,
             all_pairs: scope.all_pairs,
@@ -103,14 +99,14 @@ impl Node {
         let wanted = pairs.filter(|(peer, unit, _)| run.holds(me, *peer, *unit));
         let wanted: Vec<(NodeId, Unit)> = wanted.map(|(peer, unit, _)| (peer, unit)).collect();
         for (peer, unit) in wanted {
-            self.repair.schedule.want(now, peer, unit, now.wall);
+            self.repair.schedule.want(now, (peer, unit), now);
         }
         self.repair.runs.push(run);
         if self.repair.runs.len() > RUNS_MAX {
             self.repair.runs.remove(0);
         }
         self.repair.look_at = now.mono;
-        Ok(self.repair_reply(now, false))
+        Ok(self.repair_reply(false))
     }
 
     /// Counts and sizes now.
@@ -139,7 +135,7 @@ impl Node {
         }
     }
 
-    fn repair_reply(&self, now: Now, with_pairs: bool) -> RepairReply {
+    fn repair_reply(&self, with_pairs: bool) -> RepairReply {
         let schedule = &self.repair.schedule;
         let name = |id: NodeId| self.member_name(id);
         let under_way = schedule.pairs().filter(|(_, _, pair)| pair.is_under_way()).count();
@@ -152,12 +148,13 @@ impl Node {
         };
         let pairs = schedule.pairs().filter(|_| with_pairs).map(line).collect();
         let run = |run: &Run| {
-            let mut of = RunLine { id: run.id, age: self.now.since(run.begun), total: 0, left: 0 };
+            let mut of =
+                RunLine { id: run.id, age: self.now.since(run.since.mono), total: 0, left: 0 };
             for (_, _, pair) in
                 schedule.pairs().filter(|(peer, unit, _)| run.holds(self.me, *peer, *unit))
             {
                 of.total += 1;
-                of.left += u64::from(pair.covered(now) < run.since);
+                of.left += u64::from(!pair.fulfils(run.since));
             }
             of
         };
@@ -238,7 +235,7 @@ impl Node {
             let reply = RepairReply {
                 diffs: looking.lines,
                 next: looking.next,
-                ..self.repair_reply(now, false)
+                ..self.repair_reply(false)
             };
             let result = Ok(Reply::Repair(Box::new(reply)));
             self.effects.push_back(Effect::Reply { op, result });
@@ -300,13 +297,14 @@ impl Node {
     fn want_dirt(&mut self, now: Now) {
         let Some(state) = self.state.clone() else { return };
         let since =
-            |told: &BTreeMap<NodeId, super::Dirt>| told.values().map(|dirt| dirt.since()).max();
-        let dirt: Vec<(Unit, Option<WallTime>)> =
+            |told: &BTreeMap<NodeId, super::Dirt>| told.values().map(super::Dirt::since).collect();
+        let dirt: Vec<(Unit, Vec<Now>)> =
             self.repair.dirt.iter().map(|(unit, told)| (*unit, since(told))).collect();
         for (unit, since) in dirt {
-            let Some(since) = since else { continue };
             for peer in state.writers(unit).into_iter().filter(|id| *id != self.me) {
-                self.repair.schedule.want(now, peer, unit, since);
+                for wish in &since {
+                    self.repair.schedule.want(now, (peer, unit), *wish);
+                }
             }
         }
     }

@@ -4,7 +4,7 @@
 use crate::message::{MetaRecord, RepairMessage, RoundId};
 use crate::node::Node;
 use crate::node::disk::Pending;
-use crate::types::{NodeId, Now, Time, Unit, WallTime};
+use crate::types::{NodeId, Now, Time, Unit};
 
 /// Owners that are told of marks at once.
 const TOLD_MAX: usize = 256;
@@ -24,12 +24,12 @@ pub(super) struct Mark {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Dirt {
     number: u64,
-    since: WallTime,
+    since: Now,
 }
 
 impl Dirt {
     /// When it was told.
-    pub(super) fn since(&self) -> WallTime {
+    pub(super) fn since(&self) -> Now {
         self.since
     }
 }
@@ -110,21 +110,21 @@ impl Node {
         let told = self.repair.dirt.entry(unit).or_default();
         if told.get(&from).is_none_or(|dirt| dirt.number != round.op) {
             crate::sometimes!("repair: is told that it may lack writes");
-            told.insert(from, Dirt { number: round.op, since: now.wall });
+            told.insert(from, Dirt { number: round.op, since: now });
         }
-        let since = told.values().map(|dirt| dirt.since).max().unwrap_or(now.wall);
+        let wish = told.get(&from).map_or(now, Dirt::since);
         for peer in state.writers(unit).into_iter().filter(|id| *id != self.me) {
-            self.repair.schedule.want(now, peer, unit, since);
+            self.repair.schedule.want(now, (peer, unit), wish);
         }
         self.repair.look_at = self.repair.look_at.min(now.mono);
-        self.look_at_dirt(now, unit);
+        self.look_at_dirt(unit);
     }
 
     /// Tells those that it may have lacked something that it does not any more.
-    pub(super) fn look_at_dirt(&mut self, now: Now, unit: Unit) {
+    pub(super) fn look_at_dirt(&mut self, unit: Unit) {
         let Some(told) = self.repair.dirt.get(&unit) else { return };
         let schedule = &self.repair.schedule;
-        let clean = told.iter().filter(|(_, dirt)| schedule.is_covered(now, unit, dirt.since));
+        let clean = told.iter().filter(|(_, dirt)| schedule.is_covered(unit, dirt.since));
         let clean: Vec<(NodeId, u64)> = clean.map(|(from, dirt)| (*from, dirt.number)).collect();
         for (from, number) in clean {
             if let Some(told) = self.repair.dirt.get_mut(&unit) {

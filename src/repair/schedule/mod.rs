@@ -31,12 +31,15 @@ pub struct Pair {
     busy: bool,
     /// How often in a row it has come to nothing.
     failures: u32,
-    /// Has to cover this.
-    wanted: WallTime,
-    /// Both were found equal in all that is not younger than this, by this node's wall clock as it was then.
+    /// What somebody wants and no comparison has fulfilled.
+    wanted: Option<Now>,
+    /// Up to which moment wishes have been fulfilled.
+    fulfilled: Option<Time>,
+    /// The last comparison that found both equal: when it began, and that it covers all that is not younger than
+    /// this, by this node's wall clock as it was then.
+    began: Option<Time>,
     covered: WallTime,
-    /// When the comparison began that found it, and the last one.
-    began: Time,
+    /// When the comparison began that is under way, or was the last.
     asked: Time,
     /// When that was.
     pub verified: Option<Time>,
@@ -45,20 +48,22 @@ pub struct Pair {
 }
 
 impl Pair {
-    /// Up to when both were found equal, by the clock of today: not to later than when that comparison began. The
-    /// clock may have been ahead then, and what was written since would pass for compared.
-    pub fn covered(&self, now: Now) -> WallTime {
-        let age = u64::try_from(now.mono.since(self.began).as_nanos()).unwrap_or(u64::MAX);
-        let began = WallTime(now.wall.0.saturating_sub(age));
-        match crate::mutant!("covered-by-a-clock-ahead") {
-            true => self.covered,
-            false => self.covered.min(began),
-        }
+    /// Whether both were found equal in all that had been written by the moment of a wish. That takes a comparison
+    /// which began then or later by the clock that never steps, and covers what the wall clock said then. Either alone
+    /// would not do: the wall clock may have been ahead when they were compared, and a session leaves alone what is young.
+    pub fn fulfils(&self, wish: Now) -> bool {
+        self.fulfilled >= Some(wish.mono) || self.is_equal_as_of(wish)
+    }
+
+    /// The same, of the last comparison alone.
+    fn is_equal_as_of(&self, wish: Now) -> bool {
+        let is_later = self.began >= Some(wish.mono) || crate::mutant!("covered-by-a-clock-ahead");
+        is_later && self.covered >= wish.wall
     }
 
     /// Whether somebody waits for it.
     pub fn is_wanted(&self) -> bool {
-        self.wanted > self.covered
+        self.wanted.is_some()
     }
 
     /// Whether it is being compared, or about to be because it differs.
@@ -97,9 +102,10 @@ impl Schedule {
                 differs: None,
                 busy: false,
                 failures: 0,
-                wanted: WallTime(0),
+                wanted: None,
+                fulfilled: None,
+                began: None,
                 covered: WallTime(0),
-                began: Time(0),
                 asked: Time(0),
                 verified: None,
                 lacks: 0,
@@ -124,29 +130,42 @@ impl Schedule {
         of.map(|((peer, _), pair)| (*peer, pair))
     }
 
-    /// Whether all other owners of a unit have been found equal in all that is not younger.
-    pub fn is_covered(&self, now: Now, unit: Unit, since: WallTime) -> bool {
-        self.of_unit(unit).all(|(_, pair)| pair.covered(now) >= since)
+    /// Whether all other owners of a unit have been found equal in all that had been written by a moment.
+    pub fn is_covered(&self, unit: Unit, wish: Now) -> bool {
+        self.of_unit(unit).all(|(_, pair)| pair.fulfils(wish))
     }
 
-    /// Somebody wants a pair to cover all that is not younger than `since`: out of turn, and first.
-    pub fn want(&mut self, now: Now, peer: NodeId, unit: Unit, since: WallTime) {
+    /// Somebody wants a pair to be equal in all that had been written by the moment of `wish`: out of turn, and first.
+    pub fn want(&mut self, now: Now, (peer, unit): (NodeId, Unit), wish: Now) {
         self.change((peer, unit), |pair| {
-            pair.covered = pair.covered(now);
-            if since > pair.wanted {
-                (pair.wanted, pair.failures) = (since, 0);
+            if pair.fulfils(wish) {
+                return;
             }
-            if pair.is_wanted() && !pair.is_under_way() {
+            // Whoever fulfils the latest of two by either clock fulfils both.
+            let before = pair.wanted.unwrap_or(wish);
+            let (mono, wall) = (before.mono.max(wish.mono), before.wall.max(wish.wall));
+            let both = Some(Now { mono, wall });
+            if pair.wanted != both {
+                (pair.wanted, pair.failures) = (both, 0);
+            }
+            if !pair.is_under_way() {
                 pair.due = pair.due.min(now.mono);
             }
         });
+    }
+
+    /// The same of all pairs, as of now.
+    pub fn want_all(&mut self, now: Now) {
+        for place in self.pairs.keys().copied().collect::<Vec<_>>() {
+            self.want(now, place, now);
+        }
     }
 
     /// Nobody wants anything any more.
     pub fn want_nothing(&mut self) {
         let wanted = self.pairs.iter().filter(|(_, pair)| pair.is_wanted());
         for place in wanted.map(|(place, _)| *place).collect::<Vec<_>>() {
-            self.change(place, |pair| pair.wanted = WallTime(0));
+            self.change(place, |pair| pair.wanted = None);
         }
     }
 
@@ -213,14 +232,16 @@ impl Schedule {
         let turn = self.next_turn(now, peer);
         let settle = self.cadence.settle;
         self.change((peer, unit), |pair| {
-            pair.covered = pair.covered(now).max(covers);
-            pair.began = pair.asked;
+            (pair.covered, pair.began) = (covers, Some(pair.asked));
+            if let Some(wish) = pair.wanted.filter(|wish| pair.is_equal_as_of(*wish)) {
+                (pair.wanted, pair.fulfilled) = (None, Some(wish.mono));
+            }
             (pair.verified, pair.lacks) = (Some(now.mono), lacks);
             (pair.differs, pair.busy, pair.failures) = (None, false, 0);
             pair.due = turn;
-            if pair.is_wanted() {
+            if let Some(wish) = pair.wanted {
                 // What is wanted has yet to settle.
-                let settled = pair.wanted.plus(settle).plus(Duration::from_millis(1));
+                let settled = wish.wall.plus(settle).plus(Duration::from_millis(1));
                 pair.due = turn.min(now.mono.plus(settled.ahead_of(now.wall)));
             }
         });

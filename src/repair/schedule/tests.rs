@@ -84,9 +84,9 @@ fn who_has_just_come_is_compared_soon_and_others_keep_their_place() {
 fn what_is_wanted_comes_first_and_ends_when_it_has_settled() {
     let mut schedule = schedule(1, &[2, 3], 4);
     compare(&mut schedule, now(75));
-    let since = now(100).wall;
-    schedule.want(now(100), NodeId(3), unit(2), since);
-    assert!(!schedule.is_covered(now(100), unit(2), since));
+    let wish = now(100);
+    schedule.want(wish, (NodeId(3), unit(2)), wish);
+    assert!(!schedule.is_covered(unit(2), wish));
     let (peer, units) = schedule.next_roots(now(100).mono, all, every).unwrap();
     assert_eq!((peer, units), (NodeId(3), vec![unit(2)]));
     // Equal up to its horizon, which is before what is wanted: once more when that has settled.
@@ -98,9 +98,9 @@ fn what_is_wanted_comes_first_and_ends_when_it_has_settled() {
     assert_eq!(again, Some((NodeId(3), vec![unit(2)])));
     schedule.on_verified(now(111), (NodeId(3), unit(2)), (now(101).wall, 0));
     assert!(!schedule.pair(NodeId(3), unit(2)).unwrap().is_wanted());
-    let is_covered = |schedule: &Schedule| schedule.is_covered(now(111), unit(2), since);
+    let is_covered = |schedule: &Schedule| schedule.is_covered(unit(2), wish);
     assert!(!is_covered(&schedule), "another owner has yet to be compared");
-    schedule.want(now(111), NodeId(2), unit(2), since);
+    schedule.want(now(111), (NodeId(2), unit(2)), wish);
     let other = schedule.next_roots(now(111).mono, all, every);
     assert_eq!(other, Some((NodeId(2), vec![unit(2)])));
     schedule.on_verified(now(111), (NodeId(2), unit(2)), (now(101).wall, 0));
@@ -116,17 +116,47 @@ fn what_was_compared_by_a_clock_that_was_ahead_covers_nothing_that_came_later() 
         // Ahead by an hour, and then right.
         let ahead = Now { mono: now(75).mono, wall: now(75 + 3_600).wall };
         assert_eq!(compare(&mut schedule, ahead), [(peer, unit(0))]);
-        let since = now(90).wall;
-        let is_covered = schedule.is_covered(now(100), unit(0), since);
-        schedule.want(now(100), peer, unit(0), since);
+        let wish = now(90);
+        let is_covered = schedule.is_covered(unit(0), wish);
+        schedule.want(now(100), (peer, unit(0)), wish);
         let again = compare(&mut schedule, now(101));
-        let is_compared =
-            again == [(peer, unit(0))] && schedule.is_covered(now(102), unit(0), since);
+        let is_compared = again == [(peer, unit(0))] && schedule.is_covered(unit(0), wish);
         (is_covered, is_compared)
     };
     assert_eq!(case(), (false, true));
     let _armed = crate::testing::arm_mutant("covered-by-a-clock-ahead");
     assert_eq!(case(), (true, false));
+}
+
+#[test]
+fn what_was_fulfilled_stays_so_though_the_clock_steps_back_and_later_comparisons_cover_less() {
+    let mut schedule = schedule(1, &[2], 1);
+    let place = (NodeId(2), unit(0));
+    compare(&mut schedule, now(75));
+    let wish = now(100);
+    schedule.want(wish, place, wish);
+    let begins = Now { mono: wish.mono, wall: WallTime(wish.wall.0 + 1) };
+    assert_eq!(compare(&mut schedule, begins), [place], "at the same moment");
+    assert!(!schedule.pair(place.0, place.1).unwrap().is_wanted());
+    let turn = now(schedule.next_deadline().unwrap().0 / SECOND + 1);
+    let again = schedule.next_roots(turn.mono, all, every);
+    assert_eq!(again, Some((place.0, vec![place.1])));
+    schedule.on_verified(turn, place, (now(50).wall, 0));
+    assert!(schedule.is_covered(unit(0), wish));
+    // The clock has stepped back by a second since a wish: it is fulfilled once the clock is there again.
+    let at = |seconds: u64| now(turn.mono.0 / SECOND + seconds);
+    let wish = at(10);
+    schedule.want(wish, place, wish);
+    let late = Now { mono: at(11).mono, wall: at(9).wall };
+    let asked = schedule.next_roots(late.mono, all, every);
+    assert_eq!(asked, Some((place.0, vec![place.1])));
+    schedule.on_verified(late, place, (late.wall, 0));
+    assert!(!schedule.is_covered(unit(0), wish));
+    let due = schedule.next_deadline().unwrap();
+    assert!(due <= at(23).mono, "soon");
+    let then = Now { mono: due, wall: late.wall.plus(due.since(late.mono)) };
+    assert_eq!(compare(&mut schedule, then), [place]);
+    assert!(schedule.is_covered(unit(0), wish));
 }
 
 #[test]
@@ -137,7 +167,7 @@ fn what_differs_waits_for_a_session_and_what_fails_comes_again_later_each_time()
     assert_eq!(schedule.next_roots(now(75).mono, all, every), None, "both are under way");
     schedule.on_differs(now(75).mono, peer, unit(0));
     schedule.on_differs(now(76).mono, peer, unit(1));
-    schedule.want(now(76), peer, unit(1), now(76).wall);
+    schedule.want(now(76), (peer, unit(1)), now(76));
     assert!(schedule.has_differing());
     assert_eq!(schedule.next_session(|_| false, every), None);
     assert_eq!(schedule.next_session(all, every), Some((peer, unit(1))), "wanted");
