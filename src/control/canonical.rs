@@ -96,6 +96,7 @@ fn write_topology(out: &mut Writer, topology: &Topology) {
     out.number(u64::from(topology.plan.is_some()));
     if let Some(plan) = &topology.plan {
         out.wide(plan.hash);
+        out.number(plan.since.0);
         out.number(match plan.status {
             PlanStatus::Running => 0,
             PlanStatus::Paused => 1,

@@ -76,6 +76,7 @@ pub(in crate::control) fn first() -> (ClusterState, Vec<NodeId>, Vec<NodeId>) {
     let new = vec![NodeId(1), NodeId(2), NEW];
     state.topology.plan = Some(crate::types::Plan {
         hash: 1,
+        since: Epoch(1),
         status: PlanStatus::Running,
         ring: state.ring.clone(),
         queue: vec![Planned { unit: UNIT, to: new.clone() }],
@@ -217,6 +218,7 @@ fn what_was_read_is_dropped_only_behind_its_barrier() {
     // The plan is rolled back to `new`, as if it had begun there: the old set is to be dropped.
     undoing.topology.plan = Some(crate::types::Plan {
         hash: 1,
+        since: Epoch(1),
         status: PlanStatus::RollingBack,
         ring: undoing.ring.clone(),
         queue: Vec::new(),

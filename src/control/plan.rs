@@ -336,6 +336,7 @@ pub(super) fn begin(next: &mut ClusterState, draft: Draft) {
     });
     let plan = Plan {
         hash: draft.hash,
+        since: next.epoch,
         status: PlanStatus::Running,
         ring: draft.ring,
         total: u32::try_from(draft.moves.len()).unwrap_or(u32::MAX),

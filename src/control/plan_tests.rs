@@ -1,6 +1,7 @@
 //! Plans from staging to their ends.
 
 use super::*;
+use crate::control::moves::StepKind;
 use crate::control::schema::tests::state;
 use crate::control::{Change, Heard, steps};
 use crate::message::{Applicant, MemberChange, OpError};
@@ -106,6 +107,65 @@ fn who_leaves_stays_a_member_until_what_it_keeps_for_others_is_home() {
     assert_eq!(copies(&state, NodeId(2)), 0, "all moves are done");
     assert!(state.topology.plan.is_some() && state.member(NodeId(2)).is_some());
     assert_eq!(run(state).member(NodeId(2)), None);
+}
+
+/// The same, and one member has been silent since it acknowledged an epoch.
+struct Silent(NodeId, Epoch);
+
+impl Heard for Silent {
+    fn acknowledged(&self, member: NodeId) -> Epoch {
+        if member == self.0 { self.1 } else { All.acknowledged(member) }
+    }
+    fn is_complete(&self, member: NodeId, unit: Unit, entry: Epoch) -> bool {
+        All.is_complete(member, unit, entry)
+    }
+    fn lost(&self) -> Vec<(NodeId, Unit, Epoch)> {
+        Vec::new()
+    }
+    fn is_up(&self, member: NodeId) -> bool {
+        member != self.0
+    }
+    fn is_down(&self, member: NodeId) -> bool {
+        member == self.0
+    }
+    fn lacks(&self, _: NodeId, _: Unit, _: Epoch) -> bool {
+        false
+    }
+    fn filled(&self) -> Vec<(NodeId, Unit, Epoch)> {
+        Vec::new()
+    }
+    fn has_custody(&self, _: NodeId) -> bool {
+        false
+    }
+}
+
+/// Whether a plan by which n2 leaves waits at its end for n2, which fell silent a moment ago: before the plan was
+/// committed, or behind that.
+fn waits_for_the_silent(before: bool) -> bool {
+    let three = admit(&state(3, 1), "n4");
+    let order = StageOrder::Replace { old: name("n2"), new: name("n4") };
+    let mut state = commit(&staged(&three, order));
+    let heard = Silent(NodeId(2), Epoch(state.epoch.0 - u64::from(before)));
+    loop {
+        let found = steps(&state, &heard);
+        if found.is_empty() {
+            break;
+        }
+        state = Change::Steps(found).after(&state, RequestId(0)).unwrap();
+    }
+    assert_eq!(copies(&state, NodeId(2)), 0, "all moves are done");
+    let waits = state.member(NodeId(2)).is_some();
+    let ends = steps(&state, &GivenUp(NodeId(2)));
+    assert!(!waits || ends.iter().any(|step| step.kind == StepKind::EndPlan), "away for long");
+    assert_eq!(run(state).member(NodeId(2)), None);
+    waits
+}
+
+#[test]
+fn who_leaves_and_has_fallen_silent_is_waited_for_since_nobody_knows_what_it_keeps() {
+    assert!(waits_for_the_silent(false) && !waits_for_the_silent(true));
+    let _armed = arm_mutant("silent-leaver-not-waited-for");
+    assert!(!waits_for_the_silent(false));
 }
 
 /// Takes every step there is until none is left. No unit ever has a copy less, or twice on a member.
@@ -222,7 +282,7 @@ fn a_paused_plan_begins_nothing_and_a_rollback_brings_everything_back() {
     assert!(plan(&paused, PlanChange::Pause).is_err());
     let begins = |state: &ClusterState| {
         let found = steps(state, &All);
-        found.iter().filter(|step| matches!(step.kind, super::super::StepKind::Begin(_))).count()
+        found.iter().filter(|step| matches!(step.kind, StepKind::Begin(_))).count()
     };
     assert_eq!(begins(&paused), 0);
     assert!(begins(&run_one(&paused)) == 0);
@@ -407,7 +467,7 @@ fn a_plan_ends_whose_queued_units_are_where_it_wants_them() {
     let (ring, owners) = (next.ring.clone(), next.classes[0].owners.clone());
     let found = steps(&next, &All);
     let kinds: Vec<_> = found.iter().map(|step| step.kind.clone()).collect();
-    assert_eq!(kinds, [crate::control::StepKind::EndPlan]);
+    assert_eq!(kinds, [StepKind::EndPlan]);
     let over = Change::Steps(found).after(&next, RequestId(0)).unwrap();
     assert_eq!(over.topology.plan, None);
     assert_eq!((&over.ring, &over.classes[0].owners), (&ring, &owners));
@@ -420,7 +480,7 @@ fn a_plan_that_begins_what_has_nowhere_to_go_is_noticed() {
     let _armed = arm_mutant("queued-without-a-move");
     let next = queue_of_nothing();
     let found = steps(&next, &All);
-    assert!(found.iter().all(|step| matches!(step.kind, crate::control::StepKind::Begin(_))));
+    assert!(found.iter().all(|step| matches!(step.kind, StepKind::Begin(_))));
     assert!(
         Change::Steps(found).after(&next, RequestId(0)).is_err(),
         "nothing comes of it, for ever"

@@ -184,6 +184,19 @@ fn lost(state: &ClusterState, heard: &impl Heard) -> Vec<Step> {
     found.map(step).collect()
 }
 
+/// Whether one that leaves is waited for, since it may keep what has counted in the place of owners. Once it knows
+/// that it leaves it takes nothing more, so its word is good that was told then. One that has fallen silent since the
+/// plan began may be back in a moment. One that was down before was given up when the plan was committed.
+fn may_keep(state: &ClusterState, plan: &Plan, id: NodeId, heard: &impl Heard) -> bool {
+    if crate::mutant!("silent-leaver-not-waited-for") {
+        return heard.is_up(id) && heard.has_custody(id);
+    }
+    let acknowledged = heard.acknowledged(id);
+    let keeps_nothing = acknowledged >= state.epoch && !heard.has_custody(id);
+    let may_be_back = acknowledged >= plan.since && !heard.is_long_down(id);
+    !keeps_nothing && (heard.is_up(id) || may_be_back)
+}
+
 /// What the plan begins next, or its end.
 fn of_plan(state: &ClusterState, heard: &impl Heard) -> Vec<Step> {
     let Some(plan) = &state.topology.plan else { return Vec::new() };
@@ -212,7 +225,7 @@ fn of_plan(state: &ClusterState, heard: &impl Heard) -> Vec<Step> {
     let rolls_back = plan.status == PlanStatus::RollingBack;
     let keeps = |member: &Member| {
         let leaves = member.role == Role::Leaving && !rolls_back;
-        leaves && heard.is_up(member.id) && heard.has_custody(member.id)
+        leaves && may_keep(state, plan, member.id, heard)
     };
     if waiting.is_empty() && under_way == 0 && state.members.iter().any(keeps) {
         // What it keeps may be all that is left of a write: it goes home first.

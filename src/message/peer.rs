@@ -182,7 +182,7 @@ pub enum Refusal {
         /// Its epoch.
         epoch: Epoch,
     },
-    /// It does not own the unit in the epoch both know.
+    /// It does not own the unit in the epoch both know; or it was asked to stand in, and leaves.
     NotOwner,
     /// It owns the unit and has not all it should have of it yet: it is not read, and promises nothing.
     Incomplete,

@@ -288,6 +288,7 @@ impl Node {
     ) {
         let judged = self
             .judge_read(now, from, (place.unit, place.changed_at, place.table), hint_for)
+            .and_then(|()| self.judge_custody(hint_for))
             .and_then(|()| self.judge_load(remaining));
         if matches!(judged, Err(Refusal::Behind { .. })) {
             let put = Box::new(put);
@@ -383,6 +384,7 @@ impl Node {
     ) {
         let judged = self
             .judge(now, from, (place.unit, place.changed_at, place.table), hint_for)
+            .and_then(|()| self.judge_custody(hint_for))
             .and_then(|()| self.judge_load(remaining));
         if matches!(judged, Err(Refusal::Behind { .. })) {
             let message = CausalMessage::Merge { round, place, hint_for, set, remaining };

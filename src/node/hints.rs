@@ -154,6 +154,9 @@ impl Node {
     /// A put of this node, as a stand-in, makes its change in what is kept in custody.
     pub(super) fn change_custody(&mut self, round: RoundId, change: CustodyChange) {
         let (target, unit, bytes) = (change.target, change.unit, change.bytes());
+        if !self.takes_custody() {
+            return self.local.push_back(LocalAnswer::Changed(round, Err(Refusal::NotOwner)));
+        }
         if let Some(bound) = self.floors.custody_refuses(change.change.dot.stamp()) {
             let late = Err(Refusal::Late { bound });
             return self.local.push_back(LocalAnswer::Changed(round, late));

@@ -188,6 +188,7 @@ impl Node {
         for id in left.collect::<Vec<_>>() {
             self.send(id, PeerMessage::StateNews(state.clone()));
         }
+        let departed = self.departed(&state);
         let others = state.members.iter().map(|member| member.id).filter(|id| *id != self.me);
         self.members.set_peers(now, others);
         self.members.probe_soon(now);
@@ -219,6 +220,7 @@ impl Node {
         self.begin_acknowledging(now);
         self.on_owners(before.as_ref());
         self.on_repair_state(now, &state);
+        self.on_departed(now, &departed);
         self.on_floor_owners();
         self.restart_fenced(now, &state);
         self.on_caught_up(now);

@@ -35,6 +35,7 @@ mod gc;
 mod hints;
 mod hot;
 mod keeper;
+mod leaving;
 mod lifecycle;
 mod lineage;
 mod links;

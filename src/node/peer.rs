@@ -187,6 +187,7 @@ impl Node {
 
     fn judge_write(&mut self, now: Now, from: NodeId, ask: &WriteAsk) -> Result<(), Refusal> {
         self.judge(now, from, (ask.unit, ask.changed_at, ask.table), ask.hint_for)?;
+        self.judge_custody(ask.hint_for)?;
         self.judge_load(ask.remaining)?;
         if ask.fresh && ask.record.stamp.time > self.fresh_bound(now) {
             crate::sometimes!("replica: refuses a write too far ahead");

@@ -109,6 +109,8 @@ pub enum PlanStatus {
 pub struct Plan {
     /// The hash of its inputs, by which it was committed.
     pub hash: u128,
+    /// The epoch in which it was committed.
+    pub since: Epoch,
     /// Whether it goes on.
     pub status: PlanStatus,
     /// The ring when it is done.

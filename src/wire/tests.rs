@@ -377,6 +377,7 @@ fn topology() -> Topology {
         ],
         plan: Some(Plan {
             hash: 9 << 90,
+            since: Epoch(1),
             status: PlanStatus::Paused,
             ring: vec![NodeId(3); 8],
             queue: vec![planned(1)],
@@ -498,7 +499,8 @@ fn a_greeting_and_its_answers_survive_the_wire() {
 fn a_state_that_contradicts_itself_is_refused() {
     let good = super::state_to_wire(&state(Epoch(1)));
     assert!(super::state_from_wire(good.clone()).is_ok());
-    let spoil: [fn(&mut pb::ClusterState); 9] = [
+    let spoil: [fn(&mut pb::ClusterState); 10] = [
+        |state| state.topology.as_mut().unwrap().plan.as_mut().unwrap().since = 2,
         |state| state.partitions = 7,
         |state| state.partitions = 16,
         |state| state.ring[0] = 99,

@@ -160,6 +160,9 @@ pub(super) fn check(state: &ClusterState, ids: &BTreeSet<NodeId>) -> Result<(), 
     if plan.ring.len() != places || plan.ring_before.len() != places {
         return Err(Malformed::new("the ring of the plan does not cover the ring"));
     }
+    if plan.since > state.epoch {
+        return Err(Malformed::new("the plan was committed in a later epoch"));
+    }
     let queued = plan.queue.iter().map(|planned| (planned.unit, &planned.to));
     let begun = plan.begun.iter().flat_map(|b| [(b.unit, &b.from), (b.unit, &b.to)]);
     for (unit, to) in queued.chain(begun) {
@@ -292,6 +295,7 @@ fn plan_to_wire(plan: &Plan) -> pb::Plan {
     };
     pb::Plan {
         hash: wide_bytes(plan.hash),
+        since: plan.since.0,
         status: status.into(),
         ring: plan.ring.iter().map(|id| id.0).collect(),
         queue: plan.queue.iter().map(planned_to_wire).collect(),
@@ -320,6 +324,7 @@ fn plan_from_wire(wire: pb::Plan) -> Result<Plan, Malformed> {
     };
     Ok(Plan {
         hash: wide(&wire.hash, "hash of the plan")?,
+        since: Epoch(wire.since),
         status,
         ring: wire.ring.into_iter().map(NodeId).collect(),
         queue: wire.queue.into_iter().map(planned_from_wire).collect::<Result<_, _>>()?,

@@ -121,6 +121,12 @@ impl Repair {
             looking: BTreeMap::new(),
         }
     }
+
+    /// Whatever was written before is to be the same at all owners: out of turn, and first.
+    pub(super) fn want_all(&mut self, now: Now) {
+        self.schedule.want_all(now);
+        self.look_at = self.look_at.min(now.mono);
+    }
 }
 
 impl Node {
@@ -200,7 +206,7 @@ impl Node {
         let is_on = !self.config.repair_interval.is_zero();
         let Some(state) = self.state.clone().filter(|_| is_on) else { return };
         for peer in state.writers(unit).into_iter().filter(|id| *id != self.me) {
-            self.repair.schedule.want(now, peer, unit, now.wall);
+            self.repair.schedule.want(now, (peer, unit), now);
         }
     }
 
@@ -225,7 +231,7 @@ impl Node {
             crate::sometimes!("repair: an owner had lacked something old");
         }
         if verified {
-            self.look_at_dirt(now, unit);
+            self.look_at_dirt(unit);
         }
     }
 

@@ -294,6 +294,7 @@ fn leaving(state: &ClusterState, who: NodeId) -> Arc<ClusterState> {
     leaves.unwrap().role = Role::Leaving;
     state.topology.plan = Some(Plan {
         hash: 1,
+        since: Epoch(1),
         status: PlanStatus::Paused,
         ring: state.ring.clone(),
         total: 0,
@@ -339,6 +340,26 @@ fn who_leaves_passes_what_it_keeps_for_a_lost_owner_to_the_others() {
     assert!(custody_is_passed_on());
     let _armed = arm_mutant("custody-waits-for-the-lost");
     assert!(!custody_is_passed_on());
+}
+
+/// Whether one that knows that it leaves is passed over as a stand-in, by a coordinator that has yet to hear of it.
+fn leaver_takes_no_custody() -> bool {
+    let mut five = Five::new();
+    let (a, b, d, e) = (five.a(), five.b(), five.d(), five.stand_ins[1]);
+    five.down(b);
+    let state = five.bench.host(a).view.clone().unwrap().state.clone().unwrap();
+    let message = PeerMessage::StateNews(leaving(&state, d));
+    five.bench.event(d, Event::Peer { from: b, message });
+    five.write(sloppy(wide(put("k", "v")))).unwrap();
+    assert_eq!(five.hints(d) + five.hints(e), 1);
+    five.hints(d) == 0
+}
+
+#[test]
+fn who_leaves_takes_nothing_more_into_custody() {
+    assert!(leaver_takes_no_custody());
+    let _armed = arm_mutant("leaver-takes-custody");
+    assert!(!leaver_takes_no_custody());
 }
 
 /// Whether a hint reaches the owner that has taken the place of its target, which stays down.

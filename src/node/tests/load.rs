@@ -140,6 +140,7 @@ fn copies_of_a_plan_stop_for_users_and_those_that_bring_copies_back_do_not() {
     let mut state = (**node.state.as_ref().unwrap()).clone();
     state.topology.plan = Some(Plan {
         hash: 1,
+        since: state.epoch,
         status: PlanStatus::Running,
         ring: state.ring.clone(),
         total: 0,

@@ -133,6 +133,7 @@ fn what_is_mirrored_goes_with_the_role_unless_a_plan_may_give_it_to_this_member(
         let ring = state.ring.clone();
         state.topology.plan = Some(Plan {
             hash: 1,
+            since: state.epoch,
             status: PlanStatus::Paused,
             ring: ring.clone(),
             queue,

@@ -2,6 +2,7 @@
 //! asked by operators. What is not theirs to ask is refused.
 
 use core::time::Duration;
+use std::sync::Arc;
 
 use super::bench::{Bench, node, put};
 use super::fill::{TABLE, key, record};
@@ -14,7 +15,7 @@ use crate::message::{
 };
 use crate::repair::exchange::Ask;
 use crate::testing::arm_mutant;
-use crate::types::{Epoch, NodeId, RegisterState, Stamp, Unit, Value, WallTime};
+use crate::types::{ClusterState, Epoch, NodeId, RegisterState, Stamp, Unit, Value, WallTime};
 
 const A: NodeId = NodeId(1);
 const B: NodeId = NodeId(2);
@@ -312,6 +313,50 @@ fn an_owner_whose_hints_were_given_up_is_told_and_its_mark_goes_when_it_is_equal
         _ => None,
     });
     assert_eq!(last, Some((true, C)));
+}
+
+/// The state in force without a member, in whose place others own its units.
+fn without(state: &ClusterState, gone: NodeId) -> ClusterState {
+    let mut next = state.clone();
+    next.epoch = Epoch(next.epoch.0 + 1);
+    next.members.retain(|member| member.id != gone);
+    let others: Vec<NodeId> = next.members.iter().map(|member| member.id).collect();
+    for class in &mut next.classes {
+        for (owners, changed_at) in class.owners.iter_mut().zip(&mut class.changed_at) {
+            let heir = others.iter().copied().find(|id| !owners.contains(id)).unwrap();
+            if let Some(owner) = owners.iter_mut().find(|owner| **owner == gone) {
+                (*owner, *changed_at) = (heir, next.epoch);
+            }
+        }
+    }
+    next
+}
+
+/// Whether owners compare themselves at once when a member has gone that may have kept something for one of them.
+fn compared_after_a_departure() -> bool {
+    let mut bench = comparing(5, ms(6_000_000));
+    let gone = node(5);
+    let state = bench.host(A).node.as_ref().unwrap().state.clone().unwrap();
+    let unit = state.units().find(|unit| !state.owners(*unit).contains(&gone)).unwrap();
+    let owners = state.owners(unit).to_vec();
+    bench.host(owners[0]).disk.data.insert((unit, TABLE, key("k")), record(5));
+    bench.stop(gone);
+    bench.pass(ms(3000));
+    let next = Arc::new(without(&state, gone));
+    for id in (1..=4).map(node) {
+        let from = if id == A { B } else { A };
+        bench.event(id, Event::Peer { from, message: PeerMessage::StateNews(next.clone()) });
+    }
+    bench.pass(ms(12_000));
+    let holds = |id: &NodeId| bench.host(*id).disk.data.contains_key(&(unit, TABLE, key("k")));
+    owners.iter().all(holds)
+}
+
+#[test]
+fn owners_compare_themselves_when_a_member_has_gone_that_may_have_kept_something() {
+    assert!(compared_after_a_departure());
+    let _armed = arm_mutant("departed-not-compared");
+    assert!(!compared_after_a_departure());
 }
 
 #[test]

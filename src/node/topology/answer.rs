@@ -74,7 +74,19 @@ impl Node {
             };
             away.map(line).collect::<Vec<_>>()
         };
-        leaving.flat_map(of_keeper).collect()
+        let since = state.topology.plan.as_ref().map(|plan| plan.since);
+        let may_be_back = |id| Some(heard.acknowledged(id)) >= since && !heard.is_long_down(id);
+        let silent = state.members.iter().filter(|member| {
+            member.role == Role::Leaving && !heard.is_up(member.id) && may_be_back(member.id)
+        });
+        let silent = silent.map(|member| {
+            let name = &member.name;
+            format!(
+                "{name} is to leave and does not answer: what it may keep for others is waited for until it has \
+                 been away for a minute. Then it goes, and what it kept is lost with it: start {name} again"
+            )
+        });
+        leaving.flat_map(of_keeper).chain(silent).collect()
     }
 
     fn draft_reply(&self, state: &ClusterState) -> DraftReply {
