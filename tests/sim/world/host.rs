@@ -110,6 +110,8 @@ pub(crate) struct Host {
     pub(crate) starting: bool,
     /// It has not joined yet: there is nothing to start.
     pub(crate) absent: bool,
+    /// When it last lost power.
+    pub(crate) down_since: u64,
 }
 
 impl Host {
@@ -138,6 +140,7 @@ impl Host {
             ill: false,
             starting: false,
             absent: false,
+            down_since: 0,
         }
     }
 

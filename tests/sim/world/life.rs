@@ -341,6 +341,7 @@ impl World {
         self.hosts[host].disk.crash();
         let Some(running) = self.hosts[host].running.take() else { return };
         self.totals.crashes += 1;
+        self.hosts[host].down_since = self.now;
         let unsynced = running.stepping || self.hosts[host].disk.bytes() != before;
         self.totals.unsynced += u64::from(unsynced);
         self.hosts[host].view = None;

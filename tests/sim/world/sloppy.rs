@@ -182,9 +182,9 @@ impl World {
 
     /// What was acknowledged with the help of stand-ins is on as many owners now.
     fn check_homes(&mut self) {
-        if self.topology.replaced || self.hosts.iter().any(|host| host.doomed.is_some()) {
-            // What a lost disk held in custody is lost with it, as is that of one that was replaced while it was
-            // down.
+        if self.topology.gone_in_silence || self.hosts.iter().any(|host| host.doomed.is_some()) {
+            // What a lost disk held in custody is lost with it, as is that of one that was silent for long when it
+            // left.
             return;
         }
         self.causal_home();

@@ -1,7 +1,7 @@
 //! Members that come, go and are replaced, by plans that operators make at whatever node and whatever
 //! goes wrong meanwhile. Every promise about data holds through it: the other checkers see to that.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -23,6 +23,10 @@ use super::{Happening, Stage, World};
 
 /// How long after faults have stopped a plan may take to its end.
 const ENDS_WITHIN: u64 = 80 * SECOND;
+/// A silence after which a member that leaves is not waited for may have begun.
+const SILENT_FOR: u64 = 55 * SECOND;
+/// A member that leaves has said by then that it knows of it.
+const KNOWN_WITHIN: u64 = 3 * SECOND;
 /// Below this no plan gets another target: planted bugs are recorded there.
 const RETARGETS_FROM: u64 = 40_000;
 
@@ -35,8 +39,10 @@ pub(crate) struct TopologyUse {
     pub(super) gone: BTreeSet<usize>,
     /// Drawn from by the choice of other targets alone; `None` where no plan gets one.
     retargets: Option<fastrand::Rng>,
-    /// A member was to be replaced: what it kept for others may have gone with it.
-    pub(super) replaced: bool,
+    /// A member has gone after a long silence: what it kept for others has gone with it.
+    pub(super) gone_in_silence: bool,
+    /// When members were first seen to leave.
+    leaving_since: BTreeMap<usize, u64>,
     /// The last plan that was committed and seen to run.
     running: Option<u128>,
     /// The last state that somebody has acted by.
@@ -104,7 +110,8 @@ impl TopologyUse {
             retargets: (seed >= RETARGETS_FROM)
                 .then(|| fastrand::Rng::with_seed(seed ^ 0x7265_7461_7267_6574)),
             gone: BTreeSet::new(),
-            replaced: false,
+            gone_in_silence: false,
+            leaving_since: BTreeMap::new(),
             running: None,
             newest: Epoch(0),
         }
@@ -366,7 +373,6 @@ impl World {
             (!names.is_empty()).then(|| names[rng.usize(..names.len())].clone())
         };
         if let (Some(old), Some(new)) = (down, any(rng, &reserved)) {
-            self.topology.replaced = true;
             return Some(StageOrder::Replace { old, new });
         }
         // Somebody has to be left in reserve for who stays away.
@@ -377,7 +383,6 @@ impl World {
             0..5 => any(rng, &reserved).map(StageOrder::Join),
             5..7 => {
                 let (old, new) = (any(rng, &active)?, any(rng, &reserved)?);
-                self.topology.replaced = true;
                 Some(StageOrder::Replace { old, new })
             }
             7..9 => any(rng, &active).map(StageOrder::Leave),
@@ -391,8 +396,14 @@ impl World {
     /// A node acts by `state`: who has gone may refuse to run, and copies are where they should be
     /// (I6).
     pub(super) fn note_topology(&mut self, state: &ClusterState) {
-        let gone = state.topology.gone.iter().map(|(id, _)| machine(*id));
-        self.topology.gone.extend(gone);
+        for member in state.members.iter().filter(|member| member.role == Role::Leaving) {
+            self.topology.leaving_since.entry(machine(member.id)).or_insert(self.now);
+        }
+        for (id, _) in &state.topology.gone {
+            if self.topology.gone.insert(machine(*id)) {
+                self.topology.gone_in_silence |= self.is_silent(machine(*id));
+            }
+        }
         if !self.members_change() {
             return;
         }
@@ -411,6 +422,19 @@ impl World {
                 }
             }
         }
+    }
+
+    /// Whether the others may have waited long enough for a member to hand over what it keeps, or not at all, since it
+    /// was down before it heard that it leaves.
+    fn is_silent(&mut self, host: usize) -> bool {
+        let cut =
+            (0..self.hosts.len()).any(|other| other != host && !self.network.passes(host, other));
+        let began = self.topology.leaving_since.get(&host).copied().unwrap_or(self.now);
+        let host = &self.hosts[host];
+        let down = host.down_since;
+        let away =
+            host.running.is_some() || self.now - down >= SILENT_FOR || down <= began + KNOWN_WITHIN;
+        host.doomed.is_some() || cut || !host.serves() && away
     }
 
     /// Whether the members still change. A plan that does not come to its end is a finding.
