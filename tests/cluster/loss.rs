@@ -185,8 +185,9 @@ async fn members_that_live_follow_a_forced_lineage() {
     assert_eq!(told["lineage"], 1, "{told}");
 }
 
-#[tokio::test]
-async fn a_plan_that_waits_for_custody_of_a_dead_member_says_so_and_ends_when_it_is_given_up() {
+/// A cluster in which n5 has taken all units of n4, and the plan waits for n4 to hand over what it keeps for n2,
+/// which is down.
+async fn n4_keeps_for_n2() -> Cluster {
     let mut cluster = Plan::new().of(4).and_reserved(1).start().await;
     for seen_by in [0, 2, 3] {
         down(&mut cluster, 1, seen_by).await;
@@ -210,9 +211,39 @@ async fn a_plan_that_waits_for_custody_of_a_dead_member_says_so_and_ends_when_it
         (moves == 0 && status["plan"]["queued"] == 0 && told).then_some(())
     })
     .await;
+    cluster
+}
+
+#[tokio::test]
+async fn a_plan_that_waits_for_custody_of_a_dead_member_says_so_and_ends_when_it_is_given_up() {
+    let cluster = n4_keeps_for_n2().await;
     ctl(&cluster, "hints drop --node n4 --target n2 --yes").await.succeeded();
     ctl(&cluster, "wait --for settled --timeout 30s").await.succeeded();
     let status = ctl(&cluster, "plan status").await.succeeded().json();
     assert_eq!((&status["plan"], &status["custody"]), (&Json::Null, &json!([])), "{status}");
     assert!(cluster.nodes[3].log().contains("of them in custody"));
+}
+
+#[tokio::test]
+async fn a_member_that_leaves_and_falls_silent_is_waited_for_and_hands_over_what_it_keeps() {
+    let mut cluster = n4_keeps_for_n2().await;
+    cluster.nodes[3].kill();
+    let silent = "n4 is to leave and does not answer";
+    until("the plan says that it waits for n4", Duration::from_secs(20), async || {
+        let status = ctl(&cluster, "plan status").await.succeeded().json();
+        assert_ne!(status["plan"], Json::Null, "it has not ended without n4");
+        let lines = status["custody"].as_array().unwrap();
+        lines.iter().any(|line| line.as_str().unwrap().contains(silent)).then_some(())
+    })
+    .await;
+    cluster.nodes[1].start();
+    cluster.nodes[1].ready().await;
+    cluster.nodes[3].start();
+    ctl(&cluster, "wait --for settled --timeout 30s").await.succeeded();
+    for number in 0..40 {
+        let key = format!("key-{number}");
+        let read = cluster.kvctl(&["get", &key, "-r", "all"]).await;
+        assert_eq!(read.succeeded().text(), "kept for n2", "{key}");
+    }
+    assert!(!cluster.nodes[0].log().contains("was down when it left"));
 }
