@@ -11,7 +11,7 @@ use crate::types::{Epoch, NodeId, WallTime};
 pub(super) fn no_ceiling(error: &DiskError) -> (ErrorCode, String) {
     let code = match error {
         DiskError::ReadOnly(_) => ErrorCode::StorageReadOnly,
-        DiskError::Full => ErrorCode::DiskFull,
+        DiskError::Full | DiskError::TakenBack => ErrorCode::DiskFull,
         DiskError::Overloaded => ErrorCode::Overloaded,
         DiskError::Expired => ErrorCode::DeadlineExceeded,
         DiskError::Corruption(_) | DiskError::Io(_) => ErrorCode::Corruption,
@@ -86,7 +86,7 @@ impl Reason {
         match self {
             Reason::Refused(Refusal::Overloaded) => ErrorCode::Overloaded,
             Reason::Refused(Refusal::ReadOnly) => ErrorCode::StorageReadOnly,
-            Reason::Refused(Refusal::DiskFull) => ErrorCode::DiskFull,
+            Reason::Refused(Refusal::DiskFull | Refusal::TakenBack) => ErrorCode::DiskFull,
             Reason::Refused(Refusal::ClockAhead { .. }) => ErrorCode::ClockAhead,
             Reason::Refused(Refusal::Late { .. }) => ErrorCode::ClockBehind,
             Reason::Refused(Refusal::Storage(_)) => ErrorCode::Corruption,
@@ -127,7 +127,9 @@ impl core::fmt::Display for Reason {
             Reason::Refused(Refusal::NotServing) => f.write_str("does not serve"),
             Reason::Refused(Refusal::Expired) => f.write_str("got the request after its deadline"),
             Reason::Refused(Refusal::ReadOnly) => f.write_str("has a read-only store"),
-            Reason::Refused(Refusal::DiskFull) => f.write_str("has a full disk"),
+            Reason::Refused(Refusal::DiskFull | Refusal::TakenBack) => {
+                f.write_str("has a full disk")
+            }
             Reason::Refused(Refusal::Storage(what)) => write!(f, "has a failed store ({what})"),
         }
     }

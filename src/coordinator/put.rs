@@ -18,7 +18,7 @@ use crate::message::{
 use crate::types::{Key, NodeId, Record, Stamp, Time, TraceId, Value, WallTime};
 
 use super::failure::{Failures, no_ceiling};
-use super::seats::{Seats, Sitter, is_away};
+use super::seats::{Seats, Sitter, is_away, may_have_kept};
 use super::tally::count;
 use super::{Action, Ask, Outcome, StampError, Step, Tally, Target};
 
@@ -244,8 +244,7 @@ impl Put {
                 self.tally.succeed_as(sitter.seat, complete || sitter.stands_in);
             }
             Err(refusal) => {
-                // A store that failed while writing may have kept the version.
-                self.traces_left |= matches!(refusal, Refusal::ReadOnly | Refusal::Storage(_));
+                self.traces_left |= may_have_kept(&refusal);
                 self.seats.leave(sitter, Some(&refusal));
                 if sitter.stands_in || is_away(&refusal) {
                     self.cover(sitter.seat, step);

@@ -164,7 +164,11 @@ impl Seats {
 /// not: load must not spread.
 pub(super) fn is_away(refusal: &Refusal) -> bool {
     match refusal {
-        Refusal::NotServing | Refusal::ReadOnly | Refusal::DiskFull | Refusal::Storage(_) => true,
+        Refusal::NotServing
+        | Refusal::ReadOnly
+        | Refusal::DiskFull
+        | Refusal::TakenBack
+        | Refusal::Storage(_) => true,
         Refusal::Fenced { .. }
         | Refusal::Behind { .. }
         | Refusal::NotOwner
@@ -174,6 +178,15 @@ pub(super) fn is_away(refusal: &Refusal) -> bool {
         | Refusal::Late { .. }
         | Refusal::Overloaded
         | Refusal::Expired => false,
+    }
+}
+
+/// Whether an owner that refuses so may keep what it was asked to write, or may have shown it: its store
+/// failed while it wrote, or took back for want of room what readers could see.
+pub(super) fn may_have_kept(refusal: &Refusal) -> bool {
+    match refusal {
+        Refusal::TakenBack => !crate::mutant!("taken-back-leaves-no-trace"),
+        refusal => matches!(refusal, Refusal::ReadOnly | Refusal::Storage(_)),
     }
 }
 

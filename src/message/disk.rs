@@ -343,9 +343,13 @@ pub enum DiskError {
     /// The store has latched read-only after a failed write or fsync.
     #[error("the store is read-only: {0}")]
     ReadOnly(String),
-    /// There is no room.
+    /// There is no room; nothing was changed, and nobody has seen anything of it.
     #[error("the disk is full")]
     Full,
+    /// There was no room, and what was changed in memory was taken back, or what this rests on: readers may have
+    /// seen it.
+    #[error("the disk is full; what could not be written was taken back")]
+    TakenBack,
     /// A queue of the store is full.
     #[error("the store is overloaded")]
     Overloaded,

@@ -209,8 +209,10 @@ pub enum Refusal {
     Expired,
     /// Its store is read-only.
     ReadOnly,
-    /// Its disk is full.
+    /// Its disk is full; it has kept nothing of what it was asked to write, nor shown it to anybody.
     DiskFull,
+    /// Its disk was full. It has taken back what it was asked to write, but may have shown it before.
+    TakenBack,
     /// Its store failed; damage is reported here, never as a value or an absence.
     Storage(String),
 }

@@ -346,6 +346,7 @@ impl Node {
         match result {
             Err(DiskError::ReadOnly(_)) => Refusal::ReadOnly,
             Err(DiskError::Full) => Refusal::DiskFull,
+            Err(DiskError::TakenBack) => Refusal::TakenBack,
             Err(DiskError::Overloaded) => Refusal::Overloaded,
             Err(DiskError::Expired) => Refusal::Expired,
             Err(DiskError::Corruption(what)) => {
@@ -372,7 +373,7 @@ fn tidied(result: Result<DiskAnswer, DiskError>, reply: Reply) -> ClientResult {
 pub(super) fn failed(error: &DiskError) -> OpError {
     let code = match error {
         DiskError::ReadOnly(_) => ErrorCode::StorageReadOnly,
-        DiskError::Full => ErrorCode::DiskFull,
+        DiskError::Full | DiskError::TakenBack => ErrorCode::DiskFull,
         DiskError::Overloaded => ErrorCode::Overloaded,
         DiskError::Expired => ErrorCode::DeadlineExceeded,
         DiskError::Corruption(_) => ErrorCode::Corruption,

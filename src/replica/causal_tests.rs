@@ -219,7 +219,7 @@ fn a_value_that_a_full_disk_took_back_is_forgotten_and_learned_again() {
     let change = begin(&replica, CausalTask::Change(change(1, 2, Some("next"), &nothing)));
     vfs.set_capacity(Some(0));
     while replica.step() {}
-    assert!(matches!(merged.lock().take(), Some(Err(DiskError::Full))));
+    assert!(matches!(merged.lock().take(), Some(Err(DiskError::TakenBack))));
     assert!(change.lock().take().unwrap().is_err());
     vfs.set_capacity(None);
     let left = read(&replica);

@@ -293,7 +293,7 @@ impl Undone {
     pub(super) fn guard(self, done: Done) -> Done {
         Box::new(move |outcome: Outcome| {
             let risen = self.has_risen();
-            done(if risen && outcome.is_ok() { Err(DiskError::Full) } else { outcome });
+            done(if risen && outcome.is_ok() { Err(DiskError::TakenBack) } else { outcome });
         })
     }
 }

@@ -204,7 +204,7 @@ fn once_something_was_taken_back_the_store_is_read_and_not_the_tree() {
             Box::new(move |outcome| *heard.lock() = Some(outcome)),
         );
         while target.step() {}
-        assert!(matches!(full.lock().take(), Some(Err(DiskError::Full))));
+        assert!(matches!(full.lock().take(), Some(Err(DiskError::TakenBack))));
         vfs.set_capacity(None);
         target.interval_elapsed();
         while target.step() {}

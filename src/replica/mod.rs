@@ -342,6 +342,7 @@ fn disk_error(error: &storage::Error) -> DiskError {
     match error {
         storage::Error::ReadOnly { cause } => DiskError::ReadOnly(cause.to_string()),
         storage::Error::DiskFull => DiskError::Full,
+        storage::Error::TakenBack => DiskError::TakenBack,
         storage::Error::Overloaded { .. } => DiskError::Overloaded,
         storage::Error::Corrupt { .. } | storage::Error::Missing { .. } => {
             DiskError::Corruption(error.to_string())

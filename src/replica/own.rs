@@ -30,6 +30,12 @@ pub(super) fn put(batch: &mut Batch, key: &[u8], value: &[u8]) {
     spaces().for_each(|space| batch.put(&within(space, key), value));
 }
 
+/// A record as one of its copies has it; `None` where there is none, or none can be read.
+pub(super) fn get(snapshot: &Snapshot, key: &[u8]) -> Option<Bytes> {
+    let mut copies = spaces().map(|space| snapshot.get(&within(space, key)));
+    copies.find_map(|copy| copy.ok().flatten()).map(|(value, _)| value)
+}
+
 /// Takes a record out of both.
 pub(super) fn delete(batch: &mut Batch, key: &[u8]) {
     spaces().for_each(|space| batch.delete(&within(space, key)));

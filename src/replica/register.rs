@@ -200,7 +200,8 @@ pub(super) fn merge_into(
 fn syncing(unsynced: Arc<AtomicU32>, done: Done) -> Done {
     unsynced.fetch_add(1, Ordering::SeqCst);
     Box::new(move |outcome| {
-        if matches!(outcome, Ok(_) | Err(DiskError::Full | DiskError::Overloaded)) {
+        use DiskError::{Full, Overloaded, TakenBack};
+        if matches!(outcome, Ok(_) | Err(Full | TakenBack | Overloaded)) {
             unsynced.fetch_sub(1, Ordering::SeqCst);
         }
         done(outcome);

@@ -208,7 +208,7 @@ fn what_a_full_disk_took_back_is_not_shown() {
     let shown = page(&replica, "", true);
     vfs.set_capacity(Some(0));
     while replica.step() {}
-    assert!(matches!(large.lock().take(), Some(Err(DiskError::Full))));
+    assert!(matches!(large.lock().take(), Some(Err(DiskError::TakenBack))));
     assert!(promised.lock().take().unwrap().is_err(), "it would show what was taken back");
     assert!(shown.lock().take().unwrap().is_err(), "as would a page");
     vfs.set_capacity(None);

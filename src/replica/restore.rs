@@ -5,8 +5,8 @@ use std::sync::mpsc;
 
 use super::{ReplicaError, hints, own};
 use crate::codec;
-use crate::message::{MetaRecord, Restored};
-use crate::storage::{self, Batch, Durability, Engine, Recovery};
+use crate::message::{FillRecord, FillStage, MetaRecord, Restored};
+use crate::storage::{self, Batch, Durability, Engine, Recovery, Snapshot};
 use crate::types::{Unit, limits};
 
 const BIRTH: u8 = 1;
@@ -53,6 +53,13 @@ pub(super) fn put(batch: &mut Batch, record: &MetaRecord) -> Result<(), codec::C
 /// Takes out how far a unit is filled.
 pub(super) fn forget_fill(batch: &mut Batch, unit: Unit) {
     own::delete(batch, &of_unit(FILL, unit));
+}
+
+/// Whether it is on record that a unit has lost data, and has not been emptied since.
+pub(super) fn has_lost(snapshot: &Snapshot, unit: Unit) -> bool {
+    let record = own::get(snapshot, &of_unit(FILL, unit));
+    let record = record.and_then(|record| codec::decode::<MetaRecord>(&record).ok());
+    matches!(record, Some(MetaRecord::Fill(_, FillRecord { stage: FillStage::Lost, .. })))
 }
 
 /// Takes out what is known of the purge floor of a unit.

@@ -142,7 +142,7 @@ fn a_durable_read_does_not_show_what_was_taken_back_for_want_of_room() {
     let read = begin(&replica, durable_read("k"));
     vfs.set_capacity(Some(0));
     while replica.step() {}
-    assert!(matches!(refused.lock().take(), Some(Err(DiskError::Full))));
+    assert!(matches!(refused.lock().take(), Some(Err(DiskError::TakenBack))));
     assert!(read.lock().take().unwrap().is_err());
     vfs.set_capacity(None);
     let DiskAnswer::Read(Some(shown)) = run(&replica, durable_read("k")) else { panic!() };
@@ -273,12 +273,43 @@ fn an_answer_that_rests_on_a_version_the_full_disk_refused_is_refused_too() {
     while replica.step() {}
     for slot in [first, same, older] {
         let outcome = slot.lock().take().expect("answered");
-        assert!(matches!(outcome, Err(DiskError::Full)), "{outcome:?}");
+        assert!(matches!(outcome, Err(DiskError::TakenBack)), "{outcome:?}");
     }
     vfs.set_capacity(None);
     assert!(matches!(run(&replica, read(0, "k")), DiskAnswer::Read(None)));
     let answer = run(&replica, write(0, "k", record(1, Some("one"))));
     assert!(matches!(answer, DiskAnswer::Written(WriteOutcome::Stored)), "{answer:?}");
+}
+
+/// Whether a full disk refuses a write before readers see it, once another one has found it full. When
+/// there is room again the next write finds it.
+fn is_refused_unseen() -> bool {
+    let vfs = FaultyVfs::new(7);
+    let options = Options { group_bytes_max: 1, sync: SyncMode::None, ..options() };
+    let (replica, _) = Replica::open(Arc::new(vfs.clone()), Path::new("data"), options).unwrap();
+    run(&replica, write(0, "k", record(1, Some("one"))));
+    vfs.set_capacity(Some(0));
+    let first = begin(&replica, write(0, "k", record(2, Some("two"))));
+    while replica.step() {}
+    assert!(matches!(first.lock().take(), Some(Err(DiskError::TakenBack))));
+    // What rests on nothing that is written needs no room.
+    run(&replica, durable_read("k"));
+    let second = begin(&replica, write(0, "k", record(3, Some("three"))));
+    let refused = matches!(second.lock().take(), Some(Err(DiskError::Full)));
+    let DiskAnswer::Read(Some(seen)) = run(&replica, read(0, "k")) else { panic!() };
+    assert_eq!(seen.stamp.time == WallTime(1), refused);
+    while replica.step() {}
+    vfs.set_capacity(None);
+    let answer = run(&replica, write(0, "k", record(4, Some("four"))));
+    assert!(matches!(answer, DiskAnswer::Written(WriteOutcome::Stored)), "{answer:?}");
+    refused
+}
+
+#[test]
+fn a_disk_that_is_known_to_be_full_shows_nothing_that_it_cannot_keep() {
+    assert!(is_refused_unseen());
+    let _armed = crate::testing::arm_mutant("storage-full-shows-first");
+    assert!(!is_refused_unseen());
 }
 
 /// Whether a write that changes nothing is answered before what it rests on is durable.

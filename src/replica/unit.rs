@@ -113,17 +113,22 @@ fn empty(shared: &Shared, (unit, keeps): (Unit, bool), record: Option<FillRecord
     // What was known of its floor was known of what goes.
     restore::forget_floor(&mut batch, unit);
     let snapshot = shared.engine.snapshot();
+    let has_lost = restore::has_lost(&snapshot, unit) && !crate::mutant!("lost-unit-keeps-damage");
     for space in [DATA, OVERLAY] {
         let range = KeyRange::prefix(&unit_prefix(space, unit));
         if keeps && space == DATA {
             continue;
         }
-        match holds(&snapshot, &range) {
-            // Deleted ranges are kept in memory until a merge ends them: none without need.
-            Ok(false) => {}
+        // Deleted ranges are kept in memory until a merge ends them: none without need.
+        let is_needed = match holds(&snapshot, &range) {
+            // What is damaged goes only when it is covered, be there nothing to be seen in it.
+            Ok(false) => has_lost && snapshot.reaches(&range),
             // What cannot be read goes too.
-            Ok(true) | Err(DiskError::Corruption(_)) => batch.delete_range(&range),
+            Ok(true) | Err(DiskError::Corruption(_)) => true,
             Err(error) => return done(Err(error)),
+        };
+        if is_needed {
+            batch.delete_range(&range);
         }
     }
     match record {
@@ -157,7 +162,7 @@ mod tests {
     use super::*;
     use crate::message::{DiskRequest, FillProgress, FillStage};
     use crate::replica::Replica;
-    use crate::storage::{MemoryVfs, Options, ThreadMode};
+    use crate::storage::{FaultyVfs, MemoryVfs, Options, ThreadMode};
     use crate::types::{ClassId, Epoch, Key, NodeId, Partition, Record, Stamp, TableId, WallTime};
 
     fn open(vfs: &Arc<MemoryVfs>) -> (Replica, crate::message::Restored) {
@@ -224,5 +229,58 @@ mod tests {
         run(&replica, empty(unit(0, 3), None));
         drop(replica);
         assert!(open(&vfs).1.fills.is_empty());
+    }
+
+    /// How many places of damage are left when a unit is emptied that has lost data by a table in which it has
+    /// nothing that is to be seen: one key of its overlay, long deleted.
+    fn damage_left() -> usize {
+        let vfs = FaultyVfs::new(5);
+        let options = Options { threads: ThreadMode::Inline, ..Options::default() };
+        let opened = Replica::open(Arc::new(vfs.clone()), Path::new("data"), options);
+        let (replica, _) = opened.unwrap();
+        let of = unit(0, 3);
+        let key = [&unit_prefix(OVERLAY, of)[..], &[0, 0, 0, 1], b"k"].concat();
+        for is_put in [true, false] {
+            let mut batch = Batch::new();
+            if is_put {
+                batch.put(&key, b"v")
+            } else {
+                batch.delete(&key)
+            }
+            submit(
+                &replica.shared,
+                batch,
+                Durability::Synced,
+                DiskAnswer::Persisted,
+                Box::new(|_| ()),
+            );
+            run(&replica, DiskRequest::Flush);
+        }
+        let tables =
+            || vfs.files().into_iter().filter(|path| path.extension() == Some("sst".as_ref()));
+        let rotten = tables().min().expect("two were flushed");
+        let footer = vfs.content(&rotten).expect("it is there").len() - 8;
+        assert!(vfs.flip_bit(&rotten, footer, 3));
+        let found = || {
+            let mut from = crate::message::ScrubMark::default();
+            while let Some(next) = damage::scrub(&replica.shared.engine, from, 1 << 30).next {
+                from = next;
+            }
+            damage::find(&replica.shared).len()
+        };
+        assert_eq!(found(), 1, "the footer does not check");
+        let record = FillRecord { entry: Epoch(7), stage: FillStage::Lost };
+        let records = vec![MetaRecord::Fill(of, record)];
+        run(&replica, DiskRequest::Unit(Box::new(UnitDisk::Lose { records, log: false })));
+        run(&replica, empty(of, None));
+        found()
+    }
+
+    /// Seed 77000002104: such a unit was found by each scrub, and filled again without end.
+    #[test]
+    fn what_a_unit_has_lost_goes_with_it_though_nothing_of_it_is_to_be_seen() {
+        assert_eq!(damage_left(), 0);
+        let _armed = crate::testing::arm_mutant("lost-unit-keeps-damage");
+        assert_eq!(damage_left(), 1);
     }
 }

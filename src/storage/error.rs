@@ -96,6 +96,10 @@ pub enum Error {
     /// there is room.
     #[error("the disk is full")]
     DiskFull,
+    /// The disk was full when a batch was to be logged that readers could see already: it has been taken
+    /// back, and is not applied, now or after a restart.
+    #[error("the disk is full; the batch was taken back")]
+    TakenBack,
     /// Too much is waiting for the disk. The batch is not applied; try again later.
     #[error("{waiting} {unit} are waiting for the disk, the limit is {limit}")]
     Overloaded {
@@ -164,7 +168,7 @@ impl Error {
             Self::Io { action: "write to" | "create", source, .. } => {
                 matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
             }
-            Self::DiskFull => true,
+            Self::DiskFull | Self::TakenBack => true,
             _ => false,
         }
     }

@@ -492,6 +492,7 @@ pub(super) fn refusal_to_wire(refusal: Refusal) -> pb::Refusal {
         Refusal::Expired => Reason::Expired(true),
         Refusal::ReadOnly => Reason::ReadOnly(true),
         Refusal::DiskFull => Reason::DiskFull(true),
+        Refusal::TakenBack => Reason::TakenBack(true),
         Refusal::Storage(text) => Reason::Storage(text),
     };
     pb::Refusal { reason: Some(reason) }
@@ -512,6 +513,7 @@ pub(super) fn refusal_from_wire(refusal: pb::Refusal) -> Result<Refusal, Malform
         Reason::Expired(_) => Refusal::Expired,
         Reason::ReadOnly(_) => Refusal::ReadOnly,
         Reason::DiskFull(_) => Refusal::DiskFull,
+        Reason::TakenBack(_) => Refusal::TakenBack,
         Reason::Storage(text) => Refusal::Storage(text),
     })
 }

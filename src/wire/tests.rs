@@ -71,6 +71,7 @@ fn refusal() -> impl Strategy<Value = Refusal> {
             Refusal::Expired,
             Refusal::ReadOnly,
             Refusal::DiskFull,
+            Refusal::TakenBack,
         ]),
         stamp().prop_map(|bound| Refusal::Late { bound }),
         "[a-z ]{0,20}".prop_map(Refusal::Storage),

@@ -251,7 +251,9 @@ impl Harness {
             ledger.latched |= matches!(result, Err(Error::ReadOnly { .. }));
             match result {
                 Ok(_) if promised => ledger.synced = number,
-                Err(Error::DiskFull) => ledger.written.retain(|written| written.number != number),
+                Err(Error::DiskFull | Error::TakenBack) => {
+                    ledger.written.retain(|written| written.number != number)
+                }
                 _ => {}
             }
         });
@@ -362,7 +364,9 @@ impl Harness {
         match taken() {
             Ok(found) if found == *state => Ok(()),
             Ok(_) => Err("an export is not what the store was".to_owned()),
-            Err(Error::Io { .. } | Error::ReadOnly { .. } | Error::DiskFull) => Ok(()),
+            Err(Error::Io { .. } | Error::ReadOnly { .. } | Error::DiskFull | Error::TakenBack) => {
+                Ok(())
+            }
             Err(error) => Err(format!("an export cannot be taken in: {error}")),
         }
     }

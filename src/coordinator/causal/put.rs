@@ -13,7 +13,7 @@ use core::time::Duration;
 use crate::causality::{Change, Dot, Part, Payload, Refused, SiblingSet, Write};
 use crate::coordinator::failure::{Failures, no_ceiling};
 use crate::coordinator::put::bits;
-use crate::coordinator::seats::{Seats, Sitter, is_away};
+use crate::coordinator::seats::{Seats, Sitter, is_away, may_have_kept};
 use crate::coordinator::tally::count;
 use crate::coordinator::{Action, Ask, ChangeAsk, Outcome, StampError, Step, Tally, Target};
 use crate::message::{
@@ -590,9 +590,4 @@ impl CausalWrite {
             self.end(step);
         }
     }
-}
-
-/// Whether a store that refused may have kept the change: it may have failed while writing.
-fn may_have_kept(refusal: &Refusal) -> bool {
-    matches!(refusal, Refusal::ReadOnly | Refusal::DiskFull | Refusal::Storage(_))
 }

@@ -59,7 +59,9 @@ pub(super) struct Host {
     pub(super) refuses: fn(&MetaRecord) -> bool,
     /// How often the disk has refused to empty a unit, if it does.
     pub(super) emptyings_refused: Option<u32>,
-    /// With what it refuses them.
+    /// With what it refuses writes of versions, if it does.
+    pub(super) writes_refused: Option<DiskError>,
+    /// With what it refuses the others.
     pub(super) refusal: DiskError,
     pub(super) wall_offset_ms: i64,
 }
@@ -171,6 +173,7 @@ impl Bench {
             refusals_left: 0,
             refuses: |_| true,
             emptyings_refused: None,
+            writes_refused: None,
             refusal: DiskError::ReadOnly("a test".to_owned()),
             wall_offset_ms: 0,
         };
@@ -414,6 +417,10 @@ impl Bench {
             *count += 1;
             let result = Err(host.refusal.clone());
             return self.event(id, Event::DiskDone { token, result });
+        }
+        let host = self.host(id);
+        if let (DiskRequest::Write { .. }, Some(error)) = (&request, host.writes_refused.clone()) {
+            return self.event(id, Event::DiskDone { token, result: Err(error) });
         }
         let host = self.host(id);
         let waits = host.waits_for_sync(&request);

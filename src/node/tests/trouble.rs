@@ -196,3 +196,22 @@ fn a_serving_node_that_is_refused_late_gives_up_what_it_was_doing() {
         assert_eq!((error.code, error.applied), (ErrorCode::NotReady, applied));
     }
 }
+
+/// What a put says that the disk of the only owner refuses with this.
+fn put_refused_with(error: &DiskError) -> (ErrorCode, Applied) {
+    let mut bench = Bench::serving(1);
+    bench.host(A).writes_refused = Some(error.clone());
+    let op = bench.ask(A, put("k", "v"));
+    let error = bench.reply(op).expect("answered").unwrap_err();
+    (error.code, error.applied)
+}
+
+/// Seed 60297230995: a read had shown the value of a write that said it had not been made.
+#[test]
+fn a_put_that_a_full_disk_took_back_does_not_say_that_nobody_has_seen_it() {
+    assert_eq!(put_refused_with(&DiskError::Full), (ErrorCode::DiskFull, Applied::No));
+    let taken_back = (ErrorCode::DiskFull, Applied::Unknown);
+    assert_eq!(put_refused_with(&DiskError::TakenBack), taken_back);
+    let _armed = crate::testing::arm_mutant("taken-back-leaves-no-trace");
+    assert_eq!(put_refused_with(&DiskError::TakenBack), (ErrorCode::DiskFull, Applied::No));
+}

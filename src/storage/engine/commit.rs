@@ -35,6 +35,10 @@ pub(super) fn call_back(group: Vec<Pending>, result: &Result<(), Error>) {
         let answer = result.clone().map(|()| pending.seqno);
         match pending.done {
             Done::Call(on_done) => {
+                let answer = answer.map_err(|error| match error {
+                    Error::DiskFull => Error::TakenBack,
+                    error => error,
+                });
                 let called = catch_unwind(AssertUnwindSafe(|| on_done(answer)));
                 panicked = panicked.or(called.err());
             }
@@ -108,7 +112,8 @@ impl Core {
             (Durability::Default, SyncMode::Interval(_) | SyncMode::None) => false,
         };
         let mut commit = self.commit.lock();
-        if let Err(error) = self.admit(&mut commit, &batch) {
+        let admitted = self.admit(&mut commit, &batch);
+        if let Err(error) = admitted.and_then(|()| self.admit_where_full(&commit, &batch, None)) {
             return Err((error, on_done));
         }
         let pending = self.show(&mut commit, batch, synced, Done::Call(on_done));
@@ -180,6 +185,32 @@ impl Core {
             return Err(blocked.unwrap_or(Error::Overloaded { unit: "tables", waiting, limit }));
         }
         Ok(())
+    }
+
+    /// Where the last group found the disk full, a batch needs room in the log before readers see it:
+    /// else each would be shown for a moment, and taken back. `held`: the log, of a caller who has it.
+    /// Who finds it busy is refused too.
+    pub(super) fn admit_where_full(
+        &self,
+        commit: &Commit,
+        batch: &SealedBatch,
+        held: Option<&mut Logs>,
+    ) -> Result<(), Error> {
+        if !commit.full || batch.count == 0 || crate::mutant!("storage-full-shows-first") {
+            return Ok(());
+        }
+        let bytes = (commit.waiting_bytes + Pending::cost_of(batch)) as u64;
+        let has_room = match held {
+            Some(logs) => logs.writer.reserve(bytes),
+            // The log comes before this lock: only tried.
+            None => self.log.try_lock().is_some_and(|mut logs| logs.writer.reserve(bytes)),
+        };
+        if has_room {
+            crate::sometimes!("storage: a full disk has room again");
+            return Ok(());
+        }
+        crate::sometimes!("storage: a full disk refuses before anything is shown");
+        Err(Error::DiskFull)
     }
 
     /// The same of the ranges that a batch deletes.
@@ -478,7 +509,10 @@ impl Core {
         }
         self.room_wake.notify_all();
         commit.unsynced = !log.is_synced();
-        commit.full = matches!(result, Err(Error::DiskFull));
+        // A barrier needs no room, and tells nothing of it.
+        if group.iter().any(|pending| pending.batch.count > 0) {
+            commit.full = matches!(result, Err(Error::DiskFull));
+        }
         if self.upkeep_due(log) && !commit.upkeep_due {
             commit.upkeep_due = true;
             self.upkeep_wake.notify_one();

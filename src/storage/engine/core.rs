@@ -143,7 +143,7 @@ pub(super) struct Commit {
     pub(super) flushed: Seqno,
     /// The log holds bytes that are not synced.
     pub(super) unsynced: bool,
-    /// The last group found the disk full.
+    /// The last group that held anything found the disk full.
     pub(super) full: bool,
     /// Someone wants them synced.
     pub(super) sync_due: bool,

@@ -142,8 +142,9 @@ impl Engine {
     ///
     /// # Errors
     /// `TooLong`, `TooMany`, `Overloaded`, `DiskFull`, `ReadOnly`, `Closed`: the batch is not applied and
-    /// `on_done` is dropped uncalled. The error that `on_done` is called with: after `DiskFull` the
-    /// batch is not applied, now or after a restart; after any other its fate is unknown.
+    /// `on_done` is dropped uncalled. The error that `on_done` is called with: after `TakenBack` the
+    /// batch has been taken back, for now and after a restart, but readers may have seen it (the next
+    /// batches are refused at once, until there is room); after any other its fate is unknown.
     pub fn submit(
         &self,
         batch: Batch,

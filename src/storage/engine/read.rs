@@ -12,6 +12,7 @@ use crate::storage::deleted::{Covers, Deleted};
 use crate::storage::entry::Version;
 use crate::storage::error::Error;
 use crate::storage::iter::{Direction, Iter, Range};
+use crate::storage::key_range::KeyRange;
 use crate::storage::memtable_cursor::MemtableCursor;
 use crate::storage::merge::Source;
 use crate::storage::sstable::{Probe, ReadMode, RecentBlocks, Table, key_hash};
@@ -233,6 +234,18 @@ impl Snapshot {
     /// [`Snapshot::get`].
     pub fn prefix(&self, prefix: &[u8], direction: Direction) -> Iter {
         self.iter(Range::prefix(prefix), direction)
+    }
+
+    /// Whether a table reaches into `range`, but for what later batches have deleted by ranges: there
+    /// [`Engine::damage`](super::Engine::damage) may find something lost, though no key is to be seen.
+    /// Reads nothing. Memtables do not count.
+    pub fn reaches(&self, range: &KeyRange) -> bool {
+        let covers = self.view.covers(self.seqno);
+        let mut tables = self.view.levels.all().map(|(_, table)| table);
+        tables.any(|table| {
+            let part = table.meta.keys().meeting(range);
+            !part.is_empty() && !covers.uncovered(part, table.meta.last).is_empty()
+        })
     }
 
     fn iter(&self, range: Range, direction: Direction) -> Iter {

@@ -55,7 +55,8 @@ impl Core {
     fn queue(&self, batch: SealedBatch, synced: bool) -> Result<Arc<Waiter>, (SealedBatch, Error)> {
         let waiter = Arc::new(Waiter::default());
         let mut commit = self.commit.lock();
-        if let Err(refusal) = self.admit(&mut commit, &batch) {
+        let admitted = self.admit(&mut commit, &batch);
+        if let Err(refusal) = admitted.and_then(|()| self.admit_where_full(&commit, &batch, None)) {
             return Err((batch, refusal));
         }
         let done = Done::Wake(Arc::clone(&waiter));
@@ -72,7 +73,10 @@ impl Core {
             if !commit.queue.is_empty() || commit.sync_due {
                 return Lead::Busy(batch);
             }
-            if let Err(error) = self.admit(&mut commit, &batch) {
+            let held = Some(&mut *log);
+            let admitted = self.admit(&mut commit, &batch);
+            if let Err(error) = admitted.and_then(|()| self.admit_where_full(&commit, &batch, held))
+            {
                 return Lead::Refused(batch, error);
             }
             self.show(&mut commit, batch, synced, Done::Nobody)

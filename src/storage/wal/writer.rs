@@ -303,4 +303,12 @@ impl LogWriter {
         }
         made
     }
+
+    /// Whether what is written next has room in the file, up to `bytes`: makes what is missing, with zeros.
+    /// Not synced. A disk that copies what is written over may be full all the same.
+    pub(crate) fn reserve(&mut self, bytes: u64) -> bool {
+        let missing = bytes.saturating_sub(self.made_ahead());
+        let Ok(missing) = usize::try_from(missing) else { return false };
+        missing == 0 || self.make(&vec![0; missing])
+    }
 }
