@@ -276,7 +276,11 @@ pub(super) fn stage(
         }
         opened => opened,
     };
-    let written = file.and_then(|file| file.write_at(offset, &chunk.bytes));
+    let written = file.and_then(|file| {
+        file.write_at(offset, &chunk.bytes)?;
+        file.written_for_good(offset, chunk.bytes.len() as u64);
+        Ok(())
+    });
     written.map(|()| UnitDone::Merged).map_err(|error| io_error("staged files", &error))
 }
 

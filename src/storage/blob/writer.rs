@@ -77,6 +77,7 @@ impl BlobWriter {
     fn write(&mut self) -> Result<(), Error> {
         let result = self.blob.file.write_at(self.written, &self.pending);
         result.map_err(|source| Error::io("write to", &self.blob.path, source))?;
+        self.blob.file.written_for_good(self.written, self.pending.len() as u64);
         self.written += self.pending.len() as u64;
         self.pending.clear();
         Ok(())

@@ -252,6 +252,7 @@ impl TableBuilder {
     fn write(&mut self) -> Result<(), Error> {
         let result = self.file.write_at(self.written, &self.pending);
         result.map_err(|source| Error::io("write to", &self.path, source))?;
+        self.file.written_for_good(self.written, self.pending.len() as u64);
         self.written += self.pending.len() as u64;
         self.pending.clear();
         Ok(())

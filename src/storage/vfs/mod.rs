@@ -124,6 +124,13 @@ pub trait VfsFile: Debug + Send + Sync {
     /// What the file system says.
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize>;
 
+    /// Says that what was just written at `offset` will be synced and not be written again soon, so that the
+    /// disk may have it now: else a sync finds all of a large file to be written, and the syncs of others, a
+    /// log's above all, wait behind it. Waits for nothing, and promises nothing.
+    fn written_for_good(&self, offset: u64, length: u64) {
+        let _unheeded = (offset, length);
+    }
+
     /// Makes the content and length of the file durable.
     ///
     /// # Errors

@@ -141,6 +141,14 @@ impl VfsFile for RealFile {
         Ok(total)
     }
 
+    /// Advice that these pages are not needed makes Linux begin to write those that are dirty; it keeps them in
+    /// its cache while they are.
+    #[cfg(all(target_os = "linux", feature = "server"))]
+    fn written_for_good(&self, offset: u64, length: u64) {
+        let length = core::num::NonZeroU64::new(length);
+        let _refused = rustix::fs::fadvise(&self.0, offset, length, rustix::fs::Advice::DontNeed);
+    }
+
     fn sync_data(&self) -> io::Result<()> {
         self.0.sync_data()
     }
