@@ -5,10 +5,15 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use fastrand::Rng;
+use parking_lot::Mutex;
 use roundtable::storage::vfs::Fault;
-use roundtable::storage::{Batch, Durability, Engine, Error, FaultyVfs, Options, ThreadMode};
+use roundtable::storage::{
+    Batch, Durability, Engine, Error, FaultyVfs, Options, Seqno, SyncMode, ThreadMode,
+};
+use roundtable::testing::arm_mutant;
 
 use crate::crash::calls_of_scripts;
 use crate::harness::{ACTS, DIR, Harness, Verdict};
@@ -256,4 +261,46 @@ fn a_store_on_a_full_disk_opens_again_when_there_is_room() {
     assert_eq!(harness.recover(), Ok(()));
     let named = disk.files().iter().filter(|path| path.starts_with(Path::new(DIR))).count();
     assert!(named < 40, "starts that failed have left {named} files");
+}
+
+/// Whether a store whose disk is known to be full refuses a batch before readers see it. What is written when there
+/// is room again is there.
+fn refuses_unseen() -> bool {
+    let disk = FaultyVfs::new(8);
+    let options =
+        Options { threads: ThreadMode::Inline, sync: SyncMode::None, ..Options::default() };
+    let (engine, _) = Engine::open(Arc::new(disk.clone()), Path::new(DIR), options).unwrap();
+    let submit = |value: &[u8]| {
+        let mut batch = Batch::new();
+        batch.put(b"key", value);
+        let slot: Arc<Mutex<Option<Result<Seqno, Error>>>> = Arc::default();
+        let heard = slot.clone();
+        let on_done = Box::new(move |result| *heard.lock() = Some(result));
+        engine.submit(batch, Durability::Default, on_done).map(|_| slot)
+    };
+    let shown = || engine.get(b"key").unwrap().map(|(value, _)| value.to_vec());
+    disk.set_capacity(Some(0));
+    let first = submit(b"first").expect("nobody knows yet");
+    assert_eq!(shown().as_deref(), Some(&b"first"[..]), "it is seen before it is logged");
+    while engine.step() {}
+    assert!(matches!(first.lock().take(), Some(Err(Error::TakenBack))));
+    assert_eq!(shown(), None);
+    let undone = engine.undone().load(Ordering::SeqCst);
+    let refused = matches!(submit(b"second"), Err(Error::DiskFull));
+    assert_eq!(shown().is_none(), refused);
+    while engine.step() {}
+    assert_eq!(engine.undone().load(Ordering::SeqCst) == undone, refused);
+    disk.set_capacity(None);
+    let third = submit(b"third").expect("there is room");
+    while engine.step() {}
+    assert!(matches!(third.lock().take(), Some(Ok(_))));
+    assert_eq!(shown().as_deref(), Some(&b"third"[..]));
+    refused
+}
+
+#[test]
+fn a_disk_that_is_known_to_be_full_refuses_what_nobody_has_seen() {
+    assert!(refuses_unseen());
+    let _armed = arm_mutant("storage-full-shows-first");
+    assert!(!refuses_unseen());
 }

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use roundtable::storage::{
-    Batch, Durability, Engine, Error, FaultyVfs, Options, Recovery, ThreadMode, TryGet,
+    Batch, Durability, Engine, Error, FaultyVfs, MemoryVfs, Options, Recovery, ThreadMode, TryGet,
+    Vfs,
 };
 
 use crate::harness::dump;
@@ -114,4 +115,27 @@ fn a_flipped_bit_anywhere_in_a_table_is_an_error_and_never_an_absence() {
     }
     // Ten bits a key and the footer at least.
     assert!(refused > 250 * 10 / 8 + 88, "{refused}");
+}
+
+/// Else the sync at the end of a large file has all of it to write, and the log's syncs wait behind it.
+#[test]
+fn tables_and_blob_files_are_given_to_the_disk_as_they_are_written() {
+    let disk = MemoryVfs::default();
+    let (engine, _) = Engine::open(Arc::new(disk.clone()), Path::new("/db"), options()).unwrap();
+    for number in 0..300 {
+        let mut batch = Batch::new();
+        batch.put(&key(number), &vec![7; if number % 10 == 0 { 100_000 } else { 1000 }]);
+        engine.submit(batch, Durability::Synced, Box::new(|_| {})).unwrap();
+        while engine.step() {}
+    }
+    engine.flush().unwrap();
+    let names = disk.list(Path::new("/db")).unwrap();
+    let of = |kind: &str| names.iter().filter(|name| name.ends_with(kind)).collect::<Vec<_>>();
+    assert!(!of(".sst").is_empty() && !of(".blob").is_empty(), "{names:?}");
+    for name in [of(".sst"), of(".blob")].concat() {
+        let path = Path::new("/db").join(name);
+        let size = disk.open(&path).unwrap().size().unwrap();
+        assert_eq!(disk.for_good(&path), Some(size), "{name}");
+    }
+    assert!(of(".wal").iter().all(|name| disk.for_good(&Path::new("/db").join(name)) == Some(0)));
 }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
@@ -19,7 +20,18 @@ pub struct MemoryVfs {
 }
 
 #[derive(Debug, Default)]
-struct MemoryFile(RwLock<Vec<u8>>);
+struct MemoryFile {
+    content: RwLock<Vec<u8>>,
+    /// Bytes that were said to be written for good.
+    for_good: AtomicU64,
+}
+
+impl MemoryVfs {
+    /// How many bytes of a file [`VfsFile::written_for_good`] was told of; `None` if there is no such file.
+    pub fn for_good(&self, path: &Path) -> Option<u64> {
+        self.files.lock().get(path).map(|file| file.for_good.load(Ordering::Relaxed))
+    }
+}
 
 #[derive(Debug)]
 struct MemoryLock {
@@ -103,11 +115,15 @@ impl Vfs for MemoryVfs {
 
 impl VfsFile for MemoryFile {
     fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        overwrite(&mut self.0.write(), offset, data)
+        overwrite(&mut self.content.write(), offset, data)
     }
 
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
-        Ok(read_from(&self.0.read(), offset, buf))
+        Ok(read_from(&self.content.read(), offset, buf))
+    }
+
+    fn written_for_good(&self, _offset: u64, length: u64) {
+        self.for_good.fetch_add(length, Ordering::Relaxed);
     }
 
     fn sync_data(&self) -> io::Result<()> {
@@ -115,12 +131,12 @@ impl VfsFile for MemoryFile {
     }
 
     fn size(&self) -> io::Result<u64> {
-        Ok(self.0.read().len() as u64)
+        Ok(self.content.read().len() as u64)
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         let len = usize::try_from(len).map_err(|_| io::ErrorKind::InvalidInput)?;
-        self.0.write().resize(len, 0);
+        self.content.write().resize(len, 0);
         Ok(())
     }
 }
