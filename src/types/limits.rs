@@ -194,7 +194,7 @@ pub const FILL_NEWS_MAX: usize = 512;
 /// Largest weight of a member, in thousandths.
 pub const WEIGHT_MILLI_MAX: u32 = 1_000_000;
 /// Units that a plan moves at once.
-pub const MOVES_MAX: usize = 32;
+pub const MOVES_MAX: usize = 64;
 /// Moves, and links, of a plan that is shown. There may be more.
 pub const PLAN_LINES_MAX: usize = 1 << 16;
 /// Changes of members that may be staged for one plan.
