@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::control::moves::StepKind;
-use crate::control::schema::tests::state;
+use crate::control::schema::tests::{state, state_of};
 use crate::control::{Change, Heard, steps};
 use crate::message::{Applicant, MemberChange, OpError};
 use crate::testing::arm_mutant;
@@ -30,6 +30,13 @@ fn admit(state: &ClusterState, text: &str) -> ClusterState {
         feature_level: limits::FEATURE_LEVEL,
     };
     Change::Member(MemberChange::Admit(applicant)).after(state, RequestId(0)).unwrap()
+}
+
+/// Three members with so many units that a plan which gives a fourth its share cannot move all of them at once.
+fn more_than_move_at_once() -> ClusterState {
+    let state = state_of(3, 1, 128);
+    assert!(state.units().count() * 3 / 4 > limits::MOVES_MAX);
+    state
 }
 
 /// Everybody has said all there is to say.
@@ -273,7 +280,7 @@ fn staging_again_replaces_what_was_staged_for_the_member() {
 
 #[test]
 fn a_paused_plan_begins_nothing_and_a_rollback_brings_everything_back() {
-    let three = admit(&state(3, 1), "n4");
+    let three = admit(&more_than_move_at_once(), "n4");
     let mut state = commit(&staged(&three, StageOrder::Join(name("n4"))));
     for _ in 0..5 {
         state = Change::Steps(steps(&state, &All)).after(&state, RequestId(0)).unwrap();
@@ -404,7 +411,7 @@ impl Heard for GivenUp {
 /// Rolls a plan back that is all but over, when n2 has gone for good: before a unit is on its way back, or
 /// after that.
 fn rolled_back_without_n2(on_their_way: bool) -> ClusterState {
-    let three = admit(&state(3, 1), "n4");
+    let three = admit(&more_than_move_at_once(), "n4");
     let mut state = commit(&staged(&three, StageOrder::Join(name("n4"))));
     let is_done = |state: &ClusterState| {
         let plan = state.topology.plan.as_ref().unwrap();
@@ -414,7 +421,7 @@ fn rolled_back_without_n2(on_their_way: bool) -> ClusterState {
         state = run_one(&state);
     }
     let left = three.units().filter(|unit| !state.owners(*unit).contains(&NodeId(2))).count();
-    assert_eq!(left, 16);
+    assert_eq!(left, 33);
     state = plan(&state, PlanChange::RollBack).unwrap();
     if on_their_way {
         state = run_one(&state);
@@ -439,10 +446,10 @@ fn a_rollback_ends_although_a_former_owner_is_gone_for_good() {
         let stayed = back.units().filter(|unit| !back.owners(*unit).contains(&NodeId(2)));
         let stayed: Vec<Unit> = stayed.collect();
         assert!(stayed.iter().all(|unit| back.owners(*unit).contains(&NodeId(4))));
-        assert_eq!((stayed.len(), copies(&back, NodeId(4))), (16, 16));
+        assert_eq!((stayed.len(), copies(&back, NodeId(4))), (33, 33));
         let role = back.member(NodeId(4)).map(|member| member.role);
         assert_eq!(role, Some(Role::Active), "it owns what could not go back");
-        assert_eq!(back.ring, state(3, 1).ring);
+        assert_eq!(back.ring, more_than_move_at_once().ring);
     }
 }
 

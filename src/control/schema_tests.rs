@@ -8,6 +8,11 @@ use crate::control::{Change, canonical, founding};
 use crate::types::{Charter, Epoch, Founder, Nonce, RequestId, Zone};
 
 pub(in crate::control) fn state(members: usize, zones: usize) -> ClusterState {
+    state_of(members, zones, 64)
+}
+
+/// The same with so many units.
+pub(in crate::control) fn state_of(members: usize, zones: usize, partitions: u32) -> ClusterState {
     let founders: Vec<Founder> = (0..members)
         .map(|i| Founder {
             name: format!("n{}", i + 1).parse().unwrap(),
@@ -21,7 +26,7 @@ pub(in crate::control) fn state(members: usize, zones: usize) -> ClusterState {
     let charter = Charter {
         cluster_name: "kv".to_owned(),
         founders,
-        partitions: 64,
+        partitions,
         replication: 3,
         read_quorum: 2,
         write_quorum: 2,
