@@ -10,7 +10,7 @@ use crate::message::{
     CopyChunk, CopyContent, CopyEntry, CopyFile, CopyPlace, CopyWhat, DiskAnswer, DiskRequest,
     FillProgress, FillRecord, FillStage, Overlay, SourceFloor, UnitDisk, UnitDone,
 };
-use crate::storage::{FaultyVfs, RealVfs, SyncMode, ThreadMode};
+use crate::storage::{FaultyVfs, MemoryVfs, RealVfs, SyncMode, ThreadMode};
 use crate::testing::arm_mutant;
 use crate::types::{
     ClassId, ClusterId, ClusterState, Epoch, Key, Lineage, NodeId, Partition, Record, Settings,
@@ -400,4 +400,21 @@ fn writes_that_go_on_while_files_are_taken_in_all_end_in_the_range() {
     }
     source.replica.close().unwrap();
     target.replica.close().unwrap();
+}
+
+/// Else the sync at the end has all of it to write, and the log's syncs wait behind it.
+#[test]
+fn what_is_staged_is_given_to_the_disk_as_it_comes() {
+    let vfs = Arc::new(MemoryVfs::default());
+    let options = Options { threads: ThreadMode::Inline, ..Options::default() };
+    let (replica, _) = Replica::open(vfs.clone(), Path::new("data"), options).unwrap();
+    let bytes = bytes::Bytes::from(vec![7; 1000]);
+    let chunk = CopyChunk { sum: xxhash_rust::xxh3::xxh3_64(&bytes), bytes };
+    let file = "one.sst".to_owned();
+    let stage = UnitDisk::Stage { unit: UNIT, file, offset: 0, chunk };
+    replica.execute(
+        DiskRequest::Unit(Box::new(stage)),
+        Box::new(|outcome| assert!(outcome.is_ok(), "{outcome:?}")),
+    );
+    assert_eq!(vfs.for_good(Path::new("data/taken-0/one.sst")), Some(1000));
 }
