@@ -87,7 +87,11 @@ def test_a_write_without_effect_is_sent_again_at_once() -> None:
 
 
 def test_an_attempt_that_is_never_answered_is_given_up_for_another_endpoint() -> None:
-    with Fake() as first, Fake() as second, Client([first.address, second.address], timeout=4) as kv:
+    with (
+        Fake() as first,
+        Fake() as second,
+        Client([first.address, second.address], hedge_percent=0, timeout=4) as kv,
+    ):
         for _ in range(30):
             kv.put("warm", "up")
         warm = len(first.puts) + len(second.puts)
@@ -104,7 +108,7 @@ def test_an_attempt_that_is_never_answered_is_given_up_for_another_endpoint() ->
 
 
 def test_an_answer_within_the_window_ends_the_write_although_it_was_given_up() -> None:
-    with Fake() as one, Fake() as other, Client([one.address, other.address]) as kv:
+    with Fake() as one, Fake() as other, Client([one.address, other.address], hedge_percent=0) as kv:
         for _ in range(30):
             kv.put("warm", "up")
         before = len(one.puts) + len(other.puts)
@@ -169,7 +173,11 @@ def test_a_connection_that_breaks_leaves_a_write_unknown_and_a_read_without_effe
 
 
 def test_without_a_token_what_is_under_way_is_waited_for() -> None:
-    with Fake() as one, Fake() as other, Client([one.address, other.address], retry_burst=0) as kv:
+    with (
+        Fake() as one,
+        Fake() as other,
+        Client([one.address, other.address], hedge_percent=0, retry_burst=0) as kv,
+    ):
         for _ in range(30):
             kv.get("warm")
         before = len(one.gets) + len(other.gets)

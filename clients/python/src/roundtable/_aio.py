@@ -16,10 +16,11 @@ from . import _channel as channel
 from . import _operations as operations
 from ._attempts import new_id
 from ._batch import Batch
-from ._core import AskTime, Cancel, Core, Options, Sleep, Start, Step, Steps, Wait, no_turn
+from ._core import Core, Options, no_turn
 from ._errors import RoundtableError
 from ._operations import Common, Operation
 from ._scan import Scan
+from ._steps import AskTime, Cancel, Either, Sleep, Start, Step, Steps, Wait
 from ._tables import AsyncTables
 from ._types import (
     CasReply,
@@ -54,9 +55,10 @@ class AsyncClient:
         attempts: int = 4,
         retry_burst: int = 64,
         retry_percent: int = 20,
+        hedge_percent: int = 5,
         open_max: int = 64,
     ) -> None:
-        options = Options(timeout, max(attempts, 1), retry_burst, retry_percent)
+        options = Options(timeout, max(attempts, 1), retry_burst, retry_percent, hedge_percent)
         self._core = Core(list(endpoints), options)
         self._channels: dict[str, grpc.aio.Channel] = {}
         self._turns = asyncio.Semaphore(max(open_max, 1))
@@ -293,13 +295,14 @@ class AsyncClient:
             self._turns.release()
 
     async def _drive(self, steps: Steps[T]) -> T:
-        call: asyncio.Future[Any] | None = None
+        calls: list[asyncio.Future[Any]] = []
         try:
             sent: Any = None
             while True:
                 step = steps.send(sent)
                 if isinstance(step, Start):
-                    call = sent = self._start(step)
+                    sent = self._start(step)
+                    calls.append(sent)
                 else:
                     sent = await self._do(step)
         except StopIteration as stop:
@@ -307,8 +310,8 @@ class AsyncClient:
             return answer
         finally:
             steps.close()
-            # A task that is cancelled does not leave a call behind; to one that is over it does nothing.
-            if call is not None:
+            # A task that is cancelled leaves no call behind; to one that is over it does nothing.
+            for call in calls:
                 call.cancel()
 
     def _start(self, step: Start) -> asyncio.Future[Any]:
@@ -323,6 +326,13 @@ class AsyncClient:
         if isinstance(step, Wait):
             done, _ = await asyncio.wait({step.call}, timeout=max(step.seconds, 0.0))
             return step.call.result() if done else None
+        if isinstance(step, Either):
+            seconds, first = max(step.seconds, 0.0), asyncio.FIRST_COMPLETED
+            done, _ = await asyncio.wait(set(step.calls), timeout=seconds, return_when=first)
+            if not done:
+                return None
+            place = next(place for place, call in enumerate(step.calls) if call in done)
+            return place, step.calls[place].result()
         if isinstance(step, Cancel):
             return step.call.cancel()
         if isinstance(step, AskTime):

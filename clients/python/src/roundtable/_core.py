@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Generator
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any, TypeVar
@@ -17,59 +16,17 @@ from . import _errors as errors
 from . import _wire as wire
 from ._attempts import Attempts
 from ._errors import Applied, RoundtableError, serves
+from ._hedge import Asked, Heard, listen
 from ._operations import Operation, receipt_of
 from ._pace import Budget, Patience, ServerTime, half_of
 from ._pool import Endpoint, Pool
+from ._steps import AskTime, Cancel, Sleep, Start, Steps, Wait
 
 T = TypeVar("T")
 
 _PAUSE_MIN = 0.004
 _PAUSE_MAX = 0.5
-
-
-@dataclass(frozen=True)
-class Start:
-    """Begin a call; sent back: its handle."""
-
-    address: str
-    operation: Operation[Any]
-    message: Any
-    timeout: float
-
-
-@dataclass(frozen=True)
-class Wait:
-    """Wait so many seconds for a call; sent back: its answer, its ``grpc.RpcError``, or ``None``."""
-
-    call: Any
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Cancel:
-    """Nobody waits for a call any more; sent back: nothing."""
-
-    call: Any
-
-
-@dataclass(frozen=True)
-class AskTime:
-    """Ask one endpoint for the servers' time; sent back: nanoseconds, a ``grpc.RpcError``, or ``None``
-    when there is no answer within so many seconds."""
-
-    address: str
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Sleep:
-    """Wait so many seconds; sent back: nothing."""
-
-    seconds: float
-
-
-Step = Start | Wait | Cancel | AskTime | Sleep
-Steps = Generator[Step, Any, T]
+_HEDGE_BURST = 16
 
 
 @dataclass(frozen=True)
@@ -80,6 +37,7 @@ class Options:
     attempts: int
     retry_burst: int
     retry_percent: int
+    hedge_percent: int
 
 
 @dataclass
@@ -87,7 +45,7 @@ class _Failed:
     error: RoundtableError
     # It is what somebody answered, not that nobody did.
     is_heard: bool
-    address: str
+    addresses: list[str]
     is_paid: bool
 
 
@@ -98,6 +56,10 @@ class Core:
         self.pool = Pool(addresses)
         self.options = options
         self.budget = Budget(options.retry_burst, options.retry_percent)
+        burst = _HEDGE_BURST if options.hedge_percent > 0 else 0
+        self.hedges = Budget(burst, options.hedge_percent)
+        self.hedged = 0
+        """Reads of which a second endpoint was asked."""
         self.reads = Patience()
         self.writes = Patience()
         self.server_time = ServerTime()
@@ -143,8 +105,9 @@ class Core:
             ahead = attempts.ahead(self.server_now())
             wake = self._wake(ahead, deadline, self._pause(number, error))
             # To be sent on by a node that does not serve costs no token, once a node.
-            is_free = error.applied is Applied.NO and not serves(error) and answer.address not in avoid
-            avoid.append(answer.address)
+            is_new = answer.addresses[0] not in avoid
+            is_free = error.applied is Applied.NO and not serves(error) and is_new
+            avoid.extend(answer.addresses)
             if final or not error.retryable or not may_follow or deadline - wake <= kept:
                 break
             if not (answer.is_paid or is_free or self._withdraw()):
@@ -173,6 +136,7 @@ class Core:
             known = self.server_time.estimate(now)
             estimate = self.writes if operation.is_write else self.reads
             patience = estimate.of(remaining) if operation.is_quick else half_of(remaining)
+        asked = [endpoint]
         try:
             attempt = attempts.begin(known) if operation.is_write else None
             windowless = (
@@ -184,16 +148,82 @@ class Core:
             until = deadline if patient else now + patience
             message = operation.build(_server_share(remaining), attempt)
             call = yield Start(endpoint.address, operation, message, remaining)
-            heard, is_paid = yield from self._listen(operation, attempts, endpoint, call, until, deadline)
-            judged = self._judge(operation, endpoint, heard, monotonic() - now)
+            first = Asked(endpoint, call, now)
+            second = yield from self._ask_second(operation, first, avoid, (until, deadline))
+            if second is None:
+                answer, is_paid = yield from self._listen(
+                    operation, attempts, endpoint, call, until, deadline
+                )
+                heard = Heard(first, answer)
+            else:
+                asked.append(second.endpoint)
+                heard, is_paid = yield from self._listen_to_both(first, second, until, deadline)
+            took = monotonic() - heard.by.since
+            judged = self._judge(operation, heard.by.endpoint, heard.answer, took)
         finally:
             with self._lock:
-                endpoint.open -= 1
+                for one in asked:
+                    one.open -= 1
         if not isinstance(judged, RoundtableError):
             return judged
         error = judged
-        error.message = f"{endpoint.address}: {error.message}"
-        return _Failed(error, heard is not None, endpoint.address, is_paid)
+        addresses = [heard.by.endpoint.address]
+        error.message = f"{addresses[0]}: {error.message}"
+        addresses += [heard.beside.endpoint.address] if heard.beside else []
+        return _Failed(error, heard.answer is not None, addresses, is_paid)
+
+    def _ask_second(
+        self, operation: Operation[Any], first: Asked, avoid: list[str], times: tuple[float, float]
+    ) -> Steps[Asked | None]:
+        """Waits for a read as long as they usually take; then asks another endpoint that is well, if there is
+        a token for it. ``None``: nobody else was asked."""
+        until, deadline = times
+        if operation.is_write or not operation.is_quick or len(self.pool.endpoints) == 1:
+            return None
+        with self._lock:
+            self.hedges.deposit()
+            usually = self.reads.usually()
+        if usually is None or first.since + usually >= until:
+            return None
+        # What is there by then is found again by whoever waits for it next.
+        if (yield Wait(first.call, usually)) is not None:
+            return None
+        now = monotonic()
+        with self._lock:
+            endpoint = self.pool.spare([*avoid, first.endpoint.address])
+            if endpoint is None or not self.hedges.withdraw():
+                return None
+            self.hedged += 1
+            endpoint.open += 1
+        remaining = max(deadline - now, 0.001)
+        message = operation.build(_server_share(remaining), None)
+        call = yield Start(endpoint.address, operation, message, remaining)
+        return Asked(endpoint, call, now)
+
+    def _listen_to_both(
+        self, first: Asked, second: Asked, until: float, deadline: float
+    ) -> Steps[tuple[Heard, bool]]:
+        """Waits for a read that two endpoints were asked, until it is given up; as :meth:`_listen`."""
+        heard = yield from listen(first, second, until)
+        is_paid = False
+        if heard is None:
+            with self._lock:
+                for one in (first, second):
+                    one.endpoint.failed(monotonic())
+                self.reads.gave_up()
+            is_paid = until < deadline and self._withdraw()
+            if not is_paid:
+                heard = yield from listen(first, second, deadline)
+        if heard is None:
+            yield Cancel(first.call)
+            yield Cancel(second.call)
+            return Heard(first, None, beside=second), is_paid
+        with self._lock:
+            if heard.beside is not None:
+                heard.beside.endpoint.failed(monotonic())
+            elif heard.by is second:
+                first.endpoint.outrun(monotonic())
+        return heard, False
 
     def _judge(
         self, operation: Operation[T], endpoint: Endpoint, heard: Any, took: float

@@ -6,6 +6,8 @@ from __future__ import annotations
 PATIENCE_MIN = 0.05
 """Seconds: no attempt is given up earlier; pauses of schedulers and disks are as long."""
 _DEVIATIONS = 8
+_HEDGE_MIN = 0.002
+_HEDGE_DEVIATIONS = 4
 _DOUBLINGS_MAX = 6
 _READING_AGE_MAX = 10.0
 
@@ -52,6 +54,12 @@ class Patience:
     def gave_up(self) -> None:
         """An attempt was given up: when everybody is slow, giving up early only makes more work."""
         self._doublings = min(self._doublings + 1, _DOUBLINGS_MAX)
+
+    def usually(self) -> float | None:
+        """Seconds in which nearly all answers come; ``None`` before the first."""
+        if self._smoothed is None:
+            return None
+        return max(self._smoothed + self._deviation * _HEDGE_DEVIATIONS, _HEDGE_MIN)
 
     def of(self, remaining: float) -> float:
         """Seconds to wait for an attempt of a request that has ``remaining`` left."""

@@ -12,6 +12,7 @@ from ._errors import coded
 _FAILURES_MAX = 2
 _EJECTION_MIN = 0.25
 _EJECTION_MAX = 8.0
+_OUTRUN_MAX = 4
 
 
 class Endpoint:
@@ -22,6 +23,7 @@ class Endpoint:
         self.open = 0
         """Requests in flight on it."""
         self._failures = 0
+        self._outrun = 0
         self._out_until: float | None = None
 
     def out_until(self, now: float) -> float | None:
@@ -29,6 +31,10 @@ class Endpoint:
         if self._out_until is None or self._out_until <= now:
             return None
         return self._out_until
+
+    def is_well(self) -> bool:
+        """Whether it may be asked, and is not to be tried first."""
+        return self._out_until is None
 
     def begin_trial(self, now: float) -> bool:
         """Whether it was out and this request tries it; nobody else does until it has had its chance."""
@@ -39,7 +45,14 @@ class Endpoint:
 
     def answered(self) -> None:
         """It answered, be it with an error."""
-        self._failures, self._out_until = 0, None
+        self._failures, self._outrun, self._out_until = 0, 0, None
+
+    def outrun(self, now: float) -> None:
+        """Another one that was asked later has answered first. Several in a row count as one failure."""
+        self._outrun += 1
+        if self._outrun >= _OUTRUN_MAX:
+            self._outrun = 0
+            self.failed(now)
 
     def failed(self, now: float) -> None:
         """It could not be reached, did not answer in time, or does not serve."""
@@ -60,6 +73,11 @@ class Pool:
         if not self.endpoints:
             raise coded("REQUEST_MALFORMED", "there is no endpoint")
 
+    def spare(self, avoid: Collection[str]) -> Endpoint | None:
+        """Whom to ask as well, if anybody is well who is not to be avoided."""
+        fit = [one for one in self.endpoints if one.address not in avoid and one.is_well()]
+        return _less_busy(fit) if fit else None
+
     def pick(self, avoid: Collection[str], now: float) -> Endpoint:
         """Whom to ask at ``now``, but not those in ``avoid``, unless there are no others."""
         fit: list[Endpoint] = []
@@ -76,10 +94,14 @@ class Pool:
             else:
                 fit.append(endpoint)
         if fit:
-            return min(random.sample(fit, min(len(fit), 2)), key=lambda endpoint: endpoint.open)
+            return _less_busy(fit)
         # With everybody out, asking is still better than giving up unasked; and one who was to be
         # avoided is better than nobody.
         return soonest[1] if soonest else self.endpoints[0]
+
+
+def _less_busy(fit: Sequence[Endpoint]) -> Endpoint:
+    return min(random.sample(fit, min(len(fit), 2)), key=lambda endpoint: endpoint.open)
 
 
 def checked(address: str) -> str:

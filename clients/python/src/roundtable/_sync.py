@@ -15,10 +15,11 @@ from . import _channel as channel
 from . import _operations as operations
 from ._attempts import new_id
 from ._batch import Batch
-from ._core import AskTime, Cancel, Core, Options, Sleep, Start, Step, Steps, Wait, no_turn
+from ._core import Core, Options, no_turn
 from ._errors import RoundtableError
 from ._operations import Common, Operation
 from ._scan import Scan
+from ._steps import AskTime, Cancel, Either, Sleep, Start, Step, Steps, Wait
 from ._tables import Tables
 from ._types import (
     CasReply,
@@ -45,9 +46,10 @@ class Client:
     ``endpoints`` are ``host:port`` of any nodes; several let the client go on when one is down.
     ``timeout`` is how long a request may take over all its attempts, in seconds, unless it says otherwise
     itself; servers grant at most 60 s an attempt. A request is tried ``attempts`` times at most;
-    ``retry_burst`` retries are free at once, and in the long run ``retry_percent`` of the requests. Of more
-    than ``open_max`` requests at a time the others wait for their turn: what a write says of its time holds
-    from when it leaves, and must not grow old in a queue.
+    ``retry_burst`` retries are free at once, and in the long run ``retry_percent`` of the requests. A read
+    that takes longer than they usually do is asked of a second endpoint as well, at most ``hedge_percent`` of
+    the reads (0: none). Of more than ``open_max`` requests at a time the others wait for their turn: what a
+    write says of its time holds from when it leaves, and must not grow old in a queue.
 
     Every request raises :class:`RoundtableError`. Connections are opened when they are needed.
     """
@@ -60,9 +62,10 @@ class Client:
         attempts: int = 4,
         retry_burst: int = 64,
         retry_percent: int = 20,
+        hedge_percent: int = 5,
         open_max: int = 64,
     ) -> None:
-        options = Options(timeout, max(attempts, 1), retry_burst, retry_percent)
+        options = Options(timeout, max(attempts, 1), retry_burst, retry_percent, hedge_percent)
         self._core = Core(list(endpoints), options)
         self._channels: dict[str, grpc.Channel] = {}
         self._turns = threading.Semaphore(max(open_max, 1))
@@ -314,13 +317,14 @@ class Client:
             self._turns.release()
 
     def _drive(self, steps: Steps[T]) -> T:
-        call: Any = None
+        calls: list[Any] = []
         try:
             sent: Any = None
             while True:
                 step = steps.send(sent)
                 if isinstance(step, Start):
-                    call = sent = self._start(step)
+                    sent = self._start(step)
+                    calls.append(sent)
                 else:
                     sent = self._do(step)
         except StopIteration as stop:
@@ -328,8 +332,8 @@ class Client:
             return answer
         finally:
             steps.close()
-            # Whoever is interrupted does not leave a call behind; of one that is over it does nothing.
-            if call is not None:
+            # Whoever is interrupted leaves no call behind; to one that is over it does nothing.
+            for call in calls:
                 call.cancel()
 
     def _start(self, step: Start) -> Any:
@@ -348,6 +352,8 @@ class Client:
                 return None
             except grpc.RpcError as failed:
                 return failed
+        if isinstance(step, Either):
+            return self._either(step)
         if isinstance(step, Cancel):
             return step.call.cancel()
         if isinstance(step, AskTime):
@@ -355,6 +361,15 @@ class Client:
         if isinstance(step, Sleep):
             return time.sleep(step.seconds)
         raise AssertionError(f"a step that is none: {step}")
+
+    def _either(self, step: Either) -> Any:
+        over = threading.Event()
+        for call in step.calls:
+            call.add_done_callback(lambda _: over.set())
+        if not over.wait(max(step.seconds, 0.0)):
+            return None
+        place = next(place for place, call in enumerate(step.calls) if call.done())
+        return place, self._do(Wait(step.calls[place], 0.0))
 
     def _ask_time(self, step: AskTime) -> Any:
         ask = self._channel(step.address).unary_stream(
