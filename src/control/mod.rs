@@ -37,7 +37,7 @@ pub use moves::{Step, StepKind};
 pub use orchestrator::{
     Alarm, AlarmKind, Foreseen, GrowthRules, History, Measured, Order, OrderKind, Outlook, Peak,
     Proposal, Relief, Room, Sample, Turn, Watched, Wish, exchange, held_up, is_dismissed, is_quiet,
-    look, peak, propose, wish,
+    is_rolled_back_by_people, look, peak, propose, wish,
 };
 pub use outage::outage;
 pub use plan::{Draft, draft};

@@ -13,7 +13,7 @@ use crate::message::{
     AsideRecord, AsideTask, DiskAnswer, DiskError, DiskRequest, EventKind, Level, Liveness,
     MetaRecord, Restored,
 };
-use crate::types::{ClusterState, Epoch, NodeId, Now, PlanStatus, Time, limits};
+use crate::types::{ClusterState, Epoch, NodeId, Now, Time, limits};
 
 /// What a member has told so many periods ago counts no more.
 const TOLD_WITHIN_PERIODS: u32 = 120;
@@ -165,8 +165,7 @@ impl Node {
     /// A state has come into force: has it taken this node's place, or been moved back by people?
     pub(super) fn on_keeper_state(&mut self, now: Now, before: Option<&ClusterState>) {
         let Some(state) = self.state.clone() else { return };
-        let rolled = before.and_then(|before| before.topology.plan.as_ref());
-        let rolled = rolled.is_some_and(|plan| plan.status == PlanStatus::RollingBack);
+        let rolled = before.is_some_and(control::is_rolled_back_by_people);
         if rolled && state.topology.plan.is_none() {
             // Whoever has rolled it back has as long again to say what is to be done.
             self.keeper.down.values_mut().for_each(|since| *since = now.mono);

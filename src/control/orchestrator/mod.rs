@@ -13,7 +13,8 @@ use core::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::types::{
-    ClusterState, Epoch, Member, MovePhase, NodeId, Plan, PlanStatus, Role, Staged, Unit,
+    ClusterState, DecisionKind, Epoch, Member, MovePhase, NodeId, Plan, PlanStatus, Role, Staged,
+    Unit,
 };
 
 use super::loss::{self, Lacks};
@@ -217,6 +218,17 @@ fn comes_back(state: &ClusterState, seen: &impl Watched) -> Option<Order> {
     let first = replaced.first().filter(|_| back && unread)?;
     let text = format!("{} is back, and keeps its place", name(state, *first));
     Some(Order::new(state, OrderKind::RollBack, vec![Relief::new(*first, None, text)]))
+}
+
+/// Whether the plan is being moved back because people have said so, and not by a decision of these rules. Who is
+/// down is then given as long again: people have to say what is to be done instead.
+pub fn is_rolled_back_by_people(state: &ClusterState) -> bool {
+    let plan = state.topology.plan.as_ref();
+    plan.filter(|plan| plan.status == PlanStatus::RollingBack).is_some_and(|plan| {
+        let of_plan = state.topology.decisions.iter().filter(|made| made.epoch > plan.since);
+        let decided = of_plan.filter(|made| made.kind == DecisionKind::RolledBack).count() > 0;
+        !decided || crate::mutant!("orchestrator-waits-anew")
+    })
 }
 
 /// Members that the orchestrator's plan replaces.

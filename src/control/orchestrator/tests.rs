@@ -264,6 +264,31 @@ fn who_comes_back_before_anything_is_read_elsewhere_keeps_its_place() {
 }
 
 #[test]
+fn time_is_granted_anew_after_what_people_roll_back_and_not_after_a_decision() {
+    use crate::control::is_rolled_back_by_people;
+    let growing = commit(&stage(&cluster(5, &["z1"]), StageOrder::Join("n6".parse().unwrap())));
+    let begins = steps(&growing, &World::default());
+    let growing = Change::Steps(begins).after(&growing, RequestId(0)).unwrap();
+    let people = Change::Plan(PlanChange::RollBack).after(&growing, RequestId(0)).unwrap();
+    assert!(is_rolled_back_by_people(&people) && !is_rolled_back_by_people(&growing));
+    let order = look(&growing, &World::down(&[6], &[1, 2, 3, 4, 5])).order.unwrap();
+    assert_eq!(order.kind, OrderKind::RollBack);
+    let decided = Change::Orchestrate(order).after(&growing, RequestId(0)).unwrap();
+    assert!(!is_rolled_back_by_people(&decided));
+    // What was decided about a plan of before says nothing of this one.
+    let again = settle(decided, &World::default());
+    let again = commit(&stage(&again, StageOrder::Join("n6".parse().unwrap())));
+    let begins = steps(&again, &World::default());
+    let again = Change::Steps(begins).after(&again, RequestId(0)).unwrap();
+    let people = Change::Plan(PlanChange::RollBack).after(&again, RequestId(0)).unwrap();
+    assert!(is_rolled_back_by_people(&people));
+    let _armed = arm_mutant("orchestrator-waits-anew");
+    let order = look(&growing, &World::down(&[6], &[1, 2, 3, 4, 5])).order.unwrap();
+    let decided = Change::Orchestrate(order).after(&growing, RequestId(0)).unwrap();
+    assert!(is_rolled_back_by_people(&decided), "the planted bug is not planted");
+}
+
+#[test]
 fn growth_is_cut_short_and_goes_on_behind_the_replacement() {
     let seven = stage(&cluster(5, &["z1", "z1"]), StageOrder::Join("n7".parse().unwrap()));
     let mut growing = commit(&seven);
