@@ -39,6 +39,9 @@ pub(super) struct PageOrder<'a> {
 
 /// What a source reads next. The greatest is the next of the page.
 struct Head {
+    /// Some bytes of the key as a number that orders as they do: with them hardly a comparison needs the key,
+    /// which lies elsewhere.
+    near: u128,
     key: Bytes,
     value: Bytes,
     source: usize,
@@ -47,7 +50,9 @@ struct Head {
 
 impl Ord for Head {
     fn cmp(&self, other: &Head) -> Ordering {
-        let order = (&self.key, self.source).cmp(&(&other.key, other.source));
+        let order = self.near.cmp(&other.near);
+        let order = order.then_with(|| self.key.cmp(&other.key));
+        let order = order.then_with(|| self.source.cmp(&other.source));
         if self.reverse { order } else { order.reverse() }
     }
 }
@@ -66,19 +71,56 @@ impl PartialEq for Head {
 
 impl Eq for Head {}
 
+/// The 16 bytes behind those that all keys share; missing ones are zeros.
+fn near(key: &[u8], shared: usize) -> u128 {
+    let rest = key.get(shared..).unwrap_or_default();
+    let mut bytes = [0; 16];
+    bytes.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
+    u128::from_be_bytes(bytes)
+}
+
+/// Most pairs, and about how many bytes of them, that are read of a unit at once.
+const AHEAD_MAX: usize = 16;
+const AHEAD_BYTES: usize = 2 << 10;
+
 /// One unit's range and what it reads next; nothing where there can be nothing.
+///
+/// A page takes a pair here and a pair there, and what an iterator walks along is never in the processor's
+/// cache when its turn comes. So it reads some pairs at once: one at first, since most pages are not gone on from,
+/// then twice as many each time.
 struct Source {
     iter: Option<Iter>,
     /// How far its deletes were purged when it was opened.
     floor: Stamp,
+    ahead: VecDeque<(Bytes, Bytes)>,
+    /// How many it read the last time.
+    reads: usize,
 }
 
 impl Source {
+    fn new(iter: Option<Iter>, floor: Stamp) -> Source {
+        Source { iter, floor, ahead: VecDeque::new(), reads: 0 }
+    }
+
     fn next(&mut self, shelf: &mut Shelf) -> Result<Option<(Bytes, Bytes)>, DiskError> {
-        let Some(iter) = &mut self.iter else { return Ok(None) };
-        let pair = iter.next_lent().map_err(|error| super::disk_error(&error))?;
-        Ok(pair
-            .map(|(key, value, _)| shelf.put(key.get(PREFIX_BYTES..).unwrap_or_default(), value)))
+        if self.ahead.is_empty() {
+            self.read(shelf)?;
+        }
+        Ok(self.ahead.pop_front())
+    }
+
+    fn read(&mut self, shelf: &mut Shelf) -> Result<(), DiskError> {
+        let Some(iter) = &mut self.iter else { return Ok(()) };
+        self.reads = (self.reads * 2).clamp(1, AHEAD_MAX);
+        let mut bytes = 0;
+        while self.ahead.len() < self.reads && bytes < AHEAD_BYTES {
+            let pair = iter.next_lent().map_err(|error| super::disk_error(&error))?;
+            let Some((key, value, _)) = pair else { break };
+            let key = key.get(PREFIX_BYTES..).unwrap_or_default();
+            bytes += key.len() + value.len();
+            self.ahead.push_back(shelf.put(key, value));
+        }
+        Ok(())
     }
 }
 
@@ -154,7 +196,7 @@ impl Cursor {
         let floors = shared.floors.floors(order.units);
         let snapshot = shared.engine.snapshot();
         for (unit, floor) in order.units.iter().zip(floors) {
-            let source = Source { iter: cursor.iter(&snapshot, *unit, order.after), floor };
+            let source = Source::new(cursor.iter(&snapshot, *unit, order.after), floor);
             cursor.sources.push(source);
             cursor.fill(cursor.sources.len() - 1)?;
         }
@@ -174,7 +216,8 @@ impl Cursor {
         if let Some(source) = self.sources.get_mut(index)
             && let Some((key, value)) = source.next(&mut self.shelf)?
         {
-            self.heads.push(Head { key, value, source: index, reverse: self.query.reverse });
+            let near = near(&key, self.query.prefix.len());
+            self.heads.push(Head { near, key, value, source: index, reverse: self.query.reverse });
         }
         Ok(())
     }
@@ -229,7 +272,7 @@ impl Cursor {
         let units = Arc::clone(&self.query.units);
         for index in risen {
             let (Some(unit), Some(floor)) = (units.get(index), floors.get(index)) else { continue };
-            let source = Source { iter: self.iter(&snapshot, *unit, &self.from), floor: *floor };
+            let source = Source::new(self.iter(&snapshot, *unit, &self.from), *floor);
             if let Some(place) = self.sources.get_mut(index) {
                 *place = source;
             }
@@ -272,6 +315,7 @@ impl Cursor {
             let source = self.sources.get_mut(top.source).expect("a head is of a source");
             let (key, value) = match source.next(&mut self.shelf)? {
                 Some((key, value)) => {
+                    top.near = near(&key, self.query.prefix.len());
                     let Head { key: old_key, value: old_value, .. } = &mut *top;
                     (core::mem::replace(old_key, key), core::mem::replace(old_value, value))
                 }

@@ -181,3 +181,45 @@ fn what_a_floor_has_passed_is_not_shown_out_of_an_older_cursor() {
     let _armed = arm_mutant("cursor-survives-floor");
     assert_eq!(shows(), (90, true));
 }
+
+/// Units are merged by some bytes of their keys behind the prefix: keys that are alike there, or end there, or go
+/// on with zeros, come in order all the same, in both directions; and so do many of one unit, which are read ahead.
+#[test]
+fn keys_that_begin_alike_come_in_order() {
+    let replica = fresh();
+    let alike = "k0123456789abcdef";
+    let mut keys: Vec<String> =
+        ["k", "k\0", "k\0\0", "k\0a", "k0", alike].map(str::to_owned).into();
+    keys.extend((0..60).map(|number| format!("{alike}{}{number:02}", "\0".repeat(number % 3))));
+    for (place, key) in (0..).zip(&keys) {
+        let value = Value::new(key.clone()).ok();
+        let record = Record { stamp: at(1), expiry: None, value };
+        let key = Key::new(key.clone()).unwrap();
+        // Most of them of one unit.
+        let unit = unit(if place % 3 == 0 { place % 8 } else { 1 });
+        run(&replica, DiskRequest::Write { unit, table: TableId(1), key, record }).unwrap();
+    }
+    keys.sort();
+    for reverse in [false, true] {
+        if reverse {
+            keys.reverse();
+        }
+        let (mut shown, mut after, mut fresh) = (Vec::new(), String::new(), true);
+        loop {
+            let cursor = Some(CursorUse { name: NAME, fresh });
+            let page = page(&replica, (&after, 7, reverse), cursor);
+            let read = page.entries.iter().map(|(key, record)| {
+                let value = record.value.as_ref().map(Value::as_bytes);
+                assert_eq!(value, Some(key.as_bytes()));
+                String::from_utf8(key.as_bytes().to_vec()).unwrap()
+            });
+            shown.extend(read);
+            fresh = false;
+            if page.complete {
+                break;
+            }
+            after = shown.last().unwrap().clone();
+        }
+        assert_eq!(shown, keys, "reverse: {reverse}");
+    }
+}

@@ -30,6 +30,11 @@ impl Key {
     pub fn bytes(&self) -> &Bytes {
         &self.0
     }
+
+    /// The bytes.
+    pub fn into_bytes(self) -> Bytes {
+        self.0
+    }
 }
 
 /// Why bytes are no key.

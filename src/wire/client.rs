@@ -9,7 +9,9 @@ use crate::message::{
     GetReply, OpError, Principal, Put, PutReply, QuorumMode, Receipt, Reply, Scan, ScanEntry,
     ScanReply, Sibling, TimeToLive, Trace, TraceStep, Traced,
 };
-use crate::types::{Key, Quorum, RequestId, TableName, Time, TraceId, Value, WallTime, limits};
+use crate::types::{
+    Key, Quorum, RequestId, Stamp, TableName, Time, TraceId, Value, WallTime, limits,
+};
 
 use super::cas::{cas_from_wire, cas_to_wire, outcome_from_wire, outcome_to_wire};
 use super::counter::{causal_increment_to_wire, increment_from_wire, increment_to_wire};
@@ -417,9 +419,12 @@ pub fn delete_to_wire(reply: PutReply) -> pb::DeleteResponse {
 
 /// The answer to a scan, as it travels.
 pub fn scan_to_wire(reply: ScanReply) -> pb::ScanResponse {
+    // All stamps share an allocation.
+    let stamps = reply.entries.iter().flat_map(|entry| entry.record.stamp.to_bytes());
+    let mut stamps = Bytes::from(stamps.collect::<Vec<u8>>());
     let entry = |entry: ScanEntry| pb::scan_response::Entry {
-        key: entry.key.bytes().clone(),
-        stamp: Bytes::copy_from_slice(&entry.record.stamp.to_bytes()),
+        key: entry.key.into_bytes(),
+        stamp: stamps.split_to(Stamp::BYTES),
         expires_ns: entry.record.expiry.map(|at| at.0),
         sibling_count: entry.siblings,
         value_left_out: entry.record.value.is_none(),

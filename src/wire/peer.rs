@@ -446,7 +446,7 @@ fn scan_answer_to_wire(answer: ScanAnswer) -> pb::ScanAnswer {
     let result = match answer.result {
         Ok((entries, complete)) => {
             let entry = |(key, record): (Key, Record)| Entry {
-                key: key.bytes().clone(),
+                key: key.into_bytes(),
                 record: Some(record_to_wire(record)),
             };
             Wire::Page(Page { entries: entries.into_iter().map(entry).collect(), complete })
