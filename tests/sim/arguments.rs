@@ -30,8 +30,10 @@ pub(crate) struct Arguments {
     pub(crate) members: bool,
     /// Run only those in which things come late.
     pub(crate) late: bool,
-    /// Print the trace.
-    pub(crate) trace: bool,
+    /// Take the seed for that of an hour without an operator.
+    pub(crate) hour: bool,
+    /// Print the trace, from so many seconds on.
+    pub(crate) trace: Option<u64>,
     /// Arm this planted bug.
     pub(crate) mutant: Option<String>,
     filters: Vec<String>,
@@ -57,7 +59,8 @@ impl Arguments {
             base: number("KVD_SIM_BASE")?,
             members: false,
             late: false,
-            trace: std::env::var("KVD_SIM_TRACE").is_ok_and(|text| text == "1"),
+            hour: false,
+            trace: (std::env::var("KVD_SIM_TRACE").is_ok_and(|text| text == "1")).then_some(0),
             mutant: None,
             filters: Vec::new(),
             exact: false,
@@ -79,9 +82,11 @@ impl Arguments {
                 "--seed" => self.mode = Mode::One(parse(&next(&mut given, "--seed")?, "--seed")?),
                 "--seeds" => self.seeds = parse(&next(&mut given, "--seeds")?, "--seeds")?,
                 "--base" => self.base = Some(parse(&next(&mut given, "--base")?, "--base")?),
-                "--trace" => self.trace = true,
+                "--trace" => self.trace = self.trace.or(Some(0)),
+                "--from" => self.trace = Some(parse(&next(&mut given, "--from")?, "--from")?),
                 "--members" => self.members = true,
                 "--late" => self.late = true,
+                "--hour" => self.hour = true,
                 "--mutant" => self.mutant = Some(next(&mut given, "--mutant")?),
                 "--search" => self.mode = Mode::Search(next(&mut given, "--search")?),
                 "--hash" => {

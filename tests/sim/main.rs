@@ -33,6 +33,7 @@ const TESTS: &[Test] = &[
     ("kept_and_fresh_seeds_hold_every_invariant", runner::seeds_hold),
     ("a_seed_gives_the_same_trace_in_another_process", runner::seeds_repeat),
     ("planted_bugs_are_caught_by_their_checker", planted::are_caught),
+    ("hours_with_data_restore_every_copy_without_an_operator", world::hours_hold),
     ("weeks_of_failures_cost_no_copy_and_no_live_member", weeks::hold),
     ("weeks_of_storms_keep_to_the_rules_and_planted_bugs_do_not", weeks::storms::hold),
     ("months_of_load_are_followed_and_nothing_swings", weeks::growth::hold),

@@ -138,6 +138,8 @@ pub(crate) struct Plan {
     pub(crate) repair: Option<RepairPlan>,
     /// Whether and how things come late.
     pub(crate) late: Option<LatePlan>,
+    /// An hour without an operator, in the place of half a minute of faults.
+    pub(crate) hour: bool,
     /// How long faults last.
     pub(crate) turmoil: u64,
 }
@@ -297,8 +299,39 @@ impl Plan {
             flood,
             repair,
             late,
+            hour: false,
             turmoil: rng.u64(TURMOIL_MIN..TURMOIL_MIN + 8 * SECOND),
             faults,
+        }
+    }
+
+    /// Nothing at all, for a plan that is no seed's.
+    pub(crate) fn bare(seed: u64) -> Plan {
+        let mut rng = Rng::with_seed(seed);
+        let none = BTreeSet::new();
+        Plan {
+            seed,
+            configs: Vec::new(),
+            network: draw_network(&mut rng, &none),
+            disk: draw_disk(&mut rng, &none),
+            crash: draw_crash(&mut rng, &none, 1),
+            clock: draw_clock(&mut rng, &none, 0),
+            clients: draw_clients(&mut rng),
+            schema: None,
+            sloppy: None,
+            causal: None,
+            batches: None,
+            counters: None,
+            register: None,
+            walks: None,
+            flood: None,
+            topology: None,
+            keeper: None,
+            repair: None,
+            late: None,
+            hour: false,
+            turmoil: 0,
+            faults: none,
         }
     }
 
@@ -357,7 +390,7 @@ fn rots(seed: u64, faults: &BTreeSet<Fault>, nodes: usize) -> bool {
     nodes >= 3 && !fatal && rng.bool()
 }
 
-fn draw_configs(rng: &mut Rng, nodes: usize) -> Vec<NodeConfig> {
+pub(crate) fn draw_configs(rng: &mut Rng, nodes: usize) -> Vec<NodeConfig> {
     let name = |i: usize| format!("n{}", i + 1).parse::<NodeName>().expect("a plain name");
     let zones = rng.bool().then(|| rng.usize(2..=3));
     let zone = |i: usize| match zones {
@@ -399,7 +432,7 @@ fn draw_configs(rng: &mut Rng, nodes: usize) -> Vec<NodeConfig> {
         .collect()
 }
 
-fn draw_network(rng: &mut Rng, faults: &BTreeSet<Fault>) -> NetworkPlan {
+pub(crate) fn draw_network(rng: &mut Rng, faults: &BTreeSet<Fault>) -> NetworkPlan {
     let rate = |rng: &mut Rng, fault, max: f64| {
         if faults.contains(&fault) { rng.f64() * max } else { 0.0 }
     };
@@ -414,7 +447,7 @@ fn draw_network(rng: &mut Rng, faults: &BTreeSet<Fault>) -> NetworkPlan {
     }
 }
 
-fn draw_disk(rng: &mut Rng, faults: &BTreeSet<Fault>) -> DiskPlan {
+pub(crate) fn draw_disk(rng: &mut Rng, faults: &BTreeSet<Fault>) -> DiskPlan {
     DiskPlan {
         latency: rng.u64(MS / 20..3 * MS),
         slow_latency: if faults.contains(&Fault::SlowDisk) { rng.u64(20 * MS..SECOND) } else { 0 },
@@ -424,7 +457,7 @@ fn draw_disk(rng: &mut Rng, faults: &BTreeSet<Fault>) -> DiskPlan {
     }
 }
 
-fn draw_crash(rng: &mut Rng, faults: &BTreeSet<Fault>, nodes: usize) -> CrashPlan {
+pub(crate) fn draw_crash(rng: &mut Rng, faults: &BTreeSet<Fault>, nodes: usize) -> CrashPlan {
     let on = faults.contains(&Fault::Crash);
     let rate = |rng: &mut Rng, max: f64| if on && rng.bool() { rng.f64() * max } else { 0.0 };
     let cuts = if faults.contains(&Fault::PowerCut) { rng.usize(1..=3) } else { 0 };
@@ -439,7 +472,7 @@ fn draw_crash(rng: &mut Rng, faults: &BTreeSet<Fault>, nodes: usize) -> CrashPla
     }
 }
 
-fn draw_clock(rng: &mut Rng, faults: &BTreeSet<Fault>, nodes: usize) -> ClockPlan {
+pub(crate) fn draw_clock(rng: &mut Rng, faults: &BTreeSet<Fault>, nodes: usize) -> ClockPlan {
     let signed = |rng: &mut Rng, max: u64| {
         let max = i64::try_from(max).expect("minutes at most");
         rng.i64(-max..=max)
@@ -457,7 +490,7 @@ fn draw_clock(rng: &mut Rng, faults: &BTreeSet<Fault>, nodes: usize) -> ClockPla
     ClockPlan { offsets, drifts_ppm, back_max: if back { rng.u64(MS..20 * SECOND) } else { 0 } }
 }
 
-fn draw_clients(rng: &mut Rng) -> ClientPlan {
+pub(crate) fn draw_clients(rng: &mut Rng) -> ClientPlan {
     let clients = rng.usize(3..=8);
     ClientPlan {
         clients,

@@ -10,6 +10,7 @@ use roundtable::testing;
 
 use crate::arguments::Arguments;
 use crate::judge::{Checker, Finding};
+use crate::plan::Plan;
 use crate::totals::Totals;
 use crate::trace::Detail;
 use crate::world::{self, Report};
@@ -56,10 +57,20 @@ pub(crate) fn file(name: &str) -> PathBuf {
 
 /// Runs one seed on this thread, with a planted bug or without.
 pub(crate) fn run(seed: u64, detail: Detail, mutant: Option<&'static str>) -> Report {
+    run_of(&Plan::draw, seed, detail, mutant)
+}
+
+/// The same of what `plan` makes of the seed.
+pub(crate) fn run_of(
+    plan: &dyn Fn(u64) -> Plan,
+    seed: u64,
+    detail: Detail,
+    mutant: Option<&'static str>,
+) -> Report {
     testing::take_reached();
     let _armed = mutant.map(testing::arm_mutant);
     testing::set_buggify(Some(fastrand::Rng::with_seed(seed)));
-    let outcome = catch_unwind(AssertUnwindSafe(|| world::run(seed, detail)));
+    let outcome = catch_unwind(AssertUnwindSafe(|| world::run(plan(seed), detail)));
     testing::set_buggify(None);
     let mut report = outcome.unwrap_or_else(|_| {
         let text = PANIC.take().unwrap_or_else(|| "no message".to_owned());
@@ -212,10 +223,11 @@ fn below_floors(totals: &Totals) -> Result<Vec<String>, String> {
 
 /// Replays one seed.
 pub(crate) fn replay(arguments: &Arguments, seed: u64) -> ExitCode {
-    let detail = if arguments.trace { Detail::Print } else { Detail::Digest };
+    let detail = arguments.trace.map_or(Detail::Digest, Detail::Print);
     let mutant = arguments.mutant.clone().map(|name| &*name.leak());
     let clock = Stopwatch::start();
-    let report = run(seed, detail, mutant);
+    let plan = if arguments.hour { Plan::hour } else { Plan::draw };
+    let report = run_of(&plan, seed, detail, mutant);
     println!("{}", summary(&report.totals, clock.seconds()));
     println!("trace hash {:016x}", report.hash);
     if report.findings.is_empty() {

@@ -144,6 +144,13 @@ totals! {
     rollbacks,
     /// Members that were kept away for longer than is waited for them.
     stayed_away,
+    /// For how long copies were missing while nothing else happened, at most, in an hour.
+    copies_short_ms,
+    /// Members that were made active, or reserved, in an hour.
+    grown,
+    shrunk,
+    /// Exchanges of units in an hour.
+    exchanged,
     /// Members that were replaced without an operator.
     relieved,
     /// Changes that were told that others were faster.

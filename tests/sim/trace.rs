@@ -16,8 +16,8 @@ pub(crate) enum Detail {
     Digest,
     /// Every field.
     Full,
-    /// Every field, and printed.
-    Print,
+    /// Every field, and printed, from so many seconds on; what is before costs nothing.
+    Print(u64),
 }
 
 /// The trace of one run.
@@ -41,10 +41,15 @@ impl Trace {
         for number in numbers {
             self.fold(number);
         }
-        if self.detail != Detail::Digest {
+        let is_wanted = match self.detail {
+            Detail::Digest => false,
+            Detail::Full => true,
+            Detail::Print(from) => now >= from * SECOND,
+        };
+        if is_wanted {
             let text = text.to_string();
             self.fold(xxh3_64(text.as_bytes()));
-            if self.detail == Detail::Print {
+            if matches!(self.detail, Detail::Print(_)) {
                 let (seconds, micros) = (now / SECOND, now % SECOND / (MS / 1000));
                 println!("{seconds:>3}.{micros:06} {text}");
             }

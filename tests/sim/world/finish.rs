@@ -37,7 +37,6 @@ const REPAIRED_WITHIN: u64 = 5 * SECOND;
 /// Whether the cluster served again in time.
 #[derive(Debug, Default)]
 pub(crate) struct Liveness {
-    healed_at: Option<u64>,
     served: bool,
     /// Writes of at most a majority that have reached a node that serves since.
     pub(super) tried: u32,
@@ -65,7 +64,8 @@ impl World {
         }
         self.stage = Stage::Healed;
         self.trace.step(self.now, [50, 0, 0], format_args!("faults stop"));
-        self.network.heal();
+        // A slow link has not healed before all that it holds has arrived.
+        let held = self.network.heal().saturating_sub(self.now);
         for host in 0..self.hosts.len() {
             let ill = self.hosts[host].ill;
             self.hosts[host].ill = false;
@@ -82,13 +82,12 @@ impl World {
             self.hosts[host].starting = true;
             self.later(MS, Happening::Start { host });
         }
-        self.liveness.healed_at = Some(self.now);
-        self.later(SERVES_WITHIN + 100 * MS, Happening::Settled);
-        self.later(CALM, Happening::Verify);
+        self.later(held + SERVES_WITHIN + 100 * MS, Happening::Settled);
+        self.later(held + CALM, Happening::Verify);
     }
 
     /// A write has succeeded.
-    pub(super) fn first_success(&mut self, _now: u64) {
+    pub(super) fn first_success(&mut self) {
         if self.stage == Stage::Healed || self.liveness.probes > 0 {
             self.liveness.served = true;
         }

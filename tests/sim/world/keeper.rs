@@ -51,6 +51,11 @@ impl KeeperPlan {
         })
     }
 
+    /// Of an hour, in which more stay away than this one draws.
+    pub(super) fn hour(replace_after: Duration, mirror_every: Duration) -> KeeperPlan {
+        KeeperPlan { replace_after, every: 0, away: 0, mirror_every }
+    }
+
     /// The same with mirrors that are made equal to an owner so often.
     pub(super) fn mirrors(self, mirror_every: Duration) -> KeeperPlan {
         KeeperPlan { mirror_every, ..self }
@@ -91,7 +96,9 @@ impl World {
     /// Begins to keep members away, if this seed does.
     pub(super) fn schedule_keeper(&mut self) {
         if self.plan.keeper.is_some() {
-            self.later(4 * SECOND, Happening::StayAway);
+            if !self.plan.hour {
+                self.later(4 * SECOND, Happening::StayAway);
+            }
             self.later(LOOK_EVERY, Happening::LookAround);
         }
     }

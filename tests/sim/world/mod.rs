@@ -9,6 +9,7 @@ mod disk;
 mod finish;
 mod flood;
 mod host;
+mod hour;
 mod keeper;
 mod late;
 mod life;
@@ -50,6 +51,7 @@ pub(crate) use causal::CausalPlan;
 pub(crate) use counter::{CounterPlan, Tallies};
 pub(crate) use flood::FloodPlan;
 use host::{Host, WallClock};
+pub(crate) use hour::hours_hold;
 pub(crate) use keeper::{KeeperPlan, grows};
 pub(crate) use late::LatePlan;
 use network::Network;
@@ -91,6 +93,8 @@ pub(crate) enum Happening {
     ChangeTopology,
     StayAway,
     LookAround,
+    FallOver { host: usize },
+    LookAtCopies,
     TurnPlan(PlanChange),
     MakeCausal,
     CausalOutage,
@@ -189,6 +193,7 @@ pub(crate) struct World {
     topology: topology::TopologyUse,
     keeper: keeper::KeeperUse,
     late: late::LateUse,
+    hour: hour::HourUse,
     floors: Floors,
     durability: Durability,
     stamps: Stamps,
@@ -252,6 +257,7 @@ impl World {
             topology: topology::TopologyUse::new(seed, plan.topology),
             keeper: keeper::KeeperUse::new(seed),
             late: late::LateUse::new(seed),
+            hour: hour::HourUse::new(seed),
             floors: Floors::default(),
             durability: Durability::default(),
             stamps: Stamps::default(),
@@ -288,12 +294,14 @@ impl World {
         self.schedule_topology();
         self.schedule_keeper();
         self.schedule_late();
+        self.schedule_hour();
         self.queue.push(self.plan.turmoil, Happening::Peace);
+        let patience = PATIENCE.max(self.plan.turmoil + PATIENCE / 2);
         while self.stage < Stage::Over && self.findings.is_empty() {
             let Some((at, happening)) = self.queue.pop() else { break };
             self.now = at;
-            if at > PATIENCE {
-                self.find(Checker::Run, format_args!("not over after {} s", PATIENCE / SECOND));
+            if at > patience {
+                self.find(Checker::Run, format_args!("not over after {} s", patience / SECOND));
                 break;
             }
             self.happen(happening);
@@ -330,6 +338,8 @@ impl World {
             Happening::ChangeTopology => self.change_topology(),
             Happening::StayAway => self.stay_away(),
             Happening::LookAround => self.look_around(),
+            Happening::FallOver { host } => self.fall_over(host),
+            Happening::LookAtCopies => self.look_at_copies(),
             Happening::TurnPlan(change) => self.turn_plan(change),
             Happening::MakeCausal => self.make_causal(),
             Happening::CausalOutage => self.causal_outage(),
@@ -407,6 +417,9 @@ impl World {
         if self.findings.is_empty() {
             self.judge_batches();
         }
+        if self.findings.is_empty() {
+            self.judge_hour();
+        }
         self.totals.virtual_ms = self.now / MS;
         self.totals.steps = self.trace.steps();
         self.totals.seeds = 1;
@@ -449,7 +462,7 @@ impl World {
     }
 }
 
-/// Runs `seed` on this thread.
-pub(crate) fn run(seed: u64, detail: Detail) -> Report {
-    World::new(Plan::draw(seed), detail).run()
+/// Runs what is planned on this thread.
+pub(crate) fn run(plan: Plan, detail: Detail) -> Report {
+    World::new(plan, detail).run()
 }

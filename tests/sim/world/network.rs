@@ -112,14 +112,20 @@ impl Network {
             .collect()
     }
 
-    /// Ends everything that is wrong.
-    pub(crate) fn heal(&mut self) {
+    /// Ends everything that is wrong. Returns when the last of what slow links hold arrives: where nothing is
+    /// reordered, what is sent from now on waits behind it.
+    pub(crate) fn heal(&mut self) -> u64 {
+        let mut held_until = 0;
         for link in &mut self.links {
+            if link.slow > 0 && !self.reordering {
+                held_until = held_until.max(link.last);
+            }
             link.cut = false;
             link.slow = 0;
         }
         self.loss = 0.0;
         self.duplication = 0.0;
         self.client_loss = 0.0;
+        held_until
     }
 }

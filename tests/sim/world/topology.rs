@@ -121,7 +121,7 @@ impl TopologyUse {
 impl World {
     /// Begins to change the members, if this seed does.
     pub(super) fn schedule_topology(&mut self) {
-        if self.plan.topology.is_some() {
+        if self.plan.topology.is_some() && !self.plan.hour {
             self.later(2 * SECOND, Happening::Apply);
             self.later(3 * SECOND, Happening::ChangeTopology);
         }

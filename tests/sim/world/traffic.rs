@@ -374,7 +374,7 @@ impl World {
                 } else {
                     self.complete(&operation, Outcome::Written { stamp, weak });
                 }
-                self.first_success(now);
+                self.first_success();
             }
             Reply::Scan(reply) => self.complete_scan(&operation, &reply),
             Reply::Status(_)
@@ -460,7 +460,10 @@ impl World {
         self.totals.operations += 1;
         let pause = match self.clients[id].pinned {
             Some(_) => MS,
-            None => exponential(&mut self.clients[id].rng, self.plan.clients.think),
+            None => {
+                let think = self.pause_at_this_hour(self.plan.clients.think);
+                exponential(&mut self.clients[id].rng, think)
+            }
         };
         self.later(pause, Happening::Think { client: id });
     }
