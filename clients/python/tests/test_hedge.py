@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from fake import Fake, break_off, slow
+from fake import Fake, break_off, refuse, slow
 
 from roundtable import AsyncClient, Client, Unavailable
+from roundtable.v1 import kv_pb2 as pb
 
 WARM = 16
 """Reads until it is known what one takes."""
@@ -102,3 +103,16 @@ def test_where_one_fails_the_other_is_waited_for_and_an_error_of_both_is_told() 
         with pytest.raises(Unavailable):
             kv.get("key")
         assert [endpoint.open for endpoint in kv._core.pool.endpoints] == [0, 0]
+
+
+def test_who_answers_with_an_error_of_the_cluster_is_well() -> None:
+    def late_error(fake, context, closing) -> None:  # type: ignore[no-untyped-def]
+        slow(0.2)(fake, context, closing)
+        refuse("QUORUM_NOT_REACHED", pb.ErrorDetail.APPLIED_NO)(fake, context, closing)
+
+    with two(hedge_percent=100) as (kv, one, other):
+        one.script.append(late_error)
+        other.script.append(slow(0.4))
+        assert kv.get("key").value == b"value"
+        assert kv._core.hedged > 0
+        assert [endpoint._failures for endpoint in kv._core.pool.endpoints] == [0, 0]

@@ -225,8 +225,8 @@ fn comes_back(state: &ClusterState, seen: &impl Watched) -> Option<Order> {
 pub fn is_rolled_back_by_people(state: &ClusterState) -> bool {
     let plan = state.topology.plan.as_ref();
     plan.filter(|plan| plan.status == PlanStatus::RollingBack).is_some_and(|plan| {
-        let of_plan = state.topology.decisions.iter().filter(|made| made.epoch > plan.since);
-        let decided = of_plan.filter(|made| made.kind == DecisionKind::RolledBack).count() > 0;
+        let mut of_plan = state.topology.decisions.iter().filter(|made| made.epoch > plan.since);
+        let decided = of_plan.any(|made| made.kind == DecisionKind::RolledBack);
         !decided || crate::mutant!("orchestrator-waits-anew")
     })
 }

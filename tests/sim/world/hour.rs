@@ -39,7 +39,7 @@ const FILLED_WITHIN: u64 = 25 * SECOND;
 const OF_USE_WITHIN: u64 = 30 * SECOND;
 /// How often it is looked.
 const LOOK_EVERY: u64 = SECOND;
-/// What one node is said to be able to do, in operations a second: the evening of the last tide is too much.
+/// What one node is said to be able to do, in operations a second: so little that it becomes too much.
 const OPERATIONS: u32 = 2;
 
 /// What is known of the hour so far.

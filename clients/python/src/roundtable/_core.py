@@ -56,8 +56,8 @@ class Core:
         self.pool = Pool(addresses)
         self.options = options
         self.budget = Budget(options.retry_burst, options.retry_percent)
-        burst = _HEDGE_BURST if options.hedge_percent > 0 else 0
-        self.hedges = Budget(burst, options.hedge_percent)
+        percent = min(max(options.hedge_percent, 0), 100)
+        self.hedges = Budget(_HEDGE_BURST if percent > 0 else 0, percent)
         self.hedged = 0
         """Reads of which a second endpoint was asked."""
         self.reads = Patience()
@@ -149,14 +149,13 @@ class Core:
             message = operation.build(_server_share(remaining), attempt)
             call = yield Start(endpoint.address, operation, message, remaining)
             first = Asked(endpoint, call, now)
-            second = yield from self._ask_second(operation, first, avoid, (until, deadline))
+            second = yield from self._ask_second(operation, first, avoid, asked, (until, deadline))
             if second is None:
                 answer, is_paid = yield from self._listen(
                     operation, attempts, endpoint, call, until, deadline
                 )
                 heard = Heard(first, answer)
             else:
-                asked.append(second.endpoint)
                 heard, is_paid = yield from self._listen_to_both(first, second, until, deadline)
             took = monotonic() - heard.by.since
             judged = self._judge(operation, heard.by.endpoint, heard.answer, took)
@@ -173,10 +172,15 @@ class Core:
         return _Failed(error, heard.answer is not None, addresses, is_paid)
 
     def _ask_second(
-        self, operation: Operation[Any], first: Asked, avoid: list[str], times: tuple[float, float]
+        self,
+        operation: Operation[Any],
+        first: Asked,
+        avoid: list[str],
+        asked: list[Endpoint],
+        times: tuple[float, float],
     ) -> Steps[Asked | None]:
         """Waits for a read as long as they usually take; then asks another endpoint that is well, if there is
-        a token for it. ``None``: nobody else was asked."""
+        a token for it, and adds that to ``asked``. ``None``: nobody else was asked."""
         until, deadline = times
         if operation.is_write or not operation.is_quick or len(self.pool.endpoints) == 1:
             return None
@@ -195,6 +199,7 @@ class Core:
                 return None
             self.hedged += 1
             endpoint.open += 1
+            asked.append(endpoint)
         remaining = max(deadline - now, 0.001)
         message = operation.build(_server_share(remaining), None)
         call = yield Start(endpoint.address, operation, message, remaining)
@@ -218,12 +223,23 @@ class Core:
             yield Cancel(first.call)
             yield Cancel(second.call)
             return Heard(first, None, beside=second), is_paid
+        if heard.beside is not None and heard.beside_answer is not None:
+            self._note(heard.beside.endpoint, wire.error(heard.beside_answer, write=False))
+            return heard, False
         with self._lock:
             if heard.beside is not None:
                 heard.beside.endpoint.failed(monotonic())
             elif heard.by is second:
                 first.endpoint.outrun(monotonic())
         return heard, False
+
+    def _note(self, endpoint: Endpoint, error: RoundtableError) -> None:
+        """What an error says of who has answered with it."""
+        with self._lock:
+            if serves(error):
+                endpoint.answered()
+            else:
+                endpoint.failed(monotonic())
 
     def _judge(
         self, operation: Operation[T], endpoint: Endpoint, heard: Any, took: float
@@ -235,11 +251,7 @@ class Core:
             return error
         if isinstance(heard, grpc.RpcError):
             error = wire.error(heard, write=operation.is_write)
-            with self._lock:
-                if serves(error):
-                    endpoint.answered()
-                else:
-                    endpoint.failed(monotonic())
+            self._note(endpoint, error)
             return error
         with self._lock:
             endpoint.answered()

@@ -34,6 +34,8 @@ class Heard:
     """The message, a ``grpc.RpcError``, or ``None``: it was given up."""
     beside: Asked | None = None
     """The other call, where that has failed too."""
+    beside_answer: Any = None
+    """Its ``grpc.RpcError``, or ``None``: it was given up."""
 
 
 def listen(first: Asked, second: Asked, until: float) -> Generator[Step, Any, Heard | None]:
@@ -51,4 +53,4 @@ def listen(first: Asked, second: Asked, until: float) -> Generator[Step, Any, He
     if late is None:
         yield Cancel(other.call)
         return Heard(by, answer, beside=other)
-    return Heard(other, late, beside=by)
+    return Heard(other, late, beside=by, beside_answer=answer)
